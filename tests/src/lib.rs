@@ -13,6 +13,7 @@
 )]
 
 pub mod apart;
+pub mod audited;
 pub mod canary;
 pub mod census;
 pub mod docker;

@@ -58,8 +58,7 @@ pub use contact::{FRESH_WAIT, HEAD_AGE_LIMIT, HEARTBEAT};
 pub use error::InjectorError;
 pub use metrics::HostMetrics;
 pub use options::{
-    HOST_LEASE, HostCache, HostSettings, InjectorOptions, LeasePolicy, RECONCILE_INTERVAL,
-    RUNTIME_PREFIX,
+    HOST_LEASE, HostCache, HostSettings, InjectorOptions, LeasePolicy, RUNTIME_PREFIX,
 };
 pub use presence::HostLook;
 pub use returning::Returning;

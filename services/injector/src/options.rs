@@ -8,8 +8,6 @@ use keywheel_core::name::HostName;
 use keywheel_schemas::config::host_cache::{AfterLease, CacheKey, HostCacheSettings};
 use keywheel_sys::secretfs::FsKind;
 
-/// How often everything is looked at again, by default.
-pub const RECONCILE_INTERVAL: Duration = Duration::from_secs(30);
 /// A runtime of the engine whose name begins so is our wrapper.
 pub const RUNTIME_PREFIX: &str = "keywheel";
 

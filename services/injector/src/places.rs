@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use keywheel_core::id::ContainerId;
 use keywheel_daemon::{chain, names};
 use keywheel_sys::nsjoin::Helper;
-use keywheel_sys::secretfs::{mount_private_tmpfs, probe, unmount_private};
+use keywheel_sys::secretfs::{Features, mount_private_tmpfs, probe, unmount_private};
 
 use crate::attach::Tools;
 use crate::error::InjectorError;
@@ -46,10 +46,7 @@ pub(crate) struct Found {
 
 /// Makes directories and mounts, sweeps what an earlier run left, finds out what the kernel can do.
 pub(crate) fn prepare(options: &HostSettings) -> Result<Found, InjectorError> {
-    let features = probe();
-    if !features.can_inject() {
-        return Err(InjectorError::Kernel);
-    }
+    let features = able(probe())?;
     make_dir(&options.run_dir, 0o755)?;
     let lock = lock(&options.run_dir)?;
     make_dir(&options.state(), 0o700)?;
@@ -91,6 +88,14 @@ pub(crate) fn prepare(options: &HostSettings) -> Result<Found, InjectorError> {
         turns,
         lock,
     })
+}
+
+/// Refuses a kernel on which no file gets into a container.
+fn able(features: Features) -> Result<Features, InjectorError> {
+    match features.can_inject() {
+        true => Ok(features),
+        false => Err(InjectorError::Kernel),
+    }
 }
 
 /// Makes sure that nobody else works in the run directory; the kernel lets go with the process.
@@ -159,6 +164,27 @@ fn raise_open_files() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_without_what_files_need_is_refused_by_name_with_the_next_step() {
+        for (mount_setattr, openat2) in [(false, true), (true, false), (false, false)] {
+            let features = Features {
+                noswap: true,
+                mount_setattr,
+                openat2,
+            };
+            let refused = able(features).unwrap_err().to_string();
+            for word in ["openat2", "mount_setattr", "use Linux 5.12", "filter"] {
+                assert!(refused.contains(word), "no `{word}` in {refused}");
+            }
+        }
+        let without_noswap = Features {
+            noswap: false,
+            mount_setattr: true,
+            openat2: true,
+        };
+        assert!(able(without_noswap).is_ok(), "ramfs is there");
+    }
 
     #[test]
     fn a_run_directory_has_one_injector() {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::presence::{Fact, Look, Reached, Seen};
-use keywheel_sys::secretfs::{FsKind, probe};
+use keywheel_sys::secretfs::{Features, FsKind, probe};
 
 use crate::options::{HostCache, LeasePolicy};
 use crate::service::{Handle, Status};
@@ -83,13 +83,12 @@ fn host_cache(status: &Status, cache: &HostCache) -> Fact {
     Fact::warning("host cache", note, next)
 }
 
-fn kernel() -> [Fact; 2] {
-    let probed = probe();
+fn kernel(probed: Features) -> [Fact; 2] {
     let memory = match probed.best_kind() {
         FsKind::TmpfsNoswap => "tmpfs that is never swapped",
         FsKind::Ramfs => "ramfs, since this kernel's tmpfs can be swapped",
     };
-    let mounts = match probed.mount_setattr && probed.openat2 {
+    let mounts = match probed.can_inject() {
         true => Fact::ok(
             "mount interface",
             "the kernel can place mounts in running containers",
@@ -118,7 +117,7 @@ fn containers(status: &Status) -> Fact {
 impl Look for HostLook {
     async fn look(&self) -> Seen {
         let status = self.handle.status();
-        let mut facts = kernel().to_vec();
+        let mut facts = kernel(probe()).to_vec();
         facts.push(self.engine().await);
         facts.push(containers(&status));
         facts.push(host_cache(&status, &self.cache));
@@ -158,5 +157,39 @@ mod tests {
         assert_eq!(seen(&status, &HostCache::Off), Health::Ok);
         status.is_cached = true;
         assert_eq!(seen(&status, &HostCache::Keyring), Health::Ok);
+    }
+
+    #[test]
+    fn what_the_kernel_lacks_is_named_and_what_files_need_is_a_problem() {
+        let all = Features {
+            noswap: true,
+            mount_setattr: true,
+            openat2: true,
+        };
+        let [memory, mounts] = kernel(all);
+        assert_eq!((memory.health, mounts.health), (Health::Ok, Health::Ok));
+        assert!(memory.note.contains("tmpfs"), "{}", memory.note);
+
+        let [memory, mounts] = kernel(Features {
+            noswap: false,
+            ..all
+        });
+        assert_eq!((memory.health, mounts.health), (Health::Ok, Health::Ok));
+        assert!(memory.note.starts_with("ramfs"), "{}", memory.note);
+
+        let no_openat2 = Features {
+            openat2: false,
+            ..all
+        };
+        let no_mounts = Features {
+            mount_setattr: false,
+            ..all
+        };
+        for lacks in [no_openat2, no_mounts] {
+            let [_, mounts] = kernel(lacks);
+            assert_eq!(mounts.health, Health::Problem, "{lacks:?}");
+            let next = mounts.next.as_deref().unwrap_or_default();
+            assert!(next.contains("Linux 5.12"), "{lacks:?}: {next}");
+        }
     }
 }

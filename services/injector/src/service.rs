@@ -444,6 +444,13 @@ async fn watch_engine(
     }
 }
 
+/// When everything is looked at again, whether the engine told something or not.
+fn looks(options: &HostSettings) -> tokio::time::Interval {
+    let mut tick = tokio::time::interval(options.reconcile_interval);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tick
+}
+
 async fn reconcile_until(
     mut reconciler: Reconciler,
     mut incoming: mpsc::Receiver<Event>,
@@ -451,8 +458,7 @@ async fn reconcile_until(
     status: &watch::Sender<Status>,
     shutdown: &CancellationToken,
 ) {
-    let mut tick = tokio::time::interval(shared.options.reconcile_interval);
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut tick = looks(&shared.options);
     let mut beat = tokio::time::interval(HEARTBEAT);
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -491,5 +497,34 @@ async fn reconcile_until(
         }
         reconciler.pass().await;
         status.send_if_modified(|status| reconciler.describe(status));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_core::id::{DeploymentId, HostId};
+    use keywheel_core::name::HostName;
+    use keywheel_schemas::config::DEFAULT_RECONCILE_INTERVAL;
+
+    use super::*;
+    use crate::InjectorOptions;
+
+    #[tokio::test]
+    async fn everything_is_looked_at_again_each_half_minute_by_default() {
+        let nowhere = PathBuf::from("/nonexistent");
+        let options = InjectorOptions {
+            deployment: DeploymentId::from_bytes([1; 16]),
+            host: HostId::from_bytes([2; 16]),
+            host_name: HostName::parse("web-1").unwrap(),
+            run_dir: nowhere.clone(),
+            spool_dir: nowhere.clone(),
+            helper: nowhere.clone(),
+            runtime_socket: nowhere,
+            runtime_names: Vec::new(),
+            reconcile_interval: DEFAULT_RECONCILE_INTERVAL,
+            fs_kind: None,
+        };
+        let period = looks(&options.into()).period();
+        assert!(period <= Duration::from_secs(30), "{period:?}");
     }
 }

@@ -13,7 +13,7 @@ use keywheel_tests::wait;
 use serde_json::{Value, json};
 
 use crate::machine::{alone, ready};
-use crate::podman::{follows_and_loses, health, is_refused};
+use crate::podman::{follows_and_loses, health, is_refused, restarts};
 
 const CRUN: &str = "crun";
 
@@ -27,6 +27,12 @@ fn a_container_starts_with_its_secrets_follows_and_loses_them() -> Result<()> {
 fn a_placeholder_without_a_binding_is_refused_by_name() -> Result<()> {
     let name = "crun::a_placeholder_without_a_binding_is_refused_by_name";
     alone(name, || is_refused(CRUN))
+}
+
+#[test]
+fn a_rotation_restarts_the_container_in_place() -> Result<()> {
+    let name = "crun::a_rotation_restarts_the_container_in_place";
+    alone(name, || restarts(CRUN))
 }
 
 #[test]

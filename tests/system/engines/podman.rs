@@ -100,17 +100,15 @@ pub(crate) fn is_refused(real: &str) -> Result<()> {
 
 #[test]
 fn a_rotation_restarts_the_container_in_place() -> Result<()> {
-    alone(
-        "podman::a_rotation_restarts_the_container_in_place",
-        restarts,
-    )
+    let name = "podman::a_rotation_restarts_the_container_in_place";
+    alone(name, || restarts("runc"))
 }
 
-fn restarts() -> Result<()> {
-    if !ready(&["podman", "runc"])? {
+pub(crate) fn restarts(real: &str) -> Result<()> {
+    if !ready(&["podman", real])? {
         return Ok(());
     }
-    let (podman, keywheel, _) = stage("runc")?;
+    let (podman, keywheel, _) = stage(real)?;
     bind(&keywheel, podman.digest())?;
     let container = podman.start_container(APP, &["-e", PLACEHOLDER], "/bin/app-env")?;
     let first = variable(container.pid()?)?;

@@ -1,7 +1,7 @@
 //! What the engine copies out of a container that holds a value: `cp`, `export`, and an image by `commit` and
 //! `save`. `inspect`, `diff` and the engine's own files are searched at the end of every test.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::canary::Canary;
 use keywheel_tests::docker::{self, Container, docker};
 use keywheel_tests::manifest;
@@ -14,8 +14,16 @@ const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
 /// Everything that a person can copy out of it, and what a container of its image shows.
 fn copied(container: &Container, shown: &[&str]) -> Result<Vec<Output>> {
     let mut said = Vec::new();
-    for path in [FILE, "/run/secrets", "/run", "/proc/1/environ", "/"] {
-        said.push(docker(&["cp", &format!("{}:{path}", container.id()), "-"])?);
+    let cp = |path: &str| docker(&["cp", &format!("{}:{path}", container.id()), "-"]);
+    for path in ["/run/secrets", "/run", "/"] {
+        said.push(cp(path)?.ok()?);
+    }
+    // What is in the container's memory alone is no file of it for the engine, which says so by its name.
+    for path in [FILE, "/proc/1/environ"] {
+        let output = cp(path)?;
+        let is_told = output.code == 0 || output.stderr.contains(path);
+        ensure!(is_told, "{}", output.stderr);
+        said.push(output);
     }
     said.push(docker(&["export", container.id()])?.ok()?);
     let image = docker(&["commit", container.id()])?.ok()?;
@@ -47,7 +55,10 @@ fn neither_cp_nor_commit_takes_a_value_out_of_a_container() -> Result<()> {
     stage.apply_file("copied", "none")?;
     let container = stage.run("copied", &[], "/bin/app-idle")?;
     let value = stage.value_in(&container)?;
-    assert_none(&value, &copied(&container, &["cat", FILE])?)?;
+    let said = copied(&container, &["cat", FILE])?;
+    assert_none(&value, &said)?;
+    let shown = said.last().context("nothing was run")?;
+    assert!(shown.stderr.contains(FILE), "{}", shown.said());
     stage.finish(&[value], &[&container])
 }
 

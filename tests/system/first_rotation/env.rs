@@ -9,6 +9,8 @@ use keywheel_tests::stage::{FILE, SECRET, Stage, find, items};
 use keywheel_tests::wait;
 use serde_json::Value;
 
+use crate::records::{Use, wait_uses};
+
 const TOKEN: &str = "test/api-token";
 const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
 
@@ -62,12 +64,34 @@ fn a_restart_by_a_person_resolves_the_placeholder_again() -> Result<()> {
     }
     let stage = Stage::set()?;
     apply(&stage, "env")?;
+    stage.apply_file("env", "none")?;
     let container = stage.run("env", &["-e", PLACEHOLDER], "/bin/app-env")?;
-    let first = variable(&container)?;
+    let (first, file) = (variable(&container)?, stage.value_in(&container)?);
     docker::docker(&["restart", container.id()])?.ok()?;
     assert_eq!(variable(&container)?, first);
-    stage.finish(&[first], &[&container])
+    assert_eq!(stage.value_in(&container)?, file);
+    // Whatever becomes of its secrets is on record.
+    stage.rotate(TOKEN)?;
+    let second = variable(&container)?;
+    stage.rotate(SECRET)?;
+    let other_file = stage.value_in(&container)?;
+    let revoke = ["revoke", SECRET, "--reason", "test", "--yes", "--wait"];
+    stage.keywheel.json(&revoke)?;
+    docker::docker(&["stop", container.id()])?.ok()?;
+    wait_uses(&stage, &container, &USES)?;
+    stage.finish(&[first, second, file, other_file], &[&container])
 }
+
+/// What becomes of a container's secrets: both given, the variable's by a restart, the file swapped and withdrawn, and
+/// the container stopped.
+const USES: [Use; 6] = [
+    ("inject", TOKEN, "test-env", 1),
+    ("inject", SECRET, "test-file", 1),
+    ("restart", TOKEN, "test-env", 2),
+    ("replace", SECRET, "test-file", 2),
+    ("remove", SECRET, "test-file", 2),
+    ("vanish", TOKEN, "test-env", 2),
+];
 
 #[test]
 fn outside_the_runtime_it_is_refused_with_the_next_step() -> Result<()> {

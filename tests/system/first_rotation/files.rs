@@ -8,6 +8,8 @@ use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, find, items};
 use keywheel_tests::{manifest, wait};
 use serde_json::Value;
 
+use crate::uses::used;
+
 /// Rotations under the readers' eyes.
 const ROTATIONS: u64 = 20;
 /// Length of a generated value in these tests.
@@ -47,6 +49,8 @@ fn a_secret_swaps_in_a_running_container_and_no_reader_sees_a_torn_value() -> Re
         "told once a version"
     );
     assert!(!container.logs()?.contains("TORN"));
+    // Its program opened each version, which is noted only where a person asked for it.
+    assert_eq!(used(&stage, &container)?, [0u64; 0], "first uses are noted");
     stage.finish(&seen.plaintexts(), &[&container])
 }
 
@@ -226,8 +230,15 @@ fn a_given_value_arrives_byte_by_byte() -> Result<()> {
         return Ok(());
     }
     let stage = Stage::set()?;
-    let value = "line one \"quoted\" \\ €\nline two without an end";
-    let path = stage.keywheel.scratch().write("value", value)?;
+    // No text, and a part that is: where the whole would leak, the canary finds that part.
+    let text = "line one \"quoted\" \\ €\nline two without an end";
+    let value = [
+        b"\0\xff\xfe\n\r\n\x80".as_slice(),
+        text.as_bytes(),
+        b"\0\xc3",
+    ]
+    .concat();
+    let path = stage.keywheel.scratch().write("value", &value)?;
     stage
         .keywheel
         .cli(&[
@@ -249,8 +260,9 @@ fn a_given_value_arrives_byte_by_byte() -> Result<()> {
     stage.keywheel.apply(&binding)?;
     stage.wait_current(SECRET, 1)?;
     let container = stage.run("given", &[], "/bin/app-idle")?;
-    assert_eq!(stage.value_in(&container)?, value);
-    stage.finish(&[value.to_owned()], &[&container])
+    let inside = format!("/proc/{}/root{FILE}", container.pid()?);
+    assert_eq!(std::fs::read(inside)?, value);
+    stage.finish(&[text.to_owned()], &[&container])
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod files;
 mod health;
 mod on_event;
 mod page;
+mod records;
 mod refusals;
 mod revoke;
 mod said;

@@ -1,12 +1,13 @@
 //! Files that a template makes of a value: filled in before the first instruction, again at every
 //! rotation, and when the template changes.
 
+use std::fs::{self, File};
+
 use anyhow::{Context as _, Result};
 use keywheel_tests::docker::{self, Container};
-use keywheel_tests::manifest;
 use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, find};
-use keywheel_tests::wait;
-use serde_json::Value;
+use keywheel_tests::{manifest, planted, wait};
+use serde_json::{Value, json};
 
 const URL: (&str, &str) = ("postgres://app:", "@db/app\n");
 const LINE: (&str, &str) = ("# made by keywheel\npassword=", "\n");
@@ -28,6 +29,40 @@ fn value_in(container: &Container, (before, after): (&str, &str)) -> Result<Opti
         .as_deref()
         .and_then(|whole| whole.strip_prefix(before)?.strip_suffix(after));
     Ok(value.map(str::to_owned))
+}
+
+/// Puts an object with a password in it, and waits until the container has it.
+fn put_object(stage: &Stage, password: &str) -> Result<()> {
+    let object = json!({ "user": "app", "login": { "pass word": password } });
+    let path = stage
+        .keywheel
+        .scratch()
+        .write("object", object.to_string())?;
+    let stdin = File::open(&path)?;
+    fs::remove_file(path)?;
+    let words = ["secret", "put", SECRET, "--value-file", "-", "--wait"];
+    let mut client = stage.keywheel.client(&words)?;
+    stage.keywheel.hear(client.stdin(stdin))?.ok()?;
+    Ok(())
+}
+
+/// Fields of an object are filled in, and again when the next one is put; gives both passwords.
+fn fields_follow(stage: &Stage, container: &Container) -> Result<[String; 2]> {
+    let first = planted::value(&stage.keywheel);
+    let second: String = first.chars().rev().collect();
+    let secret = format!("secret(\"{SECRET}\")");
+    let template = format!("{{{{ {secret}.user }}}}:{{{{ {secret}.login[\"pass word\"] }}}}\n");
+    let on = stage.on("template");
+    let binding = manifest::template_binding("test-file", SECRET, &on, "db_password", &template);
+    let filled = |password: &str| Some(format!("app:{password}\n"));
+    put_object(stage, &first)?;
+    stage.keywheel.apply(&binding)?;
+    wait::until_true("the fields", PATIENCE, || {
+        Ok(container.read(FILE)? == filled(&first))
+    })?;
+    put_object(stage, &second)?;
+    assert_eq!(container.read(FILE)?, filled(&second));
+    Ok([first, second])
 }
 
 /// Another secret that a template names.
@@ -152,5 +187,7 @@ fn a_template_is_filled_in_before_the_start_at_a_rotation_and_when_it_changes() 
         "{}",
         refused.said()
     );
-    stage.finish(&[first, second], &[&container])
+    let fields = fields_follow(&stage, &container)?;
+    let values = [&[first, second][..], &fields].concat();
+    stage.finish(&values, &[&container])
 }

@@ -1,4 +1,5 @@
-//! The first use of a file is on record where a person asked for it, once a version, and nowhere else.
+//! The first use of a file is on record where a person asked for it, once a version, and nowhere else. That nothing
+//! is by default, a test of files says, whose program opens many versions.
 
 use anyhow::Result;
 use keywheel_tests::docker::{self, Container};
@@ -11,7 +12,7 @@ use serde_json::Value;
 const SETTING: &str = "KEYWHEEL_INJECTOR_FIRST_USE";
 
 /// Versions whose first use by a container is on record, in order.
-fn used(stage: &Stage, container: &Container) -> Result<Vec<u64>> {
+pub(crate) fn used(stage: &Stage, container: &Container) -> Result<Vec<u64>> {
     let rows = stage.keywheel.stream("audit")?;
     let is_use = |row: &&Value| {
         let verb = row.get("verb").and_then(Value::as_str);

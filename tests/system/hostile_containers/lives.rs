@@ -6,6 +6,7 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use keywheel_tests::audited::{each_change_is_audited_once, times};
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::keywheel::Options;
 use keywheel_tests::output::Output;
@@ -122,7 +123,21 @@ fn a_name_is_no_identity(scene: &mut Scene) -> Result<()> {
     let named = same_name_again(scene)?;
     let replaced = replaced_by_compose(scene)?;
     a_paused_container_is_served_meanwhile(scene, &named)?;
+    once_each(scene, [&named, &replaced])?;
     scene.check(&[&named, &replaced])
+}
+
+/// Neither a new name nor a pause nor who was replaced is a change of what a container holds: it was given its secret
+/// when it was started, once, and every rotation since is on record once.
+fn once_each(scene: &Scene, containers: [&Container; 2]) -> Result<()> {
+    let keywheel = &scene.stage.keywheel;
+    let ids = containers.map(Container::id);
+    each_change_is_audited_once(keywheel, &ids)?;
+    for id in ids {
+        let given = times(keywheel, id, "inject")?;
+        ensure!(given == 1, "{id} was given its secret {given} times");
+    }
+    Ok(())
 }
 
 fn a_paused_container_is_served_meanwhile(scene: &mut Scene, container: &Container) -> Result<()> {

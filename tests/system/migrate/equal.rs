@@ -28,6 +28,8 @@ const OWN: [&str; 9] = [
     "GraphDriver",
     "ExecIDs",
 ];
+/// Where the volume is that Docker named itself.
+const UNNAMED: &str = "/unnamed";
 /// What an engine draws anew for each endpoint.
 const DRAWN: [&str; 1] = ["EndpointID"];
 /// What is said of an endpoint, or not: nothing and an empty object mean the same.
@@ -45,7 +47,9 @@ fn comparable(inspected: &Value) -> Result<Value> {
     about["HostConfig"]["Runtime"] = json!(null);
     about["Config"]["Env"] = json!(null);
     // The one thing that is written down otherwise: a volume that Docker named is named.
-    about["HostConfig"]["Mounts"] = json!(null);
+    let asked = about["HostConfig"]["Mounts"].as_array().cloned();
+    let asked = asked.unwrap_or_default().into_iter();
+    about["HostConfig"]["Mounts"] = asked.filter(|mount| mount["Target"] != UNNAMED).collect();
     let mut mounts = about["Mounts"].as_array().cloned().unwrap_or_default();
     for mount in &mut mounts {
         let is_anonymous = mount["Name"].as_str().is_some_and(|name| name.len() == 64);
@@ -91,7 +95,7 @@ fn is_blank(value: &Value) -> bool {
 fn unnamed(inspected: &Value) -> Result<String> {
     let mounts = inspected.pointer("/0/Mounts").and_then(Value::as_array);
     let mut mounts = mounts.into_iter().flatten();
-    let mount = mounts.find(|mount| mount["Destination"] == "/unnamed");
+    let mount = mounts.find(|mount| mount["Destination"] == UNNAMED);
     let name = mount.and_then(|mount| mount["Name"].as_str());
     Ok(name.context("no unnamed volume")?.to_owned())
 }
@@ -142,7 +146,7 @@ impl Rich {
     fn flags(&self) -> Vec<&str> {
         let fixed = [
             &["--ip", ADDRESS, "--network-alias", "db"][..],
-            &["--network-alias", "store", "--volume", "/unnamed"],
+            &["--network-alias", "store", "--volume", UNNAMED],
             &["--tmpfs", "/scratch:size=1m"],
             &["--label", "app=equal", "--label", "team=a b"],
             &["--memory", "64m", "--cpu-shares", "512"],
@@ -186,6 +190,9 @@ fn everything_but_runtime_and_variables_is_as_it_was() -> Result<()> {
     assert_eq!(comparable(&before)?, comparable(&after)?);
     assert_ne!(old.id(), new.id());
     let at = |inspected: &Value, pointer: &str| inspected.pointer(pointer).cloned();
+    // Among what is equal is a mount of its own kind.
+    let typed = at(&after, "/0/HostConfig/Mounts/0/Target");
+    assert_eq!(typed, Some("/typed".into()));
     let runtime = Value::from(stage.runtime.as_str());
     assert_eq!(at(&after, "/0/HostConfig/Runtime"), Some(runtime));
     let address = format!("/0/NetworkSettings/Networks/{}/IPAddress", rich.front.0);

@@ -82,8 +82,9 @@ fn hosts_go_on_alone_and_come_back() -> Result<()> {
     }
     revoke(&fleet, DEAD, &["--wait"])?;
     fleet.apart()?.lan()?.cut(CUT, Drops::All)?;
-    let away = silence::begin(&fleet, [&far, &dead, &late])?;
+    let mut away = silence::begin(&fleet, [&far, &dead, &late])?;
     values.push(crashes::all(&mut fleet, &near)?);
+    silence::alone(&mut away, &far)?;
     fleet.apart()?.lan()?.heal(CUT)?;
     values.push(silence::end(&fleet, &away, [&far, &dead, &late])?);
     fleet.finish(&values, &[&near, &far, &dead, &late])

@@ -20,11 +20,16 @@ const SILENCE: &str = "has not answered this host for more than";
 /// The verb of a start that was served while the gateway did not answer.
 const ALONE: &str = "serve-from-cache";
 
+/// Characters of a time up to its second.
+const SECOND: usize = "2000-01-01T00:00:00".len();
+
 /// What was true while the host was away.
 #[derive(Debug)]
 pub(crate) struct Away {
     before: String,
     records: usize,
+    /// When the start of [`alone`] was asked for.
+    alone: String,
 }
 
 /// Directly after the cut.
@@ -44,7 +49,19 @@ pub(crate) fn begin(fleet: &Fleet, [far, dead, late]: [&Container; 3]) -> Result
     );
     fleet.keywheel.json(&["rotate", FAR])?;
     revoke(fleet, LATE, &[])?;
-    Ok(Away { before, records })
+    Ok(Away {
+        before,
+        records,
+        alone: String::new(),
+    })
+}
+
+/// Once the host has said that it is on its own: a start that nobody but the host itself can serve.
+pub(crate) fn alone(away: &mut Away, far: &Container) -> Result<()> {
+    let served = served_after_restart(far)?;
+    assert_eq!(served.as_ref(), Some(&away.before), "after the alarm");
+    (away.alone, _) = far.downtime()?;
+    Ok(())
 }
 
 /// Waits until a host says that it is on its own.
@@ -89,11 +106,13 @@ pub(crate) fn end(
         Ok(count("rotation.closed") >= 2 && count("revocation.closed") >= 2)
     })?;
     once_each(fleet, far, away.records)?;
+    is_alone_on_record(fleet, far, &away.alone)?;
     Ok(after)
 }
 
 /// Audit records that name a container, but for the test's own looks into it by execs, and whether a start
-/// right after the cut is on record as served alone: that depends on what was asked of the gateway by then.
+/// right after the cut is on record as served alone: that depends on what was asked of the gateway by then. Of a
+/// later one it does not: [`is_alone_on_record`].
 fn records(fleet: &Fleet, container: &Container) -> Result<Vec<Value>> {
     let audit = fleet.keywheel.stream("audit")?;
     let names = |record: &Value| record.to_string().contains(container.id());
@@ -103,7 +122,9 @@ fn records(fleet: &Fleet, container: &Container) -> Result<Vec<Value>> {
 }
 
 /// What happened to a container while its host was away, and what since: each once.
-const FAR_USE: [(&str, u64); 5] = [
+const FAR_USE: [(&str, u64); 7] = [
+    ("vanish", 1),
+    ("inject", 1),
     ("vanish", 1),
     ("inject", 1),
     ("replace", 2),
@@ -119,6 +140,33 @@ fn once_each(fleet: &Fleet, far: &Container, before: usize) -> Result<()> {
     all_there.with_context(|| format!("after {before} there are {found:?}"))?;
     let used: Vec<_> = found.iter().skip(before).map(used).collect();
     assert_eq!(used, FAR_USE.map(|(verb, version)| (verb, Some(version))));
+    Ok(())
+}
+
+/// A start long after the cut is on record as served alone, once, beside its `inject`.
+fn is_alone_on_record(fleet: &Fleet, far: &Container, since: &str) -> Result<()> {
+    let since = since.get(..SECOND).context("no time of the start")?;
+    let reasons = || -> Result<Vec<String>> {
+        let audit = fleet.keywheel.stream("audit")?;
+        let is_one =
+            |row: &&Value| used(row) == (ALONE, Some(1)) && row.to_string().contains(far.id());
+        let reasons = audit.iter().filter(is_one);
+        let reasons = reasons.filter_map(|row| row.get("reason")?.as_str());
+        Ok(reasons.map(str::to_owned).collect())
+    };
+    // Its words end with the second; the one right after the cut was minutes before.
+    let is_later = |reason: &&String| {
+        let at = reason
+            .rsplit_once(" at ")
+            .and_then(|(_, at)| at.get(..SECOND));
+        at.is_some_and(|at| at >= since)
+    };
+    wait::until_true("the start alone on record", PATIENCE, || {
+        Ok(reasons()?.iter().any(|reason| is_later(&reason)))
+    })?;
+    let found = reasons()?;
+    let later = found.iter().filter(is_later).count();
+    assert_eq!(later, 1, "since {since}: {found:?}");
     Ok(())
 }
 

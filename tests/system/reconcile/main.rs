@@ -6,15 +6,13 @@ mod engine;
 mod missed;
 mod reboot;
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker::Container;
 use keywheel_tests::fleet::{Fleet, Machine};
-use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::manifest;
-use keywheel_tests::stage::{FILE, SECRET, items, wait_current};
-use serde_json::Value;
+use keywheel_tests::stage::{FILE, SECRET, wait_current};
+
+pub(crate) use keywheel_tests::audited::each_change_is_audited_once;
 
 pub(crate) const TOKEN: &str = "test/api-token";
 pub(crate) const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
@@ -41,37 +39,4 @@ pub(crate) fn values(container: &Container) -> Result<[String; 2]> {
     let variable = container.variable("API_TOKEN")?.context("no variable")?;
     ensure!(!variable.contains("keywheel"), "a placeholder was started");
     Ok([container.peek(FILE)?, variable])
-}
-
-/// No change of a container is on record twice: of what happened to its copy of one secret no two records
-/// that follow each other are the same.
-pub(crate) fn each_change_is_audited_once(keywheel: &Keywheel, ids: &[&str]) -> Result<()> {
-    let audit = Value::from(keywheel.stream("audit")?);
-    let mut last: BTreeMap<(String, String), String> = BTreeMap::new();
-    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-    for row in items(&audit) {
-        let text = |key: &str| row.get(key).map(Value::to_string).unwrap_or_default();
-        let container = row
-            .get("container")
-            .map(Value::to_string)
-            .unwrap_or_default();
-        let id = ids.iter().find(|id| container.contains(**id));
-        // An exec and a refusal change nothing.
-        let is_change = text("category").contains("usage")
-            && !["exec", "refuse"]
-                .iter()
-                .any(|verb| text("verb").contains(verb));
-        let Some(id) = id.filter(|_| is_change) else {
-            continue;
-        };
-        let change = format!("{} {}", text("verb"), text("version"));
-        let before = last.insert(((*id).to_owned(), text("object")), change.clone());
-        ensure!(
-            before.as_ref() != Some(&change),
-            "audited twice in a row: {row}"
-        );
-        *seen.entry((*id).to_owned()).or_default() += 1;
-    }
-    ensure!(seen.len() == ids.len(), "not all are on record: {seen:?}");
-    Ok(())
 }

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::each_change_is_audited_once;
 
-/// The injector looks at everything each half minute, and later on a busy machine.
+/// The injector looks at everything each half minute, and later on a busy machine. The bound itself is in
+/// `everything_is_looked_at_again_each_half_minute_by_default`.
 const NEXT_LOOK: Duration = wait::PATIENCE;
 
 /// Without the runtime: only an event, or a look, tells of it.

@@ -85,8 +85,13 @@ mod tests {
         for path in [
             format!("0::/system.slice/docker-{ID}.scope\n"),
             format!("12:pids:/docker/{ID}\n11:cpu:/\n"),
+            format!("1:name=systemd:/system.slice/docker-{ID}.scope\n"),
             format!("0::/machine.slice/libpod-{ID}.scope/container\n"),
+            format!("9:memory:/machine.slice/libpod-{ID}.scope\n"),
+            format!("4:cpu,cpuacct:/libpod_parent/libpod-{ID}\n0::/\n"),
             format!("0::/kubepods.slice/x/cri-containerd-{ID}.scope\n"),
+            format!("0::/kubepods.slice/kubepods-pod1.slice/crio-{ID}.scope\n"),
+            format!("7:devices:/kubepods/besteffort/pod1/{ID}\n"),
         ] {
             assert!(cgroup_names(&path, ID), "{path}");
         }
