@@ -55,7 +55,7 @@ pub(crate) async fn check(server: &dyn Server, prefix: &str, strategies: &[Strat
     for strategy in strategies {
         let names: &[&str] = match strategy {
             Strategy::AlternatingUsers => &["turn", "turn_b"],
-            Strategy::DualPassword => &["dual"],
+            Strategy::DualPassword => &["twin"],
             Strategy::SingleUser => &["single"],
         };
         let resource = server.prepare(*strategy, names).await;

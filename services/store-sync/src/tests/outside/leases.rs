@@ -123,8 +123,11 @@ async fn each_swap_comes_as_soon_as_the_first_where_the_one_before_brought_a_lea
         store.lender.grant(short);
         // The one before may have been told once more.
         while world.observation().await.known.as_ref() != Some(&minted.lease) {}
-        let ended = store.lender.end(&role(), &minted.lease, &plenty());
-        ended.await.unwrap();
+        store
+            .lender
+            .end(&role(), &minted.lease, &plenty())
+            .await
+            .unwrap();
     }
     shutdown.request();
     task.await.unwrap();
