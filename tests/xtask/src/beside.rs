@@ -32,6 +32,7 @@ impl Beside {
             Counting::Whole => words.iter().map(|word| (*word).to_owned()).collect(),
             Counting::Libtest => own_program(root, words)?,
         };
+        let words = in_one_stream(words);
         let log = root.join(format!("target/{}.log", suite.name));
         let mut file =
             File::create(&log).with_context(|| format!("cannot make {}", log.display()))?;
@@ -53,6 +54,12 @@ impl Beside {
         println!("{}", fs::read_to_string(&self.log).unwrap_or_default());
         ran.map_err(|_| anyhow!("the thread over it ended"))?
     }
+}
+
+/// A program whose complaints go where all else of it goes, not between the lines of others.
+fn in_one_stream(words: Vec<String>) -> Vec<String> {
+    let joined = ["sh", "-c", "exec \"$@\" 2>&1", "sh"].map(str::to_owned);
+    joined.into_iter().chain(words).collect()
 }
 
 /// The same tests by their own program, built by now, in the directory in which Cargo runs it.
@@ -110,7 +117,7 @@ mod tests {
             aim: "y",
             counting: Counting::Whole,
             deadline: std::time::Duration::from_secs(60),
-            action: Action::Program(vec!["sh", "-c", "echo Error: no; exit 3"]),
+            action: Action::Program(vec!["sh", "-c", "echo Error: no >&2; exit 3"]),
         };
         let ran = Beside::start(&root, &suite).unwrap().finish().unwrap();
         let log = fs::read_to_string(root.join("target/x.log")).unwrap();
