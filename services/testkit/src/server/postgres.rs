@@ -110,7 +110,14 @@ impl PostgresServer {
     /// Ends the server as a power cut would: nothing is flushed, nobody is told.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
+            let main = child.id();
+            let children = std::fs::read_to_string(format!("/proc/{main}/task/{main}/children"));
             let _ended = child.kill();
+            // By themselves they answer for a moment more.
+            let children = children.unwrap_or_default();
+            let mut kill = Command::new("kill");
+            let kill = kill.arg("-KILL").args(children.split_whitespace());
+            let _sent = kill.stderr(Stdio::null()).status();
             let _reaped = child.wait();
         }
     }
