@@ -131,9 +131,13 @@ fn refresh_bus_servers(all: &mut Deployment) -> Result<()> {
 fn keep_old(all: &Deployment) -> Result<PathBuf> {
     let scratch = all.keywheel.scratch();
     let old = scratch.join("scheduler-old");
-    let mut copy = Command::new("cp");
-    copy.arg("-a").arg(scratch.join("deployment/scheduler"));
-    Output::of(copy.arg(&old))?.ok()?;
+    // It may renew them in this very moment.
+    wait::until_true("a whole copy of credentials", PATIENCE, || {
+        let _none_yet = fs::remove_dir_all(&old);
+        let mut copy = Command::new("cp");
+        copy.arg("-a").arg(scratch.join("deployment/scheduler"));
+        Ok(Output::of(copy.arg(&old))?.ok().is_ok())
+    })?;
     refresh(all, std::slice::from_ref(&old))?;
     Ok(old)
 }
