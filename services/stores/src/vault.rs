@@ -8,7 +8,7 @@
 //! `revoke` destroys, `retire` does so too or deletes, as was declared; each sees that it is done.
 //! Invariants: a version is looked at by metadata, and a value is asked for only to be
 //! fetched or to see whether it is ours; every call of the port ends within the store's timeout.
-//! What lies at a static role of a database engine is in [`static_role`].
+//! What lies at a static role of a database engine is in `static_role`.
 //! Works where Vault and OpenBao agree; `sys/health`, in which they differ, is not asked.
 
 mod api;
