@@ -32,9 +32,7 @@ use std::fmt;
 use std::time::Duration;
 
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::name::{
-    BindingName, NotificationName, SecretName, SignalSourceName, StoreName,
-};
+use keywheel_core::name::{BindingName, NotificationName, SecretName, SignalSourceName, StoreName};
 use keywheel_core::secret::Spec;
 use keywheel_core::store::StoreSpec;
 use keywheel_core::{notification as told, signal};

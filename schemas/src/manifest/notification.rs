@@ -95,7 +95,8 @@ fn read_nats(fields: &Fields<'_>, faults: &mut Faults) -> Option<Receiver> {
         if is_subject(subject) {
             return Some(subject.to_owned());
         }
-        let message = "`subject` is a subject of NATS without `*` and `>`, like `security.keywheel`";
+        let message =
+            "`subject` is a subject of NATS without `*` and `>`, like `security.keywheel`";
         faults.add(at, message.to_owned());
         None
     });
@@ -118,11 +119,7 @@ fn is_subject(subject: &str) -> bool {
 }
 
 /// `SECURE://…`, or `PLAIN://…` of this machine; without a login, since that would be a credential.
-fn url(
-    fields: &Fields<'_>,
-    (secure, plain): (&str, &str),
-    faults: &mut Faults,
-) -> Option<String> {
+fn url(fields: &Fields<'_>, (secure, plain): (&str, &str), faults: &mut Faults) -> Option<String> {
     let (text, at) = fields.required_text("url", faults)?;
     let (scheme, rest) = text.split_once("://").unwrap_or_default();
     let authority = rest.split('/').next().unwrap_or_default();

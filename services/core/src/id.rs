@@ -101,6 +101,8 @@ id_type!(/// This installation; bound into everything sealed.
     DeploymentId);
 id_type!(/// A declared notification, independent of its name.
     NotificationId);
+id_type!(/// What could not be delivered to somebody outside, or not be read of what came.
+    LetterId);
 id_type!(/// A declared source of signals, independent of its name.
     SignalSourceId);
 

@@ -143,6 +143,9 @@ impl Signal {
         names.iter().all(|text| !text.is_empty() && fits(text))
             && fits(&self.subject)
             && self.fields.len() <= MAX_SIGNAL_FIELDS
-            && self.fields.iter().all(|(name, text)| fits(name) && fits(text))
+            && self
+                .fields
+                .iter()
+                .all(|(name, text)| fits(name) && fits(text))
     }
 }

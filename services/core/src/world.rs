@@ -14,8 +14,8 @@ use crate::binding::{self, Binding};
 use crate::event::Event;
 use crate::host::{self, Host, JoinToken};
 use crate::id::{
-    BindingId, ContainerId, HostId, JoinTokenId, NotificationId, RevocationId, RotationId, SecretId,
-    SignalSourceId, StoreId,
+    BindingId, ContainerId, HostId, JoinTokenId, NotificationId, RevocationId, RotationId,
+    SecretId, SignalSourceId, StoreId,
 };
 use crate::name::{BindingName, HostName, SecretName, StoreName};
 use crate::notification;

@@ -109,30 +109,53 @@ fn a_source_that_cannot_be_believed_or_read_is_refused() {
     let source = |fields: &str| format!("{{ {KEY}, {fields} }}");
     for (fields, part) in [
         ("format: cloudEvent", "did you mean `cloudEvents`?"),
-        ("format: cloudEvents, proof: hmac", "is no proof of a sender"),
-        ("format: githubAlert, proof: bearer", "GitHub signs in one way"),
+        (
+            "format: cloudEvents, proof: hmac",
+            "is no proof of a sender",
+        ),
+        (
+            "format: githubAlert, proof: bearer",
+            "GitHub signs in one way",
+        ),
         ("format: webhook", "what names a signal"),
-        ("format: webhook, map: { id: body.id }", "what names a signal"),
+        (
+            "format: webhook, map: { id: body.id }",
+            "what names a signal",
+        ),
         ("format: githubAlert, map: { a: body.a }", "no token is"),
         ("format: cloudEvents, map: { id: body.a }", "names itself"),
         ("format: cloudEvents, map: { A: body.a }", "is no name for"),
-        ("format: cloudEvents, map: { a: event.a }", "may name `body`"),
+        (
+            "format: cloudEvents, map: { a: event.a }",
+            "may name `body`",
+        ),
     ] {
         refused("SignalSource", &source(fields), part);
     }
     let longest = "a".repeat(MAX_FIELD_NAME_BYTES);
-    heard(&source(&format!("format: cloudEvents, map: {{ {longest}: body.a }}")));
+    heard(&source(&format!(
+        "format: cloudEvents, map: {{ {longest}: body.a }}"
+    )));
     refused(
         "SignalSource",
-        &source(&format!("format: cloudEvents, map: {{ {longest}a: body.a }}")),
+        &source(&format!(
+            "format: cloudEvents, map: {{ {longest}a: body.a }}"
+        )),
         "is no name for",
     );
     let many = |count: usize| {
         let fields: Vec<String> = (0..count).map(|n| format!("f{n}: body.a")).collect();
-        source(&format!("format: cloudEvents, map: {{ {} }}", fields.join(", ")))
+        source(&format!(
+            "format: cloudEvents, map: {{ {} }}",
+            fields.join(", ")
+        ))
     };
     heard(&many(MAX_SIGNAL_FIELDS));
-    refused("SignalSource", &many(MAX_SIGNAL_FIELDS + 1), "keeps more than");
+    refused(
+        "SignalSource",
+        &many(MAX_SIGNAL_FIELDS + 1),
+        "keeps more than",
+    );
 }
 
 #[test]

@@ -89,9 +89,10 @@ fn a_notification_is_declared_changed_left_alone_and_removed() {
         .then([Event::Notification(NOTIFICATION, changed)]);
     let known = given.world().notification_named(&soc()).unwrap();
     assert_eq!((known.since, known.spec.when.as_str()), (1, "true"));
-    let given = given
-        .when(remove())
-        .then([Event::Notification(NOTIFICATION, notification::Event::Removed)]);
+    let given = given.when(remove()).then([Event::Notification(
+        NOTIFICATION,
+        notification::Event::Removed,
+    )]);
     assert!(given.world().notifications.is_empty());
     given
         .when(remove())
@@ -127,9 +128,8 @@ fn a_source_is_declared_changed_left_alone_and_removed() {
 fn as_many_as_may_be_are_declared_and_one_more_is_refused() {
     let name = |n: usize| format!("n-{n}");
     let id = |n: usize| [u8::try_from(n).unwrap(); 16];
-    let all = |given: Given, n: usize| {
-        given.and(notify(&name(n), NotificationId::from_bytes(id(n)), ""))
-    };
+    let all =
+        |given: Given, n: usize| given.and(notify(&name(n), NotificationId::from_bytes(id(n)), ""));
     let full = (0..MAX_NOTIFICATIONS).fold(Given::nothing(), all);
     let over = NotificationName::parse("over").unwrap();
     full.when(notify("over", NOTIFICATION, ""))
