@@ -11,6 +11,7 @@ pub mod deliveries;
 pub mod ids;
 pub mod journal;
 pub mod leases;
+pub mod outside;
 pub mod rotator;
 pub mod store;
 pub mod subscriptions;
