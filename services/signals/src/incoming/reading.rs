@@ -15,6 +15,7 @@ use keywheel_schemas::condition::mapping::{Body, Mapping};
 use keywheel_seal::digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// Most signals in one request.
 pub const MAX_BATCH: usize = 100;
@@ -67,8 +68,15 @@ impl Arrived {
         }
     }
 
-    fn body(&self) -> Vec<u8> {
-        STANDARD.decode(&self.body).unwrap_or_default()
+    fn body(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new(STANDARD.decode(&self.body).unwrap_or_default())
+    }
+}
+
+/// It may hold a token.
+impl Drop for Arrived {
+    fn drop(&mut self) {
+        self.body.zeroize();
     }
 }
 
