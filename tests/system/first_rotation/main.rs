@@ -14,6 +14,7 @@ mod refusals;
 mod revoke;
 mod said;
 mod sets;
+mod signals;
 mod step_in;
 mod storm;
 mod stream;
