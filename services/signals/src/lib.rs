@@ -30,7 +30,7 @@ mod outgoing;
 
 pub use desk::{Desk, Parts};
 pub use incoming::limit::{BURST, Bucket, PER_MINUTE};
-pub use incoming::proof::{MAX_AGE, verify};
+pub use incoming::proof::{MAX_AGE, NoProof, verify};
 pub use incoming::reading::{Arrived, MAX_BATCH, Unread, read};
 pub use incoming::server::{Intake, MAX_CONNECTIONS, MAX_SIGNAL_BODY_BYTES};
 pub use keys::MAX_KEY_FILE_BYTES;

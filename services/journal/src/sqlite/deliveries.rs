@@ -20,9 +20,11 @@ impl SqliteJournal {
         _span: Duration,
     ) -> Result<Option<u64>, PortError> {
         let find = "SELECT number FROM delivery WHERE owner = $1";
-        let find = sqlx::query_scalar::<_, i64>(find).bind(receiver.to_string());
         let mut reader = self.reader.lock().await;
-        let found = find.fetch_optional(&mut *reader).await;
+        let found = sqlx::query_scalar::<_, i64>(find)
+            .bind(receiver.to_string())
+            .fetch_optional(&mut *reader)
+            .await;
         drop(reader);
         if let Some(number) = found.map_err(|source| self.place.failed(source))? {
             return Ok(Some(from_sql(number)));
@@ -34,8 +36,9 @@ impl SqliteJournal {
             ON CONFLICT (owner) DO UPDATE SET number = number RETURNING number";
         let made = sqlx::query_scalar::<_, i64>(sql)
             .bind(receiver.to_string())
-            .bind(to_sql(first));
-        let made = made.fetch_one(&mut writer.connection).await;
+            .bind(to_sql(first))
+            .fetch_one(&mut writer.connection)
+            .await;
         let made = made.map_err(|error| writer.failed(&self.path, error))?;
         Ok(Some(from_sql(made)))
     }

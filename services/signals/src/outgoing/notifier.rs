@@ -130,13 +130,20 @@ async fn follow(inner: Arc<Inner>, id: NotificationId, stop: CancellationToken) 
                 }
                 return id;
             }
-            Ok(Step::Idle | Step::Theirs) => {
+            Ok(Step::Idle) => {
+                failures = 0;
+                run.well();
                 tokio::select! {
                     () = stop.cancelled() => return id,
                     () = run.inner.called.notified() => {}
                     _ = tokio::time::timeout(LOOK_INTERVAL, bell.changed()) => {}
                 }
                 continue;
+            }
+            Ok(Step::Theirs) => {
+                failures = 0;
+                run.well();
+                LOOK_INTERVAL
             }
             Ok(Step::Later(reason)) => {
                 failures += 1;
