@@ -20,6 +20,7 @@ use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::{Journal, Verdict};
 use keywheel_engine::port::outside::{Outside, Trouble};
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::presence::{Fact, Look, MAX_FACTS, Reached, Seen};
 use keywheel_engine::state::View;
 use keywheel_seal::{Entropy, digest};
 use tokio::sync::Notify;
@@ -223,6 +224,26 @@ fn unclear() -> PortError {
     let text =
         "the letter does not say what it is about; throw it away with `keywheel letter discard`";
     PortError::new(ErrorKind::Corrupt, text)
+}
+
+/// How a gateway is: how far it folded the log, and which receivers it cannot tell.
+#[async_trait]
+impl Look for Desk {
+    async fn look(&self) -> Seen {
+        let troubles = self.0.troubles().clone();
+        let committed = self.0.parts.view.read();
+        let fact = |(id, trouble): (&NotificationId, &Trouble)| {
+            let known = committed.world.notifications.get(id)?;
+            let note = format!("`{}` cannot be told: {}", known.name, trouble.reason);
+            let next =
+                "it is tried again for a day; `keywheel notification list` shows how far it came";
+            Some(Fact::warning("notifications", note, next))
+        };
+        Seen {
+            reached: Some(Reached::Event(committed.number)),
+            facts: troubles.iter().filter_map(fact).take(MAX_FACTS).collect(),
+        }
+    }
 }
 
 #[async_trait]

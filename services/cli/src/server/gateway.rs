@@ -19,7 +19,6 @@ use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http::{Scans, TokenMaker};
 use keywheel_gateway::join::JoinServer;
 use keywheel_gateway::metrics::Metrics;
-use keywheel_gateway::presence::OwnLook;
 use keywheel_gateway::registry::Registry;
 use keywheel_gateway::remote::RemoteServer;
 use keywheel_gateway::server::{Server, Spans};
@@ -61,10 +60,6 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         renewals: Some(registry.clone()),
     };
     let ends = start_gateway(&ports, spawn).await?;
-    let look = Arc::new(OwnLook(ends.view.clone()));
-    let own = (Role::Gateway, None);
-    opened.run().beat(own, ports.bus.clone(), look, spawn);
-    let told = tell_claims(opened, spawn, &registry);
     let deliveries = log.deliveries();
     let outside_ports = OutsidePorts {
         journal: ports.journal.clone(),
@@ -73,6 +68,10 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         ids: ports.ids.clone(),
     };
     let desk = outside::start(&opened.config, &ends, outside_ports, spawn).await?;
+    let own = (Role::Gateway, None);
+    let look = Arc::new(desk.clone());
+    opened.run().beat(own, ports.bus.clone(), look, spawn);
+    let told = tell_claims(opened, spawn, &registry);
     let parts = own_parts(opened, log, told, spawn);
     let api = api(
         opened,

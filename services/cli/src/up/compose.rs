@@ -18,7 +18,6 @@ use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http;
 use keywheel_gateway::metrics::Metrics;
-use keywheel_gateway::presence::OwnLook;
 use keywheel_gateway::server::{Server, Spans};
 use keywheel_gateway::views::status::Part;
 use keywheel_injector::{HostSettings, Injector, InjectorOptions};
@@ -81,7 +80,8 @@ pub(super) async fn all(
         clock: opened.clock.clone(),
         ids: opened.ids.clone(),
     };
-    let own = Arc::new(OwnLook(ends.view.clone()));
+    let desk = outside::start(&opened.config, &ends, outside_ports(opened), &spawn).await?;
+    let own = Arc::new(desk.clone());
     run.beat((Role::Gateway, None), gateway.clone(), own, &spawn);
     let copy_fault = start_workers(opened, &spawn, &hub, &run).await?;
     let engine = container_engine()?;
@@ -109,7 +109,6 @@ pub(super) async fn all(
     let restoring = parts::restore(opened.journal.clone(), shutdown.token());
     spawn.start("disk reserve", restoring);
     let parts = own_parts(opened, &hub, copy_fault);
-    let desk = outside::start(&opened.config, &ends, outside_ports(opened), &spawn).await?;
     serve_socket(opened, &spawn, ends, (gateway, desk), parts, listener);
     metrics::serve(&opened.config, &spawn).await?;
     tasks.close();

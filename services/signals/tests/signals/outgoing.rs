@@ -265,3 +265,19 @@ async fn a_channel_is_told_in_words_at_the_url_of_its_file() {
     let reason = desk.troubles()[&id].reason.clone();
     assert!(!reason.contains("canary"), "{reason}");
 }
+
+#[tokio::test]
+async fn status_warns_of_who_cannot_be_told() {
+    use keywheel_engine::presence::{Health, Look as _};
+    let hook = Hook::start().await;
+    let bench = Bench::start(&[]).await;
+    let id = bench.declare("soc", bench.webhook(hook.url()), "").await;
+    let desk = bench.desk();
+    let _running = bench.notify(&desk);
+    assert!(desk.look().await.facts.is_empty());
+    bench.happen("prod/a").await;
+    until("the trouble", || desk.troubles().contains_key(&id)).await;
+    let facts = desk.look().await.facts;
+    assert_eq!((facts.len(), facts[0].health), (1, Health::Warning));
+    assert!(facts[0].note.contains("`soc` cannot be told"), "{facts:?}");
+}
