@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use keywheel_core::audit::Principal;
 use keywheel_core::command::{Command, Outward};
-use keywheel_core::id::{CommandId, EventId, LetterId, NotificationId};
+use keywheel_core::id::{CommandId, EventId, LetterId, NotificationId, SignalSourceId};
 use keywheel_core::name::{NotificationName, SignalSourceName};
 use keywheel_core::notification;
 use keywheel_core::signal::{self, Signal};
@@ -76,10 +76,11 @@ impl Inner {
     pub(crate) async fn take(
         &self,
         principal: &Principal,
+        source: SignalSourceId,
         signal: Signal,
     ) -> Result<bool, PortError> {
         let submission = Submission {
-            id: command_id(&signal),
+            id: command_id(source, &signal),
             principal: principal.clone(),
             traceparent: None,
             command: Command::Outward(Outward::TakeSignal(signal)),
@@ -92,18 +93,18 @@ impl Inner {
     }
 
     /// What was declared of a source.
-    pub(crate) fn source(&self, name: &SignalSourceName) -> Option<signal::Spec> {
+    pub(crate) fn source(&self, name: &SignalSourceName) -> Option<signal::Source> {
         let committed = self.parts.view.read();
-        let known = committed.world.signal_source_named(name)?;
-        Some(known.spec.clone())
+        committed.world.signal_source_named(name).cloned()
     }
 }
 
-/// The same for every copy of a signal, so that the log takes it once, on any gateway and after any restart.
-pub(crate) fn command_id(signal: &Signal) -> CommandId {
+/// The same for every copy of a signal, so that the log takes it once, on any gateway and after any restart. Of a
+/// source that is declared again under its name it is another: what was refused in between is no answer to it.
+pub(crate) fn command_id(source: SignalSourceId, signal: &Signal) -> CommandId {
     let parts = [
         CONTEXT,
-        signal.via.as_str().as_bytes(),
+        source.bytes().as_slice(),
         signal.source.as_bytes(),
         signal.id.as_bytes(),
     ];
@@ -201,12 +202,12 @@ impl Desk {
             let text = "nothing is kept of what came, since it may hold a token; have its sender send it again";
             return Err(PortError::new(ErrorKind::Denied, text));
         }
-        let spec = self.0.source(&name).ok_or_else(|| {
+        let source = self.0.source(&name).ok_or_else(|| {
             let text = signal::Rejection::Unknown(name.clone()).to_string();
             PortError::new(ErrorKind::NotFound, text)
         })?;
         let arrived: Arrived = serde_json::from_slice(&letter.body).map_err(|_| unclear())?;
-        let signals = reading::read(&name, &spec, &arrived).map_err(|unread| {
+        let signals = reading::read(&name, &source.spec, &arrived).map_err(|unread| {
             let text = format!("it still cannot be read: {}", unread.reason);
             PortError::new(ErrorKind::Denied, text)
         })?;
@@ -214,7 +215,7 @@ impl Desk {
             address: "a letter that was retried".to_owned(),
         };
         for signal in signals {
-            self.0.take(&principal, signal).await?;
+            self.0.take(&principal, source.id, signal).await?;
         }
         Ok(())
     }

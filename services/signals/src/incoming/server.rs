@@ -21,7 +21,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use keywheel_core::audit::{Category, Outcome, Principal, Record};
 use keywheel_core::id::{CommandId, LetterId};
 use keywheel_core::name::SignalSourceName;
-use keywheel_core::signal::{Format, Spec};
+use keywheel_core::signal::{Format, Source, Spec};
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::deliveries::{Letter, MAX_LETTER_BYTES};
 use keywheel_seal::digest;
@@ -177,7 +177,8 @@ impl Shared {
 
     /// Takes what a request says; how many signals are new, and how many came before.
     async fn handle(&self, request: Request<Incoming>, from: IpAddr) -> Result<(usize, usize), No> {
-        let (name, spec) = self.source(&request)?;
+        let source = self.source(&request)?;
+        let (name, spec) = (&source.name, &source.spec);
         let (head, body) = request.into_parts();
         let body = whole(body).await?;
         let key = self.inner.keys.read(&spec.key_file).await;
@@ -196,27 +197,27 @@ impl Shared {
                 return Err(No::away("signals of this source cannot be proven now"));
             }
             Err(NoProof::Sender(fault)) => {
-                self.refuse(&principal, &name, fault).await?;
+                self.refuse(&principal, name, fault).await?;
                 return Err(No::new(StatusCode::UNAUTHORIZED, fault));
             }
         }
-        self.limit(&name)?;
+        self.limit(name)?;
         let arrived = Arrived::of(&head.headers, &body);
-        let signals = match read(&name, &spec, &arrived) {
+        let signals = match read(name, spec, &arrived) {
             Ok(signals) => signals,
-            Err(unread) => return Err(self.keep(&name, &arrived, &body, unread).await),
+            Err(unread) => return Err(self.keep(name, &arrived, &body, unread).await),
         };
         let mut repeated = 0;
         let count = signals.len();
         for signal in signals {
-            match self.inner.take(&principal, signal).await {
+            match self.inner.take(&principal, source.id, signal).await {
                 Ok(is_repeat) => repeated += usize::from(is_repeat),
                 Err(error) if error.kind == ErrorKind::Denied => {
                     let unread = Unread {
                         reason: error.text,
-                        may_be_kept: may_be_kept(&spec),
+                        may_be_kept: may_be_kept(spec),
                     };
-                    return Err(self.keep(&name, &arrived, &body, unread).await);
+                    return Err(self.keep(name, &arrived, &body, unread).await);
                 }
                 Err(error) => return Err(No::away(error.text)),
             }
@@ -225,7 +226,7 @@ impl Shared {
     }
 
     /// The declared source that a request names.
-    fn source(&self, request: &Request<Incoming>) -> Result<(SignalSourceName, Spec), No> {
+    fn source(&self, request: &Request<Incoming>) -> Result<Source, No> {
         let unknown = || No::new(StatusCode::NOT_FOUND, "no source of signals has that name");
         let name = request
             .uri()
@@ -233,11 +234,11 @@ impl Shared {
             .strip_prefix(PATH)
             .ok_or_else(unknown)?;
         let name = SignalSourceName::parse(name).map_err(|_| unknown())?;
-        let spec = self.inner.source(&name).ok_or_else(unknown)?;
+        let source = self.inner.source(&name).ok_or_else(unknown)?;
         if request.method() != Method::POST {
             return Err(No::new(StatusCode::METHOD_NOT_ALLOWED, "send it by POST"));
         }
-        Ok((name, spec))
+        Ok(source)
     }
 
     fn limit(&self, name: &SignalSourceName) -> Result<(), No> {

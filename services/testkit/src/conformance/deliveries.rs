@@ -39,14 +39,14 @@ where
 /// When a law is broken.
 pub async fn check_turns(ends: &Ends, end: impl Fn(Duration)) {
     let [one, other] = ends;
-    assert_eq!(one.claim(RECEIVER, 4, SHORT).await.unwrap(), Some(4));
-    assert_eq!(other.claim(RECEIVER, 9, SHORT).await.unwrap(), None);
-    assert_eq!(one.claim(RECEIVER, 9, SHORT).await.unwrap(), Some(4));
+    assert_eq!(one.claim(RECEIVER, 4, LONG).await.unwrap(), Some(4));
+    assert_eq!(other.claim(RECEIVER, 9, LONG).await.unwrap(), None);
     assert_eq!(
         other.claim(OTHER, 1, LONG).await.unwrap(),
         Some(1),
         "each receiver's turn is one of its own"
     );
+    assert_eq!(one.claim(RECEIVER, 9, SHORT).await.unwrap(), Some(4));
     end(SHORT);
     assert_eq!(other.claim(RECEIVER, 9, LONG).await.unwrap(), Some(4));
     assert_eq!(one.claim(RECEIVER, 9, LONG).await.unwrap(), None);
