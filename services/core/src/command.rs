@@ -4,8 +4,12 @@ use std::collections::BTreeSet;
 
 use crate::binding::{Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
-use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
-use crate::name::{BindingName, HostName, SecretName, StoreName};
+use crate::id::{
+    BindingId, HostId, PlaybookId, RevocationId, RotationId, SecretId, SlotId, StoreId,
+};
+use crate::name::{BindingName, HostName, PlaybookName, SecretName, StoreName};
+use crate::playbook;
+use crate::playbook_run;
 use crate::report::HostReport;
 use crate::rotation::{Intervention, Sessions, Step};
 use crate::secret;
@@ -53,6 +57,15 @@ pub enum Declaration {
         reload: Reload,
         /// Those whose version before the current one its templates name, too.
         previous: BTreeSet<SecretName>,
+    },
+    /// Declares a playbook, or changes it.
+    Playbook {
+        /// Id if the name is new.
+        id: PlaybookId,
+        /// Its name.
+        name: PlaybookName,
+        /// The declaration, whole.
+        spec: playbook::Spec,
     },
 }
 
@@ -221,4 +234,6 @@ pub enum Command {
         /// The container's hidden secret.
         secret: SecretId,
     },
+    /// About a playbook or a run of one.
+    Playbook(playbook_run::Request),
 }

@@ -1,7 +1,11 @@
 //! Any event, and the aggregate it belongs to.
 
-use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, StoreId};
-use crate::{assignment, binding, host, revocation, rollout, rotation, secret, store};
+use crate::id::{
+    BindingId, HostId, PlaybookId, RevocationId, RotationId, RunId, SecretId, StoreId,
+};
+use crate::{
+    assignment, binding, host, playbook, playbook_run, revocation, rollout, rotation, secret, store,
+};
 
 /// Any event with its aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,10 @@ pub enum Event {
     Store(StoreId, store::Event),
     /// Of a service's rollout.
     Rollout(rollout::Service, rollout::Event),
+    /// Of a playbook.
+    Playbook(PlaybookId, playbook::Event),
+    /// Of a run of a playbook.
+    PlaybookRun(RunId, playbook_run::Event),
 }
 
 /// Names the aggregate of an event.
@@ -43,6 +51,10 @@ pub enum AggregateKey {
     Store(StoreId),
     /// A service's rollout.
     Rollout(rollout::Service),
+    /// A playbook.
+    Playbook(PlaybookId),
+    /// A run of a playbook.
+    PlaybookRun(RunId),
 }
 
 impl Event {
@@ -58,6 +70,8 @@ impl Event {
             Self::Revocation(id, _) => AggregateKey::Revocation(*id),
             Self::Store(id, _) => AggregateKey::Store(*id),
             Self::Rollout(service, _) => AggregateKey::Rollout(service.clone()),
+            Self::Playbook(id, _) => AggregateKey::Playbook(*id),
+            Self::PlaybookRun(id, _) => AggregateKey::PlaybookRun(*id),
         }
     }
 }

@@ -19,6 +19,8 @@ pub mod id;
 pub mod lease;
 pub mod name;
 pub mod plan;
+pub mod playbook;
+pub mod playbook_run;
 pub mod report;
 pub mod resource;
 pub mod revocation;

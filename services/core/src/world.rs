@@ -5,6 +5,7 @@
 mod difference;
 mod leases;
 mod outside;
+mod playbooks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,9 +14,12 @@ use crate::binding::{self, Binding};
 use crate::event::Event;
 use crate::host::{self, Host, JoinToken};
 use crate::id::{
-    BindingId, ContainerId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, StoreId,
+    BindingId, ContainerId, HostId, JoinTokenId, PlaybookId, RevocationId, RotationId, RunId,
+    SecretId, StoreId,
 };
-use crate::name::{BindingName, HostName, SecretName, StoreName};
+use crate::name::{BindingName, HostName, PlaybookName, SecretName, StoreName};
+use crate::playbook::Playbook;
+use crate::playbook_run::Run;
 use crate::revocation::{self, Revocation};
 use crate::rollout::{self, Rollout};
 use crate::rotation::{self, Rotation, Trigger};
@@ -47,6 +51,10 @@ pub struct World {
     pub stores: BTreeMap<StoreId, store::Declared>,
     /// Rollouts that have something to do or to remember, by service.
     pub rollouts: BTreeMap<rollout::Service, Rollout>,
+    /// Playbooks that may be run, by id.
+    pub playbooks: BTreeMap<PlaybookId, Playbook>,
+    /// Open runs of playbooks, and the last ones that ended.
+    pub runs: BTreeMap<RunId, Run>,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -65,6 +73,9 @@ pub struct World {
     leases: BTreeMap<SecretId, BTreeSet<SecretId>>,
     /// The same, by their containers' hosts.
     leases_at: BTreeMap<HostId, BTreeSet<SecretId>>,
+    playbooks_by_name: BTreeMap<PlaybookName, PlaybookId>,
+    open_runs: BTreeSet<RunId>,
+    closed_runs: BTreeMap<PlaybookId, VecDeque<RunId>>,
 }
 
 impl World {
@@ -250,6 +261,8 @@ impl World {
             Event::Revocation(id, event) => self.apply_revocation(number, *id, event),
             Event::Store(id, event) => self.apply_store(number, *id, event),
             Event::Rollout(service, event) => self.apply_rollout(number, service, event),
+            Event::Playbook(id, event) => self.apply_playbook(*id, event),
+            Event::PlaybookRun(id, event) => self.apply_playbook_run(*id, event),
         }
         self.note_outside(number, event);
     }

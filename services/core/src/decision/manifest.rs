@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeFrom;
 
-use super::{Context, Rejection, lease, rotate, secret_or_reject, store};
+use super::{Context, Rejection, lease, playbook, rotate, secret_or_reject, store};
 use crate::binding::{self, Binding, Target};
 use crate::command::Declaration;
 use crate::event::Event;
@@ -118,7 +118,9 @@ fn refuse_shared_phases(world: &World, declarations: &[Declaration]) -> Result<(
         .iter()
         .filter_map(|declaration| match declaration {
             Declaration::Secret { name, spec, .. } => Some((name, spec.rotation.phase.as_ref())),
-            Declaration::Store { .. } | Declaration::Binding { .. } => None,
+            Declaration::Store { .. }
+            | Declaration::Binding { .. }
+            | Declaration::Playbook { .. } => None,
         })
         .collect();
     if declared.values().all(Option::is_none) {
@@ -159,6 +161,7 @@ fn words(declaration: &Declaration) -> String {
         Declaration::Secret { name, .. } => format!("Secret `{name}`"),
         Declaration::Store { name, .. } => format!("Store `{name}`"),
         Declaration::Binding { name, .. } => format!("Binding `{name}`"),
+        Declaration::Playbook { name, .. } => format!("Playbook `{name}`"),
     }
 }
 
@@ -176,6 +179,10 @@ fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Pl
         Declaration::Store { id, name, spec } => (
             world.store_named(name).is_none(),
             store::declare(world, *id, name, spec)?,
+        ),
+        Declaration::Playbook { id, name, spec } => (
+            world.playbook_named(name).is_none(),
+            playbook::declare(world, *id, name, spec)?,
         ),
         Declaration::Binding {
             id,

@@ -9,6 +9,7 @@ mod intervene;
 mod join;
 mod lease;
 mod manifest;
+mod playbook;
 mod refusal;
 mod report;
 mod revoke;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use drain::drains;
 pub use manifest::{Action, Planned, plan_apply};
+pub use playbook::{PlannedStep, next_run, plan_playbook};
 pub use refusal::{Refusal, Rejection, RejectionKind};
 
 use crate::command::Command;
@@ -145,6 +147,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::DeadlinePassed { rotation } => intervene::deadline(world, *rotation, ctx.now),
         Command::Report(report) => report::record(world, report, ctx),
         Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
+        Command::Playbook(request) => playbook::decide(world, request, ctx),
     };
     Ok(decided?)
 }

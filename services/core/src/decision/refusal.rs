@@ -2,7 +2,7 @@
 
 use crate::event::Event;
 use crate::name::{BindingName, SecretName};
-use crate::{binding, host, revocation, rotation, secret, store};
+use crate::{binding, host, playbook, playbook_run, revocation, rotation, secret, store};
 
 /// A refused command: why, and the facts that stand all the same. A join token, for example, is
 /// spent by coming with it, whatever comes of that.
@@ -75,6 +75,12 @@ pub enum Rejection {
     /// About a store outside.
     #[error(transparent)]
     Store(#[from] store::Rejection),
+    /// About a playbook.
+    #[error(transparent)]
+    Playbook(#[from] playbook::Rejection),
+    /// About a run of a playbook.
+    #[error(transparent)]
+    PlaybookRun(#[from] playbook_run::Rejection),
 }
 
 /// What sort of "no" it is; exit codes and HTTP statuses follow it.
@@ -100,6 +106,8 @@ impl Rejection {
             | Self::Host(host::Rejection::NotEnrolled(_))
             | Self::Store(store::Rejection::Unknown(_))
             | Self::Rotation(rotation::Rejection::Unknown(_))
+            | Self::Playbook(playbook::Rejection::Unknown(_))
+            | Self::PlaybookRun(playbook_run::Rejection::Unknown(_))
             | Self::Revocation(revocation::Rejection::Unknown(_)) => RejectionKind::NotFound,
             Self::Binding(binding::Rejection::NotBound { .. }) => RejectionKind::Conflict,
             Self::Store(
@@ -108,6 +116,11 @@ impl Rejection {
                 | store::Rejection::NotOutside(_),
             ) => RejectionKind::Conflict,
             Self::Binding(_) | Self::TargetTaken { .. } | Self::Store(_) => RejectionKind::Invalid,
+            Self::Playbook(playbook::Rejection::InUse { .. }) => RejectionKind::Conflict,
+            Self::Playbook(_)
+            | Self::PlaybookRun(
+                playbook_run::Rejection::ReasonMissing | playbook_run::Rejection::ReasonTooLong(_),
+            ) => RejectionKind::Invalid,
             Self::Host(
                 host::Rejection::TokenUnknown
                 | host::Rejection::TokenExpired(_)

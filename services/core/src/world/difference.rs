@@ -44,6 +44,12 @@ impl World {
                 format!("the rollout of service `{}`", service.name)
             })
         };
+        let playbook = || {
+            first(&self.playbooks, &other.playbooks, |id| {
+                format!("playbook {id}")
+            })
+        };
+        let run = || first(&self.runs, &other.runs, |id| format!("playbook run {id}"));
         let found = secret()
             .or_else(binding)
             .or_else(assignment)
@@ -52,7 +58,9 @@ impl World {
             .or_else(rotation)
             .or_else(revocation)
             .or_else(store)
-            .or_else(rollout);
+            .or_else(rollout)
+            .or_else(playbook)
+            .or_else(run);
         Some(found.unwrap_or_else(|| "an index".to_owned()))
     }
 }
