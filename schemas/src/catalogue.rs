@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 use crate::event::assignment::{AssignmentEvent, Consumer};
 use crate::event::binding::BindingEvent;
 use crate::event::host::HostEvent;
+use crate::event::playbook::PlaybookEvent;
+use crate::event::playbook_run::PlaybookRunEvent;
 use crate::event::revocation::RevocationEvent;
 use crate::event::rollout::{RolloutEvent, Service};
 use crate::event::rotation::RotationEvent;
@@ -168,6 +170,8 @@ pub(crate) fn event_schema(kind: &Kind) -> Value {
         "rotation" => variant::<RotationEvent>(kind),
         "revocation" => variant::<RevocationEvent>(kind),
         "store" => variant::<StoreEvent>(kind),
+        "playbook" => variant::<PlaybookEvent>(kind),
+        "playbook_run" => variant::<PlaybookRunEvent>(kind),
         "rollout" => variant::<RolloutEvent>(kind).map(|(mut members, mut definitions)| {
             add_member(
                 &mut members,

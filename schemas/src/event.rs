@@ -9,6 +9,8 @@ pub mod binding;
 mod envelope;
 pub mod host;
 mod kind;
+pub mod playbook;
+pub mod playbook_run;
 mod proven;
 pub mod resource;
 pub mod revocation;
@@ -118,6 +120,8 @@ pub fn subject(event: &Event) -> String {
         Event::Revocation(id, _) => format!("revocation/{id}"),
         Event::Store(id, _) => format!("store/{id}"),
         Event::Rollout(service, _) => format!("rollout/{}", rollout::derive_subject(service)),
+        Event::Playbook(id, _) => format!("playbook/{id}"),
+        Event::PlaybookRun(id, _) => format!("playbook_run/{id}"),
     }
 }
 
@@ -140,6 +144,8 @@ fn body(event: &Event) -> Map<String, Value> {
         Event::Rotation(_, event) => members(&rotation::RotationEvent::of(event)),
         Event::Revocation(_, event) => members(&revocation::RevocationEvent::of(event)),
         Event::Store(_, event) => members(&store::StoreEvent::of(event)),
+        Event::Playbook(_, event) => members(&playbook::PlaybookEvent::of(event)),
+        Event::PlaybookRun(_, event) => members(&playbook_run::PlaybookRunEvent::of(event)),
         Event::Rollout(service, event) => {
             let mut members = members(&rollout::RolloutEvent::of(event));
             let service = canonical::value(&rollout::Service::of(service));
@@ -213,6 +219,14 @@ fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, Deco
         "store" => Event::Store(
             id_of(kind, subject)?,
             core_of::<store::StoreEvent>(kind, data)?,
+        ),
+        "playbook" => Event::Playbook(
+            id_of(kind, subject)?,
+            core_of::<playbook::PlaybookEvent>(kind, data)?,
+        ),
+        "playbook_run" => Event::PlaybookRun(
+            id_of(kind, subject)?,
+            core_of::<playbook_run::PlaybookRunEvent>(kind, data)?,
         ),
         "rollout" => {
             let shape = |what| move |source| DecodeError::Shape { what, source };

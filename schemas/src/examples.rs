@@ -2,6 +2,7 @@
 //!
 //! Ids and instants are fixed, so that the files only change when the format does.
 
+mod playbook;
 mod store;
 
 use std::collections::BTreeMap;
@@ -120,6 +121,10 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
             .into_iter()
             .map(|event| Event::Rollout(service.clone(), event)),
     );
+    let playbooks = playbook::of_playbook()?.into_iter();
+    events.extend(playbooks.map(|event| Event::Playbook(playbook::PLAYBOOK, event)));
+    let runs = playbook::of_run()?.into_iter();
+    events.extend(runs.map(|event| Event::PlaybookRun(playbook::RUN, event)));
     Ok(events)
 }
 

@@ -1,7 +1,9 @@
 //! Every event type by its full name, and the aggregate and variant it stands for.
 
 use keywheel_core::event::Event;
-use keywheel_core::{assignment, binding, host, revocation, rollout, rotation, secret, store};
+use keywheel_core::{
+    assignment, binding, host, playbook, playbook_run, revocation, rollout, rotation, secret, store,
+};
 
 /// One event type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +122,23 @@ kinds! {
         E::Failed { .. } => "failed",
         E::Settled { .. } => "settled",
     }
+    playbook {
+        E::Declared { .. } => "declared",
+        E::Changed { .. } => "changed",
+        E::Removed => "removed",
+    }
+    playbook_run {
+        E::Triggered { .. } => "triggered",
+        E::StepStarted { .. } => "step_started",
+        E::Acted { .. } => "acted",
+        E::ActRefused { .. } => "act_refused",
+        E::Approved { .. } => "approved",
+        E::StepCompleted { .. } => "step_completed",
+        E::StepFailed { .. } => "step_failed",
+        E::StepSkipped { .. } => "step_skipped",
+        E::Intervened { .. } => "intervened",
+        E::Completed { .. } => "completed",
+    }
 }
 
 /// The full type name of an event.
@@ -134,6 +153,8 @@ pub fn type_name(event: &Event) -> &'static str {
         Event::Revocation(_, event) => revocation(event),
         Event::Store(_, event) => store(event),
         Event::Rollout(_, event) => rollout(event),
+        Event::Playbook(_, event) => playbook(event),
+        Event::PlaybookRun(_, event) => playbook_run(event),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The commands workers submit over the bus. What people ask for comes through the API instead.
 
 use keywheel_core::command::{self, Command};
-use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
+use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId, SlotId, StoreId};
 use keywheel_core::name::HostName;
+use keywheel_core::playbook_run::Request;
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
 use schemars::JsonSchema;
@@ -134,6 +135,13 @@ pub enum WorkerCommand {
         /// The container's hidden secret.
         secret: Text<SecretId>,
     },
+    /// The time of a playbook run's step is over.
+    PlaybookDue {
+        /// The run.
+        run: Text<RunId>,
+        /// The step.
+        step: String,
+    },
 }
 
 impl WorkerCommand {
@@ -220,6 +228,10 @@ impl WorkerCommand {
             Command::LingerEnded { secret } => Self::LingerEnded {
                 secret: Text(*secret),
             },
+            Command::Playbook(Request::Due { run, step }) => Self::PlaybookDue {
+                run: Text(*run),
+                step: step.clone(),
+            },
             _ => return None,
         })
     }
@@ -291,9 +303,14 @@ impl WorkerCommand {
                 rotation: rotation.0,
             },
             Self::LingerEnded { secret } => Command::LingerEnded { secret: secret.0 },
+            Self::PlaybookDue { run, step } => step_due(run.0, step),
             Self::Report { report } => Command::Report(report.into_core()),
         }
     }
+}
+
+fn step_due(run: RunId, step: String) -> Command {
+    Command::Playbook(Request::Due { run, step })
 }
 
 /// What a person's command is called; a worker's has its own shape.
@@ -311,6 +328,8 @@ const fn person_s(command: &Command) -> &'static str {
         Command::RotateHostKey(_) => "rotate host key",
         Command::NotePermit(_) => "note permit",
         Command::EvictHost { .. } => "evict host",
+        Command::Playbook(Request::Due { .. }) => "worker's",
+        Command::Playbook(_) => "playbook",
         Command::Due { .. }
         | Command::EnrolHost { .. }
         | Command::StepOutcome { .. }

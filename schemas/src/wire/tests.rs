@@ -10,13 +10,14 @@ use keywheel_core::binding::{ImageSelector, Reload, Rollout, Selector, SetFile, 
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::effect::{Effect, Key, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
-    BindingId, CommandId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, SecretId,
-    SlotId,
+    BindingId, CommandId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, RunId,
+    SecretId, SlotId,
 };
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use keywheel_core::plan::{
     Grant, HostPlan, Leave, PlannedBinding, PlannedPrevious, PlannedSecret, Staged,
 };
+use keywheel_core::playbook_run;
 use keywheel_core::report::{
     DeniedStart, Executed, Fact, HostReport, Item, RestartState, RestartWish, StalePlan, UsageKind,
     UsageNote,
@@ -372,6 +373,10 @@ fn workers_commands() -> Vec<Command> {
         },
         Command::DeadlinePassed { rotation: ROTATION },
         Command::LingerEnded { secret: SECRET },
+        Command::Playbook(playbook_run::Request::Due {
+            run: RunId::from_bytes([0x0b; 16]),
+            step: "approve".to_owned(),
+        }),
         Command::Report(report()),
     ]
 }

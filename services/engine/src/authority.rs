@@ -6,6 +6,7 @@
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::id::HostId;
+use keywheel_core::playbook_run;
 
 use crate::port::bus::{Address, Body, Topic};
 
@@ -54,6 +55,8 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::RotateHostKey(_)
         | Command::NotePermit(_)
         | Command::EvictHost { .. } => Role::Gateway,
+        Command::Playbook(playbook_run::Request::Due { .. }) => Role::Scheduler,
+        Command::Playbook(_) => Role::Gateway,
         Command::Due { .. }
         | Command::DeadlinePassed { .. }
         | Command::RetryStep { .. }

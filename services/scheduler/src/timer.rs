@@ -11,6 +11,7 @@ mod backoff;
 mod events;
 mod policies;
 mod queue;
+mod runs;
 #[cfg(test)]
 mod tests;
 mod watches;
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use keywheel_core::command::Command;
 use keywheel_core::event::Event;
-use keywheel_core::id::{RevocationId, RotationId, SecretId};
+use keywheel_core::id::{RevocationId, RotationId, RunId, SecretId};
 use keywheel_core::rotation::Intervention;
 use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
 use keywheel_core::time::Timestamp;
@@ -35,6 +36,7 @@ use events::Rules;
 pub use events::{MAX_CHAIN, QUICK_REFUSALS, REFUSED_REST};
 use policies::Policies;
 use queue::Queue;
+use runs::Runs;
 pub use watches::MAX_CONDITIONS;
 
 /// How late a slot may fire and still count as in time.
@@ -57,6 +59,8 @@ pub enum Key {
     Linger(SecretId),
     /// An event that leads to a rotation of a secret.
     OnEvent(SecretId),
+    /// The end of the time of a playbook run's step.
+    Playbook(RunId),
 }
 
 /// A timer that ran out, and the command it leads to.
@@ -103,6 +107,7 @@ pub struct Timers {
     lingers: BTreeMap<SecretId, Timestamp>,
     unsettled: BTreeSet<SecretId>,
     rules: Rules,
+    runs: Runs,
 }
 
 impl Timers {
@@ -131,11 +136,13 @@ impl Timers {
             Event::Secret(id, event) => self.apply_secret(time, *id, event),
             Event::Rotation(id, event) => self.apply_rotation(time, *id, event),
             Event::Revocation(id, event) => self.apply_revocation(time, *id, event),
+            Event::PlaybookRun(id, event) => self.runs.apply(*id, event, &mut self.queue),
             Event::Binding(..)
             | Event::Assignment(..)
             | Event::Host(..)
             | Event::Store(..)
-            | Event::Rollout(..) => {}
+            | Event::Rollout(..)
+            | Event::Playbook(..) => {}
         }
     }
 
@@ -367,6 +374,7 @@ impl Timers {
                 Key::Revoke(revocation) => Some(Command::RetryRevoke { revocation }),
                 Key::Linger(secret) => Some(Command::LingerEnded { secret }),
                 Key::OnEvent(secret) => self.fire_event(secret, now),
+                Key::Playbook(run) => self.runs.fire(run),
             };
             if let Some(command) = command {
                 let attempt = match key {
@@ -448,6 +456,7 @@ impl Timers {
                     self.queue.set(fired.key, again);
                 }
             }
+            (_, Key::Playbook(id)) => self.runs.ask_again(id, now, &mut self.queue),
             _ => {}
         }
     }
@@ -469,6 +478,7 @@ impl Timers {
             Key::Step(id) => self.rotations.contains_key(&id),
             Key::Revoke(_) => true,
             Key::Linger(id) => self.lingers.contains_key(&id),
+            Key::Playbook(id) => self.runs.is_open(id),
             Key::OnEvent(id) => {
                 let is_idle = |known: &Scheduled| known.open.is_none();
                 let is_meant = matches!(&fired.command, Command::Due { slot, .. } if self.rules.is_waiting(id, *slot));

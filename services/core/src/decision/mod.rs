@@ -27,6 +27,7 @@ pub use refusal::{Refusal, Rejection, RejectionKind};
 
 use crate::command::Command;
 use crate::event::Event;
+use crate::id::StoreId;
 use crate::name::SecretName;
 use crate::rotation;
 use crate::secret;
@@ -88,9 +89,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::Unbind { name } => manifest::unbind(world, name),
         Command::RemoveStore { name } => store::remove(world, name),
         Command::Observed(seen) => store::observed(world, seen, ctx),
-        Command::StoreContact { store, failure } => {
-            Ok(store::contact(world, *store, failure.as_deref()))
-        }
+        Command::StoreContact { store, failure } => contact(world, *store, failure.as_deref()),
         Command::Put {
             id,
             rotation,
@@ -150,6 +149,10 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::Playbook(request) => playbook::decide(world, request, ctx),
     };
     Ok(decided?)
+}
+
+fn contact(world: &World, store: StoreId, failure: Option<&str>) -> Result<Vec<Event>, Rejection> {
+    Ok(store::contact(world, store, failure))
 }
 
 fn failure_of(reason: Option<&str>, is_away: bool) -> Option<rotation::Failure<'_>> {

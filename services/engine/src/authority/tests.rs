@@ -8,7 +8,7 @@ use keywheel_core::command::{Declaration, Observation};
 use keywheel_core::effect::{Effect, RevokeWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
-    SecretId, SlotId, StoreId,
+    RunId, SecretId, SlotId, StoreId,
 };
 use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
 use keywheel_core::plan::HostPlan;
@@ -116,7 +116,7 @@ fn host_commands() -> Vec<Command> {
         key: BusKey::parse(&"U".repeat(56)).unwrap(),
         expires_at: Timestamp::default(),
     });
-    vec![issue, join, rotate, permit, evict]
+    vec![issue, join, rotate, permit, evict, playbook_advance()]
 }
 
 fn empty_report() -> HostReport {
@@ -135,6 +135,19 @@ fn empty_report() -> HostReport {
         staged: Vec::new(),
         knows_staged: false,
     }
+}
+
+fn playbook_due() -> Command {
+    Command::Playbook(playbook_run::Request::Due {
+        run: RunId::default(),
+        step: "ask".to_owned(),
+    })
+}
+
+fn playbook_advance() -> Command {
+    Command::Playbook(playbook_run::Request::Advance {
+        run: RunId::default(),
+    })
 }
 
 fn worker_commands() -> Vec<(Role, Command)> {
@@ -188,6 +201,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
             },
         ),
         (Role::Scheduler, Command::LingerEnded { secret: SECRET }),
+        (Role::Scheduler, playbook_due()),
         (Role::StoreSync, step),
         (Role::StoreSync, revoked),
         (Role::StoreSync, Command::Observed(seen)),

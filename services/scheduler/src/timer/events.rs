@@ -293,9 +293,12 @@ impl Timers {
                 secret: None,
                 host: Some(*id),
             },
-            Event::Binding(..) | Event::Assignment(..) | Event::Store(..) | Event::Rollout(..) => {
-                Whom::default()
-            }
+            Event::Binding(..)
+            | Event::Assignment(..)
+            | Event::Store(..)
+            | Event::Rollout(..)
+            | Event::Playbook(..)
+            | Event::PlaybookRun(..) => Whom::default(),
         }
     }
 

@@ -3,6 +3,7 @@
 mod events;
 mod leases;
 mod limits;
+mod runs;
 
 use keywheel_core::id::HostId;
 use keywheel_core::name::SecretName;

@@ -182,7 +182,6 @@ fn a_run_says_why_and_is_told_what_it_has_to_know() {
             reason: reason.to_owned(),
         })
     };
-    let given = given.clone();
     given
         .clone()
         .when(because(" "))
