@@ -7,6 +7,7 @@
 mod binding;
 mod dynamic;
 mod on_event;
+mod playbook;
 pub mod proposal;
 mod reader;
 mod reload;
@@ -29,7 +30,8 @@ use std::fmt;
 use std::time::Duration;
 
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::name::{BindingName, SecretName, StoreName};
+use keywheel_core::name::{BindingName, PlaybookName, SecretName, StoreName};
+use keywheel_core::playbook::Spec as PlaybookSpec;
 use keywheel_core::secret::Spec;
 use keywheel_core::store::StoreSpec;
 
@@ -146,16 +148,26 @@ pub enum Manifest {
         /// Where the document begins.
         position: Position,
     },
+    /// A playbook.
+    Playbook {
+        /// Its name.
+        name: PlaybookName,
+        /// What is declared.
+        spec: PlaybookSpec,
+        /// Where the document begins.
+        position: Position,
+    },
 }
 
 impl Manifest {
-    /// `Secret`, `Store` or `Binding`.
+    /// `Secret`, `Store`, `Binding` or `Playbook`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Secret { .. } => "Secret",
             Self::Store { .. } => "Store",
             Self::Binding { .. } => "Binding",
+            Self::Playbook { .. } => "Playbook",
         }
     }
 
@@ -166,6 +178,7 @@ impl Manifest {
             Self::Secret { name, .. } => name.as_str(),
             Self::Store { name, .. } => name.as_str(),
             Self::Binding { name, .. } => name.as_str(),
+            Self::Playbook { name, .. } => name.as_str(),
         }
     }
 
@@ -175,7 +188,8 @@ impl Manifest {
         match self {
             Self::Secret { position, .. }
             | Self::Store { position, .. }
-            | Self::Binding { position, .. } => *position,
+            | Self::Binding { position, .. }
+            | Self::Playbook { position, .. } => *position,
         }
     }
 }
@@ -245,7 +259,7 @@ pub fn parse(
 }
 
 /// The kinds and what each declares, for the text about an unknown one.
-const KINDS: [&str; 3] = ["Secret", "Binding", "Store"];
+const KINDS: [&str; 4] = ["Secret", "Binding", "Store", "Playbook"];
 
 fn read_manifest(
     document: &tree::Located,
@@ -266,6 +280,7 @@ fn read_manifest(
         "Secret" => secret::read(name, spec?, fields.position, check, faults),
         "Binding" => binding::read(name, spec?, fields.position, faults),
         "Store" => store::read(name, spec?, fields.position, faults),
+        "Playbook" => playbook::read(name, spec?, fields.position, faults),
         other => {
             let near = crate::near::nearest(other, &KINDS);
             let message = format!(

@@ -1,8 +1,13 @@
 //! Shapes of the manifests for the JSON Schema that editors read. Parsing does not go through them:
 //! it keeps positions, which serde's own shapes lose.
 
+mod playbook;
 mod store;
 
+pub use playbook::{
+    Approve, Evict, OnFailure, OnFailureWord, Playbook, PlaybookParameter, PlaybookStep, Revoke,
+    RevokeVersions, RunPlaybook, Selections, Wait,
+};
 pub use store::{
     AppRole, Aws, AwsAuth, Cert, Credential, Jwt, Keys, Source, Store, Vault, VaultAuth,
 };
@@ -48,6 +53,17 @@ pub enum Document {
         metadata: Metadata,
         /// What it grants.
         spec: Binding,
+    },
+    /// A playbook.
+    Playbook {
+        /// Always `keywheel.dev/v1`.
+        #[serde(rename = "apiVersion")]
+        #[schemars(regex(pattern = r"^keywheel\.dev/v1$"))]
+        api_version: String,
+        /// Its name.
+        metadata: Metadata,
+        /// What it does.
+        spec: playbook::Playbook,
     },
 }
 
