@@ -5,6 +5,7 @@
 
 mod doctor;
 mod host;
+mod playbook;
 mod rotation;
 mod schedule;
 mod status;
@@ -13,6 +14,10 @@ mod subscription;
 
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
+pub use playbook::{
+    ApproveRequest, PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView,
+    RunPlaybookRequest, RunStepView, RunTargetView,
+};
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use schedule::{FireView, ScheduleView};
 pub use status::{
@@ -53,6 +58,11 @@ macro_rules! of_shapes {
             InterveneRequest,
             RotationPlan,
             RevokeRequest,
+            PlaybookView,
+            PlaybookPlan,
+            PlaybookRunView,
+            RunPlaybookRequest,
+            ApproveRequest,
             HistoryView,
             StoreKey,
             StoreView,
@@ -130,7 +140,7 @@ pub struct ApplyAnswer {
 /// What became of one document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
-    /// `Secret`, `Store` or `Binding`.
+    /// `Secret`, `Store`, `Binding` or `Playbook`.
     pub kind: String,
     /// Its name.
     pub name: String,

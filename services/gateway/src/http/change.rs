@@ -9,7 +9,7 @@ use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::{self, Action, Context, Enrolment, Planned, Rejection};
 use keywheel_core::id::{
-    BindingId, CommandId, PutToken, RevocationId, RotationId, SecretId, StoreId,
+    BindingId, CommandId, PlaybookId, PutToken, RevocationId, RotationId, SecretId, StoreId,
 };
 use keywheel_core::name::{BindingName, NameError, SecretName, StoreName};
 use keywheel_core::secret;
@@ -186,6 +186,11 @@ fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declarat
             name: name.clone(),
             spec: spec.clone(),
         },
+        Manifest::Playbook { name, spec, .. } => Declaration::Playbook {
+            id: PlaybookId::from_bytes(draw("playbook")),
+            name: name.clone(),
+            spec: spec.clone(),
+        },
         Manifest::Binding {
             name,
             secret,
@@ -274,7 +279,7 @@ const fn action_word(action: Action) -> &'static str {
 
 fn applied((manifest, action): (&Manifest, &'static str)) -> Applied {
     let note = match manifest {
-        Manifest::Secret { .. } | Manifest::Store { .. } => None,
+        Manifest::Secret { .. } | Manifest::Store { .. } | Manifest::Playbook { .. } => None,
         Manifest::Binding {
             selector, target, ..
         } => views::binding_note(selector, target),
@@ -295,7 +300,7 @@ fn store_of(manifest: &Manifest) -> Option<&StoreName> {
             secret::Store::Outside(place) => Some(&place.store),
             secret::Store::Local => None,
         },
-        Manifest::Binding { .. } => None,
+        Manifest::Binding { .. } | Manifest::Playbook { .. } => None,
     }
 }
 

@@ -11,6 +11,7 @@ mod hosts;
 mod interventions;
 mod named;
 mod pages;
+mod playbooks;
 mod problem;
 mod read;
 mod scans;
@@ -66,6 +67,15 @@ pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Longest object of a record that a person's words are put into, in characters.
 const MAX_OBJECT_CHARS: usize = 300;
+
+/// Resources whose last part of a path is what is asked of one.
+const HAVE_VERBS: [&str; 5] = [
+    "hosts",
+    "rotations",
+    "subscriptions",
+    "playbooks",
+    "playbook-runs",
+];
 
 /// Checks a cron line and a zone; the text names the fault.
 pub type CheckSchedule = fn(&str, &str) -> Result<(), String>;
@@ -144,6 +154,21 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         look("/v1/rotation-plan/{*name}", get(interventions::plan)),
         look("/v1/revocations", get(read::revocations)),
         look("/v1/revocations/{id}", get(read::revocation)),
+        look("/v1/playbooks", get(playbooks::list)),
+        look("/v1/playbooks/{name}", get(playbooks::describe)),
+        (
+            Method::DELETE,
+            "/v1/playbooks/{name}",
+            delete(playbooks::remove),
+        ),
+        change("/v1/playbooks/{name}/run", post(playbooks::run)),
+        look("/v1/playbook-plan/{name}", get(playbooks::plan)),
+        look("/v1/playbook-runs", get(playbooks::runs)),
+        look("/v1/playbook-runs/{id}", get(playbooks::describe_run)),
+        change("/v1/playbook-runs/{id}/approve", post(playbooks::approve)),
+        change("/v1/playbook-runs/{id}/pause", post(playbooks::pause)),
+        change("/v1/playbook-runs/{id}/resume", post(playbooks::resume)),
+        change("/v1/playbook-runs/{id}/cancel", post(playbooks::cancel)),
         look("/v1/hosts", get(hosts::list)),
         look("/v1/hosts/{name}", get(hosts::describe)),
         change("/v1/hosts/{name}/evict", post(hosts::evict)),
@@ -314,11 +339,10 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::GET | Method::HEAD => "describe",
         Method::DELETE if first == "stores" => "remove-store",
         Method::DELETE if first == "subscriptions" => "unsubscribe",
+        Method::DELETE if first == "playbooks" => "remove-playbook",
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
-        _ if ["hosts", "rotations", "subscriptions"].contains(&first) => {
-            path.rsplit('/').next().unwrap_or(first)
-        }
+        _ if HAVE_VERBS.contains(&first) => path.rsplit('/').next().unwrap_or(first),
         _ => first,
     };
     (verb.chars().take(40).collect(), object)
@@ -341,7 +365,8 @@ fn is_repeated_wait(api: &Api, principal: &Principal, request: &Request) -> bool
     let uri = request.uri();
     let path = uri.path();
     let waits = uri.query().is_some_and(|query| query.starts_with("wait="));
-    let follows = path.starts_with("/v1/rotations/") || path.starts_with("/v1/revocations/");
+    let waited_for = ["/v1/rotations/", "/v1/revocations/", "/v1/playbook-runs/"];
+    let follows = waited_for.iter().any(|begin| path.starts_with(begin));
     waits && follows && api.waits.is_repeated(api.clock.now(), principal, path)
 }
 
