@@ -131,7 +131,7 @@ pub struct Api {
 fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
     let look = |path, handler| (Method::GET, path, handler);
     let change = |path, handler| (Method::POST, path, handler);
-    vec![
+    let mut routes = vec![
         look("/v1/openapi.json", get(openapi)),
         look("/v1/status", get(status::status)),
         look("/v1/store-key", get(read::store_key)),
@@ -154,21 +154,6 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         look("/v1/rotation-plan/{*name}", get(interventions::plan)),
         look("/v1/revocations", get(read::revocations)),
         look("/v1/revocations/{id}", get(read::revocation)),
-        look("/v1/playbooks", get(playbooks::list)),
-        look("/v1/playbooks/{name}", get(playbooks::describe)),
-        (
-            Method::DELETE,
-            "/v1/playbooks/{name}",
-            delete(playbooks::remove),
-        ),
-        change("/v1/playbooks/{name}/run", post(playbooks::run)),
-        look("/v1/playbook-plan/{name}", get(playbooks::plan)),
-        look("/v1/playbook-runs", get(playbooks::runs)),
-        look("/v1/playbook-runs/{id}", get(playbooks::describe_run)),
-        change("/v1/playbook-runs/{id}/approve", post(playbooks::approve)),
-        change("/v1/playbook-runs/{id}/pause", post(playbooks::pause)),
-        change("/v1/playbook-runs/{id}/resume", post(playbooks::resume)),
-        change("/v1/playbook-runs/{id}/cancel", post(playbooks::cancel)),
         look("/v1/hosts", get(hosts::list)),
         look("/v1/hosts/{name}", get(hosts::describe)),
         change("/v1/hosts/{name}/evict", post(hosts::evict)),
@@ -200,7 +185,9 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         change("/v1/put", post(change::put)),
         change("/v1/rotate", post(change::rotate)),
         change("/v1/revoke", post(change::revoke)),
-    ]
+    ];
+    routes.extend(playbooks::routes());
+    routes
 }
 
 /// The document that describes this API.

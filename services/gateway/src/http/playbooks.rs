@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
+use axum::http::Method;
 use axum::response::Response;
+use axum::routing::{MethodRouter, delete, get, post};
 use keywheel_core::audit::Principal;
 use keywheel_core::command::Command;
 use keywheel_core::decision::{self, Context, Enrolment};
@@ -27,14 +29,33 @@ use super::read::{WaitQuery, wait_for};
 use super::{Api, Caller, Failure, Named};
 use crate::views::playbooks as views;
 
-pub(super) async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+/// Every route of playbooks and their runs.
+pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
+    let look = |path, handler| (Method::GET, path, handler);
+    let change = |path, handler| (Method::POST, path, handler);
+    vec![
+        look("/v1/playbooks", get(list)),
+        look("/v1/playbooks/{name}", get(describe)),
+        (Method::DELETE, "/v1/playbooks/{name}", delete(remove)),
+        change("/v1/playbooks/{name}/run", post(run)),
+        look("/v1/playbook-plan/{name}", get(plan)),
+        look("/v1/playbook-runs", get(runs)),
+        look("/v1/playbook-runs/{id}", get(describe_run)),
+        change("/v1/playbook-runs/{id}/approve", post(approve)),
+        change("/v1/playbook-runs/{id}/pause", post(pause)),
+        change("/v1/playbook-runs/{id}/resume", post(resume)),
+        change("/v1/playbook-runs/{id}/cancel", post(cancel)),
+    ]
+}
+
+async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
     let page = page?.0;
     let views = views::list(&api.view.read().world);
     let by_name = (Order::ByKey, |view: &PlaybookView| view.name.clone());
     pages::answer("/v1/playbooks", views, by_name, &page)
 }
 
-pub(super) async fn describe(
+async fn describe(
     State(api): State<Api>,
     Named(name): Named,
 ) -> Result<Json<PlaybookView>, Failure> {
@@ -45,7 +66,7 @@ pub(super) async fn describe(
         .ok_or_else(|| Failure::not_found(Rejection::Unknown(name).to_string()))
 }
 
-pub(super) async fn remove(
+async fn remove(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Named(name): Named,
@@ -67,12 +88,12 @@ pub(super) async fn remove(
 /// What a run is told, as one object of texts.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct PlanQuery {
+struct PlanQuery {
     arguments: Option<String>,
 }
 
 /// What a run would do; decided on the log's head, and nothing is appended.
-pub(super) async fn plan(
+async fn plan(
     State(api): State<Api>,
     Named(name): Named,
     query: Result<Query<PlanQuery>, QueryRejection>,
@@ -102,7 +123,7 @@ pub(super) async fn plan(
     Ok(Json(views::plan(world, &name, &steps)))
 }
 
-pub(super) async fn run(
+async fn run(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Named(name): Named,
@@ -121,14 +142,14 @@ pub(super) async fn run(
     shown(&api.view.read(), run).map(Json)
 }
 
-pub(super) async fn runs(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+async fn runs(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
     let page = page?.0;
     let views = views::runs(&api.view.read().world);
     let by_id = (Order::Other, |view: &PlaybookRunView| view.run_id.clone());
     pages::answer("/v1/playbook-runs", views, by_id, &page)
 }
 
-pub(super) async fn describe_run(
+async fn describe_run(
     State(api): State<Api>,
     Named(id): Named,
     query: Result<Query<WaitQuery>, QueryRejection>,
@@ -141,7 +162,7 @@ pub(super) async fn describe_run(
     .await
 }
 
-pub(super) async fn approve(
+async fn approve(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Named(id): Named,
@@ -159,7 +180,7 @@ pub(super) async fn approve(
     shown(&api.view.read(), run).map(Json)
 }
 
-pub(super) async fn pause(
+async fn pause(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Named(id): Named,
@@ -168,7 +189,7 @@ pub(super) async fn pause(
     intervene((&api, &caller), &id, body, Intervention::Pause).await
 }
 
-pub(super) async fn resume(
+async fn resume(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Named(id): Named,
@@ -177,7 +198,7 @@ pub(super) async fn resume(
     intervene((&api, &caller), &id, body, Intervention::Resume).await
 }
 
-pub(super) async fn cancel(
+async fn cancel(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Named(id): Named,
