@@ -3,10 +3,12 @@
 //! Invariant: nothing is remembered here. What a run does next follows from the state that is decided on, so
 //! after a crash, and at whichever gateway, the same comes next, and what was done is not done again.
 
+use std::cell::Cell;
+
 use keywheel_core::audit::{Principal, Role};
 use keywheel_core::command::Command;
 use keywheel_core::decision;
-use keywheel_core::id::CommandId;
+use keywheel_core::id::{CommandId, RunId};
 use keywheel_core::playbook_run;
 use tokio::sync::oneshot;
 
@@ -31,11 +33,12 @@ impl CommandBus {
             return Ok(Runs::AtRest);
         };
         let before = self.next;
+        let traceparent = self.trace_of(run);
         let submission = Submission {
             // Another one each time: the move is decided on the head, so it cannot be made twice.
             id: CommandId::from_bytes(self.parts.ids.draw()),
             principal: Principal::Service(Role::Gateway),
-            traceparent: None,
+            traceparent,
             command: Command::Playbook(playbook_run::Request::Advance { run }),
         };
         let (sender, _nobody_waits) = oneshot::channel();
@@ -45,5 +48,13 @@ impl CommandBus {
             true => Runs::Stuck,
             false => Runs::Moved,
         })
+    }
+
+    /// One incident is one trace.
+    fn trace_of(&self, run: RunId) -> Option<String> {
+        let found = Cell::new(None);
+        self.writer
+            .show_all(&|committed| found.set(committed.run_trace(run)));
+        found.into_inner().map(|trace| trace.to_string())
     }
 }
