@@ -155,6 +155,7 @@ async fn prepared() -> Arc<MemoryJournal> {
 
 /// What the log says of the run, and what waits to be done for it.
 async fn check(journal: &MemoryJournal, cut: i64) {
+    use playbook_run::Event as E;
     let events = journal.read(0, 1000).await.unwrap();
     let count = |is: &dyn Fn(&playbook_run::Event) -> bool| {
         let of_run = events.iter().filter(|recorded| match &recorded.event {
@@ -163,7 +164,6 @@ async fn check(journal: &MemoryJournal, cut: i64) {
         });
         of_run.count()
     };
-    use playbook_run::Event as E;
     let started = count(&|event| matches!(event, E::StepStarted { .. }));
     let acted = count(&|event| matches!(event, E::Acted { .. }));
     let done = count(&|event| matches!(event, E::StepCompleted { .. }));
