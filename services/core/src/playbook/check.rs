@@ -197,7 +197,7 @@ fn texts(deed: &Deed) -> Vec<&str> {
                 Selection::HeldBy { host } => host.as_str(),
             })
             .collect(),
-        Deed::Evict { host } => vec![host],
+        Deed::Evict { host } => vec![host.as_str()],
         Deed::Run { arguments, .. } => arguments.values().map(String::as_str).collect(),
         Deed::Wait { .. } | Deed::Approve { .. } => Vec::new(),
     }
