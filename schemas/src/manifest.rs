@@ -280,7 +280,7 @@ fn read_manifest(
         "Secret" => secret::read(name, spec?, fields.position, check, faults),
         "Binding" => binding::read(name, spec?, fields.position, faults),
         "Store" => store::read(name, spec?, fields.position, faults),
-        "Playbook" => playbook::read(name, spec?, fields.position, faults),
+        "Playbook" => playbook::read(name, spec?, fields.position, check, faults),
         other => {
             let near = crate::near::nearest(other, &KINDS);
             let message = format!(

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::event::playbook::{PlaybookParameter, PlaybookStep};
+use crate::event::playbook::{PlaybookParameter, PlaybookStep, PlaybookTrigger};
 
 /// `GET /v1/playbooks/{name}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +16,9 @@ pub struct PlaybookView {
     pub parameters: Vec<PlaybookParameter>,
     /// What it does.
     pub steps: Vec<PlaybookStep>,
+    /// What begins a run besides a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub triggers: Vec<PlaybookTrigger>,
     /// How many runs of it are open.
     pub open_runs: u64,
 }
@@ -79,7 +82,7 @@ pub struct PlaybookRunView {
     pub state: String,
     /// What it was told.
     pub arguments: BTreeMap<String, String>,
-    /// Who started it: `unix:UID` or `certificate:NAME`.
+    /// Who started it: `unix:UID`, `certificate:NAME`, or `scheduler` for a trigger.
     pub by: String,
     /// Why.
     pub reason: String,

@@ -119,6 +119,33 @@ mirror_struct! {
     }
 }
 
+mirror_enum! {
+    /// What begins a run besides a person.
+    PlaybookTrigger = playbook::Trigger {
+        /// An event of the log.
+        Event {
+            /// Its type.
+            event: String,
+            /// What has to hold for it, in CEL; absent for every one.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            when: Option<String>,
+            /// For how long another event that tells the same begins no other run.
+            hold_off: Text<Duration>,
+            /// What a run is told.
+            arguments: BTreeMap<String, String>,
+        },
+        /// A cron line.
+        Schedule {
+            /// The line.
+            expression: String,
+            /// Its time zone.
+            timezone: String,
+            /// What a run is told.
+            arguments: BTreeMap<String, String>,
+        },
+    }
+}
+
 mirror_struct! {
     /// What a person declared, whole.
     PlaybookSpec = playbook::Spec {
@@ -126,6 +153,9 @@ mirror_struct! {
         parameters: Vec<PlaybookParameter>,
         /// What it does.
         steps: Vec<PlaybookStep>,
+        /// What begins a run besides a person.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        triggers: Vec<PlaybookTrigger>,
     }
 }
 

@@ -62,6 +62,24 @@ mirror_enum! {
     }
 }
 
+mirror_enum! {
+    /// Why a run began.
+    RunCause = playbook_run::Cause {
+        /// A person started it, or the step of a run did.
+        Person {},
+        /// An event of the log.
+        Event {
+            /// Its number in the log.
+            number: u64,
+        },
+        /// A slot of a schedule.
+        Slot {
+            /// When it was due.
+            scheduled: Text<Timestamp>,
+        },
+    }
+}
+
 mirror_words! {
     /// How a run ended.
     RunOutcome = playbook_run::Outcome {
@@ -108,6 +126,8 @@ mirror_enum! {
             parent: Option<Text<RunId>>,
             /// How many runs are above it.
             depth: u32,
+            /// Why it began.
+            cause: RunCause,
         },
         /// A step began.
         StepStarted {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use keywheel_core::id::{PlaybookId, RunId};
 use keywheel_core::name::{NameError, PlaybookName};
-use keywheel_core::playbook::{After, Deed, Event, Parameter, Selection, Spec, Step, Which};
+use keywheel_core::playbook::{
+    After, DEFAULT_HOLD_OFF, Deed, Event, Parameter, Selection, Spec, Step, Trigger, Which,
+};
 use keywheel_core::playbook_run::{self, Begun, Intervention, Outcome, Target};
 
 use super::{HOST, NIGHT, REVOCATION, ROTATION, SECRET, id};
@@ -78,6 +80,23 @@ fn steps() -> Result<Vec<Step>, NameError> {
     ])
 }
 
+fn triggers() -> Vec<Trigger> {
+    let told = |value: &str| BTreeMap::from([("secret".to_owned(), value.to_owned())]);
+    vec![
+        Trigger::Event {
+            event: "dev.keywheel.secret.version_revoked.v1".to_owned(),
+            when: Some("event.secret.startsWith(\"prod/\")".to_owned()),
+            hold_off: DEFAULT_HOLD_OFF,
+            arguments: told("${event.secret}"),
+        },
+        Trigger::Schedule {
+            expression: "0 3 1 */3 *".to_owned(),
+            timezone: "Europe/Berlin".to_owned(),
+            arguments: told("drill/db"),
+        },
+    ]
+}
+
 pub(super) fn of_playbook() -> Result<Vec<Event>, NameError> {
     let secret = Parameter {
         name: "secret".to_owned(),
@@ -90,6 +109,7 @@ pub(super) fn of_playbook() -> Result<Vec<Event>, NameError> {
     let spec = Spec {
         parameters: vec![secret, region],
         steps: steps()?,
+        triggers: triggers(),
     };
     Ok(vec![
         Event::Declared {
@@ -121,6 +141,7 @@ pub(super) fn of_run() -> Result<Vec<playbook_run::Event>, NameError> {
             reason: word("leaked in a build log"),
             parent: Some(RUN),
             depth: 1,
+            cause: playbook_run::Cause::Event { number: 7 },
         },
         E::StepStarted {
             step: word("revoke"),

@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 
 use keywheel_core::name::PlaybookName;
 use keywheel_core::playbook::{
-    After, DEFAULT_DEADLINE, Deed, MAX_APPROVALS, MAX_DEADLINE, MAX_PARAMETERS, MAX_SELECTIONS,
-    MAX_STEPS, MIN_DEADLINE, Parameter, Selection, Spec, Step, Which,
+    After, DEFAULT_DEADLINE, DEFAULT_HOLD_OFF, Deed, MAX_APPROVALS, MAX_DEADLINE, MAX_PARAMETERS,
+    MAX_SELECTIONS, MAX_STEPS, MAX_TRIGGERS, MIN_DEADLINE, Parameter, Selection, Spec, Step,
+    Trigger, Which,
 };
 
+use super::on_event::read_kind;
 use super::reader::{Faults, Fields, TextAt, named, open_fields, text_of};
-use super::rotation::items;
+use super::rotation::{checked_line, items};
 use super::tree::{Located, Node, position};
-use super::{Manifest, Position};
+use super::{CheckSchedule, Manifest, Position};
+use crate::condition::Condition;
 
 /// Kinds of steps, each a field of its own.
 const DEEDS: [&str; 6] = ["rotate", "revoke", "evict", "wait", "approve", "run"];
@@ -46,15 +49,12 @@ pub(super) fn read(
     name: Option<TextAt<'_>>,
     node: &Located,
     at: Position,
+    check: CheckSchedule<'_>,
     faults: &mut Faults,
 ) -> Option<Manifest> {
     let name = name.and_then(|name| named(name, PlaybookName::parse, faults));
     let known = ["parameters", "steps", "triggers"];
     let fields = Fields::of(node, "spec", &known, faults)?;
-    if fields.has("triggers") {
-        let message = "nothing but a person starts a playbook yet; leave `triggers` out, and start it with `keywheel playbook run`, from cron or a program that follows the event stream, too";
-        faults.add(fields.position_of("triggers"), message.to_owned());
-    }
     let parameters = items(&fields, "parameters", MAX_PARAMETERS, faults);
     let parameters = parameters
         .iter()
@@ -64,7 +64,16 @@ pub(super) fn read(
     let nodes = items(&fields, "steps", MAX_STEPS, faults);
     let mut steps = Vec::new();
     let is_read = read_steps(nodes, Vec::new(), &mut steps, faults).is_some();
-    let spec = Spec { parameters, steps };
+    let triggers = items(&fields, "triggers", MAX_TRIGGERS, faults);
+    let triggers = triggers
+        .iter()
+        .filter_map(|node| read_trigger(node, check, faults))
+        .collect();
+    let spec = Spec {
+        parameters,
+        steps,
+        triggers,
+    };
     if !is_read || nodes.is_empty() {
         return None;
     }
@@ -86,6 +95,78 @@ fn read_parameter(node: &Located, faults: &mut Faults) -> Option<Parameter> {
         name: name.to_owned(),
         default: default.map(|(text, _)| text.to_owned()),
     })
+}
+
+/// `event` or `schedule`, and what a run is told then.
+fn read_trigger(node: &Located, check: CheckSchedule<'_>, faults: &mut Faults) -> Option<Trigger> {
+    let known = ["event", "when", "holdOff", "schedule", "timezone", "with"];
+    let fields = Fields::of(node, "a trigger", &known, faults)?;
+    let arguments = read_with(&fields, faults)?;
+    match (fields.has("event"), fields.has("schedule")) {
+        (true, false) => read_on_event(&fields, arguments, faults),
+        (false, true) => {
+            let line = fields.required_text("schedule", faults)?;
+            let zone = match fields.find("timezone") {
+                Some(_) => fields.text("timezone", faults)?,
+                None => ("UTC", fields.position),
+            };
+            let (expression, timezone) = checked_line(line, zone, check, faults)?;
+            Some(Trigger::Schedule {
+                expression,
+                timezone,
+                arguments,
+            })
+        }
+        _ => {
+            let message =
+                "a trigger has either `event`, a type of an event, or `schedule`, a cron line";
+            faults.add(fields.position, message.to_owned());
+            None
+        }
+    }
+}
+
+fn read_on_event(
+    fields: &Fields<'_>,
+    arguments: BTreeMap<String, String>,
+    faults: &mut Faults,
+) -> Option<Trigger> {
+    let kind = fields.required_text("event", faults)?;
+    let kind = read_kind(kind, faults)?;
+    let hold_off = fields.span("holdOff", MIN_DEADLINE, MAX_DEADLINE, faults);
+    let when = match fields.find("when") {
+        None => None,
+        Some(_) => {
+            let (text, at) = fields.text("when", faults)?;
+            let condition = Condition::parse(text);
+            let condition = condition.map_err(|fault| faults.add(at, fault)).ok()?;
+            if condition.asks_held() {
+                let message = "`held` is about a secret that asks, and here none does; ask for `event.host` instead";
+                faults.add(at, message.to_owned());
+                return None;
+            }
+            Some(text.to_owned())
+        }
+    };
+    Some(Trigger::Event {
+        event: kind.name.to_owned(),
+        when,
+        hold_off: hold_off.unwrap_or(DEFAULT_HOLD_OFF),
+        arguments,
+    })
+}
+
+/// What is told under `with`.
+fn read_with(fields: &Fields<'_>, faults: &mut Faults) -> Option<BTreeMap<String, String>> {
+    let Some(node) = fields.find("with") else {
+        return Some(BTreeMap::new());
+    };
+    let told = open_fields(node, "with", faults)?.texts(faults);
+    let told = told.into_iter();
+    Some(
+        told.map(|((name, _), (value, _))| (name.to_owned(), value.to_owned()))
+            .collect(),
+    )
 }
 
 /// Reads steps that follow each other; gives what the next one comes after. `None` when one is faulty, since
@@ -310,12 +391,7 @@ fn read_run(fields: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {
     let own = deed_fields(fields, "run", &["playbook", "with"], faults)?;
     let playbook = own.required_text("playbook", faults)?;
     let playbook = named(playbook, PlaybookName::parse, faults)?;
-    let mut arguments = BTreeMap::new();
-    if let Some(node) = own.find("with") {
-        for ((name, _), (value, _)) in open_fields(node, "with", faults)?.texts(faults) {
-            arguments.insert(name.to_owned(), value.to_owned());
-        }
-    }
+    let arguments = read_with(&own, faults)?;
     Some(Deed::Run {
         playbook,
         arguments,

@@ -5,8 +5,8 @@ mod playbook;
 mod store;
 
 pub use playbook::{
-    Approve, Evict, OnFailure, OnFailureWord, Playbook, PlaybookParameter, PlaybookStep, Revoke,
-    RevokeVersions, RunPlaybook, Selections, Wait,
+    Approve, Evict, OnFailure, OnFailureWord, Playbook, PlaybookParameter, PlaybookStep,
+    PlaybookTrigger, Revoke, RevokeVersions, RunPlaybook, Selections, Wait,
 };
 pub use store::{
     AppRole, Aws, AwsAuth, Cert, Credential, Jwt, Keys, Source, Store, Vault, VaultAuth,

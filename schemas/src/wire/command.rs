@@ -1,15 +1,18 @@
 //! The commands workers submit over the bus. What people ask for comes through the API instead.
 
+use std::collections::BTreeMap;
+
 use keywheel_core::command::{self, Command};
 use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId, SlotId, StoreId};
-use keywheel_core::name::HostName;
-use keywheel_core::playbook_run::Request;
+use keywheel_core::name::{HostName, PlaybookName};
+use keywheel_core::playbook_run::{Cause, Request};
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::report::Report;
+use crate::event::playbook_run::RunCause;
 use crate::event::rotation::{Sessions, Step};
 use crate::mirror::{Mirror, Text, mirror_struct};
 
@@ -135,6 +138,11 @@ pub enum WorkerCommand {
         /// The container's hidden secret.
         secret: Text<SecretId>,
     },
+    /// A trigger of a playbook begins a run.
+    StartPlaybook {
+        /// What.
+        start: PlaybookStart,
+    },
     /// The time of a playbook run's step is over.
     PlaybookDue {
         /// The run.
@@ -142,6 +150,35 @@ pub enum WorkerCommand {
         /// The step.
         step: String,
     },
+}
+
+/// A run that a trigger begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlaybookStart {
+    /// The run.
+    pub run: Text<RunId>,
+    /// The playbook.
+    pub playbook: Text<PlaybookName>,
+    /// What it is told.
+    pub arguments: BTreeMap<String, String>,
+    /// Why, in words.
+    pub reason: String,
+    /// What led to it.
+    pub cause: RunCause,
+}
+
+impl PlaybookStart {
+    fn into_command(self) -> Command {
+        Command::Playbook(Request::Start {
+            run: self.run.0,
+            playbook: self.playbook.0,
+            arguments: self.arguments,
+            by: String::new(),
+            reason: self.reason,
+            cause: self.cause.into_core(),
+        })
+    }
 }
 
 impl WorkerCommand {
@@ -228,6 +265,22 @@ impl WorkerCommand {
             Command::LingerEnded { secret } => Self::LingerEnded {
                 secret: Text(*secret),
             },
+            Command::Playbook(Request::Start {
+                run,
+                playbook,
+                arguments,
+                reason,
+                cause,
+                ..
+            }) if *cause != Cause::Person => Self::StartPlaybook {
+                start: PlaybookStart {
+                    run: Text(*run),
+                    playbook: Text(playbook.clone()),
+                    arguments: arguments.clone(),
+                    reason: reason.clone(),
+                    cause: RunCause::of(cause),
+                },
+            },
             Command::Playbook(Request::Due { run, step }) => Self::PlaybookDue {
                 run: Text(*run),
                 step: step.clone(),
@@ -303,6 +356,7 @@ impl WorkerCommand {
                 rotation: rotation.0,
             },
             Self::LingerEnded { secret } => Command::LingerEnded { secret: secret.0 },
+            Self::StartPlaybook { start } => start.into_command(),
             Self::PlaybookDue { run, step } => step_due(run.0, step),
             Self::Report { report } => Command::Report(report.into_core()),
         }

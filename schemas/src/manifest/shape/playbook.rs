@@ -22,6 +22,35 @@ pub struct Playbook {
     /// What it does, one step after the other.
     #[schemars(length(min = 1, max = 64))]
     pub steps: Vec<PlaybookStep>,
+    /// What begins a run besides a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    pub triggers: Option<Vec<PlaybookTrigger>>,
+}
+
+/// What begins a run: `event`, with `when` and `holdOff`, or `schedule`, with `timezone`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlaybookTrigger {
+    /// Type of an event of a secret, a rotation, a revocation, a host or a store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    /// What has to hold for it, in CEL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// For how long another event that tells the same begins no other run; `10m` by default.
+    #[serde(default, rename = "holdOff", skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub hold_off: Option<String>,
+    /// A cron line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// Its time zone, `UTC` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// What a run is told; of an event `${event.secret}` and `${event.host}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub with: Option<BTreeMap<String, String>>,
 }
 
 /// What a run has to be told, or may be.

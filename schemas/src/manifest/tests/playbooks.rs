@@ -1,6 +1,8 @@
 //! `kind: Playbook`: what steps become, and what is refused with which words.
 
-use keywheel_core::playbook::{DEFAULT_DEADLINE, Deed, MAX_STEPS, Selection, Spec, Step, Which};
+use keywheel_core::playbook::{
+    DEFAULT_DEADLINE, DEFAULT_HOLD_OFF, Deed, MAX_STEPS, Selection, Spec, Step, Trigger, Which,
+};
 
 use super::*;
 
@@ -109,9 +111,6 @@ fn what_nothing_performs_yet_is_refused_with_what_to_do_instead() {
             "{fault}"
         );
     }
-    let text = playbook("[{ name: a, wait: {} }]") + "  triggers: []\n";
-    let faults = read(&text).unwrap_err();
-    assert!(faults[0].message.contains("keywheel playbook run"));
 }
 
 #[test]
@@ -152,5 +151,69 @@ fn faults_say_what_would_be_right() {
     ] {
         let fault = fault_of(steps);
         assert!(fault.contains(words), "{steps}: {fault}");
+    }
+}
+
+/// What triggers become, or the first fault.
+fn triggers(text: &str) -> Result<Vec<Trigger>, String> {
+    let steps = playbook("[{ name: a, wait: {} }]");
+    let text = format!("{steps}  triggers: {text}\n");
+    match read(&text) {
+        Ok(mut read) => match read.remove(0) {
+            Manifest::Playbook { spec, .. } => Ok(spec.triggers),
+            other => panic!("{other:?}"),
+        },
+        Err(faults) => Err(faults[0].message.clone()),
+    }
+}
+
+#[test]
+fn triggers_on_events_and_schedules_are_read() {
+    let told = |value: &str| BTreeMap::from([("secret".to_owned(), value.to_owned())]);
+    let kind = "dev.keywheel.secret.version_revoked.v1";
+    let read = triggers(&format!(
+        "[{{ event: {kind}, when: 'event.secret != \"a\"', with: {{ secret: \"${{event.secret}}\" }} }}, {{ schedule: \"0 3 1 * *\", with: {{ secret: x }} }}]"
+    ));
+    let on_event = Trigger::Event {
+        event: kind.to_owned(),
+        when: Some("event.secret != \"a\"".to_owned()),
+        hold_off: DEFAULT_HOLD_OFF,
+        arguments: told("${event.secret}"),
+    };
+    let on_schedule = Trigger::Schedule {
+        expression: "0 3 1 * *".to_owned(),
+        timezone: "UTC".to_owned(),
+        arguments: told("x"),
+    };
+    assert_eq!(read, Ok(vec![on_event, on_schedule]));
+}
+
+#[test]
+fn faults_of_triggers_say_what_would_be_right() {
+    for (text, words) in [
+        ("[{ with: { secret: x } }]", "either `event`"),
+        (
+            "[{ event: no.such, with: { secret: x } }]",
+            "is no type of an event",
+        ),
+        (
+            "[{ event: dev.keywheel.host.evicted.v1 }]",
+            "does not tell `secret`",
+        ),
+        (
+            "[{ event: dev.keywheel.host.evicted.v1, when: held, with: { secret: x } }]",
+            "`event.host` instead",
+        ),
+        (
+            "[{ event: dev.keywheel.playbook_run.completed.v1, with: { secret: x } }]",
+            "lead to no rotation",
+        ),
+        (
+            "[{ schedule: \"0 3 * * *\", with: { secret: \"${event.secret}\" } }]",
+            "names something else",
+        ),
+    ] {
+        let fault = triggers(text).expect_err(text);
+        assert!(fault.contains(words), "{text}: {fault}");
     }
 }

@@ -3,7 +3,9 @@
 use keywheel_schemas::api::{
     PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView, RunStepView, RunTargetView,
 };
-use keywheel_schemas::event::playbook::{PlaybookDeed, PlaybookParameter, PlaybookStep};
+use keywheel_schemas::event::playbook::{
+    PlaybookDeed, PlaybookParameter, PlaybookStep, PlaybookTrigger,
+};
 
 use super::table::{columns, fields};
 use super::tame;
@@ -41,6 +43,9 @@ pub(crate) fn playbook(one: &PlaybookView, color: bool) -> String {
         ("parameters", told.join(" ")),
         ("open runs", one.open_runs.to_string()),
     ]);
+    for trigger in &one.triggers {
+        text.push_str(&format!("begins:      {}\n", tame(&begins(trigger))));
+    }
     let row = |step: &PlaybookStep| {
         let after = step.after.iter().map(|after| match after.failed {
             true => format!("{} failed", after.step),
@@ -57,6 +62,20 @@ pub(crate) fn playbook(one: &PlaybookView, color: bool) -> String {
     let headers = ["STEP", "DOES", "AFTER", "DEADLINE"];
     text.push_str(&format!("\n{}", columns(&headers, rows, color)));
     text
+}
+
+fn begins(trigger: &PlaybookTrigger) -> String {
+    match trigger {
+        PlaybookTrigger::Event { event, when, .. } => match when {
+            Some(when) => format!("{event} when {when}"),
+            None => event.clone(),
+        },
+        PlaybookTrigger::Schedule {
+            expression,
+            timezone,
+            ..
+        } => format!("{expression} {timezone}"),
+    }
 }
 
 const fn word(deed: &PlaybookDeed) -> &'static str {

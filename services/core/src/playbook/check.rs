@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Deed, MAX_APPROVALS, MAX_DEADLINE, MAX_PARAMETERS, MAX_SELECTIONS, MAX_STEPS, MAX_WORD_BYTES,
-    MIN_DEADLINE, Selection, Spec, Step, resolve,
+    Deed, EVENT_WORDS, MAX_APPROVALS, MAX_DEADLINE, MAX_PARAMETERS, MAX_SELECTIONS, MAX_STEPS,
+    MAX_TRIGGERS, MAX_WORD_BYTES, MIN_DEADLINE, Selection, Spec, Step, Trigger, resolve,
 };
 
 /// What is wrong with a playbook.
@@ -85,6 +85,30 @@ pub enum Fault {
         /// The parameter.
         parameter: String,
     },
+    /// A trigger tells what is no parameter.
+    #[error(
+        "a trigger tells `{parameter}`, which is no parameter of it; declare it under `parameters`"
+    )]
+    TriggerUnknown {
+        /// The parameter.
+        parameter: String,
+    },
+    /// A trigger does not tell what a run has to be told.
+    #[error(
+        "a trigger does not tell `{parameter}`; say it under its `with`, or give the parameter a default"
+    )]
+    TriggerSilent {
+        /// The parameter.
+        parameter: String,
+    },
+    /// A trigger's argument names something that is not there.
+    #[error(
+        "`{text}` of a trigger names something else than `${{event.secret}}` and `${{event.host}}`, which triggers on events have"
+    )]
+    TriggerText {
+        /// The text, shortened.
+        text: String,
+    },
     /// A `${` without its end.
     #[error("step `{step}` has a `${{` without `}}` behind it")]
     ParameterOpen {
@@ -107,6 +131,8 @@ impl Spec {
             .or_else(|| names(("step", "steps"), steps))
             .or_else(|| self.steps.iter().find_map(|step| self.step_fault(step)))
             .or_else(|| self.circle())
+            .or_else(|| too_many("triggers", self.triggers.len(), MAX_TRIGGERS))
+            .or_else(|| self.triggers.iter().find_map(|one| self.trigger_fault(one)))
     }
 
     fn step_fault(&self, step: &Step) -> Option<Fault> {
@@ -158,6 +184,33 @@ impl Spec {
         let unknown = used.into_iter().find(|name| !is_known(name))?;
         let parameter = unknown.chars().take(MAX_WORD_BYTES).collect();
         Some(Fault::ParameterUnknown { step, parameter })
+    }
+
+    fn trigger_fault(&self, trigger: &Trigger) -> Option<Fault> {
+        let told = trigger.arguments();
+        let is_known = |name: &&String| self.parameters.iter().any(|one| one.name == **name);
+        if let Some(unknown) = told.keys().find(|name| !is_known(name)) {
+            let parameter = unknown.chars().take(MAX_WORD_BYTES).collect();
+            return Some(Fault::TriggerUnknown { parameter });
+        }
+        let mut parameters = self.parameters.iter();
+        let is_missing = |name: &str| !told.contains_key(name);
+        if let Some(missing) = parameters.find(|one| one.default.is_none() && is_missing(&one.name))
+        {
+            let parameter = missing.name.clone();
+            return Some(Fault::TriggerSilent { parameter });
+        }
+        let words: &[&str] = match trigger {
+            Trigger::Event { .. } => &EVENT_WORDS,
+            Trigger::Schedule { .. } => &[],
+        };
+        let is_off = |text: &&String| {
+            let used = resolve::parameters_of(text);
+            used.is_none_or(|used| used.iter().any(|word| !words.contains(word)))
+        };
+        let off = told.values().find(is_off)?;
+        let text = off.chars().take(MAX_WORD_BYTES).collect();
+        Some(Fault::TriggerText { text })
     }
 
     /// A step that waits for itself: what is left once all that can begin has.

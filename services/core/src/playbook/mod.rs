@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use crate::id::PlaybookId;
 use crate::name::PlaybookName;
+use crate::playbook_run::Cause;
 
 pub use check::Fault;
+pub use resolve::put_in;
 
 /// Most steps of one playbook, those of its branches and failure paths among them.
 pub const MAX_STEPS: usize = 64;
@@ -35,6 +37,12 @@ pub const MAX_ARGUMENT_BYTES: usize = 255;
 pub const MIN_DEADLINE: Duration = Duration::from_secs(1);
 /// Longest deadline of a step, and longest wait: a week.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(7 * 86_400);
+/// Most triggers of one playbook.
+pub const MAX_TRIGGERS: usize = 8;
+/// For how long events that tell a run the same begin no other one, unless the trigger says another time.
+pub const DEFAULT_HOLD_OFF: Duration = Duration::from_secs(600);
+/// What a trigger's arguments may name of its event.
+pub const EVENT_WORDS: [&str; 2] = ["event.secret", "event.host"];
 /// How long a step may take that says nothing.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(3600);
 
@@ -139,6 +147,31 @@ pub struct Step {
     pub may_fail: bool,
 }
 
+/// What begins a run besides a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// An event of the log.
+    Event {
+        /// Its type.
+        event: String,
+        /// What has to hold for it, in CEL, checked by whoever took it in; `None` for every one.
+        when: Option<String>,
+        /// For how long another event that tells the same begins no other run.
+        hold_off: Duration,
+        /// What a run is told; values may name [`EVENT_WORDS`].
+        arguments: BTreeMap<String, String>,
+    },
+    /// A cron line.
+    Schedule {
+        /// The line, checked by whoever took it in.
+        expression: String,
+        /// Its time zone.
+        timezone: String,
+        /// What a run is told.
+        arguments: BTreeMap<String, String>,
+    },
+}
+
 /// What a person declared, whole.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Spec {
@@ -146,6 +179,8 @@ pub struct Spec {
     pub parameters: Vec<Parameter>,
     /// What it does.
     pub steps: Vec<Step>,
+    /// What begins a run besides a person.
+    pub triggers: Vec<Trigger>,
 }
 
 /// What happened to a playbook.
@@ -247,7 +282,30 @@ impl Playbook {
     }
 }
 
+impl Trigger {
+    /// What a run is told.
+    #[must_use]
+    pub const fn arguments(&self) -> &BTreeMap<String, String> {
+        match self {
+            Self::Event { arguments, .. } | Self::Schedule { arguments, .. } => arguments,
+        }
+    }
+}
+
 impl Spec {
+    /// Whether a run may begin for this cause, and be told of these parameters.
+    #[must_use]
+    pub fn allows(&self, cause: Cause, told: &BTreeMap<String, String>) -> bool {
+        let is_meant = |trigger: &&Trigger| match (trigger, cause) {
+            (Trigger::Event { .. }, Cause::Event { .. })
+            | (Trigger::Schedule { .. }, Cause::Slot { .. }) => {
+                trigger.arguments().keys().eq(told.keys())
+            }
+            _ => false,
+        };
+        cause == Cause::Person || self.triggers.iter().any(|trigger| is_meant(&trigger))
+    }
+
     /// Playbooks that its steps run.
     pub fn runs(&self) -> impl Iterator<Item = &PlaybookName> {
         self.steps.iter().filter_map(|step| match &step.deed {

@@ -21,7 +21,8 @@ pub(super) fn parameters_of(text: &str) -> Option<Vec<&str>> {
 }
 
 /// A text with its parameters put in; one that is not known stays as it is.
-fn put_in(text: &str, arguments: &BTreeMap<String, String>) -> String {
+#[must_use]
+pub fn put_in(text: &str, arguments: &BTreeMap<String, String>) -> String {
     let mut out = String::new();
     let mut rest = text;
     while let Some((before, behind)) = rest.split_once(OPEN) {

@@ -37,6 +37,7 @@ fn spec(steps: Vec<Step>) -> Spec {
             default: None,
         }],
         steps,
+        triggers: Vec::new(),
     }
 }
 
@@ -210,5 +211,51 @@ fn parameters_are_put_in_wherever_they_stand_and_nothing_else_is() {
             known.arguments(&told),
             Err(Rejection::ArgumentOff { parameter })
         );
+    }
+}
+
+#[test]
+fn a_trigger_tells_all_that_has_to_be_told_and_only_what_there_is() {
+    let told = |pairs: &[(&str, &str)]| {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        pairs.collect::<BTreeMap<String, String>>()
+    };
+    let on_event = |arguments| Trigger::Event {
+        event: "dev.keywheel.host.evicted.v1".to_owned(),
+        when: None,
+        hold_off: DEFAULT_HOLD_OFF,
+        arguments,
+    };
+    let on_schedule = |arguments| Trigger::Schedule {
+        expression: "0 3 * * 0".to_owned(),
+        timezone: "UTC".to_owned(),
+        arguments,
+    };
+    let fault = |trigger| {
+        let mut spec = spec(vec![step("evict", evicting("${host}"))]);
+        spec.triggers.push(trigger);
+        spec.fault().map(|fault| fault.to_string())
+    };
+    assert_eq!(fault(on_event(told(&[("host", "${event.host}")]))), None);
+    assert_eq!(fault(on_schedule(told(&[("host", "web-1")]))), None);
+    for (trigger, words) in [
+        (on_event(told(&[])), "does not tell `host`"),
+        (
+            on_event(told(&[("host", "x"), ("hots", "x")])),
+            "tells `hots`",
+        ),
+        (
+            on_event(told(&[("host", "${event.data}")])),
+            "names something else",
+        ),
+        (
+            on_schedule(told(&[("host", "${event.host}")])),
+            "names something else",
+        ),
+    ] {
+        let fault = fault(trigger).expect(words);
+        assert!(fault.contains(words), "{fault}");
     }
 }

@@ -56,6 +56,23 @@ pub enum Begun {
     Nothing,
 }
 
+/// Why a run began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// A person started it, or the step of a run did.
+    Person,
+    /// An event of the log.
+    Event {
+        /// Its number in the log.
+        number: u64,
+    },
+    /// A slot of a schedule.
+    Slot {
+        /// When it was due.
+        scheduled: Timestamp,
+    },
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
@@ -99,6 +116,8 @@ pub enum Event {
         parent: Option<RunId>,
         /// How many runs are above it.
         depth: u32,
+        /// Why it began.
+        cause: Cause,
     },
     /// A step began.
     StepStarted {
@@ -240,6 +259,11 @@ pub enum Rejection {
         /// How deep they may.
         limit: u32,
     },
+    /// A trigger that is there no more.
+    #[error(
+        "playbook `{0}` has no such trigger any more; `keywheel playbook describe {0}` shows those it has"
+    )]
+    NotTriggered(PlaybookName),
     /// A timer of a step that waits no more, or for longer.
     #[error("step `{step}` of playbook run {run} is not due")]
     NotDue {

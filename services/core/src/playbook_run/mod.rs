@@ -11,7 +11,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Begun, Event, Intervention, Outcome, Rejection, Target};
+pub use event::{Begun, Cause, Event, Intervention, Outcome, Rejection, Target};
 pub use moves::{Move, next_move};
 pub use request::Request;
 pub use state::{Act, Progress, Run, StepState};
@@ -22,5 +22,7 @@ pub const MAX_OPEN_RUNS: usize = 64;
 pub const MAX_DEPTH: u32 = 4;
 /// Runs that have ended and are kept for people, per playbook; older ones are in the log only.
 pub const KEPT_CLOSED_RUNS: usize = 16;
+/// Who started a run that a trigger began.
+pub const SCHEDULER: &str = "scheduler";
 /// Longest reason of a step that failed, in characters.
 pub const MAX_FAILURE_CHARS: usize = 500;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Intervention;
+use super::{Cause, Intervention};
 use crate::id::RunId;
 use crate::name::PlaybookName;
 
@@ -21,6 +21,8 @@ pub enum Request {
         by: String,
         /// Why, in a person's words.
         reason: String,
+        /// What led to it.
+        cause: Cause,
     },
     /// A run does what it does next. The gateway submits it to itself.
     Advance {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::{Begun, Event, Intervention, Outcome, Target};
+use super::event::{Begun, Cause, Event, Intervention, Outcome, Target};
 use crate::id::{PlaybookId, RunId};
 use crate::name::PlaybookName;
 use crate::playbook::Step;
@@ -72,6 +72,8 @@ pub struct Run {
     pub parent: Option<RunId>,
     /// How many runs are above it.
     pub depth: u32,
+    /// Why it began.
+    pub cause: Cause,
     /// Whether a person paused it.
     pub paused: bool,
     /// How it ended; `None` while it is open.
@@ -134,6 +136,7 @@ impl Run {
             reason,
             parent,
             depth,
+            cause,
         } = event
         else {
             return None;
@@ -148,6 +151,7 @@ impl Run {
             reason: reason.clone(),
             parent: *parent,
             depth: *depth,
+            cause: *cause,
             paused: false,
             outcome: None,
             revision: 1,

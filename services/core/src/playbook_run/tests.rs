@@ -65,6 +65,7 @@ pub(super) fn spec(steps: Vec<Step>) -> Spec {
     Spec {
         parameters: vec![parameter],
         steps,
+        triggers: Vec::new(),
     }
 }
 
@@ -87,6 +88,7 @@ pub(super) fn start_with(arguments: BTreeMap<String, String>) -> Command {
         arguments,
         by: "unix:0".to_owned(),
         reason: "leaked".to_owned(),
+        cause: Cause::Person,
     })
 }
 
@@ -163,6 +165,7 @@ fn a_run_begins_with_its_steps_and_what_it_was_told() {
         reason: "leaked".to_owned(),
         parent: None,
         depth: 0,
+        cause: Cause::Person,
     };
     let given = given.when(start()).then([of_run(triggered)]);
     // Its id again is the same run.

@@ -138,14 +138,14 @@ fn empty_report() -> HostReport {
 }
 
 fn playbook_due() -> Command {
-    Command::Playbook(playbook_run::Request::Due {
+    Command::Playbook(Request::Due {
         run: RunId::default(),
         step: "ask".to_owned(),
     })
 }
 
 fn playbook_advance() -> Command {
-    Command::Playbook(playbook_run::Request::Advance {
+    Command::Playbook(Request::Advance {
         run: RunId::default(),
     })
 }

@@ -10,7 +10,7 @@ use keywheel_core::name::PlaybookName;
 use keywheel_core::playbook::{
     After, DEFAULT_DEADLINE, Deed, Selection, Spec as Playbook, Step, Which,
 };
-use keywheel_core::playbook_run::{self, Outcome, Request};
+use keywheel_core::playbook_run::{self, Cause, Outcome, Request};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -118,6 +118,7 @@ fn playbook() -> Command {
         name: PlaybookName::parse("leaked").unwrap(),
         spec: Playbook {
             parameters: Vec::new(),
+            triggers: Vec::new(),
             steps: vec![
                 step("rotate", rotate, &[]),
                 step("revoke", revoke, &["rotate"]),
@@ -133,6 +134,7 @@ fn begin() -> Command {
         arguments: BTreeMap::new(),
         by: "unix:0".to_owned(),
         reason: "leaked".to_owned(),
+        cause: Cause::Person,
     })
 }
 

@@ -14,7 +14,7 @@ use keywheel_core::decision::{self, Context, Enrolment};
 use keywheel_core::id::RunId;
 use keywheel_core::name::PlaybookName;
 use keywheel_core::playbook::Rejection;
-use keywheel_core::playbook_run::{Intervention, Request, Run};
+use keywheel_core::playbook_run::{Cause, Intervention, Request, Run};
 use keywheel_core::world::World;
 use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
@@ -137,6 +137,7 @@ async fn run(
         arguments,
         by: identity(&caller.principal),
         reason,
+        cause: Cause::Person,
     };
     api.submit(&caller, Command::Playbook(request)).await?;
     shown(&api.view.read(), run).map(Json)

@@ -35,6 +35,7 @@ fn view(world: &World, known: &Playbook) -> PlaybookView {
         name: known.name.to_string(),
         parameters: spec.parameters,
         steps: spec.steps,
+        triggers: spec.triggers,
         open_runs: count(open.count()),
     }
 }

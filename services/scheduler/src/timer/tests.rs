@@ -4,6 +4,7 @@ mod events;
 mod leases;
 mod limits;
 mod runs;
+mod triggers;
 
 use keywheel_core::id::HostId;
 use keywheel_core::name::SecretName;

@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::id::{HostId, RevocationId, RotationId, RunId, SecretId};
 use crate::name::{HostName, PlaybookName, SecretName};
 use crate::playbook::{Deed, MAX_TARGETS, Selection, Step, Which};
-use crate::playbook_run::{self, Begun, MAX_FAILURE_CHARS, Run, Target};
+use crate::playbook_run::{self, Begun, Cause, MAX_FAILURE_CHARS, Run, Target};
 use crate::rotation::Trigger;
 use crate::secret::Secret;
 use crate::time::Timestamp;
@@ -280,6 +280,7 @@ fn run_below(
         arguments,
         by: &above.by,
         reason: &above.reason,
+        cause: Cause::Person,
     };
     begin(
         world,

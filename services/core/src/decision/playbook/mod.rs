@@ -12,8 +12,8 @@ use crate::id::{PlaybookId, RunId};
 use crate::name::PlaybookName;
 use crate::playbook::{self, Deed, Spec};
 use crate::playbook_run::{
-    self, Begun, Intervention, MAX_DEPTH, MAX_FAILURE_CHARS, MAX_OPEN_RUNS, Move, Outcome,
-    Progress, Request, Run, next_move,
+    self, Begun, Cause, Intervention, MAX_DEPTH, MAX_FAILURE_CHARS, MAX_OPEN_RUNS, Move, Outcome,
+    Progress, Request, Run, SCHEDULER, next_move,
 };
 use crate::rotation::MAX_REASON_CHARS;
 use crate::time::Timestamp;
@@ -28,6 +28,7 @@ struct Start<'a> {
     arguments: &'a BTreeMap<String, String>,
     by: &'a str,
     reason: &'a str,
+    cause: Cause,
 }
 
 pub(super) fn decide(
@@ -42,13 +43,18 @@ pub(super) fn decide(
             arguments,
             by,
             reason,
+            cause,
         } => {
             let wish = Start {
                 run: *run,
                 playbook,
                 arguments,
-                by,
+                by: match cause {
+                    Cause::Person => by.as_str(),
+                    Cause::Event { .. } | Cause::Slot { .. } => SCHEDULER,
+                },
                 reason,
+                cause: *cause,
             };
             start(world, &wish)
         }
@@ -125,6 +131,10 @@ fn start(world: &World, wish: &Start<'_>) -> Result<Vec<Event>, Rejection> {
     if world.runs.contains_key(&wish.run) {
         return Ok(Vec::new());
     }
+    let known = named(world, wish.playbook)?;
+    if !known.spec.allows(wish.cause, wish.arguments) {
+        return Err(playbook_run::Rejection::NotTriggered(known.name.clone()).into());
+    }
     begin(world, wish, (None, 0))
 }
 
@@ -155,6 +165,7 @@ fn begin(
         reason: wish.reason.trim().to_owned(),
         parent,
         depth,
+        cause: wish.cause,
     };
     Ok(vec![Event::PlaybookRun(wish.run, triggered)])
 }

@@ -180,6 +180,7 @@ fn a_run_says_why_and_is_told_what_it_has_to_know() {
             arguments: BTreeMap::from([("secret".to_owned(), "prod/db".to_owned())]),
             by: "unix:0".to_owned(),
             reason: reason.to_owned(),
+            cause: Cause::Person,
         })
     };
     given
@@ -212,6 +213,7 @@ fn the_limit_of_open_runs_holds_and_those_that_ended_are_kept_for_a_while() {
             arguments: BTreeMap::new(),
             by: "unix:0".to_owned(),
             reason: "drill".to_owned(),
+            cause: Cause::Person,
         })
     };
     for n in 0..MAX_OPEN_RUNS {
@@ -231,4 +233,39 @@ fn the_limit_of_open_runs_holds_and_those_that_ended_are_kept_for_a_while() {
         }));
     }
     assert_eq!(given.world().runs.len(), KEPT_CLOSED_RUNS);
+}
+
+#[test]
+fn a_trigger_begins_what_it_names_and_nothing_else() {
+    let told = BTreeMap::from([("secret".to_owned(), "prod/db".to_owned())]);
+    let mut wish = spec(vec![step("rotate", rotating(), &[])]);
+    wish.triggers.push(playbook::Trigger::Event {
+        event: "dev.keywheel.host.evicted.v1".to_owned(),
+        when: None,
+        hold_off: playbook::DEFAULT_HOLD_OFF,
+        arguments: BTreeMap::from([("secret".to_owned(), "${event.secret}".to_owned())]),
+    });
+    let given = Given::serving().and(declare(wish));
+    let caused = |cause, arguments: &BTreeMap<String, String>| {
+        Command::Playbook(Request::Start {
+            run: RUN,
+            playbook: name(),
+            arguments: arguments.clone(),
+            by: "unix:0".to_owned(),
+            reason: "event 7".to_owned(),
+            cause,
+        })
+    };
+    let event = Cause::Event { number: 7 };
+    let slot = Cause::Slot {
+        scheduled: later(0),
+    };
+    for other in [caused(slot, &told), caused(event, &BTreeMap::new())] {
+        let refused = Rejection::NotTriggered(name());
+        given.clone().when(other).then_rejected(refused);
+    }
+    let given = given.and(caused(event, &told));
+    let run = &given.world().runs[&RUN];
+    // Whoever the sender says it is.
+    assert_eq!((run.by.as_str(), run.cause), (SCHEDULER, event));
 }
