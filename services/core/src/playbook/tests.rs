@@ -162,6 +162,51 @@ fn every_fault_is_found_and_refused() {
 }
 
 #[test]
+fn each_limit_itself_is_allowed_and_one_more_is_not() {
+    let fault = |spec: Spec| spec.fault().map(|fault| fault.to_string());
+    let good = || step("evict", evicting("web-1"));
+    let with_parameters = |count: usize| Spec {
+        parameters: (0..count)
+            .map(|n| Parameter {
+                name: format!("p{n}"),
+                default: None,
+            })
+            .collect(),
+        ..spec(vec![good()])
+    };
+    assert_eq!(fault(with_parameters(MAX_PARAMETERS)), None);
+    let many = fault(with_parameters(MAX_PARAMETERS + 1)).unwrap();
+    assert!(many.contains("17 parameters; at most 16"), "{many}");
+    let with_selections = |count: usize| {
+        let one = Selection::Secret {
+            name: "prod/db".to_owned(),
+        };
+        let secrets = vec![one; count];
+        spec(vec![step("rotate", Deed::Rotate { secrets })])
+    };
+    assert_eq!(fault(with_selections(MAX_SELECTIONS)), None);
+    let many = fault(with_selections(MAX_SELECTIONS + 1)).unwrap();
+    assert!(many.contains("65 selections; at most 64"), "{many}");
+    let with_triggers = |count: usize| {
+        let one = Trigger::Schedule {
+            expression: "0 3 * * 0".to_owned(),
+            timezone: "UTC".to_owned(),
+            arguments: BTreeMap::from([("host".to_owned(), "web-1".to_owned())]),
+        };
+        Spec {
+            triggers: vec![one; count],
+            ..spec(vec![good()])
+        }
+    };
+    assert_eq!(fault(with_triggers(MAX_TRIGGERS)), None);
+    let many = fault(with_triggers(MAX_TRIGGERS + 1)).unwrap();
+    assert!(many.contains("9 triggers; at most 8"), "{many}");
+    let named = |bytes: usize| spec(vec![step(&"s".repeat(bytes), evicting("web-1"))]);
+    assert_eq!(fault(named(MAX_WORD_BYTES)), None);
+    assert!(fault(named(MAX_WORD_BYTES + 1)).is_some());
+}
+
+#[test]
 fn steps_in_a_circle_are_found_behind_others() {
     let mut steps: Vec<Step> = ["a", "b", "c"]
         .map(|name| step(name, evicting("web-1")))

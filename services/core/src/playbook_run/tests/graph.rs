@@ -1,6 +1,7 @@
 //! Branches beside each other, paths after a failure, and playbooks that run playbooks.
 
 use super::*;
+use crate::id::SecretId;
 
 fn after_failure(mut step: Step, of: &str) -> Step {
     step.after = vec![After {
@@ -172,4 +173,31 @@ fn nested_around(around: Deed) -> Given {
         given = given.drawn(0x80 + draw).and(advance);
     }
     panic!("a run never comes to rest");
+}
+
+#[test]
+fn a_step_means_a_thousand_secrets_and_not_one_more() {
+    let registered = |n: usize| {
+        let id = SecretId::from_bytes(u128::try_from(n + 1000).unwrap().to_be_bytes());
+        let event = crate::secret::Event::Registered {
+            name: crate::name::SecretName::parse(&format!("many/s{n}")).unwrap(),
+            spec: generated(),
+        };
+        event::Event::Secret(id, event)
+    };
+    let started = |count: usize| {
+        let below = Deed::Rotate {
+            secrets: vec![Selection::Prefix {
+                path: "many".to_owned(),
+            }],
+        };
+        let given = Given::events((0..count).map(registered));
+        let given = given.and(declare(spec(vec![step("rotate", below, &[])])));
+        given.and(start()).and(advance())
+    };
+    let fits = started(playbook::MAX_TARGETS);
+    let targets = &fits.world().runs[&RUN].steps[0].targets;
+    assert_eq!(targets.len(), playbook::MAX_TARGETS);
+    let more = started(playbook::MAX_TARGETS + 1);
+    assert_eq!(progress(&more, "rotate"), Progress::Failed);
 }
