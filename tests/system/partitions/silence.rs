@@ -91,6 +91,13 @@ pub(crate) fn end(
     );
     wait::until_true("the new value", PATIENCE, || Ok(value(far)? != away.before))?;
     wait_current_plan(fleet, CUT)?;
+    // A restart in the moment of the swap is not what is looked at here.
+    wait::until_true("the swap to be on record", PATIENCE, || {
+        let found = records(fleet, far)?;
+        Ok(found
+            .iter()
+            .any(|record| used(record) == ("replace", Some(2))))
+    })?;
     let after = value(far)?;
     assert_eq!(served_after_restart(far)?.as_ref(), Some(&after));
     assert_eq!(served_after_restart(dead)?, None);
