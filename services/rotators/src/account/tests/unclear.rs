@@ -96,3 +96,16 @@ async fn an_answer_is_believed_and_the_account_is_not_asked() {
     rotator.set(&later(1), &plenty()).await.unwrap();
     assert_eq!(fakes.accounts.calls(), 1);
 }
+
+#[tokio::test]
+async fn an_account_that_is_locked_when_it_goes_back_has_the_password_of_its_consumers() {
+    let (fakes, rotator) = made().await;
+    rotator.set(&later(1), &plenty()).await.unwrap();
+    let (first, second) = (fakes.opened(1), fakes.opened(2));
+    fakes.accounts.veil("app");
+    fakes.accounts.bar("app");
+    perform(&rotator, &work(Step::RollBack, 2)).await.unwrap();
+    fakes.accounts.unveil("app");
+    fakes.accounts.unbar("app");
+    assert!(fakes.accepts(&first) && !fakes.accepts(&second));
+}
