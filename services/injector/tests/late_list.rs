@@ -21,11 +21,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keywheel_core::binding::Reload;
 use keywheel_core::id::ContainerId;
-use keywheel_core::report::Fact;
+use keywheel_core::report::{Fact, HostReport};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::container_host::{
     ContainerHost, ContainerRecord, EngineEvents, ExecOutcome,
 };
+use support::engine::Engine;
 use support::running::{Running, docker_host};
 use support::settings::{options, swapped};
 use support::{Container, FakeBus, binding, can_run, docker, file};
@@ -33,9 +34,10 @@ use tokio::sync::{Notify, watch};
 
 const IDLE: &str = "exec /bin/busybox sleep 600";
 
-/// The machine's engine, one of whose lists arrives when it is let through.
+/// An engine one of whose lists arrives when it is let through, and which looks at a container once it may.
 struct Late {
     engine: Arc<dyn ContainerHost>,
+    is_shut: watch::Sender<bool>,
     is_next: AtomicBool,
     held: Notify,
     released: Notify,
@@ -43,9 +45,11 @@ struct Late {
 }
 
 impl Late {
-    fn new() -> Self {
+    /// Around an engine of the test's own, or the machine's.
+    fn around(host: Option<String>) -> Self {
         Self {
-            engine: docker_host(None),
+            engine: docker_host(host),
+            is_shut: watch::channel(false).0,
             is_next: AtomicBool::new(false),
             held: Notify::new(),
             released: Notify::new(),
@@ -82,6 +86,8 @@ impl ContainerHost for Late {
         answer
     }
     async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
+        let mut shut = self.is_shut.subscribe();
+        shut.wait_for(|is_shut| !is_shut).await.unwrap();
         self.engine.inspect(id).await
     }
     async fn inspect_during_create(
@@ -125,7 +131,7 @@ async fn a_list_made_before_a_restart_does_not_undo_it() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (bus, late) = (FakeBus::new(), Arc::new(Late::new()));
+    let (bus, late) = (FakeBus::new(), Arc::new(Late::around(None)));
     let plan = |version| vec![binding(1, "late", file("db"), Reload::None, Some(version))];
     bus.put(1, 1, b"one");
     bus.put(1, 2, b"two");
@@ -157,7 +163,7 @@ async fn a_list_made_before_a_container_went_does_not_bring_it_back() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (bus, late) = (FakeBus::new(), Arc::new(Late::new()));
+    let (bus, late) = (FakeBus::new(), Arc::new(Late::around(None)));
     bus.put(1, 1, b"one");
     bus.publish(vec![binding(1, "gone", file("db"), Reload::None, Some(1))]);
     let mut settings = options(folder.path());
@@ -175,5 +181,61 @@ async fn a_list_made_before_a_container_went_does_not_bring_it_back() {
     // The lists after it were taken, too: neither tried again nor gone a second time.
     let facts = bus.facts();
     assert!(matches!(&facts[..], [(_, Fact::Vanished)]), "{facts:?}");
+    running.end_in(folder.path()).await;
+}
+
+/// What is told of a container that ends and begins anew while the engine answers no question about it.
+async fn restarted_unseen(bus: &FakeBus, late: &Late, restart: impl Fn()) -> Vec<Fact> {
+    bus.wait_facts("served", 1, swapped(1)).await;
+    bus.clear();
+    late.is_shut.send_replace(true);
+    restart();
+    late.is_shut.send_replace(false);
+    bus.wait_facts("served again", 1, swapped(1)).await;
+    bus.facts().into_iter().map(|(_, fact)| fact).collect()
+}
+
+fn is_farewell_first(facts: &[Fact]) -> bool {
+    matches!(facts, [Fact::Vanished, Fact::Swapped { version: 1, .. }])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_of_which_only_the_new_beginning_tells_is_told() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (bus, late) = (FakeBus::new(), Arc::new(Late::around(None)));
+    bus.put(1, 1, b"one");
+    bus.publish(vec![binding(1, "unseen", file("db"), Reload::None, Some(1))]);
+    let running = Running::start(options(folder.path()), bus.clone(), late.clone());
+    let container = Container::start("unseen", &[], IDLE);
+    let restart = || drop(docker(&["restart", "--time", "0", &container.0]));
+    let facts = restarted_unseen(&bus, &late, restart).await;
+    assert!(is_farewell_first(&facts), "{facts:?}");
+    running.end_in(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_of_which_only_the_wrapper_tells_is_told() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(engine) = Engine::start(&folder.path().join("injector.sock")) else {
+        return;
+    };
+    let (bus, late) = (FakeBus::new(), Late::around(Some(engine.host())));
+    let late = Arc::new(late);
+    bus.put(1, 1, b"one");
+    bus.publish(vec![binding(1, "unseen", file("db"), Reload::None, Some(1))]);
+    let running = Running::start(options(folder.path()), bus.clone(), late.clone());
+    let complete = |reports: &[HostReport]| reports.last().is_some_and(|last| last.complete);
+    bus.wait("a complete report", complete).await;
+    let said = engine.container("unseen", &[], IDLE);
+    let id = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+    let restart = || drop(engine.docker(&["restart", "--time", "0", &id]));
+    let facts = restarted_unseen(&bus, &late, restart).await;
+    assert!(is_farewell_first(&facts), "{facts:?}");
     running.end_in(folder.path()).await;
 }

@@ -256,9 +256,13 @@ async fn a_turn_whose_container_ended_meanwhile_holds_back_its_service() {
     scene.kill().await;
     docker(&["kill", &first]);
     scene.start_again().await;
-    // The engine is asked about it a while later.
-    scene.pass(Duration::from_secs(10));
-    scene.bus.wait_facts("held back", 1, held_back(2)).await;
+    // The engine is asked about it a while after the first list, which may come after the first complete report.
+    let is_held_back = |reports: &[HostReport]| {
+        scene.pass(Duration::ZERO);
+        let mut items = reports.iter().flat_map(|report| &report.items);
+        items.any(|item| held_back(2)(&item.fact))
+    };
+    scene.bus.wait("held back", is_held_back).await;
     let mut pair = scene.pair.iter();
     let second = pair.find(|one| one.0 != first).unwrap();
     assert_eq!(started(second), before);

@@ -179,8 +179,8 @@ impl Reconciler {
         } else if record.running {
             // Started anew without the wrapper: its file systems went with the old process.
             let refused = std::mem::take(&mut tracked.refused);
+            self.part_before(&id);
             self.containers.remove(&id);
-            self.hidden.remove(&id);
             self.insert(record);
             if let Some(tracked) = self.containers.get_mut(&id) {
                 tracked.refused = refused;
@@ -220,6 +220,22 @@ impl Reconciler {
                     .await;
             }
         });
+    }
+
+    /// A container begins anew. The engine's word that it ended may come only after that, or be an answer that
+    /// tells of the new program alone: so what it had is told as gone first, or what it has now would count as
+    /// told. Our own restart is no farewell.
+    pub(super) fn part_before(&mut self, id: &ContainerId) {
+        if let Some(remembered) = self.remembered.remove(id) {
+            self.items.extend(remembered.vanished());
+        }
+        let is_ours =
+            |tracked: &Tracked| tracked.busy == Busy::Restarting || !tracked.record.running;
+        if self.containers.get(id).is_some_and(is_ours) {
+            self.hidden.remove(id);
+        } else {
+            self.forget(id, false);
+        }
     }
 
     /// A container ended; `removed` when it is gone for good.

@@ -243,9 +243,8 @@ impl Reconciler {
         attached: Attached,
     ) {
         let now = self.now();
+        self.part_before(id);
         self.note_start(id, pending, &attached.written);
-        self.remembered.remove(id);
-        self.hidden.remove(id);
         self.graveyard.remove(id);
         self.forget_fallen(id);
         self.forget_place(id);
