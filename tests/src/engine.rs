@@ -25,6 +25,8 @@ const STATE_ROOTS: [&str; 5] = [
 ];
 /// The file of the runtime's failpoints, below a daemon's root.
 const FAILPOINTS: &str = "failpoints";
+/// A daemon's configuration, below its root.
+const CONFIG_FILE: &str = "daemon.json";
 /// Name of our runtime in an own daemon.
 pub const RUNTIME: &str = "keywheel";
 /// Name of the lenient one.
@@ -105,7 +107,7 @@ impl Daemon {
     ) -> Result<Self> {
         fs::create_dir_all(root)?;
         let text = configuration(injector_socket, &root.join(FAILPOINTS))?;
-        fs::write(root.join("daemon.json"), text)?;
+        fs::write(root.join(CONFIG_FILE), text)?;
         let path = |name: &str| root.join(name).display().to_string();
         let flags = [
             "--data-root",
@@ -117,7 +119,7 @@ impl Daemon {
             "--host",
             &format!("unix://{}", path("docker.sock")),
             "--config-file",
-            &path("daemon.json"),
+            &path(CONFIG_FILE),
             "--bridge=none",
             "--iptables=false",
             "--ip6tables=false",
@@ -157,6 +159,12 @@ impl Daemon {
     #[must_use]
     pub fn exec_root(&self) -> PathBuf {
         self.root.join("exec")
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.root.join(CONFIG_FILE)
     }
 
     /// Where a test says at which step the runtime ends or stands still, once: `NAME=kill`, `NAME=stop`.

@@ -12,7 +12,7 @@ use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::output::Output;
 use keywheel_tests::process::{PATIENCE, Process};
 use keywheel_tests::scratch::{Scratch, unique};
-use keywheel_tests::{places, wait};
+use keywheel_tests::{places, terminal, wait};
 
 /// Set inside the namespace.
 const INSIDE: &str = "KEYWHEEL_TEST_INSIDE";
@@ -107,13 +107,30 @@ impl Podman {
 
     /// Calls `keywheel setup podman` with more flags.
     pub(crate) fn setup(&self, keywheel: &Keywheel, more: &[&str]) -> Result<Output> {
+        let words = self.setup_words(keywheel, &[&["--yes"][..], more].concat());
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        keywheel.cli(&words)?.ok()
+    }
+
+    /// The same at a terminal, where a person answers this line.
+    pub(crate) fn asked_setup(
+        &self,
+        keywheel: &Keywheel,
+        more: &[&str],
+        line: &str,
+    ) -> Result<Output> {
+        let words = self.setup_words(keywheel, more);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        terminal::answer(&self.root, &keywheel.client(&words)?, line)
+    }
+
+    fn setup_words(&self, keywheel: &Keywheel, more: &[&str]) -> Vec<String> {
         let place = |name: &str| self.root.join(name).display().to_string();
         let (configuration, programs) = (place("containers"), place("programs"));
         let address = keywheel.address();
         let words = [
             "setup",
             "podman",
-            "--yes",
             "--runtime-name",
             &self.runtime,
             "--configuration",
@@ -123,7 +140,8 @@ impl Podman {
             "--address",
             &address,
         ];
-        keywheel.cli(&[&words[..], more].concat())?.ok()
+        let words = words.iter().chain(more);
+        words.map(|word| (*word).to_owned()).collect()
     }
 
     /// The file that `setup podman` wrote.
