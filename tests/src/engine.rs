@@ -86,6 +86,8 @@ pub struct Manner {
     pub runtime: Option<&'static str>,
     /// Whose subordinate ids the users of its containers are.
     pub remap: Option<&'static str>,
+    /// The runtime that ours call; runc when none is named.
+    pub real: Option<&'static str>,
 }
 
 /// A daemon of a host's own.
@@ -106,7 +108,7 @@ impl Daemon {
         manner: Manner,
     ) -> Result<Self> {
         fs::create_dir_all(root)?;
-        let text = configuration(injector_socket, &root.join(FAILPOINTS))?;
+        let text = configuration(injector_socket, &root.join(FAILPOINTS), manner.real)?;
         fs::write(root.join(CONFIG_FILE), text)?;
         let path = |name: &str| root.join(name).display().to_string();
         let flags = [
@@ -210,14 +212,16 @@ fn remapped(data: &Path) -> Vec<PathBuf> {
 }
 
 /// Both runtimes, as `keywheel setup docker` writes them, and where their failpoints are told.
-fn configuration(injector_socket: &Path, failpoints: &Path) -> Result<String> {
+fn configuration(injector_socket: &Path, failpoints: &Path, real: Option<&str>) -> Result<String> {
     let wrapper = binary("keywheel-runtime")?.canonicalize()?;
-    let arguments = vec![
+    let mut arguments = vec![
         "--keywheel-socket".to_owned(),
         injector_socket.display().to_string(),
         "--keywheel-failpoints".to_owned(),
         failpoints.display().to_string(),
     ];
+    let real = real.map(|real| ["--keywheel-real-runtime", real]);
+    arguments.extend(real.into_iter().flatten().map(str::to_owned));
     let lenient = [&arguments[..], &["--keywheel-permissive".to_owned()]].concat();
     let runtimes = serde_json::json!({
         RUNTIME: { "path": wrapper, "runtimeArgs": arguments },

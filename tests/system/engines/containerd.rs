@@ -20,8 +20,8 @@ use crate::scene::{
 
 /// The image that the containers' label says: they have none of containerd's.
 const IMAGE: &str = "sha256:5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f";
-/// Where containerd's shim has the runtime keep its state.
-const RUNTIME_STATE: &str = "/run/containerd/runc";
+/// Where containerd's shim has the runtime keep its state, and where crun would by itself.
+const RUNTIME_STATES: [&str; 2] = ["/run/containerd/runc", "/run/crun"];
 /// No plugin that would look for a network or an image.
 const CONFIGURATION: &str = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
 
@@ -34,14 +34,14 @@ struct Containerd {
 }
 
 impl Containerd {
-    fn start(keywheel: &Keywheel) -> Result<Self> {
+    fn start(keywheel: &Keywheel, real: &str) -> Result<Self> {
         let root = Scratch::make()?;
         let configuration = root.write("config.toml", CONFIGURATION)?;
         let program = root.join(&unique("keywheel-test"));
         let wrapper = binary("keywheel-runtime")?.canonicalize()?;
         let socket = keywheel.run_dir().join("injector.sock");
         let line = format!(
-            "#!/bin/sh\nexec '{}' --keywheel-socket '{}' \"$@\"\n",
+            "#!/bin/sh\nexec '{}' --keywheel-socket '{}' --keywheel-real-runtime '{real}' \"$@\"\n",
             wrapper.display(),
             socket.display()
         );
@@ -139,10 +139,13 @@ impl Container<'_> {
 
     /// Where engine and runtime keep something of it; the runtime's state has to be there.
     fn places(&self) -> Result<Vec<PathBuf>> {
-        let mut found = places::paths_named(Path::new(RUNTIME_STATE), &self.id);
+        let states = RUNTIME_STATES.iter();
+        let mut found: Vec<PathBuf> = states
+            .flat_map(|root| places::paths_named(Path::new(root), &self.id))
+            .collect();
         ensure!(
             !found.is_empty(),
-            "nothing of {} below {RUNTIME_STATE}",
+            "nothing of {} below {RUNTIME_STATES:?}",
             self.id
         );
         for name in ["root", "state", "containerd.log"] {
@@ -162,9 +165,9 @@ impl Drop for Container<'_> {
     }
 }
 
-fn stage() -> Result<(Containerd, Keywheel)> {
+fn stage(real: &str) -> Result<(Containerd, Keywheel)> {
     let mut keywheel = Keywheel::prepare()?;
-    let containerd = Containerd::start(&keywheel)?;
+    let containerd = Containerd::start(&keywheel, real)?;
     keywheel.up(&options(&containerd.address()))?;
     Ok((containerd, keywheel))
 }
@@ -172,14 +175,20 @@ fn stage() -> Result<(Containerd, Keywheel)> {
 #[test]
 fn a_container_starts_with_its_secrets_follows_and_loses_them() -> Result<()> {
     let name = "containerd::a_container_starts_with_its_secrets_follows_and_loses_them";
-    alone(name, follows_and_loses)
+    alone(name, || follows_and_loses("runc"))
 }
 
-fn follows_and_loses() -> Result<()> {
-    if !ready(&["containerd", "ctr", "runc"])? {
+#[test]
+fn with_crun_a_container_starts_with_its_secrets_follows_and_loses_them() -> Result<()> {
+    let name = "containerd::with_crun_a_container_starts_with_its_secrets_follows_and_loses_them";
+    alone(name, || follows_and_loses("crun"))
+}
+
+fn follows_and_loses(real: &str) -> Result<()> {
+    if !ready(&["containerd", "ctr", real])? {
         return Ok(());
     }
-    let (containerd, keywheel) = stage()?;
+    let (containerd, keywheel) = stage(real)?;
     bind(&keywheel, IMAGE)?;
     let id = "c0ffee12".repeat(8);
     let flags = ["--env", PLACEHOLDER];
@@ -209,7 +218,7 @@ fn refusals() -> Result<()> {
     if !ready(&["containerd", "ctr", "runc"])? {
         return Ok(());
     }
-    let (containerd, keywheel) = stage()?;
+    let (containerd, keywheel) = stage("runc")?;
     keywheel.apply(&manifest::secret(TOKEN, &[]))?;
     let flags = ["--env", PLACEHOLDER];
     let id = "c0ffee12".repeat(8);

@@ -7,6 +7,7 @@
 
 mod containerd;
 mod crun;
+mod docker;
 mod machine;
 mod podman;
 mod scene;
