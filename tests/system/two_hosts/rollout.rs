@@ -1,5 +1,6 @@
 //! One service on both hosts: one container restarts at a time over both, or as many as its bindings say, and a
-//! value that none of them starts with goes no further than the first. How it goes on is told meanwhile.
+//! value that none of them starts with goes no further than the first. How it goes on is told meanwhile. All the
+//! while a runtime stands still on one of them.
 
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
@@ -15,6 +16,7 @@ use keywheel_tests::{docker, manifest, planted};
 use serde_json::Value;
 
 use super::fleet;
+use super::hung::Hung;
 
 const TOKEN: &str = "test/rolled";
 const FLAGS: &[&str] = &[
@@ -138,8 +140,9 @@ fn a_service_on_two_hosts_rolls_one_at_a_time_and_turns_back_at_the_first_failur
     if !docker::ready()? {
         return Ok(());
     }
-    let fleet = fleet()?;
+    let mut fleet = fleet()?;
     let containers = run_all(&fleet)?;
+    let hung = Hung::begin(&mut fleet, 1)?;
     let first = pids(&containers)?;
     let unique = planted::value(&fleet.keywheel);
     let (fine, bad) = (format!("fine-{unique}"), format!("bad-{unique}"));
@@ -164,8 +167,9 @@ fn a_service_on_two_hosts_rolls_one_at_a_time_and_turns_back_at_the_first_failur
     assert_eq!(restarted.count(), 1, "more than the first were restarted");
     told(&fleet)?;
     by_twos(&fleet, &containers, &next)?;
-    let all: Vec<_> = containers.iter().collect();
-    fleet.finish(&[fine, bad, next], &all)
+    let (late, value) = hung.end(&mut fleet)?;
+    let all: Vec<_> = containers.iter().chain([&late]).collect();
+    fleet.finish(&[fine, bad, next, value], &all)
 }
 
 /// How many of them were down at once, at their last restarts.
