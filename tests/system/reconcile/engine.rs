@@ -1,12 +1,14 @@
 //! The engine restarted without live-restore: its containers end with it, and those that it starts again have
 //! what the plan says. A service that was being restarted for a new value meanwhile is not restarted once more,
-//! and a start that was refused before comes back after.
+//! and a start that was refused before comes back after. Then with live-restore, where the service runs on.
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use keywheel_tests::apart::Shape;
 use keywheel_tests::docker::{self, Container};
+use keywheel_tests::engine::Daemon;
 use keywheel_tests::fleet::Fleet;
 use keywheel_tests::output::Output;
 use keywheel_tests::process::PATIENCE;
@@ -82,14 +84,18 @@ fn serve(fleet: &Fleet) -> Result<Vec<Container>> {
     (0..MEMBERS).map(run).collect()
 }
 
+fn downs_of(served: &[Container]) -> Result<Vec<Vec<Down>>> {
+    served.iter().map(downs).collect()
+}
+
 /// Begins a rotation, and returns when the first of the service was restarted for it.
 fn begin_rotation(fleet: &Fleet, served: &[Container]) -> Result<()> {
+    let before = downs_of(served)?.concat().len();
     wait::until_true("the rotation to begin", PATIENCE, || {
         Ok(fleet.keywheel.cli(&["rotate", SERVED])?.code == 0)
     })?;
     wait::until_true("a first restart", PATIENCE, || {
-        let all: Vec<Vec<Down>> = served.iter().map(downs).collect::<Result<_>>()?;
-        Ok(all.iter().any(|downs| !downs.is_empty()))
+        Ok(downs_of(served)?.concat().len() > before)
     })
 }
 
@@ -104,13 +110,8 @@ fn held(served: &[Container]) -> Result<String> {
     Ok(value.clone())
 }
 
-/// Everybody has the new value, and was restarted for it once at most beside the engine's own start, one
-/// after the other; `away` is a time at which no engine was.
-fn restarted_once_at_most(
-    fleet: &Fleet,
-    served: &[Container],
-    (before, away): (&str, &str),
-) -> Result<String> {
+/// Waits for the rotation's end, after which everybody has another value.
+fn followed(fleet: &Fleet, served: &[Container], before: &str) -> Result<String> {
     let value = wait::until("the new value in all of the service", PATIENCE, || {
         let value = held(served)?;
         Ok((value != before).then_some(value))
@@ -119,7 +120,26 @@ fn restarted_once_at_most(
         let said = fleet.keywheel.json(&["rotation", "describe", SERVED])?;
         Ok(find(&said, "state").and_then(Value::as_str) == Some("completed"))
     })?;
-    let all: Vec<Vec<Down>> = served.iter().map(downs).collect::<Result<_>>()?;
+    ensure!(held(served)? == value);
+    Ok(value)
+}
+
+/// No two of these were at once.
+fn one_after_the_other(mut ours: Vec<&Down>) -> Result<()> {
+    ours.sort();
+    for pair in ours.windows(2) {
+        let [(_, began), (ended, _)] = pair else {
+            continue;
+        };
+        ensure!(began < ended, "two were down at once: {ours:?}");
+    }
+    Ok(())
+}
+
+/// Everybody was restarted for the new value once at most, beside the engine's own start; `away` is a time at
+/// which no engine was.
+fn restarted_once_at_most(served: &[Container], away: &str) -> Result<()> {
+    let all = downs_of(served)?;
     let mut ours: Vec<&Down> = Vec::new();
     for downs in &all {
         let is_engines = |(ended, began): &&Down| ended.as_str() <= away && away < began.as_str();
@@ -135,15 +155,58 @@ fn restarted_once_at_most(
         done.count() < MEMBERS,
         "all were through before the engine ended, which proves nothing: {all:?}"
     );
-    ours.sort();
-    for pair in ours.windows(2) {
-        let [(_, began), (ended, _)] = pair else {
-            continue;
-        };
-        ensure!(began < ended, "two were down at once: {all:?}");
+    one_after_the_other(ours)
+}
+
+/// From now on containers outlive their engine.
+fn keep_alive(daemon: &mut Daemon) -> Result<()> {
+    let file = daemon.config_file();
+    let text = fs::read_to_string(&file)?;
+    fs::write(file, text.replacen('{', "{\"live-restore\":true,", 1))?;
+    let pid = daemon.process().pid().context("it does not run")?;
+    Output::of(Command::new("kill").args(["-HUP", &pid.to_string()]))?.ok()?;
+    let engine = daemon.engine();
+    wait::until_true("live-restore", PATIENCE, || {
+        let said = engine.docker(&["info", "-f", "{{.LiveRestoreEnabled}}"])?;
+        Ok(said.stdout.trim() == "true")
+    })
+}
+
+/// With live-restore the service runs on while its engine is away: whoever was not restarted before is after,
+/// one at a time, and nobody is once more.
+fn goes_on_with_live_restore(
+    fleet: &mut Fleet,
+    served: &[Container],
+    before: &str,
+) -> Result<String> {
+    keep_alive(fleet.apart()?.daemon(0)?)?;
+    let known: Vec<usize> = downs_of(served)?.iter().map(Vec::len).collect();
+    begin_rotation(fleet, served)?;
+    let away = restart_engine(fleet)?;
+    let value = followed(fleet, served, before)?;
+    let all = downs_of(served)?;
+    let mut ours: Vec<&Down> = Vec::new();
+    for (downs, known) in all.iter().zip(known) {
+        let new = downs.get(known..).unwrap_or_default();
+        ensure!(new.len() == 1, "restarted more than once: {all:?}");
+        ours.extend(new);
     }
-    ensure!(held(served)? == value);
+    ensure!(
+        ours.iter().any(|(ended, _)| *ended > away),
+        "all were through before the engine ended, which proves nothing: {all:?}"
+    );
+    one_after_the_other(ours)?;
     Ok(value)
+}
+
+/// Ends and starts the engine; a time at which there was none.
+fn restart_engine(fleet: &mut Fleet) -> Result<String> {
+    let daemon = fleet.apart()?.daemon(0)?;
+    daemon.process().stop()?;
+    let away = time()?;
+    daemon.process().start()?;
+    daemon.wait_ready()?;
+    Ok(away)
 }
 
 /// A start that is refused, for no binding grants what it asks for.
@@ -205,18 +268,17 @@ fn after_a_restart_of_the_engine_everybody_has_what_the_plan_says() -> Result<()
     let mut more = vec![held(&served)?];
 
     begin_rotation(&fleet, &served)?;
-    let daemon = fleet.apart()?.daemon(0)?;
-    daemon.process().stop()?;
-    let away = time()?;
-    daemon.process().start()?;
-    daemon.wait_ready()?;
+    let away = restart_engine(&mut fleet)?;
     wait::until_true("both to be there again", PATIENCE, || {
         let now = [both.pid()?, plain.pid()?];
         let is_new = now.iter().zip(&pids).all(|(now, before)| now != before);
         Ok(is_new && values(&both)? == first && plain.peek(FILE)? == first[0])
     })?;
-    more.push(restarted_once_at_most(&fleet, &served, (&more[0], &away))?);
+    more.push(followed(&fleet, &served, &more[0])?);
+    restarted_once_at_most(&served, &away)?;
     more.push(comes_back(&fleet, &late)?);
+    let last = goes_on_with_live_restore(&mut fleet, &served, &more[1])?;
+    more.push(last);
     for secret in [SECRET, TOKEN] {
         fleet.rotate(secret)?;
     }
