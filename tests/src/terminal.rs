@@ -15,7 +15,7 @@ use crate::scratch::{Scratch, unique};
 pub fn answer(scratch: &Scratch, command: &Command, line: &str) -> Result<Output> {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<String> = words.map(quoted).collect::<Result<_>>()?;
-    let path = scratch.write(&unique("answer"), &format!("{line}\n"))?;
+    let path = scratch.write(&unique("answer"), format!("{line}\n"))?;
     let stdin = File::open(&path)?;
     fs::remove_file(path)?;
     let mut script = Command::new("script");

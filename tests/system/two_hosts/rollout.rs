@@ -66,7 +66,7 @@ fn put(fleet: &Fleet, value: &str) -> Result<Output> {
 fn put_and_watch(fleet: &Fleet, value: &str) -> Result<(Output, usize)> {
     let mut command = putting(fleet, value)?;
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let (mut child, mut most) = (command.spawn()?, 0);
+    let (mut child, mut most) = (command.spawn()?, 0_usize);
     while child.try_wait()?.is_none() {
         let said = fleet.keywheel.json(&["consumers"])?;
         let consumers = items(&said).into_iter();
