@@ -1,6 +1,7 @@
 //! The engine restarted without live-restore: its containers end with it, and those that it starts again have
 //! what the plan says. A service that was being restarted for a new value meanwhile is not restarted once more,
-//! and a start that was refused before comes back after. Then with live-restore, where the service runs on.
+//! and a start that was refused before comes back after. Then with live-restore, where all of them run on, and
+//! files change while there is no engine.
 
 use std::fs;
 use std::process::Command;
@@ -88,12 +89,25 @@ fn downs_of(served: &[Container]) -> Result<Vec<Vec<Down>>> {
     served.iter().map(downs).collect()
 }
 
+/// Begins a rotation; the one before may come to its end meanwhile.
+fn rotate(fleet: &Fleet, secret: &str) -> Result<()> {
+    wait::until_true("the rotation to begin", PATIENCE, || {
+        Ok(fleet.keywheel.cli(&["rotate", secret])?.code == 0)
+    })
+}
+
+/// Waits for the end of a secret's newest rotation.
+fn rotated(fleet: &Fleet, secret: &str) -> Result<()> {
+    wait::until_true("the rotation's end", PATIENCE, || {
+        let said = fleet.keywheel.json(&["rotation", "describe", secret])?;
+        Ok(find(&said, "state").and_then(Value::as_str) == Some("completed"))
+    })
+}
+
 /// Begins a rotation, and returns when the first of the service was restarted for it.
 fn begin_rotation(fleet: &Fleet, served: &[Container]) -> Result<()> {
     let before = downs_of(served)?.concat().len();
-    wait::until_true("the rotation to begin", PATIENCE, || {
-        Ok(fleet.keywheel.cli(&["rotate", SERVED])?.code == 0)
-    })?;
+    rotate(fleet, SERVED)?;
     wait::until_true("a first restart", PATIENCE, || {
         Ok(downs_of(served)?.concat().len() > before)
     })
@@ -116,10 +130,7 @@ fn followed(fleet: &Fleet, served: &[Container], before: &str) -> Result<String>
         let value = held(served)?;
         Ok((value != before).then_some(value))
     })?;
-    wait::until_true("the rotation's end", PATIENCE, || {
-        let said = fleet.keywheel.json(&["rotation", "describe", SERVED])?;
-        Ok(find(&said, "state").and_then(Value::as_str) == Some("completed"))
-    })?;
+    rotated(fleet, SERVED)?;
     ensure!(held(served)? == value);
     Ok(value)
 }
@@ -172,18 +183,39 @@ fn keep_alive(daemon: &mut Daemon) -> Result<()> {
     })
 }
 
-/// With live-restore the service runs on while its engine is away: whoever was not restarted before is after,
-/// one at a time, and nobody is once more.
+/// A file changes in both processes while there is no engine.
+fn file_changes(fleet: &Fleet, pids: [u32; 2]) -> Result<String> {
+    let file = || -> Result<[String; 2]> {
+        let [one, other] = pids;
+        Ok([docker::peek_in(one, FILE)?, docker::peek_in(other, FILE)?])
+    };
+    let before = file()?;
+    rotate(fleet, SECRET)?;
+    wait::until("the new file in both", PATIENCE, || {
+        let [one, other] = file()?;
+        Ok((one == other && !before.contains(&one)).then_some(one))
+    })
+}
+
+/// With live-restore everybody runs on while the engine is away. A file changes meanwhile, and who has only that
+/// is not restarted; of the service, whoever was not restarted before is after, one at a time, and nobody is once
+/// more. The new file and the new value of the service.
 fn goes_on_with_live_restore(
     fleet: &mut Fleet,
     served: &[Container],
+    files: [&Container; 2],
     before: &str,
-) -> Result<String> {
+) -> Result<[String; 2]> {
     keep_alive(fleet.apart()?.daemon(0)?)?;
     let known: Vec<usize> = downs_of(served)?.iter().map(Vec::len).collect();
+    let [one, other] = files;
+    let pids = [one.pid()?, other.pid()?];
     begin_rotation(fleet, served)?;
-    let away = restart_engine(fleet)?;
+    let (away, file) = restart_engine(fleet, |fleet| file_changes(fleet, pids))?;
     let value = followed(fleet, served, before)?;
+    rotated(fleet, SECRET)?;
+    ensure!([one.pid()?, other.pid()?] == pids, "one was restarted");
+    ensure!(one.peek(FILE)? == file && other.peek(FILE)? == file);
     let all = downs_of(served)?;
     let mut ours: Vec<&Down> = Vec::new();
     for (downs, known) in all.iter().zip(known) {
@@ -196,17 +228,22 @@ fn goes_on_with_live_restore(
         "all were through before the engine ended, which proves nothing: {all:?}"
     );
     one_after_the_other(ours)?;
-    Ok(value)
+    Ok([file, value])
 }
 
-/// Ends and starts the engine; a time at which there was none.
-fn restart_engine(fleet: &mut Fleet) -> Result<String> {
+/// Ends the engine, does something, and starts it again; a time at which there was none, and what was done.
+fn restart_engine<T>(
+    fleet: &mut Fleet,
+    meanwhile: impl FnOnce(&Fleet) -> Result<T>,
+) -> Result<(String, T)> {
+    fleet.apart()?.daemon(0)?.process().stop()?;
+    let away = time();
+    let done = meanwhile(fleet);
+    // Also after a failure: without it nobody takes the containers away that outlive it.
     let daemon = fleet.apart()?.daemon(0)?;
-    daemon.process().stop()?;
-    let away = time()?;
     daemon.process().start()?;
     daemon.wait_ready()?;
-    Ok(away)
+    Ok((away?, done?))
 }
 
 /// A start that is refused, for no binding grants what it asks for.
@@ -268,7 +305,7 @@ fn after_a_restart_of_the_engine_everybody_has_what_the_plan_says() -> Result<()
     let mut more = vec![held(&served)?];
 
     begin_rotation(&fleet, &served)?;
-    let away = restart_engine(&mut fleet)?;
+    let (away, ()) = restart_engine(&mut fleet, |_| Ok(()))?;
     wait::until_true("both to be there again", PATIENCE, || {
         let now = [both.pid()?, plain.pid()?];
         let is_new = now.iter().zip(&pids).all(|(now, before)| now != before);
@@ -277,8 +314,10 @@ fn after_a_restart_of_the_engine_everybody_has_what_the_plan_says() -> Result<()
     more.push(followed(&fleet, &served, &more[0])?);
     restarted_once_at_most(&served, &away)?;
     more.push(comes_back(&fleet, &late)?);
-    let last = goes_on_with_live_restore(&mut fleet, &served, &more[1])?;
-    more.push(last);
+    let files = [&both, &plain];
+    more.extend(goes_on_with_live_restore(
+        &mut fleet, &served, files, &more[1],
+    )?);
     for secret in [SECRET, TOKEN] {
         fleet.rotate(secret)?;
     }
@@ -287,8 +326,12 @@ fn after_a_restart_of_the_engine_everybody_has_what_the_plan_says() -> Result<()
     wait::until_true("the new file", PATIENCE, || {
         Ok(plain.peek(FILE)? == second[0])
     })?;
-    each_change_is_audited_once(&fleet.keywheel, &[both.id(), plain.id()])
-        .context("after the restart")?;
+    let ids = [&both, &plain]
+        .into_iter()
+        .chain(&served)
+        .map(Container::id);
+    each_change_is_audited_once(&fleet.keywheel, &Vec::from_iter(ids))
+        .context("after the restarts")?;
     let plaintexts = [&first[..], &second[..], &more[..]].concat();
     let containers: Vec<&Container> = [&both, &plain, &late].into_iter().chain(&served).collect();
     fleet.finish(&plaintexts, &containers)
