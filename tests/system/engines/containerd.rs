@@ -20,8 +20,12 @@ use crate::scene::{
 
 /// The image that the containers' label says: they have none of containerd's.
 const IMAGE: &str = "sha256:5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f";
-/// Where containerd's shim has the runtime keep its state, and where crun would by itself.
-const RUNTIME_STATES: [&str; 2] = ["/run/containerd/runc", "/run/crun"];
+/// Where the runtime keeps its state, below the daemon's own directory: what a killed run leaves is nobody else's.
+const RUNTIME_STATE: &str = "runtime";
+/// Where crun would by itself.
+const CRUNS_STATE: &str = "/run/crun";
+/// The kernel's random UUIDs, a new one for each read.
+const RANDOM: &str = "/proc/sys/kernel/random/uuid";
 /// No plugin that would look for a network or an image.
 const CONFIGURATION: &str = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
 
@@ -96,9 +100,11 @@ impl Containerd {
     ) -> Result<(Option<Container<'_>>, Output)> {
         let runtime = self.program.display().to_string();
         let files = self.files.join("root").display().to_string();
+        let state = self.root.join(RUNTIME_STATE).display().to_string();
         let pid_file = self.root.join("pid").display().to_string();
         let (app, image) = (format!("app={APP}"), format!("dev.keywheel.image={IMAGE}"));
         let mut words = vec!["run", "--detach", "--null-io", "--runc-binary", &runtime];
+        words.extend(["--runc-root", &state]);
         words.extend(["--pid-file", &pid_file, "--label", &app, "--label", &image]);
         words.extend_from_slice(flags);
         words.extend(["--rootfs", &files, id, program]);
@@ -139,15 +145,15 @@ impl Container<'_> {
 
     /// Where engine and runtime keep something of it; the runtime's state has to be there.
     fn places(&self) -> Result<Vec<PathBuf>> {
-        let states = RUNTIME_STATES.iter();
-        let mut found: Vec<PathBuf> = states
-            .flat_map(|root| places::paths_named(Path::new(root), &self.id))
-            .collect();
+        let state = self.containerd.root.join(RUNTIME_STATE);
+        let mut found = places::paths_named(&state, &self.id);
         ensure!(
             !found.is_empty(),
-            "nothing of {} below {RUNTIME_STATES:?}",
-            self.id
+            "nothing of {} below {}",
+            self.id,
+            state.display()
         );
+        found.extend(places::paths_named(Path::new(CRUNS_STATE), &self.id));
         for name in ["root", "state", "containerd.log"] {
             found.push(self.containerd.root.join(name));
         }
@@ -163,6 +169,14 @@ impl Drop for Container<'_> {
             .ctr(&["tasks", "delete", "--force", &self.id]);
         let _ = self.containerd.ctr(&["containers", "delete", &self.id]);
     }
+}
+
+/// An id that no container of this machine has, nor had in an earlier run.
+fn new_id() -> Result<String> {
+    let mut id = fs::read_to_string(RANDOM)? + &fs::read_to_string(RANDOM)?;
+    id.retain(|digit| digit.is_ascii_hexdigit());
+    ensure!(id.len() == 64, "no id: {id}");
+    Ok(id)
 }
 
 fn stage(real: &str) -> Result<(Containerd, Keywheel)> {
@@ -190,7 +204,7 @@ fn follows_and_loses(real: &str) -> Result<()> {
     }
     let (containerd, keywheel) = stage(real)?;
     bind(&keywheel, IMAGE)?;
-    let id = "c0ffee12".repeat(8);
+    let id = new_id()?;
     let flags = ["--env", PLACEHOLDER];
     let (container, said) = containerd.try_run(&id, &flags, "/bin/app-idle")?;
     let container = container.with_context(|| said.said())?;
@@ -221,7 +235,7 @@ fn refusals() -> Result<()> {
     let (containerd, keywheel) = stage("runc")?;
     keywheel.apply(&manifest::secret(TOKEN, &[]))?;
     let flags = ["--env", PLACEHOLDER];
-    let id = "c0ffee12".repeat(8);
+    let id = new_id()?;
     let (container, said) = containerd.try_run(&id, &flags, "/bin/app-env")?;
     ensure!(
         container.is_none(),
