@@ -13,7 +13,7 @@ use keywheel_tests::process::{PATIENCE, Process};
 use keywheel_tests::scratch::{Scratch, binary, unique};
 use keywheel_tests::{manifest, places, wait};
 
-use crate::machine::{alone, ready};
+use crate::machine::{alone, digits, ready};
 use crate::scene::{
     APP, PLACEHOLDER, TOKEN, bind, file, finish, options, swaps, variable, withdraws,
 };
@@ -24,8 +24,6 @@ const IMAGE: &str = "sha256:5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f
 const RUNTIME_STATE: &str = "runtime";
 /// Where crun would by itself.
 const CRUNS_STATE: &str = "/run/crun";
-/// The kernel's random UUIDs, a new one for each read.
-const RANDOM: &str = "/proc/sys/kernel/random/uuid";
 /// No plugin that would look for a network or an image.
 const CONFIGURATION: &str = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
 
@@ -171,12 +169,9 @@ impl Drop for Container<'_> {
     }
 }
 
-/// An id that no container of this machine has, nor had in an earlier run.
+/// An id that is full, and this run's own.
 fn new_id() -> Result<String> {
-    let mut id = fs::read_to_string(RANDOM)? + &fs::read_to_string(RANDOM)?;
-    id.retain(|digit| digit.is_ascii_hexdigit());
-    ensure!(id.len() == 64, "no id: {id}");
-    Ok(id)
+    Ok(digits()? + &digits()?)
 }
 
 fn stage(real: &str) -> Result<(Containerd, Keywheel)> {

@@ -18,6 +18,8 @@ use keywheel_tests::{places, terminal, wait};
 const INSIDE: &str = "KEYWHEEL_TEST_INSIDE";
 /// The second hierarchy of control groups, on a machine that has both versions.
 const HYBRID: &str = "/sys/fs/cgroup/unified";
+/// The kernel's random UUIDs, another one for each look.
+const RANDOM: &str = "/proc/sys/kernel/random/uuid";
 /// Where the runtimes keep a container's state.
 const RUNTIME_STATES: [&str; 2] = ["/run/runc", "/run/crun"];
 
@@ -48,6 +50,14 @@ pub(crate) fn alone(name: &str, test: impl FnOnce() -> Result<()>) -> Result<()>
         said.code
     );
     Ok(())
+}
+
+/// 32 digits, as of an id that nothing on this machine has, nor had in an earlier run.
+pub(crate) fn digits() -> Result<String> {
+    let mut digits = std::fs::read_to_string(RANDOM)?;
+    digits.retain(|digit| digit.is_ascii_hexdigit());
+    ensure!(digits.len() == 32, "no UUID: {digits}");
+    Ok(digits)
 }
 
 /// True when Podman and the real runtime are there. Where they are missing: a failure in continuous integration, a

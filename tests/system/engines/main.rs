@@ -8,6 +8,7 @@
 mod containerd;
 mod crun;
 mod docker;
+mod journal;
 mod machine;
 mod podman;
 mod scene;
