@@ -211,6 +211,8 @@ fn follows_and_loses(real: &str) -> Result<()> {
         "the placeholder was not resolved"
     );
     let second = swaps(&keywheel, pid, &first)?;
+    // Its binding grants another variable.
+    is_refused(&containerd, "OTHER_TOKEN={keywheel:test/api-token}")?;
     let (said, places) = (container.told()?, container.places()?);
     finish(&keywheel, &[first, second, token], &said, &places)?;
     withdraws(&keywheel, pid)
@@ -223,24 +225,26 @@ fn a_placeholder_without_a_binding_and_a_short_id_are_refused_with_the_next_step
     alone(name, refusals)
 }
 
+fn is_refused(containerd: &Containerd, placeholder: &str) -> Result<()> {
+    let flags = ["--env", placeholder];
+    let (container, said) = containerd.try_run(&new_id()?, &flags, "/bin/app-env")?;
+    ensure!(
+        container.is_none(),
+        "a placeholder is a request, not a grant"
+    );
+    let said = said.said();
+    ensure!(said.contains(TOKEN) && said.contains("inding"), "{said}");
+    Ok(())
+}
+
 fn refusals() -> Result<()> {
     if !ready(&["containerd", "ctr", "runc"])? {
         return Ok(());
     }
     let (containerd, keywheel) = stage("runc")?;
     keywheel.apply(&manifest::secret(TOKEN, &[]))?;
+    is_refused(&containerd, PLACEHOLDER)?;
     let flags = ["--env", PLACEHOLDER];
-    let id = new_id()?;
-    let (container, said) = containerd.try_run(&id, &flags, "/bin/app-env")?;
-    ensure!(
-        container.is_none(),
-        "a placeholder is a request, not a grant"
-    );
-    ensure!(
-        said.said().contains(TOKEN) && said.said().contains("inding"),
-        "{}",
-        said.said()
-    );
     let (container, said) = containerd.try_run("web", &flags, "/bin/app-env")?;
     ensure!(container.is_none(), "a short id was taken");
     ensure!(said.said().contains("full container id"), "{}", said.said());
