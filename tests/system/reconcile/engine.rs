@@ -8,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use keywheel_tests::apart::Shape;
+use keywheel_tests::audited::times;
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::engine::Daemon;
 use keywheel_tests::fleet::Fleet;
@@ -197,9 +198,19 @@ fn file_changes(fleet: &Fleet, pids: [u32; 2]) -> Result<String> {
     })
 }
 
+/// How often each of the service got a value at a start, and how often the file of each other one was changed, as
+/// the audit has it.
+fn uses(fleet: &Fleet, served: &[Container], files: [&Container; 2]) -> Result<Vec<usize>> {
+    let keywheel = &fleet.keywheel;
+    let at_start = served.iter().map(|one| times(keywheel, one.id(), "inject"));
+    let files = files.into_iter();
+    let at_once = files.map(|one| times(keywheel, one.id(), "replace"));
+    at_start.chain(at_once).collect()
+}
+
 /// With live-restore everybody runs on while the engine is away. A file changes meanwhile, and who has only that
 /// is not restarted; of the service, whoever was not restarted before is after, one at a time, and nobody is once
-/// more. The new file and the new value of the service.
+/// more. Each change is on record once. The new file and the new value of the service.
 fn goes_on_with_live_restore(
     fleet: &mut Fleet,
     served: &[Container],
@@ -210,6 +221,7 @@ fn goes_on_with_live_restore(
     let known: Vec<usize> = downs_of(served)?.iter().map(Vec::len).collect();
     let [one, other] = files;
     let pids = [one.pid()?, other.pid()?];
+    let counted = uses(fleet, served, files)?;
     begin_rotation(fleet, served)?;
     let (away, file) = restart_engine(fleet, |fleet| file_changes(fleet, pids))?;
     let value = followed(fleet, served, before)?;
@@ -228,6 +240,11 @@ fn goes_on_with_live_restore(
         "all were through before the engine ended, which proves nothing: {all:?}"
     );
     one_after_the_other(ours)?;
+    let after = uses(fleet, served, files)?;
+    ensure!(
+        counted.iter().zip(&after).all(|(old, new)| old + 1 == *new),
+        "a change is not on record once: {counted:?}, then {after:?}"
+    );
     Ok([file, value])
 }
 
@@ -326,11 +343,7 @@ fn after_a_restart_of_the_engine_everybody_has_what_the_plan_says() -> Result<()
     wait::until_true("the new file", PATIENCE, || {
         Ok(plain.peek(FILE)? == second[0])
     })?;
-    let ids = [&both, &plain]
-        .into_iter()
-        .chain(&served)
-        .map(Container::id);
-    each_change_is_audited_once(&fleet.keywheel, &Vec::from_iter(ids))
+    each_change_is_audited_once(&fleet.keywheel, &[both.id(), plain.id()])
         .context("after the restarts")?;
     let plaintexts = [&first[..], &second[..], &more[..]].concat();
     let containers: Vec<&Container> = [&both, &plain, &late].into_iter().chain(&served).collect();
