@@ -268,6 +268,7 @@ fi
 install_if_missing ip "iproute2" "the suites of several hosts give each host a network of its own"
 install_if_missing iptables "iptables" "the partition suite drops a host's packets, inside that host's own network namespace"
 install_if_missing nsenter "util-linux" "what runs on a host of a test enters its network namespace"
+install_if_missing script "bsdutils" "setup asks a person, who answers at a terminal"
 install_if_missing psql "postgresql-client" "the commands of deploy/README.md make database users with it"
 install_if_missing docker-compose "docker-compose" "deploy/compose.yaml is read and brought up by it"
 install_if_missing mkfs.ext4 "e2fsprogs" "the full-disk test makes a small loop-mounted file system"

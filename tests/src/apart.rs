@@ -177,6 +177,7 @@ impl Apart {
                 let manner = Manner {
                     runtime: shape.default_runtime,
                     remap: shape.userns_remap,
+                    ..Manner::default()
                 };
                 let daemon = Daemon::start(&root, &socket, namespace.as_deref(), manner)?;
                 apart.daemons.push(daemon);

@@ -72,6 +72,15 @@ pub fn ready() -> Result<bool> {
     Ok(false)
 }
 
+/// The bytes of a regular file as a process has it, without the engine's help.
+pub fn peek_in(pid: u32, path: &str) -> Result<String> {
+    let from = format!("/proc/{pid}/root{path}");
+    // A link would lead to the host's file, and a fifo to no end.
+    let about = fs::symlink_metadata(&from).with_context(|| format!("no {from}"))?;
+    ensure!(about.is_file(), "{from} is no regular file");
+    fs::read_to_string(&from).with_context(|| format!("cannot read {from}"))
+}
+
 /// A local image with the test programs.
 #[derive(Debug)]
 pub struct Image {
@@ -328,11 +337,7 @@ impl Container {
 
     /// The bytes of a regular file as its first process has it, without a program inside.
     pub fn peek(&self, path: &str) -> Result<String> {
-        let from = format!("/proc/{}/root{path}", self.pid()?);
-        // A link would lead to the host's file, and a fifo to no end.
-        let about = fs::symlink_metadata(&from).with_context(|| format!("no {from}"))?;
-        ensure!(about.is_file(), "{from} is no regular file");
-        fs::read_to_string(&from).with_context(|| format!("cannot read {from}"))
+        peek_in(self.pid()?, path)
     }
 
     /// The bytes of a file inside; none when it is not there.

@@ -25,6 +25,8 @@ const STATE_ROOTS: [&str; 5] = [
 ];
 /// The file of the runtime's failpoints, below a daemon's root.
 const FAILPOINTS: &str = "failpoints";
+/// A daemon's configuration, below its root.
+const CONFIG_FILE: &str = "daemon.json";
 /// Name of our runtime in an own daemon.
 pub const RUNTIME: &str = "keywheel";
 /// Name of the lenient one.
@@ -84,6 +86,8 @@ pub struct Manner {
     pub runtime: Option<&'static str>,
     /// Whose subordinate ids the users of its containers are.
     pub remap: Option<&'static str>,
+    /// The runtime that ours call; runc when none is named.
+    pub real: Option<&'static str>,
 }
 
 /// A daemon of a host's own.
@@ -104,8 +108,8 @@ impl Daemon {
         manner: Manner,
     ) -> Result<Self> {
         fs::create_dir_all(root)?;
-        let text = configuration(injector_socket, &root.join(FAILPOINTS))?;
-        fs::write(root.join("daemon.json"), text)?;
+        let text = configuration(injector_socket, &root.join(FAILPOINTS), manner.real)?;
+        fs::write(root.join(CONFIG_FILE), text)?;
         let path = |name: &str| root.join(name).display().to_string();
         let flags = [
             "--data-root",
@@ -117,7 +121,7 @@ impl Daemon {
             "--host",
             &format!("unix://{}", path("docker.sock")),
             "--config-file",
-            &path("daemon.json"),
+            &path(CONFIG_FILE),
             "--bridge=none",
             "--iptables=false",
             "--ip6tables=false",
@@ -157,6 +161,12 @@ impl Daemon {
     #[must_use]
     pub fn exec_root(&self) -> PathBuf {
         self.root.join("exec")
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.root.join(CONFIG_FILE)
     }
 
     /// Where a test says at which step the runtime ends or stands still, once: `NAME=kill`, `NAME=stop`.
@@ -202,14 +212,16 @@ fn remapped(data: &Path) -> Vec<PathBuf> {
 }
 
 /// Both runtimes, as `keywheel setup docker` writes them, and where their failpoints are told.
-fn configuration(injector_socket: &Path, failpoints: &Path) -> Result<String> {
+fn configuration(injector_socket: &Path, failpoints: &Path, real: Option<&str>) -> Result<String> {
     let wrapper = binary("keywheel-runtime")?.canonicalize()?;
-    let arguments = vec![
+    let mut arguments = vec![
         "--keywheel-socket".to_owned(),
         injector_socket.display().to_string(),
         "--keywheel-failpoints".to_owned(),
         failpoints.display().to_string(),
     ];
+    let real = real.map(|real| ["--keywheel-real-runtime", real]);
+    arguments.extend(real.into_iter().flatten().map(str::to_owned));
     let lenient = [&arguments[..], &["--keywheel-permissive".to_owned()]].concat();
     let runtimes = serde_json::json!({
         RUNTIME: { "path": wrapper, "runtimeArgs": arguments },

@@ -35,4 +35,5 @@ mod scripts;
 pub mod spans;
 pub mod stage;
 pub mod tap;
+pub mod terminal;
 pub mod wait;

@@ -1,4 +1,5 @@
-//! The units under a systemd that runs: installed, placed and started by the operator's own scripts.
+//! The units under a systemd that runs: installed, placed and started by the operator's own scripts. What they wrote
+//! to its journal is searched for what they carried.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -8,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use keywheel_testkit::server::postgres::PostgresServer;
 use keywheel_tests::apart::nats_server;
+use keywheel_tests::canary::Canary;
 use keywheel_tests::docker;
 use keywheel_tests::output::Output;
 use keywheel_tests::scratch::{self, Scratch};
@@ -29,6 +31,15 @@ const ROLES: [&str; 8] = [
     "bus-3",
     "bus-2",
     "bus-1",
+];
+/// Who has written something in the end, beside the bus servers: their log is no matter of values.
+const WRITERS: [&str; 6] = [
+    "keywheel-injector",
+    "keywheel-audit-sink",
+    "keywheel-scheduler",
+    "keywheel-store-sync",
+    "keywheel-gateway",
+    "docker",
 ];
 /// What the page of `deploy/` says, for one machine that is control plane and host.
 const COMMANDS: [&str; 6] = [
@@ -126,8 +137,8 @@ impl Stage {
         Ok(())
     }
 
-    /// A container of the machine's own engine, and a secret for it.
-    fn feed_a_container(&self) -> Result<()> {
+    /// A container of the machine's own engine, and a secret for it; its first value.
+    fn feed_a_container(&self) -> Result<String> {
         let image = self.image()?;
         let manifest = format!(
             "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: {{ name: {SECRET} }}\n\
@@ -153,8 +164,7 @@ impl Stage {
         // A host that has not read its newest plan yet gives the file a moment later.
         wait::until("the file in the container", PATIENCE, || {
             self.file().map(Some)
-        })?;
-        Ok(())
+        })
     }
 
     /// An image of the static busybox in the machine's engine; gives its config digest.
@@ -190,11 +200,30 @@ impl Stage {
     }
 
     /// A rotation ends, and the container has another value.
-    fn rotate(&self) -> Result<()> {
+    fn rotate(&self) -> Result<String> {
         let before = self.file()?;
         self.shell(&format!("keywheel rotate {SECRET} --wait"))?
             .ok()?;
-        ensure!(self.file()? != before, "the container kept its value");
+        let after = self.file()?;
+        ensure!(after != before, "the container kept its value");
+        Ok(after)
+    }
+
+    /// Services, engine and systemd have written to the machine's journal, and none of them a value.
+    fn journal_has_none_of(&self, values: &[String]) -> Result<()> {
+        self.machine.run(&["journalctl", "--sync"])?.ok()?;
+        let read = ["journalctl", "--no-pager", "--output", "export"];
+        let told = self.machine.run(&read)?.ok()?.stdout;
+        for unit in WRITERS {
+            let field = format!("_SYSTEMD_UNIT={unit}.service");
+            ensure!(told.contains(&field), "the journal has nothing of {unit}");
+        }
+        let values: Vec<Vec<u8>> = values
+            .iter()
+            .map(|value| value.clone().into_bytes())
+            .collect();
+        let hits = Canary::new(&values)?.search("the machine's journal", told.as_bytes());
+        ensure!(hits.is_empty(), "a plaintext, rule C1: {hits:?}");
         Ok(())
     }
 
@@ -239,20 +268,21 @@ impl Stage {
 
     fn exercise(&self) -> Result<()> {
         self.set_up()?;
-        self.feed_a_container()?;
-        self.rotate()?;
+        let mut values = vec![self.feed_a_container()?];
+        values.push(self.rotate()?);
         // Root of this machine asks at the gateway's socket; everybody is well.
         wait::until("everybody to be well", PATIENCE, || {
             let status = ["keywheel", "status", "--check"];
             self.machine.run(&status)?.ok().map(Some)
         })?;
         self.kill("store-sync")?;
-        self.rotate()?;
+        values.push(self.rotate()?);
         self.kill("injector")?;
-        self.rotate()?;
+        values.push(self.rotate()?);
         let reload = ["systemctl", "reload", "keywheel-bus@bus-1.service"];
         self.machine.run(&reload)?.ok()?;
-        self.stop_all()
+        self.stop_all()?;
+        self.journal_has_none_of(&values)
     }
 }
 

@@ -13,15 +13,17 @@ use keywheel_tests::process::{PATIENCE, Process};
 use keywheel_tests::scratch::{Scratch, binary, unique};
 use keywheel_tests::{manifest, places, wait};
 
-use crate::machine::{alone, ready};
+use crate::machine::{alone, digits, ready};
 use crate::scene::{
     APP, PLACEHOLDER, TOKEN, bind, file, finish, options, swaps, variable, withdraws,
 };
 
 /// The image that the containers' label says: they have none of containerd's.
 const IMAGE: &str = "sha256:5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f0c5e1f";
-/// Where containerd's shim has the runtime keep its state.
-const RUNTIME_STATE: &str = "/run/containerd/runc";
+/// Where the runtime keeps its state, below the daemon's own directory: what a killed run leaves is nobody else's.
+const RUNTIME_STATE: &str = "runtime";
+/// Where crun would by itself.
+const CRUNS_STATE: &str = "/run/crun";
 /// No plugin that would look for a network or an image.
 const CONFIGURATION: &str = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
 
@@ -34,14 +36,14 @@ struct Containerd {
 }
 
 impl Containerd {
-    fn start(keywheel: &Keywheel) -> Result<Self> {
+    fn start(keywheel: &Keywheel, real: &str) -> Result<Self> {
         let root = Scratch::make()?;
         let configuration = root.write("config.toml", CONFIGURATION)?;
         let program = root.join(&unique("keywheel-test"));
         let wrapper = binary("keywheel-runtime")?.canonicalize()?;
         let socket = keywheel.run_dir().join("injector.sock");
         let line = format!(
-            "#!/bin/sh\nexec '{}' --keywheel-socket '{}' \"$@\"\n",
+            "#!/bin/sh\nexec '{}' --keywheel-socket '{}' --keywheel-real-runtime '{real}' \"$@\"\n",
             wrapper.display(),
             socket.display()
         );
@@ -96,9 +98,11 @@ impl Containerd {
     ) -> Result<(Option<Container<'_>>, Output)> {
         let runtime = self.program.display().to_string();
         let files = self.files.join("root").display().to_string();
+        let state = self.root.join(RUNTIME_STATE).display().to_string();
         let pid_file = self.root.join("pid").display().to_string();
         let (app, image) = (format!("app={APP}"), format!("dev.keywheel.image={IMAGE}"));
         let mut words = vec!["run", "--detach", "--null-io", "--runc-binary", &runtime];
+        words.extend(["--runc-root", &state]);
         words.extend(["--pid-file", &pid_file, "--label", &app, "--label", &image]);
         words.extend_from_slice(flags);
         words.extend(["--rootfs", &files, id, program]);
@@ -139,12 +143,15 @@ impl Container<'_> {
 
     /// Where engine and runtime keep something of it; the runtime's state has to be there.
     fn places(&self) -> Result<Vec<PathBuf>> {
-        let mut found = places::paths_named(Path::new(RUNTIME_STATE), &self.id);
+        let state = self.containerd.root.join(RUNTIME_STATE);
+        let mut found = places::paths_named(&state, &self.id);
         ensure!(
             !found.is_empty(),
-            "nothing of {} below {RUNTIME_STATE}",
-            self.id
+            "nothing of {} below {}",
+            self.id,
+            state.display()
         );
+        found.extend(places::paths_named(Path::new(CRUNS_STATE), &self.id));
         for name in ["root", "state", "containerd.log"] {
             found.push(self.containerd.root.join(name));
         }
@@ -162,9 +169,14 @@ impl Drop for Container<'_> {
     }
 }
 
-fn stage() -> Result<(Containerd, Keywheel)> {
+/// An id that is full, and this run's own.
+fn new_id() -> Result<String> {
+    Ok(digits()? + &digits()?)
+}
+
+fn stage(real: &str) -> Result<(Containerd, Keywheel)> {
     let mut keywheel = Keywheel::prepare()?;
-    let containerd = Containerd::start(&keywheel)?;
+    let containerd = Containerd::start(&keywheel, real)?;
     keywheel.up(&options(&containerd.address()))?;
     Ok((containerd, keywheel))
 }
@@ -172,16 +184,22 @@ fn stage() -> Result<(Containerd, Keywheel)> {
 #[test]
 fn a_container_starts_with_its_secrets_follows_and_loses_them() -> Result<()> {
     let name = "containerd::a_container_starts_with_its_secrets_follows_and_loses_them";
-    alone(name, follows_and_loses)
+    alone(name, || follows_and_loses("runc"))
 }
 
-fn follows_and_loses() -> Result<()> {
-    if !ready(&["containerd", "ctr", "runc"])? {
+#[test]
+fn with_crun_a_container_starts_with_its_secrets_follows_and_loses_them() -> Result<()> {
+    let name = "containerd::with_crun_a_container_starts_with_its_secrets_follows_and_loses_them";
+    alone(name, || follows_and_loses("crun"))
+}
+
+fn follows_and_loses(real: &str) -> Result<()> {
+    if !ready(&["containerd", "ctr", real])? {
         return Ok(());
     }
-    let (containerd, keywheel) = stage()?;
+    let (containerd, keywheel) = stage(real)?;
     bind(&keywheel, IMAGE)?;
-    let id = "c0ffee12".repeat(8);
+    let id = new_id()?;
     let flags = ["--env", PLACEHOLDER];
     let (container, said) = containerd.try_run(&id, &flags, "/bin/app-idle")?;
     let container = container.with_context(|| said.said())?;
@@ -193,6 +211,8 @@ fn follows_and_loses() -> Result<()> {
         "the placeholder was not resolved"
     );
     let second = swaps(&keywheel, pid, &first)?;
+    // Its binding grants another variable.
+    is_refused(&containerd, "OTHER_TOKEN={keywheel:test/api-token}")?;
     let (said, places) = (container.told()?, container.places()?);
     finish(&keywheel, &[first, second, token], &said, &places)?;
     withdraws(&keywheel, pid)
@@ -205,24 +225,26 @@ fn a_placeholder_without_a_binding_and_a_short_id_are_refused_with_the_next_step
     alone(name, refusals)
 }
 
-fn refusals() -> Result<()> {
-    if !ready(&["containerd", "ctr", "runc"])? {
-        return Ok(());
-    }
-    let (containerd, keywheel) = stage()?;
-    keywheel.apply(&manifest::secret(TOKEN, &[]))?;
-    let flags = ["--env", PLACEHOLDER];
-    let id = "c0ffee12".repeat(8);
-    let (container, said) = containerd.try_run(&id, &flags, "/bin/app-env")?;
+fn is_refused(containerd: &Containerd, placeholder: &str) -> Result<()> {
+    let flags = ["--env", placeholder];
+    let (container, said) = containerd.try_run(&new_id()?, &flags, "/bin/app-env")?;
     ensure!(
         container.is_none(),
         "a placeholder is a request, not a grant"
     );
-    ensure!(
-        said.said().contains(TOKEN) && said.said().contains("inding"),
-        "{}",
-        said.said()
-    );
+    let said = said.said();
+    ensure!(said.contains(TOKEN) && said.contains("inding"), "{said}");
+    Ok(())
+}
+
+fn refusals() -> Result<()> {
+    if !ready(&["containerd", "ctr", "runc"])? {
+        return Ok(());
+    }
+    let (containerd, keywheel) = stage("runc")?;
+    keywheel.apply(&manifest::secret(TOKEN, &[]))?;
+    is_refused(&containerd, PLACEHOLDER)?;
+    let flags = ["--env", PLACEHOLDER];
     let (container, said) = containerd.try_run("web", &flags, "/bin/app-env")?;
     ensure!(container.is_none(), "a short id was taken");
     ensure!(said.said().contains("full container id"), "{}", said.said());

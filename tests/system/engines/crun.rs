@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker::Image;
 use keywheel_tests::output::Output;
 use keywheel_tests::process::PATIENCE;
-use keywheel_tests::scratch::{Scratch, binary};
+use keywheel_tests::scratch::{Scratch, binary, unique};
 use keywheel_tests::wait;
 use serde_json::{Value, json};
 
@@ -84,7 +84,9 @@ fn deletes_what_a_kill_left() -> Result<()> {
     };
     let pid = scratch.join("pid");
     let (place, pid_file) = (at.display().to_string(), pid.display().to_string());
-    let create = ["create", "--bundle", &place, "--pid-file", &pid_file, "id"];
+    // Its control group is named so: not one that a killed run left.
+    let id = unique("keywheel-test");
+    let create = ["create", "--bundle", &place, "--pid-file", &pid_file, &id];
     // Its program holds what the call was given: not a pipe that somebody reads to its end.
     let mut made = Command::new(CRUN);
     made.args(["--cgroup-manager=cgroupfs", "--root"])
@@ -100,8 +102,9 @@ fn deletes_what_a_kill_left() -> Result<()> {
         fs::read_to_string(scratch.join("log"))?
     );
     let program = format!("/proc/{}", fs::read_to_string(&pid)?.trim());
-    fs::write(state.join("id/config.json"), "")?;
-    let words = ["delete", "--force", "id"];
+    let kept = state.join(&id);
+    fs::write(kept.join("config.json"), "")?;
+    let words = ["delete", "--force", &id];
     let alone = call(Path::new(CRUN), &words)?;
     ensure!(
         alone.code != 0 && Path::new(&program).exists(),
@@ -109,7 +112,7 @@ fn deletes_what_a_kill_left() -> Result<()> {
         alone.said()
     );
     call(&binary("keywheel-runtime")?, &words)?.ok()?;
-    ensure!(!state.join("id").exists(), "its state is still there");
+    ensure!(!kept.exists(), "its state is still there");
     wait::until_true("the end of its program", PATIENCE, || {
         Ok(!Path::new(&program).exists())
     })

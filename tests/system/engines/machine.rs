@@ -12,12 +12,14 @@ use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::output::Output;
 use keywheel_tests::process::{PATIENCE, Process};
 use keywheel_tests::scratch::{Scratch, unique};
-use keywheel_tests::{places, wait};
+use keywheel_tests::{places, terminal, wait};
 
 /// Set inside the namespace.
 const INSIDE: &str = "KEYWHEEL_TEST_INSIDE";
 /// The second hierarchy of control groups, on a machine that has both versions.
 const HYBRID: &str = "/sys/fs/cgroup/unified";
+/// The kernel's random UUIDs, another one for each look.
+const RANDOM: &str = "/proc/sys/kernel/random/uuid";
 /// Where the runtimes keep a container's state.
 const RUNTIME_STATES: [&str; 2] = ["/run/runc", "/run/crun"];
 
@@ -48,6 +50,14 @@ pub(crate) fn alone(name: &str, test: impl FnOnce() -> Result<()>) -> Result<()>
         said.code
     );
     Ok(())
+}
+
+/// 32 digits, as of an id that nothing on this machine has, nor had in an earlier run.
+pub(crate) fn digits() -> Result<String> {
+    let mut digits = std::fs::read_to_string(RANDOM)?;
+    digits.retain(|digit| digit.is_ascii_hexdigit());
+    ensure!(digits.len() == 32, "no UUID: {digits}");
+    Ok(digits)
 }
 
 /// True when Podman and the real runtime are there. Where they are missing: a failure in continuous integration, a
@@ -107,13 +117,30 @@ impl Podman {
 
     /// Calls `keywheel setup podman` with more flags.
     pub(crate) fn setup(&self, keywheel: &Keywheel, more: &[&str]) -> Result<Output> {
+        let words = self.setup_words(keywheel, &[&["--yes"][..], more].concat());
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        keywheel.cli(&words)?.ok()
+    }
+
+    /// The same at a terminal, where a person answers this line.
+    pub(crate) fn asked_setup(
+        &self,
+        keywheel: &Keywheel,
+        more: &[&str],
+        line: &str,
+    ) -> Result<Output> {
+        let words = self.setup_words(keywheel, more);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        terminal::answer(&self.root, &keywheel.client(&words)?, line)
+    }
+
+    fn setup_words(&self, keywheel: &Keywheel, more: &[&str]) -> Vec<String> {
         let place = |name: &str| self.root.join(name).display().to_string();
         let (configuration, programs) = (place("containers"), place("programs"));
         let address = keywheel.address();
         let words = [
             "setup",
             "podman",
-            "--yes",
             "--runtime-name",
             &self.runtime,
             "--configuration",
@@ -123,7 +150,8 @@ impl Podman {
             "--address",
             &address,
         ];
-        keywheel.cli(&[&words[..], more].concat())?.ok()
+        let words = words.iter().chain(more);
+        words.map(|word| (*word).to_owned()).collect()
     }
 
     /// The file that `setup podman` wrote.

@@ -7,6 +7,8 @@
 
 mod containerd;
 mod crun;
+mod docker;
+mod journal;
 mod machine;
 mod podman;
 mod scene;

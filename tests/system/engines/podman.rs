@@ -183,7 +183,20 @@ fn setup() -> Result<()> {
     let podman = Podman::start(&keywheel, "runc")?;
     let again = podman.setup(&keywheel, &["--real-runtime", "runc"])?;
     ensure!(again.said().contains("nothing to do"), "{}", again.said());
-    let default = podman.setup(&keywheel, &["--real-runtime", "runc", "--make-default"])?;
+    let more = ["--real-runtime", "runc", "--make-default"];
+    let before = std::fs::read_to_string(podman.configuration())?;
+    let refused = podman.asked_setup(&keywheel, &more, "n")?;
+    ensure!(
+        refused.code != 0 && refused.stdout.contains("+ runtime = "),
+        "{}",
+        refused.said()
+    );
+    ensure!(
+        refused.stdout.contains("[y/N]")
+            && std::fs::read_to_string(podman.configuration())? == before,
+        "it was written without leave"
+    );
+    let default = podman.setup(&keywheel, &more)?;
     ensure!(
         default.said().contains("+ runtime = "),
         "{}",

@@ -1,11 +1,13 @@
-//! Environment consumers: only under the runtime, restarted in place, health
+//! Environment consumers: only under the runtime, restarted in place, once for all that changes together, health
 //! gated; the engine only ever knows the placeholder.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker::{self, Container};
+use keywheel_tests::keywheel::Options;
 use keywheel_tests::manifest;
 use keywheel_tests::planted::plant;
-use keywheel_tests::stage::{FILE, SECRET, Stage, find, items};
+use keywheel_tests::scratch::Scratch;
+use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, find, items};
 use keywheel_tests::wait;
 use serde_json::Value;
 
@@ -13,6 +15,11 @@ use crate::records::{Use, wait_uses};
 
 const TOKEN: &str = "test/api-token";
 const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
+/// Another variable of the same container.
+const OTHER: &str = "test/other-token";
+const OTHER_PLACEHOLDER: &str = "OTHER_TOKEN={keywheel:test/other-token}";
+/// So long the first step of a rotation takes once the file `slow` is there: the next rotation begins meanwhile.
+const SLOW: &str = "storesync.before_step=delay:2000";
 
 fn apply(stage: &Stage, app: &str) -> Result<()> {
     let reload = "{ restart: { settle: 1s } }";
@@ -21,6 +28,60 @@ fn apply(stage: &Stage, app: &str) -> Result<()> {
         .keywheel
         .apply(&(manifest::secret(TOKEN, &[]) + &binding))?;
     stage.wait_current(TOKEN, 1)
+}
+
+/// The other variable's secret and binding.
+fn apply_other(stage: &Stage, app: &str, reload: &str) -> Result<()> {
+    let on = stage.on(app);
+    let binding = manifest::env_binding("test-other", OTHER, &on, "OTHER_TOKEN", reload);
+    let text = manifest::secret(OTHER, &[]) + &binding;
+    stage.keywheel.apply(&text)?;
+    stage.wait_current(OTHER, 1)
+}
+
+fn both(container: &Container) -> Result<[String; 2]> {
+    let other = container.variable("OTHER_TOKEN")?;
+    Ok([
+        variable(container)?,
+        other.context("OTHER_TOKEN is not there")?,
+    ])
+}
+
+/// How often its program began.
+fn starts(container: &Container) -> Result<usize> {
+    Ok(container
+        .logs()?
+        .lines()
+        .filter(|line| *line == "set")
+        .count())
+}
+
+/// Two secrets of a container that restarts under a rollout change within a second: one restart brings both.
+fn one_restart_for_both(
+    stage: &Stage,
+    container: &Container,
+    slow: &Scratch,
+) -> Result<[String; 2]> {
+    let reload = "{ restart: { settle: 1s, rollout: {} } }";
+    let on = stage.on("env");
+    let binding = manifest::env_binding("test-env", TOKEN, &on, "API_TOKEN", reload);
+    stage.keywheel.apply(&binding)?;
+    apply_other(stage, "env", reload)?;
+    let (before, begun) = (both(container)?, starts(container)?);
+    slow.write("slow", "")?;
+    for secret in [TOKEN, OTHER] {
+        stage.keywheel.json(&["rotate", secret])?;
+    }
+    for secret in [TOKEN, OTHER] {
+        wait::until_true("the rotation's end", PATIENCE, || {
+            let said = stage.keywheel.json(&["rotation", "describe", secret])?;
+            Ok(find(&said, "state").and_then(Value::as_str) == Some("completed"))
+        })?;
+    }
+    let after = both(container)?;
+    ensure!(before.iter().zip(&after).all(|(old, new)| old != new));
+    ensure!(starts(container)? == begun + 1, "not one restart for both");
+    Ok(after)
 }
 
 fn variable(container: &Container) -> Result<String> {
@@ -34,9 +95,15 @@ fn an_environment_variable_changes_by_a_restart_in_place() -> Result<()> {
     if !docker::ready()? {
         return Ok(());
     }
-    let stage = Stage::set()?;
+    let slow = Scratch::make()?;
+    let stage = Stage::set_with(&Options {
+        failpoints: Some(format!("{SLOW};when={}", slow.join("slow").display())),
+        ..Options::default()
+    })?;
     apply(&stage, "env")?;
-    let container = stage.run("env", &["-e", PLACEHOLDER], "/bin/app-env")?;
+    apply_other(&stage, "env", "{ restart: { settle: 1s } }")?;
+    let flags = ["-e", PLACEHOLDER, "-e", OTHER_PLACEHOLDER];
+    let container = stage.run("env", &flags, "/bin/app-env")?;
     let (first, first_pid) = (variable(&container)?, container.pid()?);
     let answer = stage.rotate(TOKEN)?;
     let (second, second_pid) = (variable(&container)?, container.pid()?);
@@ -53,8 +120,10 @@ fn an_environment_variable_changes_by_a_restart_in_place() -> Result<()> {
     );
     assert!(container.inspect()?.to_string().contains(PLACEHOLDER));
     assert!(container.exec(&["env"])?.ok()?.stdout.contains(PLACEHOLDER));
+    let both = one_restart_for_both(&stage, &container, &slow)?;
     assert!(!container.logs()?.contains("placeholder"));
-    stage.finish(&[first, second], &[&container])
+    let values = [[first, second], both].concat();
+    stage.finish(&values, &[&container])
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `keywheel-default` as the default runtime of a Docker daemon: whoever is bound is served, and nobody else
-//! notices, with the injector and without it.
+//! notices, with the injector and without it. And `keywheel setup docker` at a terminal, on a daemon that runs.
+
+use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::apart::{Role, Shape};
@@ -8,7 +10,7 @@ use keywheel_tests::engine::LENIENT;
 use keywheel_tests::fleet::Fleet;
 use keywheel_tests::manifest::{self, Selector};
 use keywheel_tests::stage::{FILE, PATIENCE, SECRET, wait_current};
-use keywheel_tests::wait;
+use keywheel_tests::{terminal, wait};
 
 const TOKEN: &str = "test/api-token";
 const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
@@ -33,6 +35,9 @@ const LIVES: [(&[&str], &str); 6] = [
 /// Of a container that lived, what its engine says.
 const ABOUT: &str = "{{.State.Status}} {{.State.ExitCode}} {{.State.OOMKilled}} {{.RestartCount}} \
     {{.HostConfig.Privileged}} {{.Config.Env}} {{len .Mounts}}";
+
+/// A runtime that a person registers.
+const ASKED: &str = "keywheel-asked";
 
 fn fleet() -> Result<Fleet> {
     Fleet::set(Shape {
@@ -130,6 +135,47 @@ fn apply(fleet: &Fleet, on: &Selector<'_>) -> Result<()> {
     fleet.keywheel.wait_plans()
 }
 
+/// A person registers a runtime and takes it out again: the change is shown and asked about, no is an answer,
+/// the daemon takes it over without a touch of who runs, and the file is in the end what it was to the byte.
+fn setup_asks_first(fleet: &mut Fleet, running: &Container) -> Result<()> {
+    let file = fleet.apart()?.daemon(0)?.config_file();
+    // As a person may have written it.
+    let before = fs::read_to_string(&file)?;
+    let before = before.replacen('{', "{\n\t\"shutdown-timeout\" : 15 ,", 1);
+    fs::write(&file, &before)?;
+    let engine = running.engine();
+    let address = engine.address().context("an engine of its own")?;
+    let life = || running.field("{{.State.Pid}} {{.State.StartedAt}} {{.RestartCount}}");
+    let is_listed = || -> Result<bool> {
+        let said = engine.docker(&["info", "-f", "{{json .Runtimes}}"])?.ok()?;
+        Ok(said.stdout.contains(ASKED))
+    };
+    let setup = |more: &[&str], line: &str| {
+        let words = [&["setup", "docker", "--runtime-name", ASKED][..], more].concat();
+        let mut command = fleet.keywheel.client(&words)?;
+        command.env("DOCKER_HOST", &address);
+        terminal::answer(fleet.keywheel.scratch(), &command, line)
+    };
+    let alive = life()?;
+    let said = setup(&[], "n")?;
+    let is_shown = said.stdout.contains('+') && said.stdout.contains(ASKED);
+    ensure!(
+        said.code != 0 && is_shown && said.stdout.contains("[y/N]"),
+        "{}",
+        said.said()
+    );
+    ensure!(fs::read_to_string(&file)? == before && !is_listed()?);
+    setup(&[], "y")?.ok()?;
+    ensure!(fs::read_to_string(&file)? != before && is_listed()?);
+    ensure!(life()? == alive, "a container was touched");
+    setup(&["--undo"], "n")?;
+    ensure!(is_listed()?, "it was undone without leave");
+    setup(&["--undo"], "y")?.ok()?;
+    ensure!(fs::read_to_string(&file)? == before && !is_listed()?);
+    ensure!(life()? == alive, "a container was touched");
+    Ok(())
+}
+
 #[test]
 fn as_dockers_default_it_changes_nothing_but_for_who_is_bound() -> Result<()> {
     if !docker::ready()? {
@@ -149,6 +195,7 @@ fn as_dockers_default_it_changes_nothing_but_for_who_is_bound() -> Result<()> {
     }
     let second = [bound.peek(FILE)?, variable()?];
     ensure!(first[0] != second[0] && first[1] != second[1]);
+    setup_asks_first(&mut fleet, &bound)?;
     fleet.process(Role::Injector, 0)?.stop()?;
     let machine = fleet.machine(0)?;
     is_as_under_runc(&machine.image).context("without the injector")?;

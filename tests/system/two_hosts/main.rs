@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod evict;
+mod hung;
 mod rollout;
 mod rotate;
 mod traces;
