@@ -100,6 +100,11 @@ fn exists<T>(answer: &rustix::io::Result<T>) -> bool {
     !matches!(answer, Err(Errno::NOSYS))
 }
 
+/// The same of a call that was tried with nothing that takes a right: only a filter says that it may not be made.
+fn may_be_made<T>(answer: &rustix::io::Result<T>) -> bool {
+    exists(answer) && !matches!(answer, Err(Errno::PERM))
+}
+
 /// Tries what the kernel can do, and changes nothing. Needs no privilege except for `noswap`, which reads as missing
 /// without it.
 #[must_use]
@@ -121,10 +126,10 @@ pub fn probe() -> Features {
     Features {
         noswap,
         mount_setattr: has_mount_setattr(),
-        openat2: exists(&looked),
+        openat2: may_be_made(&looked),
         fsopen: exists(&context),
         move_mount: exists(&moved),
-        open_tree: exists(&opened),
+        open_tree: may_be_made(&opened),
     }
 }
 
