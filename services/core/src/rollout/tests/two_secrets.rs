@@ -381,7 +381,7 @@ fn policy(max_parallel: u32, max_unavailable: u32) -> Policy {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn two_rollouts_of_one_service_take_no_more_than_one_may_and_everybody_ends_on_what_is_current(
