@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use keywheel_daemon::chain;
 use keywheel_engine::port::container_host::{ContainerHost, CreateFacts};
 use keywheel_engine::presence::{Fact, Look, Reached, Seen};
 use keywheel_sys::secretfs::{Features, FsKind, probe};
@@ -44,7 +45,7 @@ impl HostLook {
             Ok(found) => facts.extend(found.iter().flat_map(creates)),
             Err(error) => {
                 let next = "ask again in half a minute; when it stays, look at the engine's log";
-                facts.push(Fact::unknown(CREATES, error.to_string(), next));
+                facts.push(Fact::unknown(CREATES, chain(&error), next));
             }
         }
         facts
