@@ -28,6 +28,7 @@ pub mod output;
 pub mod places;
 pub mod planted;
 pub mod process;
+pub mod programs;
 pub mod reader;
 pub mod scratch;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use keywheel_core::id::ContainerId;
 use keywheel_engine::port::container_host::{
-    ContainerHost, ContainerRecord, EngineEvents, ExecOutcome,
+    ContainerHost, ContainerRecord, CreateFacts, EngineEvents, ExecOutcome,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 
@@ -23,6 +23,7 @@ use self::form::{
     ContainerAnswer, Id, Kill, Namespaces, Nothing, Task, TaskAnswer, TaskId, Tasks, record,
 };
 use crate::choice::Kind;
+use crate::creates;
 use crate::docker::{READ_TIMEOUT, bounded};
 
 /// Docker's namespace, in which Docker's own adapter sees more.
@@ -216,6 +217,10 @@ impl ContainerHost for ContainerdHost {
     async fn ping(&self) -> Result<(), PortError> {
         bounded(READ_TIMEOUT, &self.socket, self.namespaces()).await?;
         Ok(())
+    }
+
+    async fn create_facts(&self) -> Result<Option<CreateFacts>, PortError> {
+        Ok(Some(creates::of_containerd()))
     }
 }
 

@@ -3,7 +3,7 @@
 //! While dockerd starts it restarts containers before it serves its API, so a list hangs for the
 //! whole create. Owns two file names and nothing of their content but what `form` reads.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use keywheel_core::id::ContainerId;
 use keywheel_engine::port::container_host::ContainerRecord;
@@ -14,12 +14,17 @@ use crate::form::{HostConfig, Inspected};
 /// Largest file that is read.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
+/// Where the engine's files about containers lie.
+pub(crate) fn folder(data_root: &Path) -> PathBuf {
+    data_root.join("containers")
+}
+
 /// Reads a container's record; `None` when the engine has no files about it. Blocks.
 pub(crate) fn read(
     data_root: &Path,
     id: &ContainerId,
 ) -> Result<Option<ContainerRecord>, PortError> {
-    let folder = data_root.join("containers").join(id.as_str());
+    let folder = folder(data_root).join(id.as_str());
     let Some(text) = read_file(&folder.join("config.v2.json"))? else {
         return Ok(None);
     };

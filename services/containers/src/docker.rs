@@ -17,7 +17,7 @@ use bollard::query_parameters::{
 use bollard::{API_DEFAULT_VERSION, Docker};
 use keywheel_core::id::ContainerId;
 use keywheel_engine::port::container_host::{
-    ContainerHost, ContainerRecord, EngineEvents, ExecDetails, ExecOutcome,
+    ContainerHost, ContainerRecord, CreateFacts, EngineEvents, ExecDetails, ExecOutcome,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::{OnceCell, Semaphore};
@@ -26,7 +26,7 @@ use crate::choice::{self, Kind};
 use crate::form::{Inspected, Listed};
 use crate::look::ExecLook;
 use crate::own::OwnExecs;
-use crate::{disk, events, listing, wire};
+use crate::{creates, disk, events, listing, wire};
 
 /// Where Docker keeps its files unless it says otherwise.
 const DEFAULT_DATA_ROOT: &str = "/var/lib/docker";
@@ -322,6 +322,14 @@ impl ContainerHost for DockerHost {
         )
         .await
         .map(|_| ())
+    }
+
+    async fn create_facts(&self) -> Result<Option<CreateFacts>, PortError> {
+        let asked = creates::Version::ask(&self.socket);
+        let version = bounded(creates::ASK_TIMEOUT, &self.socket, asked).await?;
+        let containers = disk::folder(self.data_root().await);
+        let is_there = creates::is_there(containers.clone()).await?;
+        Ok(Some(creates::of_docker(&version, &containers, is_there)))
     }
 }
 

@@ -10,6 +10,7 @@
 mod bolt;
 mod choice;
 mod containerd;
+mod creates;
 mod disk;
 mod docker;
 mod events;

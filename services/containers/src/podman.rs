@@ -17,13 +17,13 @@ use keywheel_core::id::ContainerId;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::container_host::{
-    ContainerHost, ContainerRecord, EngineEvents, ExecDetails, ExecOutcome,
+    ContainerHost, ContainerRecord, CreateFacts, EngineEvents, ExecDetails, ExecOutcome,
 };
 use tokio::sync::OnceCell;
 
 use self::form::{Inspected, Installation};
 use crate::docker::{INSPECT_IN_LIST, MAX_DOWN, READ_TIMEOUT, bounded, parse};
-use crate::{DockerHost, listing, wire};
+use crate::{DockerHost, creates, listing, wire};
 
 /// Where Podman keeps its storage unless it says otherwise.
 const DEFAULT_GRAPH_ROOT: &str = "/var/lib/containers/storage";
@@ -195,6 +195,16 @@ impl ContainerHost for PodmanHost {
 
     async fn ping(&self) -> Result<(), PortError> {
         self.docker.ping().await
+    }
+
+    async fn create_facts(&self) -> Result<Option<CreateFacts>, PortError> {
+        let socket = &self.docker.socket;
+        let asked = creates::Version::ask(socket);
+        let version = bounded(creates::ASK_TIMEOUT, socket, asked).await?;
+        let _ = tokio::time::timeout(LEARN_BUDGET, self.learn_graph_root()).await;
+        let database = self.graph_root().join(kept::FILE);
+        let is_there = creates::is_there(database.clone()).await?;
+        Ok(Some(creates::of_podman(&version, &database, is_there)))
     }
 }
 

@@ -14,6 +14,7 @@ use std::process::{Command, Output, Stdio};
 use async_trait::async_trait;
 use keywheel_containers::{DockerHost, DockerOptions};
 use keywheel_core::id::ContainerId;
+use keywheel_engine::port::container_host::ContainerHost as _;
 use keywheel_testkit::conformance::container_host::{BUSYBOX, Fixture, Given, run};
 
 const IMAGE: &str = "keywheel-test-containers:busybox";
@@ -122,4 +123,11 @@ async fn docker_keeps_the_ports_laws() {
             .iter()
             .any(|name| name == "runc")
     );
+    let facts = host.create_facts().await.unwrap().unwrap();
+    assert_eq!(facts.lack, None, "Docker's own files are here");
+    let said = docker(&["version", "--format", "{{.Server.Version}}"]).stdout;
+    let version = String::from_utf8(said).unwrap().trim().to_owned();
+    assert_eq!(facts.engine, format!("Docker {version}"));
+    let major: u32 = version.split('.').next().unwrap().parse().unwrap();
+    assert_eq!(facts.passes_annotations, major >= 24, "{version}");
 }

@@ -73,6 +73,34 @@ impl Podman {
         self.command(words).output().unwrap()
     }
 
+    /// Whether an annotation is in the configuration that the OCI runtime was given.
+    fn passes_annotations(&mut self) -> bool {
+        let limits = [
+            "--ulimit",
+            "nofile=1024:1024",
+            "--ulimit",
+            "nproc=1024:1024",
+        ];
+        let start = [
+            "run",
+            "-d",
+            "--network",
+            "none",
+            "--annotation",
+            "org.example.a=b",
+        ];
+        let program = [IMAGE, BUSYBOX, "sleep", "600"];
+        let ran = self.run(&[&start[..], &limits, &program].concat());
+        assert!(ran.status.success(), "{}", said(&ran));
+        let id = String::from_utf8(ran.stdout).unwrap().trim().to_owned();
+        self.made.push(id.clone());
+        let asked = self.run(&["inspect", "--format", "{{.OCIConfigPath}}", &id]);
+        let path = String::from_utf8(asked.stdout).unwrap();
+        let text = std::fs::read_to_string(path.trim()).unwrap();
+        let config: serde_json::Value = serde_json::from_str(&text).unwrap();
+        config["annotations"]["org.example.a"] == "b"
+    }
+
     fn build_image(&self) {
         let tree = self.place("tree");
         std::fs::create_dir_all(tree.join("bin")).unwrap();
@@ -187,4 +215,8 @@ async fn podman_keeps_the_ports_laws() {
         "no answer of Podman's service"
     );
     run(&*host, &mut podman).await;
+    let facts = host.create_facts().await.unwrap().unwrap();
+    assert_eq!(facts.lack, None, "its database is read at every create");
+    assert!(facts.engine.starts_with("Podman "), "{}", facts.engine);
+    assert_eq!(facts.passes_annotations, podman.passes_annotations());
 }

@@ -38,6 +38,8 @@ pub const MAX_TEXT_CHARS: usize = 500;
 pub const SEAL_FACT: &str = "seal";
 /// Name of the fact with what the audit's second copy says against the journal.
 pub const COPY_FACT: &str = "copy";
+/// Name of the fact with which an instance says why it ended.
+pub const ENDED_FACT: &str = "ended";
 
 /// How a thing is, best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -13,6 +13,7 @@ use keywheel_core::id::HostId;
 use keywheel_core::name::HostName;
 use keywheel_daemon::settings::SettingsError;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds, chain, env, failpoint, settings};
+use keywheel_engine::port::PortError;
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::port::ids::Ids as _;
@@ -28,11 +29,12 @@ use keywheel_schemas::subject::role_word;
 use keywheel_seal::OsEntropy;
 use keywheel_telemetry::traces::{self, Collector, Exporting, Headers, Resource, SpanCounts};
 use keywheel_telemetry::{Endpoint, Instance, Listen, LogLines, Source};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::returning::Returning;
-use crate::{HostSettings, Injector, InjectorOptions, join};
+use crate::{HostSettings, Injector, InjectorError, InjectorOptions, join};
 
 /// Exit codes, as the README's table has them.
 mod exit {
@@ -154,21 +156,40 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
         &injector,
         (clock, ids),
     );
+    let last = beat.clone();
     let telling = tokio::spawn(beat.run(shutdown.token()));
     let serving = || {
         tracing::info!(host = %host.name, "serving");
         keywheel_daemon::readiness::ready();
     };
     let served = injector.serve(shutdown.token(), serving).await;
-    // It says that it leaves before the bus is shut down.
-    shutdown.request();
-    let _told = telling.await;
+    // It says that it leaves, or why it ends, before the bus is shut down.
+    leave(&served, (last, telling), &shutdown).await;
     keeping.abort();
     nats.shutdown().await;
     if let Some(exporting) = exporting {
         exporting.finish().await;
     }
     served.map_err(|e| cannot_go_on(&chain(&e)))
+}
+
+/// The last word of a beat that is under way.
+async fn leave(
+    served: &Result<(), InjectorError>,
+    (last, telling): (Beat, JoinHandle<Result<(), PortError>>),
+    shutdown: &Shutdown,
+) {
+    if let Err(error) = served {
+        telling.abort();
+        // Nothing that it began may come after the reason.
+        let _aborted = telling.await;
+        let problem = cannot_go_on(&chain(error));
+        last.fail(problem.what, problem.next).await;
+        shutdown.request();
+    } else {
+        shutdown.request();
+        let _told = telling.await;
+    }
 }
 
 fn cannot_go_on(why: &str) -> Problem {

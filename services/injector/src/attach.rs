@@ -32,6 +32,8 @@ pub(crate) struct Tools {
     pub(crate) helper: Helper,
     pub(crate) kind: FsKind,
     pub(crate) state: PathBuf,
+    /// Why no file gets into a container here; each is refused with that.
+    pub(crate) lacks: Option<String>,
 }
 
 /// A file to be there when the file system becomes visible.
@@ -196,11 +198,14 @@ fn make(
     target: &PinnedPid,
     files: Vec<Whole>,
 ) -> Result<(SecretFs, Vec<Whole>, Vec<RefusedFile>), Vec<RefusedFile>> {
-    let created = failpoint::hit("injector.before_swap")
-        .map_err(|error| error.to_string())
-        .and_then(|()| {
-            SecretFs::create(tools.kind, SECRET_FS_BYTES).map_err(|error| chain(&error))
-        });
+    let created = match &tools.lacks {
+        Some(lack) => Err(lack.clone()),
+        None => failpoint::hit("injector.before_swap")
+            .map_err(|error| error.to_string())
+            .and_then(|()| {
+                SecretFs::create(tools.kind, SECRET_FS_BYTES).map_err(|error| chain(&error))
+            }),
+    };
     let fs = match created {
         Ok(fs) => fs,
         Err(reason) => {

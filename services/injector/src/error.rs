@@ -23,11 +23,14 @@ pub enum InjectorError {
         #[source]
         source: keywheel_sys::Error,
     },
-    /// The kernel lacks what file injection needs.
+    /// The kernel lacks what every container under the runtime needs.
     #[error(
-        "openat2 or mount_setattr is missing, by which files get into running containers; use Linux 5.12 or newer, and no system call filter that takes them away"
+        "the kernel does not know {missing}, without which no private memory is mounted; use Linux 5.12 or newer, and no system call filter that takes that away"
     )]
-    Kernel,
+    Kernel {
+        /// The calls that are missing.
+        missing: String,
+    },
     /// Another injector uses the same run directory.
     #[error("another `keywheel up` uses the run directory {}; stop it, or give this one another --socket", path.display())]
     Taken {

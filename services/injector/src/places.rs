@@ -60,13 +60,7 @@ pub(crate) fn prepare(options: &HostSettings) -> Result<Found, InjectorError> {
         source,
     })?;
     raise_open_files();
-    let kind = options.fs_kind.unwrap_or_else(|| features.best_kind());
-    tracing::info!({ names::KIND } = ?kind, "memory file system chosen");
-    let tools = Tools {
-        helper: Helper::new(options.helper.clone()),
-        kind,
-        state: options.state(),
-    };
+    let tools = tools(options, features);
     let spool_fault = |source| InjectorError::Spool {
         path: options.spool_dir.clone(),
         source,
@@ -90,12 +84,44 @@ pub(crate) fn prepare(options: &HostSettings) -> Result<Found, InjectorError> {
     })
 }
 
-/// Refuses a kernel on which no file gets into a container.
-fn able(features: Features) -> Result<Features, InjectorError> {
-    match features.can_inject() {
-        true => Ok(features),
-        false => Err(InjectorError::Kernel),
+/// What this kernel gives to work with, aloud.
+fn tools(options: &HostSettings, features: Features) -> Tools {
+    let kind = options.fs_kind.unwrap_or_else(|| features.best_kind());
+    tracing::info!({ names::KIND } = ?kind, "memory file system chosen");
+    let lacks = lack_of_files(features);
+    if let Some(lack) = lacks.as_deref() {
+        tracing::error!(
+            { names::REASON } = lack,
+            "no file is put into a container; variables are served"
+        );
     }
+    Tools {
+        helper: Helper::new(options.helper.clone()),
+        kind,
+        state: options.state(),
+        lacks,
+    }
+}
+
+/// Refuses a kernel on which nothing can be served.
+fn able(features: Features) -> Result<Features, InjectorError> {
+    let missing = features.missing_to_start();
+    if missing.is_empty() {
+        return Ok(features);
+    }
+    let missing = missing.join(", ");
+    Err(InjectorError::Kernel { missing })
+}
+
+/// Why no file gets into a container here, with the next step; nothing where files do.
+fn lack_of_files(features: Features) -> Option<String> {
+    let missing = features.missing_for_files();
+    (!missing.is_empty()).then(|| {
+        let missing = missing.join(", ");
+        format!(
+            "the kernel does not know {missing}, by which files get into containers; use Linux 5.12 or newer, and no system call filter that takes that away"
+        )
+    })
 }
 
 /// Makes sure that nobody else works in the run directory; the kernel lets go with the process.
@@ -165,25 +191,67 @@ fn raise_open_files() {
 mod tests {
     use super::*;
 
+    const ALL: Features = Features {
+        noswap: true,
+        mount_setattr: true,
+        openat2: true,
+        fsopen: true,
+        move_mount: true,
+        open_tree: true,
+    };
+
     #[test]
-    fn a_kernel_without_what_files_need_is_refused_by_name_with_the_next_step() {
-        for (mount_setattr, openat2) in [(false, true), (true, false), (false, false)] {
-            let features = Features {
-                noswap: true,
-                mount_setattr,
-                openat2,
-            };
+    fn a_kernel_on_which_nothing_can_be_served_is_refused_by_name_with_the_next_step() {
+        let without_fsopen = Features {
+            fsopen: false,
+            ..ALL
+        };
+        let without_move_mount = Features {
+            move_mount: false,
+            ..ALL
+        };
+        let without_mount_setattr = Features {
+            mount_setattr: false,
+            ..ALL
+        };
+        for (features, call) in [
+            (without_fsopen, "fsopen"),
+            (without_move_mount, "move_mount"),
+            (without_mount_setattr, "mount_setattr"),
+        ] {
             let refused = able(features).unwrap_err().to_string();
-            for word in ["openat2", "mount_setattr", "use Linux 5.12", "filter"] {
+            for word in [call, "use Linux 5.12", "filter"] {
                 assert!(refused.contains(word), "no `{word}` in {refused}");
             }
         }
         let without_noswap = Features {
             noswap: false,
-            mount_setattr: true,
-            openat2: true,
+            ..ALL
         };
         assert!(able(without_noswap).is_ok(), "ramfs is there");
+    }
+
+    #[test]
+    fn a_kernel_without_what_files_need_is_served_without_them_and_says_why() {
+        let without_openat2 = Features {
+            openat2: false,
+            ..ALL
+        };
+        let without_open_tree = Features {
+            open_tree: false,
+            ..ALL
+        };
+        for (features, call) in [
+            (without_openat2, "openat2"),
+            (without_open_tree, "open_tree"),
+        ] {
+            assert!(able(features).is_ok(), "variables need no {call}");
+            let lack = lack_of_files(features).unwrap();
+            for word in [call, "use Linux 5.12", "filter"] {
+                assert!(lack.contains(word), "no `{word}` in {lack}");
+            }
+        }
+        assert_eq!(lack_of_files(ALL), None);
     }
 
     #[test]

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_engine::port::container_host::ContainerHost;
+use keywheel_daemon::chain;
+use keywheel_engine::port::container_host::{ContainerHost, CreateFacts};
 use keywheel_engine::presence::{Fact, Look, Reached, Seen};
 use keywheel_sys::secretfs::{Features, FsKind, probe};
 
@@ -33,19 +34,49 @@ impl HostLook {
         }
     }
 
-    async fn engine(&self) -> Fact {
-        match self.containers.ping().await {
-            Ok(()) => {
-                let note = format!("{} answers", self.containers.name());
-                Fact::ok("container engine", note)
-            }
+    async fn engine(&self) -> Vec<Fact> {
+        let engine = self.containers.name();
+        if let Err(error) = self.containers.ping().await {
+            let next = format!("start {engine}, or name its socket with DOCKER_HOST");
+            return vec![Fact::problem("container engine", error.to_string(), next)];
+        }
+        let mut facts = vec![Fact::ok("container engine", format!("{engine} answers"))];
+        match self.containers.create_facts().await {
+            Ok(found) => facts.extend(found.iter().flat_map(creates)),
             Err(error) => {
-                let engine = self.containers.name();
-                let next = format!("start {engine}, or name its socket with DOCKER_HOST");
-                Fact::problem("container engine", error.to_string(), next)
+                let next = "ask again in half a minute; when it stays, look at the engine's log";
+                facts.push(Fact::unknown(CREATES, chain(&error), next));
             }
         }
+        facts
     }
+}
+
+/// Name of the fact about containers that their engine is creating.
+const CREATES: &str = "container under creation";
+
+/// What a container is, is its engine's word; annotations are its maker's, and grant nothing.
+fn creates(found: &CreateFacts) -> [Fact; 2] {
+    let told = match &found.lack {
+        None => {
+            let note = format!("image, name and labels are read from {}", found.source);
+            Fact::ok(CREATES, note)
+        }
+        Some(lack) if lack.is_total => Fact::problem(CREATES, lack.note.clone(), lack.next.clone()),
+        Some(lack) => Fact::warning(CREATES, lack.note.clone(), lack.next.clone()),
+    };
+    let engine = &found.engine;
+    let note = match found.passes_annotations {
+        true => format!(
+            "{engine} hands them to OCI runtimes; they are passed on and grant nothing: image, name and labels are read from {}",
+            found.source
+        ),
+        false => format!(
+            "{engine} hands none to OCI runtimes, and none is needed: image, name and labels are read from {}",
+            found.source
+        ),
+    };
+    [told, Fact::ok("annotations", note)]
 }
 
 fn lease(status: &Status, length: Duration, policy: LeasePolicy) -> Fact {
@@ -88,16 +119,22 @@ fn kernel(probed: Features) -> [Fact; 2] {
         FsKind::TmpfsNoswap => "tmpfs that is never swapped",
         FsKind::Ramfs => "ramfs, since this kernel's tmpfs can be swapped",
     };
-    let mounts = match probed.can_inject() {
-        true => Fact::ok(
+    let (to_start, for_files) = (probed.missing_to_start(), probed.missing_for_files());
+    let lack = match (to_start.as_slice(), for_files.as_slice()) {
+        ([], []) => None,
+        ([], missing) => Some((missing, "files are refused, variables are served")),
+        (missing, _) => Some((missing, "nothing is served")),
+    };
+    let mounts = match lack {
+        None => Fact::ok(
             "mount interface",
             "the kernel can place mounts in running containers",
         ),
-        false => Fact::problem(
-            "mount interface",
-            "files cannot be placed in running containers",
-            "use Linux 5.12 or later",
-        ),
+        Some((missing, follows)) => {
+            let note = format!("the kernel does not know {}: {follows}", missing.join(", "));
+            let next = "use Linux 5.12 or newer, and no system call filter that takes that away";
+            Fact::problem("mount interface", note, next)
+        }
     };
     [Fact::ok("memory file system", memory), mounts]
 }
@@ -118,7 +155,7 @@ impl Look for HostLook {
     async fn look(&self) -> Seen {
         let status = self.handle.status();
         let mut facts = kernel(probe()).to_vec();
-        facts.push(self.engine().await);
+        facts.extend(self.engine().await);
         facts.push(containers(&status));
         facts.push(host_cache(&status, &self.cache));
         facts.push(lease(&status, self.lease, self.policy));
@@ -135,6 +172,7 @@ impl Look for HostLook {
 
 #[cfg(test)]
 mod tests {
+    use keywheel_engine::port::container_host::Lack;
     use keywheel_engine::presence::Health;
 
     use super::*;
@@ -165,6 +203,9 @@ mod tests {
             noswap: true,
             mount_setattr: true,
             openat2: true,
+            fsopen: true,
+            move_mount: true,
+            open_tree: true,
         };
         let [memory, mounts] = kernel(all);
         assert_eq!((memory.health, mounts.health), (Health::Ok, Health::Ok));
@@ -185,11 +226,61 @@ mod tests {
             mount_setattr: false,
             ..all
         };
-        for lacks in [no_openat2, no_mounts] {
+        for (lacks, words) in [
+            (
+                no_openat2,
+                "openat2: files are refused, variables are served",
+            ),
+            (no_mounts, "mount_setattr: nothing is served"),
+        ] {
             let [_, mounts] = kernel(lacks);
             assert_eq!(mounts.health, Health::Problem, "{lacks:?}");
+            assert!(mounts.note.ends_with(words), "{}", mounts.note);
             let next = mounts.next.as_deref().unwrap_or_default();
             assert!(next.contains("Linux 5.12"), "{lacks:?}: {next}");
+        }
+    }
+
+    #[test]
+    fn what_the_engine_lacks_is_named_with_what_follows_and_annotations_with_what_they_are_for() {
+        let all = CreateFacts {
+            engine: "Docker 24.0.7".to_owned(),
+            source: "its list".to_owned(),
+            lack: None,
+            passes_annotations: true,
+        };
+        let [told, annotations] = creates(&all);
+        assert_eq!((told.health, annotations.health), (Health::Ok, Health::Ok));
+        assert!(told.note.contains("its list"), "{}", told.note);
+        assert!(
+            annotations.note.contains("passed on and grant nothing"),
+            "{}",
+            annotations.note
+        );
+
+        let [_, none] = creates(&CreateFacts {
+            engine: "Docker 20.10.24".to_owned(),
+            passes_annotations: false,
+            ..all.clone()
+        });
+        assert_eq!(none.health, Health::Ok);
+        assert!(
+            none.note.starts_with("Docker 20.10.24 hands none"),
+            "{}",
+            none.note
+        );
+        for (is_total, health) in [(true, Health::Problem), (false, Health::Warning)] {
+            let lack = Lack {
+                is_total,
+                note: "no files".to_owned(),
+                next: "do that".to_owned(),
+            };
+            let [told, _] = creates(&CreateFacts {
+                lack: Some(lack),
+                ..all.clone()
+            });
+            assert_eq!((told.health, told.note.as_str()), (health, "no files"));
+            assert_eq!(told.next.as_deref(), Some("do that"));
         }
     }
 }

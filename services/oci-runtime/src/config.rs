@@ -349,6 +349,7 @@ mod tests {
     fn sample() -> Config {
         config(&json!({
             "ociVersion": "1.0.2",
+            "annotations": { "run.oci.keep_original_groups": "1" },
             "process": { "env": ["PATH=/bin", "A={keywheel:a}", "B=pre{keywheel:b}"], "oomScoreAdj": -500 },
             "root": { "path": "rootfs" },
             "mounts": [

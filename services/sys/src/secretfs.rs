@@ -48,6 +48,12 @@ pub struct Features {
     pub mount_setattr: bool,
     /// `openat2` exists.
     pub openat2: bool,
+    /// `fsopen` exists.
+    pub fsopen: bool,
+    /// `move_mount` exists.
+    pub move_mount: bool,
+    /// `open_tree` exists.
+    pub open_tree: bool,
 }
 
 impl Features {
@@ -61,40 +67,82 @@ impl Features {
         }
     }
 
+    /// Calls that are missing and without which not even private memory can be mounted.
+    #[must_use]
+    pub fn missing_to_start(&self) -> Vec<&'static str> {
+        missing(&[
+            ("fsopen", self.fsopen),
+            ("move_mount", self.move_mount),
+            ("mount_setattr", self.mount_setattr),
+        ])
+    }
+
+    /// Calls that are missing beside those, and without which no file gets into a container.
+    #[must_use]
+    pub fn missing_for_files(&self) -> Vec<&'static str> {
+        missing(&[("openat2", self.openat2), ("open_tree", self.open_tree)])
+    }
+
     /// Whether files can be put into containers at all.
     #[must_use]
     pub fn can_inject(&self) -> bool {
-        self.mount_setattr && self.openat2
+        self.missing_to_start().is_empty() && self.missing_for_files().is_empty()
     }
 }
 
-/// Tries what the kernel can do. Needs no privilege except for `noswap`, which reads as missing without it.
+fn missing(calls: &[(&'static str, bool)]) -> Vec<&'static str> {
+    let missing = calls.iter().filter(|(_, is_there)| !is_there);
+    missing.map(|(name, _)| *name).collect()
+}
+
+/// Whether the kernel, or a system call filter in its place, knows the call that answered so.
+fn exists<T>(answer: &rustix::io::Result<T>) -> bool {
+    !matches!(answer, Err(Errno::NOSYS))
+}
+
+/// The same of a call that was tried with nothing that takes a right: only a filter says that it may not be made.
+fn may_be_made<T>(answer: &rustix::io::Result<T>) -> bool {
+    exists(answer) && !matches!(answer, Err(Errno::PERM))
+}
+
+/// Tries what the kernel can do, and changes nothing. Needs no privilege except for `noswap`, which reads as missing
+/// without it.
 #[must_use]
 pub fn probe() -> Features {
-    let noswap = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC);
+    let noswap = context
+        .as_ref()
         .is_ok_and(|context| fsconfig_set_flag(context.as_fd(), "noswap").is_ok());
-    let open = |path: &str| {
-        openat2(
-            CWD,
-            path,
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::NO_MAGICLINKS,
-        )
-    };
-    let root = open("/");
-    // On a directory that is no mount's root an existing call answers EINVAL or EPERM, a missing one ENOSYS.
-    let mount_setattr = root.as_ref().is_ok_and(|root| {
-        raw::mount_setattr(root.as_fd(), u64::MAX, 0, 0)
-            .err()
-            .and_then(|error| error.raw_os_error())
-            .is_none_or(|code| code != Errno::NOSYS.raw_os_error())
-    });
+    let looked = openat2(
+        CWD,
+        "/",
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        ResolveFlags::NO_MAGICLINKS,
+    );
+    // Without the flag for it no empty path leads anywhere: an existing call answers ENOENT or EPERM.
+    let moved = move_mount(CWD, "", CWD, "", MoveMountFlags::empty());
+    let opened = open_tree(CWD, "", OpenTreeFlags::OPEN_TREE_CLOEXEC);
     Features {
         noswap,
-        mount_setattr,
-        openat2: !matches!(root, Err(Errno::NOSYS)),
+        mount_setattr: has_mount_setattr(),
+        openat2: may_be_made(&looked),
+        fsopen: exists(&context),
+        move_mount: exists(&moved),
+        open_tree: may_be_made(&opened),
     }
+}
+
+/// Asked to set every attribute there may be, on the root, an existing call answers EINVAL or EPERM.
+fn has_mount_setattr() -> bool {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let Ok(root) = rustix::fs::open("/", flags, Mode::empty()) else {
+        return false;
+    };
+    raw::mount_setattr(root.as_fd(), u64::MAX, 0, 0)
+        .err()
+        .and_then(|error| error.raw_os_error())
+        .is_none_or(|code| code != Errno::NOSYS.raw_os_error())
 }
 
 /// A secret file system that is not attached yet.

@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker::{self, Container, Image};
 use keywheel_tests::manifest::{self, Selector};
+use keywheel_tests::programs;
 use keywheel_tests::stage::{FILE, PATIENCE, SECRET};
 use keywheel_tests::wait;
 
@@ -148,32 +149,28 @@ fn is_refused_as_an_image(scene: &Scene, image: &Image) -> Result<()> {
 
 /// Where the storm's secrets are: below a directory that the container may rename.
 const STORMY: &str = "db_password, directory: /area/a/secrets";
-/// Swaps the directory for links to the host's files, for ever.
-const STORM: &str = r#"
-while :; do
-  busybox mv /area/a /area/b
-  ln -s "$BAIT" /area/a
-  busybox rm /area/a
-  ln -s "../../../../../..$BAIT" /area/a
-  busybox rm /area/a
-  busybox mv /area/b /area/a
-done 2>/dev/null
-"#;
+/// What swaps that directory for links to the host's files and back, for ever (`tests/programs/storm.rs`): where it is
+/// in the container, in which directory, how many renames are the least, and what ends it.
+const STORM: &str = "/bin/storm";
+const AREA: &str = "/area";
+const RENAMES: u64 = 500_000;
+const END: &str = "/tmp/end";
 /// Rotations in the storm.
 const ROTATIONS: u32 = 6;
 
 fn a_storm_of_renames_stops_no_rotation(scene: &mut Scene) -> Result<()> {
+    let program = programs::build("storm", scene.stage.keywheel.scratch())?;
+    let mount = format!("{}:{STORM}:ro", program.display());
     let bait = scene.bait();
-    let usual = ["--label", "app=storm", "--tmpfs", "/area", "-e", &bait];
-    let program = ["sh", "-c", STORM];
+    let bait = bait.strip_prefix("BAIT=").context("no place of the bait")?;
+    let least = RENAMES.to_string();
+    let usual = ["--label", "app=storm", "--tmpfs", AREA, "-v", &mount];
+    let words = [STORM, AREA, bait, &least, END];
     // One has its file system before its first instruction, the other one is met in the middle of it.
     let runtime = ["--runtime", &scene.stage.runtime];
-    let first = Container::run(
-        &scene.stage.image,
-        &[&runtime[..], &usual].concat(),
-        &program,
-    )?;
-    let late = Container::run(&scene.stage.image, &usual, &program)?;
+    let flags = [&runtime[..], &usual].concat();
+    let first = Container::run(&scene.stage.image, &flags, &words)?;
+    let late = Container::run(&scene.stage.image, &usual, &words)?;
     for _ in 0..ROTATIONS {
         scene.rotate()?;
         let value = scene.value();
@@ -183,5 +180,24 @@ fn a_storm_of_renames_stops_no_rotation(scene: &mut Scene) -> Result<()> {
         })?;
         docker::docker(&["restart", "-t", "0", late.id()])?.ok()?;
     }
-    scene.check(&[&first, &late])
+    scene.check(&[&first, &late])?;
+    for container in [&first, &late] {
+        nothing_is_strange(container)?;
+    }
+    Ok(())
+}
+
+/// Ends a storm: so many renames, and each file, directory and mount of its own container is where it was.
+fn nothing_is_strange(container: &Container) -> Result<()> {
+    container.exec(&["touch", END])?.ok()?;
+    wait::until_true("the storm's end", PATIENCE, || {
+        Ok(container.field("{{.State.Running}}")? == "false")
+    })?;
+    let said = container.logs()?;
+    let mut lines = said.lines();
+    let line = lines.rfind(|line| line.contains("tries="));
+    let line = line.context("it said nothing")?;
+    ensure!(programs::count(line, "tries")? >= RENAMES, "{said}");
+    ensure!(programs::count(line, "strange")? == 0, "{said}");
+    Ok(())
 }

@@ -4,4 +4,5 @@
 mod binaries;
 mod capabilities;
 mod default_runtime;
+mod lacking;
 mod wrapper;

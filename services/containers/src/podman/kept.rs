@@ -20,7 +20,7 @@ use crate::bolt;
 use crate::form::or_default;
 
 /// The database, below the storage's root.
-const FILE: &str = "libpod/bolt_state.db";
+pub(super) const FILE: &str = "libpod/bolt_state.db";
 /// How often its lock is tried, and how long is waited in between: Podman holds it for some milliseconds.
 const TRIES: usize = 200;
 const BETWEEN: Duration = Duration::from_millis(10);

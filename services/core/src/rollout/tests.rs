@@ -4,6 +4,7 @@ mod cut_over;
 mod histories;
 mod hosts;
 mod previous;
+mod two_secrets;
 
 use std::time::Duration;
 

@@ -93,6 +93,30 @@ pub struct StartRefusal {
     pub after: Option<Timestamp>,
 }
 
+/// How an engine tells what a container is while it creates it, and what it hands on to its OCI runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateFacts {
+    /// The engine and its version, for people.
+    pub engine: String,
+    /// Where image, name and labels of a container under creation are read, in words.
+    pub source: String,
+    /// What of that this host lacks; `None` when nothing.
+    pub lack: Option<Lack>,
+    /// Whether annotations that a container is given are in the configuration that its OCI runtime reads.
+    pub passes_annotations: bool,
+}
+
+/// Something that a host's engine lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lack {
+    /// Whether every start under our OCI runtime is refused for it.
+    pub is_total: bool,
+    /// What, and what follows from that.
+    pub note: String,
+    /// The next step.
+    pub next: String,
+}
+
 /// What an exec runs, as the engine tells it: compared with a health check, and told nobody.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ExecCommand(String);
@@ -208,6 +232,10 @@ pub trait ContainerHost: Send + Sync {
     async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError>;
     /// Whether the engine answers; the text says what to do when not.
     async fn ping(&self) -> Result<(), PortError>;
+    /// How it tells what a container is while it creates it; `None` when the adapter does not know.
+    async fn create_facts(&self) -> Result<Option<CreateFacts>, PortError> {
+        Ok(None)
+    }
 }
 
 #[cfg(test)]

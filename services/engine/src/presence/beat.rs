@@ -9,7 +9,7 @@ use keywheel_core::time::Timestamp;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use super::{BEAT_INTERVAL, BusEnd, Fact, Look, MAX_FACTS, Presence, Seen};
+use super::{BEAT_INTERVAL, BusEnd, ENDED_FACT, Fact, Look, MAX_FACTS, Presence, Seen};
 use crate::port::PortError;
 use crate::port::bus::{Body, Bus, Topic};
 use crate::port::clock::Clock;
@@ -38,6 +38,7 @@ pub struct About {
 }
 
 /// Tells an instance's presence.
+#[derive(Clone)]
 pub struct Beat {
     /// Where to tell.
     pub bus: Arc<dyn Bus>,
@@ -76,6 +77,16 @@ impl Beat {
             let seen = seen.unwrap_or_else(|_| hangs());
             self.tell(self.presence(seen, false)).await;
         }
+    }
+
+    /// Tells why the service cannot go on, instead of that it leaves: its row stays, with that.
+    pub async fn fail(&self, note: impl Into<String>, next: impl Into<String>) {
+        let seen = Seen {
+            reached: None,
+            facts: vec![Fact::problem(ENDED_FACT, note, next)],
+        };
+        let told = self.tell(self.presence(seen, false));
+        let _late = tokio::time::timeout(LEAVE_TIMEOUT, told).await;
     }
 
     fn presence(&self, mut seen: Seen, leaving: bool) -> Presence {

@@ -12,7 +12,7 @@ use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_engine::port::journal::Head;
 use keywheel_engine::presence::{
-    COPY_FACT, Fact, Health, Presence, Reached, Row, SEAL_FACT, SILENT_AFTER,
+    COPY_FACT, ENDED_FACT, Fact, Health, Presence, Reached, Row, SEAL_FACT, SILENT_AFTER,
 };
 use keywheel_schemas::api::{Component, ComponentKind, Connection, FactView, Finding, HealthWord};
 use keywheel_schemas::mirror::TextForm as _;
@@ -177,8 +177,15 @@ fn instance(sources: &Sources<'_>, row: &Row) -> Component {
     let presence = &row.presence;
     let host = presence.host.and_then(|host| sources.world.live_host(host));
     let name = host.map_or_else(|| presence.machine.clone(), |host| host.name.to_string());
-    let facts = match row.is_silent(sources.steady) {
-        true => vec![silence(row, sources)],
+    let facts: Vec<Fact> = match row.is_silent(sources.steady) {
+        true => {
+            let said = &row.presence.seen.facts;
+            let why = said.iter().filter(|fact| fact.name == ENDED_FACT);
+            [silence(row, sources)]
+                .into_iter()
+                .chain(why.cloned())
+                .collect()
+        }
         false => alive(row, sources),
     };
     let mut component = bare(kind_of(presence.role), name, &facts);

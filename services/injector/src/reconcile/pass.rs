@@ -251,7 +251,8 @@ impl Reconciler {
             if tracked.dirs.contains_key(&wish.directory) && tracked.target.is_some() {
                 gathered.swaps.push((id.clone(), wish));
             } else if self.hidden.contains_key(id) {
-                let (id, reason) = (id.clone(), HIDDEN.to_owned());
+                let reason = self.tools.lacks.as_deref().unwrap_or(HIDDEN).to_owned();
+                let id = id.clone();
                 let refusal = (id, wish.binding, wish.secret, wish.grant.version, reason);
                 gathered.refusals.push(refusal);
             } else if !is_missing {

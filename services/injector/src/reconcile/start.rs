@@ -224,9 +224,11 @@ impl Reconciler {
             tracked.holdings = holdings;
         }
         if is_first_look {
+            let reason = self.tools.lacks.as_deref();
             tracing::warn!(
                 { names::CONTAINER } = id.short(),
-                "secret files of the container cannot be reached: it covered or moved them"
+                { names::REASON } = reason.unwrap_or("it covered or moved them"),
+                "secret files of the container cannot be reached"
             );
         }
         self.hidden.insert(id.clone(), remembered);

@@ -327,3 +327,37 @@ fn features_are_found_by_trying() {
     let made = SecretFs::create(FsKind::TmpfsNoswap, SIZE).is_ok();
     assert_eq!(features.noswap, made);
 }
+
+#[test]
+fn what_is_missing_is_told_by_its_name_and_by_what_it_is_needed_for() {
+    let all = Features {
+        noswap: true,
+        mount_setattr: true,
+        openat2: true,
+        fsopen: true,
+        move_mount: true,
+        open_tree: true,
+    };
+    assert!(all.can_inject());
+    let without_noswap = Features {
+        noswap: false,
+        ..all
+    };
+    assert!(without_noswap.can_inject(), "ramfs is there");
+    let without_files = Features {
+        openat2: false,
+        open_tree: false,
+        ..all
+    };
+    assert_eq!(without_files.missing_for_files(), ["openat2", "open_tree"]);
+    assert!(without_files.missing_to_start().is_empty() && !without_files.can_inject());
+    let without_mounts = Features {
+        fsopen: false,
+        move_mount: false,
+        mount_setattr: false,
+        ..all
+    };
+    let expected = ["fsopen", "move_mount", "mount_setattr"];
+    assert_eq!(without_mounts.missing_to_start(), expected);
+    assert!(without_mounts.missing_for_files().is_empty() && !without_mounts.can_inject());
+}

@@ -113,6 +113,27 @@ fn it_is_sealed_unless_a_store_sync_that_is_heard_has_its_key() {
 }
 
 #[test]
+fn why_an_instance_ended_is_told_as_long_as_it_is_known_and_nothing_else_of_what_it_said() {
+    for (heard, silent) in [(STEADY, 0), (STEADY - SILENT_AFTER * 2, 1)] {
+        let found = findings(Role::Injector, |row| {
+            let ended = Fact::problem(ENDED_FACT, "the kernel lacks a call", "use another");
+            row.presence.seen.facts = vec![ended];
+            row.heard.steady = heard;
+        });
+        assert_eq!(found.len(), 1 + silent, "{found:?}");
+        let why = found
+            .iter()
+            .find(|one| one.what == "ended: the kernel lacks a call");
+        assert_eq!(why.unwrap().next.as_deref(), Some("use another"));
+    }
+    let found = findings(Role::Injector, |row| {
+        row.presence.seen.facts = vec![Fact::problem("lease", "over", "wait")];
+        row.heard.steady = STEADY - SILENT_AFTER * 2;
+    });
+    assert_eq!(found.len(), 1, "{found:?}");
+}
+
+#[test]
 fn a_deployment_that_is_well_has_every_part_and_no_finding() {
     let (components, findings) = look(&all(), STEADY);
     assert_eq!(findings, []);
