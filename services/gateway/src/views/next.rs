@@ -1,5 +1,7 @@
 //! What a person can do about a rotation, where something is left to a person. Pure.
 
+use keywheel_core::lease;
+use keywheel_core::revocation::Backend;
 use keywheel_core::rotation::{Outcome, Phase, Rotation, Step};
 use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
@@ -9,6 +11,9 @@ pub(super) fn step(world: &World, rotation: &Rotation) -> Option<String> {
     let secret = world.secrets.get(&rotation.secret)?;
     match &rotation.phase {
         Phase::Closed(Outcome::Parked) => Some(parked(world, rotation, secret)),
+        Phase::Closed(Outcome::RolledBack) if is_left_to_end(world, rotation) => {
+            Some(left_to_end(rotation, secret))
+        }
         Phase::Closed(Outcome::RolledBack)
             if is_newest(rotation, secret) && secret.passed_over().is_some() =>
         {
@@ -48,6 +53,20 @@ pub(super) fn step(world: &World, rotation: &Rotation) -> Option<String> {
 
 fn is_newest(rotation: &Rotation, secret: &Secret) -> bool {
     secret.last_version == rotation.version
+}
+
+/// Whether what it made is a login that its store did not end yet.
+fn is_left_to_end(world: &World, rotation: &Rotation) -> bool {
+    let end = world.revocations.get(&lease::end_of(rotation.id));
+    end.is_some_and(|end| end.backend != Backend::Confirmed)
+}
+
+fn left_to_end(rotation: &Rotation, secret: &Secret) -> String {
+    let store = secret.place().map_or("local", |place| place.store.as_str());
+    format!(
+        "store `{store}` does not end the login that was made: `keywheel describe revocation {}` says why, and asks on by itself; `keywheel store policy {store}` prints what it has to allow",
+        lease::end_of(rotation.id)
+    )
 }
 
 fn halted(secret: &Secret) -> String {
