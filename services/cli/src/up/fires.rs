@@ -62,6 +62,7 @@ mod tests {
     use std::time::Duration;
 
     use keywheel_core::schedule::{Freeze, MissedRun, Schedule, Window};
+    use keywheel_schemas::api::ScheduleView;
 
     use super::*;
 
@@ -185,6 +186,40 @@ mod tests {
         );
         assert_eq!(fires[0].notes, ["the version has its largest age then"]);
         assert_eq!(fires[0].local, "Fri 1970-01-02 00:00:00 UTC (+00:00)");
+    }
+
+    /// What `schedule next` says of two fires of half past two in Berlin, from noon of a day on.
+    fn said_in_berlin(noon: u64) -> String {
+        let policy = RotationPolicy {
+            schedule: Schedule::Cron {
+                expression: "30 2 * * *".to_owned(),
+                timezone: "Europe/Berlin".to_owned(),
+            },
+            ..RotationPolicy::default()
+        };
+        let noon = Timestamp::default().plus(Duration::from_secs(noon));
+        let (rules, fires) = outlook(&policy, Horizon::after_promotion(noon, 2));
+        crate::output::schedule::words(&ScheduleView {
+            secret: "prod/db".to_owned(),
+            rules,
+            fires,
+            note: None,
+        })
+    }
+
+    #[test]
+    fn a_gap_and_a_repeated_hour_of_the_clock_are_told_in_words() {
+        // The 28th of March and the 24th of October 2026.
+        let gap = said_in_berlin(1_774_699_200);
+        let spring = "  Sun 2026-03-29 03:00:00 CEST (+02:00)  2026-03-29T01:00:00Z
+    02:30 is left out: the clock goes from 02:00 to 03:00; it fires right after the gap
+  Mon 2026-03-30 02:30:00 CEST (+02:00)  2026-03-30T00:30:00Z";
+        assert!(gap.ends_with(spring), "{gap}");
+        let fold = said_in_berlin(1_792_843_200);
+        let autumn = "  Sun 2026-10-25 02:30:00 CEST (+02:00)  2026-10-25T00:30:00Z
+    02:30 comes twice, as the clock goes back: it fires in the first pass only
+  Mon 2026-10-26 02:30:00 CET (+01:00)  2026-10-26T01:30:00Z";
+        assert!(fold.ends_with(autumn), "{fold}");
     }
 
     #[test]
