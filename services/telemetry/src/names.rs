@@ -145,6 +145,18 @@ const STATE: Label = Label {
     name: "state",
     bound: Bound::Words(&["waiting", "swapped", "reloaded", "refused"]),
 };
+const LACK: Label = Label {
+    name: "reason",
+    bound: Bound::Words(&[
+        "refused",
+        "failed",
+        "no_leave",
+        "restarting",
+        "unwell",
+        "not_reloaded",
+        "not_in_place",
+    ]),
+};
 const READ: Label = Label {
     name: "result",
     bound: Bound::Words(&["hit", "miss", "error"]),
@@ -332,6 +344,9 @@ metrics! {
     /// Who is waited for.
     STRAGGLERS = gauge(GATEWAY, "keywheel_stragglers", Plain, &[SECRET], Sum,
         "Consumers that have not shown yet that they run on the current version");
+    /// What they lack.
+    STRAGGLERS_LACKING = gauge(GATEWAY, "keywheel_stragglers_lacking", Plain, &[LACK], Sum,
+        "Consumers that open rotations wait for, by what they lack");
     /// What is waited for at the server.
     SESSIONS_LEFT = gauge(GATEWAY, "keywheel_sessions_left", Plain, &[SECRET], Sum,
         "Sessions of the old credential that a rotation waits for, as the server told them last");

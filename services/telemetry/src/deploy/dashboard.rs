@@ -167,6 +167,10 @@ const ROWS: &[(&str, &[Panel])] = &[
                 &[
                     ("max by (secret) (keywheel_stragglers) > 0", "{{secret}}"),
                     (
+                        "max by (reason) (keywheel_stragglers_lacking) > 0",
+                        "waited for: {{reason}}",
+                    ),
+                    (
                         "max by (secret) (keywheel_sessions_left) > 0",
                         "{{secret}}: sessions",
                     ),
