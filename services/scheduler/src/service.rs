@@ -5,6 +5,7 @@
 //! events is filled by reading the gateway's log; the log is also read from its start once, and once more for
 //! names when a first secret has a rule on events.
 
+mod backwards;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use tokio::task::JoinSet;
 
 use crate::presence::Handle;
 use crate::timer::{Key, Timers, retry_delay};
+use backwards::Backwards;
 use submit::{Answer, Submitted, submit};
 
 /// Name under which events are consumed.
@@ -33,8 +35,6 @@ const CONSUMER: &str = "scheduler";
 const BACKFILL_BATCH: usize = 1000;
 /// Commands under way at once.
 pub(crate) const MAX_SUBMITS: usize = 32;
-/// A wall clock that goes back by more than this against the monotonic one is reported (rule TM2).
-const BACKWARDS_ALARM: Duration = Duration::from_secs(5);
 
 /// How the scheduler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ pub struct Scheduler {
     /// The furthest place in the topic that was handed on.
     place: u64,
     submits: JoinSet<Submitted>,
-    last_read: Option<(Timestamp, Duration)>,
+    backwards: Backwards,
     /// Conditions on events that are not asked, as last told.
     surplus: usize,
     /// Timers whose command was not answered, and how often in a row.
@@ -113,7 +113,7 @@ impl Scheduler {
             late: Late::default(),
             place: 0,
             submits: JoinSet::new(),
-            last_read: None,
+            backwards: Backwards::default(),
             surplus: 0,
             silences: BTreeMap::new(),
             handle: Handle::default(),
@@ -140,6 +140,8 @@ impl Scheduler {
         self.surplus = surplus;
         self.handle.set(self.seen, timers, unanswered);
         self.handle.set_surplus(surplus);
+        let told = self.backwards.told(self.clock.monotonic());
+        self.handle.set_clock(self.backwards.times(), told);
     }
 
     /// Runs until asked to stop.
@@ -203,17 +205,12 @@ impl Scheduler {
     /// Reads the wall clock and says so when it was set back.
     fn now(&mut self) -> Timestamp {
         let (wall, steady) = (self.clock.now(), self.clock.monotonic());
-        if let Some((last_wall, last_steady)) = self.last_read {
-            let expected = last_wall.plus(steady.saturating_sub(last_steady));
-            let back = expected.since(wall);
-            if back > BACKWARDS_ALARM {
-                tracing::warn!(
-                    { names::MILLIS } = back.as_millis(),
-                    "the wall clock was set back; slots served before do not fire again"
-                );
-            }
+        if let Some(back) = self.backwards.read(wall, steady) {
+            tracing::warn!(
+                { names::MILLIS } = back.as_millis(),
+                "the wall clock was set back; slots served before do not fire again"
+            );
         }
-        self.last_read = Some((wall, steady));
         wall
     }
 

@@ -253,6 +253,7 @@ use Unit::{Instant, None as Plain, Seconds};
 const EVERY: &str = "every";
 const GATEWAY: &str = "gateway";
 const STORE_SYNC: &str = "store-sync";
+const SCHEDULER: &str = "scheduler";
 const INJECTOR: &str = "injector";
 
 macro_rules! metrics {
@@ -426,6 +427,10 @@ metrics! {
     /// Reads of the encrypted cache.
     CACHE_READS = counter(STORE_SYNC, "keywheel_cache_reads_total", &[READ],
         "Versions that were asked of the encrypted cache, by whether it had them");
+
+    /// A wall clock that went back.
+    CLOCK_SET_BACK = counter(SCHEDULER, "keywheel_clock_set_back_total", &[SERVICE],
+        "Times the wall clock of this service's machine was set back by more than 5 seconds since its start");
 
     /// The plan a host works on.
     HOST_PLAN_GENERATION = gauge(INJECTOR, "keywheel_host_plan_generation", Plain, &[HOST], Most,

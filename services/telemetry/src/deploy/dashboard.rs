@@ -401,6 +401,11 @@ const ROWS: &[(&str, &[Panel])] = &[
                 ],
             ),
             (
+                "Clocks set back an hour",
+                "short",
+                &[("increase(keywheel_clock_set_back_total[1h])", "{{service}}")],
+            ),
+            (
                 "Left of credentials",
                 "s",
                 &[
