@@ -1,8 +1,8 @@
 //! What the scheduler tells about itself: how far it read, how many timers it keeps, whether the
 //! gateway takes what they ask, and whether its clock was set back.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +25,8 @@ struct Counts {
     set_back: AtomicU64,
     /// How far last, in milliseconds, while people are told; else 0.
     back_millis: AtomicU64,
+    /// The release of the rules for time zones.
+    zones: Mutex<String>,
 }
 
 impl Handle {
@@ -32,6 +34,19 @@ impl Handle {
         self.0.seen.store(seen, Ordering::Relaxed);
         self.0.timers.store(timers, Ordering::Relaxed);
         self.0.unanswered.store(unanswered, Ordering::Relaxed);
+    }
+
+    /// Notes which rules for time zones slots are computed by.
+    pub(crate) fn set_zones(&self, release: &str) {
+        let mut known = self.0.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known != release {
+            release.clone_into(&mut known);
+        }
+    }
+
+    fn zones(&self) -> String {
+        let known = self.0.zones.lock().unwrap_or_else(PoisonError::into_inner);
+        known.clone()
     }
 
     /// Notes how often the wall clock was set back, and how far last while people are told.
@@ -55,6 +70,8 @@ impl Look for Handle {
         let unanswered = counts.unanswered.load(Ordering::Relaxed);
         let timers = format!("{} wait", counts.timers.load(Ordering::Relaxed));
         let mut facts = vec![Fact::ok("timers", timers)];
+        let zones = Some(self.zones()).filter(|release| !release.is_empty());
+        facts.extend(zones.map(|release| Fact::ok("time zones", format!("tzdata {release}"))));
         if unanswered > 0 {
             let note = format!("{unanswered} that ran out were not answered by a gateway yet");
             let next = "they are tried again; look at the gateways, and whether the clocks agree";
@@ -109,6 +126,15 @@ mod tests {
         assert_eq!(handle.look().await.facts[1].health, Health::Warning);
         handle.set_surplus(1);
         assert_eq!(handle.look().await.facts[2].health, Health::Warning);
+    }
+
+    #[tokio::test]
+    async fn the_rules_for_time_zones_are_named() {
+        let handle = Handle::default();
+        handle.set_zones("2026a");
+        handle.set_zones("2026b");
+        let facts = handle.look().await.facts;
+        assert_eq!(facts[1], Fact::ok("time zones", "tzdata 2026b"));
     }
 
     #[tokio::test]

@@ -25,6 +25,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::task::JoinSet;
 
 use crate::presence::Handle;
+use crate::schedule::tzdata;
 use crate::timer::{Key, Timers, retry_delay};
 use backwards::Backwards;
 use submit::{Answer, Submitted, submit};
@@ -35,6 +36,9 @@ const CONSUMER: &str = "scheduler";
 const BACKFILL_BATCH: usize = 1000;
 /// Commands under way at once.
 pub(crate) const MAX_SUBMITS: usize = 32;
+
+/// How often it is looked whether the rules for time zones are others.
+const ZONES_LOOK: Duration = Duration::from_secs(60);
 
 /// How the scheduler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,11 +83,43 @@ pub struct Scheduler {
     place: u64,
     submits: JoinSet<Submitted>,
     backwards: Backwards,
+    zones: Zones,
     /// Conditions on events that are not asked, as last told.
     surplus: usize,
     /// Timers whose command was not answered, and how often in a row.
     silences: BTreeMap<Key, u32>,
     handle: Handle,
+}
+
+/// Which rules for time zones slots are computed by, and when that was looked at.
+struct Zones {
+    read: fn() -> String,
+    known: String,
+    looked_at: Option<Duration>,
+}
+
+impl Default for Zones {
+    fn default() -> Self {
+        Self {
+            read: tzdata::tzdata,
+            known: String::new(),
+            looked_at: None,
+        }
+    }
+}
+
+impl Zones {
+    /// Looks again when it is time; whether others are there than those that slots were computed by.
+    fn look(&mut self, steady: Duration) -> bool {
+        let is_fresh = |at: Duration| steady.saturating_sub(at) < ZONES_LOOK;
+        if self.looked_at.is_some_and(is_fresh) {
+            return false;
+        }
+        self.looked_at = Some(steady);
+        let now = (self.read)();
+        let before = std::mem::replace(&mut self.known, now);
+        !before.is_empty() && before != self.known
+    }
 }
 
 /// Why the loop woke.
@@ -114,6 +150,7 @@ impl Scheduler {
             place: 0,
             submits: JoinSet::new(),
             backwards: Backwards::default(),
+            zones: Zones::default(),
             surplus: 0,
             silences: BTreeMap::new(),
             handle: Handle::default(),
@@ -160,6 +197,7 @@ impl Scheduler {
             "scheduler ready"
         );
         loop {
+            self.look_at_zones();
             self.fire();
             self.note();
             match self.wait(&mut events, &shutdown).await {
@@ -212,6 +250,20 @@ impl Scheduler {
             );
         }
         wall
+    }
+
+    /// Computes every slot anew where the machine has other rules for time zones than before (rule TM1).
+    fn look_at_zones(&mut self) {
+        if self.zones.look(self.clock.monotonic()) {
+            tzdata::read_anew();
+            self.timers.unsettle_all();
+            self.timers.settle();
+            tracing::info!(
+                { names::REASON } = %self.zones.known,
+                "the rules for time zones changed; slots are computed anew"
+            );
+        }
+        self.handle.set_zones(&self.zones.known);
     }
 
     /// Submits what is due, as many at once as allowed.

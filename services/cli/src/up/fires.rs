@@ -46,7 +46,10 @@ pub(crate) fn outlook(policy: &RotationPolicy, horizon: Horizon) -> (Vec<String>
         cause: cause(fire.cause).to_owned(),
         notes: schedule::notes(policy, &fire, since),
     });
-    (schedule::rules(policy), fires.collect())
+    let mut rules = schedule::rules(policy);
+    let zones = schedule::tzdata_of(policy);
+    rules.extend(zones.map(|release| format!("time zones by tzdata {release}")));
+    (rules, fires.collect())
 }
 
 fn cause(cause: Cause) -> &'static str {
@@ -215,6 +218,8 @@ mod tests {
     02:30 is left out: the clock goes from 02:00 to 03:00; it fires right after the gap
   Mon 2026-03-30 02:30:00 CEST (+02:00)  2026-03-30T00:30:00Z";
         assert!(gap.ends_with(spring), "{gap}");
+        let zones = format!("\n  time zones by tzdata {}\n", schedule::tzdata());
+        assert!(gap.contains(&zones), "{gap}");
         let fold = said_in_berlin(1_792_843_200);
         let autumn = "  Sun 2026-10-25 02:30:00 CEST (+02:00)  2026-10-25T00:30:00Z
     02:30 comes twice, as the clock goes back: it fires in the first pass only

@@ -532,3 +532,25 @@ async fn a_clock_that_is_set_back_is_told_and_no_slot_fires_again() {
     assert!(clock.note.contains("set back by 50 s"), "{clock:?}");
     rig.shutdown.drain(PATIENCE).await;
 }
+
+#[test]
+fn other_rules_for_time_zones_are_noticed_once() {
+    let release = || match RELEASE.load(Ordering::SeqCst) {
+        0 => "2026a".to_owned(),
+        _ => "2026b".to_owned(),
+    };
+    let mut zones = Zones {
+        read: release,
+        ..Zones::default()
+    };
+    let minutes = |n: u32| ZONES_LOOK * n;
+    assert!(!zones.look(minutes(0)), "the first are no others");
+    assert!(!zones.look(minutes(1)));
+    RELEASE.store(1, Ordering::SeqCst);
+    let soon = minutes(2).saturating_sub(Duration::from_secs(1));
+    assert!(!zones.look(soon), "it is not looked all the time");
+    assert!(zones.look(minutes(2)) && zones.known == "2026b");
+    assert!(!zones.look(minutes(3)), "once for each change");
+}
+
+static RELEASE: AtomicU32 = AtomicU32::new(0);
