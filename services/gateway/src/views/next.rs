@@ -146,6 +146,7 @@ mod tests {
     use keywheel_core::id::{BindingId, ContainerId, HostId, RotationId, SecretId};
     use keywheel_core::name::{SecretName, StoreName};
     use keywheel_core::resource::{Kind, Resource, Strategy};
+    use keywheel_core::revocation;
     use keywheel_core::rotation::{self, Trigger};
     use keywheel_core::secret::{self, Place, Spec, Store};
     use keywheel_core::store::{RemoteVersion, Source};
@@ -338,6 +339,48 @@ mod tests {
         }
         let told = step(&world, &world.rotations[&ROTATION]).unwrap();
         assert!(told.contains("`keywheel refresh prod/db`"), "{told}");
+    }
+
+    #[test]
+    fn a_login_that_its_store_does_not_end_is_named_until_it_does() {
+        let name = SecretName::parse("prod/db/lease.1").unwrap();
+        let place = Place {
+            store: StoreName::parse("bao").unwrap(),
+            source: Source::default(),
+        };
+        let spec = Spec {
+            store: Store::Outside(place),
+            ..Spec::default()
+        };
+        let end = lease::end_of(ROTATION);
+        let requested = revocation::Event::Requested {
+            secret: SECRET,
+            versions: vec![1],
+            hosts: Vec::new(),
+            reason: "its store did not end it".to_owned(),
+        };
+        let registered = secret::Event::Registered { name, spec };
+        let outcome = Outcome::RolledBack;
+        let mut events = vec![Event::Secret(SECRET, registered)];
+        events.extend(started(ROTATION, 1));
+        events.push(own(rotation::Event::Closed { outcome }));
+        events.push(Event::Revocation(end, requested));
+        let mut world = World::default();
+        for (number, event) in (1..).zip(&events) {
+            world.apply(number, event);
+        }
+        let told = |world: &World| step(world, &world.rotations[&ROTATION]).unwrap();
+        let waiting = told(&world);
+        let described = format!("`keywheel describe revocation {end}`");
+        assert!(waiting.contains(&described), "{waiting}");
+        assert!(waiting.contains("`keywheel store policy bao`"), "{waiting}");
+        let confirmed = revocation::Event::BackendConfirmed;
+        world.apply(9, &Event::Revocation(end, confirmed));
+        let after = told(&world);
+        assert!(
+            after.contains("`keywheel rotate prod/db/lease.1`"),
+            "{after}"
+        );
     }
 
     #[test]
