@@ -159,7 +159,7 @@ pub(super) async fn refresh(desk: &Desk, args: &RefreshStoresArgs) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use keywheel_core::store as core;
+    use keywheel_core::store as stores;
     use keywheel_schemas::api::HealthWord;
     use keywheel_schemas::event::store::{Source, StoreSpec};
 
@@ -180,14 +180,14 @@ mod tests {
     }
 
     fn vault(secrets: Vec<StoreSecret>) -> StorePage {
-        let backend = core::Backend::Vault(core::VaultSpec {
+        let backend = stores::Backend::Vault(stores::VaultSpec {
             address: "https://vault:8200".to_owned(),
             namespace: String::new(),
             mount: "secret".to_owned(),
             ca_file: String::new(),
-            old_versions: core::OldVersions::Destroy,
-            auth: core::VaultAuth::Token {
-                token: core::CredentialRef::File("/etc/token".to_owned()),
+            old_versions: stores::OldVersions::Destroy,
+            auth: stores::VaultAuth::Token {
+                token: stores::CredentialRef::File("/etc/token".to_owned()),
             },
         });
         StorePage {
@@ -201,10 +201,10 @@ mod tests {
                 note: String::new(),
                 next: None,
             },
-            spec: StoreSpec::of(&core::StoreSpec {
+            spec: StoreSpec::of(&stores::StoreSpec {
                 backend,
-                poll: core::DEFAULT_POLL,
-                timeout: core::DEFAULT_TIMEOUT,
+                poll: stores::DEFAULT_POLL,
+                timeout: stores::DEFAULT_TIMEOUT,
             }),
             secrets,
         }
