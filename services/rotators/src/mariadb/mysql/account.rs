@@ -95,6 +95,8 @@ pub(super) struct Account {
     pub(super) way: String,
     primary: Option<Kept>,
     secondary: Option<Kept>,
+    /// Whether an empty password opens it, which is kept as nothing at all.
+    is_bare: bool,
     is_locked: bool,
     /// Whether it asks for more than a password.
     pub(super) asks_more: bool,
@@ -116,6 +118,7 @@ impl Account {
             way: way.clone(),
             primary: kept(primary),
             secondary: kept(secondary),
+            is_bare: plugin.is_some() && primary.is_empty(),
             is_locked: locked == "Y",
             asks_more: factors == "1",
             asks_certificate: matches!(tls.as_str(), "X509" | "SPECIFIED"),
@@ -139,7 +142,7 @@ impl Account {
 
     /// Whether it is locked, and no password is kept for when it is unlocked.
     pub(super) const fn is_dead(&self) -> bool {
-        self.is_locked && self.primary.is_none() && self.secondary.is_none()
+        self.is_locked && !self.is_bare && self.primary.is_none() && self.secondary.is_none()
     }
 
     fn count(&self) -> usize {

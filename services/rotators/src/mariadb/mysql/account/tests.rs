@@ -198,6 +198,9 @@ fn the_last_password_goes_with_the_account_and_a_password_of_somebody_else_stays
         server.refuse("one");
         assert!(server.account().is_dead() && !server.lets_in("one"));
         assert_eq!(server.refuse("one"), 0);
+        // An empty password would be good again once somebody unlocks it.
+        let bare = account(plugin, ["", "", "Y"]);
+        assert!(!bare.is_dead() && bare.lock(&app()).len() == 1);
         // What was locked stays so.
         let mut locked = Server::having(plugin, &["one", "two"], true);
         locked.refuse("one");
