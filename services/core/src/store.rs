@@ -74,6 +74,12 @@ impl Backend {
             _ => false,
         }
     }
+    /// Whether there are static roles, whose values the server makes itself. Elsewhere a path that looks like
+    /// one is a name like any other.
+    #[must_use]
+    pub const fn has_static_roles(&self) -> bool {
+        matches!(self, Self::Vault(_))
+    }
     /// The word in a manifest: `vault` or `aws`.
     #[must_use]
     pub const fn word(&self) -> &'static str {
@@ -226,7 +232,8 @@ const ARN_SUFFIX_BYTES: usize = 7;
 
 impl Source {
     /// The static role that it names: `/MOUNT/static-creds/ROLE`, with the fields that a role tells. A path
-    /// that begins with a slash is the server's, and not below the store's mount.
+    /// that begins with a slash is the server's, and not below the store's mount. Only in a store that
+    /// [`Backend::has_static_roles`].
     #[must_use]
     pub fn static_role(&self) -> Option<StaticRole<'_>> {
         let is_told = matches!(self.field.as_str(), PASSWORD | USERNAME);
@@ -284,7 +291,7 @@ impl Source {
     /// Why nobody makes values for it, and what would be right.
     #[must_use]
     pub fn generator_fault(&self, backend: &Backend) -> Option<&'static str> {
-        let is_role = matches!(backend, Backend::Vault(_)) && self.static_role().is_some();
+        let is_role = backend.has_static_roles() && self.static_role().is_some();
         (is_role && !self.is_made_there()).then_some(
             "the account of a static role has its name from the server; leave `generator` out, and give it to the secret whose `source.field` is `password`",
         )

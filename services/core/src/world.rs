@@ -266,6 +266,7 @@ impl World {
             self.secrets_by_name.entry(name.clone()).or_insert(id);
             self.secrets
                 .insert(id, Secret::registered(id, name.clone(), spec.clone()));
+            self.note_keeper(id);
             return;
         }
         let Some(secret) = self.secrets.get_mut(&id) else {
@@ -273,6 +274,9 @@ impl World {
         };
         let beside = secret.retained;
         secret.evolve(event);
+        if let secret::Event::SpecChanged { .. } = event {
+            self.note_keeper(id);
+        }
         if let secret::Event::VersionRevoked { version } = event {
             self.forget_failed(id, *version);
             if beside == Some(*version) {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use keywheel_core::assignment::Progress;
 use keywheel_core::audit::Role;
 use keywheel_core::id::{HostId, SecretId};
-use keywheel_core::rotation::{Outcome, Phase};
+use keywheel_core::rotation::{self, Lack, Outcome, Phase};
 use keywheel_core::schedule::RotationPolicy;
 use keywheel_core::secret::Secret;
 use keywheel_core::time::Timestamp;
@@ -251,6 +251,15 @@ fn rotations(page: &mut Page, world: &World) {
         newest.phase == Phase::Closed(Outcome::Parked) || newest.is_held_by_sessions()
     });
     page.count(&names::ROTATIONS_PARKED, &[], count(parked.count()));
+    for lack in Lack::ALL {
+        page.count(&names::STRAGGLERS_LACKING, &[lack.word()], 0);
+    }
+    for open in world.open_rotations() {
+        for consumer in &open.waiting {
+            let lack = rotation::lack(world, consumer);
+            page.count(&names::STRAGGLERS_LACKING, &[lack.word()], 1);
+        }
+    }
 }
 
 fn consumers(page: &mut Page, world: &World) {

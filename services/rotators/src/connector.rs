@@ -52,7 +52,8 @@ impl ConnectAccounts for Connector {
                 Ok(Arc::new(accounts.with(points)))
             }
             Kind::Mariadb => {
-                let accounts = MariaDbAccounts::new(resource.clone(), credentials)?;
+                let entropy = Arc::clone(&self.entropy);
+                let accounts = MariaDbAccounts::new(resource.clone(), credentials, entropy)?;
                 Ok(Arc::new(accounts.with(points)))
             }
             Kind::Redis => {

@@ -1,14 +1,16 @@
 //! Accounts of a MariaDB server, 10.4 or newer: an account accepts two passwords beside each other
-//! (`IDENTIFIED VIA … OR …`).
+//! (`IDENTIFIED VIA … OR …`). A MySQL server, 8.0.22 or newer, is told by what it says of itself: it keeps two
+//! passwords in another way (`mysql`).
 //!
 //! Invariants: a statement holds a password's hash, never the password; what an account accepts is read
 //! before it is changed, and what is not understood is left alone; sessions are told apart by
 //! connection ids, and only of the very server process that gave them. The server knows sessions by
-//! user and not by the account's host part: accounts that share a user's name count as one there. MySQL
-//! is refused: it keeps two passwords in another way.
+//! user and not by the account's host part: accounts that share a user's name count as one there.
 
 mod account;
+mod dialect;
 mod grants;
+mod mysql;
 mod session;
 mod sessions;
 #[cfg(test)]
@@ -24,12 +26,13 @@ use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login, Mark};
 use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
-use keywheel_seal::SecretBytes;
+use keywheel_seal::{Entropy, SecretBytes};
 use sqlx::ConnectOptions as _;
 use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 
 pub use self::account::MAX_PASSWORDS;
 use self::account::{Account, Hash, Who, quoted};
+use self::dialect::Dialect;
 pub use self::session::CALL_TIMEOUT;
 use self::session::{Failure, Session, explain, is_turned_away};
 use self::turn::Purpose;
@@ -53,16 +56,12 @@ const KEPT: &str = "SELECT CAST(Priv AS CHAR) FROM mysql.global_priv WHERE User 
 const ROLES: &str =
     "SELECT CAST(Role AS CHAR) FROM mysql.roles_mapping WHERE User = ? AND Host = ?";
 const OWN_GRANTS: &str = "SHOW GRANTS";
-/// The number of our own connection is the last one that was given; a server process is known by its
-/// start, in seconds.
-const NOW: &str = "SELECT CAST(CONNECTION_ID() AS CHAR), \
-     CAST(UNIX_TIMESTAMP() - CAST(VARIABLE_VALUE AS SIGNED) AS CHAR) \
-     FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME = 'UPTIME'";
-/// Accounts of one MariaDB server.
+/// Accounts of one MariaDB or MySQL server.
 pub struct MariaDbAccounts {
     resource: Resource,
     address: Address,
     credentials: Arc<dyn Credentials>,
+    entropy: Arc<dyn Entropy>,
     points: Points,
 }
 
@@ -74,12 +73,17 @@ impl MariaDbAccounts {
     ///
     /// # Errors
     /// When `connection` is no such URL.
-    pub fn new(resource: Resource, credentials: Arc<dyn Credentials>) -> Result<Self, PortError> {
+    pub fn new(
+        resource: Resource,
+        credentials: Arc<dyn Credentials>,
+        entropy: Arc<dyn Entropy>,
+    ) -> Result<Self, PortError> {
         let address = Address::parse(&resource.connection, &FORM)?;
         Ok(Self {
             resource,
             address,
             credentials,
+            entropy,
             points: Points::default(),
         })
     }
@@ -133,11 +137,14 @@ impl MariaDbAccounts {
             false => explain(failure, name),
         })?;
         let version = first(session.rows(VERSION, &[]).await?).unwrap_or_default();
-        if version.contains("MariaDB") {
-            return Ok(session);
-        }
-        let text = format!("{name} is no MariaDB server but `{version}`; name one");
-        Err(PortError::new(ErrorKind::Denied, text))
+        let Some(dialect) = Dialect::of(&version) else {
+            let text = format!(
+                "{name} is no MariaDB server and no MySQL from 8.0.22 on, but `{version}`; name one"
+            );
+            return Err(PortError::new(ErrorKind::Denied, text));
+        };
+        session.speaks(dialect);
+        Ok(session)
     }
 
     fn turned_away(&self) -> PortError {
@@ -299,7 +306,7 @@ impl MariaDbAccounts {
 
     /// The last connection's number, and the server's start in seconds.
     async fn now(&self, session: &mut Session<'_>) -> Result<Mark, PortError> {
-        let rows = session.rows(NOW, &[]).await?;
+        let rows = session.rows(session.dialect().now(), &[]).await?;
         let numbers: Vec<i64> = rows
             .into_iter()
             .flatten()
@@ -325,23 +332,13 @@ impl MariaDbAccounts {
     ) -> Result<Option<Vec<Hash>>, PortError> {
         self.check_ways(who, account)?;
         if account.asks_certificate {
-            let text = format!(
-                "{who} at {} asks for a client's certificate (REQUIRE X509, SUBJECT or ISSUER), which Keywheel has none of, so no login could prove a password; have it REQUIRE SSL instead",
-                self.address.name
-            );
-            return Err(PortError::new(ErrorKind::Denied, text));
+            return Err(self.certificate_asked(who));
         }
         let accepted = account.accepted();
         let has = accepted.contains(new);
         match keep {
             Keep::Old if has => Ok(None),
-            Keep::Old if accepted.len() >= MAX_PASSWORDS => {
-                let text = format!(
-                    "{who} at {} accepts {MAX_PASSWORDS} passwords already; revoke the older version, then try again",
-                    self.address.name
-                );
-                Err(PortError::new(ErrorKind::Conflict, text))
-            }
+            Keep::Old if accepted.len() >= MAX_PASSWORDS => Err(self.full(who)),
             Keep::Old => {
                 let kept = accepted.iter().cloned();
                 Ok(Some(std::iter::once(new.clone()).chain(kept).collect()))
@@ -349,6 +346,30 @@ impl MariaDbAccounts {
             Keep::Nothing if has && accepted.len() == 1 => Ok(None),
             Keep::Nothing => Ok(Some(vec![new.clone()])),
         }
+    }
+
+    fn full(&self, who: &Who) -> PortError {
+        let text = format!(
+            "{who} at {} accepts {MAX_PASSWORDS} passwords already; revoke the older version, then try again",
+            self.address.name
+        );
+        PortError::new(ErrorKind::Conflict, text)
+    }
+
+    fn certificate_asked(&self, who: &Who) -> PortError {
+        let text = format!(
+            "{who} at {} asks for a client's certificate (REQUIRE X509, SUBJECT or ISSUER), which Keywheel has none of, so no login could prove a password; have it REQUIRE SSL instead",
+            self.address.name
+        );
+        PortError::new(ErrorKind::Denied, text)
+    }
+
+    fn back_again(&self, who: &Who) -> PortError {
+        let text = format!(
+            "{who} at {} has a password again that was just taken from it; it is tried again",
+            self.address.name
+        );
+        PortError::new(ErrorKind::Unavailable, text)
     }
 
     /// Refuses an account that lets in by what we cannot take back.
@@ -378,6 +399,12 @@ impl Accounts for MariaDbAccounts {
         let (who, new) = (Who::parse(&login.name), Hash::of(password));
         let sibling = login.sibling.as_deref().map(Who::parse);
         let mut session = self.turn(&who, Purpose::Accept, until).await?;
+        if session.dialect() == Dialect::MySql {
+            self.mysql_accept(&mut session, &who, password, keep)
+                .await?;
+            session.close().await;
+            return Ok(());
+        }
         match self.account(&mut session, &who).await? {
             None => {
                 self.create(&mut session, &who, sibling.as_ref(), &new)
@@ -430,9 +457,14 @@ impl Accounts for MariaDbAccounts {
     ) -> Result<Keeps, PortError> {
         let who = Who::parse(&login.name);
         let mut session = self.open(until).await?;
-        let account = self.account(&mut session, &who).await?;
+        let keeps = match session.dialect() {
+            Dialect::MySql => self.mysql_keeps(&mut session, &who, password).await?,
+            Dialect::MariaDb => {
+                let account = self.account(&mut session, &who).await?;
+                account.is_some_and(|account| account.keeps(&Hash::of(password)))
+            }
+        };
         session.close().await;
-        let keeps = account.is_some_and(|account| account.keeps(&Hash::of(password)));
         Ok(if keeps { Keeps::Yes } else { Keeps::No })
     }
 
@@ -444,6 +476,11 @@ impl Accounts for MariaDbAccounts {
     ) -> Result<(), PortError> {
         let who = Who::parse(&login.name);
         let mut session = self.turn(&who, Purpose::Refuse, until).await?;
+        if session.dialect() == Dialect::MySql {
+            self.mysql_refuse(&mut session, &who, password).await?;
+            session.close().await;
+            return Ok(());
+        }
         let Some(account) = self.account(&mut session, &who).await? else {
             return Ok(());
         };
@@ -464,11 +501,7 @@ impl Accounts for MariaDbAccounts {
             self.points.pass("rotator.mariadb.after_refuse").await?;
             let left = self.account(&mut session, &who).await?;
             if left.is_some_and(|left| old.is_some_and(|old| left.keeps(&old))) {
-                let text = format!(
-                    "{who} at {} has a password again that was just taken from it; it is tried again",
-                    self.address.name
-                );
-                return Err(PortError::new(ErrorKind::Unavailable, text));
+                return Err(self.back_again(&who));
             }
         }
         session.close().await;
@@ -512,7 +545,8 @@ impl Accounts for MariaDbAccounts {
             return Ok(None);
         }
         let last = (mark.0 & (IDS - 1)).to_string();
-        let rows = session.rows(sessions::OLDER, &[&last, &who.user]).await?;
+        let older = session.dialect().older();
+        let rows = session.rows(older, &[&last, &who.user]).await?;
         session.close().await;
         Ok(first(rows).and_then(|count| count.parse().ok()))
     }

@@ -38,6 +38,8 @@ const INVALID_AUTHORIZATION: &str = "28000";
 const UNDEFINED_OBJECT: &str = "42704";
 /// A role of that name is there already.
 const DUPLICATE_OBJECT: &str = "42710";
+/// A module that judges passwords refuses this one.
+const INVALID_PARAMETER_VALUE: &str = "22023";
 /// The admin may not do this.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// How often it is looked whether sessions that were told to end are gone, and the time between.
@@ -141,6 +143,10 @@ impl PostgresAccounts {
                 "{what}: the admin {} may not do that at {}; `keywheel rotator grants NAME` prints what it needs",
                 self.address.user(),
                 self.resource
+            ),
+            Some(INVALID_PARAMETER_VALUE) => format!(
+                "{what}: a check of the server refuses that password (a module such as passwordcheck at {}); give its generator another `alphabet` or `length`, or put another value",
+                self.address.name()
             ),
             _ => format!(
                 "{what}: {}",

@@ -73,7 +73,7 @@ impl Shop {
             ..support::resource(Kind::Mariadb, connection, &["app", "app_b"])
         };
         let credentials = Arc::clone(&self.known) as Arc<dyn Credentials>;
-        MariaDbAccounts::new(resource, credentials).unwrap()
+        MariaDbAccounts::new(resource, credentials, Arc::new(OsEntropy)).unwrap()
     }
 
     async fn connect(&self, user: &str, password: &str) -> MySqlConnection {

@@ -222,6 +222,26 @@ impl Relay {
 }
 
 #[tokio::test]
+async fn a_valkey_server_keeps_the_laws_of_the_port_and_what_was_revoked_stays_so() {
+    let mut shop = Shop::over(RedisServer::valkey()).await;
+    shop.run("ACL SAVE").await;
+    accounts::check(&shop).await;
+    let login = accounts::Resource::fresh(&shop).await;
+    let (hand, until) = (shop.hand(), plenty());
+    let (one, two) = (value("one"), value("two"));
+    let set = hand.accept(&login, &one, Keep::Nothing, &until).await;
+    set.unwrap();
+    hand.accept(&login, &two, Keep::Old, &until).await.unwrap();
+    assert!(hand.admits(&login, &one, &until).await.unwrap());
+    hand.refuse(&login, Some(&one), &until).await.unwrap();
+    shop.server.kill();
+    shop.server.restart();
+    let hand = shop.hand();
+    assert!(!hand.admits(&login, &one, &until).await.unwrap());
+    assert!(hand.admits(&login, &two, &until).await.unwrap());
+}
+
+#[tokio::test]
 async fn a_password_stands_in_the_login_alone() {
     let shop = Shop::open().await;
     let relay = Relay::before(shop.server.port()).await;

@@ -12,11 +12,13 @@ mod cron;
 pub(crate) mod plan;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tzdata;
 mod words;
 mod zone;
 
 pub use cron::{Jump, Pass};
 pub use plan::{AGE_RETRY, Cause, Fire, LONGEST_REST, Origin, Reading, next_fire, rest_of};
+pub use tzdata::{tzdata, tzdata_of};
 pub use words::{describe, instant, local, notes, rules};
 
 use std::time::Duration;

@@ -5,6 +5,7 @@
 //! events is filled by reading the gateway's log; the log is also read from its start once, and once more for
 //! names when a first secret has a rule on events.
 
+mod backwards;
 mod submit;
 #[cfg(test)]
 mod tests;
@@ -24,7 +25,9 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::task::JoinSet;
 
 use crate::presence::Handle;
+use crate::schedule::tzdata;
 use crate::timer::{Key, Timers, retry_delay};
+use backwards::Backwards;
 use submit::{Answer, Submitted, submit};
 
 /// Name under which events are consumed.
@@ -33,8 +36,9 @@ const CONSUMER: &str = "scheduler";
 const BACKFILL_BATCH: usize = 1000;
 /// Commands under way at once.
 pub(crate) const MAX_SUBMITS: usize = 32;
-/// A wall clock that goes back by more than this against the monotonic one is reported (rule TM2).
-const BACKWARDS_ALARM: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the rules for time zones are others.
+const ZONES_LOOK: Duration = Duration::from_secs(60);
 
 /// How the scheduler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,12 +82,44 @@ pub struct Scheduler {
     /// The furthest place in the topic that was handed on.
     place: u64,
     submits: JoinSet<Submitted>,
-    last_read: Option<(Timestamp, Duration)>,
+    backwards: Backwards,
+    zones: Zones,
     /// Conditions on events that are not asked, as last told.
     surplus: usize,
     /// Timers whose command was not answered, and how often in a row.
     silences: BTreeMap<Key, u32>,
     handle: Handle,
+}
+
+/// Which rules for time zones slots are computed by, and when that was looked at.
+struct Zones {
+    read: fn() -> String,
+    known: String,
+    looked_at: Option<Duration>,
+}
+
+impl Default for Zones {
+    fn default() -> Self {
+        Self {
+            read: tzdata::tzdata,
+            known: String::new(),
+            looked_at: None,
+        }
+    }
+}
+
+impl Zones {
+    /// Looks again when it is time; whether others are there than those that slots were computed by.
+    fn look(&mut self, steady: Duration) -> bool {
+        let is_fresh = |at: Duration| steady.saturating_sub(at) < ZONES_LOOK;
+        if self.looked_at.is_some_and(is_fresh) {
+            return false;
+        }
+        self.looked_at = Some(steady);
+        let now = (self.read)();
+        let before = std::mem::replace(&mut self.known, now);
+        !before.is_empty() && before != self.known
+    }
 }
 
 /// Why the loop woke.
@@ -113,7 +149,8 @@ impl Scheduler {
             late: Late::default(),
             place: 0,
             submits: JoinSet::new(),
-            last_read: None,
+            backwards: Backwards::default(),
+            zones: Zones::default(),
             surplus: 0,
             silences: BTreeMap::new(),
             handle: Handle::default(),
@@ -140,6 +177,8 @@ impl Scheduler {
         self.surplus = surplus;
         self.handle.set(self.seen, timers, unanswered);
         self.handle.set_surplus(surplus);
+        let told = self.backwards.told(self.clock.monotonic());
+        self.handle.set_clock(self.backwards.times(), told);
     }
 
     /// Runs until asked to stop.
@@ -158,6 +197,7 @@ impl Scheduler {
             "scheduler ready"
         );
         loop {
+            self.look_at_zones();
             self.fire();
             self.note();
             match self.wait(&mut events, &shutdown).await {
@@ -203,18 +243,27 @@ impl Scheduler {
     /// Reads the wall clock and says so when it was set back.
     fn now(&mut self) -> Timestamp {
         let (wall, steady) = (self.clock.now(), self.clock.monotonic());
-        if let Some((last_wall, last_steady)) = self.last_read {
-            let expected = last_wall.plus(steady.saturating_sub(last_steady));
-            let back = expected.since(wall);
-            if back > BACKWARDS_ALARM {
-                tracing::warn!(
-                    { names::MILLIS } = back.as_millis(),
-                    "the wall clock was set back; slots served before do not fire again"
-                );
-            }
+        if let Some(back) = self.backwards.read(wall, steady) {
+            tracing::warn!(
+                { names::MILLIS } = back.as_millis(),
+                "the wall clock was set back; slots served before do not fire again"
+            );
         }
-        self.last_read = Some((wall, steady));
         wall
+    }
+
+    /// Computes every slot anew where the machine has other rules for time zones than before (rule TM1).
+    fn look_at_zones(&mut self) {
+        if self.zones.look(self.clock.monotonic()) {
+            tzdata::read_anew();
+            self.timers.unsettle_all();
+            self.timers.settle();
+            tracing::info!(
+                { names::REASON } = %self.zones.known,
+                "the rules for time zones changed; slots are computed anew"
+            );
+        }
+        self.handle.set_zones(&self.zones.known);
     }
 
     /// Submits what is due, as many at once as allowed.

@@ -314,6 +314,11 @@ impl Timers {
         }
     }
 
+    /// Has the next slot of every secret computed anew: the rules for time zones changed.
+    pub fn unsettle_all(&mut self) {
+        self.unsettled.extend(self.secrets.keys().copied());
+    }
+
     /// Computes the next slot of every secret that events have touched.
     pub fn settle(&mut self) {
         for id in std::mem::take(&mut self.unsettled) {

@@ -145,6 +145,18 @@ const STATE: Label = Label {
     name: "state",
     bound: Bound::Words(&["waiting", "swapped", "reloaded", "refused"]),
 };
+const LACK: Label = Label {
+    name: "reason",
+    bound: Bound::Words(&[
+        "refused",
+        "failed",
+        "no_leave",
+        "restarting",
+        "unwell",
+        "not_reloaded",
+        "not_in_place",
+    ]),
+};
 const READ: Label = Label {
     name: "result",
     bound: Bound::Words(&["hit", "miss", "error"]),
@@ -241,6 +253,7 @@ use Unit::{Instant, None as Plain, Seconds};
 const EVERY: &str = "every";
 const GATEWAY: &str = "gateway";
 const STORE_SYNC: &str = "store-sync";
+const SCHEDULER: &str = "scheduler";
 const INJECTOR: &str = "injector";
 
 macro_rules! metrics {
@@ -332,6 +345,9 @@ metrics! {
     /// Who is waited for.
     STRAGGLERS = gauge(GATEWAY, "keywheel_stragglers", Plain, &[SECRET], Sum,
         "Consumers that have not shown yet that they run on the current version");
+    /// What they lack.
+    STRAGGLERS_LACKING = gauge(GATEWAY, "keywheel_stragglers_lacking", Plain, &[LACK], Sum,
+        "Consumers that open rotations wait for, by what they lack");
     /// What is waited for at the server.
     SESSIONS_LEFT = gauge(GATEWAY, "keywheel_sessions_left", Plain, &[SECRET], Sum,
         "Sessions of the old credential that a rotation waits for, as the server told them last");
@@ -411,6 +427,10 @@ metrics! {
     /// Reads of the encrypted cache.
     CACHE_READS = counter(STORE_SYNC, "keywheel_cache_reads_total", &[READ],
         "Versions that were asked of the encrypted cache, by whether it had them");
+
+    /// A wall clock that went back.
+    CLOCK_SET_BACK = counter(SCHEDULER, "keywheel_clock_set_back_total", &[SERVICE],
+        "Times the wall clock of this service's machine was set back by more than 5 seconds since its start");
 
     /// The plan a host works on.
     HOST_PLAN_GENERATION = gauge(INJECTOR, "keywheel_host_plan_generation", Plain, &[HOST], Most,

@@ -27,7 +27,7 @@ enum Is {
 const TEST: f64 = 900.0;
 
 /// Beginnings of lines with the secret's name left open, and what their numbers are.
-const SHOWN: [(&str, Is); 40] = [
+const SHOWN: [(&str, Is); 42] = [
     ("keywheel_secrets ", Is::Exactly(1.0)),
     ("keywheel_secret_age_seconds{S} ", Is::Short),
     (
@@ -36,6 +36,10 @@ const SHOWN: [(&str, Is); 40] = [
     ),
     ("keywheel_secret_overdue{S} ", Is::Absent),
     ("keywheel_stragglers{S} ", Is::Exactly(0.0)),
+    (
+        "keywheel_stragglers_lacking{reason=\"refused\"} ",
+        Is::Exactly(0.0),
+    ),
     (
         "keywheel_rotations_total{trigger=\"on_demand\"} ",
         Is::Exactly(1.0),
@@ -88,6 +92,10 @@ const SHOWN: [(&str, Is); 40] = [
     ),
     (
         "keywheel_cache_reads_total{result=\"miss\"} ",
+        Is::Exactly(0.0),
+    ),
+    (
+        "keywheel_clock_set_back_total{service=\"scheduler\"} ",
         Is::Exactly(0.0),
     ),
     ("keywheel_journal_up ", Is::Exactly(1.0)),

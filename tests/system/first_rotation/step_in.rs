@@ -65,7 +65,15 @@ fn a_parked_rotation_waits_once_more_and_is_forced_on_the_record() -> Result<()>
         "{plan}"
     );
 
-    stage.keywheel.json(&["rotate", SECRET])?;
+    // Without a terminal each consumer has a line of its own while it is waited for.
+    let waited = stage.keywheel.cli(&["rotate", SECRET, "--wait"])?;
+    let row = format!("  {} on ", container.name());
+    let is_row = |line: &str| line.starts_with(&row) && line.contains("test-file: version ");
+    ensure!(
+        waited.code != 0 && waited.stderr.lines().any(is_row),
+        "{}",
+        waited.said()
+    );
     wait_state(&stage, "parked", PARKED_WITHIN)?;
     let parked = stage.keywheel.json(&["rotation", "describe", SECRET])?;
     let next = find(&parked, "next_step").and_then(Value::as_str);

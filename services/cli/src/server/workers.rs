@@ -96,6 +96,7 @@ pub(super) fn scheduler(opened: &Opened, spawn: &Spawner) {
     let bus = opened.nats.endpoint();
     let scheduler = Scheduler::new(bus.clone(), clock, ids, options);
     let look = Arc::new(scheduler.handle());
+    spawn.shown.add(look.clone());
     let own = (Role::Scheduler, None);
     opened.run().beat(own, bus, look, spawn);
     spawn.start("scheduler", scheduler.run(spawn.shutdown.clone()));

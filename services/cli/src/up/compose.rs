@@ -178,6 +178,7 @@ async fn start_workers(
     let (clock, ids) = (opened.clock.clone(), opened.ids.clone());
     let scheduler = Scheduler::new(bus.clone(), clock, ids, options);
     let look = Arc::new(scheduler.handle());
+    spawn.shown.add(look.clone());
     run.beat((Role::Scheduler, None), bus, look, spawn);
     spawn.start("scheduler", scheduler.run(spawn.shutdown.clone()));
 

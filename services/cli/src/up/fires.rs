@@ -46,7 +46,10 @@ pub(crate) fn outlook(policy: &RotationPolicy, horizon: Horizon) -> (Vec<String>
         cause: cause(fire.cause).to_owned(),
         notes: schedule::notes(policy, &fire, since),
     });
-    (schedule::rules(policy), fires.collect())
+    let mut rules = schedule::rules(policy);
+    let zones = schedule::tzdata_of(policy);
+    rules.extend(zones.map(|release| format!("time zones by tzdata {release}")));
+    (rules, fires.collect())
 }
 
 fn cause(cause: Cause) -> &'static str {
@@ -62,6 +65,7 @@ mod tests {
     use std::time::Duration;
 
     use keywheel_core::schedule::{Freeze, MissedRun, Schedule, Window};
+    use keywheel_schemas::api::ScheduleView;
 
     use super::*;
 
@@ -185,6 +189,42 @@ mod tests {
         );
         assert_eq!(fires[0].notes, ["the version has its largest age then"]);
         assert_eq!(fires[0].local, "Fri 1970-01-02 00:00:00 UTC (+00:00)");
+    }
+
+    /// What `schedule next` says of two fires of half past two in Berlin, from noon of a day on.
+    fn said_in_berlin(noon: u64) -> String {
+        let policy = RotationPolicy {
+            schedule: Schedule::Cron {
+                expression: "30 2 * * *".to_owned(),
+                timezone: "Europe/Berlin".to_owned(),
+            },
+            ..RotationPolicy::default()
+        };
+        let noon = Timestamp::default().plus(Duration::from_secs(noon));
+        let (rules, fires) = outlook(&policy, Horizon::after_promotion(noon, 2));
+        crate::output::schedule::words(&ScheduleView {
+            secret: "prod/db".to_owned(),
+            rules,
+            fires,
+            note: None,
+        })
+    }
+
+    #[test]
+    fn a_gap_and_a_repeated_hour_of_the_clock_are_told_in_words() {
+        // The 28th of March and the 24th of October 2026.
+        let gap = said_in_berlin(1_774_699_200);
+        let spring = "  Sun 2026-03-29 03:00:00 CEST (+02:00)  2026-03-29T01:00:00Z
+    02:30 is left out: the clock goes from 02:00 to 03:00; it fires right after the gap
+  Mon 2026-03-30 02:30:00 CEST (+02:00)  2026-03-30T00:30:00Z";
+        assert!(gap.ends_with(spring), "{gap}");
+        let zones = format!("\n  time zones by tzdata {}\n", schedule::tzdata());
+        assert!(gap.contains(&zones), "{gap}");
+        let fold = said_in_berlin(1_792_843_200);
+        let autumn = "  Sun 2026-10-25 02:30:00 CEST (+02:00)  2026-10-25T00:30:00Z
+    02:30 comes twice, as the clock goes back: it fires in the first pass only
+  Mon 2026-10-26 02:30:00 CET (+01:00)  2026-10-26T01:30:00Z";
+        assert!(fold.ends_with(autumn), "{fold}");
     }
 
     #[test]

@@ -65,6 +65,26 @@ async fn print_policy(desk: &Desk, name: &str, writes: bool) -> Result<(), Failu
     desk.screen.show(&answer, |answer| answer.policy.clone())
 }
 
+/// The least rights at a store that one secret needs which lies there: of a role that gives logins, of a static
+/// role or of a value.
+pub(super) async fn policy_of(desk: &Desk, store: &str, secret: &str) -> Result<String, Failure> {
+    let page = page(desk, store).await?;
+    policy_for(page, secret).ok_or_else(|| {
+        Failure::new(
+            Exit::NotFound,
+            format!("secret {secret} does not lie in the store {store} any more"),
+            "its manifest was applied anew; ask again",
+        )
+    })
+}
+
+fn policy_for(page: StorePage, secret: &str) -> Option<String> {
+    let mut secrets = page.secrets;
+    secrets.retain(|one| one.name == secret);
+    let is_there = !secrets.is_empty();
+    is_there.then(|| policy(&page.spec.into_core(), &grants(&secrets, false)))
+}
+
 /// `store policy` for programs.
 #[derive(Debug, Serialize)]
 struct PolicyAnswer {
@@ -139,23 +159,101 @@ pub(super) async fn refresh(desk: &Desk, args: &RefreshStoresArgs) -> Result<(),
 
 #[cfg(test)]
 mod tests {
-    use keywheel_schemas::event::store::Source;
+    use keywheel_core::store as stores;
+    use keywheel_schemas::api::HealthWord;
+    use keywheel_schemas::event::store::{Source, StoreSpec};
 
     use super::*;
 
-    #[test]
-    fn what_keywheel_makes_is_written_and_the_rest_is_read() {
-        let secret = |generated| StoreSecret {
-            name: "prod/db".to_owned(),
+    fn lying_at(name: &str, path: &str, field: &str, generated: bool) -> StoreSecret {
+        StoreSecret {
+            name: name.to_owned(),
             source: Source {
-                path: "payments/db".to_owned(),
-                field: "password".to_owned(),
+                path: path.to_owned(),
+                field: field.to_owned(),
             },
             known: None,
             written: false,
             current: None,
             generated,
+        }
+    }
+
+    fn vault(secrets: Vec<StoreSecret>) -> StorePage {
+        let backend = stores::Backend::Vault(stores::VaultSpec {
+            address: "https://vault:8200".to_owned(),
+            namespace: String::new(),
+            mount: "secret".to_owned(),
+            ca_file: String::new(),
+            old_versions: stores::OldVersions::Destroy,
+            auth: stores::VaultAuth::Token {
+                token: stores::CredentialRef::File("/etc/token".to_owned()),
+            },
+        });
+        StorePage {
+            store: StoreView {
+                name: "bao".to_owned(),
+                kind: "vault".to_owned(),
+                address: "https://vault:8200/secret".to_owned(),
+                poll_seconds: 60,
+                secrets: 0,
+                health: HealthWord::Unknown,
+                note: String::new(),
+                next: None,
+            },
+            spec: StoreSpec::of(&stores::StoreSpec {
+                backend,
+                poll: stores::DEFAULT_POLL,
+                timeout: stores::DEFAULT_TIMEOUT,
+            }),
+            secrets,
+        }
+    }
+
+    #[test]
+    fn a_secret_in_a_store_is_granted_what_it_needs_and_nothing_of_another() {
+        let page = || {
+            vault(vec![
+                lying_at("shop/role", "/db/static-creds/shop", "password", true),
+                lying_at("shop/login", "db/creds/app", "", false),
+                lying_at("shop/key", "shop/key", "value", false),
+            ])
         };
+        for (name, has, has_not) in [
+            (
+                "shop/role",
+                &["db/rotate-role/shop", "db/static-creds/shop"][..],
+                &["db/creds/app", "sys/leases/revoke", "secret/data"][..],
+            ),
+            (
+                "shop/login",
+                &[
+                    "db/creds/app",
+                    "sys/leases/revoke",
+                    "auth/token/create-orphan",
+                ][..],
+                &["rotate-role", "secret/data"][..],
+            ),
+            (
+                "shop/key",
+                &["secret/data/shop/key", "secret/metadata/shop/key"][..],
+                &["destroy", "db/", "sys/leases"][..],
+            ),
+        ] {
+            let text = policy_for(page(), name).unwrap();
+            for path in has {
+                assert!(text.contains(&format!("path \"{path}")), "{path}: {text}");
+            }
+            for path in has_not {
+                assert!(!text.contains(path), "{path}: {text}");
+            }
+        }
+        assert_eq!(policy_for(page(), "shop/other"), None);
+    }
+
+    #[test]
+    fn what_keywheel_makes_is_written_and_the_rest_is_read() {
+        let secret = |generated| lying_at("prod/db", "payments/db", "password", generated);
         let made = grants(&[secret(true), secret(false)], false);
         assert_eq!(
             (made[0].access, made[1].access),

@@ -97,6 +97,7 @@ const INVALID: &str = r#"{"type":"x","title":"t","status":400,"detail":"stdin:1:
 const ROTATIONS: &str = r#"[{"rotation_id":"r1","secret":"a/b","version":2,"state":"parked","trigger":"on_demand","waiting_for":["container web: gone wrong"],"next_step":"retry it","timings":{},"consumers":[]}]"#;
 const ROLLED_BACK: &str = r#"{"rotation_id":"r1","secret":"a/b","version":2,"state":"rolled_back","trigger":"on_demand","waiting_for":[],"timings":{},"consumers":[]}"#;
 const SECRET: &str = r#"{"name":"a/b","id":"i","store":"local","current":1,"pending":null,"last_version":1,"generated":true,"schedule":"on demand","next_fires":[],"consumers":0,"open_rotation":null}"#;
+const OUTSIDE: &str = r#"{"name":"a/b","id":"i","store":"bao","current":1,"pending":null,"last_version":1,"generated":true,"schedule":"on demand","next_fires":[],"consumers":0,"open_rotation":null}"#;
 const FREE: &str = r#"{"secret":"a/b","version":2,"strategy":"overlap","consumers":[],"restarts":0,"expected_gap":"none","deadline_seconds":300,"on_deadline":"hold","blockers":[]}"#;
 const BLOCKED: &str = r#"{"secret":"a/b","version":2,"strategy":"overlap","consumers":[],"restarts":0,"expected_gap":"none","deadline_seconds":300,"on_deadline":"hold","blockers":["store `bao` does not answer"]}"#;
 
@@ -114,6 +115,55 @@ async fn a_dry_run_of_a_rotation_begins_nothing_and_fails_when_something_is_in_t
         "{failure}"
     );
     assert!(blocked.bodies("POST").is_empty());
+}
+
+#[tokio::test]
+async fn grants_are_those_of_a_secret_that_opens_accounts_or_lies_in_a_store() {
+    use keywheel_schemas::mirror::Mirror as _;
+
+    let local = Daemon::serve("grants-local", &[("GET /v1/secrets/", 200, SECRET)]);
+    let failure = local.run(&["rotator", "grants", "a/b"]).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Usage);
+    assert!(failure.what.contains("no rotator"), "{failure}");
+    let page = serde_json::json!({
+        "store": {
+            "name": "bao", "kind": "vault", "address": "https://vault:8200/secret",
+            "poll_seconds": 60, "secrets": 1, "health": "unknown", "note": "",
+        },
+        "spec": keywheel_schemas::event::store::StoreSpec::of(&vault()),
+        "secrets": [{
+            "name": "a/b", "source": { "path": "/db/static-creds/shop", "field": "password" },
+            "written": false, "generated": true,
+        }],
+    });
+    let page: &'static str = page.to_string().leak();
+    let answers = vec![
+        ("GET /v1/secrets/", 200, OUTSIDE),
+        ("GET /v1/stores/bao ", 200, page),
+    ];
+    let outside = Daemon::serve("grants-outside", answers.leak());
+    let told = outside.run(&["rotator", "grants", "a/b"]).await;
+    assert!(told.is_ok(), "{told:?}");
+    assert_eq!(outside.bodies("GET /v1/stores/bao ").len(), 1);
+}
+
+fn vault() -> keywheel_core::store::StoreSpec {
+    use keywheel_core::store;
+    let backend = store::Backend::Vault(store::VaultSpec {
+        address: "https://vault:8200".to_owned(),
+        namespace: String::new(),
+        mount: "secret".to_owned(),
+        ca_file: String::new(),
+        old_versions: store::OldVersions::Destroy,
+        auth: store::VaultAuth::Token {
+            token: store::CredentialRef::File("/etc/token".to_owned()),
+        },
+    });
+    store::StoreSpec {
+        backend,
+        poll: store::DEFAULT_POLL,
+        timeout: store::DEFAULT_TIMEOUT,
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::id::{ContainerId, HostId, RevocationId, RotationId, SecretId};
 use crate::lease::{self, Lease, LeaseOf, MAX_LEASES, MAX_NAME_BYTES, MAX_UNCONFIRMED};
 use crate::name::SecretName;
 use crate::report::{Fact, HostReport, Item};
-use crate::rotation::{self, Outcome, Trigger};
+use crate::rotation::{self, Outcome, Rotation, Step, Trigger};
 use crate::secret::{self, Secret};
 use crate::world::World;
 
@@ -30,6 +30,8 @@ const GONE: &str = "its container does not run any more, or is not to have it";
 const LOST: &str = "it ended at its store while its container did not run";
 /// Why a lease ends that another one took the place of.
 const SWAPPED: &str = "its container has another one";
+/// Why a lease ends that its rotation could not take back.
+const NOT_ENDED: &str = "its rotation was rolled back, and its store did not end it then";
 /// Why a lease ends whose host is gone.
 const EVICTED: &str = "its container's host was evicted";
 
@@ -224,6 +226,43 @@ pub(super) fn swapped(
         };
         events.push(Event::Revocation(lease::end_of(id), requested));
     }
+    Ok(events)
+}
+
+/// The end of a roll-back that its store refused so often: the rotation ends, and what it made is revoked by itself,
+/// which is asked for as long as it takes. Not while so many ends wait already: then the rotation stays open, so that
+/// no store makes ever more logins while it ends none.
+pub(super) fn left_to_end(
+    world: &World,
+    rotation: &Rotation,
+    secret: &Secret,
+    answer: &rotate::Answer<'_>,
+) -> Result<Vec<Event>, Rejection> {
+    let is_refused = answer.failure.is_some_and(|failure| !failure.is_away);
+    let gives_up = answer.step == Step::RollBack
+        && is_refused
+        && answer.attempt >= rotation::MAX_STEP_ATTEMPTS
+        && secret.lease_of().is_some()
+        && world.unconfirmed_revocations(secret.id) < MAX_UNCONFIRMED;
+    if !gives_up {
+        return Ok(Vec::new());
+    }
+    let version = rotation.version;
+    let mut events = Vec::new();
+    if secret.is_deliverable(version) {
+        events.push(Event::Secret(secret.id, secret.decide_revoke(version)?));
+    }
+    let outcome = Outcome::RolledBack;
+    let closed = rotation::Event::Closed { outcome };
+    events.push(Event::Rotation(rotation.id, closed));
+    let requested = crate::revocation::Event::Requested {
+        secret: secret.id,
+        versions: vec![version],
+        hosts: Vec::new(),
+        reason: NOT_ENDED.to_owned(),
+    };
+    let end = lease::end_of(rotation.id);
+    events.push(Event::Revocation(end, requested));
     Ok(events)
 }
 

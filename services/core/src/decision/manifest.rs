@@ -222,8 +222,9 @@ fn declare_secret(
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     store::refuse_place(world, name, spec)?;
-    Secret::refuse_keeping(name, spec)?;
-    Secret::refuse_draining(name, spec)?;
+    let backend = world.backend_of(spec);
+    Secret::refuse_keeping(name, spec, backend)?;
+    Secret::refuse_draining(name, spec, backend)?;
     refuse_accounts(world, name, spec)?;
     lease::refuse_name(name, spec)?;
     if let Some(known) = world.secret_named(name) {

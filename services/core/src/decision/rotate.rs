@@ -243,6 +243,7 @@ pub(super) fn outcome(
         ctx.now,
     ));
     if failure.is_some() {
+        events.extend(lease::left_to_end(world, rotation, secret, answer)?);
         events.extend(rollout::released(world, id, ctx));
         return Ok(events);
     }

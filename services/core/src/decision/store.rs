@@ -42,6 +42,9 @@ pub(super) fn declare(
             let secret = secret.name.clone();
             return Err(store::Rejection::NoPlace { secret, reason }.into());
         }
+        let backend = Some(&spec.backend);
+        Secret::refuse_keeping(&secret.name, &secret.spec, backend)?;
+        Secret::refuse_draining(&secret.name, &secret.spec, backend)?;
     }
     let changed = known.decide_declare(spec);
     Ok(changed

@@ -18,7 +18,7 @@ pub use event::{Event, Intervention, Outcome, Sessions, Step, Straggler, Trigger
 pub use react::react;
 pub(crate) use state::is_before_promotion;
 pub use state::{Failure, Phase, Rejection, Rotation};
-pub use stragglers::{lack_of, stragglers};
+pub use stragglers::{Lack, lack, lack_of, stragglers};
 
 use std::time::Duration;
 

@@ -8,15 +8,20 @@ use super::{Rejection, Secret, Spec, Store};
 use crate::name::SecretName;
 use crate::resource::Kind;
 use crate::schedule::Ack;
+use crate::store::Backend;
 
 impl Secret {
-    /// Refuses to keep versions that die at their resource.
+    /// Refuses to keep versions that die at their resource, or at the store outside in which they lie.
     ///
     /// # Errors
     /// When they would be.
-    pub fn refuse_keeping(name: &SecretName, spec: &Spec) -> Result<(), Rejection> {
+    pub fn refuse_keeping(
+        name: &SecretName,
+        spec: &Spec,
+        backend: Option<&Backend>,
+    ) -> Result<(), Rejection> {
         let resource = spec.rotator.as_ref().map(ToString::to_string);
-        match resource.or_else(|| role_of(spec)) {
+        match resource.or_else(|| role_of(spec, backend)) {
             Some(resource) if spec.rotation.keep_previous => Err(Rejection::PreviousAtResource {
                 secret: name.clone(),
                 resource,
@@ -29,11 +34,15 @@ impl Secret {
     ///
     /// # Errors
     /// When that is asked for.
-    pub fn refuse_draining(name: &SecretName, spec: &Spec) -> Result<(), Rejection> {
+    pub fn refuse_draining(
+        name: &SecretName,
+        spec: &Spec,
+        backend: Option<&Backend>,
+    ) -> Result<(), Rejection> {
         let receiver = spec.rotator.as_ref();
         let receiver = receiver.filter(|at| at.kind == Kind::Webhook && !at.strategy.overlaps());
         let resource = receiver.map(ToString::to_string);
-        match resource.or_else(|| role_of(spec)) {
+        match resource.or_else(|| role_of(spec, backend)) {
             Some(resource) if spec.rotation.ack == Some(Ack::Drained) => {
                 Err(Rejection::DrainedUntold {
                     secret: name.clone(),
@@ -72,7 +81,7 @@ impl Secret {
     /// Whether the server outside makes the values itself.
     #[must_use]
     pub fn is_made_there(&self) -> bool {
-        let place = self.place();
+        let place = self.place().filter(|_| !self.is_only_kept);
         place.is_some_and(|place| place.source.is_made_there())
     }
 
@@ -116,10 +125,13 @@ impl Secret {
 }
 
 /// The static role that makes a secret's values, in words.
-fn role_of(spec: &Spec) -> Option<String> {
+fn role_of(spec: &Spec, backend: Option<&Backend>) -> Option<String> {
     let Store::Outside(place) = &spec.store else {
         return None;
     };
+    if !backend.is_some_and(Backend::has_static_roles) {
+        return None;
+    }
     let role = place.source.static_role()?;
     Some(format!("static role {} of {}", role.name, place.store))
 }

@@ -291,6 +291,8 @@ pub struct Secret {
     pub lost: BTreeSet<u64>,
     /// What was kept beside the version before the current one, for the way back to it.
     pub retained_before: Option<u64>,
+    /// Whether its store makes no values, as AWS does not: folded by the world, which knows the store.
+    pub is_only_kept: bool,
 }
 
 impl Secret {
@@ -317,6 +319,7 @@ impl Secret {
             retained: None,
             lost: BTreeSet::new(),
             retained_before: None,
+            is_only_kept: false,
         }
     }
 

@@ -7,6 +7,7 @@ use crate::id::{DeliveryId, RotationId, SecretId};
 use crate::name::SecretName;
 use crate::rotation::{self, Step, Trigger};
 use crate::schedule::{Ack, GroupOffset, RotationPolicy, Schedule};
+use crate::store::{AwsAuth, AwsSpec, Backend, CredentialRef, OldVersions, VaultAuth, VaultSpec};
 use crate::testing::{
     FIRST, Given, HOST, NOW, REVOCATION, SECOND, SECRET, apply_secret, done, drawn, generated,
     of_rotation, of_secret, revoke, rotate, secret_name,
@@ -380,12 +381,38 @@ fn nothing_is_promised_of_a_value_that_a_server_ended_at_once() {
             rotation: policy.clone(),
             ..lying_at(path)
         };
-        let kept = Secret::refuse_keeping(&secret_name(), &spec);
-        let drained = Secret::refuse_draining(&secret_name(), &spec);
-        (kept.is_err(), drained.is_err())
+        [openbao(), aws()].map(|backend| {
+            let kept = Secret::refuse_keeping(&secret_name(), &spec, Some(&backend));
+            let drained = Secret::refuse_draining(&secret_name(), &spec, Some(&backend));
+            (kept.is_err(), drained.is_err())
+        })
     };
-    assert_eq!(refused("app/db"), (false, false));
-    assert_eq!(refused("/db/static-creds/app"), (true, true));
+    assert_eq!(refused("app/db"), [(false, false); 2]);
+    let at_aws = (false, false);
+    assert_eq!(refused("/db/static-creds/app"), [(true, true), at_aws]);
+}
+
+fn openbao() -> Backend {
+    Backend::Vault(VaultSpec {
+        address: "https://vault:8200".to_owned(),
+        namespace: String::new(),
+        mount: "secret".to_owned(),
+        ca_file: String::new(),
+        old_versions: OldVersions::Destroy,
+        auth: VaultAuth::Token {
+            token: CredentialRef::File("/etc/token".to_owned()),
+        },
+    })
+}
+
+fn aws() -> Backend {
+    Backend::Aws(AwsSpec {
+        region: "eu-central-1".to_owned(),
+        endpoint: String::new(),
+        auth: AwsAuth::Chain {
+            profile: String::new(),
+        },
+    })
 }
 
 #[test]

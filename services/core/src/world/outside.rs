@@ -13,8 +13,8 @@ use crate::revocation::{self, Revocation};
 use crate::rotation::{Outcome, Phase, Rotation, Trigger};
 use crate::secret::{self, Secret};
 use crate::store::{
-    self, CredentialNow, Declared, MAX_NEWS, NamedStore, News, RemoteVersion, SecretNow, StoreNow,
-    StoreSpec,
+    self, Backend, CredentialNow, Declared, MAX_NEWS, NamedStore, News, RemoteVersion, SecretNow,
+    StoreNow, StoreSpec,
 };
 
 /// What changed, in the order in which changes of one event are told: a store before what lies in it.
@@ -29,6 +29,16 @@ impl World {
     #[must_use]
     pub fn store_named(&self, name: &StoreName) -> Option<&Declared> {
         self.stores.get(self.stores_by_name.get(name)?)
+    }
+
+    /// The kind of store in which a secret is to lie; none of one that lies in ours.
+    #[must_use]
+    pub fn backend_of(&self, spec: &secret::Spec) -> Option<&Backend> {
+        let secret::Store::Outside(place) = &spec.store else {
+            return None;
+        };
+        let known = self.store_named(&place.store);
+        known.map(|known| &known.store.spec.backend)
     }
 
     /// Secrets that lie in a store.
@@ -267,7 +277,7 @@ impl World {
                     let name = known.store.name.clone();
                     known.evolve(event);
                     if moves {
-                        self.forget_places_in(&name);
+                        self.forget_places_in(&name, &spec.backend);
                     }
                 }
             }
@@ -284,11 +294,22 @@ impl World {
         self.store_changes.insert(id, number);
     }
 
-    fn forget_places_in(&mut self, store: &StoreName) {
+    fn forget_places_in(&mut self, store: &StoreName, now: &Backend) {
         for secret in self.secrets.values_mut() {
             if secret.place().is_some_and(|at| at.store == *store) {
                 secret.forget_place();
+                secret.is_only_kept = !now.has_static_roles();
             }
+        }
+    }
+
+    /// Notes whether a secret lies where values are only kept, so that no path there is a static role's.
+    pub(super) fn note_keeper(&mut self, id: SecretId) {
+        let secret = self.secrets.get(&id);
+        let backend = secret.and_then(|secret| self.backend_of(&secret.spec));
+        let is_only_kept = backend.is_some_and(|backend| !backend.has_static_roles());
+        if let Some(secret) = self.secrets.get_mut(&id) {
+            secret.is_only_kept = is_only_kept;
         }
     }
 

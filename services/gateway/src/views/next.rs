@@ -1,5 +1,7 @@
 //! What a person can do about a rotation, where something is left to a person. Pure.
 
+use keywheel_core::lease;
+use keywheel_core::revocation::Backend;
 use keywheel_core::rotation::{Outcome, Phase, Rotation, Step};
 use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
@@ -9,6 +11,9 @@ pub(super) fn step(world: &World, rotation: &Rotation) -> Option<String> {
     let secret = world.secrets.get(&rotation.secret)?;
     match &rotation.phase {
         Phase::Closed(Outcome::Parked) => Some(parked(world, rotation, secret)),
+        Phase::Closed(Outcome::RolledBack) if is_left_to_end(world, rotation) => {
+            Some(left_to_end(rotation, secret))
+        }
         Phase::Closed(Outcome::RolledBack)
             if is_newest(rotation, secret) && secret.passed_over().is_some() =>
         {
@@ -48,6 +53,20 @@ pub(super) fn step(world: &World, rotation: &Rotation) -> Option<String> {
 
 fn is_newest(rotation: &Rotation, secret: &Secret) -> bool {
     secret.last_version == rotation.version
+}
+
+/// Whether what it made is a login that its store did not end yet.
+fn is_left_to_end(world: &World, rotation: &Rotation) -> bool {
+    let end = world.revocations.get(&lease::end_of(rotation.id));
+    end.is_some_and(|end| end.backend != Backend::Confirmed)
+}
+
+fn left_to_end(rotation: &Rotation, secret: &Secret) -> String {
+    let store = secret.place().map_or("local", |place| place.store.as_str());
+    format!(
+        "store `{store}` does not end the login that was made: `keywheel describe revocation {}` says why, and asks on by itself; `keywheel store policy {store}` prints what it has to allow",
+        lease::end_of(rotation.id)
+    )
 }
 
 fn halted(secret: &Secret) -> String {
@@ -127,6 +146,7 @@ mod tests {
     use keywheel_core::id::{BindingId, ContainerId, HostId, RotationId, SecretId};
     use keywheel_core::name::{SecretName, StoreName};
     use keywheel_core::resource::{Kind, Resource, Strategy};
+    use keywheel_core::revocation;
     use keywheel_core::rotation::{self, Trigger};
     use keywheel_core::secret::{self, Place, Spec, Store};
     use keywheel_core::store::{RemoteVersion, Source};
@@ -319,6 +339,48 @@ mod tests {
         }
         let told = step(&world, &world.rotations[&ROTATION]).unwrap();
         assert!(told.contains("`keywheel refresh prod/db`"), "{told}");
+    }
+
+    #[test]
+    fn a_login_that_its_store_does_not_end_is_named_until_it_does() {
+        let name = SecretName::parse("prod/db/lease.1").unwrap();
+        let place = Place {
+            store: StoreName::parse("bao").unwrap(),
+            source: Source::default(),
+        };
+        let spec = Spec {
+            store: Store::Outside(place),
+            ..Spec::default()
+        };
+        let end = lease::end_of(ROTATION);
+        let requested = revocation::Event::Requested {
+            secret: SECRET,
+            versions: vec![1],
+            hosts: Vec::new(),
+            reason: "its store did not end it".to_owned(),
+        };
+        let registered = secret::Event::Registered { name, spec };
+        let outcome = Outcome::RolledBack;
+        let mut events = vec![Event::Secret(SECRET, registered)];
+        events.extend(started(ROTATION, 1));
+        events.push(own(rotation::Event::Closed { outcome }));
+        events.push(Event::Revocation(end, requested));
+        let mut world = World::default();
+        for (number, event) in (1..).zip(&events) {
+            world.apply(number, event);
+        }
+        let told = |world: &World| step(world, &world.rotations[&ROTATION]).unwrap();
+        let waiting = told(&world);
+        let described = format!("`keywheel describe revocation {end}`");
+        assert!(waiting.contains(&described), "{waiting}");
+        assert!(waiting.contains("`keywheel store policy bao`"), "{waiting}");
+        let confirmed = revocation::Event::BackendConfirmed;
+        world.apply(9, &Event::Revocation(end, confirmed));
+        let after = told(&world);
+        assert!(
+            after.contains("`keywheel rotate prod/db/lease.1`"),
+            "{after}"
+        );
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What a rotation begun now would do: strategy, consumers, restarts, gap, and what is in the way. Pure.
 
+#[cfg(test)]
+mod consumers;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -70,8 +70,13 @@ impl Hash {
         Self(text)
     }
 
+    /// As the server keeps it.
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+
     /// One that the server shows; nothing when no password has it.
-    fn shown(text: &str) -> Option<Self> {
+    pub(super) fn shown(text: &str) -> Option<Self> {
         let digits = text.strip_prefix('*')?;
         let is_hash = digits.len() == 40 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
         is_hash.then(|| Self(text.to_ascii_uppercase()))

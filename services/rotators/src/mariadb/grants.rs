@@ -7,9 +7,15 @@ use keywheel_core::resource::{Resource, Strategy};
 
 use super::account::quoted;
 
+/// How a connection to a MySQL server begins; which kind answers is told by the server itself.
+const MYSQL: &str = "mysql://";
+
 /// The statements, in the order in which they are run.
 pub(super) fn text(resource: &Resource, admin: &str) -> String {
     let admin = format!("{}@'%'", quoted(admin));
+    if resource.connection.starts_with(MYSQL) {
+        return at_mysql(resource, &admin);
+    }
     let mut lines = vec![
         format!("-- For {resource}. Run this once there as a superuser."),
         "-- CREATE USER changes every account of the server, and no data; PROCESS and CONNECTION ADMIN"
@@ -25,6 +31,32 @@ pub(super) fn text(resource: &Resource, admin: &str) -> String {
                 .to_owned(),
             format!("-- GRANT `role` TO {admin} WITH ADMIN OPTION;"),
         ]);
+    }
+    lines.push(format!(
+        "-- Put its password into secret `{}`: ALTER USER {admin} IDENTIFIED BY '…' ACCOUNT UNLOCK;",
+        resource.admin
+    ));
+    lines.join("\n") + "\n"
+}
+
+/// The same for MySQL, which has its tables elsewhere, and accounts that take turns have to be there.
+fn at_mysql(resource: &Resource, admin: &str) -> String {
+    let mut lines = vec![
+        format!("-- For {resource}, a MySQL server from 8.0.22 on. Run this once there as a superuser."),
+        "-- Of a MariaDB server the connection begins with mariadb://, and the rights are others.".to_owned(),
+        "-- CREATE USER changes every account of the server but those with SYSTEM_USER, and no data; PROCESS and"
+            .to_owned(),
+        "-- CONNECTION_ADMIN see and end sessions; mysql.user tells what an account accepts.".to_owned(),
+        format!("CREATE USER IF NOT EXISTS {admin} ACCOUNT LOCK;"),
+        format!("GRANT CREATE USER, PROCESS, CONNECTION_ADMIN ON *.* TO {admin};"),
+        format!("GRANT SELECT ON mysql.user TO {admin};"),
+        format!("GRANT SELECT ON performance_schema.processlist TO {admin};"),
+        format!("GRANT SELECT ON performance_schema.global_status TO {admin};"),
+    ];
+    if resource.strategy == Strategy::AlternatingUsers {
+        lines.push(
+            "-- Both accounts have to be there, with the same rights: none is made.".to_owned(),
+        );
     }
     lines.push(format!(
         "-- Put its password into secret `{}`: ALTER USER {admin} IDENTIFIED BY '…' ACCOUNT UNLOCK;",

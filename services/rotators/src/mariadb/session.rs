@@ -10,14 +10,15 @@ use keywheel_engine::until::Until;
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlDatabaseError};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Row as _};
 
+use super::dialect::Dialect;
 use crate::trust::is_distrusted;
 
 /// Longest time for one statement, or for a login.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Codes with which a server turns a login away: wrong password or no such user, a plugin that takes
-/// no password, a locked account.
-const TURNED_AWAY: [u16; 3] = [1045, 1698, 4151];
+/// no password, a locked account (MariaDB's code, and MySQL's).
+const TURNED_AWAY: [u16; 4] = [1045, 1698, 4151, 3118];
 /// The thread to kill is gone.
 pub(super) const UNKNOWN_THREAD: u16 = 1094;
 
@@ -34,6 +35,7 @@ pub(super) struct Session<'a> {
     connection: MySqlConnection,
     name: &'a str,
     until: &'a Until,
+    dialect: Dialect,
 }
 
 impl<'a> Session<'a> {
@@ -49,7 +51,17 @@ impl<'a> Session<'a> {
             connection,
             name,
             until,
+            dialect: Dialect::MariaDb,
         })
+    }
+
+    /// The kind of server that answers, once it is known; a login alone asks nothing of either kind.
+    pub(super) const fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    pub(super) fn speaks(&mut self, dialect: Dialect) {
+        self.dialect = dialect;
     }
 
     /// Runs a statement.
@@ -157,7 +169,7 @@ pub(super) fn explain(failure: Failure, name: &str) -> PortError {
         Failure::Code(code) => code,
     };
     let (kind, why) = match code {
-        1045 | 4151 | 1820 | 1862 | 4150 => (
+        1045 | 4151 | 3118 | 1820 | 1862 | 4150 => (
             ErrorKind::Denied,
             "does not let that login in; correct its name, its password or from where it may connect",
         ),
@@ -180,6 +192,10 @@ pub(super) fn explain(failure: Failure, name: &str) -> PortError {
         1040 | 1203 | 1226 => (
             ErrorKind::Unavailable,
             "has no connection left; try again in a moment",
+        ),
+        3955 => (
+            ErrorKind::Unavailable,
+            "blocks that account after too many wrong passwords (FAILED_LOGIN_ATTEMPTS); wait for its PASSWORD_LOCK_TIME, or unlock it",
         ),
         4166 => (
             ErrorKind::Unavailable,
@@ -217,7 +233,11 @@ mod tests {
                 "{text}"
             );
         }
-        for (code, away) in [(1045, true), (1698, true), (4151, true), (1040, false)] {
+        let locked = [(4151, true), (3118, true), (3955, false)];
+        for (code, away) in [(1045, true), (1698, true), (1040, false)]
+            .into_iter()
+            .chain(locked)
+        {
             assert_eq!(is_turned_away(&Failure::Code(code)), away, "{code}");
         }
     }

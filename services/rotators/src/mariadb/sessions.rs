@@ -14,12 +14,6 @@ use super::session::{Failure, Session, UNKNOWN_THREAD, explain};
 /// How often sessions are listed until none is left, and the time between: a killed one ends by itself.
 const ROUNDS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(20);
-/// A killed session does nothing more; one that is logging in might still become the user's.
-pub(super) const OLDER: &str = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.PROCESSLIST \
-     WHERE ID <= CAST(? AS UNSIGNED) AND COMMAND <> 'Killed' \
-     AND (BINARY USER = ? OR USER = 'unauthenticated user')";
-const UP_TO: &str = "SELECT CAST(ID AS CHAR) FROM information_schema.PROCESSLIST \
-     WHERE ID <= CAST(? AS UNSIGNED) AND COMMAND <> 'Killed' AND BINARY USER = ?";
 
 /// Ends the sessions of a user up to a connection's number; gives how many.
 pub(super) async fn end(
@@ -30,12 +24,13 @@ pub(super) async fn end(
 ) -> Result<u64, PortError> {
     let mut ended = 0;
     for _ in 0..ROUNDS {
-        let ids = session.rows(UP_TO, &[last, &who.user]).await?;
+        let asked = session.dialect();
+        let ids = session.rows(asked.up_to(), &[last, &who.user]).await?;
         if ids.is_empty() {
             return Ok(ended);
         }
         for id in ids.iter().flatten().filter_map(|id| id.parse::<u64>().ok()) {
-            match session.run(format!("KILL HARD CONNECTION {id}")).await {
+            match session.run(asked.kill(id)).await {
                 Ok(()) => ended += 1,
                 Err(Failure::Code(UNKNOWN_THREAD)) => {}
                 Err(failure) => return Err(explain(failure, name)),

@@ -2,6 +2,7 @@
 
 use keywheel_core::name::SecretName;
 use keywheel_core::resource::{Kind, Strategy};
+use keywheel_seal::OsEntropy;
 
 use super::*;
 
@@ -33,7 +34,7 @@ fn accounts(connection: &str) -> Result<MariaDbAccounts, PortError> {
         strategy: Strategy::DualPassword,
         ca: None,
     };
-    MariaDbAccounts::new(resource, Arc::new(Nobody))
+    MariaDbAccounts::new(resource, Arc::new(Nobody), Arc::new(OsEntropy))
 }
 
 #[tokio::test]
@@ -56,6 +57,13 @@ async fn a_far_server_proves_its_name_and_an_odd_admin_is_quoted() {
     );
     let odd = accounts("mariadb://kw`x@db").unwrap();
     assert!(odd.grants().contains("TO `kw``x`@'%';"));
+    let mysql = accounts("mysql://kw@db").unwrap().grants();
+    assert!(
+        mysql.contains("CONNECTION_ADMIN ON *.* TO `kw`@'%';"),
+        "{mysql}"
+    );
+    assert!(mysql.contains("GRANT SELECT ON mysql.user TO ") && !mysql.contains("mysql.*"));
+    assert!(odd.grants().contains("CONNECTION ADMIN ON *.*"));
     let refused = accounts("postgres://kw@db").map(drop).unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Denied);
 }

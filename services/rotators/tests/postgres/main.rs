@@ -9,6 +9,7 @@
 )]
 
 mod ends;
+mod policy;
 mod shop;
 mod turns;
 mod unclear;

@@ -9,7 +9,7 @@ use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::decision::RejectionKind;
 use keywheel_core::event::Event;
-use keywheel_core::id::{CommandId, EventId, RevocationId, RotationId, SecretId};
+use keywheel_core::id::{CommandId, EventId, RevocationId, RotationId, SecretId, SlotId};
 use keywheel_core::name::SecretName;
 use keywheel_core::schedule::{OnEvent, RotationPolicy, Schedule};
 use keywheel_core::secret::{self, Generator, Spec};
@@ -17,6 +17,7 @@ use keywheel_core::{revocation, rotation};
 use keywheel_engine::late::REPEAT_LIMIT;
 use keywheel_engine::port::bus::{Message, Requests, Source};
 use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::presence::Look as _;
 use tokio::sync::{Notify, mpsc};
 
 use super::*;
@@ -479,3 +480,77 @@ async fn more_timers_than_submits_at_once_are_all_served() {
     assert_eq!(rig.submits(MAX_SUBMITS * 2).await.len(), MAX_SUBMITS * 2);
     rig.shutdown.drain(PATIENCE).await;
 }
+
+/// What a served slot leaves in the log: its rotation, the promotion, and the end.
+fn served(slot: SlotId, scheduled: Timestamp) -> Vec<RecordedEvent> {
+    let run = RotationId::from_bytes([8; 16]);
+    let started = rotation::Event::Started {
+        secret: SECRET,
+        version: 1,
+        trigger: rotation::Trigger::Slot { slot, scheduled },
+    };
+    let closed = rotation::Event::Closed {
+        outcome: rotation::Outcome::Completed,
+    };
+    let promoted = secret::Event::VersionPromoted { version: 1 };
+    vec![
+        recorded(2, 1001, Event::Rotation(run, started)),
+        recorded(3, 1001, Event::Secret(SECRET, promoted)),
+        recorded(4, 1001, Event::Rotation(run, closed)),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_is_told_and_no_slot_fires_again() {
+    let rig = Rig::new(vec![recorded(1, 991, registered(10))]);
+    let ids = Arc::new(FakeIds(std::sync::atomic::AtomicU8::new(1)));
+    let (bus, clock) = (Arc::clone(&rig.bus), Arc::clone(&rig.clock));
+    let scheduler = Scheduler::new(bus, clock, ids, Options::default());
+    let handle = scheduler.handle();
+    rig.shutdown.spawn(scheduler.run(rig.shutdown.clone()));
+    let first = rig.submits(1).await.remove(0).1;
+    let Command::Due {
+        slot, scheduled, ..
+    } = first
+    else {
+        panic!("{first:?}");
+    };
+    assert_eq!(scheduled, at(1001));
+    // Before the slot that was served, and then through it once more.
+    *rig.clock.offset.lock().unwrap() = at(950);
+    for event in served(slot, scheduled) {
+        rig.bus.log.lock().unwrap().push(event.clone());
+        rig.feed.send(incoming(event)).await.unwrap();
+    }
+    let next = rig.submits(2).await.remove(1).1;
+    assert!(
+        matches!(next, Command::Due { scheduled, .. } if scheduled == at(1011)),
+        "{next:?}"
+    );
+    let facts = handle.look().await.facts;
+    let clock = facts.iter().find(|fact| fact.name == "clock").unwrap();
+    assert!(clock.note.contains("set back by 50 s"), "{clock:?}");
+    rig.shutdown.drain(PATIENCE).await;
+}
+
+#[test]
+fn other_rules_for_time_zones_are_noticed_once() {
+    let release = || match RELEASE.load(Ordering::SeqCst) {
+        0 => "2026a".to_owned(),
+        _ => "2026b".to_owned(),
+    };
+    let mut zones = Zones {
+        read: release,
+        ..Zones::default()
+    };
+    let minutes = |n: u32| ZONES_LOOK * n;
+    assert!(!zones.look(minutes(0)), "the first are no others");
+    assert!(!zones.look(minutes(1)));
+    RELEASE.store(1, Ordering::SeqCst);
+    let soon = minutes(2).saturating_sub(Duration::from_secs(1));
+    assert!(!zones.look(soon), "it is not looked all the time");
+    assert!(zones.look(minutes(2)) && zones.known == "2026b");
+    assert!(!zones.look(minutes(3)), "once for each change");
+}
+
+static RELEASE: AtomicU32 = AtomicU32::new(0);

@@ -110,6 +110,18 @@ fn a_registered_secret_gets_its_next_slot_and_no_other() {
 }
 
 #[test]
+fn a_slot_is_computed_anew_when_all_are_unsettled() {
+    let mut timers = after(&[(10, registered(spec(hourly())))]);
+    assert_eq!(due_of(timers.pop(at(HOUR))), at(HOUR));
+    timers.settle();
+    assert_eq!(timers.next_due(), None, "nothing touched it");
+    timers.unsettle_all();
+    timers.settle();
+    // Whether that was served is the gateway's to say.
+    assert_eq!(due_of(timers.pop(at(HOUR))), at(HOUR));
+}
+
+#[test]
 fn a_secret_on_demand_or_without_a_generator_has_no_slot() {
     assert!(after(&[(10, registered(spec(RotationPolicy::default())))]).is_empty());
     let provided = Spec {

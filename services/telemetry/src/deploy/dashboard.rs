@@ -167,6 +167,10 @@ const ROWS: &[(&str, &[Panel])] = &[
                 &[
                     ("max by (secret) (keywheel_stragglers) > 0", "{{secret}}"),
                     (
+                        "max by (reason) (keywheel_stragglers_lacking) > 0",
+                        "waited for: {{reason}}",
+                    ),
+                    (
                         "max by (secret) (keywheel_sessions_left) > 0",
                         "{{secret}}: sessions",
                     ),
@@ -395,6 +399,11 @@ const ROWS: &[(&str, &[Panel])] = &[
                     ("increase(keywheel_spans_dropped_total[1h])", "dropped"),
                     ("increase(keywheel_log_lines_lost_total[1h])", "lines lost"),
                 ],
+            ),
+            (
+                "Clocks set back an hour",
+                "short",
+                &[("increase(keywheel_clock_set_back_total[1h])", "{{service}}")],
             ),
             (
                 "Left of credentials",

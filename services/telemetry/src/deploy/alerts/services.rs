@@ -453,4 +453,57 @@ pub(super) const ALL: &[Alert] = &[
             ),
         ],
     },
+    Alert {
+        name: "KeywheelClockSetBack",
+        when: "sum by (service, instance) (increase(keywheel_clock_set_back_total[30m])) > 0 or sum by (service, instance) (keywheel_clock_set_back_total unless keywheel_clock_set_back_total offset 30m) > 0",
+        minutes: 0,
+        severity: Warning,
+        what: "the wall clock of the scheduler's machine was set back by more than 5 seconds",
+        next: "`timedatectl` on the scheduler's machine: is it set by a time server? `keywheel schedule next NAME` says when secrets rotate by the clock as it is now.",
+        runbook: Runbook {
+            means: "Within half an hour the wall clock of the machine on which the scheduler runs went back against its monotonic one: somebody set it, a time server stepped it, or the machine was put back to a snapshot.",
+            affected: "Nothing is done twice: a slot that was served is known by its id, and does not fire again. Slots and deadlines to come wait for the times that they name, so they come later by as much as the clock was set back.",
+            look: &[
+                "`keywheel status`: does the scheduler name its clock, and do other instances say that their clocks are apart?",
+                "`timedatectl` and `journalctl -u systemd-timesyncd --since -1h` on its machine: who set it, and is it right now?",
+                "`keywheel schedule next NAME`: when the next rotation of a secret comes.",
+            ],
+            act: &[
+                "The clock is wrong: have a time server set it; rotations that are due by the right clock come at once then.",
+                "It was ahead before and is right now: a rotation that began early stays; `keywheel get rotations` shows which began in that time.",
+                "The machine was put back to a snapshot: `keywheel journal verify` where it holds a journal, and read `keywheel status`.",
+            ],
+        },
+        labels: &[("service", "scheduler"), ("instance", "a")],
+        examples: &[
+            fires(
+                "fires when the clock was set back",
+                &[(
+                    "keywheel_clock_set_back_total{service=\"scheduler\",instance=\"a\"}",
+                    "0+0x50 1+0x10",
+                )],
+            ),
+            fires(
+                "fires when that was before the page was read once",
+                &[(
+                    "keywheel_clock_set_back_total{service=\"scheduler\",instance=\"a\"}",
+                    "_x50 1+0x10",
+                )],
+            ),
+            quiet(
+                "keeps quiet about what was long ago",
+                &[(
+                    "keywheel_clock_set_back_total{service=\"scheduler\",instance=\"a\"}",
+                    "1+0x60",
+                )],
+            ),
+            quiet(
+                "keeps quiet after a start",
+                &[(
+                    "keywheel_clock_set_back_total{service=\"scheduler\",instance=\"a\"}",
+                    "_x50 0+0x10",
+                )],
+            ),
+        ],
+    },
 ];

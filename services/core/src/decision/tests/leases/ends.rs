@@ -153,3 +153,89 @@ fn a_store_in_which_nothing_but_leases_lie_that_are_over_is_in_use_no_more() {
     let place = again.world().secrets[&lease(1)].place().unwrap();
     assert_eq!(place.store.as_str(), "other");
 }
+
+/// A lease is minted, and given up before it is promoted.
+fn rolling_back(given: Given, rotation: RotationId, n: u8) -> Given {
+    let abort = Command::Intervene {
+        rotation,
+        intervention: Intervention::Abort,
+        reason: "not now".to_owned(),
+    };
+    let minted = given.and(made(rotation, n));
+    minted.and(failed(rotation, Step::Set, 1)).and(abort)
+}
+
+/// Its store refuses to end it, all but the last time.
+fn refused(given: Given, rotation: RotationId) -> Given {
+    (1..rotation::MAX_STEP_ATTEMPTS).fold(given, |given, attempt| {
+        let refused = given.and(failed(rotation, Step::RollBack, attempt));
+        refused.and(Command::RetryStep { rotation })
+    })
+}
+
+fn last_refusal(rotation: RotationId) -> Command {
+    failed(rotation, Step::RollBack, rotation::MAX_STEP_ATTEMPTS)
+}
+
+#[test]
+fn a_lease_that_its_store_does_not_take_back_is_revoked_by_itself_and_holds_nothing_up() {
+    let (rotation, end) = (mint(0), lease::end_of(mint(0)));
+    let given = rolling_back(bound().and(wants(&[1])), rotation, 1);
+    let given = refused(given, rotation);
+    let is_open = |given: &Given| given.world().open_rotation(lease(1)).is_some();
+    // A store that is away is waited for.
+    let away = Command::StepOutcome {
+        rotation,
+        step: Step::RollBack,
+        attempt: rotation::MAX_STEP_ATTEMPTS,
+        failure: Some("connection refused".to_owned()),
+        is_away: true,
+        remote: None,
+        sessions: None,
+    };
+    assert!(is_open(&given) && is_open(&given.clone().and(away)));
+    let closed = rotation::Event::Closed {
+        outcome: Outcome::RolledBack,
+    };
+    let given = given.when(last_refusal(rotation)).then_among_others([
+        of_lease(1, secret::Event::VersionRevoked { version: 1 }),
+        of_rotation(rotation, closed),
+    ]);
+    let open = &given.world().revocations[&end];
+    assert_eq!(
+        (&open.versions[..], &open.retire[..]),
+        (&[1][..], &[remote(1)][..])
+    );
+    let again = given.clone().drawn(0xdd).and(wants(&[1]));
+    assert!(is_open(&again), "its container gets another one");
+    let confirmed = Command::RevokeOutcome {
+        revocation: end,
+        attempt: 1,
+        failure: None,
+    };
+    let over = given.and(confirmed);
+    let secret = &over.world().secrets[&lease(1)];
+    assert!(secret.remotes.is_empty() && secret.destroyed.contains(&1));
+    assert!(over.world().revocations[&end].closed);
+}
+
+#[test]
+fn no_more_ends_than_so_many_are_left_to_a_store_that_confirms_none() {
+    let open = |given: &Given| given.world().open_rotation(lease(1)).map(|open| open.id);
+    let mut given = bound();
+    for n in 1..=u8::try_from(MAX_UNCONFIRMED).unwrap() {
+        given = given.drawn(0xb0 + n).and(wants(&[1]));
+        let rotation = open(&given).unwrap();
+        let back = refused(rolling_back(given, rotation, n), rotation);
+        given = back.and(last_refusal(rotation));
+        assert_eq!(open(&given), None, "{n}");
+    }
+    let asked = given.drawn(0xdd).and(another());
+    let back = refused(rolling_back(asked, SECOND, 99), SECOND);
+    let held = back.and(last_refusal(SECOND));
+    assert_eq!(open(&held), Some(SECOND));
+    assert_eq!(
+        held.world().unconfirmed_revocations(lease(1)),
+        MAX_UNCONFIRMED
+    );
+}
