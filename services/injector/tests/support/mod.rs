@@ -99,8 +99,24 @@ impl FakeBus {
         let staged = staged.iter().map(|(secret, version)| Staged {
             secret: SecretId::from_bytes([*secret; 16]),
             grant: granted(*version),
+            canaries: Vec::new(),
         });
         self.publish_all(bindings, Vec::new(), staged.collect())
+    }
+
+    /// The same with one version, which these containers get before all others.
+    pub fn publish_canaries(
+        &self,
+        bindings: Vec<PlannedBinding>,
+        (secret, version): (u8, u64),
+        canaries: &[ContainerId],
+    ) -> u64 {
+        let staged = Staged {
+            secret: SecretId::from_bytes([secret; 16]),
+            grant: granted(version),
+            canaries: canaries.to_vec(),
+        };
+        self.publish_all(bindings, Vec::new(), vec![staged])
     }
 
     fn publish_all(
