@@ -15,7 +15,7 @@ use crate::assignment::{self, Assignment, Progress};
 use crate::binding::Spec;
 use crate::event::Event;
 use crate::id::{ContainerId, DeliveryId, HostId, RotationId};
-use crate::report::{HostReport, Item};
+use crate::report::HostReport;
 use crate::rotation::{self, Phase, Rotation, Step, Trigger};
 use crate::secret::Secret;
 use crate::time::Timestamp;
@@ -176,8 +176,14 @@ fn promoting(id: RotationId, why: rotation::Event) -> [Event; 2] {
 
 /// Whether a consumer is to run on a version that is not promoted yet: what is still told of it with the current
 /// one is late.
-pub(super) fn is_ahead(secret: &Secret, item: &Item, known: &Assignment) -> bool {
-    known.is_live() && known.secret == item.secret && secret.pending == Some(known.assigned)
+pub(super) fn is_ahead(world: &World, key: &assignment::Key, known: &Assignment) -> bool {
+    let open = world.open_rotation(known.secret);
+    known.is_live()
+        && open.is_some_and(|open| {
+            open.returning.is_none()
+                && known.assigned == open.version
+                && open.canaries.contains(key)
+        })
 }
 
 /// What a host's report means for a rotation whose canaries run ahead.
@@ -297,6 +303,20 @@ pub(super) fn back(
         events.extend(rotate::settled(&after, secret, now)?);
     }
     Ok(events)
+}
+
+/// Its version could not be promoted, for good: canaries go back. Where there is nothing to go back to, what they
+/// run on is all there is, and it is tried on.
+pub(super) fn given_up(
+    world: &World,
+    open: &Rotation,
+    secret: &Secret,
+    now: Timestamp,
+) -> Result<Vec<Event>, Rejection> {
+    if secret.current.is_none() {
+        return Ok(Vec::new());
+    }
+    back(world, open, secret, (&Moved::new(), None), now)
 }
 
 /// A host was evicted. What its canaries have of the version is not promoted, for whoever has the machine would

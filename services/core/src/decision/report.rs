@@ -108,7 +108,7 @@ fn record_item(
         // A start takes the plan's current without asking. What was used meanwhile of another
         // version is history; anything else is a stale report.
         let is_start = secret.current == Some(version)
-            && !canary::is_ahead(secret, item, state)
+            && !canary::is_ahead(world, &key, state)
             && is_granted(world, report.host, item.binding, item.secret);
         let is_bound = world.bindings.contains_key(&item.binding);
         // What its binding gives no more was replaced; what this report told of a moment ago was not.

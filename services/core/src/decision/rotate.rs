@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::report::Moved;
 use super::{Context, Rejection, canary, drain, lease, revoke, rollout, secret_or_reject, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
@@ -312,9 +311,7 @@ fn in_order(
             attempt: 1,
         };
         if event == begins_back && rotation.has_canaries() {
-            let nothing = Moved::new();
-            let as_known = (&nothing, None);
-            events.extend(canary::back(world, rotation, secret, as_known, now)?);
+            events.extend(canary::given_up(world, rotation, secret, now)?);
             continue;
         }
         if event == begins_back {

@@ -52,7 +52,10 @@ impl Rotation {
                 self.wait_for(consumers, &[], *deadline);
             }
             Event::CanaryWatched { until } => self.deadline = Some(*until),
-            Event::CanaryPassed | Event::CanarySkipped { .. } => self.deadline = None,
+            Event::CanaryPassed | Event::CanarySkipped { .. } => {
+                self.waiting.clear();
+                self.deadline = None;
+            }
             _ => {}
         }
     }
