@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use keywheel_core::audit::Role;
 use keywheel_core::binding::{ImageSelector, Reload, Selector, SetFile, Target};
 use keywheel_core::command::Command as Submitted;
-use keywheel_core::id::{BindingId, DeliveryId, DeploymentId, HostId, SecretId};
+use keywheel_core::id::{BindingId, ContainerId, DeliveryId, DeploymentId, HostId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding, Staged};
 use keywheel_core::report::{Fact, HostReport};
