@@ -110,11 +110,10 @@ fn record_item(
         let is_start = secret.current == Some(version)
             && !canary::is_ahead(world, &key, state)
             && is_granted(world, report.host, item.binding, item.secret);
-        let is_bound = world.bindings.contains_key(&item.binding);
         // What its binding gives no more was replaced; what this report told of a moment ago was not.
         let is_kept = is_told || is_granted(world, report.host, item.binding, state.secret);
         let is_history = || is_history(secret, report.host, item, (state, is_kept));
-        let is_credible = is_start || (is_bound && is_history());
+        let is_credible = is_start || (world.bindings.contains_key(&item.binding) && is_history());
         if !is_credible {
             return;
         }
