@@ -21,7 +21,7 @@ use std::time::Duration;
 use keywheel_core::binding::Reload;
 use keywheel_core::id::{ContainerId, SecretId};
 use keywheel_core::plan::PlannedBinding;
-use keywheel_core::report::HostReport;
+use keywheel_core::report::{Fact, HostReport};
 use keywheel_injector::{HostCache, HostSettings};
 use support::running::{Running, docker_host};
 use support::settings::{options, swapped};
@@ -147,7 +147,15 @@ async fn a_canary_has_it_before_all_others_also_after_a_restart_and_goes_back_wi
     bus.publish(plan(1));
     let injector = Running::start(options(folder.path()), bus.clone(), docker_host(None));
     let sleeps = "exec /bin/busybox sleep 600";
-    let ahead = Container::start("ahead", &[], sleeps);
+    let check = [
+        "--health-cmd",
+        "[ ! -e /tmp/ill ]",
+        "--health-interval",
+        "200ms",
+        "--health-retries",
+        "1",
+    ];
+    let ahead = Container::start("ahead", &check, sleeps);
     let other = Container::start("other", &[], sleeps);
     bus.wait_facts("both at 1", 2, swapped(1)).await;
 
@@ -162,6 +170,10 @@ async fn a_canary_has_it_before_all_others_also_after_a_restart_and_goes_back_wi
     bus.wait_facts("at 2 again", 1, swapped(2)).await;
     assert_eq!(ahead.cat("db"), (true, CANARY.into()));
 
+    // Nothing restarted it, so only its health check tells.
+    let is_told = |fact: &Fact| matches!(fact, Fact::Refused { version: 2, reason } if reason.starts_with("its health check fails"));
+    assert!(ahead.exec("echo > /tmp/ill").0);
+    bus.wait_facts("that it is ill", 1, is_told).await;
     bus.publish(plan(1));
     bus.wait_facts("back at 1", 1, swapped(1)).await;
     assert_eq!(ahead.cat("db"), (true, "one".into()));
