@@ -264,6 +264,7 @@ fn force(
         }
         Phase::Distributing => {}
         _ if known.is_draining() => {}
+        Phase::Canary => return Err(rotation::Rejection::CanariesAhead(known.id).into()),
         Phase::Closed(Outcome::Parked) => events.push(reopened(world, known, secret, ctx)?),
         _ => return Err(rotation::Rejection::NothingToForce(known.id).into()),
     }

@@ -134,6 +134,11 @@ pub enum Rejection {
         "rotation {0} has nothing to force: it waits for no consumer; `keywheel describe rotation {0}` shows how it stands"
     )]
     NothingToForce(RotationId),
+    /// Nothing is promoted that could end what was before.
+    #[error(
+        "rotation {0} has nothing to force: only canaries have its version, and nothing dies before it is promoted; `keywheel rotation abort {0} --reason …` takes it back from them"
+    )]
+    CanariesAhead(RotationId),
     /// It goes back to the version before, and its store keeps the new one.
     #[error(
         "rotation {rotation} has nothing to force: containers go back to the version before, the store outside keeps the new one, and no version dies at its end; once it has ended, `keywheel rotate {secret}` makes a value for both"

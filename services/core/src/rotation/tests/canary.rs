@@ -318,6 +318,13 @@ fn a_person_may_give_it_up_meanwhile() {
         intervention: Intervention::Abort,
         reason: "not today".to_owned(),
     };
+    let force = Command::Intervene {
+        rotation: SECOND,
+        intervention: Intervention::Force,
+        reason: "now".to_owned(),
+    };
+    let forced = watched().when(force);
+    forced.then_rejected(Rejection::CanariesAhead(SECOND));
     let given = watched().when(abort.clone());
     let given = given.then_among_others([
         of_consumer(1, assigned(1)),
