@@ -253,7 +253,7 @@ pub struct RotationView {
     pub secret: String,
     /// The version it makes.
     pub version: u64,
-    /// `creating`, `staging`, `setting`, `testing`, `finishing`, `distributing`, `draining`, `revoking_old`,
+    /// `creating`, `staging`, `setting`, `testing`, `canary`, `finishing`, `distributing`, `draining`, `revoking_old`,
     /// `rolling_back`, `retrying`, `completed`, `rolled_back`, `parked` or `cancelled`.
     pub state: String,
     /// Why it began.

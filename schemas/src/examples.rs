@@ -19,7 +19,7 @@ use keywheel_core::name::{
     BindingName, BusKey, Directory, FileName, HostName, NameError, SecretName,
 };
 use keywheel_core::rotation::{self, Outcome, Step, Trigger};
-use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
+use keywheel_core::schedule::{CANARY_WATCH, MissedRun, RotationPolicy, Schedule};
 use keywheel_core::secret::{self, Generator, Spec, Store};
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
@@ -102,6 +102,7 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
             .into_iter()
             .chain(of_waiting(&key))
             .chain(of_cut_over())
+            .chain(of_canaries(&key))
             .map(|event| Event::Rotation(ROTATION, event)),
     );
     events.extend(
@@ -402,6 +403,24 @@ fn of_cut_over() -> Vec<rotation::Event> {
         rotation::Event::GapMeasured {
             since: NIGHT,
             until: NIGHT.plus(Duration::from_millis(42)),
+        },
+    ]
+}
+
+/// Containers that have a version before it is promoted.
+fn of_canaries(key: &Key) -> Vec<rotation::Event> {
+    vec![
+        rotation::Event::CanaryStarted {
+            consumers: vec![key.clone()],
+            hosts: vec![HOST],
+            deadline: NIGHT.plus(rotation::ACK_DEADLINE),
+        },
+        rotation::Event::CanaryWatched {
+            until: NIGHT.plus(CANARY_WATCH),
+        },
+        rotation::Event::CanaryPassed,
+        rotation::Event::CanarySkipped {
+            reason: "no container has the version before".to_owned(),
         },
     ]
 }

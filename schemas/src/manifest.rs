@@ -5,6 +5,7 @@
 //! values there. Schedules are checked by whoever knows calendars, through a function passed in.
 
 mod binding;
+mod canary;
 mod dynamic;
 mod on_event;
 pub mod proposal;
@@ -57,6 +58,10 @@ pub const MAX_JITTER: Duration = Duration::from_secs(86_400);
 pub const MIN_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest time that consumers of a secret are given: a week.
 pub const MAX_DEADLINE: Duration = Duration::from_secs(7 * 86_400);
+/// Shortest time for which canaries of a secret are watched: below it a container has hardly used the value.
+pub const MIN_CANARY_WATCH: Duration = Duration::from_secs(1);
+/// Longest time for which canaries of a secret are watched: a day, or a rotation a day would never end.
+pub const MAX_CANARY_WATCH: Duration = Duration::from_secs(86_400);
 /// Shortest largest age and lifetime of a version: what a rotation may take has to fit well within it.
 pub const MIN_AGE: Duration = Duration::from_secs(60);
 /// Most windows of one secret.

@@ -38,6 +38,10 @@ pub struct RotationPlan {
     /// Whether sessions of the old credential would be waited for before it dies, in words.
     #[serde(default)]
     pub sessions: String,
+    /// Which containers would get the version before it is promoted, and for how long, or why none; empty where
+    /// that was not asked for.
+    #[serde(default)]
+    pub canary: String,
 }
 
 /// One consumer in a plan.

@@ -96,6 +96,10 @@ kinds! {
         E::StagingEnded { .. } => "staging_ended",
         E::CutOver { .. } => "cut_over",
         E::GapMeasured { .. } => "gap_measured",
+        E::CanaryStarted { .. } => "canary_started",
+        E::CanaryWatched { .. } => "canary_watched",
+        E::CanaryPassed => "canary_passed",
+        E::CanarySkipped { .. } => "canary_skipped",
     }
     revocation {
         E::Requested { .. } => "requested",

@@ -202,7 +202,8 @@ mirror_enum! {
             /// Why, with the next step.
             reason: String,
         },
-        /// The version before is current again, and consumers have to move back to it.
+        /// The version before is current again, or is still current where only canaries had another one;
+        /// consumers have to move back to it.
         TurnedBack {
             /// That version.
             version: u64,
@@ -293,6 +294,27 @@ mirror_enum! {
             since: Text<Timestamp>,
             /// When nobody needed it any more.
             until: Text<Timestamp>,
+        },
+        /// A few containers get the version before it is promoted.
+        CanaryStarted {
+            /// Who they are.
+            consumers: Vec<Consumer>,
+            /// Their hosts.
+            hosts: Vec<Text<HostId>>,
+            /// When they have to have acknowledged.
+            deadline: Text<Timestamp>,
+        },
+        /// All of them acknowledged, and are watched.
+        CanaryWatched {
+            /// Until then.
+            until: Text<Timestamp>,
+        },
+        /// They ran well with it for as long as was asked; it is promoted next.
+        CanaryPassed {},
+        /// Nobody gets the version before it is promoted, or is watched any longer.
+        CanarySkipped {
+            /// Why.
+            reason: String,
         },
     }
 }

@@ -166,6 +166,16 @@ mirror_struct! {
 }
 
 mirror_struct! {
+    /// Who gets a new version before it is promoted.
+    Canary = schedule::Canary {
+        /// How many containers.
+        consumers: u32,
+        /// How long all of them have to run well with it.
+        watch: Text<Duration>,
+    }
+}
+
+mirror_struct! {
     /// Schedule, spread, limits, missed-run rule and deadline of one secret.
     RotationPolicy = schedule::RotationPolicy {
         /// When.
@@ -207,6 +217,9 @@ mirror_struct! {
         /// What has to be shown before the old version may die; absent for what suits its strategy.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ack: Option<Ack>,
+        /// Whether a few containers get a version before it is promoted; absent for no.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        canary: Option<Canary>,
     }
 }
 

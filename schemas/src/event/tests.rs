@@ -10,7 +10,8 @@ use keywheel_core::resource::{self, Kind, Resource};
 use keywheel_core::revocation;
 use keywheel_core::rotation::{self, Trigger};
 use keywheel_core::schedule::{
-    Ack, Freeze, GroupOffset, MissedRun, OnDeadline, OnEvent, RotationPolicy, Schedule, Window,
+    Ack, Canary, Freeze, GroupOffset, MissedRun, OnDeadline, OnEvent, RotationPolicy, Schedule,
+    Window,
 };
 use keywheel_core::secret::{self, Generator, Spec, Store};
 use keywheel_core::time::Timestamp;
@@ -555,6 +556,10 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                             OnDeadline::Hold
                         },
                         ack: skip.then_some(Ack::Drained),
+                        canary: skip.then_some(Canary {
+                            consumers: 2,
+                            watch: jitter,
+                        }),
                         ..limits
                     },
                     credential_for,

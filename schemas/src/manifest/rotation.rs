@@ -15,14 +15,14 @@ use super::tree::{Located, Node, position};
 use super::{
     CheckSchedule, MAX_DEADLINE, MAX_FREEZES, MAX_GROUP_BYTES, MAX_INTERVAL, MAX_JITTER,
     MAX_OFFSET, MAX_REASON_BYTES, MAX_SCHEDULE_BYTES, MAX_WINDOW, MAX_WINDOWS, MIN_AGE,
-    MIN_DEADLINE, MIN_INTERVAL, MIN_WINDOW, on_event,
+    MIN_DEADLINE, MIN_INTERVAL, MIN_WINDOW, canary, on_event,
 };
 use crate::mirror::TextForm as _;
 
 /// Time zone of a schedule that names none.
 const DEFAULT_TIMEZONE: &str = "UTC";
 /// Every field.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 17] = [
     "schedule",
     "timezone",
     "interval",
@@ -39,6 +39,7 @@ const KNOWN: [&str; 16] = [
     "previous",
     "onEvent",
     "ack",
+    "canary",
 ];
 
 pub(super) fn read(
@@ -81,6 +82,7 @@ pub(super) fn read(
         phase: read_phase(&fields, faults),
         on_event: on_event::read(&fields, own, faults),
         ack: read_word(&fields, "ack", acks, faults),
+        canary: canary::read(&fields, faults),
         schedule: schedule.clone().unwrap_or_default(),
         keep_previous: read_word(&fields, "previous", keeps, faults).unwrap_or_default(),
     };

@@ -13,7 +13,7 @@ use super::reader::{Faults, Fields, TextAt, named};
 use super::rotator;
 use super::store::{read_source, server};
 use super::tree::{Located, Node};
-use super::{CheckSchedule, Manifest, Position, dynamic, rotation};
+use super::{CheckSchedule, Manifest, Position, canary, dynamic, rotation};
 
 pub(super) fn read(
     name: Option<TextAt<'_>>,
@@ -70,6 +70,7 @@ pub(super) fn read(
         rotator,
         lease: None,
     };
+    canary::refuse(&fields, &spec, faults);
     Some(Manifest::Secret {
         name: name?,
         spec,

@@ -263,6 +263,25 @@ pub struct Rotation {
     #[serde(default, rename = "onEvent", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
     pub on_event: Option<Vec<EventRule>>,
+    /// A few containers get a new version before it is promoted, and it is promoted only when they run well with
+    /// it for a while; else they get the version before back. Only where that one stays good beside it: not with
+    /// `strategy: singleUser`, with a static role, or with `previous: keep`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+}
+
+/// Who gets a new version before all others, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Canary {
+    /// How many containers, 1 by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub consumers: Option<u32>,
+    /// How long all of them have to run well with it, for example `5m`; `30s` by default, `1s` to `1d`.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub watch: Option<String>,
 }
 
 /// Events that lead to a rotation.

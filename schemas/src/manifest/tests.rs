@@ -1,5 +1,6 @@
 //! Tests of manifests: the example, defaults, the schema; faults and limits have files of their own.
 
+mod canary;
 mod dynamic;
 mod faults;
 mod limits;

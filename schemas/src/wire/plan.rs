@@ -103,12 +103,16 @@ mirror_struct! {
 }
 
 mirror_struct! {
-    /// A version that the host is to hold, sealed, for the moment in which it becomes current.
+    /// A version that the host is to hold, sealed, for the moment in which it becomes current, or that canaries
+    /// of it have by now.
     Staged = plan::Staged {
         /// The secret.
         secret: Text<SecretId>,
         /// The version.
         grant: Grant,
+        /// Containers that get it in the place of the current version; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        canaries: Vec<Text<ContainerId>>,
     }
 }
 
@@ -126,7 +130,7 @@ mirror_struct! {
         /// Containers that may restart under a rollout; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         leaves: Vec<Leave>,
-        /// Versions to be had at hand, and given to nobody yet; seldom any.
+        /// Versions to be had at hand, and given to nobody yet but canaries; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         staged: Vec<Staged>,
     }

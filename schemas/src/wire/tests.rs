@@ -182,7 +182,11 @@ fn plan() -> HostPlan {
 
 fn staged(grant: Grant) -> Staged {
     let secret = SECRET;
-    Staged { secret, grant }
+    Staged {
+        secret,
+        grant,
+        canaries: vec![container()],
+    }
 }
 
 fn restarts() -> Vec<RestartWish> {

@@ -8,6 +8,7 @@ use crate::id::{BindingId, ContainerId, DeliveryId, HostId, SecretId};
 use crate::lease;
 use crate::name::{BindingName, HostName, SecretName};
 use crate::rollout::Stage;
+use crate::rotation::Rotation;
 use crate::secret::Secret;
 use crate::time::Timestamp;
 use crate::world::World;
@@ -26,17 +27,20 @@ pub struct HostPlan {
     pub bindings: Vec<PlannedBinding>,
     /// Containers that may restart under a rollout.
     pub leaves: Vec<Leave>,
-    /// Versions to be had at hand, and given to nobody yet.
+    /// Versions to be had at hand, and given to nobody yet but canaries.
     pub staged: Vec<Staged>,
 }
 
-/// A version that the host is to hold, sealed, for the moment in which it becomes current.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A version that the host is to hold, sealed, for the moment in which it becomes current, or that canaries of
+/// it have by now.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Staged {
     /// The secret; a binding of the plan names it.
     pub secret: SecretId,
     /// The version.
     pub grant: Grant,
+    /// Containers to which it is what the current version is to all others, also when they start.
+    pub canaries: Vec<ContainerId>,
 }
 
 /// A container may restart, once. Without leave none does whose binding says `rollout`.
@@ -180,7 +184,17 @@ fn staged_at(world: &World, host: HostId, bindings: &[PlannedBinding]) -> Vec<St
         let version = secret.pending.filter(|v| secret.is_deliverable(*v))?;
         let delivery = *secret.delivered.get(&(host, version))?;
         let grant = Grant { version, delivery };
-        Some(Staged { secret: id, grant })
+        let open = world.open_rotation(id);
+        // On the way back no host keeps it.
+        if open.is_some_and(Rotation::is_canary_return) {
+            return None;
+        }
+        let canaries = open.map(|open| open.ahead_on(host));
+        Some(Staged {
+            secret: id,
+            grant,
+            canaries: canaries.unwrap_or_default(),
+        })
     });
     staged.collect()
 }

@@ -44,8 +44,8 @@ pub struct HostReport {
     /// Of the versions that its plan names as staged those that it has at hand: it asks nobody for them any
     /// more. At most [`MAX_REPORT_ITEMS`].
     pub staged: Vec<(SecretId, u64)>,
-    /// Whether it takes versions that are staged. An injector that does not know them refuses a whole plan
-    /// that names one.
+    /// Whether it takes versions that are staged, and gives them to canaries. An injector that does not know
+    /// them refuses a whole plan that names one.
     pub knows_staged: bool,
 }
 

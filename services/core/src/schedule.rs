@@ -114,6 +114,22 @@ impl OnEvent {
     }
 }
 
+/// How many containers get a new version before the others, unless a secret says another number.
+pub const CANARIES: u32 = 1;
+/// Most containers that may get a new version before the others.
+pub const MAX_CANARIES: u32 = 100;
+/// How long they have to run well with it, unless a secret says another time.
+pub const CANARY_WATCH: Duration = Duration::from_secs(30);
+
+/// Who gets a new version before it is promoted, and for how long nobody else does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Canary {
+    /// How many containers.
+    pub consumers: u32,
+    /// How long all of them have to run well with it, from the last one's acknowledgement on.
+    pub watch: Duration,
+}
+
 /// Schedule, spread, limits, missed-run rule and deadline of one secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct RotationPolicy {
@@ -148,6 +164,8 @@ pub struct RotationPolicy {
     pub on_event: Vec<OnEvent>,
     /// What has to be shown before the old version may die; `None` for what suits its strategy.
     pub ack: Option<Ack>,
+    /// Whether a few containers get a version before it is promoted; `None` for no.
+    pub canary: Option<Canary>,
 }
 
 impl RotationPolicy {
@@ -270,6 +288,10 @@ mod tests {
             phase: Some(phase(0)),
             keep_previous: true,
             on_event: vec![evicted(None)],
+            canary: Some(Canary {
+                consumers: CANARIES,
+                watch: CANARY_WATCH,
+            }),
             ..ours()
         };
         assert!(held.wants_like(&ours()));

@@ -476,6 +476,9 @@ impl World {
                 rotation.generation = number;
                 self.bump(number, hosts.iter().copied());
             }
+            rotation::Event::CanaryStarted { hosts, .. } => {
+                self.bump(number, hosts.iter().copied());
+            }
             rotation::Event::Reopened { hosts, .. } => {
                 rotation.generation = number;
                 self.open_rotations.insert(secret, id);

@@ -16,6 +16,10 @@ lines! {
     STEP_FAILED = "rotation.step_failed", "A step at the store failed; it is tried again or the rotation is rolled back.";
     STAGING_STARTED = "rotation.staging_started", "Before a cut-over hosts take the version; `count` says how many.";
     STAGING_ENDED = "rotation.staging_ended", "The server is told next; `count` says how many hosts did not say in time that they have the version.";
+    CANARY_STARTED = "rotation.canary_started", "A few containers get the version before it is promoted; `count` says how many files and variables of theirs.";
+    CANARY_WATCHED = "rotation.canary_watched", "All of them run on it, and are watched.";
+    CANARY_PASSED = "rotation.canary_passed", "They ran well with it for as long as was asked; it is promoted next.";
+    CANARY_SKIPPED = "rotation.canary_skipped", "No container gets the version before it is promoted, or is watched any longer, and why.";
     VERSION_PROMOTED = "secret.version_promoted", "From now on containers get this version.";
     DISTRIBUTION_STARTED = "rotation.distribution_started", "Consumers have to move; `count` says how many.";
     HOST_CLEARED = "rotation.host_barrier_acknowledged", "A host holds no older version any more.";
@@ -23,7 +27,7 @@ lines! {
     LEAVE_GIVEN = "rollout.leave_given", "A container may restart; `count` says how many of its service are not through.";
     RESTART_FAILED = "rollout.failed", "A container did not run well after its restart, and why.";
     ROTATION_HALTED = "rotation.halted", "A container did not run well with what the rotation brings; nobody else is restarted for it.";
-    ROTATION_TURNED_BACK = "rotation.turned_back", "The version before is current again, and consumers have to move back.";
+    ROTATION_TURNED_BACK = "rotation.turned_back", "The version before is current again, or still, and consumers have to move back.";
     GAP_MEASURED = "rotation.gap_measured", "In a cut-over the last consumer has the new password; `ms` says how long after the server took it.";
     DEADLINE_PASSED = "rotation.deadline_passed", "Consumers did not acknowledge in time.";
     STRAGGLERS_NAMED = "rotation.stragglers_named", "Consumers that did not acknowledge by then; `count` says how many, `reason` what the first of them lacks.";

@@ -211,12 +211,18 @@ fn end_of(events: &[Event]) -> Option<&'static str> {
             rotation::Event::StagingEnded { .. } => {
                 Some("the server is told, hosts that are missing take the version later")
             }
+            rotation::Event::CanaryPassed => {
+                Some("the canaries ran well, the version is promoted next")
+            }
+            rotation::Event::TurnedBack { .. } => {
+                Some("the canaries did not show in time that they run on it, and go back")
+            }
             _ => None,
         }
     });
     ended.or_else(|| {
         let is_held = events.iter().any(is_named);
-        is_held.then_some("held, sessions of the old version are waited for on")
+        is_held.then_some("held, what uses the version that is to die is waited for on")
     })
 }
 

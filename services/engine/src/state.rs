@@ -210,11 +210,10 @@ impl Committed {
                 let Some(times) = self.rotations.get_mut(id) else {
                     return;
                 };
-                let waits = self
-                    .world
-                    .rotations
-                    .get(id)
-                    .is_some_and(|r| !r.waiting.is_empty());
+                let waits =
+                    self.world.rotations.get(id).is_some_and(|r| {
+                        !r.waiting.is_empty() || r.phase == rotation::Phase::Canary
+                    });
                 let distributes = matches!(
                     event,
                     rotation::Event::DistributionStarted { .. }

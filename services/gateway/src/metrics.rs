@@ -246,9 +246,11 @@ fn rotations(page: &mut Page, world: &World) {
             *known = rotation;
         }
     }
-    // One that sessions hold up beyond its deadline ends with them, but a person should know.
+    // One that sessions or canaries hold up beyond its deadline ends with them, but a person should know.
     let parked = newest.values().filter(|newest| {
-        newest.phase == Phase::Closed(Outcome::Parked) || newest.is_held_by_sessions()
+        newest.phase == Phase::Closed(Outcome::Parked)
+            || newest.is_held_by_sessions()
+            || newest.is_held_by_canaries()
     });
     page.count(&names::ROTATIONS_PARKED, &[], count(parked.count()));
     for lack in Lack::ALL {

@@ -10,6 +10,8 @@ pub mod stores;
 pub use fires::{Horizon, NextFires, Outlook, ScheduleDraft, SecretDraft, schedule, secret};
 pub use hosts::{held, host, host_page, hosts};
 
+use std::collections::BTreeSet;
+
 use keywheel_core::assignment::{self, Assignment, Progress};
 use keywheel_core::binding::{self, ImageSelector, Reload, Target};
 use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
@@ -368,6 +370,7 @@ fn phase_word(phase: &Phase) -> &'static str {
         },
         Phase::Retrying { .. } => "retrying",
         Phase::Staging => "staging",
+        Phase::Canary => "canary",
         Phase::Distributing => "distributing",
         Phase::Draining { .. } => "draining",
         Phase::Closed(Outcome::Completed) => "completed",
@@ -390,10 +393,11 @@ fn dying(world: &World, rotation: &Rotation) -> Vec<u64> {
         }
         _ => false,
     };
-    // On the way back a store outside keeps what it has.
+    // On the way back a store outside keeps what it has; what only canaries had it does not have as current.
     let is_kept = rotation
         .returning
-        .is_some_and(|back| secret.place().is_some() || !secret.is_deliverable(back));
+        .is_some_and(|back| secret.place().is_some() || !secret.is_deliverable(back))
+        && !rotation.is_canary_return();
     let old = rotation.old.iter().copied();
     old.filter(|version| may_end && !is_kept && secret.is_deliverable(*version))
         .collect()
@@ -417,6 +421,7 @@ fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
             format!("host {name}: has not yet said that it has the version at hand")
         }));
     }
+    words.extend(canary_words(world, rotation));
     if let Some(reason) = &rotation.halted {
         words.push(match rotation.returning {
             Some(back) => format!("halted, back to version {back}: {reason}"),
@@ -446,6 +451,24 @@ fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
         ));
     }
     words
+}
+
+/// Who runs on the version before all others, and until when, once all of them do.
+fn canary_words(world: &World, rotation: &Rotation) -> Option<String> {
+    if rotation.phase != Phase::Canary || !rotation.waiting.is_empty() {
+        return None;
+    }
+    let known = rotation.canaries.iter();
+    let known = known.filter_map(|key| world.assignments.get(key));
+    let names: BTreeSet<&str> = known.map(|one| one.container_name.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    let until = rotation.deadline.map(|until| until.text());
+    Some(format!(
+        "canaries: {} on version {} before all others, watched until {}",
+        names.join(", "),
+        rotation.version,
+        until.unwrap_or_default()
+    ))
 }
 
 /// What is known of the sessions of what dies, while that holds the rotation up.

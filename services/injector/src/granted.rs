@@ -3,9 +3,10 @@
 //! Owns that question and no state. Invariant: a version that is dead, or of which another secret of the
 //! same binding has none, is given out by nobody.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
-use keywheel_core::id::SecretId;
+use keywheel_core::id::{ContainerId, SecretId};
 use keywheel_core::name::SecretName;
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding, PlannedSecret};
 
@@ -60,11 +61,35 @@ pub(crate) fn parts_of(binding: &PlannedBinding) -> impl Iterator<Item = Version
     versions_of(binding).chain(previous)
 }
 
-/// What the host is to have at hand and gives to nobody yet.
+/// What the host is to have at hand and gives to nobody yet but canaries.
 pub(crate) fn staged_of(plan: &HostPlan) -> impl Iterator<Item = (VersionKey, Grant)> {
     let staged = plan.staged.iter();
     let staged = staged.map(|one| ((one.secret, one.grant.version), one.grant));
     staged.filter(move |(key, _)| !plan.bindings.iter().any(|binding| is_dead(binding, *key)))
+}
+
+/// The plan as one container sees it: to a canary a staged version is the current one, while that one lives.
+pub(crate) fn seen_by<'p>(plan: &'p HostPlan, container: &ContainerId) -> Cow<'p, HostPlan> {
+    let own = plan.staged.iter();
+    let own = own.filter(|one| one.canaries.contains(container));
+    let ahead: BTreeMap<SecretId, Grant> = own.map(|one| (one.secret, one.grant)).collect();
+    if ahead.is_empty() {
+        return Cow::Borrowed(plan);
+    }
+    let alive = |secret: SecretId, floor: u64, dead: &BTreeSet<u64>| {
+        let grant = ahead.get(&secret).copied()?;
+        (grant.version > floor && !dead.contains(&grant.version)).then_some(grant)
+    };
+    let mut seen = plan.clone();
+    for binding in &mut seen.bindings {
+        let given = alive(binding.secret, binding.floor, &binding.dead);
+        binding.current = given.or(binding.current);
+        for one in &mut binding.also {
+            let given = alive(one.secret, one.floor, &one.dead);
+            one.current = given.or(one.current);
+        }
+    }
+    Cow::Owned(seen)
 }
 
 /// Everything that the host may keep.
@@ -121,14 +146,12 @@ pub(crate) fn mark_of(binding: &PlannedBinding) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use keywheel_core::binding::Reload;
     use keywheel_core::id::DeliveryId;
-    use keywheel_core::plan::PlannedPrevious;
+    use keywheel_core::plan::{PlannedPrevious, Staged};
 
     use super::*;
-    use crate::decide::tests::{binding, file};
+    use crate::decide::tests::{binding, file, plan};
 
     const OTHER: SecretId = SecretId::from_bytes([9; 16]);
 
@@ -205,6 +228,34 @@ mod tests {
             secret,
             grant: grant(version),
         }
+    }
+
+    #[test]
+    fn only_a_canary_sees_a_staged_version_and_only_while_it_lives() {
+        let id = |digit: &str| ContainerId::parse(&digit.repeat(64)).unwrap();
+        let (canary, other) = (id("a"), id("b"));
+        let staged = |secret, version| Staged {
+            secret,
+            grant: grant(version),
+            canaries: vec![canary.clone()],
+        };
+        let mut planned = plan(vec![of_two(Some(2))]);
+        let own = planned.bindings[0].secret;
+        let seen = |plan: &HostPlan, container| {
+            let seen = seen_by(plan, container);
+            versions_of(&seen.bindings[0]).collect::<Vec<VersionKey>>()
+        };
+        let before = [(own, 3), (OTHER, 2)];
+        assert_eq!(seen(&planned, &canary), before);
+        planned.staged = vec![staged(own, 4)];
+        assert_eq!(seen(&planned, &other), before);
+        assert_eq!(seen(&planned, &canary), [(own, 4), (OTHER, 2)]);
+        planned.staged = vec![staged(OTHER, 5)];
+        assert_eq!(seen(&planned, &canary), [(own, 3), (OTHER, 5)]);
+        // Dead: what is current is better than nothing.
+        planned.staged = vec![staged(own, 4), staged(OTHER, 7)];
+        planned.bindings[0].dead.insert(4);
+        assert_eq!(seen(&planned, &canary), before);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
 //! nothing. `pass` does what is to be done now, `begin` what takes long, `content` tells what is new in a file,
-//! `values` asks for values, `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `wants` asks for leases, `comeback` starts what was
+//! `values` asks for values, `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `wants` asks for leases, `ahead` sees to canaries, `comeback` starts what was
 //! refused.
 
+mod ahead;
 mod begin;
 mod beside;
 mod comeback;
@@ -44,7 +45,7 @@ use tokio_util::task::TaskTracker;
 use self::exec::Asked;
 use crate::attach::Tools;
 use crate::executed::Execs;
-use crate::granted::{further_of, staged_of};
+use crate::granted::{further_of, seen_by, staged_of};
 use crate::model::{Containers, Holding, Refused, Service, Tracked};
 use crate::refused::{RefusedStarts, Saved};
 use crate::report::{Kept, Outbox, bound_denied, bound_notes};
@@ -409,7 +410,7 @@ impl Reconciler {
         reason: String,
     ) {
         let mut versions = vec![(secret, version)];
-        versions.extend(self.further_in(binding, secret));
+        versions.extend(self.further_in(id, binding, secret));
         let Some(tracked) = self.containers.get_mut(id) else {
             return;
         };
@@ -425,9 +426,15 @@ impl Reconciler {
     }
 
     /// The further versions of a binding that what is refused of its own secret would bring.
-    fn further_in(&self, binding: BindingId, secret: SecretId) -> Vec<VersionKey> {
+    fn further_in(
+        &self,
+        id: &ContainerId,
+        binding: BindingId,
+        secret: SecretId,
+    ) -> Vec<VersionKey> {
         let plan = self.shared.plan();
-        let mut planned = plan.iter().flat_map(|plan| &plan.bindings);
+        let seen = plan.as_deref().map(|plan| seen_by(plan, id));
+        let mut planned = seen.iter().flat_map(|plan| &plan.bindings);
         let planned = planned.find(|one| one.binding == binding && one.secret == secret);
         let further = planned.into_iter().flat_map(further_of);
         let further = further.map(|(one, grant)| (one.secret, grant.version));

@@ -1,5 +1,5 @@
-//! A version that is staged: held sealed and given to nobody, over a crash, and given out without another
-//! question once it is current.
+//! A version that is staged: held sealed and given to nobody but canaries, over a crash, and given out without
+//! another question once it is current.
 //!
 //! Needs root, Docker, a static busybox and a built `keywheel-nsjoin`. Without them it says so and
 //! stops, except in CI, where it fails.
@@ -19,13 +19,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use keywheel_core::binding::Reload;
-use keywheel_core::id::SecretId;
+use keywheel_core::id::{ContainerId, SecretId};
 use keywheel_core::plan::PlannedBinding;
-use keywheel_core::report::HostReport;
+use keywheel_core::report::{Fact, HostReport};
 use keywheel_injector::{HostCache, HostSettings};
 use support::running::{Running, docker_host};
 use support::settings::{options, swapped};
-use support::{Container, FakeBus, LIMIT, binding, can_run, file};
+use support::{Container, FakeBus, LIMIT, binding, can_run, docker, file};
 
 const SECRET: u8 = 1;
 const CANARY: &str = "canary-7be1-staged";
@@ -131,5 +131,52 @@ async fn a_staged_version_is_held_sealed_and_given_out_without_being_asked_for_a
     })
     .await;
     wait_kept(&cache, 1).await;
+    injector.end_in(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_has_it_before_all_others_also_after_a_restart_and_goes_back_without_it() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    for (version, value) in [(1, "one"), (2, CANARY)] {
+        bus.put(SECRET, version, value.as_bytes());
+    }
+    bus.publish(plan(1));
+    let injector = Running::start(options(folder.path()), bus.clone(), docker_host(None));
+    let sleeps = "exec /bin/busybox sleep 600";
+    let check = [
+        "--health-cmd",
+        "[ ! -e /tmp/ill ]",
+        "--health-interval",
+        "200ms",
+        "--health-retries",
+        "1",
+    ];
+    let ahead = Container::start("ahead", &check, sleeps);
+    let other = Container::start("other", &[], sleeps);
+    bus.wait_facts("both at 1", 2, swapped(1)).await;
+
+    let id = ContainerId::parse(&ahead.0).unwrap();
+    bus.publish_canaries(plan(1), (SECRET, 2), &[id]);
+    bus.wait_facts("one at 2", 1, swapped(2)).await;
+    assert_eq!(ahead.cat("db"), (true, CANARY.into()));
+    assert_eq!(other.cat("db"), (true, "one".into()), "nobody else has it");
+
+    bus.clear();
+    docker(&["restart", "-t", "1", &ahead.0]);
+    bus.wait_facts("at 2 again", 1, swapped(2)).await;
+    assert_eq!(ahead.cat("db"), (true, CANARY.into()));
+
+    // Nothing restarted it, so only its health check tells.
+    let is_told = |fact: &Fact| matches!(fact, Fact::Refused { version: 2, reason } if reason.starts_with("its health check fails"));
+    assert!(ahead.exec("echo > /tmp/ill").0);
+    bus.wait_facts("that it is ill", 1, is_told).await;
+    bus.publish(plan(1));
+    bus.wait_facts("back at 1", 1, swapped(1)).await;
+    assert_eq!(ahead.cat("db"), (true, "one".into()));
+    assert_eq!(other.cat("db"), (true, "one".into()));
     injector.end_in(folder.path()).await;
 }

@@ -223,6 +223,8 @@ impl Timers {
             // Where sessions are waited for beyond it, they alone end the wait.
             rotation::Event::DeadlinePassed => self.clear_deadline(id),
             rotation::Event::StagingStarted { deadline, .. }
+            | rotation::Event::CanaryStarted { deadline, .. }
+            | rotation::Event::CanaryWatched { until: deadline }
             | rotation::Event::DistributionStarted { deadline, .. }
             | rotation::Event::DeadlineMoved { deadline } => self.set_deadline(id, *deadline),
             rotation::Event::TurnedBack { deadline, .. } => {

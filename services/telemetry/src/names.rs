@@ -326,7 +326,7 @@ metrics! {
         "Rotations under way");
     /// Rotations that wait for a person.
     ROTATIONS_PARKED = gauge(GATEWAY, "keywheel_rotations_parked", Plain, &[], Sum,
-        "Secrets whose last rotation was parked: an old version is still alive because consumers were too slow, or sessions hold it beyond its deadline");
+        "Secrets whose last rotation was parked: an old version is still alive because consumers were too slow, or sessions or canaries hold a version beyond its deadline");
     /// How long rotations took.
     ROTATION_DURATION = histogram(GATEWAY, "keywheel_rotation_duration_seconds", &[OUTCOME],
         "From the request of a rotation to its end, by how it ended");

@@ -147,6 +147,13 @@ impl Database {
         stage.wait_current(self.secret, 1)
     }
 
+    /// From now on one consumer gets each version before it is promoted.
+    pub(crate) fn have_canary(&self, keywheel: &Keywheel) -> Result<()> {
+        let more = "  generator: {}\n  rotation: { canary: { for: 1s } }\n";
+        keywheel.apply(&self.manifest(more))?;
+        Ok(())
+    }
+
     /// How the application names it, with where its login comes from.
     pub(crate) fn word(&self, source: &str) -> String {
         format!("{}={}={source}", self.kind, self.place())

@@ -187,12 +187,14 @@ fn three_replicas_restart_in_turn_and_no_request_fails() -> Result<()> {
 }
 
 #[test]
-fn a_replica_that_breaks_on_the_new_password_halts_the_rollout_and_no_request_fails() -> Result<()>
-{
+fn a_canary_that_breaks_on_the_new_password_keeps_it_from_all_others_and_no_request_fails()
+-> Result<()> {
     if !docker::ready()? {
         return Ok(());
     }
     let service = Service::start()?;
+    service.redis.have_canary(&service.stage.keywheel)?;
+    let promoted = order::count(&service.stage.keywheel, "secret.version_promoted")?;
     let balancer = Balancer::begin(&service.sockets());
     balancer.wait_more(REQUESTS)?;
     let good = service.login()?;
@@ -206,7 +208,7 @@ fn a_replica_that_breaks_on_the_new_password_halts_the_rollout_and_no_request_fa
     let state = said.json()?["state"].clone();
     ensure!(state == "rolled_back", "{}", said.stdout);
 
-    // It ended at the first one, which has the password before again.
+    // It ended at the canary, which has the password before again.
     ensure!(
         service.login()?.password == good.password,
         "another password came back"
@@ -215,7 +217,7 @@ fn a_replica_that_breaks_on_the_new_password_halts_the_rollout_and_no_request_fa
     let restarted = old.iter().zip(&new).filter(|(old, new)| old != new);
     ensure!(
         restarted.count() == 1,
-        "more than the first were restarted: {old:?}, {new:?}"
+        "more than the canary were restarted: {old:?}, {new:?}"
     );
     ensure!(
         service.redis.admits(&good)?,
@@ -227,6 +229,9 @@ fn a_replica_that_breaks_on_the_new_password_halts_the_rollout_and_no_request_fa
     );
     let keywheel = &service.stage.keywheel;
     for (kind, wanted) in [
+        ("rotation.canary_started", 1),
+        ("rotation.canary_passed", 0),
+        ("secret.version_promoted", promoted),
         ("rotation.halted", 1),
         ("rotation.turned_back", 1),
         // One forth, and one back.

@@ -21,6 +21,7 @@ pub(crate) fn plan(plan: &RotationPlan, color: bool) -> String {
         ),
         ("by itself", plan.schedule.clone()),
         ("sessions", plan.sessions.clone()),
+        ("canary", plan.canary.clone()),
     ]);
     for blocker in &plan.blockers {
         text.push_str(&format!("in the way:  {}\n", tame(blocker)));
@@ -112,6 +113,7 @@ mod tests {
             blockers: vec!["store `bao` does not answer".to_owned()],
             schedule: "on event dev.keywheel.host.evicted.v1 when held".to_owned(),
             sessions: "waited for".to_owned(),
+            canary: "web, alone for 30 s".to_owned(),
         };
         let text = plan(&view, false);
         for part in [
@@ -120,6 +122,8 @@ mod tests {
             "none in the value",
             "300 s, then hold",
             "waited for",
+            "canary:",
+            "web, alone for 30 s",
             "in the way:  store `bao` does not answer",
             "on event dev.keywheel.host.evicted.v1 when held",
             "(0123456789ab)",

@@ -38,7 +38,7 @@ fn shade(word: &str) -> Option<Color> {
     Some(match word {
         "completed" | "reloaded" | "current" | "alive" | "ok" | "created" | "closed"
         | "confirmed" | "allowed" | "joined" | "enrolled" => Color::Green,
-        "waiting" | "swapped" | "pending" | "distributing" | "draining" | "retrying"
+        "waiting" | "swapped" | "pending" | "canary" | "distributing" | "draining" | "retrying"
         | "running" | "asked" | "changed" => Color::Yellow,
         "parked" | "refused" | "revoked" | "destroyed" | "missing" | "denied" | "rejected"
         | "rolled_back" | "failed" | "evicted" => Color::Red,

@@ -2,7 +2,7 @@
 //! and nothing waits for it. All of it is one append.
 
 use super::report::needs_old;
-use super::{Context, Rejection, lease, rollout, rotate, staging};
+use super::{Context, Rejection, canary, lease, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;
@@ -51,6 +51,13 @@ pub(super) fn evict(
         if rolls_back {
             rollouts.pass_over(open.id);
             rollouts.touch_all();
+        }
+    }
+    let has_canaries = |open: &&Rotation| open.phase == Phase::Canary && !is_let_go(open);
+    for open in world.open_rotations().filter(has_canaries) {
+        if let Some(turned) = canary::let_go(world, id, open, ctx.now)? {
+            rollouts.pass_over(open.id);
+            events.extend(turned);
         }
     }
     let is_distributing = |open: &&Rotation| open.phase == Phase::Distributing && !is_let_go(open);

@@ -6,7 +6,7 @@
 
 use super::report::{Moved, is_acknowledged, needs_old};
 use super::rollout::waiting;
-use super::{Context, Rejection, drain, rollout, rotate, staging};
+use super::{Context, Rejection, canary, drain, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::id::{HostId, RotationId};
@@ -49,7 +49,8 @@ pub(super) fn intervene(
 /// Ends the wait for consumers. Whoever moves back to the version before is never forced: a person
 /// decides which of the two dies. Nor is whoever would restart and has to wait for others: they get the
 /// deadline anew. The end of a grace is no deadline: then the old version dies. Sessions that hold it alive
-/// are asked for on, without an end: pools open theirs anew by and by.
+/// are asked for on, without an end: pools open theirs anew by and by. A version that was never promoted is
+/// waited for like that, too, where canaries go back from it: parked, it would bar the next rotation.
 pub(super) fn deadline(
     world: &World,
     id: RotationId,
@@ -58,6 +59,9 @@ pub(super) fn deadline(
     let (open, secret) = rotate::open(world, id)?;
     if open.phase == Phase::Staging {
         return staging::deadline(world, open, now);
+    }
+    if open.phase == Phase::Canary {
+        return canary::deadline(world, open, secret, now);
     }
     let mut events = vec![Event::Rotation(id, open.decide_deadline(now)?)];
     let is_draining = open.is_draining();
@@ -75,7 +79,7 @@ pub(super) fn deadline(
         return Ok(events);
     }
     events.push(Event::Rotation(id, named(world, open)));
-    if is_draining {
+    if is_draining || open.is_canary_return() {
         return Ok(events);
     }
     events.push(Event::Rotation(
@@ -115,6 +119,7 @@ fn abort(
             Ok(Vec::new())
         }
         Phase::Staging => begin_back(world, known, secret, ctx),
+        Phase::Canary => canary::back(world, known, secret, (&Moved::new(), None), ctx.now),
         Phase::Retrying { step, .. } if rotation::is_before_promotion(*step) => {
             begin_back(world, known, secret, ctx)
         }
@@ -248,7 +253,9 @@ fn force(
 ) -> Result<Vec<Event>, Rejection> {
     let mut events = Vec::new();
     match &known.phase {
-        Phase::Distributing if known.returning.is_some() && secret.stays_outside() => {
+        Phase::Distributing
+            if known.returning.is_some() && secret.stays_outside() && !known.is_canary_return() =>
+        {
             return Err(rotation::Rejection::NothingDies {
                 rotation: known.id,
                 secret: secret.name.clone(),
@@ -257,6 +264,7 @@ fn force(
         }
         Phase::Distributing => {}
         _ if known.is_draining() => {}
+        Phase::Canary => return Err(rotation::Rejection::CanariesAhead(known.id).into()),
         Phase::Closed(Outcome::Parked) => events.push(reopened(world, known, secret, ctx)?),
         _ => return Err(rotation::Rejection::NothingToForce(known.id).into()),
     }

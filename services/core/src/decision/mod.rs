@@ -3,6 +3,7 @@
 //! A decision is one append. It reads the world, changes nothing, and either gives events or a
 //! rejection. An empty list of events means: everything is as asked already.
 
+mod canary;
 mod drain;
 mod evict;
 mod intervene;
@@ -19,6 +20,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use canary::canaries;
 pub use drain::drains;
 pub use manifest::{Action, Planned, plan_apply};
 pub use refusal::{Refusal, Rejection, RejectionKind};

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Rejection, join, lease, rollout, rotate, staging};
+use super::{Context, Rejection, canary, join, lease, rollout, rotate, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
@@ -46,6 +46,13 @@ pub(super) fn record(
         .filter(|open| open.phase == Phase::Staging && !ended.contains(&open.secret))
     {
         staging::advance(world, report, open, &mut events);
+    }
+    for open in world
+        .open_rotations()
+        .filter(|open| open.phase == Phase::Canary && !ended.contains(&open.secret))
+    {
+        let seen = (report, &mut rollouts, ctx.now);
+        canary::advance(world, seen, open, &moved, &mut events)?;
     }
     let distributing = world.open_rotations();
     let distributing = distributing
@@ -101,12 +108,12 @@ fn record_item(
         // A start takes the plan's current without asking. What was used meanwhile of another
         // version is history; anything else is a stale report.
         let is_start = secret.current == Some(version)
+            && !canary::is_ahead(world, &key, state)
             && is_granted(world, report.host, item.binding, item.secret);
-        let is_bound = world.bindings.contains_key(&item.binding);
         // What its binding gives no more was replaced; what this report told of a moment ago was not.
         let is_kept = is_told || is_granted(world, report.host, item.binding, state.secret);
         let is_history = || is_history(secret, report.host, item, (state, is_kept));
-        let is_credible = is_start || (is_bound && is_history());
+        let is_credible = is_start || (world.bindings.contains_key(&item.binding) && is_history());
         if !is_credible {
             return;
         }

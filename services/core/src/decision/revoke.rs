@@ -1,6 +1,6 @@
 //! Decisions of a revocation. Revoke beats rotate: an open rotation is cancelled in the same append.
 
-use super::{Rejection, drain, secret_or_reject};
+use super::{Rejection, canary, drain, secret_or_reject};
 use crate::event::Event;
 use crate::id::{HostId, RevocationId};
 use crate::name::SecretName;
@@ -39,11 +39,15 @@ pub(super) fn request_of(
         }
         .into());
     }
+    let open = world.open_rotation(secret.id);
+    // Canaries have nothing to go back to then, and what was never promoted would bar the next rotation.
+    let stranded = open.filter(|open| canary::is_stranded(open, secret, &versions));
+    versions.extend(stranded.map(|open| open.version));
     let mut events = Vec::new();
     for version in &versions {
         events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
     }
-    if let Some(open) = world.open_rotation(secret.id) {
+    if let Some(open) = open {
         if is_beaten(open, &versions) {
             events.extend(taken_over(secret, open));
             let cancelled = rotation::Event::Closed {
@@ -55,6 +59,8 @@ pub(super) fn request_of(
             versions.dedup();
         } else if open.is_draining() {
             events.extend(drained(open, secret, &versions)?);
+        } else if secret.current.is_some_and(|old| versions.contains(&old)) {
+            events.extend(canary::hurried(open));
         }
     }
     let mut hosts = hosts_holding(world, secret, &versions);

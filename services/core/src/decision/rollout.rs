@@ -422,7 +422,8 @@ impl<'w> Draft<'w> {
                 continue;
             };
             let key = key_of(self.world, instance, due);
-            let waits = open.phase == Phase::Distributing && open.waiting.contains(&key);
+            let moves = matches!(open.phase, Phase::Distributing | Phase::Canary);
+            let waits = moves && open.waiting.contains(&key);
             if !waits || self.decided.contains(&open.id) {
                 continue;
             }
@@ -454,7 +455,7 @@ fn policy_of(spec: &Spec) -> Option<Policy> {
     }
 }
 
-fn longest_restart(spec: &Spec) -> Duration {
+pub(super) fn longest_restart(spec: &Spec) -> Duration {
     match &spec.reload {
         Reload::Restart {
             settle,
@@ -478,6 +479,8 @@ const fn is_before_promotion(phase: &Phase) -> bool {
             matches!(step, Step::Create | Step::Set | Step::Test | Step::Finish)
         }
         Phase::Staging => true,
+        // A canary restarts for it, and nobody else's restart waits for so long.
+        Phase::Canary => false,
         Phase::Retrying { .. }
         | Phase::Distributing
         | Phase::Draining { .. }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Context, Rejection, drain, lease, revoke, rollout, secret_or_reject, staging};
+use super::{Context, Rejection, canary, drain, lease, revoke, rollout, secret_or_reject, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
@@ -235,7 +235,11 @@ pub(super) fn outcome(
     if is_made && let Some(staged) = staging::begin(world, rotation, secret, ctx)? {
         return Ok(staged);
     }
-    let mut events = in_order(rotation, secret, own)?;
+    let is_tested = step == Step::Test && failure.is_none() && !rotation.is_given_up_at(step);
+    if is_tested && let Some(begun) = canary::begin(world, rotation, secret, ctx)? {
+        return Ok(begun);
+    }
+    let mut events = in_order(world, (rotation, secret), own, ctx.now)?;
     events.extend(staging::cut_over(
         rotation,
         secret,
@@ -293,11 +297,13 @@ fn is_overtaken(
     is_said && is_ours && looks_there && rotation.is_open() && secret.is_made_there()
 }
 
-/// A rotation's own events; what hosts have of a version that is rolled back is dead before that begins.
+/// A rotation's own events; what hosts have of a version that is rolled back is dead before that begins. Canaries
+/// move back before both.
 fn in_order(
-    rotation: &Rotation,
-    secret: &Secret,
+    world: &World,
+    (rotation, secret): (&Rotation, &Secret),
     own: Vec<rotation::Event>,
+    now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
     let mut events = Vec::new();
     for event in own {
@@ -305,6 +311,10 @@ fn in_order(
             step: Step::RollBack,
             attempt: 1,
         };
+        if event == begins_back && rotation.has_canaries() {
+            events.extend(canary::given_up(world, rotation, secret, now)?);
+            continue;
+        }
         if event == begins_back {
             events.extend(staging::dying(rotation, secret)?);
         }
@@ -429,8 +439,9 @@ pub(super) fn ended(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Reje
         return retire_old((open.id, open.version), secret, &open.old);
     };
     // What is current at a store outside stays so, and without the version before nothing else dies; a
-    // person decides.
-    if secret.stays_outside() || !secret.is_deliverable(back) {
+    // person decides. What only canaries had was current nowhere.
+    let is_kept = secret.stays_outside() || !secret.is_deliverable(back);
+    if is_kept && !open.is_canary_return() {
         let outcome = Outcome::Parked;
         return Ok(vec![Event::Rotation(
             open.id,

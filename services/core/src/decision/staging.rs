@@ -65,7 +65,7 @@ fn served(world: &World, secret: SecretId) -> BTreeSet<HostId> {
         .collect()
 }
 
-fn knows(world: &World, host: HostId) -> bool {
+pub(super) fn knows(world: &World, host: HostId) -> bool {
     let known = world.hosts.get(&host);
     known.is_some_and(|known| known.knows_staged)
 }

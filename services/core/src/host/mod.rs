@@ -132,7 +132,7 @@ pub struct Host {
     pub evicted: Option<String>,
     /// What it may have held when it was evicted: versions that were granted to it.
     pub held: BTreeMap<SecretId, BTreeSet<u64>>,
-    /// Whether its injector takes versions that are staged, as it once said.
+    /// Whether its injector takes versions that are staged, and gives them to canaries, as it once said.
     pub knows_staged: bool,
 }
 

@@ -163,7 +163,8 @@ pub enum Event {
         /// Why, with the next step.
         reason: String,
     },
-    /// The version before is current again, and consumers have to move back to it.
+    /// The version before is current again, or is still current where only canaries had another one; consumers
+    /// have to move back to it.
     TurnedBack {
         /// That version.
         version: u64,
@@ -255,5 +256,26 @@ pub enum Event {
         since: Timestamp,
         /// When nobody needed it any more.
         until: Timestamp,
+    },
+    /// A few containers get the version before it is promoted; a start of theirs gets it, too.
+    CanaryStarted {
+        /// Who they are, with everything of the secret that they have.
+        consumers: Vec<assignment::Key>,
+        /// Their hosts.
+        hosts: Vec<HostId>,
+        /// When they have to have acknowledged.
+        deadline: Timestamp,
+    },
+    /// All of them acknowledged, and are watched.
+    CanaryWatched {
+        /// Until then.
+        until: Timestamp,
+    },
+    /// They ran well with it for as long as was asked; it is promoted next.
+    CanaryPassed,
+    /// Nobody gets the version before it is promoted, or is watched any longer.
+    CanarySkipped {
+        /// Why.
+        reason: String,
     },
 }

@@ -1,10 +1,13 @@
 //! The rotation: one run that replaces a secret's current version, from request to close.
 //!
 //! Order: create → set → test → finish (promote) → distribute → drain → revoke old → close; in a cut-over hosts
-//! take the version between create and set. The old version is revoked only when every consumer
+//! take the version between create and set; with canaries a few containers have it between test and finish, and
+//! it goes on only while they run well with it. The old version is revoked only when every consumer
 //! acknowledged and every host it was delivered to says that it holds it no more; where that is promised, also
 //! not before its sessions from before then are gone. An outcome is taken once per open step.
 
+mod canary;
+mod cut_over;
 mod drain;
 mod event;
 mod react;

@@ -134,6 +134,11 @@ pub enum Rejection {
         "rotation {0} has nothing to force: it waits for no consumer; `keywheel describe rotation {0}` shows how it stands"
     )]
     NothingToForce(RotationId),
+    /// Nothing is promoted that could end what was before.
+    #[error(
+        "rotation {0} has nothing to force: only canaries have its version, and nothing dies before it is promoted; `keywheel rotation abort {0} --reason …` takes it back from them"
+    )]
+    CanariesAhead(RotationId),
     /// It goes back to the version before, and its store keeps the new one.
     #[error(
         "rotation {rotation} has nothing to force: containers go back to the version before, the store outside keeps the new one, and no version dies at its end; once it has ended, `keywheel rotate {secret}` makes a value for both"
@@ -205,6 +210,8 @@ pub enum Phase {
     Closed(Outcome),
     /// Before a cut-over hosts take the version, and give it to nobody yet.
     Staging,
+    /// Canaries have the version, nobody else, and it is not promoted.
+    Canary,
 }
 
 /// One rotation.
@@ -256,6 +263,8 @@ pub struct Rotation {
     pub cut_over: Option<Timestamp>,
     /// How long it took from then until the last consumer had come over.
     pub gap: Option<Duration>,
+    /// Who has the version before it is promoted, or had it and goes back.
+    pub canaries: BTreeSet<assignment::Key>,
 }
 
 impl Rotation {
@@ -288,6 +297,7 @@ impl Rotation {
             staging: BTreeSet::new(),
             cut_over: None,
             gap: None,
+            canaries: BTreeSet::new(),
         }
     }
 
@@ -424,7 +434,23 @@ impl Rotation {
         self.phase = Phase::Closed(outcome.clone());
     }
 
-    fn wait_for(&mut self, consumers: &[assignment::Key], hosts: &[HostId], deadline: Timestamp) {
+    fn distribute(
+        &mut self,
+        (consumers, hosts, old): (&[assignment::Key], &[HostId], &[u64]),
+        deadline: Timestamp,
+    ) {
+        self.phase = Phase::Distributing;
+        self.canaries.clear();
+        self.old = old.to_vec();
+        self.wait_for(consumers, hosts, deadline);
+    }
+
+    pub(super) fn wait_for(
+        &mut self,
+        consumers: &[assignment::Key],
+        hosts: &[HostId],
+        deadline: Timestamp,
+    ) {
         self.waiting = consumers.iter().cloned().collect();
         self.acknowledged.clear();
         self.barrier = hosts.iter().copied().collect();
@@ -470,11 +496,7 @@ impl Rotation {
                 hosts,
                 old,
                 deadline,
-            } => {
-                self.phase = Phase::Distributing;
-                self.old.clone_from(old);
-                self.wait_for(consumers, hosts, *deadline);
-            }
+            } => self.distribute((consumers, hosts, old), *deadline),
             Event::DeadlineMoved { deadline } => self.deadline = Some(*deadline),
             Event::ConsumerAcknowledged { consumer } => {
                 self.waiting.remove(consumer);
@@ -498,33 +520,11 @@ impl Rotation {
             | Event::StagingEnded { .. }
             | Event::CutOver { .. }
             | Event::GapMeasured { .. } => self.evolve_cut_over(event),
+            Event::CanaryStarted { .. }
+            | Event::CanaryWatched { .. }
+            | Event::CanaryPassed
+            | Event::CanarySkipped { .. } => self.evolve_canary(event),
             Event::StepCompleted { .. } | Event::StragglersNamed { .. } => {}
-        }
-    }
-
-    /// What comes before and after a server refuses the version before; a host that is evicted is part of
-    /// neither.
-    fn evolve_cut_over(&mut self, event: &Event) {
-        match event {
-            Event::HostReleased { host } => {
-                self.barrier.remove(host);
-                self.staging.remove(host);
-            }
-            Event::StagingStarted { hosts, deadline } => {
-                self.phase = Phase::Staging;
-                self.staging = hosts.iter().copied().collect();
-                self.deadline = Some(*deadline);
-            }
-            Event::HostStaged { host } => {
-                self.staging.remove(host);
-            }
-            Event::StagingEnded { .. } => {
-                self.staging.clear();
-                self.deadline = None;
-            }
-            Event::CutOver { at } => self.cut_over = Some(*at),
-            Event::GapMeasured { since, until } => self.gap = Some(until.since(*since)),
-            _ => {}
         }
     }
 
@@ -569,8 +569,11 @@ impl Rotation {
             Event::SessionsUntold { attempt, .. } => {
                 self.phase = Phase::Draining { attempt: *attempt };
             }
-            // Nobody is waited for by time any more: sessions end by themselves, or a person ends the wait.
-            Event::DeadlinePassed if self.is_draining() => self.deadline = None,
+            // Nobody is waited for by time any more: sessions end by themselves, whoever has what is not promoted
+            // gives it up, or a person ends the wait.
+            Event::DeadlinePassed if self.is_draining() || self.is_canary_return() => {
+                self.deadline = None;
+            }
             _ => {}
         }
     }

@@ -1,5 +1,6 @@
 //! One case per event and per rejection of a rotation, and its whole way from request to close.
 
+mod canary;
 mod drains;
 mod interventions;
 mod starts;

@@ -544,6 +544,16 @@ fn the_record_of_a_deadline_says_what_came_of_it() {
             },
             "the server is told",
         ),
+        (rotation::Event::CanaryPassed, "the canaries ran well"),
+        (
+            rotation::Event::TurnedBack {
+                version: 1,
+                consumers: Vec::new(),
+                hosts: Vec::new(),
+                deadline,
+            },
+            "the canaries did not show in time",
+        ),
     ] {
         let command = Command::DeadlinePassed { rotation: ROTATION };
         let decided = Ok(vec![

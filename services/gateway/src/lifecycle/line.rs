@@ -153,6 +153,10 @@ fn of_rotation(committed: &Committed, id: RotationId, event: &rotation::Event) -
         | E::StagingEnded { .. }
         | E::CutOver { .. }
         | E::GapMeasured { .. } => of_cut_over(event)?,
+        E::CanaryStarted { .. }
+        | E::CanaryWatched { .. }
+        | E::CanaryPassed
+        | E::CanarySkipped { .. } => of_canaries(event)?,
         // Acknowledged by what is swapped or reloaded, which has a line.
         E::StepStarted { .. } | E::ConsumerAcknowledged { .. } | E::DeadlineMoved { .. } => {
             return None;
@@ -200,6 +204,24 @@ fn of_cut_over(event: &rotation::Event) -> Option<Line> {
         E::GapMeasured { since, until } => Line {
             millis: u64::try_from(until.since(*since).as_millis()).ok(),
             ..Line::new(lines::GAP_MEASURED, "every consumer came over")
+        },
+        _ => return None,
+    })
+}
+
+/// Containers that have the version before it is promoted.
+fn of_canaries(event: &rotation::Event) -> Option<Line> {
+    use rotation::Event as E;
+    Some(match event {
+        E::CanaryStarted { consumers, .. } => Line {
+            count: Some(consumers.len() as u64),
+            ..Line::new(lines::CANARY_STARTED, "canaries get the version")
+        },
+        E::CanaryWatched { .. } => Line::new(lines::CANARY_WATCHED, "canaries run on it"),
+        E::CanaryPassed => Line::new(lines::CANARY_PASSED, "canaries ran well with it"),
+        E::CanarySkipped { reason } => Line {
+            reason: Some(reason.clone()),
+            ..Line::new(lines::CANARY_SKIPPED, "no canary runs ahead")
         },
         _ => return None,
     })

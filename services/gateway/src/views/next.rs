@@ -44,6 +44,12 @@ pub(super) fn step(world: &World, rotation: &Rotation) -> Option<String> {
             "it is tried again by itself; `keywheel rotation retry {} --reason …` does it now",
             rotation.id
         )),
+        Phase::Distributing if rotation.is_held_by_canaries() => Some(format!(
+            "it ends by itself once whoever is named above is back at version {}; mend that, or `keywheel rotation force {} --reason …` revokes version {} without them",
+            rotation.wanted(),
+            rotation.id,
+            rotation.version
+        )),
         Phase::Distributing if rotation.halted.is_some() && rotation.returning.is_none() => {
             Some(halted(secret))
         }

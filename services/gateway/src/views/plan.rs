@@ -56,6 +56,7 @@ pub fn rotation_plan(
         blockers,
         schedule: schedule_words(policy),
         sessions: sessions(secret),
+        canary: canary(world, secret),
     }
 }
 
@@ -130,6 +131,32 @@ fn sessions(secret: &Secret) -> String {
         }
     }
     .to_owned()
+}
+
+/// Who would get the version before it is promoted, or why nobody; empty where nobody asked for that.
+fn canary(world: &World, secret: &Secret) -> String {
+    let wish = secret.spec.rotation.canary;
+    let Some((wish, found)) = wish.zip(decision::canaries(world, secret)) else {
+        return String::new();
+    };
+    let consumers = match found {
+        Ok(consumers) => consumers,
+        Err(reason) => return format!("none: {reason}"),
+    };
+    let named = consumers.iter().map(|key| {
+        let known = world.assignments.get(key);
+        match known.map(|known| known.container_name.as_str()) {
+            None | Some("") => key.container.short().to_owned(),
+            Some(name) => name.to_owned(),
+        }
+    });
+    let names: BTreeSet<String> = named.collect();
+    let names: Vec<String> = names.into_iter().collect();
+    format!(
+        "{}, alone for {}; if it does not run well, the old value comes back and nobody else gets the new one",
+        names.join(", "),
+        span(wish.watch)
+    )
 }
 
 fn expected_gap(secret: &Secret, restarts: u64, last: Option<Duration>) -> String {

@@ -229,3 +229,141 @@ fn a_consumer_s_version_before_is_shown_while_its_binding_names_it() {
     assert_eq!(shown(named(), 1), None);
     assert_eq!(shown(std::collections::BTreeSet::new(), 3), None);
 }
+
+/// A secret with a canary, and one container that runs on its version 1.
+fn with_canary() -> Vec<keywheel_core::event::Event> {
+    use keywheel_core::assignment::Event as Fact;
+    use keywheel_core::event::Event;
+    use keywheel_core::schedule::{CANARIES, CANARY_WATCH, Canary};
+    use keywheel_core::{host, secret};
+
+    let mut spec = secret::Spec::default();
+    spec.rotation.canary = Some(Canary {
+        consumers: CANARIES,
+        watch: CANARY_WATCH,
+    });
+    let own = |event| Event::Secret(SecretId::default(), event);
+    let of_host = |event| Event::Host(HostId::default(), event);
+    let bound = binding::Event::Bound {
+        name: keywheel_core::name::BindingName::parse("payments").unwrap(),
+        spec: binding::Spec {
+            secret: SecretId::default(),
+            also: BTreeSet::new(),
+            previous: BTreeSet::new(),
+            selector: selector(None, true),
+            target: file(),
+            reload: Reload::None,
+        },
+    };
+    let at = Timestamp::default();
+    vec![
+        own(secret::Event::Registered {
+            name: keywheel_core::name::SecretName::parse("prod/db").unwrap(),
+            spec,
+        }),
+        own(secret::Event::VersionStaged {
+            version: 1,
+            rotation: RotationId::from_bytes([1; 16]),
+        }),
+        own(secret::Event::VersionPromoted { version: 1 }),
+        of_host(host::Event::Enrolled {
+            name: keywheel_core::name::HostName::parse("web-1").unwrap(),
+            sealing_key: [0; 32],
+            signing_key: None,
+        }),
+        of_host(host::Event::StagingKnown),
+        Event::Binding(keywheel_core::id::BindingId::default(), bound),
+        Event::Assignment(consumer_key(), assigned(1)),
+        Event::Assignment(consumer_key(), Fact::Swapped { version: 1, at }),
+    ]
+}
+
+fn consumer_key() -> assignment::Key {
+    assignment::Key {
+        host: HostId::default(),
+        container: keywheel_core::id::ContainerId::parse(&"c".repeat(64)).unwrap(),
+        binding: keywheel_core::id::BindingId::default(),
+        also: None,
+    }
+}
+
+fn assigned(version: u64) -> assignment::Event {
+    assignment::Event::Assigned {
+        secret: SecretId::default(),
+        version,
+        container_name: "web".to_owned(),
+        image_digest: "sha256:1".to_owned(),
+    }
+}
+
+fn folded(events: Vec<keywheel_core::event::Event>) -> World {
+    let mut world = World::default();
+    for (number, event) in (1..).zip(&events) {
+        world.apply(number, event);
+    }
+    world
+}
+
+#[test]
+fn a_plan_names_the_canary_or_says_why_there_is_none() {
+    let planned = |events| {
+        let world = folded(events);
+        let secret = &world.secrets[&SecretId::default()];
+        plan::rotation_plan(&world, secret, None, &|_| false).canary
+    };
+    let named = planned(with_canary());
+    assert!(named.starts_with("web, alone for 30 s;"), "{named}");
+    let mut events = with_canary();
+    events.truncate(3);
+    let nobody = planned(events);
+    assert_eq!(nobody, "none: no container has the version before");
+}
+
+#[test]
+fn a_rotation_says_who_runs_ahead_and_until_when() {
+    use keywheel_core::event::Event;
+
+    let id = RotationId::from_bytes([2; 16]);
+    let (at, until) = (Timestamp::default(), Timestamp::from_micros(30_000_000));
+    let own = |event| Event::Rotation(id, event);
+    let mut events = with_canary();
+    events.extend([
+        Event::Secret(
+            SecretId::default(),
+            keywheel_core::secret::Event::VersionStaged {
+                version: 2,
+                rotation: id,
+            },
+        ),
+        own(rotation::Event::Started {
+            secret: SecretId::default(),
+            version: 2,
+            trigger: Trigger::OnDemand,
+        }),
+        Event::Assignment(consumer_key(), assigned(2)),
+        own(rotation::Event::CanaryStarted {
+            consumers: vec![consumer_key()],
+            hosts: vec![HostId::default()],
+            deadline: until,
+        }),
+    ]);
+    let words = |events: &[Event]| {
+        let world = folded(events.to_vec());
+        let rotation = &world.rotations[&id];
+        assert_eq!(phase_word(&rotation.phase), "canary");
+        waiting_words(&world, rotation)
+    };
+    let missing = words(&events);
+    assert_eq!(missing, ["container web: new value not in place yet"]);
+    let swapped = assignment::Event::Swapped { version: 2, at };
+    events.push(Event::Assignment(consumer_key(), swapped));
+    let consumer = consumer_key();
+    events.push(own(rotation::Event::ConsumerAcknowledged { consumer }));
+    events.push(own(rotation::Event::CanaryWatched { until }));
+    let watched = words(&events);
+    let wanted = "canaries: web on version 2 before all others, watched until 1970-01-01T00:00:30";
+    assert!(
+        watched.len() == 1 && watched[0].starts_with(wanted),
+        "{watched:?}"
+    );
+}

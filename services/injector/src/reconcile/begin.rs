@@ -18,7 +18,7 @@ use super::pass::Due;
 use crate::attach::{Wanted, attach};
 use crate::decide::FileWish;
 use crate::form::FurtherValues;
-use crate::granted::mark_of;
+use crate::granted::{mark_of, seen_by};
 use crate::model::{Busy, Service, alone_of};
 use crate::origin::SERVICE;
 use crate::service::Event;
@@ -40,9 +40,10 @@ pub(super) fn further_values(
 }
 
 impl Reconciler {
-    /// The mark of what a binding gives out now.
-    pub(super) fn mark_of(&self, binding: BindingId) -> Option<u64> {
+    /// The mark of what a binding gives out to a container now.
+    pub(super) fn mark_of(&self, id: &ContainerId, binding: BindingId) -> Option<u64> {
         let plan = self.shared.plan()?;
+        let plan = seen_by(&plan, id);
         let mut planned = plan.bindings.iter();
         mark_of(planned.find(|planned| planned.binding == binding)?)
     }
@@ -146,7 +147,7 @@ impl Reconciler {
             return self.begin_rolled(id, due, service);
         }
         let failed = due.iter().find(|(binding, _, version)| {
-            let mark = self.mark_of(*binding).unwrap_or(*version);
+            let mark = self.mark_of(id, *binding).unwrap_or(*version);
             self.failed
                 .get(&(service.clone(), *binding))
                 .is_some_and(|failed| *failed == mark)

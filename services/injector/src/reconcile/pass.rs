@@ -20,7 +20,7 @@ use super::content::{began_with, drop_others, news_of, was_acked};
 use super::start::hold;
 use super::{RETRY_AFTER, Reconciler};
 use crate::decide::{FileWish, Had, Todo, attr_of, decide, place_of};
-use crate::granted::{is_dead, staged_of};
+use crate::granted::{is_dead, seen_by, staged_of};
 use crate::model::{Ack, Busy, Tracked};
 use crate::origin::{Traces, trace_id};
 use crate::reload::reload_in;
@@ -136,7 +136,7 @@ impl Reconciler {
         for (id, tracked) in &self.containers {
             let is_wrapped = self.shared.options.is_wrapper(&tracked.record.runtime);
             let todo = decide(
-                plan,
+                &seen_by(plan, id),
                 &self.shared.options.host_name,
                 (tracked, now),
                 is_wrapped,

@@ -171,9 +171,11 @@ impl Reconciler {
                 .as_ref()
                 .is_none_or(|target| target.is_alive());
         if record.running && record.pid == tracked.record.pid {
+            let before = tracked.record.health;
             tracked.creating_until = None;
             tracked.record = record;
             tracked.seen = now;
+            self.judge_ahead(&id, before);
         } else if is_young || tracked.busy == Busy::Restarting {
             // An answer about the incarnation before.
         } else if record.running {

@@ -14,7 +14,7 @@ use keywheel_core::rollout::Due as RolloutDue;
 use super::Reconciler;
 use super::pass::Due;
 use crate::decide::{FileWish, matching};
-use crate::granted::{grant_of, is_dead, previous_of, version_of};
+use crate::granted::{grant_of, is_dead, previous_of, seen_by, version_of};
 use crate::model::{Ack, Busy, Holding, Service, Tracked, alone_of};
 
 /// What is known of restarts under rollouts.
@@ -240,7 +240,9 @@ impl Reconciler {
     /// Starts those again that are down, would get something else now, and have leave.
     pub(super) fn start_fallen(&mut self, plan: &HostPlan) {
         let ready = |(id, fallen): (&ContainerId, &Fallen)| {
-            let wanted = fallen.wanted(plan).filter(|_| fallen.starting.is_none())?;
+            let wanted = fallen
+                .wanted(&seen_by(plan, id))
+                .filter(|_| fallen.starting.is_none())?;
             Some((id.clone(), self.leave_of(plan, id)?, wanted))
         };
         let ready: Vec<_> = self.rolling.fallen.iter().filter_map(ready).collect();
@@ -352,7 +354,7 @@ impl Reconciler {
 
     fn wish_of_fallen(&self, plan: &HostPlan, id: &ContainerId, fallen: &Fallen) -> RestartWish {
         let reason = fallen.reason.clone();
-        let (due, state) = match fallen.wanted(plan) {
+        let (due, state) = match fallen.wanted(&seen_by(plan, id)) {
             _ if fallen.starting.is_some() => (fallen.due.clone(), RestartState::UnderWay),
             Some(wanted) if self.is_spent(plan, id, &wanted) => {
                 (wanted, RestartState::Failed { reason })

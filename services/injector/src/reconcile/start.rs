@@ -15,6 +15,7 @@ use super::beside::{notes_of, written_beside};
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached, Written};
 use crate::form::Form;
+use crate::granted::{grant_of, seen_by};
 use crate::model::{Ack, Busy, Holding, Place, Tracked, Unformed};
 use crate::reload::reload_in;
 use crate::report::bound_notes;
@@ -334,16 +335,13 @@ impl Reconciler {
         if let Err(reason) = result {
             tracked.retry_at = self.shared.clock.monotonic() + RETRY_AFTER;
             let plan = self.shared.plan();
-            let due: Vec<_> = plan
+            let seen = plan.as_deref().map(|plan| seen_by(plan, id));
+            let due: Vec<_> = seen
                 .iter()
                 .flat_map(|plan| &plan.bindings)
                 .filter(|planned| tracked.holdings.contains_key(&planned.binding))
                 .filter_map(|planned| {
-                    Some((
-                        planned.binding,
-                        planned.secret,
-                        crate::granted::grant_of(planned)?.version,
-                    ))
+                    Some((planned.binding, planned.secret, grant_of(planned)?.version))
                 })
                 .collect();
             for (binding, secret, version) in due {

@@ -93,7 +93,7 @@ impl Reconciler {
     pub(super) fn take_turn(&mut self, id: &ContainerId, due: &[Due], slot: Service) {
         if slot != alone_of(id) {
             let mark = |(binding, _, version): &Due| {
-                let mark = self.mark_of(*binding).unwrap_or(*version);
+                let mark = self.mark_of(id, *binding).unwrap_or(*version);
                 (*binding, mark)
             };
             let due: BTreeMap<BindingId, u64> = due.iter().map(mark).collect();

@@ -14,7 +14,7 @@ use keywheel_telemetry::traces::{Kind, Span, names as spans};
 
 use crate::attach::{Attached, Tools, Wanted, attach};
 use crate::form::Form;
-use crate::granted::{further_of, grant_of, previous_of};
+use crate::granted::{further_of, grant_of, previous_of, seen_by};
 use crate::model::Place;
 use crate::origin::SERVICE;
 use crate::runtime::answer::{Answer, Refused, key_of, no, open_all, parse_id, parts_of, refuse};
@@ -72,7 +72,8 @@ async fn put(
         let Some(plan) = plan else {
             return (Ok(Vec::new()), Vec::new());
         };
-        let dead = |given: &&Given| is_dead(plan, given);
+        let seen = seen_by(plan, &pending.facts.id);
+        let dead = |given: &&Given| is_dead(&seen, given);
         if let Some(given) = pending.env.iter().find(dead) {
             return (Err(revoked(given)), Vec::new());
         }

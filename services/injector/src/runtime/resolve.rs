@@ -9,7 +9,7 @@ use keywheel_core::name::HostName;
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 
 use crate::decide::place_of;
-use crate::granted::{grant_of, lacking};
+use crate::granted::{grant_of, lacking, seen_by};
 use crate::leases::{is_lease, meant};
 use crate::runtime::wire::Refusal;
 use crate::shared::Given;
@@ -86,7 +86,8 @@ pub(crate) fn choose(
     env: &[String],
     mounts: &[String],
 ) -> Result<Chosen, Box<Denied>> {
-    let matching = meant(plan, host, facts);
+    let plan = seen_by(plan, &facts.id);
+    let matching = meant(&plan, host, facts);
     let mut chosen = Chosen::default();
     for text in env {
         let mut entry = parse_entry(text).ok_or_else(|| {

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use keywheel_core::audit::Role;
 use keywheel_core::binding::{ImageSelector, Reload, Selector, SetFile, Target};
 use keywheel_core::command::Command as Submitted;
-use keywheel_core::id::{BindingId, DeliveryId, DeploymentId, HostId, SecretId};
+use keywheel_core::id::{BindingId, ContainerId, DeliveryId, DeploymentId, HostId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding, Staged};
 use keywheel_core::report::{Fact, HostReport};
@@ -99,8 +99,24 @@ impl FakeBus {
         let staged = staged.iter().map(|(secret, version)| Staged {
             secret: SecretId::from_bytes([*secret; 16]),
             grant: granted(*version),
+            canaries: Vec::new(),
         });
         self.publish_all(bindings, Vec::new(), staged.collect())
+    }
+
+    /// The same with one version, which these containers get before all others.
+    pub fn publish_canaries(
+        &self,
+        bindings: Vec<PlannedBinding>,
+        (secret, version): (u8, u64),
+        canaries: &[ContainerId],
+    ) -> u64 {
+        let staged = Staged {
+            secret: SecretId::from_bytes([secret; 16]),
+            grant: granted(version),
+            canaries: canaries.to_vec(),
+        };
+        self.publish_all(bindings, Vec::new(), vec![staged])
     }
 
     fn publish_all(

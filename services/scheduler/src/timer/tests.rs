@@ -305,6 +305,27 @@ fn hosts_are_waited_for_before_a_cut_over_until_the_server_is_told() {
 }
 
 #[test]
+fn canaries_are_waited_for_then_watched_and_then_no_more() {
+    let begun = rotation(rotation::Event::CanaryStarted {
+        consumers: Vec::new(),
+        hosts: vec![HostId::default()],
+        deadline: at(300),
+    });
+    let watched = rotation(rotation::Event::CanaryWatched { until: at(30) });
+    let mut timers = after(&[(1, started()), (2, begun)]);
+    assert_eq!(timers.next_due(), Some(at(300)));
+    timers.apply(at(3), &watched);
+    assert_eq!(timers.next_due(), Some(at(30)));
+    timers.apply(at(30), &rotation(rotation::Event::CanaryPassed));
+    let finish = rotation(rotation::Event::StepStarted {
+        step: rotation::Step::Finish,
+        attempt: 1,
+    });
+    timers.apply(at(30), &finish);
+    assert!(timers.is_empty());
+}
+
+#[test]
 fn a_deadline_that_is_refused_comes_again_only_while_there_is_one() {
     let distributing = rotation(rotation::Event::DistributionStarted {
         consumers: Vec::new(),

@@ -21,11 +21,11 @@ use crate::id::{
     BindingId, ContainerId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, SlotId,
 };
 use crate::name::{BindingName, EnvName, FileName, HostName, SecretName};
-use crate::plan::{PlannedBinding, plan_host};
+use crate::plan::{HostPlan, PlannedBinding, plan_host};
 use crate::report::{Fact, HostReport, Item};
 use crate::revocation::Backend;
 use crate::rotation::{self, Phase, Step};
-use crate::schedule::{OnDeadline, RotationPolicy, Schedule};
+use crate::schedule::{Canary, OnDeadline, RotationPolicy, Schedule};
 use crate::secret;
 use crate::testing::{anywhere, container, env, file, generated, on_host, restart};
 use crate::time::Timestamp;
@@ -295,7 +295,8 @@ impl Model {
             .bindings
             .iter()
             .find(|planned| planned.binding == binding_id(binding))?;
-        let (versions, at) = (given_by(planned)?, self.now());
+        let versions = given_to(&plan, planned, &container(n))?;
+        let at = self.now();
         let item = |(secret, version): &(SecretId, u64)| Item {
             container: container(n),
             container_name: "c".to_owned(),
@@ -461,6 +462,12 @@ impl Model {
                 )
                 .collect();
             retries.iter().for_each(|command| self.run(command));
+            let watched = self.world.open_rotations();
+            let watched = watched.filter(|open| open.phase == Phase::Canary);
+            let watched: Vec<RotationId> = watched.map(|open| open.id).collect();
+            for rotation in watched {
+                self.run(&Command::DeadlinePassed { rotation });
+            }
             let round = usize::from(SECRETS) * 8;
             for _ in 0..round {
                 self.answer(false, false)
@@ -483,7 +490,7 @@ impl Model {
 /// The secret whose version before the current one stays alive; bindings of the second form name it.
 const KEEPS: u8 = 1;
 
-/// The first secret holds at its deadline, the others force.
+/// The first secret holds at its deadline and has canaries, the others force.
 fn spec_of(n: u8, has_generator: bool) -> secret::Spec {
     secret::Spec {
         rotation: RotationPolicy {
@@ -493,6 +500,10 @@ fn spec_of(n: u8, has_generator: bool) -> secret::Spec {
                 _ => OnDeadline::Force,
             },
             keep_previous: n == KEEPS,
+            canary: (n != KEEPS).then_some(Canary {
+                consumers: 1,
+                watch: Duration::from_secs(1),
+            }),
             ..RotationPolicy::default()
         },
         ..if has_generator {
@@ -503,11 +514,22 @@ fn spec_of(n: u8, has_generator: bool) -> secret::Spec {
     }
 }
 
-/// What a binding gives out: all its secrets or none.
-fn given_by(planned: &PlannedBinding) -> Option<Vec<(SecretId, u64)>> {
-    let mut given = vec![(planned.secret, planned.current?.version)];
+/// What a binding gives out to a container: all its secrets or none.
+fn given_to(
+    plan: &HostPlan,
+    planned: &PlannedBinding,
+    container: &ContainerId,
+) -> Option<Vec<(SecretId, u64)>> {
+    let ahead = |secret: SecretId| {
+        let mut staged = plan.staged.iter().filter(|one| one.secret == secret);
+        let own = staged.find(|one| one.canaries.contains(container))?;
+        Some(own.grant)
+    };
+    let own = ahead(planned.secret).or(planned.current)?;
+    let mut given = vec![(planned.secret, own.version)];
     for further in &planned.also {
-        given.push((further.secret, further.current?.version));
+        let grant = ahead(further.secret).or(further.current)?;
+        given.push((further.secret, grant.version));
     }
     Some(given)
 }
@@ -516,9 +538,11 @@ fn given_by(planned: &PlannedBinding) -> Option<Vec<(SecretId, u64)>> {
 /// nothing else is left.
 fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
     let plan = plan_host(world, host);
-    let given = |binding: BindingId| {
-        let mut bindings = plan.as_ref()?.bindings.iter();
-        given_by(bindings.find(|planned| planned.binding == binding)?)
+    let given = |container: &ContainerId, binding: BindingId| {
+        let plan = plan.as_ref()?;
+        let mut bindings = plan.bindings.iter();
+        let planned = bindings.find(|planned| planned.binding == binding)?;
+        given_to(plan, planned, container)
     };
     let own = world.assignments.iter().filter(|(key, _)| key.host == host);
     let mut held: BTreeMap<(&ContainerId, BindingId), Vec<SecretId>> = BTreeMap::new();
@@ -528,7 +552,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
     }
     let mut items: Vec<Item> = Vec::new();
     for ((container, binding), secrets) in held {
-        let versions = given(binding).unwrap_or_default();
+        let versions = given(container, binding).unwrap_or_default();
         let is_gone = |secret: &SecretId| versions.iter().all(|(given, _)| given != secret);
         let gone = secrets.into_iter().filter(is_gone);
         let gone = gone.map(|secret| (secret, Fact::Withdrawn));
@@ -560,7 +584,9 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         .filter(has_file)
         .flat_map(|planned| &planned.previous);
     let previous = previous.map(|one| (one.secret, one.grant.version));
-    let holds = holds.chain(previous).collect();
+    let staged = plan.iter().flat_map(|plan| &plan.staged);
+    let staged = staged.map(|one| (one.secret, one.grant.version));
+    let holds = holds.chain(previous).chain(staged).collect();
     HostReport {
         containers: items.iter().map(|item| item.container.clone()).collect(),
         denied: Vec::new(),

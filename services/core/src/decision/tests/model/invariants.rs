@@ -78,6 +78,15 @@ impl Model {
             for binding in &plan.bindings {
                 assert!(binding.selector.means_host(&host.name));
             }
+            for one in &plan.staged {
+                let (secret, version) = (&self.world.secrets[&one.secret], one.grant.version);
+                assert_eq!(secret.pending, Some(version));
+                assert!(!self.dead.contains(&(one.secret, version)));
+                assert_eq!(
+                    secret.delivered.get(&(*id, version)),
+                    Some(&one.grant.delivery)
+                );
+            }
             // Whoever a binding means and a current version exists for has it granted.
             for binding in plan.bindings {
                 self.invariant_the_version_before_lives_and_ends_in_no_rotation(*id, &binding);
