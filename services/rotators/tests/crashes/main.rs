@@ -21,7 +21,6 @@ mod redis;
 #[path = "../support/mod.rs"]
 mod support;
 mod sweep;
-mod trap;
 
 use keywheel_core::resource::Strategy;
 

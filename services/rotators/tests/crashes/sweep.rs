@@ -12,16 +12,15 @@ use keywheel_core::effect::{AtResource, StepWork};
 use keywheel_core::resource::{Resource, Strategy};
 use keywheel_core::rotation::Step;
 use keywheel_engine::port::accounts::{Accounts, ConnectAccounts as _, Login};
-use keywheel_engine::port::rotator::{Probed, Rotator as _};
-use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::port::rotator::Rotator as _;
 use keywheel_rotators::{AccountRotator, Connector, FAILPOINTS, form};
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::accounts::Session;
+use keywheel_testkit::conformance::rotator::traps;
 use keywheel_testkit::conformance::store::plenty;
-use keywheel_testkit::fake::FakeVault;
+use keywheel_testkit::fake::{FakeVault, Trap, TrapFault};
 
 use crate::support::{Known, work};
-use crate::trap::{Fault, Trap};
 
 /// How often a step is asked for, or the server looked at, and the time between: a server notices that a
 /// client is gone by itself.
@@ -99,7 +98,8 @@ impl<'s> Secret<'s> {
         };
         let rotator = secret.over(Arc::clone(&secret.hand), None, &[]);
         for step in MAKING {
-            once(&rotator, &work(step, 1), false, false).await.unwrap();
+            let never = Trap::new("", TrapFault::Error, 1);
+            traps::perform(&never, &rotator, (&work(step, 1), false), async || ()).await;
         }
         secret
     }
@@ -107,12 +107,13 @@ impl<'s> Secret<'s> {
     /// A failpoint with every fault, and cut off at each of its hits; false when no rotation of this
     /// secret comes by. A login changes nothing: one hit of it is enough.
     async fn walk(&mut self, point: &'static str) -> bool {
-        if !self.rotate(Trap::new(point, Fault::Error, 1)).await {
+        if !self.rotate(Trap::new(point, TrapFault::Error, 1)).await {
             return false;
         }
-        assert!(self.rotate(Trap::new(point, Fault::Delay, 1)).await);
+        assert!(self.rotate(Trap::new(point, TrapFault::Delay, 1)).await);
         let mut hit = 1;
-        while self.rotate(Trap::new(point, Fault::Cut, hit)).await && !point.ends_with("_login") {
+        while self.rotate(Trap::new(point, TrapFault::Cut, hit)).await && !point.ends_with("_login")
+        {
             hit += 1;
             assert!(hit < MAX_HITS, "{point} is hit without end");
         }
@@ -126,13 +127,13 @@ impl<'s> Secret<'s> {
         let (old, new) = (self.current, self.current + 1);
         let before = self.credential(old);
         let mut thief = None;
-        if trap.is_of_making() {
+        if is_of_making(&trap) {
             let mut names = self.resource.accounts.iter();
             if let Some(standby) = names.find(|name| **name != before.login.name) {
                 self.server.drop_account(standby).await;
             }
         }
-        if trap.is_of_revoking() {
+        if is_of_revoking(&trap) {
             let session = self.server.session(&before.login, &before.password);
             thief = Some(session.await);
         }
@@ -169,22 +170,8 @@ impl<'s> Secret<'s> {
         trap: &Trap,
         before: &Credential,
     ) {
-        for attempt in 0..MAX_TRIES {
-            let ended = tokio::select! {
-                ended = once(rotator, work, attempt > 0, trap.is_of_revoking()) => Some(ended),
-                () = trap.cut.notified() => None,
-            };
-            self.check_promised(work.step, trap, before).await;
-            match ended {
-                Some(Ok(())) => return,
-                Some(Err(error)) => {
-                    assert_eq!(error.kind, ErrorKind::Unavailable, "{trap}: {error}");
-                }
-                None => {}
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        panic!("{trap}: {:?} does not end", work.step);
+        let holds = async || self.check_promised(work.step, trap, before).await;
+        traps::perform(trap, rotator, (work, is_of_revoking(trap)), holds).await;
     }
 
     /// The old credential is good until the new one is in use everywhere, where two are accepted; where
@@ -268,26 +255,13 @@ impl<'s> Secret<'s> {
     }
 }
 
-/// A step as the worker asks for it: where it may have been attempted before, the probe comes first.
-async fn once(
-    rotator: &AccountRotator,
-    work: &StepWork,
-    is_repeat: bool,
-    is_revocation: bool,
-) -> Result<(), PortError> {
-    let until = plenty();
-    if is_repeat && rotator.probe(work, &until).await? != Probed::NotDone {
-        return Ok(());
-    }
-    let (secret, versions) = (work.secret, work.versions.as_slice());
-    match work.step {
-        Step::Create => rotator.create(work, &until).await,
-        Step::Set => rotator.set(work, &until).await,
-        Step::Test => rotator.test(work, &until).await,
-        Step::Finish => rotator.finish(work, &until).await.map(drop),
-        Step::RollBack => rotator.roll_back(work, &until).await,
-        Step::RevokeOld if is_revocation => rotator.revoke(secret, versions, None, &until).await,
-        Step::RevokeOld => rotator.retire(secret, versions, None, &until).await,
-        Step::Drain => rotator.sessions(work, &until).await.map(drop),
-    }
+/// Whether it lies where an account is made that is missing.
+fn is_of_making(trap: &Trap) -> bool {
+    let parts = ["_make", "_grant", "_default_role"];
+    parts.iter().any(|part| trap.at().ends_with(part))
+}
+
+/// Whether it lies where sessions are ended, as only a revocation does.
+fn is_of_revoking(trap: &Trap) -> bool {
+    trap.at().ends_with("_end")
 }
