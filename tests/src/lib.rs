@@ -29,6 +29,7 @@ pub mod places;
 pub mod planted;
 pub mod process;
 pub mod reader;
+pub mod receiver;
 pub mod scratch;
 #[cfg(test)]
 mod scripts;
