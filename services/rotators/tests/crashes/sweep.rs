@@ -4,23 +4,25 @@
 //! The next rotation begins on what the one before left, so what a trap left would be found by both.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::effect::{AtResource, StepWork};
-use keywheel_core::resource::{Resource, Strategy};
+use keywheel_core::resource::{Kind, Resource, Strategy};
 use keywheel_core::rotation::Step;
 use keywheel_engine::port::accounts::{Accounts, ConnectAccounts as _, Login};
 use keywheel_engine::port::rotator::Rotator as _;
 use keywheel_rotators::{AccountRotator, Connector, FAILPOINTS, form};
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::accounts::Session;
-use keywheel_testkit::conformance::rotator::traps;
+use keywheel_testkit::conformance::rotator::traps::{self, killed};
 use keywheel_testkit::conformance::store::plenty;
-use keywheel_testkit::fake::{FakeVault, Trap, TrapFault};
+use keywheel_testkit::fake::{Child, FakeVault, Trap, TrapFault};
+use tempfile::TempDir;
 
-use crate::support::{Known, work};
+use crate::support::{self, Known, work};
 
 /// How often a step is asked for, or the server looked at, and the time between: a server notices that a
 /// client is gone by itself.
@@ -46,8 +48,48 @@ pub(crate) trait Server: Send + Sync {
     async fn session(&self, login: &Login, password: &SecretBytes) -> Box<dyn Session>;
 }
 
+/// Whether this program is one that was started to be killed within a step; then it is, or the step is done.
+pub(crate) async fn is_child() -> bool {
+    let Some(order) = killed::order(FAILPOINTS) else {
+        return false;
+    };
+    let [kind, connection, strategy, accounts, file, old, new] = order.words.as_slice() else {
+        panic!("an order has seven words");
+    };
+    let accounts: Vec<&str> = accounts.split(',').collect();
+    let resource = Resource {
+        strategy: Strategy::of(strategy).unwrap(),
+        ..support::resource(Kind::of(kind).unwrap(), connection, &accounts)
+    };
+    let deadly = Arc::new(Trap::deadly(order.at));
+    let connector = Connector::new(Arc::new(OsEntropy)).passing(deadly);
+    let accounts = connector.connect(&resource, Known::admin()).unwrap();
+    let (old, new) = (old.parse().unwrap(), new.parse().unwrap());
+    let (current, kept) = match order.is_end() {
+        true => (new, vec![old]),
+        false => (old, Vec::new()),
+    };
+    let plan = AtResource {
+        resource,
+        admin: None,
+        current: Some(current),
+        kept,
+        unclear: true,
+    };
+    let vault = Arc::new(FakeVault::in_file(Path::new(file)));
+    let rotator = AccountRotator::new(accounts, plan, vault, Arc::new(OsEntropy));
+    order.perform(&rotator, None).await;
+    true
+}
+
 /// Walks every failpoint whose name begins so, under each strategy; each has to be reached by one of them.
-pub(crate) async fn check(server: &dyn Server, prefix: &str, strategies: &[Strategy]) {
+/// `test` is who calls, and starts itself once more to be killed.
+pub(crate) async fn check(
+    server: &dyn Server,
+    test: &'static str,
+    prefix: &str,
+    strategies: &[Strategy],
+) {
     let points = FAILPOINTS.iter().copied();
     let points: BTreeSet<&'static str> = points.filter(|name| name.starts_with(prefix)).collect();
     let mut reached = BTreeSet::new();
@@ -58,7 +100,7 @@ pub(crate) async fn check(server: &dyn Server, prefix: &str, strategies: &[Strat
             Strategy::SingleUser => &["single"],
         };
         let resource = server.prepare(*strategy, names).await;
-        let mut secret = Secret::begin(server, resource).await;
+        let mut secret = Secret::begin(server, test, resource).await;
         for point in points.iter().copied() {
             if secret.walk(point).await {
                 reached.insert(point);
@@ -83,18 +125,24 @@ struct Secret<'s> {
     hand: Arc<dyn Accounts>,
     vault: Arc<FakeVault>,
     current: u64,
+    test: &'static str,
+    /// With the cache.
+    files: TempDir,
 }
 
 impl<'s> Secret<'s> {
     /// With its first version.
-    async fn begin(server: &'s dyn Server, resource: Resource) -> Self {
+    async fn begin(server: &'s dyn Server, test: &'static str, resource: Resource) -> Self {
+        let files = tempfile::tempdir().unwrap();
         let hand = Connector::new(Arc::new(OsEntropy)).connect(&resource, Known::admin());
         let secret = Self {
             server,
             hand: hand.unwrap(),
             resource,
-            vault: Arc::default(),
+            vault: Arc::new(FakeVault::in_file(&files.path().join("cache"))),
             current: 1,
+            test,
+            files,
         };
         let rotator = secret.over(Arc::clone(&secret.hand), None, &[]);
         for step in MAKING {
@@ -104,8 +152,8 @@ impl<'s> Secret<'s> {
         secret
     }
 
-    /// A failpoint with every fault, and cut off at each of its hits; false when no rotation of this
-    /// secret comes by. A login changes nothing: one hit of it is enough.
+    /// A failpoint with every fault, and cut off at each of its hits, and killed at the first; false when no
+    /// rotation of this secret comes by. A login changes nothing: one hit of it is enough.
     async fn walk(&mut self, point: &'static str) -> bool {
         if !self.rotate(Trap::new(point, TrapFault::Error, 1)).await {
             return false;
@@ -118,13 +166,39 @@ impl<'s> Secret<'s> {
             assert!(hit < MAX_HITS, "{point} is hit without end");
         }
         assert!(hit > 1 || point.ends_with("_login"), "{point} cuts nothing");
+        traps::kill(point, async |trap| self.rotate(trap).await).await;
         true
+    }
+
+    /// What a program has to know that performs a step of the rotation from one version to the next.
+    fn child(&self, old: u64, new: u64) -> Child {
+        let Resource {
+            kind,
+            connection,
+            accounts,
+            strategy,
+            ..
+        } = &self.resource;
+        let file = self.files.path().join("cache");
+        let words = vec![
+            kind.word().to_owned(),
+            connection.clone(),
+            strategy.word().to_owned(),
+            accounts.join(","),
+            file.display().to_string(),
+            old.to_string(),
+            new.to_string(),
+        ];
+        Child {
+            test: self.test,
+            words,
+        }
     }
 
     /// One rotation through a trap; whether it came by.
     async fn rotate(&mut self, trap: Trap) -> bool {
-        let trap = Arc::new(trap);
         let (old, new) = (self.current, self.current + 1);
+        let trap = Arc::new(trap.by(self.child(old, new)));
         let before = self.credential(old);
         let mut thief = None;
         if is_of_making(&trap) {

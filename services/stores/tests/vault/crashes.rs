@@ -1,7 +1,8 @@
-//! Rotations at a real OpenBao that fail, wait or are cut off at each failpoint: values of ours in a KV engine,
+//! Rotations at a real OpenBao that fail, wait, are cut off or killed at each failpoint: values of ours in a KV engine,
 //! a static role at a real PostgreSQL, and logins by lease there. One new credential is good in the end, the
 //! old one for as long as it was promised, and what nobody knows of ends by itself.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use keywheel_core::effect::Outside as Lies;
@@ -9,20 +10,23 @@ use keywheel_core::id::SecretId;
 use keywheel_core::name::StoreName;
 use keywheel_core::rotation::Step;
 use keywheel_core::store::{
-    Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore, RemoteVersion, Source,
-    StoreSpec, VaultAuth,
+    Backend, CredentialRef, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore, OldVersions, RemoteVersion,
+    Source, StoreSpec, VaultAuth, VaultSpec,
 };
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::leases::MINT_SPAN;
 use keywheel_engine::port::rotator::Rotator;
 use keywheel_engine::port::store::{Connect as _, Store};
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_stores::{Connector, FAILPOINTS, LeaseRotator, RemoteRotator};
 use keywheel_testkit::conformance::leases::Lender as _;
-use keywheel_testkit::conformance::rotator::traps::{self, Kept};
+use keywheel_testkit::conformance::rotator::traps::{self, Kept, killed};
 use keywheel_testkit::conformance::store::{Outside as _, current, plenty};
-use keywheel_testkit::fake::{FakeVault, Trap, TrapFault};
+use keywheel_testkit::fake::{Child, FakeClock, FakeVault, Trap, TrapFault};
+use keywheel_testkit::server::openbao::ROOT;
+use tempfile::TempDir;
 
-use super::bench::Bench;
+use super::bench::{self, Bench, MOUNT, NOW};
 use super::leases::{Bank, role};
 use super::static_roles::Shop;
 
@@ -69,6 +73,85 @@ fn through(bench: &Bench, token: &str, trap: &Arc<Trap>) -> Arc<dyn Store> {
     connector.connect(&name, &spec, kept).unwrap()
 }
 
+/// The file of a cache, in a directory that goes with its value.
+struct Files(TempDir);
+
+impl Files {
+    fn make() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn cache(&self) -> Arc<FakeVault> {
+        Arc::new(FakeVault::in_file(&self.0.path().join("cache")))
+    }
+
+    /// What a program has to know that performs a step there, by this token.
+    fn child(&self, test: &'static str, bench: &Bench, token: &str, source: &Source) -> Child {
+        let cache = self.0.path().join("cache");
+        let words = vec![
+            bench.proxy.url(),
+            token.to_owned(),
+            cache.display().to_string(),
+            source.path.clone(),
+            source.field.clone(),
+        ];
+        Child { test, words }
+    }
+}
+
+/// Whether this program is one that was started to be killed within a step; then it is, or the step is done.
+async fn is_child() -> bool {
+    let Some(order) = killed::order(FAILPOINTS) else {
+        return false;
+    };
+    let [address, token, cache, path, field] = order.words.as_slice() else {
+        panic!("an order has five words");
+    };
+    let given = Arc::new(bench::Kept::default());
+    let spec = VaultSpec {
+        address: address.clone(),
+        namespace: String::new(),
+        mount: MOUNT.to_owned(),
+        ca_file: String::new(),
+        old_versions: OldVersions::Destroy,
+        auth: VaultAuth::Token {
+            token: given.put("/token", token.as_str()),
+        },
+    };
+    let store = NamedStore {
+        name: StoreName::parse("elsewhere").unwrap(),
+        spec: StoreSpec {
+            backend: Backend::Vault(spec),
+            poll: DEFAULT_POLL,
+            timeout: DEFAULT_TIMEOUT,
+        },
+    };
+    let deadly = Arc::new(Trap::deadly(order.at));
+    let clock = Arc::new(FakeClock::at(Timestamp::from_micros(NOW)));
+    let connector = Connector::new(clock, Arc::new(OsEntropy));
+    let connector = connector.passing(Arc::clone(&deadly) as _);
+    let live = connector.connect(&store.name, &store.spec, given).unwrap();
+    let vault = Arc::new(FakeVault::in_file(Path::new(cache)));
+    let place = Lies {
+        store,
+        source: Source {
+            path: path.clone(),
+            field: field.clone(),
+        },
+        known: None,
+        fetch: None,
+        retire: Vec::new(),
+    };
+    if order.at.starts_with("store.lease.") {
+        let rotator = LeaseRotator::new(live, vault).passing(deadly);
+        order.perform(&rotator, Some(place)).await;
+    } else {
+        let rotator = RemoteRotator::new(live, vault, Arc::new(OsEntropy));
+        order.perform(&rotator, Some(place)).await;
+    }
+    true
+}
+
 /// A trap that nothing meets.
 fn never() -> Trap {
     Trap::new("", TrapFault::Error, 1)
@@ -76,6 +159,10 @@ fn never() -> Trap {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_in_a_kv_engine_survives_every_failpoint() {
+    if is_child().await {
+        return;
+    }
+    let own = "crashes::a_rotation_in_a_kv_engine_survives_every_failpoint";
     let bench = Bench::start().await;
     let rotator = |trap: Arc<Trap>, vault: &Arc<FakeVault>| {
         let store = through(&bench, "/root-token", &trap);
@@ -83,18 +170,21 @@ async fn a_rotation_in_a_kv_engine_survives_every_failpoint() {
         let rotator = RemoteRotator::new(store, vault, Arc::new(OsEntropy));
         Arc::new(rotator) as Arc<dyn Rotator>
     };
-    let place = lies(&bench, "/root-token", bench.fresh());
-    let mut kept = Kept::at(&bench, &rotator, place);
+    let (place, files) = (lies(&bench, "/root-token", bench.fresh()), Files::make());
+    let child = files.child(own, &bench, ROOT, &place.source);
+    let mut kept = Kept::at(&bench, &rotator, (files.cache(), child), place);
     kept.rotate(never()).await;
     for point in points("store.kv.") {
         let came = traps::walk(point, async |trap| kept.rotate(trap).await).await;
         assert!(came, "{point} is not reached");
+        traps::kill(point, async |trap| kept.rotate(trap).await).await;
     }
 }
 
 /// One secret at a static role.
 struct AtRole<'a> {
     shop: &'a Shop,
+    files: Files,
     vault: Arc<FakeVault>,
     secret: SecretId,
     at: Lies,
@@ -103,9 +193,11 @@ struct AtRole<'a> {
 
 impl<'a> AtRole<'a> {
     async fn begin(shop: &'a Shop) -> Self {
+        let files = Files::make();
         let mut secret = Self {
             shop,
-            vault: Arc::default(),
+            vault: files.cache(),
+            files,
             secret: traps::fresh().0,
             at: lies(&shop.bench, "/root-token", Shop::at()),
             version: 0,
@@ -125,6 +217,12 @@ impl<'a> AtRole<'a> {
         value.map(SecretBytes::from)
     }
 
+    fn by(&self, trap: Trap) -> Arc<Trap> {
+        let own = "crashes::a_rotation_of_a_static_role_survives_every_failpoint";
+        let (bench, source) = (&self.shop.bench, &self.at.source);
+        Arc::new(trap.by(self.files.child(own, bench, ROOT, source)))
+    }
+
     /// The account has one password at every time: that which its server tells.
     async fn check_open(&self, trap: &Trap) {
         let now = current(&self.shop.bench, &self.at.source).await;
@@ -135,7 +233,7 @@ impl<'a> AtRole<'a> {
 
     /// One rotation through a trap; whether it came by. The server makes one password.
     async fn rotate(&mut self, trap: Trap) -> bool {
-        let trap = Arc::new(trap);
+        let trap = self.by(trap);
         let rotator = self.rotator(&trap);
         let (token, old, new) = (traps::fresh().1, self.version, self.version + 1);
         let known = current(&self.shop.bench, &self.at.source).await;
@@ -164,7 +262,7 @@ impl<'a> AtRole<'a> {
 
     /// What is current is revoked through a trap: the server makes another password, which nobody has.
     async fn revoke(self, trap: Trap) -> bool {
-        let trap = Arc::new(trap);
+        let trap = self.by(trap);
         let value = self.value(self.version).expect("it is kept");
         let known = current(&self.shop.bench, &self.at.source).await;
         let (rotator, told) = (self.rotator(&trap), self.shop.told());
@@ -195,21 +293,27 @@ impl<'a> AtRole<'a> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotation_of_a_static_role_survives_every_failpoint() {
+    if is_child().await {
+        return;
+    }
     let shop = Shop::open().await;
     let mut secret = AtRole::begin(&shop).await;
     for point in points("store.role.") {
         let came = traps::walk(point, async |trap| secret.rotate(trap).await).await;
         assert!(came, "{point} is not reached");
+        traps::kill(point, async |trap| secret.rotate(trap).await).await;
     }
     for point in ["store.role.before_rotate", "store.role.after_rotate"] {
         let revoke = async |trap: Trap| AtRole::begin(&shop).await.revoke(trap).await;
-        assert!(traps::walk(point, revoke).await, "{point} is not reached");
+        assert!(traps::walk(point, &revoke).await, "{point} is not reached");
+        traps::kill(point, &revoke).await;
     }
 }
 
 /// Logins that one container had, one after the other.
 struct AtBank<'a> {
     bank: &'a Bank,
+    files: Files,
     vault: Arc<FakeVault>,
     secret: SecretId,
     at: Lies,
@@ -220,9 +324,11 @@ struct AtBank<'a> {
 
 impl<'a> AtBank<'a> {
     async fn begin(bank: &'a Bank) -> Self {
+        let files = Files::make();
         let mut secret = Self {
             bank,
-            vault: Arc::default(),
+            vault: files.cache(),
+            files,
             secret: traps::fresh().0,
             at: lies(&bank.bench, "/token", role("app")),
             version: 0,
@@ -253,7 +359,10 @@ impl<'a> AtBank<'a> {
     /// A login gives way to another one through a trap; whether it came by. The one before is good until that
     /// is at hand, and one is left in the end: what nobody knows of has little time.
     async fn swap(&mut self, trap: Trap) -> bool {
-        let trap = Arc::new(trap);
+        let own = "crashes::a_swap_of_a_lease_survives_every_failpoint_and_leaves_no_orphan";
+        let (bench, token) = (&self.bank.bench, &self.bank.token);
+        let child = self.files.child(own, bench, token, &self.at.source);
+        let trap = Arc::new(trap.by(child));
         let rotator = self.rotator(&trap);
         let (token, old, new) = (traps::fresh().1, self.version, self.version + 1);
         let before = self.value(old);
@@ -321,10 +430,14 @@ impl Bank {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_swap_of_a_lease_survives_every_failpoint_and_leaves_no_orphan() {
+    if is_child().await {
+        return;
+    }
     let bank = Bank::open().await;
     let mut secret = AtBank::begin(&bank).await;
     for point in points("store.lease.") {
         let came = traps::walk(point, async |trap| secret.swap(trap).await).await;
         assert!(came, "{point} is not reached");
+        traps::kill(point, async |trap| secret.swap(trap).await).await;
     }
 }

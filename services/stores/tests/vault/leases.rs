@@ -24,7 +24,7 @@ pub(crate) struct Bank {
     pub(crate) bench: Bench,
     postgres: PostgresServer,
     store: Arc<dyn Store>,
-    token: String,
+    pub(crate) token: String,
 }
 
 pub(crate) fn role(name: &str) -> Source {

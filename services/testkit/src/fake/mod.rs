@@ -22,5 +22,5 @@ pub use ids::FakeIds;
 pub use journal::MemoryJournal;
 pub use leases::FakeLeases;
 pub use store::FakeStore;
-pub use trap::{Trap, TrapFault};
+pub use trap::{Child, Trap, TrapFault};
 pub use vault::{Cut, FakeVault};

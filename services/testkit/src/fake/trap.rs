@@ -1,7 +1,9 @@
-//! What a rotation meets at one hit of one failpoint: an error, a delay, or an end that nobody hears of.
+//! What a rotation meets at one hit of one failpoint: an error, a delay, an end that nobody hears of, or the
+//! end of its program by `kill -9`.
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +24,17 @@ pub enum TrapFault {
     Delay,
     /// The step is never heard of again: who performs it is dropped.
     Cut,
+    /// Who performs it is a program of its own, and that is killed.
+    Kill,
+}
+
+/// How a test runs once more as a program of its own, to be killed.
+#[derive(Debug, Clone)]
+pub struct Child {
+    /// The test's whole name.
+    pub test: &'static str,
+    /// What that program has to know besides its step, one line each.
+    pub words: Vec<String>,
 }
 
 /// One fault at one hit of one failpoint.
@@ -31,6 +44,11 @@ pub struct Trap {
     hit: u32,
     hits: Mutex<BTreeMap<&'static str, u32>>,
     cut: Notify,
+    child: Option<Child>,
+    /// Whether a program was killed there.
+    killed: AtomicBool,
+    /// Whether this is the program that is to be killed.
+    is_deadly: bool,
 }
 
 impl Trap {
@@ -43,7 +61,40 @@ impl Trap {
             hit,
             hits: Mutex::default(),
             cut: Notify::new(),
+            child: None,
+            killed: AtomicBool::new(false),
+            is_deadly: false,
         }
+    }
+
+    /// The same in the program that is killed there, at the first hit.
+    #[must_use]
+    pub fn deadly(at: &'static str) -> Self {
+        Self {
+            is_deadly: true,
+            ..Self::new(at, TrapFault::Kill, 1)
+        }
+    }
+
+    /// The same; where it is to kill, this program is what it kills.
+    #[must_use]
+    pub fn by(self, child: Child) -> Self {
+        Self {
+            child: Some(child),
+            ..self
+        }
+    }
+
+    /// The program that the next step is performed by, if there is still one to be killed.
+    #[must_use]
+    pub fn victim(&self) -> Option<&Child> {
+        let is_due = self.fault == TrapFault::Kill && !self.killed.load(Ordering::Relaxed);
+        self.child.as_ref().filter(|_| is_due)
+    }
+
+    /// The program was killed there.
+    pub fn note_killed(&self) {
+        self.killed.store(true, Ordering::Relaxed);
     }
 
     /// The failpoint.
@@ -55,6 +106,9 @@ impl Trap {
     /// Whether anything came that far.
     #[must_use]
     pub fn has_fired(&self) -> bool {
+        if self.fault == TrapFault::Kill {
+            return self.killed.load(Ordering::Relaxed);
+        }
         let hits = self.hits.lock().unwrap_or_else(PoisonError::into_inner);
         hits.get(self.at).is_some_and(|hits| *hits >= self.hit)
     }
@@ -94,6 +148,15 @@ impl Failpoint for Trap {
             TrapFault::Delay => {
                 tokio::time::sleep(DELAY).await;
                 Ok(())
+            }
+            // It is another program's, which does not come back.
+            TrapFault::Kill if !self.is_deadly => Ok(()),
+            TrapFault::Kill => {
+                let own = rustix::process::getpid();
+                loop {
+                    let killed = rustix::process::kill_process(own, rustix::process::Signal::KILL);
+                    killed.expect("a program may kill itself");
+                }
             }
             TrapFault::Cut => {
                 self.cut.notify_one();

@@ -2,8 +2,10 @@
 //!
 //! A step is asked for as the worker does: what may have been attempted before is probed first. What has to hold
 //! is looked at after every attempt, whatever became of it, and at the end of the rotation. The next rotation
-//! begins on what the one before left, so what a trap left would be found by both. A killed process is a
-//! system suite's.
+//! begins on what the one before left, so what a trap left would be found by both. A program that is killed is
+//! this very test once more, which performs one step ([`killed`]).
+
+pub mod killed;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,7 +22,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use super::super::journal::id;
 use super::super::store::{FIELD, Outside, plenty};
 use super::{MAKING, NEXT};
-use crate::fake::{FakeVault, Trap, TrapFault};
+use crate::fake::{Child, FakeVault, Trap, TrapFault};
 
 /// How often a step is asked for, or a server looked at, and the time between: a server notices by itself
 /// that who asked is gone.
@@ -49,6 +51,15 @@ pub async fn walk(point: &'static str, mut rotate: impl AsyncFnMut(Trap) -> bool
     true
 }
 
+/// One rotation whose program is killed at a failpoint.
+///
+/// # Panics
+/// When it does not come by.
+pub async fn kill(point: &'static str, mut rotate: impl AsyncFnMut(Trap) -> bool) {
+    let killed = rotate(Trap::new(point, TrapFault::Kill, 1)).await;
+    assert!(killed, "{point} kills nothing");
+}
+
 /// Waits until this is so; `what` names it.
 ///
 /// # Panics
@@ -75,6 +86,16 @@ pub async fn perform(
     holds: impl AsyncFn(),
 ) -> Option<RemoteVersion> {
     for attempt in 0..MAX_TRIES {
+        if attempt == 0
+            && let Some(child) = trap.victim()
+        {
+            if killed::is_killed(trap, child, work, is_revocation).await {
+                trap.note_killed();
+            }
+            // Whether it was done nobody knows.
+            holds().await;
+            continue;
+        }
         let step = once(rotator, work, attempt > 0, is_revocation);
         let ended = trap.perform(step).await;
         holds().await;
@@ -148,19 +169,27 @@ pub struct Kept<'a> {
     hand: &'a dyn Outside,
     through: &'a Through<'a>,
     vault: Arc<FakeVault>,
+    /// What is killed where a trap says so.
+    child: Child,
     secret: SecretId,
     at: Lies,
     current: u64,
 }
 
 impl<'a> Kept<'a> {
-    /// At a place where nothing lies yet.
+    /// At a place where nothing lies yet, over a cache that the child knows, too.
     #[must_use]
-    pub fn at(hand: &'a dyn Outside, through: &'a Through<'a>, place: Lies) -> Self {
+    pub fn at(
+        hand: &'a dyn Outside,
+        through: &'a Through<'a>,
+        (vault, child): (Arc<FakeVault>, Child),
+        place: Lies,
+    ) -> Self {
         Self {
             hand,
             through,
-            vault: Arc::default(),
+            vault,
+            child,
             secret: fresh().0,
             at: place,
             current: 0,
@@ -170,7 +199,7 @@ impl<'a> Kept<'a> {
     /// One rotation through a trap; whether it came by. Exactly one version is made there, and the one before
     /// is current until it is.
     pub async fn rotate(&mut self, trap: Trap) -> bool {
-        let trap = Arc::new(trap);
+        let trap = Arc::new(trap.by(self.child.clone()));
         let rotator = (self.through)(Arc::clone(&trap), &self.vault);
         let (token, old, new) = (fresh().1, self.current, self.current + 1);
         let before = match old {
