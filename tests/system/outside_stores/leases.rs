@@ -8,6 +8,7 @@ use keywheel_tests::stage::{PATIENCE, SECRET, items};
 use keywheel_tests::{manifest, wait};
 use serde_json::{Value, json};
 
+use crate::crash;
 use crate::lifetimes::{Lifetimes, SHORT_SPANS};
 use crate::role;
 use crate::scene::{STORE, Scene};
@@ -80,6 +81,14 @@ fn set_up(scene: &Scene, server: &PostgresServer) {
     }
 }
 
+/// The store, and a login of [`ROLE`] for each container.
+fn declare(scene: &Scene) -> Result<()> {
+    let (keywheel, on) = (&scene.stage.keywheel, scene.stage.on("shop"));
+    let file = manifest::file_binding("test-file", SECRET, &on, "db_password", "none");
+    keywheel.apply(&(scene.store("1s")? + &dynamic(SECRET, ROLE) + &file))?;
+    keywheel.wait_plans()
+}
+
 #[test]
 fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<()> {
     if !docker::ready()? {
@@ -89,12 +98,7 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
     let _url = server.database(DATABASE);
     let mut scene = Scene::set(OpenBao::start_kept())?;
     set_up(&scene, &server);
-    let secret = dynamic(SECRET, ROLE);
-    let on = scene.stage.on("shop");
-    let file = manifest::file_binding("test-file", SECRET, &on, "db_password", "none");
-    let declared = scene.store("1s")? + &secret + &file;
-    scene.stage.keywheel.apply(&declared)?;
-    scene.stage.keywheel.wait_plans()?;
+    declare(&scene)?;
 
     // Each start waits for its login, and has it before its first instruction.
     let one = scene.stage.run("shop", &[], "/bin/app-file")?;
@@ -122,6 +126,7 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
     let lifetimes = Lifetimes::begin(&scene, &server)?;
     let (fixed, passwords) = role::check(&scene, &server, DATABASE)?;
     let ended = lifetimes.end(&scene, &server)?;
+    let swapped = crash::check(&mut scene, &server, &other, &fixed)?;
 
     // OpenBao is away: what is there goes on, and a start is served; back, it ends what is to end.
     scene.bao.kill();
@@ -135,19 +140,19 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
     wait::until_true("the removed one's login to be refused", PATIENCE, || {
         Ok(!first.is_good(&server))
     })?;
-    ensure!(second.is_good(&server), "the other one's went, too");
+    ensure!(swapped.login.is_good(&server), "the other one's went, too");
 
     // An incident ends all of them; the container that runs gets another one.
     let revoked = ["revoke", SECRET, "--reason", "drill", "--yes", "--wait"];
     scene.stage.keywheel.cli(&revoked)?.ok()?;
-    ensure!(!second.is_good(&server), "{second:?} is still let in");
+    ensure!(!swapped.login.is_good(&server), "the other is let in");
     let third = wait::until("another login", PATIENCE, || {
         let login = Login::of(&scene, &other)?;
-        Ok((login != second && login.is_good(&server)).then_some(login))
+        Ok((login != swapped.login && login.is_good(&server)).then_some(login))
     })?;
-    let mut values = [&first, &second, &third]
-        .map(|login| login.password.as_str())
-        .to_vec();
-    values.extend(passwords.iter().chain(&ended.passwords).map(String::as_str));
-    scene.finish(&values, &[&other, &fixed, &ended.living])
+    let logins = [first, second, swapped.login, third].map(|login| login.password);
+    let each = logins.iter().chain(&passwords).chain(&ended);
+    let mut values: Vec<&str> = each.map(String::as_str).collect();
+    values.push(&swapped.password);
+    scene.finish(&values, &[&other, &fixed])
 }

@@ -30,12 +30,6 @@ pub(crate) struct Lifetimes {
     kept: Login,
 }
 
-/// What is there in the end.
-pub(crate) struct Ended {
-    pub(crate) living: Container,
-    pub(crate) passwords: Vec<String>,
-}
-
 impl Lifetimes {
     /// Both have a login; one is killed.
     pub(crate) fn begin(scene: &Scene, server: &PostgresServer) -> Result<Self> {
@@ -59,8 +53,8 @@ impl Lifetimes {
     }
 
     /// The one that runs got another login, after the first one was renewed; the login of the other one ended,
-    /// and it has another one when it runs again.
-    pub(crate) fn end(self, scene: &Scene, server: &PostgresServer) -> Result<Ended> {
+    /// and it has another one when it runs again. Gives the passwords; both containers are removed.
+    pub(crate) fn end(self, scene: &Scene, server: &PostgresServer) -> Result<Vec<String>> {
         let second = wait::until("another login of the role `short`", PATIENCE, || {
             let login = Login::of(scene, &self.living)?;
             Ok((login != self.first).then_some(login))
@@ -87,9 +81,6 @@ impl Lifetimes {
             Ok((login != self.kept && login.is_good(server)).then_some(login))
         })?;
         let passwords = [self.first, self.kept, second, anew].map(|login| login.password);
-        Ok(Ended {
-            living: self.living,
-            passwords: passwords.to_vec(),
-        })
+        Ok(passwords.to_vec())
     }
 }

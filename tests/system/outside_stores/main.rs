@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod aws;
+mod crash;
 mod database;
 mod follow;
 mod import;

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use crate::scene::{STORE, Scene, secret};
 
-const ROLE_SECRET: &str = "test/role";
+pub(crate) const ROLE_SECRET: &str = "test/role";
 const ACCOUNT: &str = "shop_app";
 /// The role at the engine `database`.
 const ROLE: &str = "fixed";
 
 /// What opens the account now, as its server tells.
-fn told(scene: &Scene) -> Result<String> {
+pub(crate) fn told(scene: &Scene) -> Result<String> {
     let path = format!("database/static-creds/{ROLE}");
     let answer: Value = serde_json::from_str(&scene.bao.must("GET", &path, &[], ""))?;
     let password = answer["data"]["password"].as_str();
