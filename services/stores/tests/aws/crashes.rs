@@ -1,5 +1,5 @@
-//! Rotations at two API servers that fail, wait, are cut off or killed at each failpoint: the stages move to the letter.
-//! One version is made and is current in the end, the one before until then, and no label stays behind.
+//! Rotations at two API servers that fail, wait, are cut off or killed at each failpoint: the stages move to the
+//! letter. One version is made and is current in the end, the one before until then, and no label stays behind.
 
 use std::path::Path;
 use std::sync::Arc;

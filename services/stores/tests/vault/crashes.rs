@@ -1,6 +1,6 @@
-//! Rotations at a real OpenBao that fail, wait, are cut off or killed at each failpoint: values of ours in a KV engine,
-//! a static role at a real PostgreSQL, and logins by lease there. One new credential is good in the end, the
-//! old one for as long as it was promised, and what nobody knows of ends by itself.
+//! Rotations at a real OpenBao that fail, wait, are cut off or killed at each failpoint: values of ours in a KV
+//! engine, a static role at a real PostgreSQL, and logins by lease there. One new credential is good in the end,
+//! the old one for as long as it was promised, and what nobody knows of ends by itself.
 
 use std::path::Path;
 use std::sync::Arc;
