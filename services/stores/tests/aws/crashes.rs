@@ -112,6 +112,19 @@ impl Scene {
         let kept = Kept::at(&self.at_aws, through, (vault, child), place);
         (kept, source)
     }
+
+    /// One rotation through a trap; whether it came by.
+    async fn rotate(&self, kept: &mut Kept<'_>, at: &Source, trap: Trap) -> bool {
+        let came = kept.rotate(trap).await;
+        check_labels(&self.at_aws, at).await;
+        came
+    }
+
+    /// The first one of a secret, through a trap.
+    async fn create<'a>(&'a self, through: &'a Through<'a>, trap: Trap) -> bool {
+        let (mut kept, at) = self.fresh(through);
+        self.rotate(&mut kept, &at, trap).await
+    }
 }
 
 /// One version has a label, and one label.
@@ -131,28 +144,18 @@ async fn survives(maker: Maker, test: &'static str) {
     let through: &Through<'_> = &made;
     let (mut kept, at) = scene.fresh(through);
     kept.rotate(Trap::new("", TrapFault::Error, 1)).await;
-    let mut rotate = async |trap: Trap| {
-        let came = kept.rotate(trap).await;
-        check_labels(&scene.at_aws, &at).await;
-        came
-    };
-    let create = async |trap: Trap| {
-        let (mut kept, at) = scene.fresh(through);
-        let came = kept.rotate(trap).await;
-        check_labels(&scene.at_aws, &at).await;
-        came
-    };
     for point in FAILPOINTS.iter().copied() {
         if !point.starts_with("store.aws.") {
             continue;
         }
         let came = if CREATES.contains(&point) {
-            let came = traps::walk(point, &create).await;
-            traps::kill(point, &create).await;
+            let came = traps::walk(point, async |trap| scene.create(through, trap).await).await;
+            traps::kill(point, async |trap| scene.create(through, trap).await).await;
             came
         } else {
-            let came = traps::walk(point, &mut rotate).await;
-            traps::kill(point, &mut rotate).await;
+            let came = traps::walk(point, async |trap| scene.rotate(&mut kept, &at, trap).await);
+            let came = came.await;
+            traps::kill(point, async |trap| scene.rotate(&mut kept, &at, trap).await).await;
             came
         };
         assert!(came, "{point} is not reached");

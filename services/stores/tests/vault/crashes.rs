@@ -260,6 +260,11 @@ impl<'a> AtRole<'a> {
         trap.has_fired()
     }
 
+    /// A secret whose only version is revoked through a trap.
+    async fn revoked(shop: &'a Shop, trap: Trap) -> bool {
+        Self::begin(shop).await.revoke(trap).await
+    }
+
     /// What is current is revoked through a trap: the server makes another password, which nobody has.
     async fn revoke(self, trap: Trap) -> bool {
         let trap = self.by(trap);
@@ -304,9 +309,9 @@ async fn a_rotation_of_a_static_role_survives_every_failpoint() {
         traps::kill(point, async |trap| secret.rotate(trap).await).await;
     }
     for point in ["store.role.before_rotate", "store.role.after_rotate"] {
-        let revoke = async |trap: Trap| AtRole::begin(&shop).await.revoke(trap).await;
-        assert!(traps::walk(point, &revoke).await, "{point} is not reached");
-        traps::kill(point, &revoke).await;
+        let came = traps::walk(point, async |trap| AtRole::revoked(&shop, trap).await).await;
+        assert!(came, "{point} is not reached");
+        traps::kill(point, async |trap| AtRole::revoked(&shop, trap).await).await;
     }
 }
 
