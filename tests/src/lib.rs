@@ -30,6 +30,7 @@ pub mod planted;
 pub mod process;
 pub mod programs;
 pub mod reader;
+pub mod receiver;
 pub mod scratch;
 #[cfg(test)]
 mod scripts;

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use keywheel_core::resource::{Kind, Resource};
 use keywheel_engine::port::accounts::{Accounts, ConnectAccounts};
+use keywheel_engine::port::failpoint::{Failpoint, Points};
 use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::Entropy;
 
-use crate::failpoint::{Failpoint, Points};
 use crate::mariadb::{self, MariaDbAccounts};
 use crate::postgres::{self, PostgresAccounts};
 use crate::redis::{self, RedisAccounts};

@@ -1,14 +1,8 @@
-//! Named places before and after each effect at a server, at which a test can end, delay or fail a step.
+//! Names of the places before and after each effect at a server, at which a test can end, delay or fail a step.
 //!
-//! Owns their names and what passes them. Invariants: nobody passes them but by [`Failpoint`], which only
-//! a program that was armed for it gives an answer other than yes; each is passed under its own name once
-//! per effect. `create`, `finish` and `probe` have no effect at a server: their places are the cache's. It
-//! arms nothing and reads no environment.
-
-use std::sync::Arc;
-
-use async_trait::async_trait;
-use keywheel_engine::port::PortError;
+//! Owns the names alone; what passes them is the engine's port `failpoint`. Invariant: each is passed under its
+//! own name once per effect. `create`, `finish` and `probe` of accounts have no effect at a server: their places
+//! are the cache's. A receiver is asked at every step, and a question (`test`, `probe`) has places, too.
 
 /// Every failpoint of the rotators, as the program that arms them lists them, too.
 pub const FAILPOINTS: &[&str] = &[
@@ -50,33 +44,17 @@ pub const FAILPOINTS: &[&str] = &[
     "rotator.redis.after_refuse",
     "rotator.redis.before_end",
     "rotator.redis.after_end",
+    "rotator.webhook.before_create",
+    "rotator.webhook.after_create",
+    "rotator.webhook.before_set",
+    "rotator.webhook.after_set",
+    "rotator.webhook.before_question",
+    "rotator.webhook.after_question",
+    "rotator.webhook.before_finish",
+    "rotator.webhook.after_finish",
+    "rotator.webhook.before_revoke",
+    "rotator.webhook.after_revoke",
 ];
-
-/// Passes a failpoint.
-#[async_trait]
-pub trait Failpoint: Send + Sync {
-    /// Goes on, late or at once; or fails, as `Unavailable`, where a test asked for it.
-    async fn pass(&self, name: &'static str) -> Result<(), PortError>;
-}
-
-/// The failpoints of one server's accounts; where nobody watches them, they are passed at once.
-#[derive(Clone, Default)]
-pub(crate) struct Points(Option<Arc<dyn Failpoint>>);
-
-impl Points {
-    /// All of them are passed through this.
-    pub(crate) fn watched(failpoint: Arc<dyn Failpoint>) -> Self {
-        Self(Some(failpoint))
-    }
-
-    /// Passes one of [`FAILPOINTS`].
-    pub(crate) async fn pass(&self, name: &'static str) -> Result<(), PortError> {
-        match &self.0 {
-            Some(failpoint) => failpoint.pass(name).await,
-            None => Ok(()),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {
@@ -88,16 +66,10 @@ mod tests {
     fn names_are_unique_and_each_is_one_kind_of_server() {
         let names: BTreeSet<&str> = FAILPOINTS.iter().copied().collect();
         assert_eq!(names.len(), FAILPOINTS.len());
-        let kinds = ["postgres", "mariadb", "redis"];
+        let kinds = ["postgres", "mariadb", "redis", "webhook"];
         for name in FAILPOINTS {
             let kind = name.split('.').nth(1);
             assert!(kind.is_some_and(|kind| kinds.contains(&kind)), "{name}");
         }
-    }
-
-    #[tokio::test]
-    async fn who_is_not_watched_passes() {
-        let passed = Points::default().pass("rotator.redis.before_set").await;
-        assert!(passed.is_ok());
     }
 }

@@ -23,5 +23,5 @@ pub mod webhook;
 
 pub use account::AccountRotator;
 pub use connector::{Connector, grants};
-pub use failpoint::{FAILPOINTS, Failpoint};
+pub use failpoint::FAILPOINTS;
 pub use webhook::WebhookRotator;

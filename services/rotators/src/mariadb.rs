@@ -23,6 +23,7 @@ use async_trait::async_trait;
 use keywheel_core::resource::Resource;
 use keywheel_core::store::CredentialRef;
 use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login, Mark};
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
@@ -37,7 +38,6 @@ pub use self::session::CALL_TIMEOUT;
 use self::session::{Failure, Session, explain, is_turned_away};
 use self::turn::Purpose;
 use crate::address::{Address, Form, Target};
-use crate::failpoint::Points;
 use crate::password;
 
 const FORM: Form = Form {

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use keywheel_core::resource::Resource;
 use keywheel_core::store::CredentialRef;
 use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login, Mark};
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
@@ -27,7 +28,6 @@ use keywheel_seal::{Entropy, SecretBytes};
 use sqlx::{PgConnection, Postgres, Transaction};
 
 use self::turn::Holder;
-use crate::failpoint::Points;
 use crate::password;
 
 /// The password is not this role's, or it has none.

@@ -16,6 +16,7 @@ use async_trait::async_trait;
 use keywheel_core::resource::Resource;
 use keywheel_core::store::CredentialRef;
 use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login, Mark};
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
@@ -26,7 +27,6 @@ use self::acl::{Hash, Refusal, User, count_older};
 use self::wire::{Answer, Connection, Failure, explain};
 pub use self::wire::{CALL_TIMEOUT, MAX_ANSWER_BYTES, MAX_LINE_BYTES};
 use crate::address::{Address, Form};
-use crate::failpoint::Points;
 use crate::password;
 
 const FORM: Form = Form {

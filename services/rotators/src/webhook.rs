@@ -21,6 +21,7 @@ use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
 use keywheel_engine::generator;
 use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::failpoint::{Failpoint, Points};
 use keywheel_engine::port::rotator::{Probed, Rotator};
 use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::vault::VersionVault;
@@ -45,6 +46,7 @@ pub struct WebhookRotator {
     plan: AtResource,
     vault: Arc<dyn VersionVault>,
     entropy: Arc<dyn Entropy>,
+    points: Points,
 }
 
 impl WebhookRotator {
@@ -66,7 +68,15 @@ impl WebhookRotator {
             plan,
             vault,
             entropy,
+            points: Points::default(),
         })
+    }
+
+    /// What it asks of its receiver passes these failpoints.
+    #[must_use]
+    pub fn passing(self, failpoint: Arc<dyn Failpoint>) -> Self {
+        let points = Points::watched(failpoint);
+        Self { points, ..self }
     }
 
     /// These addresses of this machine and its link may be asked, too.
@@ -113,7 +123,11 @@ impl WebhookRotator {
     ) -> Result<WebhookAnswer, PortError> {
         let others = self.others(&data.secret, until).await?;
         let request = WebhookRequest { kind, data };
-        self.receiver.ask(id, &request, &others, until).await
+        let [before, after] = points(kind);
+        self.points.pass(before).await?;
+        let answer = self.receiver.ask(id, &request, &others, until).await?;
+        self.points.pass(after).await?;
+        Ok(answer)
     }
 
     /// Values that are in use, which no receiver's words may tell on.
@@ -406,6 +420,29 @@ pub fn grants(resource: &Resource) -> Result<String, PortError> {
         name = address.name,
         admin = resource.admin,
     ))
+}
+
+/// The places before and after a request.
+const fn points(kind: Kind) -> [&'static str; 2] {
+    match kind {
+        Kind::Create => [
+            "rotator.webhook.before_create",
+            "rotator.webhook.after_create",
+        ],
+        Kind::Set => ["rotator.webhook.before_set", "rotator.webhook.after_set"],
+        Kind::Test | Kind::Probe => [
+            "rotator.webhook.before_question",
+            "rotator.webhook.after_question",
+        ],
+        Kind::Finish => [
+            "rotator.webhook.before_finish",
+            "rotator.webhook.after_finish",
+        ],
+        Kind::Revoke => [
+            "rotator.webhook.before_revoke",
+            "rotator.webhook.after_revoke",
+        ],
+    }
 }
 
 /// The id of a step that changes something.

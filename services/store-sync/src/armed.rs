@@ -1,11 +1,11 @@
-//! The rotators' failpoints, as this program was armed: an adapter arms nothing itself.
+//! Failpoints of rotators and stores, as this program was armed: an adapter arms nothing itself.
 //!
-//! Invariant: every failpoint of a rotator can be named in the program's environment.
+//! Invariant: every failpoint of a rotator and of a store can be named in the program's environment.
 
 use async_trait::async_trait;
 use keywheel_daemon::failpoint;
+use keywheel_engine::port::failpoint::Failpoint;
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_rotators::Failpoint;
 
 /// Passes them as the program's environment says.
 #[derive(Debug, Clone, Copy, Default)]
@@ -32,11 +32,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_program_knows_every_failpoint_of_a_rotator_and_no_other_one() {
-        let known = failpoint::registry().iter().copied();
-        let known: BTreeSet<&str> = known.filter(|name| name.starts_with("rotator.")).collect();
-        let named: BTreeSet<&str> = keywheel_rotators::FAILPOINTS.iter().copied().collect();
-        assert_eq!(known, named);
+    fn the_program_knows_every_failpoint_of_rotators_and_stores_and_no_other_one() {
+        for (prefix, own) in [
+            ("rotator.", keywheel_rotators::FAILPOINTS),
+            ("store.", keywheel_stores::FAILPOINTS),
+        ] {
+            let known = failpoint::registry().iter().copied();
+            let known: BTreeSet<&str> = known.filter(|name| name.starts_with(prefix)).collect();
+            let named: BTreeSet<&str> = own.iter().copied().collect();
+            assert_eq!(known, named);
+        }
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use keywheel_core::name::StoreName;
 use keywheel_core::store::{Backend, StoreSpec};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::failpoint::{Failpoint, Points};
 use keywheel_engine::port::store::{Connect, Credentials, Store};
 use keywheel_seal::Entropy;
 
@@ -16,6 +17,7 @@ use crate::vault::{Process, VaultStore};
 /// Every kind of store that this build has.
 pub struct Connector {
     process: Process,
+    points: Points,
 }
 
 impl Connector {
@@ -27,7 +29,17 @@ impl Connector {
             entropy,
             wrappings: Arc::default(),
         };
-        Self { process }
+        Self {
+            process,
+            points: Points::default(),
+        }
+    }
+
+    /// What its stores do passes these failpoints.
+    #[must_use]
+    pub fn passing(self, failpoint: Arc<dyn Failpoint>) -> Self {
+        let points = Points::watched(failpoint);
+        Self { points, ..self }
     }
 }
 
@@ -41,12 +53,12 @@ impl Connect for Connector {
         match &spec.backend {
             Backend::Aws(aws) => {
                 let store = AwsStore::new(name.clone(), aws.clone(), spec.timeout, credentials)?;
-                Ok(Arc::new(store))
+                Ok(Arc::new(store.with(self.points.clone())))
             }
             Backend::Vault(vault) => {
                 let process = self.process.clone();
                 let store = VaultStore::new(name, vault, spec.timeout, credentials, process)?;
-                Ok(Arc::new(store))
+                Ok(Arc::new(store.with(self.points.clone())))
             }
         }
     }

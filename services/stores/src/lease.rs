@@ -13,6 +13,7 @@ use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::{RotationId, SecretId};
 use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
+use keywheel_engine::port::failpoint::{Failpoint, Points};
 use keywheel_engine::port::leases::{Extended, Leases, Minted};
 use keywheel_engine::port::rotator::{Probed, Rotator};
 use keywheel_engine::port::store::Store;
@@ -30,6 +31,7 @@ const BREAK: u8 = b'\n';
 pub struct LeaseRotator {
     store: Arc<dyn Store>,
     vault: Arc<dyn VersionVault>,
+    points: Points,
 }
 
 /// A lease on record, and its value.
@@ -39,7 +41,18 @@ impl LeaseRotator {
     /// At this store, with this cache.
     #[must_use]
     pub fn new(store: Arc<dyn Store>, vault: Arc<dyn VersionVault>) -> Self {
-        Self { store, vault }
+        Self {
+            store,
+            vault,
+            points: Points::default(),
+        }
+    }
+
+    /// What it does passes these failpoints; what its store does passes those of the store.
+    #[must_use]
+    pub fn passing(self, failpoint: Arc<dyn Failpoint>) -> Self {
+        let points = Points::watched(failpoint);
+        Self { points, ..self }
     }
 
     fn leases(&self) -> Result<&dyn Leases, PortError> {
@@ -91,7 +104,10 @@ impl LeaseRotator {
             .insert(id, version, token, &record(&minted))
             .await;
         match kept {
-            Ok(Inserted::New) => Ok((minted.lease, minted.value)),
+            Ok(Inserted::New) => {
+                self.points.pass("store.lease.after_record").await?;
+                Ok((minted.lease, minted.value))
+            }
             Ok(Inserted::Existing) => {
                 leases.end(role, &minted.lease, until).await?;
                 let recorded = self.recorded(work.secret, version).await?;

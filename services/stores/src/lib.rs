@@ -9,6 +9,7 @@
 
 pub mod aws;
 mod connector;
+mod failpoint;
 pub mod file;
 pub mod http;
 mod lease;
@@ -20,6 +21,7 @@ mod testing;
 pub mod vault;
 
 pub use connector::Connector;
+pub use failpoint::FAILPOINTS;
 pub use lease::LeaseRotator;
 pub use local::LocalStore;
 pub use remote::RemoteRotator;

@@ -4,11 +4,13 @@ use anyhow::{Context as _, Result, ensure};
 use keywheel_testkit::server::postgres::{HELD, PostgresServer};
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::keywheel::Keywheel;
+use keywheel_tests::receiver::Receiver;
 use keywheel_tests::stage::{PATIENCE, SECRET, Stage, find, items};
 use keywheel_tests::{manifest, metrics, wait};
 use serde_json::Value;
 
 use crate::scene::give;
+use crate::webhook;
 
 const DATABASE: &str = "shop";
 const ADMIN: &str = "rotator";
@@ -176,6 +178,24 @@ fn one_account(stage: &Stage, server: &PostgresServer) -> Result<(Container, Vec
     Ok((container, vec![before, after]))
 }
 
+/// The server's own administrator runs what is printed, and nothing else; an account belongs to one secret.
+fn granted(keywheel: &Keywheel, server: &PostgresServer) -> Result<()> {
+    give(keywheel, ADMIN_SECRET, &server.place(), ADMIN_PASSWORD)?;
+    keywheel.apply(&secret(server, SECRET, ""))?;
+    let grants = keywheel.cli(&["rotator", "grants", SECRET])?.ok()?.stdout;
+    let _done = server.psql(DATABASE, &grants);
+    let _done = server.psql(
+        DATABASE,
+        &format!("ALTER ROLE {ADMIN} PASSWORD '{ADMIN_PASSWORD}'"),
+    );
+    let taken = keywheel.try_apply(&secret(server, "test/second", ""))?;
+    ensure!(
+        taken.code != 0 && taken.stderr.contains("belongs to one secret"),
+        "{taken:?}"
+    );
+    Ok(())
+}
+
 #[test]
 fn two_accounts_take_turns_and_the_server_refuses_what_no_container_has() -> Result<()> {
     if !docker::ready()? {
@@ -184,23 +204,10 @@ fn two_accounts_take_turns_and_the_server_refuses_what_no_container_has() -> Res
     let server = PostgresServer::logging_statements();
     let _url = server.database(DATABASE);
     let _made = server.psql(DATABASE, "CREATE ROLE app LOGIN PASSWORD 'made-by-hand'");
-    let stage = Stage::set()?;
+    let receiver = Receiver::start()?;
+    let stage = Stage::set_with(&webhook::options(&receiver))?;
     let keywheel = &stage.keywheel;
-    give(keywheel, ADMIN_SECRET, &server.place(), ADMIN_PASSWORD)?;
-
-    // The server's own administrator runs what is printed, and nothing else.
-    keywheel.apply(&secret(&server, SECRET, ""))?;
-    let grants = keywheel.cli(&["rotator", "grants", SECRET])?.ok()?.stdout;
-    let _done = server.psql(DATABASE, &grants);
-    let _done = server.psql(
-        DATABASE,
-        &format!("ALTER ROLE {ADMIN} PASSWORD '{ADMIN_PASSWORD}'"),
-    );
-    let taken = keywheel.try_apply(&secret(&server, "test/second", ""))?;
-    ensure!(
-        taken.code != 0 && taken.stderr.contains("belongs to one secret"),
-        "{taken:?}"
-    );
+    granted(keywheel, &server)?;
 
     let file = manifest::file_binding(
         "test-file",
@@ -231,6 +238,8 @@ fn two_accounts_take_turns_and_the_server_refuses_what_no_container_has() -> Res
 
     let (solo, passwords) = one_account(&stage, &server)?;
     values.extend(passwords);
+    let (hooked, told) = webhook::check(&stage, &receiver)?;
+    values.extend(told);
 
     // An incident: refused at once, and what was open ends.
     let revoked = ["revoke", SECRET, "--reason", "drill", "--yes", "--wait"];
@@ -244,5 +253,5 @@ fn two_accounts_take_turns_and_the_server_refuses_what_no_container_has() -> Res
             "a password is in the server's log"
         );
     }
-    stage.finish(&values, &[&container, &solo])
+    stage.finish(&values, &[&container, &solo, &hooked])
 }

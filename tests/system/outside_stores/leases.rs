@@ -8,6 +8,9 @@ use keywheel_tests::stage::{PATIENCE, SECRET, items};
 use keywheel_tests::{manifest, wait};
 use serde_json::{Value, json};
 
+use crate::crash;
+use crate::lifetimes::{Lifetimes, SHORT_SPANS};
+use crate::role;
 use crate::scene::{STORE, Scene};
 
 const DATABASE: &str = "shop";
@@ -15,13 +18,13 @@ const ROLE: &str = "database/creds/app";
 
 /// What a container has to sign in with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Login {
-    user: String,
-    password: String,
+pub(crate) struct Login {
+    pub(crate) user: String,
+    pub(crate) password: String,
 }
 
 impl Login {
-    fn of(scene: &Scene, container: &Container) -> Result<Self> {
+    pub(crate) fn of(scene: &Scene, container: &Container) -> Result<Self> {
         let value: Value = serde_json::from_str(&scene.stage.value_soon_in(container)?)?;
         let field = |name: &str| value[name].as_str().map(str::to_owned);
         Ok(Self {
@@ -30,16 +33,24 @@ impl Login {
         })
     }
 
-    fn is_good(&self, server: &PostgresServer) -> bool {
+    pub(crate) fn is_good(&self, server: &PostgresServer) -> bool {
         server.signs_in(DATABASE, &self.user, &self.password)
     }
 }
 
-/// Users that OpenBao made.
+/// Users that OpenBao made at the role [`ROLE`].
 fn made(server: &PostgresServer) -> String {
     server.psql(
         DATABASE,
-        "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'",
+        "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%-app-%'",
+    )
+}
+
+/// A login of a role for each container.
+pub(crate) fn dynamic(name: &str, role: &str) -> String {
+    format!(
+        "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: {{ name: {name} }}\nspec:\n  \
+         rotator: {{ type: dynamic, store: {STORE}, role: {role}, linger: 30s }}\n---\n"
     )
 }
 
@@ -55,19 +66,27 @@ fn set_up(scene: &Scene, server: &PostgresServer) {
     must(
         "database/config/shop",
         &json!({
-            "plugin_name": "postgresql-database-plugin", "allowed_roles": "app",
+            "plugin_name": "postgresql-database-plugin", "allowed_roles": "*",
             "connection_url": url, "username": USER, "password": PASSWORD,
         }),
     );
     let creation =
         "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'";
-    must(
-        "database/roles/app",
-        &json!({
+    for (name, [whole, most]) in [("app", ["1h", "24h"]), ("short", SHORT_SPANS)] {
+        let role = json!({
             "db_name": "shop", "creation_statements": [creation],
-            "default_ttl": "1h", "max_ttl": "24h",
-        }),
-    );
+            "default_ttl": whole, "max_ttl": most,
+        });
+        must(&format!("database/roles/{name}"), &role);
+    }
+}
+
+/// The store, and a login of [`ROLE`] for each container.
+fn declare(scene: &Scene) -> Result<()> {
+    let (keywheel, on) = (&scene.stage.keywheel, scene.stage.on("shop"));
+    let file = manifest::file_binding("test-file", SECRET, &on, "db_password", "none");
+    keywheel.apply(&(scene.store("1s")? + &dynamic(SECRET, ROLE) + &file))?;
+    keywheel.wait_plans()
 }
 
 #[test]
@@ -75,19 +94,11 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
     if !docker::ready()? {
         return Ok(());
     }
-    let server = PostgresServer::start();
+    let server = PostgresServer::logging_statements();
     let _url = server.database(DATABASE);
     let mut scene = Scene::set(OpenBao::start_kept())?;
     set_up(&scene, &server);
-    let secret = format!(
-        "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: {{ name: {SECRET} }}\nspec:\n  \
-         rotator: {{ type: dynamic, store: {STORE}, role: {ROLE}, linger: 30s }}\n---\n"
-    );
-    let on = scene.stage.on("shop");
-    let file = manifest::file_binding("test-file", SECRET, &on, "db_password", "none");
-    let declared = scene.store("1s")? + &secret + &file;
-    scene.stage.keywheel.apply(&declared)?;
-    scene.stage.keywheel.wait_plans()?;
+    declare(&scene)?;
 
     // Each start waits for its login, and has it before its first instruction.
     let one = scene.stage.run("shop", &[], "/bin/app-file")?;
@@ -111,6 +122,12 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
         .json(&["consumers", "--secret", SECRET])?;
     ensure!(items(&consumers).len() == 2, "{consumers}");
 
+    // While a static role of the same engine rotates, one login is swapped and another one ends.
+    let lifetimes = Lifetimes::begin(&scene, &server)?;
+    let (fixed, passwords) = role::check(&scene, &server, DATABASE)?;
+    let ended = lifetimes.end(&scene, &server)?;
+    let swapped = crash::check(&mut scene, &server, &other, &fixed)?;
+
     // OpenBao is away: what is there goes on, and a start is served; back, it ends what is to end.
     scene.bao.kill();
     one.restart()?.ok()?;
@@ -123,16 +140,19 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
     wait::until_true("the removed one's login to be refused", PATIENCE, || {
         Ok(!first.is_good(&server))
     })?;
-    ensure!(second.is_good(&server), "the other one's went, too");
+    ensure!(swapped.login.is_good(&server), "the other one's went, too");
 
     // An incident ends all of them; the container that runs gets another one.
     let revoked = ["revoke", SECRET, "--reason", "drill", "--yes", "--wait"];
     scene.stage.keywheel.cli(&revoked)?.ok()?;
-    ensure!(!second.is_good(&server), "{second:?} is still let in");
+    ensure!(!swapped.login.is_good(&server), "the other is let in");
     let third = wait::until("another login", PATIENCE, || {
         let login = Login::of(&scene, &other)?;
-        Ok((login != second && login.is_good(&server)).then_some(login))
+        Ok((login != swapped.login && login.is_good(&server)).then_some(login))
     })?;
-    let values = [&first, &second, &third].map(|login| login.password.as_str());
-    scene.finish(&values, &[&other])
+    let logins = [first, second, swapped.login, third].map(|login| login.password);
+    let each = logins.iter().chain(&passwords).chain(&ended);
+    let mut values: Vec<&str> = each.map(String::as_str).collect();
+    values.push(&swapped.password);
+    scene.finish(&values, &[&other, &fixed])
 }

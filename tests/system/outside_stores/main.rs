@@ -2,13 +2,17 @@
 #![forbid(unsafe_code)]
 
 mod aws;
+mod crash;
 mod database;
 mod follow;
 mod import;
 mod leases;
+mod lifetimes;
 mod midway;
 mod outage;
 mod refused;
+mod role;
 mod scene;
 mod storm;
+mod webhook;
 mod write;

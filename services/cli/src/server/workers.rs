@@ -46,7 +46,10 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
         vault: metrics.of_cache(cache),
         rotator: metrics.of_store("local", local),
         metrics: metrics.clone(),
-        connect: Arc::new(Connector::new(opened.clock.clone(), Arc::new(OsEntropy))),
+        connect: Arc::new(
+            Connector::new(opened.clock.clone(), Arc::new(OsEntropy))
+                .passing(Arc::new(ArmedFailpoints)),
+        ),
         accounts: Arc::new(
             keywheel_rotators::Connector::new(Arc::new(OsEntropy))
                 .passing(Arc::new(ArmedFailpoints)),

@@ -153,7 +153,10 @@ async fn start_workers(
         vault: metrics.of_cache(opened.cache.clone()),
         rotator: metrics.of_store("local", local),
         metrics: metrics.clone(),
-        connect: Arc::new(Connector::new(opened.clock.clone(), Arc::new(OsEntropy))),
+        connect: Arc::new(
+            Connector::new(opened.clock.clone(), Arc::new(OsEntropy))
+                .passing(Arc::new(ArmedFailpoints)),
+        ),
         accounts: Arc::new(
             keywheel_rotators::Connector::new(Arc::new(OsEntropy))
                 .passing(Arc::new(ArmedFailpoints)),

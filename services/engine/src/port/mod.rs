@@ -7,6 +7,7 @@ pub mod accounts;
 pub mod bus;
 pub mod clock;
 pub mod container_host;
+pub mod failpoint;
 pub mod ids;
 pub mod journal;
 pub mod leases;

@@ -1,8 +1,9 @@
-//! A rotation at a real server that fails, waits or is cut off at each failpoint of its rotator: exactly
+//! A rotation at a real server that fails, waits, is cut off or killed at each failpoint of its rotator: exactly
 //! one new credential, the old one good for as long as it was promised, and nobody else.
 //!
 //! One server of each kind, and every strategy there. What holds is looked up at the server itself, by real
-//! logins and by another hand that may do everything. A killed process is the system suite `crash_points`'.
+//! logins and by another hand that may do everything. What is killed is a program that performs one step; a
+//! whole deployment is killed by the system suite `crash_points`, with one strategy at each server.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,35 +22,46 @@ mod redis;
 #[path = "../support/mod.rs"]
 mod support;
 mod sweep;
-mod trap;
 
 use keywheel_core::resource::Strategy;
 
 #[tokio::test]
 async fn a_rotation_at_postgres_survives_every_failpoint() {
+    if sweep::is_child().await {
+        return;
+    }
     let server = postgres::Postgres::open().await;
     let strategies = [Strategy::AlternatingUsers, Strategy::SingleUser];
-    sweep::check(&server, "rotator.postgres.", &strategies).await;
+    let own = "a_rotation_at_postgres_survives_every_failpoint";
+    sweep::check(&server, own, "rotator.postgres.", &strategies).await;
 }
 
 #[tokio::test]
 async fn a_rotation_at_mariadb_survives_every_failpoint() {
+    if sweep::is_child().await {
+        return;
+    }
     let server = mariadb::MariaDb::open().await;
     let strategies = [
         Strategy::AlternatingUsers,
         Strategy::DualPassword,
         Strategy::SingleUser,
     ];
-    sweep::check(&server, "rotator.mariadb.", &strategies).await;
+    let own = "a_rotation_at_mariadb_survives_every_failpoint";
+    sweep::check(&server, own, "rotator.mariadb.", &strategies).await;
 }
 
 #[tokio::test]
 async fn a_rotation_at_redis_survives_every_failpoint() {
+    if sweep::is_child().await {
+        return;
+    }
     let server = redis::Redis::open().await;
     let strategies = [
         Strategy::AlternatingUsers,
         Strategy::DualPassword,
         Strategy::SingleUser,
     ];
-    sweep::check(&server, "rotator.redis.", &strategies).await;
+    let own = "a_rotation_at_redis_survives_every_failpoint";
+    sweep::check(&server, own, "rotator.redis.", &strategies).await;
 }

@@ -4,24 +4,25 @@
 //! The next rotation begins on what the one before left, so what a trap left would be found by both.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::effect::{AtResource, StepWork};
-use keywheel_core::resource::{Resource, Strategy};
+use keywheel_core::resource::{Kind, Resource, Strategy};
 use keywheel_core::rotation::Step;
 use keywheel_engine::port::accounts::{Accounts, ConnectAccounts as _, Login};
-use keywheel_engine::port::rotator::{Probed, Rotator as _};
-use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::port::rotator::Rotator as _;
 use keywheel_rotators::{AccountRotator, Connector, FAILPOINTS, form};
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::accounts::Session;
+use keywheel_testkit::conformance::rotator::traps::{self, killed};
 use keywheel_testkit::conformance::store::plenty;
-use keywheel_testkit::fake::FakeVault;
+use keywheel_testkit::fake::{Child, FakeVault, Trap, TrapFault};
+use tempfile::TempDir;
 
-use crate::support::{Known, work};
-use crate::trap::{Fault, Trap};
+use crate::support::{self, Known, work};
 
 /// How often a step is asked for, or the server looked at, and the time between: a server notices that a
 /// client is gone by itself.
@@ -47,8 +48,48 @@ pub(crate) trait Server: Send + Sync {
     async fn session(&self, login: &Login, password: &SecretBytes) -> Box<dyn Session>;
 }
 
+/// Whether this program is one that was started to be killed within a step; then it is, or the step is done.
+pub(crate) async fn is_child() -> bool {
+    let Some(order) = killed::order(FAILPOINTS) else {
+        return false;
+    };
+    let [kind, connection, strategy, accounts, file, old, new] = order.words.as_slice() else {
+        panic!("an order has seven words");
+    };
+    let accounts: Vec<&str> = accounts.split(',').collect();
+    let resource = Resource {
+        strategy: Strategy::of(strategy).unwrap(),
+        ..support::resource(Kind::of(kind).unwrap(), connection, &accounts)
+    };
+    let deadly = Arc::new(Trap::deadly(order.at));
+    let connector = Connector::new(Arc::new(OsEntropy)).passing(deadly);
+    let accounts = connector.connect(&resource, Known::admin()).unwrap();
+    let (old, new) = (old.parse().unwrap(), new.parse().unwrap());
+    let (current, kept) = match order.is_end() {
+        true => (new, vec![old]),
+        false => (old, Vec::new()),
+    };
+    let plan = AtResource {
+        resource,
+        admin: None,
+        current: Some(current),
+        kept,
+        unclear: true,
+    };
+    let vault = Arc::new(FakeVault::in_file(Path::new(file)));
+    let rotator = AccountRotator::new(accounts, plan, vault, Arc::new(OsEntropy));
+    order.perform(&rotator, None).await;
+    true
+}
+
 /// Walks every failpoint whose name begins so, under each strategy; each has to be reached by one of them.
-pub(crate) async fn check(server: &dyn Server, prefix: &str, strategies: &[Strategy]) {
+/// `test` is who calls, and starts itself once more to be killed.
+pub(crate) async fn check(
+    server: &dyn Server,
+    test: &'static str,
+    prefix: &str,
+    strategies: &[Strategy],
+) {
     let points = FAILPOINTS.iter().copied();
     let points: BTreeSet<&'static str> = points.filter(|name| name.starts_with(prefix)).collect();
     let mut reached = BTreeSet::new();
@@ -59,7 +100,7 @@ pub(crate) async fn check(server: &dyn Server, prefix: &str, strategies: &[Strat
             Strategy::SingleUser => &["single"],
         };
         let resource = server.prepare(*strategy, names).await;
-        let mut secret = Secret::begin(server, resource).await;
+        let mut secret = Secret::begin(server, test, resource).await;
         for point in points.iter().copied() {
             if secret.walk(point).await {
                 reached.insert(point);
@@ -84,55 +125,89 @@ struct Secret<'s> {
     hand: Arc<dyn Accounts>,
     vault: Arc<FakeVault>,
     current: u64,
+    test: &'static str,
+    /// With the cache.
+    files: TempDir,
 }
 
 impl<'s> Secret<'s> {
     /// With its first version.
-    async fn begin(server: &'s dyn Server, resource: Resource) -> Self {
+    async fn begin(server: &'s dyn Server, test: &'static str, resource: Resource) -> Self {
+        let files = tempfile::tempdir().unwrap();
         let hand = Connector::new(Arc::new(OsEntropy)).connect(&resource, Known::admin());
         let secret = Self {
             server,
             hand: hand.unwrap(),
             resource,
-            vault: Arc::default(),
+            vault: Arc::new(FakeVault::in_file(&files.path().join("cache"))),
             current: 1,
+            test,
+            files,
         };
         let rotator = secret.over(Arc::clone(&secret.hand), None, &[]);
         for step in MAKING {
-            once(&rotator, &work(step, 1), false, false).await.unwrap();
+            let never = Trap::new("", TrapFault::Error, 1);
+            traps::perform(&never, &rotator, (&work(step, 1), false), async || ()).await;
         }
         secret
     }
 
-    /// A failpoint with every fault, and cut off at each of its hits; false when no rotation of this
-    /// secret comes by. A login changes nothing: one hit of it is enough.
+    /// A failpoint with every fault, and cut off at each of its hits, and killed at the first; false when no
+    /// rotation of this secret comes by. A login changes nothing: one hit of it is enough.
     async fn walk(&mut self, point: &'static str) -> bool {
-        if !self.rotate(Trap::new(point, Fault::Error, 1)).await {
+        if !self.rotate(Trap::new(point, TrapFault::Error, 1)).await {
             return false;
         }
-        assert!(self.rotate(Trap::new(point, Fault::Delay, 1)).await);
+        assert!(self.rotate(Trap::new(point, TrapFault::Delay, 1)).await);
         let mut hit = 1;
-        while self.rotate(Trap::new(point, Fault::Cut, hit)).await && !point.ends_with("_login") {
+        while self.rotate(Trap::new(point, TrapFault::Cut, hit)).await && !point.ends_with("_login")
+        {
             hit += 1;
             assert!(hit < MAX_HITS, "{point} is hit without end");
         }
         assert!(hit > 1 || point.ends_with("_login"), "{point} cuts nothing");
+        traps::kill(point, async |trap| self.rotate(trap).await).await;
         true
+    }
+
+    /// What a program has to know that performs a step of the rotation from one version to the next.
+    fn child(&self, old: u64, new: u64) -> Child {
+        let Resource {
+            kind,
+            connection,
+            accounts,
+            strategy,
+            ..
+        } = &self.resource;
+        let file = self.files.path().join("cache");
+        let words = vec![
+            kind.word().to_owned(),
+            connection.clone(),
+            strategy.word().to_owned(),
+            accounts.join(","),
+            file.display().to_string(),
+            old.to_string(),
+            new.to_string(),
+        ];
+        Child {
+            test: self.test,
+            words,
+        }
     }
 
     /// One rotation through a trap; whether it came by.
     async fn rotate(&mut self, trap: Trap) -> bool {
-        let trap = Arc::new(trap);
         let (old, new) = (self.current, self.current + 1);
+        let trap = Arc::new(trap.by(self.child(old, new)));
         let before = self.credential(old);
         let mut thief = None;
-        if trap.is_of_making() {
+        if is_of_making(&trap) {
             let mut names = self.resource.accounts.iter();
             if let Some(standby) = names.find(|name| **name != before.login.name) {
                 self.server.drop_account(standby).await;
             }
         }
-        if trap.is_of_revoking() {
+        if is_of_revoking(&trap) {
             let session = self.server.session(&before.login, &before.password);
             thief = Some(session.await);
         }
@@ -169,22 +244,8 @@ impl<'s> Secret<'s> {
         trap: &Trap,
         before: &Credential,
     ) {
-        for attempt in 0..MAX_TRIES {
-            let ended = tokio::select! {
-                ended = once(rotator, work, attempt > 0, trap.is_of_revoking()) => Some(ended),
-                () = trap.cut.notified() => None,
-            };
-            self.check_promised(work.step, trap, before).await;
-            match ended {
-                Some(Ok(())) => return,
-                Some(Err(error)) => {
-                    assert_eq!(error.kind, ErrorKind::Unavailable, "{trap}: {error}");
-                }
-                None => {}
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        panic!("{trap}: {:?} does not end", work.step);
+        let holds = async || self.check_promised(work.step, trap, before).await;
+        traps::perform(trap, rotator, (work, is_of_revoking(trap)), holds).await;
     }
 
     /// The old credential is good until the new one is in use everywhere, where two are accepted; where
@@ -268,26 +329,13 @@ impl<'s> Secret<'s> {
     }
 }
 
-/// A step as the worker asks for it: where it may have been attempted before, the probe comes first.
-async fn once(
-    rotator: &AccountRotator,
-    work: &StepWork,
-    is_repeat: bool,
-    is_revocation: bool,
-) -> Result<(), PortError> {
-    let until = plenty();
-    if is_repeat && rotator.probe(work, &until).await? != Probed::NotDone {
-        return Ok(());
-    }
-    let (secret, versions) = (work.secret, work.versions.as_slice());
-    match work.step {
-        Step::Create => rotator.create(work, &until).await,
-        Step::Set => rotator.set(work, &until).await,
-        Step::Test => rotator.test(work, &until).await,
-        Step::Finish => rotator.finish(work, &until).await.map(drop),
-        Step::RollBack => rotator.roll_back(work, &until).await,
-        Step::RevokeOld if is_revocation => rotator.revoke(secret, versions, None, &until).await,
-        Step::RevokeOld => rotator.retire(secret, versions, None, &until).await,
-        Step::Drain => rotator.sessions(work, &until).await.map(drop),
-    }
+/// Whether it lies where an account is made that is missing.
+fn is_of_making(trap: &Trap) -> bool {
+    let parts = ["_make", "_grant", "_default_role"];
+    parts.iter().any(|part| trap.at().ends_with(part))
+}
+
+/// Whether it lies where sessions are ended, as only a revocation does.
+fn is_of_revoking(trap: &Trap) -> bool {
+    trap.at().ends_with("_end")
 }

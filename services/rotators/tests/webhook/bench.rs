@@ -99,14 +99,60 @@ pub(crate) struct Bench {
     _example: Example,
 }
 
+/// A rotator as another program makes it that knows the address and the file of the cache.
+pub(crate) fn apart(
+    url: &str,
+    strategy: Strategy,
+    file: &Path,
+    current: u64,
+    kept: Vec<u64>,
+) -> WebhookRotator {
+    let plan = AtResource {
+        resource: resource(&format!("{url}/stripe"), strategy, None),
+        admin: None,
+        current: Some(current),
+        kept,
+        unclear: true,
+    };
+    let (_, port) = url.rsplit_once(':').unwrap();
+    let near = SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().unwrap()));
+    let known = Arc::new(Known(Mutex::new(KEY.to_owned())));
+    let (vault, clock) = (
+        Arc::new(FakeVault::in_file(file)),
+        Arc::new(FakeClock::at(now())),
+    );
+    let made = WebhookRotator::new(plan, known, vault, Arc::new(OsEntropy), clock);
+    made.unwrap().allowing(&[near])
+}
+
+fn resource(connection: &str, strategy: Strategy, ca: Option<&Path>) -> Resource {
+    Resource {
+        kind: Kind::Webhook,
+        connection: connection.to_owned(),
+        accounts: vec!["stripe".to_owned()],
+        admin: SecretName::parse("shop/hook-key").unwrap(),
+        strategy,
+        ca: ca.map(|ca| ca.display().to_string()),
+    }
+}
+
 impl Bench {
     pub(crate) async fn start(example: (&str, &str), strategy: Strategy) -> Self {
+        Self::over_vault(example, strategy, Arc::default()).await
+    }
+
+    /// Over this cache.
+    pub(crate) async fn over_vault(
+        example: (&str, &str),
+        strategy: Strategy,
+        vault: Arc<FakeVault>,
+    ) -> Self {
         let example = Example::start(example);
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, example.port));
         Self {
             proxy: FaultProxy::before(server).await,
             strategy,
-            vault: Arc::default(),
+            vault,
             known: Arc::new(Known(Mutex::new(KEY.to_owned()))),
             clock: Arc::new(FakeClock::at(now())),
             server,
@@ -149,14 +195,7 @@ impl Bench {
     }
 
     fn resource(&self, connection: &str, ca: Option<&Path>) -> Resource {
-        Resource {
-            kind: Kind::Webhook,
-            connection: connection.to_owned(),
-            accounts: vec!["stripe".to_owned()],
-            admin: SecretName::parse("shop/hook-key").unwrap(),
-            strategy: self.strategy,
-            ca: ca.map(|ca| ca.display().to_string()),
-        }
+        resource(connection, self.strategy, ca)
     }
 
     fn by_plan(&self, plan: AtResource, vault: Arc<FakeVault>) -> WebhookRotator {

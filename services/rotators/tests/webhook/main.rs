@@ -9,6 +9,7 @@
 )]
 
 mod bench;
+mod crashes;
 mod tls;
 
 use keywheel_core::effect::StepWork;

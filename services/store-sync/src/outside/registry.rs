@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use super::credentials::Book;
 use super::health::{self, Health};
 use super::look::{Behind, Tries};
+use crate::armed::ArmedFailpoints;
 use crate::metrics::Metrics;
 
 /// Most stores that are kept after they were tried; then the first by name goes.
@@ -236,7 +237,10 @@ impl Registry {
         let store = self.store(&outside.store)?;
         let (vault, entropy) = (&self.parts.vault, &self.parts.entropy);
         let rotator: Arc<dyn Rotator> = match outside.source.is_role(&outside.store.spec.backend) {
-            true => Arc::new(LeaseRotator::new(store, Arc::clone(vault))),
+            true => {
+                let rotator = LeaseRotator::new(store, Arc::clone(vault));
+                Arc::new(rotator.passing(Arc::new(ArmedFailpoints)))
+            }
             false => {
                 let entropy = Arc::clone(entropy);
                 Arc::new(RemoteRotator::new(store, Arc::clone(vault), entropy))
@@ -257,6 +261,7 @@ impl Registry {
             let clock = Arc::clone(&parts.clock);
             let book = Arc::new(book);
             let made = WebhookRotator::new(at.clone(), book, vault, entropy, clock)?;
+            let made = made.passing(Arc::new(ArmedFailpoints));
             Arc::new(made.allowing(&parts.webhook_allow))
         } else {
             let accounts = parts.accounts.connect(&at.resource, Arc::new(book))?;

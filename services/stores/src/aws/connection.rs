@@ -30,11 +30,14 @@ use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::retry::{ErrorKind as RetryKind, RetryConfig};
 use http_body_util::Limited;
 use keywheel_core::store::{AwsAuth, AwsSpec, CredentialRef};
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
+
+use super::AwsStore;
 
 /// The most that is read of an answer: a page of names with all their tags, or a value escaped.
 pub const MAX_ANSWER_BYTES: usize = 4 << 20;
@@ -54,6 +57,7 @@ pub(super) struct Connection {
     spec: AwsSpec,
     http: SharedHttpClient,
     found: Mutex<Option<SdkConfig>>,
+    pub(super) points: Points,
 }
 
 impl Connection {
@@ -67,6 +71,7 @@ impl Connection {
             spec,
             http: SharedHttpClient::new(BoundedClient(inner)),
             found: Mutex::new(None),
+            points: Points::default(),
         }
     }
 
@@ -172,6 +177,17 @@ impl Connection {
             return Err(PortError::new(ErrorKind::Denied, text));
         }
         Ok(found.insert(config).clone())
+    }
+}
+
+impl AwsStore {
+    /// The same, passing these failpoints.
+    pub(crate) fn with(self, points: Points) -> Self {
+        let connection = Connection {
+            points,
+            ..self.connection
+        };
+        Self { connection, ..self }
     }
 }
 

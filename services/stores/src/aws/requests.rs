@@ -137,6 +137,8 @@ impl Requests<'_> {
         value: &SecretBytes,
     ) -> Result<String, Failure> {
         let what = format!("creating `{path}`");
+        let points = &self.connection.points;
+        points.pass("store.aws.before_create").await?;
         let ask = |client: Client| {
             let (text, blob) = payload(value);
             let request = client.create_secret().name(path);
@@ -147,6 +149,7 @@ impl Requests<'_> {
                 .send()
         };
         let made = self.send(&what, ask).await?;
+        points.pass("store.aws.after_create").await?;
         Ok(made.version_id.unwrap_or_else(|| token.to_owned()))
     }
 
@@ -158,6 +161,8 @@ impl Requests<'_> {
         value: &SecretBytes,
     ) -> Result<(), Failure> {
         let what = format!("putting version {token} of `{path}`");
+        let points = &self.connection.points;
+        points.pass("store.aws.before_put").await?;
         let ask = |client: Client| {
             let (text, blob) = payload(value);
             let request = client.put_secret_value().secret_id(path);
@@ -168,7 +173,8 @@ impl Requests<'_> {
                 .set_secret_binary(blob)
                 .send()
         };
-        self.send(&what, ask).await.map(drop)
+        self.send(&what, ask).await?;
+        Ok(points.pass("store.aws.after_put").await?)
     }
 
     /// Puts a version without a value, which AWS refuses to everybody: to whom it may not be put, for
@@ -192,6 +198,12 @@ impl Requests<'_> {
         to: Option<&str>,
     ) -> Result<(), Failure> {
         let what = format!("moving {label} of `{path}`");
+        let points = &self.connection.points;
+        let [before, after] = match to {
+            Some(_) => ["store.aws.before_current", "store.aws.after_current"],
+            None => ["store.aws.before_unlabel", "store.aws.after_unlabel"],
+        };
+        points.pass(before).await?;
         let ask = |client: Client| {
             let request = client.update_secret_version_stage().secret_id(path);
             request
@@ -200,7 +212,8 @@ impl Requests<'_> {
                 .set_move_to_version_id(to.map(str::to_owned))
                 .send()
         };
-        self.send(&what, ask).await.map(drop)
+        self.send(&what, ask).await?;
+        Ok(points.pass(after).await?)
     }
 
     /// A page of names that begin with this.

@@ -9,11 +9,13 @@ use std::sync::Arc;
 use hyper::Method;
 use keywheel_core::id::RotationId;
 use keywheel_core::store::{OldVersions, Source, VaultSpec};
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::SecretBytes;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use super::VaultStore;
 use super::http::{Answer, Ask, Call};
 use super::session::{Session, json};
 use super::version::Version;
@@ -35,6 +37,7 @@ pub(super) struct Api {
     pub(super) namespace: String,
     pub(super) mount: String,
     pub(super) old_versions: OldVersions,
+    pub(super) points: Points,
 }
 
 /// How a write over a known version ended.
@@ -72,7 +75,13 @@ impl Api {
             namespace: spec.namespace.clone(),
             mount: spec.mount.clone(),
             old_versions: spec.old_versions,
+            points: Points::default(),
         }
+    }
+
+    /// The same, passing these failpoints.
+    pub(super) fn with(self, points: Points) -> Self {
+        Self { points, ..self }
     }
 
     pub(super) fn place(&self) -> &str {
@@ -191,7 +200,7 @@ impl Api {
     ) -> Result<Patched, PortError> {
         let place = self.at("data", &at.path);
         let body = write(at, value, over)?;
-        let answer = self.ask(Method::PATCH, &place, Some(body), call).await?;
+        let answer = self.send_write(Method::PATCH, &place, body, call).await?;
         match answer.status {
             200 => self.made(&answer).map(Patched::Made),
             404 => Ok(Patched::Newer),
@@ -210,7 +219,7 @@ impl Api {
     ) -> Result<Option<Version>, PortError> {
         let place = self.at("data", &at.path);
         let body = write(at, value, over)?;
-        let answer = self.ask(Method::POST, &place, Some(body), call).await?;
+        let answer = self.send_write(Method::POST, &place, body, call).await?;
         match answer.status {
             200 => self.made(&answer).map(Some),
             400 if answer.mentions(OTHER_VERSION) => Ok(None),
@@ -219,6 +228,20 @@ impl Api {
                 Err(self.refused(&answer, right, &place, Some(value)))
             }
         }
+    }
+
+    /// What makes a version, between its failpoints.
+    async fn send_write(
+        &self,
+        method: Method,
+        place: &str,
+        body: Zeroizing<Vec<u8>>,
+        call: Call<'_>,
+    ) -> Result<Answer, PortError> {
+        self.points.pass("store.kv.before_write").await?;
+        let answer = self.ask(method, place, Some(body), call).await?;
+        self.points.pass("store.kv.after_write").await?;
+        Ok(answer)
     }
 
     fn made(&self, answer: &Answer) -> Result<Version, PortError> {
@@ -240,6 +263,7 @@ impl Api {
             NOTED_VERSION: number.to_string(),
         }}))?;
         let answer = self.ask(Method::PATCH, &place, Some(body), call).await?;
+        self.points.pass("store.kv.after_note").await?;
         match answer.status {
             200 | 204 => Ok(()),
             _ => Err(self.refused(&answer, "patch", &place, None)),
@@ -260,7 +284,9 @@ impl Api {
         };
         let place = self.at(kind, path);
         let body = json(&serde_json::json!({ "versions": [number] }))?;
+        self.points.pass("store.kv.before_end").await?;
         let answer = self.ask(Method::PUT, &place, Some(body), call).await?;
+        self.points.pass("store.kv.after_end").await?;
         match answer.status {
             200 | 204 | 404 => Ok(()),
             _ => Err(self.refused(&answer, "update", &place, None)),
@@ -349,6 +375,14 @@ impl Api {
             ),
         };
         PortError::new(kind, text)
+    }
+}
+
+impl VaultStore {
+    /// The same, passing these failpoints.
+    pub(crate) fn with(self, points: Points) -> Self {
+        let api = self.api.with(points);
+        Self { api, ..self }
     }
 }
 

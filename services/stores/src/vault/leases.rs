@@ -90,6 +90,7 @@ impl Name {
 impl Api {
     /// A login of a role, under a token of its own.
     async fn mint(&self, role: &Source, call: Call<'_>) -> Result<Minted, PortError> {
+        self.points.pass("store.lease.before_token").await?;
         let mut login = self.lease_token(call).await?;
         let token = login.auth.token();
         let accessor = std::mem::take(&mut login.auth.accessor);
@@ -111,6 +112,7 @@ impl Api {
         call: Call<'_>,
     ) -> Result<Minted, PortError> {
         let place = encoded(&role.path);
+        self.points.pass("store.lease.after_token").await?;
         let ask = Ask {
             method: Method::GET,
             path: place.clone(),
@@ -123,6 +125,7 @@ impl Api {
         if answer.status != 200 {
             return Err(self.refused(&answer, "read", &place, Some(token)));
         }
+        self.points.pass("store.lease.after_mint").await?;
         let made: Made<'_> = serde_json::from_slice(&answer.body).map_err(|_| self.odd(role))?;
         let suffix = made.lease_id.strip_prefix(&format!("{}/", role.path));
         let name = Name {
@@ -165,6 +168,7 @@ impl Api {
         let longer = (whole + TOKEN_SLACK).as_secs();
         let body =
             serde_json::json!({ "accessor": name.accessor, "increment": format!("{longer}s") });
+        self.points.pass("store.lease.before_extend").await?;
         let answer = self
             .ask(Method::POST, place, Some(json(&body)?), call)
             .await?;
@@ -178,6 +182,7 @@ impl Api {
             _ if is_gone(&answer) => return Ok(Extended::Gone),
             _ => return Err(self.refused(&answer, "update", place, None)),
         };
+        self.points.pass("store.lease.after_token_extend").await?;
         let place = "sys/leases/renew";
         let id = format!("{}/{}", role.path, name.suffix);
         let body = serde_json::json!({ "lease_id": id, "increment": name.whole });
@@ -189,6 +194,7 @@ impl Api {
             _ if is_gone(&answer) => return Ok(Extended::Gone),
             _ => return Err(self.refused(&answer, "update", place, None)),
         };
+        self.points.pass("store.lease.after_extend").await?;
         Ok(Extended::For {
             granted: Duration::from_secs(lease.min(token)),
             whole,
@@ -200,6 +206,7 @@ impl Api {
         let place = "sys/leases/revoke";
         let id = format!("{}/{}", role.path, name.suffix);
         let body = serde_json::json!({ "lease_id": id, "sync": true });
+        self.points.pass("store.lease.before_end").await?;
         let answer = self
             .ask(Method::PUT, place, Some(json(&body)?), call)
             .await?;
@@ -218,7 +225,9 @@ impl Api {
             }
             _ => return Err(self.refused(&answer, "update", place, None)),
         }
-        self.end_token(&name.accessor, call).await
+        self.points.pass("store.lease.after_lease_end").await?;
+        self.end_token(&name.accessor, call).await?;
+        self.points.pass("store.lease.after_end").await
     }
 
     /// Ends a token, and has every lease that it minted ended.

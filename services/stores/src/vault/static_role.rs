@@ -136,6 +136,7 @@ impl Api {
         for _ in 0..LOOKS_AFTER {
             let (made, value) = self.role_value(at, role, call).await?;
             if made != current {
+                self.points.pass("store.role.after_make").await?;
                 return Ok(value);
             }
             tokio::time::sleep(LOOK_PAUSE).await;
@@ -222,7 +223,9 @@ impl Api {
             body: None,
             may_repeat: false,
         };
+        self.points.pass("store.role.before_rotate").await?;
         let answer = self.session.http.ask(ask, call).await?;
+        self.points.pass("store.role.after_rotate").await?;
         match answer.status {
             200 | 204 => Ok(()),
             _ => Err(self.refused(&answer, "update", &place, None)),

@@ -11,6 +11,7 @@
 )]
 
 mod chain;
+mod crashes;
 mod endpoint;
 mod hand;
 mod iam;

@@ -28,7 +28,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// A namespace in a namespace.
 pub(crate) const NESTED: &str = "team-a/inner";
 /// In microseconds: later than anything here is deleted.
-const NOW: i64 = 4_000_000_000_000_000;
+pub(crate) const NOW: i64 = 4_000_000_000_000_000;
 
 /// Credentials in memory, by the path they are read at.
 #[derive(Default)]

@@ -20,14 +20,14 @@ const CREATION: &str =
     "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'";
 
 /// A server that lends logins of another one.
-struct Bank {
-    bench: Bench,
+pub(crate) struct Bank {
+    pub(crate) bench: Bench,
     postgres: PostgresServer,
     store: Arc<dyn Store>,
-    token: String,
+    pub(crate) token: String,
 }
 
-fn role(name: &str) -> Source {
+pub(crate) fn role(name: &str) -> Source {
     Source {
         path: format!("database/creds/{name}"),
         field: String::new(),
@@ -36,7 +36,7 @@ fn role(name: &str) -> Source {
 
 impl Bank {
     /// With a role `app`, and one `short` whose leases cannot be renewed beyond their first time.
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let (bench, postgres) = (Bench::start().await, PostgresServer::start());
         let _url = postgres.database(DATABASE);
         bench.must("POST", "sys/mounts/database", r#"{"type":"database"}"#);
@@ -69,7 +69,8 @@ impl Bank {
         }
     }
 
-    fn logins(&self) -> String {
+    /// How many logins the database has of it.
+    pub(crate) fn logins(&self) -> String {
         let sql = "select count(*) from pg_roles where rolname like 'v-%'";
         self.postgres.psql(DATABASE, sql).trim().to_owned()
     }

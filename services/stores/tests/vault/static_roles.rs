@@ -29,13 +29,13 @@ const ROTATE: &str = "shop/db/rotate-role/app";
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 
 /// An engine with a role, and its database.
-struct Shop {
-    bench: Bench,
+pub(crate) struct Shop {
+    pub(crate) bench: Bench,
     database: PostgresServer,
 }
 
 impl Shop {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let (bench, database) = (Bench::start().await, PostgresServer::start());
         let made = database.psql("postgres", &format!("CREATE ROLE {ACCOUNT} LOGIN"));
         assert_eq!(made, "");
@@ -57,20 +57,20 @@ impl Shop {
         Self { bench, database }
     }
 
-    fn at() -> Source {
+    pub(crate) fn at() -> Source {
         Source {
             path: "/shop/db/static-creds/app".to_owned(),
             field: "password".to_owned(),
         }
     }
 
-    fn signs_in(&self, password: &SecretBytes) -> bool {
+    pub(crate) fn signs_in(&self, password: &SecretBytes) -> bool {
         let password = std::str::from_utf8(password.expose()).unwrap();
         self.database.signs_in("postgres", ACCOUNT, password)
     }
 
     /// How often the server was told to rotate, by us.
-    fn told(&self) -> usize {
+    pub(crate) fn told(&self) -> usize {
         self.bench.proxy.asked(&format!("POST /v1/{ROTATE} "))
     }
 

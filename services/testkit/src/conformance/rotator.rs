@@ -6,6 +6,7 @@
 //! provokes is searched for the values that were in play. What goes wrong at a store is in [`faults`].
 
 pub mod faults;
+pub mod traps;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -10,6 +10,7 @@ mod journal;
 mod leases;
 mod store;
 mod subscriptions;
+mod trap;
 mod vault;
 
 pub use accounts::FakeAccounts;
@@ -21,4 +22,5 @@ pub use ids::FakeIds;
 pub use journal::MemoryJournal;
 pub use leases::FakeLeases;
 pub use store::FakeStore;
+pub use trap::{Child, Trap, TrapFault};
 pub use vault::{Cut, FakeVault};

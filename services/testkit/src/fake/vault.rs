@@ -1,6 +1,10 @@
-//! A cache in memory, in the clear: it counts its calls, and loses one, or its answer, when told to.
+//! A cache in memory, in the clear: it counts its calls, and loses one, or its answer, when told to. One in a
+//! file is shared by several programs of a test.
+
+mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -23,6 +27,7 @@ pub enum Cut {
 #[derive(Default)]
 pub struct FakeVault {
     state: Mutex<State>,
+    file: Option<PathBuf>,
 }
 
 #[derive(Default)]
@@ -43,8 +48,28 @@ struct Kept {
 }
 
 impl FakeVault {
+    /// One that keeps what it has in this file, which is made where it is missing. Programs that share it take
+    /// turns: none writes while another one does.
+    ///
+    /// # Panics
+    /// When the file cannot be made.
+    #[must_use]
+    pub fn in_file(file: &Path) -> Self {
+        if !file.exists() {
+            shared::write(file, &Kept::default());
+        }
+        Self {
+            state: Mutex::default(),
+            file: Some(file.to_owned()),
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = &self.file {
+            shared::read(file, &mut state.kept);
+        }
+        state
     }
 
     /// After so many more calls one is cut off.
@@ -117,6 +142,9 @@ impl FakeVault {
             return Err(gone());
         }
         let answer = act(&mut state.kept);
+        if let Some(file) = &self.file {
+            shared::write(file, &state.kept);
+        }
         match due {
             Some(Cut::After) => Err(gone()),
             _ => answer,
@@ -236,6 +264,28 @@ mod tests {
             [Arc::clone(&one), one]
         };
         vault::check(fresh).await;
+    }
+
+    #[tokio::test]
+    async fn one_in_a_file_keeps_them_too_and_another_one_has_what_it_has() {
+        let file = std::env::temp_dir().join(format!("kw-fake-vault-{}", std::process::id()));
+        let fresh = || async {
+            let _gone = std::fs::remove_file(&file);
+            let one: Arc<dyn VersionVault> = Arc::new(FakeVault::in_file(&file));
+            [Arc::clone(&one), one]
+        };
+        vault::check(fresh).await;
+        let [one, other] = [FakeVault::in_file(&file), FakeVault::in_file(&file)];
+        let (secret, token) = (
+            SecretId::from_bytes([9; 16]),
+            RotationId::from_bytes([9; 16]),
+        );
+        let value = SecretBytes::from(b"a b\n".to_vec());
+        one.insert(secret, 1, token, &value).await.unwrap();
+        assert!(other.open(secret, 1).await.unwrap().ct_eq(&value));
+        other.destroy(secret, 1).await.unwrap();
+        assert!(one.is_destroyed(secret, 1).await.unwrap());
+        std::fs::remove_file(file).unwrap();
     }
 
     #[tokio::test]
