@@ -127,6 +127,21 @@ fn a_vanished_consumer_leaves_the_world_too() {
 }
 
 #[test]
+fn who_ends_and_begins_anew_within_one_report_is_told_of_both_and_has_to_show_it_again() {
+    let at = later(2);
+    let start = item(1, Fact::Swapped { version: 1, at });
+    let anew = reported(vec![item(1, Fact::Vanished), start]);
+    let after = Given::serving().when(anew).then([
+        of_consumer(1, Event::Vanished),
+        of_consumer(1, assigned(1)),
+        of_consumer(1, Event::Swapped { version: 1, at }),
+    ]);
+    let found = &after.world().assignments[&consumer(1)];
+    assert!(found.has_reached(1, AckLevel::Swapped));
+    assert!(!found.has_reached(1, AckLevel::Reloaded));
+}
+
+#[test]
 fn a_refused_consumer_stays_with_its_reason() {
     let fact = Fact::Refused {
         version: 1,

@@ -4,18 +4,20 @@
 //! container that is being created or restarted by us does not count as gone; a container that is gone
 //! is reported once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_core::id::ContainerId;
+use keywheel_core::id::{BindingId, ContainerId};
 use keywheel_core::report::Fact;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::container_host::ContainerRecord;
 
+use super::rollout::is_unproven;
 use super::{RELIST_AFTER, Reconciler};
 use crate::attach::adopt;
-use crate::model::{Ack, Busy, Place, Tracked};
+use crate::model::{Ack, Busy, Place, Refused, Tracked};
 use crate::service::Event;
 use crate::state::Remembered;
 
@@ -180,8 +182,7 @@ impl Reconciler {
             // An answer about the incarnation before.
         } else if record.running {
             // Started anew without the wrapper: its file systems went with the old process.
-            let refused = std::mem::take(&mut tracked.refused);
-            self.part_before(&id);
+            let refused = self.part_before(&id);
             self.containers.remove(&id);
             self.insert(record);
             if let Some(tracked) = self.containers.get_mut(&id) {
@@ -226,18 +227,43 @@ impl Reconciler {
 
     /// A container begins anew. The engine's word that it ended may come only after that, or be an answer that
     /// tells of the new program alone: so what it had is told as gone first, or what it has now would count as
-    /// told. Our own restart is no farewell.
-    pub(super) fn part_before(&mut self, id: &ContainerId) {
+    /// told. Gives what stays said of it: why it does not have what it did not have before.
+    pub(super) fn part_before(&mut self, id: &ContainerId) -> BTreeMap<BindingId, Refused> {
         if let Some(remembered) = self.remembered.remove(id) {
             self.items.extend(remembered.vanished());
+            self.forget_file(id, remembered.ticks);
         }
-        let is_ours =
-            |tracked: &Tracked| tracked.busy == Busy::Restarting || !tracked.record.running;
-        if self.containers.get(id).is_some_and(is_ours) {
+        let goes_on = self.goes_on(id);
+        let mut stays = BTreeMap::new();
+        if let Some(tracked) = self.containers.get_mut(id) {
+            let held = &tracked.holdings;
+            let is_kept =
+                |binding: &BindingId, _: &mut Refused| goes_on || !held.contains_key(binding);
+            stays = tracked.refused.extract_if(.., is_kept).collect();
+        }
+        if goes_on {
             self.hidden.remove(id);
         } else {
             self.forget(id, false);
         }
+        stays
+    }
+
+    /// Whether a container that begins anew bids no farewell: our restart of it is under way, or is judged yet
+    /// and has its slot, in which the new program is judged, or a rollout would go on without it.
+    fn goes_on(&self, id: &ContainerId) -> bool {
+        let Some(tracked) = self.containers.get(id) else {
+            return false;
+        };
+        let is_under_way = tracked.busy == Busy::Restarting || !tracked.record.running;
+        let has_slot = self.slots.contains_key(&tracked.alone())
+            || self.slots.get(&tracked.service()) == Some(id);
+        let mut held = tracked.holdings.iter();
+        let is_judged = tracked.holdings.is_empty()
+            || held.any(|(binding, holding)| {
+                is_unproven(holding) || tracked.refused.contains_key(binding)
+            });
+        is_under_way || (has_slot && is_judged && tracked.busy != Busy::Stopping)
     }
 
     /// A container ended; `removed` when it is gone for good.

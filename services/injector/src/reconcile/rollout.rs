@@ -97,7 +97,8 @@ const fn is_rolled(planned: &PlannedBinding) -> bool {
     )
 }
 
-const fn is_unproven(holding: &Holding) -> bool {
+/// Whether its program began with it and did not show yet that it runs well.
+pub(super) const fn is_unproven(holding: &Holding) -> bool {
     matches!(
         holding.ack,
         Ack::AtStart | Ack::Gate { .. } | Ack::Watched { .. }

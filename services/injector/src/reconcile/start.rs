@@ -246,7 +246,7 @@ impl Reconciler {
         attached: Attached,
     ) {
         let now = self.now();
-        self.part_before(id);
+        let refused = self.part_before(id);
         self.note_start(id, pending, &attached.written);
         self.graveyard.remove(id);
         self.forget_fallen(id);
@@ -268,8 +268,8 @@ impl Reconciler {
             } else {
                 Busy::No
             };
-            tracked.refused = before.refused;
         }
+        tracked.refused = refused;
         tracked.creating_until = Some(now + PENDING_LIMIT);
         tracked.target = Some(attached.target);
         tracked.ticks = attached.ticks;
