@@ -15,7 +15,7 @@ use keywheel_tests::{manifest, places, wait};
 
 use crate::machine::{alone, digits, ready};
 use crate::scene::{
-    APP, PLACEHOLDER, TOKEN, bind, file, finish, options, swaps, variable, withdraws,
+    APP, PLACEHOLDER, TOKEN, bind, file, finish, options, swaps, variable, wait_denied, withdraws,
 };
 
 /// The image that the containers' label says: they have none of containerd's.
@@ -241,12 +241,18 @@ fn refusals() -> Result<()> {
     if !ready(&["containerd", "ctr", "runc"])? {
         return Ok(());
     }
-    let (containerd, keywheel) = stage("runc")?;
+    let (containerd, mut keywheel) = stage("runc")?;
     keywheel.apply(&manifest::secret(TOKEN, &[]))?;
     is_refused(&containerd, PLACEHOLDER)?;
+    wait_denied(&keywheel)?;
     let flags = ["--env", PLACEHOLDER];
     let (container, said) = containerd.try_run("web", &flags, "/bin/app-env")?;
     ensure!(container.is_none(), "a short id was taken");
     ensure!(said.said().contains("full container id"), "{}", said.said());
+    // Without the injector nothing starts, and the next step is told.
+    keywheel.kill9()?;
+    let (container, said) = containerd.try_run(&new_id()?, &[], "/bin/app-idle")?;
+    ensure!(container.is_none(), "it started without the injector");
+    ensure!(said.said().contains("keywheel up"), "{}", said.said());
     Ok(())
 }

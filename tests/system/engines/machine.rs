@@ -160,6 +160,11 @@ impl Podman {
         self.root.join(&name).display().to_string()
     }
 
+    /// Where it put the programs that this file names.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.root.join("programs")
+    }
+
     /// `unix://…` of the service.
     pub(crate) fn address(&self) -> String {
         format!("unix://{}", self.root.join("podman.sock").display())
