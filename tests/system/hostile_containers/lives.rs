@@ -109,9 +109,9 @@ fn first_process(scene: &Scene, container: &Container) -> Result<Option<u32>> {
         return Ok(None);
     }
     let roots = container.engine().state_roots();
-    let places = roots.iter();
-    let mut places = places.flat_map(|root| places::paths_named(root, container.id()));
-    let text = places.find_map(|place| fs::read_to_string(place.join(PID_FILE)).ok());
+    let roots = roots.iter();
+    let mut folders = roots.flat_map(|root| places::paths_named(root, container.id()));
+    let text = folders.find_map(|place| fs::read_to_string(place.join(PID_FILE)).ok());
     text.map(|text| Ok(text.trim().parse()?)).transpose()
 }
 
