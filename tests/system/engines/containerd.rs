@@ -11,7 +11,9 @@ use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::output::Output;
 use keywheel_tests::process::{PATIENCE, Process};
 use keywheel_tests::scratch::{Scratch, binary, unique};
+use keywheel_tests::stage::items;
 use keywheel_tests::{manifest, places, wait};
+use serde_json::Value;
 
 use crate::machine::{alone, digits, ready};
 use crate::scene::{
@@ -211,11 +213,34 @@ fn follows_and_loses(real: &str) -> Result<()> {
         "the placeholder was not resolved"
     );
     let second = swaps(&keywheel, pid, &first)?;
+    waits(&keywheel)?;
+    ensure!(
+        variable(pid)? == token,
+        "another variable without a restart"
+    );
     // Its binding grants another variable.
     is_refused(&containerd, "OTHER_TOKEN={keywheel:test/api-token}")?;
     let (said, places) = (container.told()?, container.places()?);
     finish(&keywheel, &[first, second, token], &said, &places)?;
     withdraws(&keywheel, pid)
+}
+
+/// containerd restarts nothing: a rotation of the variable waits and says so, and of the file nothing is said.
+fn waits(keywheel: &Keywheel) -> Result<()> {
+    keywheel.json(&["rotate", TOKEN])?;
+    let told = || -> Result<Vec<Value>> {
+        let rows = keywheel.json(&["consumers"])?;
+        let is_told = |row: &&Value| row.to_string().contains("containerd does not restart");
+        Ok(items(&rows).into_iter().filter(is_told).cloned().collect())
+    };
+    wait::until_true("why its rotation waits", PATIENCE, || {
+        Ok(!told()?.is_empty())
+    })?;
+    let told = told()?;
+    let secrets = told.iter().map(|row| row.get("secret"));
+    let of_variable = Value::from(TOKEN);
+    ensure!(secrets.eq([Some(&of_variable)]), "{told:?}");
+    Ok(())
 }
 
 #[test]
