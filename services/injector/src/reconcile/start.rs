@@ -317,7 +317,7 @@ impl Reconciler {
     fn lacks(&self, id: &ContainerId, binding: BindingId, own: VersionKey) -> bool {
         let tracked = self.containers.get(id);
         let held = tracked.and_then(|tracked| tracked.holdings.get(&binding));
-        let further = self.further_in(binding, own.0);
+        let further = self.further_in(id, binding, own.0);
         let mut all = std::iter::once(own).chain(further);
         held.is_none_or(|held| all.any(|one| held.owes(one)))
     }
