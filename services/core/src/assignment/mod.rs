@@ -216,8 +216,11 @@ impl Assignment {
                 self.holds = *version;
                 self.runs_on = *version;
                 self.shown = Some(AckLevel::Reloaded);
-                self.progress = Progress::Reloaded;
-                self.reloaded_at = Some(*at);
+                // What it shows late of what it has says nothing of what it is to have.
+                if self.assigned == *version {
+                    self.progress = Progress::Reloaded;
+                    self.reloaded_at = Some(*at);
+                }
             }
             Event::Withdrawn => {
                 self.holds = 0;

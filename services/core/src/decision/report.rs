@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Context, Rejection, join, lease, rollout, rotate, staging};
 use crate::assignment::{self, Assignment};
+use crate::binding::AckLevel;
 use crate::event::Event;
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
 use crate::report::{Fact, HostReport, Item};
@@ -98,6 +99,10 @@ fn record_item(
     if let Some(version) = version_of(&item.fact)
         && !is_known(version)
     {
+        if let Some(shown) = shown_late(state, item) {
+            push(state, shown);
+            return;
+        }
         // A start takes the plan's current without asking. What was used meanwhile of another
         // version is history; anything else is a stale report.
         let is_start = secret.current == Some(version)
@@ -118,7 +123,17 @@ fn record_item(
         };
         push(state, assigned);
     }
-    let fact = match &item.fact {
+    let Some(fact) = event_of(&item.fact) else {
+        return;
+    };
+    if let Ok(Some(event)) = state.decide_report(&key, fact) {
+        push(state, event);
+    }
+}
+
+/// What a fact means for its container's assignment, if any comes of it.
+fn event_of(fact: &Fact) -> Option<assignment::Event> {
+    Some(match fact {
         Fact::Swapped { version, at } => assignment::Event::Swapped {
             version: *version,
             at: *at,
@@ -133,12 +148,19 @@ fn record_item(
             version: *version,
             reason: reason.clone(),
         },
-        // No assignment comes of it.
-        Fact::Wanted | Fact::Removed => return,
+        Fact::Wanted | Fact::Removed => return None,
+    })
+}
+
+/// What a container shows of the version that it still has, though it is to have another one by now. Nobody tells it
+/// again, and a rotation that goes back to that version would wait for it.
+fn shown_late(state: &Assignment, item: &Item) -> Option<assignment::Event> {
+    let Fact::Reloaded { version, at } = item.fact else {
+        return None;
     };
-    if let Ok(Some(event)) = state.decide_report(&key, fact) {
-        push(state, event);
-    }
+    let has_it = state.is_live() && state.secret == item.secret && state.holds == version;
+    let is_news = state.shown != Some(AckLevel::Reloaded);
+    (has_it && is_news).then_some(assignment::Event::Reloaded { version, at })
 }
 
 /// What a complete report does not name any more is gone, as after a reboot or a lost report.

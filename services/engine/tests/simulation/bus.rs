@@ -10,6 +10,7 @@ use keywheel_engine::port::journal::{Journal as _, RecordedEvent};
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 
 use crate::gateway::Gateway;
+use crate::scene::Reach;
 use crate::steps::run;
 
 /// Runs that are put through the bus: enough to have every command and a kill in many places.
@@ -18,7 +19,7 @@ const RUNS: u64 = 40;
 #[tokio::test]
 async fn the_command_bus_decides_what_the_simulation_decided() {
     for seed in 0..RUNS {
-        let run = run(seed, None, true);
+        let run = run(seed, Reach::Whole, None, true);
         assert_eq!(run.broken, None, "seed {seed}");
         the_bus_agrees(&run.sim.gateway, seed).await;
     }
