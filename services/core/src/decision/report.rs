@@ -99,7 +99,7 @@ fn record_item(
     if let Some(version) = version_of(&item.fact)
         && !is_known(version)
     {
-        if let Some(shown) = shown_late(state, item) {
+        if let Some(shown) = shown_late(secret, report.host, item, state) {
             push(state, shown);
             return;
         }
@@ -152,15 +152,30 @@ fn event_of(fact: &Fact) -> Option<assignment::Event> {
     })
 }
 
-/// What a container shows of the version that it still has, though it is to have another one by now. Nobody tells it
+/// What a container showed of a version that it has, though it is to have a newer one by now. It is not told of
 /// again, and a rotation that goes back to that version would wait for it.
-fn shown_late(state: &Assignment, item: &Item) -> Option<assignment::Event> {
-    let Fact::Reloaded { version, at } = item.fact else {
-        return None;
+fn shown_late(
+    secret: &Secret,
+    host: HostId,
+    item: &Item,
+    known: &Assignment,
+) -> Option<assignment::Event> {
+    let (version, level, event) = match item.fact {
+        Fact::Swapped { version, at } => {
+            let event = assignment::Event::Swapped { version, at };
+            (version, AckLevel::Swapped, event)
+        }
+        Fact::Reloaded { version, at } => {
+            let event = assignment::Event::Reloaded { version, at };
+            (version, AckLevel::Reloaded, event)
+        }
+        _ => return None,
     };
-    let has_it = state.is_live() && state.secret == item.secret && state.holds == version;
-    let is_news = state.shown != Some(AckLevel::Reloaded);
-    (has_it && is_news).then_some(assignment::Event::Reloaded { version, at })
+    let is_between = known.is_live()
+        && known.secret == item.secret
+        && (known.holds..known.assigned).contains(&version);
+    let is_news = known.holds != version || known.shown.is_none_or(|shown| shown < level);
+    (is_between && is_news && was_granted(secret, host, version)).then_some(event)
 }
 
 /// What a complete report does not name any more is gone, as after a reboot or a lost report.
@@ -237,14 +252,18 @@ fn is_history(
     let (Fact::Swapped { version, .. } | Fact::Reloaded { version, .. }) = item.fact else {
         return false;
     };
-    let was_granted = secret.delivered.contains_key(&(host, version))
-        || (version > 0 && version <= secret.last_version && !secret.is_deliverable(version));
     let is_known_better = known.is_live()
         && match known.secret == item.secret {
             true => known.assigned > version,
             false => is_kept,
         };
-    was_granted && !is_known_better
+    was_granted(secret, host, version) && !is_known_better
+}
+
+/// Whether a host had been granted a version, or could have before it died.
+fn was_granted(secret: &Secret, host: HostId, version: u64) -> bool {
+    secret.delivered.contains_key(&(host, version))
+        || (version > 0 && version <= secret.last_version && !secret.is_deliverable(version))
 }
 
 fn version_of(fact: &Fact) -> Option<u64> {

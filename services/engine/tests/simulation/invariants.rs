@@ -62,9 +62,19 @@ pub(crate) struct Truth {
 }
 
 impl Truth {
-    /// What was said in one append counts in no other.
-    pub(crate) fn begin(&mut self) {
+    /// What was said in one append counts in no other; what a person revoked in it counts for all of it.
+    pub(crate) fn begin<'e>(&mut self, appended: impl Iterator<Item = &'e Event>) {
         self.may_force.clear();
+        for event in appended {
+            if let Event::Revocation(_, event) = event
+                && let revocation::Event::Requested {
+                    secret, versions, ..
+                } = event
+            {
+                let revoked = versions.iter().map(|version| (*secret, *version));
+                self.by_person.extend(revoked);
+            }
+        }
     }
 
     /// Looks at one event that was appended; the world is the one after all of its append.
@@ -72,16 +82,6 @@ impl Truth {
         match event {
             Event::Secret(id, event) => self.see_secret(*id, event),
             Event::Rotation(id, event) => self.see_rotation(*id, event, now),
-            Event::Revocation(
-                _,
-                revocation::Event::Requested {
-                    secret, versions, ..
-                },
-            ) => {
-                let revoked = versions.iter().map(|version| (*secret, *version));
-                self.by_person.extend(revoked);
-                Ok(())
-            }
             _ => Ok(()),
         }
     }

@@ -219,7 +219,8 @@ impl Sim {
             store: &self.store,
             at: self.gateway_time(),
         };
-        self.truth.begin();
+        let appended = self.gateway.log.iter().skip(before);
+        self.truth.begin(appended.map(|recorded| &recorded.event));
         for recorded in self.gateway.log.iter().skip(before) {
             self.truth.see(&recorded.event, &now)?;
             barriers_open_by_reports(world, command, &recorded.event)?;
