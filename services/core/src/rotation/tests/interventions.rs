@@ -370,14 +370,24 @@ fn untold() -> Given {
 #[test]
 fn what_a_container_shows_late_of_the_version_it_has_counts_when_that_one_is_back() {
     let late = Command::Report(report(vec![reloaded(1, 1)], &[1]));
-    let shown = of_consumer(1, assignment::Event::Reloaded { version: 1, at: NOW });
+    let shown = of_consumer(
+        1,
+        assignment::Event::Reloaded {
+            version: 1,
+            at: NOW,
+        },
+    );
     let given = untold().when(late.clone()).then([shown]);
     let given = given.when(late).then_nothing();
     let known = &given.world().assignments[&consumer(1)];
     let has = (known.holds, known.assigned, known.shown);
     assert_eq!(has, (1, 2, Some(AckLevel::Reloaded)));
     assert_eq!(known.progress, assignment::Progress::Waiting);
-    assert!(given.world().rotations[&SECOND].waiting.contains(&consumer(1)));
+    assert!(
+        given.world().rotations[&SECOND]
+            .waiting
+            .contains(&consumer(1))
+    );
     let given = given.and(intervene(Intervention::Abort));
     let open = &given.world().rotations[&SECOND];
     assert_eq!((open.returning, open.waiting.len()), (Some(1), 0));
