@@ -3,7 +3,8 @@
 //! A seed decides everything: which commands people give, which containers start and stop, which messages
 //! are lost, doubled, late or out of order, who is killed, cut off or without power, what the store and the
 //! clocks do, who steps into a rotation, and which containers restart with leave and do not run well. After
-//! every step the invariants I1 to I9 hold; then everybody behaves, and all that was begun has to end. It is one thread without a runtime, so that ten thousand runs fit into a test.
+//! every step the invariants I1 to I9 hold; then everybody behaves, and all that was begun has to end. It is
+//! one thread without a runtime, so that ten thousand runs fit into a test.
 //!
 //! Real here: every decision, fold, effect and plan of `keywheel_core`; of the engine the committed state,
 //! its numbers, the audit records and the table of roles; and `bus` gives the same commands to the real
