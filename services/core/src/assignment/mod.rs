@@ -209,15 +209,20 @@ impl Assignment {
                 }
                 self.holds = *version;
                 self.shown = Some(AckLevel::Swapped);
-                self.progress = Progress::Swapped;
-                self.swapped_at = Some(*at);
+                // What it shows late of what it has says nothing of what it is to have.
+                if self.assigned == *version {
+                    self.progress = Progress::Swapped;
+                    self.swapped_at = Some(*at);
+                }
             }
             Event::Reloaded { version, at } => {
                 self.holds = *version;
                 self.runs_on = *version;
                 self.shown = Some(AckLevel::Reloaded);
-                self.progress = Progress::Reloaded;
-                self.reloaded_at = Some(*at);
+                if self.assigned == *version {
+                    self.progress = Progress::Reloaded;
+                    self.reloaded_at = Some(*at);
+                }
             }
             Event::Withdrawn => {
                 self.holds = 0;

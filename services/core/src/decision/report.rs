@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Context, Rejection, canary, join, lease, rollout, rotate, staging};
 use crate::assignment::{self, Assignment};
+use crate::binding::AckLevel;
 use crate::event::Event;
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
 use crate::report::{Fact, HostReport, Item};
@@ -105,6 +106,10 @@ fn record_item(
     if let Some(version) = version_of(&item.fact)
         && !is_known(version)
     {
+        if let Some(shown) = shown_late(secret, report.host, item, state) {
+            push(state, shown);
+            return;
+        }
         // A start takes the plan's current without asking. What was used meanwhile of another
         // version is history; anything else is a stale report.
         let is_start = secret.current == Some(version)
@@ -125,7 +130,17 @@ fn record_item(
         };
         push(state, assigned);
     }
-    let fact = match &item.fact {
+    let Some(fact) = event_of(&item.fact) else {
+        return;
+    };
+    if let Ok(Some(event)) = state.decide_report(&key, fact) {
+        push(state, event);
+    }
+}
+
+/// What a fact means for its container's assignment, if any comes of it.
+fn event_of(fact: &Fact) -> Option<assignment::Event> {
+    Some(match fact {
         Fact::Swapped { version, at } => assignment::Event::Swapped {
             version: *version,
             at: *at,
@@ -140,12 +155,34 @@ fn record_item(
             version: *version,
             reason: reason.clone(),
         },
-        // No assignment comes of it.
-        Fact::Wanted | Fact::Removed => return,
+        Fact::Wanted | Fact::Removed => return None,
+    })
+}
+
+/// What a container showed of a version that it has, though it is to have a newer one by now. It is not told of
+/// again, and a rotation that goes back to that version would wait for it.
+fn shown_late(
+    secret: &Secret,
+    host: HostId,
+    item: &Item,
+    known: &Assignment,
+) -> Option<assignment::Event> {
+    let (version, level, event) = match item.fact {
+        Fact::Swapped { version, at } => {
+            let event = assignment::Event::Swapped { version, at };
+            (version, AckLevel::Swapped, event)
+        }
+        Fact::Reloaded { version, at } => {
+            let event = assignment::Event::Reloaded { version, at };
+            (version, AckLevel::Reloaded, event)
+        }
+        _ => return None,
     };
-    if let Ok(Some(event)) = state.decide_report(&key, fact) {
-        push(state, event);
-    }
+    let is_between = known.is_live()
+        && known.secret == item.secret
+        && (known.holds..known.assigned).contains(&version);
+    let is_news = known.holds != version || known.shown.is_none_or(|shown| shown < level);
+    (is_between && is_news && was_granted(secret, host, version)).then_some(event)
 }
 
 /// What a complete report does not name any more is gone, as after a reboot or a lost report.
@@ -222,14 +259,18 @@ fn is_history(
     let (Fact::Swapped { version, .. } | Fact::Reloaded { version, .. }) = item.fact else {
         return false;
     };
-    let was_granted = secret.delivered.contains_key(&(host, version))
-        || (version > 0 && version <= secret.last_version && !secret.is_deliverable(version));
     let is_known_better = known.is_live()
         && match known.secret == item.secret {
             true => known.assigned > version,
             false => is_kept,
         };
-    was_granted && !is_known_better
+    was_granted(secret, host, version) && !is_known_better
+}
+
+/// Whether a host had been granted a version, or could have before it died.
+fn was_granted(secret: &Secret, host: HostId, version: u64) -> bool {
+    secret.delivered.contains_key(&(host, version))
+        || (version > 0 && version <= secret.last_version && !secret.is_deliverable(version))
 }
 
 fn version_of(fact: &Fact) -> Option<u64> {

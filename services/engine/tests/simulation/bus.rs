@@ -7,9 +7,11 @@ use keywheel_core::effect;
 use keywheel_core::event::Event;
 use keywheel_engine::command_bus::{CommandBus, Parts, Started};
 use keywheel_engine::port::journal::{Journal as _, RecordedEvent};
+use keywheel_engine::state::Committed;
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 
 use crate::gateway::Gateway;
+use crate::scene::Reach;
 use crate::steps::run;
 
 /// Runs that are put through the bus: enough to have every command and a kill in many places.
@@ -18,7 +20,7 @@ const RUNS: u64 = 40;
 #[tokio::test]
 async fn the_command_bus_decides_what_the_simulation_decided() {
     for seed in 0..RUNS {
-        let run = run(seed, None, true);
+        let run = run(seed, Reach::Whole, None, true);
         assert_eq!(run.broken, None, "seed {seed}");
         the_bus_agrees(&run.sim.gateway, seed).await;
     }
@@ -40,12 +42,21 @@ async fn the_bus_agrees(gateway: &Gateway, seed: u64) {
         mut commits,
     } = CommandBus::start(parts).await.unwrap();
     let deciding = tokio::spawn(bus.run());
+    let mut read = Committed::default();
     for served in &gateway.served {
         clock.set_wall(served.at);
         // A slot that comes early is told to come again: no answer of the bus, and none here.
         let _ = handle.submit(served.submission.clone()).await;
         while commits.try_recv().is_ok() {}
+        // I5 and I6 of what the bus itself appended: each prefix of its log gives what it decides on.
+        for recorded in journal.read(read.number, usize::MAX).await.unwrap() {
+            assert_eq!(recorded.number, read.number + 1, "seed {seed}");
+            read.apply(&recorded, recorded.time);
+        }
+        assert!(view.read().world == read.world, "seed {seed}");
     }
+    let verified = journal.verify().await.unwrap();
+    assert_eq!(verified.faults, Vec::<String>::new(), "seed {seed}");
     let appended = read_all(&journal).await;
     let both = gateway.log.iter().zip(&appended);
     for (own, other) in both {

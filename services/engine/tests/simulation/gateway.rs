@@ -59,6 +59,8 @@ pub(crate) struct Served {
 pub(crate) struct Gateway {
     /// The engine's fold: what the process has in memory.
     pub(crate) committed: Committed,
+    /// What somebody knows who only reads the log.
+    read: Committed,
     /// What is on the disk.
     pub(crate) log: Vec<RecordedEvent>,
     /// Effects on the disk that nobody answered.
@@ -70,6 +72,8 @@ pub(crate) struct Gateway {
     /// Everything that was decided or repeated, in order, if it is kept.
     pub(crate) served: Vec<Served>,
     keeps: bool,
+    /// Ids of events that are on the disk.
+    ids_seen: BTreeSet<EventId>,
     pub(crate) is_up: bool,
     ids: FakeIds,
     planted: Option<Planted>,
@@ -80,12 +84,14 @@ impl Gateway {
     pub(crate) fn new(planted: Option<Planted>, keeps: bool) -> Self {
         Self {
             committed: Committed::default(),
+            read: Committed::default(),
             log: Vec::new(),
             open: BTreeMap::new(),
             asked: BTreeSet::new(),
             answers: BTreeMap::new(),
             served: Vec::new(),
             keeps,
+            ids_seen: BTreeSet::new(),
             is_up: true,
             ids: FakeIds::new(),
             planted,
@@ -154,7 +160,7 @@ impl Gateway {
             return Ok(false);
         }
         if let (Some(planted), Ok(events)) = (self.planted, &mut decided) {
-            planted.spoil(events);
+            planted.spoil(world, events);
         }
         let deed = Deed {
             principal: &submission.principal,
@@ -192,6 +198,9 @@ impl Gateway {
                 signature: [0; 64],
             };
             fold(&mut self.committed, &recorded, self.planted);
+            if let Some(planted) = self.planted {
+                planted.spoil_memory(&mut self.committed.world, &recorded.event);
+            }
             for effect in react(&self.committed.world, &recorded.event) {
                 if !self.asked.insert(effect.key()) {
                     let text = format!("effect {:?} was asked for before", effect.key());
@@ -200,6 +209,27 @@ impl Gateway {
                 self.open.insert(effect.key(), effect);
             }
             self.log.push(recorded);
+        }
+        self.reads_as_it_was_decided()
+    }
+
+    /// I5 and I6, after every append: who only read the log knows what the gateway decides on, and the log
+    /// goes on where it ended.
+    fn reads_as_it_was_decided(&mut self) -> Result<(), Broken> {
+        let before = usize::try_from(self.read.number).unwrap();
+        for recorded in &self.log[before..] {
+            if recorded.number != self.read.number + 1 || !self.ids_seen.insert(recorded.id) {
+                let text = format!("#{} after #{}", recorded.number, self.read.number);
+                return Err(Broken::new("I6", text));
+            }
+            fold(&mut self.read, recorded, self.planted);
+        }
+        if let Some(difference) = self.read.world.difference(&self.committed.world) {
+            let text = format!("the log gives another world: {difference}");
+            return Err(Broken::new("I5", text));
+        }
+        if self.read.number != self.committed.number || self.read.tally != self.committed.tally {
+            return Err(Broken::new("I5", "the log gives other numbers".to_owned()));
         }
         Ok(())
     }

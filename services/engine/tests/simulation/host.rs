@@ -9,12 +9,16 @@ use std::time::Duration;
 
 use keywheel_core::host::LEASE;
 use keywheel_core::id::{BindingId, CommandId, ContainerId, DeliveryId, HostId};
-use keywheel_core::plan::HostPlan;
-use keywheel_core::report::{Fact, HostReport, Item};
+use keywheel_core::plan::{HostPlan, Leave};
+use keywheel_core::report::{Fact, HostReport, Item, RestartState, RestartWish};
+use keywheel_core::rollout::Due;
 use keywheel_core::time::Timestamp;
 
-use crate::scene::{Form, container_id, form_of, host_id};
+use crate::scene::{Form, container_id, form_of, host_id, rolls};
 use crate::store::Value;
+
+/// All containers are of one image, so they are one service.
+const IMAGE: &str = "sha256:1";
 
 /// A value as one binding of a container has it.
 #[derive(Debug, Clone)]
@@ -34,6 +38,28 @@ pub(crate) struct Container {
     /// Whether its program catches the signal.
     pub(crate) catches: bool,
     pub(crate) copies: BTreeMap<BindingId, Held>,
+    /// A restart after which it did not show yet that it runs well.
+    pub(crate) trial: Option<Trial>,
+    /// The last leave that was used for it.
+    used_leave: u64,
+}
+
+/// A container that started under a rollout.
+#[derive(Debug, Clone)]
+pub(crate) struct Trial {
+    /// What it has of what it restarts for.
+    due: Vec<Due>,
+    /// Whether it restarted with leave.
+    had_leave: bool,
+    /// Whether it did not run well.
+    failed: bool,
+}
+
+impl Trial {
+    /// Whether it is on its way with leave.
+    pub(crate) const fn is_led(&self) -> bool {
+        self.had_leave && !self.failed
+    }
 }
 
 /// What a plan gives under one binding.
@@ -43,6 +69,19 @@ pub(crate) struct Wanted {
     pub(crate) value: Value,
     pub(crate) delivery: DeliveryId,
     form: Form,
+    /// Whether its containers restart only with leave.
+    rolls: bool,
+}
+
+/// How a value comes to a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Comes {
+    /// It lies there, and the program uses what it had.
+    Unseen,
+    /// The program uses it from now on, and shows that.
+    Shown,
+    /// The program begins with it; whether it runs well shows later.
+    OnTrial,
 }
 
 #[derive(Debug)]
@@ -67,6 +106,8 @@ pub(crate) struct Host {
     pub(crate) needs_plan: bool,
     /// When it last heard a plan.
     heard: Duration,
+    /// Programs do not run well with versions whose number it divides; 0: they do with all.
+    pub(crate) weak: u64,
     pub(crate) containers: BTreeMap<usize, Container>,
 }
 
@@ -84,6 +125,7 @@ impl Host {
             asking: BTreeSet::new(),
             needs_plan: true,
             heard: now,
+            weak: 0,
             containers: BTreeMap::new(),
         }
     }
@@ -93,6 +135,9 @@ impl Host {
         self.is_up = false;
         self.asking.clear();
         self.reports.retain(|(_, report)| !report.items.is_empty());
+        // Which leaves were used is in its memory alone.
+        let containers = self.containers.values_mut();
+        containers.for_each(|container| container.used_leave = 0);
     }
 
     /// The machine loses its power: what ran is gone, too.
@@ -132,6 +177,7 @@ impl Host {
                 value: (planned.secret, grant.version),
                 delivery: grant.delivery,
                 form: form_of(&planned.reload),
+                rolls: rolls(&planned.reload),
             })
         });
         given.collect()
@@ -145,6 +191,7 @@ impl Host {
             value: (staged.secret, staged.grant.version),
             delivery: staged.grant.delivery,
             form: Form::Read,
+            rolls: false,
         })
     }
 
@@ -201,12 +248,12 @@ impl Host {
             id: container_id(nth),
             catches,
             copies: BTreeMap::new(),
+            trial: None,
+            used_leave: 0,
         });
         let mut items = Vec::new();
         withdraw(container, &wanted, &mut items);
-        for one in &wanted {
-            items.push(put(container, one, true, at));
-        }
+        restart(container, &wanted, false, (at, &mut items));
         let report = self.report(items, false);
         self.push(command, report);
         Ok(wanted)
@@ -238,25 +285,35 @@ impl Host {
         let wanted = self.wanted();
         let has_all = wanted.iter().all(|one| self.cache.contains(&one.value));
         let mut items = Vec::new();
+        let leaves: Vec<Leave> = self
+            .plan
+            .iter()
+            .flat_map(|plan| plan.leaves.clone())
+            .collect();
         for container in self.containers.values_mut() {
             withdraw(container, &wanted, &mut items);
-            let is_there = |one: &Wanted| {
-                let copy = container.copies.get(&one.binding);
-                copy.is_some_and(|copy| copy.there == one.value)
-            };
-            let is_due = |one: &Wanted| one.form == Form::Restart && !is_there(one);
-            if has_all && wanted.iter().any(is_due) {
-                // A restart gives all of it.
-                for one in &wanted {
-                    items.push(put(container, one, true, at));
+            let is_rolled = due_in(container, &wanted).any(|one| one.rolls);
+            let is_due = due_in(container, &wanted).next().is_some();
+            let leave = leaves.iter().find(|leave| leave.container == container.id);
+            let leave = leave.filter(|leave| leave.not_before.is_none_or(|from| from <= at));
+            let number = leave.map_or(0, |leave| leave.number);
+            if has_all && is_due && (!is_rolled || number > container.used_leave) {
+                if is_rolled {
+                    container.used_leave = number;
                 }
+                // A restart gives all of it.
+                restart(container, &wanted, is_rolled, (at, &mut items));
                 continue;
             }
+            judge(container, &wanted, self.weak, (at, &mut items));
             for one in wanted.iter().filter(|one| one.form != Form::Restart) {
                 if self.cache.contains(&one.value) && is_behind(container, one) {
                     items.extend(gone(container, one));
-                    let takes = one.form == Form::Read || container.catches;
-                    items.push(put(container, one, takes, at));
+                    let comes = match one.form == Form::Read || container.catches {
+                        true => Comes::Shown,
+                        false => Comes::Unseen,
+                    };
+                    items.push(put(container, one, comes, at));
                 }
             }
         }
@@ -281,7 +338,7 @@ impl Host {
             stale: Vec::new(),
             executed: Vec::new(),
             notes: Vec::new(),
-            restarts: Vec::new(),
+            restarts: self.restart_wishes(),
             staged: self
                 .staged()
                 .map(|staged| staged.value)
@@ -289,6 +346,33 @@ impl Host {
                 .collect(),
             knows_staged: true,
         }
+    }
+
+    /// Every container under a rollout about which something is to be done.
+    fn restart_wishes(&self) -> Vec<RestartWish> {
+        let wanted = self.wanted();
+        let told = self.containers.values().filter_map(|container| {
+            let rolled = due_in(container, &wanted).filter(|one| one.rolls);
+            let waits: Vec<Due> = rolled.map(due_of).collect();
+            let (due, state) = match &container.trial {
+                Some(trial) if !trial.failed => (trial.due.clone(), RestartState::UnderWay),
+                _ if !waits.is_empty() => (waits, RestartState::Due),
+                Some(trial) => {
+                    let reason = "its health check fails".to_owned();
+                    (trial.due.clone(), RestartState::Failed { reason })
+                }
+                None => return None,
+            };
+            Some(RestartWish {
+                container: container.id.clone(),
+                container_name: "c".to_owned(),
+                image_digest: IMAGE.to_owned(),
+                service: String::new(),
+                due,
+                state,
+            })
+        });
+        told.collect()
     }
 
     /// One without facts gives way to a newer one; the first may be on its way.
@@ -330,18 +414,92 @@ fn is_behind(container: &Container, wanted: &Wanted) -> bool {
     copy.there != wanted.value || (!copy.took && container.catches)
 }
 
-/// Puts a value there; `takes` says whether the program uses it from now on.
-fn put(container: &mut Container, wanted: &Wanted, takes: bool, at: Timestamp) -> Item {
+/// What a container has to restart for.
+fn due_in<'w>(container: &Container, wanted: &'w [Wanted]) -> impl Iterator<Item = &'w Wanted> {
+    let is_there = |one: &&Wanted| {
+        let copy = container.copies.get(&one.binding);
+        copy.is_some_and(|copy| copy.there == one.value)
+    };
+    let restarting = wanted.iter().filter(|one| one.form == Form::Restart);
+    restarting.filter(move |one| !is_there(one))
+}
+
+const fn due_of(wanted: &Wanted) -> Due {
+    Due {
+        binding: wanted.binding,
+        secret: wanted.value.0,
+        version: wanted.value.1,
+    }
+}
+
+/// Its program begins anew with all that it is given; under a rollout it has to show that it runs well.
+fn restart(
+    container: &mut Container,
+    wanted: &[Wanted],
+    had_leave: bool,
+    (at, items): (Timestamp, &mut Vec<Item>),
+) {
+    let due: Vec<Due> = wanted.iter().filter(|one| one.rolls).map(due_of).collect();
+    for one in wanted {
+        let comes = if one.rolls {
+            Comes::OnTrial
+        } else {
+            Comes::Shown
+        };
+        items.push(put(container, one, comes, at));
+    }
+    container.trial = (!due.is_empty()).then_some(Trial {
+        due,
+        had_leave,
+        failed: false,
+    });
+}
+
+/// Looks how a container does that started under a rollout.
+fn judge(
+    container: &mut Container,
+    wanted: &[Wanted],
+    weak: u64,
+    (at, items): (Timestamp, &mut Vec<Item>),
+) {
+    let Some(mut trial) = container.trial.take() else {
+        return;
+    };
+    trial.failed = trial
+        .due
+        .iter()
+        .any(|due| weak > 0 && due.version.is_multiple_of(weak));
+    if trial.failed {
+        container.trial = Some(trial);
+        return;
+    }
+    let restarted = wanted.iter().filter(|one| one.form == Form::Restart);
+    let shown: Vec<Wanted> = restarted
+        .filter_map(|one| {
+            let copy = container.copies.get(&one.binding)?;
+            // It shows what it began with, whatever it is to have by now.
+            let value = copy.there;
+            (!copy.took).then_some(Wanted { value, ..*one })
+        })
+        .collect();
+    for one in shown {
+        items.push(put(container, &one, Comes::Shown, at));
+    }
+}
+
+/// Puts a value there.
+fn put(container: &mut Container, wanted: &Wanted, comes: Comes, at: Timestamp) -> Item {
     let (secret, version) = wanted.value;
     let before = container.copies.get(&wanted.binding);
     // What never had a value of this secret uses none but this one.
     let used = before.map(|copy| copy.used).filter(|used| used.0 == secret);
-    let used = used.filter(|_| !takes).unwrap_or(wanted.value);
+    let used = used.filter(|_| comes == Comes::Unseen);
+    let used = used.unwrap_or(wanted.value);
     let there = wanted.value;
-    let took = takes;
+    let took = comes == Comes::Shown;
     let held = Held { there, used, took };
     container.copies.insert(wanted.binding, held);
-    let is_shown = takes && wanted.form != Form::Read;
+    let is_shown = took && wanted.form != Form::Read;
     let fact = match is_shown {
         true => Fact::Reloaded { version, at },
         false => Fact::Swapped { version, at },
@@ -353,7 +511,7 @@ fn item(container: &ContainerId, binding: BindingId, value: Value, fact: Fact) -
     Item {
         container: container.clone(),
         container_name: "c".to_owned(),
-        image_digest: "sha256:1".to_owned(),
+        image_digest: IMAGE.to_owned(),
         binding,
         secret: value.0,
         fact,

@@ -10,7 +10,9 @@ use keywheel_core::command::Command;
 use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, RotationId, SecretId, SlotId};
 use keywheel_core::plan::{HostPlan, plan_host};
-use keywheel_core::rotation::{self, Step, Trigger};
+use keywheel_core::rotation::{self, Intervention, Phase, Step, Trigger};
+use keywheel_core::schedule::OnDeadline;
+use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_core::{revocation, secret};
 
@@ -45,8 +47,14 @@ pub(crate) struct Truth {
     staged: BTreeMap<SecretId, u64>,
     /// Revoked, for whatever reason.
     pub(crate) dead: BTreeSet<Value>,
-    /// Revoked by a person, whoever still runs on it.
+    /// Revoked by a person, or by a wait that a person or the secret's policy ended: whoever still runs on it.
     by_person: BTreeSet<Value>,
+    /// Secrets whose old versions die at a deadline.
+    forcing: BTreeSet<SecretId>,
+    /// Rotations whose wait may be ended with what is being appended.
+    may_force: BTreeSet<RotationId>,
+    /// Rotations whose server does not tell its sessions, and until when the old version lives all the same.
+    graces: BTreeMap<RotationId, Timestamp>,
     /// Slots that began a rotation.
     slots: BTreeSet<SlotId>,
     /// Versions that were current once.
@@ -54,21 +62,26 @@ pub(crate) struct Truth {
 }
 
 impl Truth {
+    /// What was said in one append counts in no other; what a person revoked in it counts for all of it.
+    pub(crate) fn begin<'e>(&mut self, appended: impl Iterator<Item = &'e Event>) {
+        self.may_force.clear();
+        for event in appended {
+            if let Event::Revocation(_, event) = event
+                && let revocation::Event::Requested {
+                    secret, versions, ..
+                } = event
+            {
+                let revoked = versions.iter().map(|version| (*secret, *version));
+                self.by_person.extend(revoked);
+            }
+        }
+    }
+
     /// Looks at one event that was appended; the world is the one after all of its append.
     pub(crate) fn see(&mut self, event: &Event, now: &Now<'_>) -> Result<(), Broken> {
         match event {
             Event::Secret(id, event) => self.see_secret(*id, event),
             Event::Rotation(id, event) => self.see_rotation(*id, event, now),
-            Event::Revocation(
-                _,
-                revocation::Event::Requested {
-                    secret, versions, ..
-                },
-            ) => {
-                let revoked = versions.iter().map(|version| (*secret, *version));
-                self.by_person.extend(revoked);
-                Ok(())
-            }
             _ => Ok(()),
         }
     }
@@ -76,6 +89,13 @@ impl Truth {
     /// I2 and I3.
     fn see_secret(&mut self, id: SecretId, event: &secret::Event) -> Result<(), Broken> {
         match event {
+            secret::Event::Registered { spec, .. } | secret::Event::SpecChanged { spec } => {
+                match spec.rotation.on_deadline {
+                    OnDeadline::Force => self.forcing.insert(id),
+                    OnDeadline::Hold => self.forcing.remove(&id),
+                };
+                Ok(())
+            }
             secret::Event::VersionStaged { version, .. } => {
                 let before = self.staged.insert(id, *version).unwrap_or(0);
                 hold(*version > before, "I2", || {
@@ -129,17 +149,66 @@ impl Truth {
                 self.nobody_runs_on_the_old(id, now)?;
                 self.no_session_of_the_old_is_open(id, now)
             }
+            rotation::Event::StepStarted {
+                step: Step::RollBack,
+                ..
+            } => self.nobody_runs_on_the_old(id, now),
+            rotation::Event::Intervened {
+                intervention: Intervention::Force,
+                ..
+            } => {
+                self.may_force.insert(id);
+                Ok(())
+            }
+            rotation::Event::DeadlinePassed => {
+                let open = now.world.rotations.get(&id);
+                if open.is_some_and(|open| self.forcing.contains(&open.secret)) {
+                    self.may_force.insert(id);
+                }
+                Ok(())
+            }
+            rotation::Event::Forced => self.see_forced(id, now),
+            rotation::Event::SessionsUntold { until, .. } => {
+                self.graces.insert(id, *until);
+                Ok(())
+            }
+            rotation::Event::SessionsLeft { .. } | rotation::Event::Reopened { .. } => {
+                self.graces.remove(&id);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
 
-    /// I9: the old versions are revoked only when every consumer has the new one.
+    /// I9: a wait ends without everybody only by a person's word, or by a deadline where that is wanted; then
+    /// what was to die dies under those who are late.
+    fn see_forced(&mut self, id: RotationId, now: &Now<'_>) -> Result<(), Broken> {
+        hold(self.may_force.contains(&id), "I9", || {
+            format!("nobody forced rotation {id}")
+        })?;
+        if let Some(open) = now.world.rotations.get(&id) {
+            let old = open.old.iter().map(|version| (open.secret, *version));
+            self.by_person.extend(old);
+        }
+        Ok(())
+    }
+
+    /// I9: the old versions are revoked only when every consumer has the new one; on the way back the new one
+    /// only when every consumer has the one before.
     fn nobody_runs_on_the_old(&self, id: RotationId, now: &Now<'_>) -> Result<(), Broken> {
         let Some(open) = now.world.rotations.get(&id) else {
             return Ok(());
         };
+        // A roll-back takes back what nobody had yet, or had for a while.
+        let dies = |version: &u64| match open.phase {
+            Phase::Performing {
+                step: Step::RollBack,
+                ..
+            } => *version == open.version,
+            _ => open.old.contains(version),
+        };
         let is_old = |value: &Value| {
-            value.0 == open.secret && open.old.contains(&value.1) && !self.by_person.contains(value)
+            value.0 == open.secret && dies(&value.1) && !self.by_person.contains(value)
         };
         // A program that is given the secret no more has nothing to take instead of what it uses.
         let is_given = |binding: &BindingId| {
@@ -173,7 +242,10 @@ impl Truth {
         let Some(open) = now.world.rotations.get(&id) else {
             return Ok(());
         };
-        if open.secret != secret_id(DRAINED) || open.forced {
+        // Where the server does not tell them, the old version lived on for a grace.
+        let is_over = |until: &Timestamp| now.at >= *until;
+        let had_grace = self.graces.get(&id).is_some_and(is_over);
+        if open.secret != secret_id(DRAINED) || open.forced || had_grace {
             return Ok(());
         }
         for version in &open.old {
@@ -286,6 +358,19 @@ pub(crate) struct Now<'a> {
     pub(crate) world: &'a World,
     pub(crate) hosts: &'a [Host],
     pub(crate) store: &'a Store,
+    /// When it was decided, by the gateway's clock.
+    pub(crate) at: Timestamp,
+}
+
+/// Of containers that restart with leave no more do so at a time than their bindings let (one).
+pub(crate) fn restarts_are_few(hosts: &[Host]) -> Result<(), Broken> {
+    let containers = hosts.iter().flat_map(|host| host.containers.values());
+    let with_leave =
+        containers.filter(|one| one.trial.as_ref().is_some_and(|trial| trial.is_led()));
+    let restarting = with_leave.count();
+    hold(restarting <= 1, "restarts", || {
+        format!("{restarting} containers restart at the same time")
+    })
 }
 
 /// What a step's command has to do with it: a report opens barriers, nothing else does (I9).

@@ -2,8 +2,9 @@
 //!
 //! A seed decides everything: which commands people give, which containers start and stop, which messages
 //! are lost, doubled, late or out of order, who is killed, cut off or without power, what the store and the
-//! clocks do. After every step the invariants I1 to I9 hold; then everybody behaves, and all that was begun
-//! has to end. It is one thread without a runtime, so that ten thousand runs fit into a test.
+//! clocks do, who steps into a rotation, and which containers restart with leave and do not run well. After
+//! every step the invariants I1 to I9 hold; then everybody behaves, and all that was begun has to end. It is
+//! one thread without a runtime, so that ten thousand runs fit into a test.
 //!
 //! Real here: every decision, fold, effect and plan of `keywheel_core`; of the engine the committed state,
 //! its numbers, the audit records and the table of roles; and `bus` gives the same commands to the real
@@ -26,6 +27,7 @@ mod bus;
 mod gateway;
 mod host;
 mod invariants;
+mod people;
 mod planted;
 mod random;
 mod scene;
@@ -39,6 +41,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use planted::Planted;
+use scene::Reach;
 use steps::run;
 
 /// Runs of the test run; a release run takes more.
@@ -47,15 +50,15 @@ const SEEDS: u64 = 10_000;
 const TWICE: u64 = 20;
 
 /// Why a run is no good, if it is not.
-fn fault_of(seed: u64, planted: Option<Planted>) -> Option<String> {
-    let broken = run(seed, planted, false).broken?;
+fn fault_of(seed: u64, reach: Reach, planted: Option<Planted>) -> Option<String> {
+    let broken = run(seed, reach, planted, false).broken?;
     let text = words::short(&broken.text);
     Some(format!("{}: {text}", broken.rule))
 }
 
 /// What happened in a run, as far as it came.
-fn log_of(seed: u64, planted: Option<Planted>) -> Vec<String> {
-    run(seed, planted, true).sim.into_trace()
+fn log_of(seed: u64, reach: Reach, planted: Option<Planted>) -> Vec<String> {
+    run(seed, reach, planted, true).sim.into_trace()
 }
 
 fn number_in(variable: &str) -> Option<u64> {
@@ -63,12 +66,21 @@ fn number_in(variable: &str) -> Option<u64> {
     Some(text.parse().expect("a number"))
 }
 
-/// Seeds that found something once.
-fn known_seeds() -> Vec<u64> {
+/// Seeds that found something once, and how much could happen then.
+fn known_seeds() -> Vec<(u64, Reach)> {
     let lines = include_str!("seeds.txt").lines();
     let lines = lines.filter(|line| !line.starts_with('#') && !line.trim().is_empty());
-    let seeds = lines.map(|line| line.split_whitespace().next().unwrap_or_default());
-    seeds.map(|seed| seed.parse().expect("a seed")).collect()
+    let seeds = lines.map(|line| {
+        let mut words = line.split_whitespace();
+        let seed = words.next().unwrap_or_default();
+        let reach = match words.next() {
+            Some("first") => Reach::First,
+            Some("whole") => Reach::Whole,
+            other => panic!("{other:?} is neither `first` nor `whole`"),
+        };
+        (seed.parse().expect("a seed"), reach)
+    });
+    seeds.collect()
 }
 
 /// The first seed of some, by number, that finds something; all cores look.
@@ -81,7 +93,7 @@ fn first_fault(seeds: Range<u64>, planted: Option<Planted>) -> Option<(u64, Stri
             if seed >= seeds.end || seed > found.load(Ordering::SeqCst) {
                 return;
             }
-            if fault_of(seed, planted).is_some() {
+            if fault_of(seed, Reach::Whole, planted).is_some() {
                 found.fetch_min(seed, Ordering::SeqCst);
             }
         }
@@ -93,35 +105,38 @@ fn first_fault(seeds: Range<u64>, planted: Option<Planted>) -> Option<(u64, Stri
         }
     });
     let seed = found.into_inner();
-    let fault = (seed < seeds.end).then(|| fault_of(seed, planted))?;
+    let fault = (seed < seeds.end).then(|| fault_of(seed, Reach::Whole, planted))?;
     fault.map(|fault| (seed, fault))
 }
 
-fn fail(seed: u64, fault: &str) -> ! {
+fn fail(seed: u64, reach: Reach, fault: &str) -> ! {
     panic!(
         "seed {seed} breaks {fault}\n{}\nonce more: KEYWHEEL_SIM_SEED={seed} cargo test -p keywheel-engine --test simulation ten_thousand -- --nocapture; then put the seed into services/engine/tests/simulation/seeds.txt",
-        log_of(seed, None).join("\n")
+        log_of(seed, reach, None).join("\n")
     )
 }
 
 #[test]
 fn ten_thousand_seeds_break_no_invariant() {
     if let Some(seed) = number_in("KEYWHEEL_SIM_SEED") {
-        println!("{}", log_of(seed, None).join("\n"));
-        if let Some(fault) = fault_of(seed, None) {
+        let known = known_seeds();
+        let known = known.iter().find(|(known, _)| *known == seed);
+        let reach = known.map_or(Reach::Whole, |(_, reach)| *reach);
+        println!("{}", log_of(seed, reach, None).join("\n"));
+        if let Some(fault) = fault_of(seed, reach, None) {
             panic!("seed {seed} breaks {fault}");
         }
         return;
     }
-    for seed in known_seeds() {
-        if let Some(fault) = fault_of(seed, None) {
-            fail(seed, &fault);
+    for (seed, reach) in known_seeds() {
+        if let Some(fault) = fault_of(seed, reach, None) {
+            fail(seed, reach, &fault);
         }
     }
     let first = number_in("KEYWHEEL_SIM_FROM").unwrap_or(0);
     let seeds = number_in("KEYWHEEL_SIM_SEEDS").unwrap_or(SEEDS);
     if let Some((seed, fault)) = first_fault(first..first + seeds, None) {
-        fail(seed, &fault);
+        fail(seed, Reach::Whole, &fault);
     }
 }
 
@@ -132,18 +147,29 @@ fn each_planted_bug_is_found() {
         let found = first_fault(0..SEEDS, Some(planted));
         let (seed, fault) = found.unwrap_or_else(|| panic!("{planted:?} was not found"));
         println!("{planted:?}: seed {seed} breaks {fault}");
-        assert_eq!(fault_of(seed, Some(planted)), Some(fault), "{planted:?}");
-        assert_eq!(log_of(seed, Some(planted)), log_of(seed, Some(planted)));
-        let last = log_of(seed, Some(planted)).pop().unwrap_or_default();
-        assert!(last.contains("BROKEN I"), "{last}");
+        assert_eq!(
+            fault_of(seed, Reach::Whole, Some(planted)),
+            Some(fault),
+            "{planted:?}"
+        );
+        assert_eq!(
+            log_of(seed, Reach::Whole, Some(planted)),
+            log_of(seed, Reach::Whole, Some(planted))
+        );
+        let last = log_of(seed, Reach::Whole, Some(planted))
+            .pop()
+            .unwrap_or_default();
+        assert!(last.contains("BROKEN "), "{last}");
     }
 }
 
 #[test]
 fn a_seed_gives_the_same_run_again() {
-    let logs: Vec<_> = (0..TWICE).map(|seed| log_of(seed, None)).collect();
+    let logs: Vec<_> = (0..TWICE)
+        .map(|seed| log_of(seed, Reach::Whole, None))
+        .collect();
     for (seed, log) in (0..).zip(&logs) {
-        assert_eq!(log_of(seed, None), *log, "seed {seed}");
+        assert_eq!(log_of(seed, Reach::Whole, None), *log, "seed {seed}");
     }
     assert_ne!(logs.first(), logs.get(1));
 }

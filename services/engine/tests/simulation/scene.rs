@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use keywheel_core::binding::{
-    DEFAULT_DIRECTORY, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, Reload, Selector, Target,
+    DEFAULT_DIRECTORY, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, Reload, Rollout, Selector, Target,
 };
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::id::{BindingId, ContainerId, HostId, RotationId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use keywheel_core::resource::{Kind, Resource, Strategy};
-use keywheel_core::schedule::{Ack, RotationPolicy, Schedule};
+use keywheel_core::schedule::{Ack, OnDeadline, RotationPolicy, Schedule};
 use keywheel_core::secret::{Generator, Spec};
 
 /// Secrets of a run.
@@ -23,6 +23,24 @@ pub(crate) const BINDINGS: usize = 3;
 pub(crate) const HOSTS: usize = 2;
 /// Places for containers on a host.
 pub(crate) const CONTAINERS: usize = 3;
+
+/// How much may happen in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// What could happen at first: seeds that found something then do it by the same run still.
+    First,
+    /// All there is.
+    Whole,
+}
+
+/// What people may change their mind about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Wishes {
+    /// Of which secrets a deadline that passes kills the old version.
+    pub(crate) forces: [bool; SECRETS],
+    /// Whether containers restart under a rollout.
+    pub(crate) rolls: bool,
+}
 
 /// How a binding's containers come to use a new value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +101,20 @@ pub(crate) fn container_id(nth: u64) -> ContainerId {
 /// The secret whose old versions die only once their sessions are gone.
 pub(crate) const DRAINED: usize = 0;
 
+/// Whether a binding's containers restart only with leave.
+pub(crate) const fn rolls(reload: &Reload) -> bool {
+    matches!(
+        reload,
+        Reload::Restart {
+            rollout: Some(_),
+            ..
+        }
+    )
+}
+
 /// Makes a secret whose values are generated, and which rotates by itself. The last one opens an account of
 /// one password: its hosts have each version before the server is told.
-pub(crate) fn apply_secret(n: usize, rotation: RotationId) -> Command {
+pub(crate) fn apply_secret(n: usize, rotation: RotationId, wishes: &Wishes) -> Command {
     let resource = (n + 1 == SECRETS).then(account);
     let admin = resource.iter().map(|resource| Declaration::Secret {
         id: ADMIN,
@@ -106,6 +135,10 @@ pub(crate) fn apply_secret(n: usize, rotation: RotationId) -> Command {
             rotation: RotationPolicy {
                 schedule: Schedule::Interval(Duration::from_secs(3600)),
                 ack: (n == DRAINED).then_some(Ack::Drained),
+                on_deadline: match wishes.forces[n] {
+                    true => OnDeadline::Force,
+                    false => OnDeadline::Hold,
+                },
                 ..RotationPolicy::default()
             },
             rotator: resource.map(Box::new),
@@ -129,7 +162,12 @@ fn account() -> Resource {
 }
 
 /// Gives a secret to the containers of one host, or of all.
-pub(crate) fn apply_binding(n: usize, secret: usize, host: Option<usize>) -> Command {
+pub(crate) fn apply_binding(
+    n: usize,
+    secret: usize,
+    host: Option<usize>,
+    wishes: &Wishes,
+) -> Command {
     Command::Apply(vec![Declaration::Binding {
         id: binding_id(n),
         name: binding_name(n),
@@ -143,7 +181,7 @@ pub(crate) fn apply_binding(n: usize, secret: usize, host: Option<usize>) -> Com
             ..Selector::default()
         },
         target: target(n),
-        reload: reload(n),
+        reload: reload(n, wishes.rolls),
     }])
 }
 
@@ -162,14 +200,14 @@ fn target(n: usize) -> Target {
     }
 }
 
-const fn reload(n: usize) -> Reload {
+fn reload(n: usize, rolls: bool) -> Reload {
     match n {
         0 => Reload::None,
         1 => Reload::Signal(1),
         _ => Reload::Restart {
             settle: DEFAULT_SETTLE,
             health_timeout: DEFAULT_HEALTH_TIMEOUT,
-            rollout: None,
+            rollout: rolls.then(Rollout::default),
         },
     }
 }

@@ -18,11 +18,11 @@ use keywheel_engine::command_bus::Submission;
 
 use crate::gateway::{Answer, Fault, Gateway};
 use crate::host::{Host, Wanted};
-use crate::invariants::{Broken, Now, Truth, barriers_open_by_reports};
+use crate::invariants::{Broken, Now, Truth, barriers_open_by_reports, restarts_are_few};
 use crate::planted::Planted;
 use crate::random::Random;
-use crate::scene::{CONTAINERS, HOSTS, host_name};
-use crate::store::{Store, StoreFault, Value};
+use crate::scene::{CONTAINERS, HOSTS, Reach, Wishes, host_name};
+use crate::store::{Quirk, Store, StoreFault, Value};
 use crate::words;
 
 /// Where the clocks of a run begin.
@@ -64,12 +64,16 @@ pub(crate) struct Sim {
     pub(crate) ahead: i64,
     /// How much goes wrong of what may, in a hundred; 0 while everybody behaves.
     pub(crate) faults: u64,
+    /// How much may happen.
+    pub(crate) reach: Reach,
+    /// What people want for now.
+    pub(crate) wishes: Wishes,
     drawn: u64,
     trace: Option<Vec<String>>,
 }
 
 impl Sim {
-    pub(crate) fn new(seed: u64, planted: Option<Planted>, is_traced: bool) -> Self {
+    pub(crate) fn new(seed: u64, reach: Reach, planted: Option<Planted>, is_traced: bool) -> Self {
         Self {
             random: Random::of(seed),
             gateway: Gateway::new(planted, is_traced),
@@ -82,6 +86,8 @@ impl Sim {
             now: Duration::ZERO,
             ahead: 0,
             faults: 0,
+            reach,
+            wishes: Wishes::default(),
             drawn: 0,
             trace: is_traced.then(Vec::new),
         }
@@ -211,7 +217,10 @@ impl Sim {
             world,
             hosts: &self.hosts,
             store: &self.store,
+            at: self.gateway_time(),
         };
+        let appended = self.gateway.log.iter().skip(before);
+        self.truth.begin(appended.map(|recorded| &recorded.event));
         for recorded in self.gateway.log.iter().skip(before) {
             self.truth.see(&recorded.event, &now)?;
             barriers_open_by_reports(world, command, &recorded.event)?;
@@ -227,7 +236,9 @@ impl Sim {
         for n in 0..self.hosts.len() {
             let known = self.gateway.world().hosts.get(&self.hosts[n].id);
             if known.is_some_and(keywheel_core::host::Host::is_evicted) {
+                let weak = self.hosts[n].weak;
                 self.hosts[n] = Host::new(n, self.hosts[n].life + 1, self.now);
+                self.hosts[n].weak = weak;
                 self.note(|| format!("machine {n} is made anew"));
                 self.ask_plan(n);
             }
@@ -424,7 +435,13 @@ impl Sim {
         let reason = failure.map(|failure| failure.reason.to_owned());
         let sessions = match &effect.work {
             Work::Step(work) if work.step == Step::Drain && failure.is_none() => {
-                self.store.count(work)
+                let quirk = match () {
+                    () if self.reach == Reach::First => Quirk::None,
+                    () if self.random.permille(120) => Quirk::Untold,
+                    () if self.random.permille(120) => Quirk::Reopened,
+                    () => Quirk::None,
+                };
+                self.store.count(work, quirk)
             }
             _ => None,
         };
@@ -474,6 +491,7 @@ impl Sim {
 
     /// I8, after every step.
     pub(crate) fn check(&self) -> Result<(), Broken> {
+        restarts_are_few(&self.hosts)?;
         self.truth.copies_are_accepted(&self.hosts, &self.store)
     }
 
@@ -484,8 +502,12 @@ impl Sim {
             let is_there = |wanted: &Wanted| {
                 let mut containers = host.containers.values();
                 containers.all(|one| {
+                    let is_well = one.trial.is_none();
                     let copy = one.copies.get(&wanted.binding);
-                    copy.is_some_and(|copy| copy.there == wanted.value && copy.used == wanted.value)
+                    is_well
+                        && copy.is_some_and(|copy| {
+                            copy.there == wanted.value && copy.used == wanted.value
+                        })
                 })
             };
             host.reports.is_empty()

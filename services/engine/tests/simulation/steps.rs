@@ -16,15 +16,17 @@ use keywheel_engine::authority::may_submit;
 use crate::invariants::{Broken, all_is_well};
 use crate::planted::Planted;
 use crate::scene::{
-    BINDINGS, CONTAINERS, HOSTS, SECRETS, apply_binding, apply_secret, binding_name, secret_id,
-    secret_name,
+    BINDINGS, CONTAINERS, HOSTS, Reach, SECRETS, apply_binding, apply_secret, binding_name,
+    secret_id, secret_name,
 };
 use crate::sim::{Message, Sim};
 
 /// Steps in which anything may happen.
 const STEPS: usize = 80;
 /// Rounds after which all must have ended when everybody behaves.
-const HEALED_AFTER: usize = 40;
+const HEALED_AFTER: usize = 100;
+/// Rounds after each of which people go on with what waits for them.
+const MENDED_EVERY: usize = 12;
 /// Rounds after which every program catches its signal; until then rotations may wait for some.
 const CATCH_AFTER: usize = 4;
 /// Messages that one round may take when everybody behaves.
@@ -39,8 +41,8 @@ pub(crate) struct Run {
 }
 
 /// One run from its seed, as far as it comes.
-pub(crate) fn run(seed: u64, planted: Option<Planted>, is_traced: bool) -> Run {
-    let mut sim = Sim::new(seed, planted, is_traced);
+pub(crate) fn run(seed: u64, reach: Reach, planted: Option<Planted>, is_traced: bool) -> Run {
+    let mut sim = Sim::new(seed, reach, planted, is_traced);
     // What it panicked in is looked at no more; what it did up to there is.
     let lived = catch_unwind(AssertUnwindSafe(|| sim.live()));
     let panicked = || Broken::new("a panic", "its message is above".to_owned());
@@ -73,26 +75,39 @@ impl Sim {
 
     /// Two secrets with a version each, served on both hosts.
     fn begin(&mut self) -> Result<(), Broken> {
+        self.draw_wishes();
+        let wishes = self.wishes;
         for n in 0..SECRETS {
             let rotation = RotationId::from_bytes(self.fresh(0xa0));
-            self.person(apply_secret(n, rotation));
+            self.person(apply_secret(n, rotation, &wishes));
         }
         for n in 0..BINDINGS {
-            self.person(apply_binding(n, n % SECRETS, None));
+            self.person(apply_binding(n, n % SECRETS, None, &wishes));
         }
         self.settle()?;
         for n in 0..HOSTS {
             self.start(n, 0);
             self.start(n, 1);
         }
-        self.settle()
+        self.settle()?;
+        self.rotate_all();
+        Ok(())
     }
 
     fn step(&mut self) -> Result<(), Broken> {
         let host = self.random.below(HOSTS);
         let place = self.random.below(CONTAINERS);
-        match self.random.weighted(&[45, 14, 9, 3, 4, 4, 9, 7, 5, 1]) {
-            0 => self.deliver_any()?,
+        // How often what happens, and how many messages come in a row.
+        let (often, at_once) = match self.reach {
+            Reach::First => ([45, 14, 9, 3, 4, 4, 9, 7, 5, 1], 1),
+            Reach::Whole => ([60, 22, 9, 3, 4, 4, 12, 11, 5, 1], 3),
+        };
+        match self.random.weighted(&often) {
+            0 => {
+                for _ in 0..at_once {
+                    self.deliver_any()?;
+                }
+            }
             1 => {
                 if self.random.permille(200) {
                     self.hosts[host].give_up_asking();
@@ -103,8 +118,8 @@ impl Sim {
             3 => self.remove(host, place),
             4 => self.ask_plan(host),
             5 => self.tell_work(),
-            6 => self.somebody_asks(),
-            7 => self.timer_fires(),
+            6 => self.somebody_asks()?,
+            7 => self.timer_fires()?,
             8 => self.something_breaks(host)?,
             _ => self.somebody_lies(host)?,
         }
@@ -127,20 +142,24 @@ impl Sim {
         }
     }
 
-    fn person(&mut self, command: Command) {
+    pub(crate) fn person(&mut self, command: Command) {
         let command = self.of_person(command);
         self.send(Message::Command(command));
     }
 
-    fn timer(&mut self, command: Command) {
+    pub(crate) fn timer(&mut self, command: Command) {
         let command = self.of_service(Role::Scheduler, command);
         self.send(Message::Command(command));
     }
 
-    fn somebody_asks(&mut self) {
+    fn somebody_asks(&mut self) -> Result<(), Broken> {
         let n = self.random.below(SECRETS);
         let rotation = RotationId::from_bytes(self.fresh(0xa0));
-        let command = match self.random.weighted(&[40, 18, 10, 16, 8, 5]) {
+        let often = match self.reach {
+            Reach::First => &[40, 18, 10, 16, 8, 5][..],
+            Reach::Whole => &[40, 18, 10, 16, 8, 5, 40, 8],
+        };
+        let command = match self.random.weighted(often) {
             0 => Command::Rotate {
                 rotation,
                 secret: secret_name(n),
@@ -160,17 +179,24 @@ impl Sim {
             3 => {
                 let host = self.random.below(HOSTS * 3);
                 let host = (host < HOSTS).then_some(host);
-                apply_binding(self.random.below(BINDINGS), n, host)
+                let binding = self.random.below(BINDINGS);
+                apply_binding(binding, n, host, &self.wishes)
             }
             4 => Command::Unbind {
                 name: binding_name(self.random.below(BINDINGS)),
             },
-            _ => Command::EvictHost {
+            5 => Command::EvictHost {
                 host: self.hosts[self.random.below(HOSTS)].id,
                 reason: "stolen".to_owned(),
             },
+            6 => match self.intervention() {
+                Some(command) => command,
+                None => return Ok(()),
+            },
+            _ => self.another_wish(n, rotation),
         };
-        self.person(command);
+        let command = self.of_person(command);
+        self.say(command)
     }
 
     /// One of a secret's newest versions, or all that are alive.
@@ -181,13 +207,18 @@ impl Sim {
         (back < 3).then(|| last.saturating_sub(back))
     }
 
-    fn timer_fires(&mut self) {
-        match self.random.weighted(&[40, 20, 15, 25]) {
+    fn timer_fires(&mut self) -> Result<(), Broken> {
+        let often = match self.reach {
+            Reach::First => [40, 20, 15, 25],
+            Reach::Whole => [40, 15, 30, 20],
+        };
+        match self.random.weighted(&often) {
             0 => self.retry_steps(),
             1 => self.retry_revocations(),
-            2 => self.deadlines_pass(),
+            2 => self.deadlines_pass()?,
             _ => self.slot_is_due(),
         }
+        Ok(())
     }
 
     fn retry_steps(&mut self) {
@@ -210,7 +241,7 @@ impl Sim {
         }
     }
 
-    fn deadlines_pass(&mut self) {
+    fn deadlines_pass(&mut self) -> Result<(), Broken> {
         self.now += ACK_DEADLINE;
         let open = self.gateway.world().open_rotations();
         let waiting = open.filter(|open| {
@@ -218,8 +249,11 @@ impl Sim {
         });
         let waiting: Vec<RotationId> = waiting.map(|open| open.id).collect();
         for rotation in waiting {
-            self.timer(Command::DeadlinePassed { rotation });
+            let passed = Command::DeadlinePassed { rotation };
+            let passed = self.of_service(Role::Scheduler, passed);
+            self.say(passed)?;
         }
+        Ok(())
     }
 
     /// Hosts are waited for before a cut-over only so long.
@@ -350,6 +384,9 @@ impl Sim {
             self.retry_steps();
             self.staging_ends();
             self.retry_revocations();
+            if round > 0 && round.is_multiple_of(MENDED_EVERY) {
+                self.mend();
+            }
             self.tell_work();
             for n in 0..HOSTS {
                 self.hosts[n].give_up_asking();
@@ -373,8 +410,9 @@ impl Sim {
         Err(Broken::new("I7", text))
     }
 
-    /// Programs that did not catch their signal do from now on.
+    /// Programs that did not catch their signal do from now on, and run well with whatever they get.
     fn all_catch(&mut self) {
+        self.hosts.iter_mut().for_each(|host| host.weak = 0);
         let containers = self
             .hosts
             .iter_mut()

@@ -32,6 +32,17 @@ pub(crate) enum StoreFault {
     Lies,
 }
 
+/// What is odd about sessions when they are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quirk {
+    /// Nothing.
+    None,
+    /// The server does not tell them.
+    Untold,
+    /// One was opened anew.
+    Reopened,
+}
+
 /// Why a call failed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Failure {
@@ -45,6 +56,8 @@ pub(crate) struct Store {
     pub(crate) accepted: BTreeSet<Value>,
     /// How many sessions are open with what; they outlive the acknowledgements.
     pub(crate) sessions: BTreeMap<Value, u64>,
+    /// Of what it once told that no session is open: who used it is through.
+    quiet: BTreeSet<Value>,
     /// What can be opened.
     pub(crate) values: BTreeSet<Value>,
     /// What never comes back.
@@ -97,15 +110,23 @@ impl Store {
     }
 
     /// What the server says of the sessions of what is to die; after that one of each ends. Once it has told
-    /// of some it may not tell them for once: that ends no wait.
-    pub(crate) fn count(&mut self, work: &StepWork) -> Option<Sessions> {
-        if work.mark.is_some() && work.attempt.is_multiple_of(UNTOLD_EVERY) {
+    /// of some it may not tell them for once: that ends no wait. It may also tell none from the start, and a
+    /// pool may open one anew with what it had, as long as any is open.
+    pub(crate) fn count(&mut self, work: &StepWork, quirk: Quirk) -> Option<Sessions> {
+        let is_untold = work.mark.is_some() && work.attempt.is_multiple_of(UNTOLD_EVERY);
+        if is_untold || quirk == Quirk::Untold {
             return None;
         }
         let mut left = 0;
-        for version in &work.versions {
-            if let Some(open) = self.sessions.get_mut(&(work.secret, *version)) {
+        for value in work.versions.iter().map(|version| (work.secret, *version)) {
+            if let Some(open) = self.sessions.get_mut(&value) {
+                if quirk == Quirk::Reopened && !self.quiet.contains(&value) {
+                    *open += 1;
+                }
                 left += *open;
+                if *open == 0 {
+                    self.quiet.insert(value);
+                }
                 *open = open.saturating_sub(1);
             }
         }

@@ -1,6 +1,7 @@
 //! What a person, or a secret's deadline policy, makes of a rotation: abort, retry, force.
 
 use super::*;
+use crate::binding::AckLevel;
 use crate::schedule::{OnDeadline, RotationPolicy};
 
 const WHY: &str = "ticket 4711";
@@ -353,4 +354,51 @@ fn with_force_the_deadline_revokes_the_old_version_on_the_record() {
     let parked = back.when(deadline(SECOND));
     let parked = parked.then_among_others([closed(Outcome::Parked)]);
     assert_eq!(parked.secret().alive(), [1, 2]);
+}
+
+/// Consumer 1 is to be told of a file by a signal, and has version 1 without having shown that it took it; version
+/// 2 is promoted.
+fn untold() -> Given {
+    Given::first_version()
+        .and(enrol(HOST))
+        .and(apply_binding(anywhere(), file(), Reload::Signal(1)))
+        .and(Command::Report(report(vec![swapped(1, 1)], &[1])))
+        .and(rotate(SECOND))
+        .finished(SECOND)
+}
+
+#[test]
+fn what_a_container_shows_late_of_the_version_it_has_counts_when_that_one_is_back() {
+    let late = Command::Report(report(vec![reloaded(1, 1)], &[1]));
+    let shown = of_consumer(
+        1,
+        assignment::Event::Reloaded {
+            version: 1,
+            at: NOW,
+        },
+    );
+    let given = untold().when(late.clone()).then([shown]);
+    let given = given.when(late).then_nothing();
+    let known = &given.world().assignments[&consumer(1)];
+    let has = (known.holds, known.assigned, known.shown);
+    assert_eq!(has, (1, 2, Some(AckLevel::Reloaded)));
+    assert_eq!(known.progress, assignment::Progress::Waiting);
+    assert!(
+        given.world().rotations[&SECOND]
+            .waiting
+            .contains(&consumer(1))
+    );
+    let given = given.and(intervene(Intervention::Abort));
+    let open = &given.world().rotations[&SECOND];
+    assert_eq!((open.returning, open.waiting.len()), (Some(1), 0));
+}
+
+#[test]
+fn a_stale_word_of_a_version_below_the_one_that_is_known_changes_nothing() {
+    let given = untold().and(Command::Report(report(vec![reloaded(1, 2)], &[2])));
+    let given = given.and(done(SECOND, Step::RevokeOld));
+    let given = given.and(rotate(THIRD)).finished(THIRD);
+    // Version 1 is dead and below what is known: nothing of it comes back.
+    let stale = Command::Report(report(vec![swapped(1, 1)], &[2]));
+    given.when(stale).then_nothing();
 }

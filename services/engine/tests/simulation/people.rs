@@ -1,0 +1,114 @@
+//! What people do about a run beyond asking for it: they step into rotations, change their mind about how
+//! they go, and mend what no machine goes on with by itself.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use keywheel_core::command::Command;
+use keywheel_core::id::{RotationId, SecretId};
+use keywheel_core::rotation::{Intervention, Outcome, Phase, Rotation};
+use keywheel_engine::command_bus::Submission;
+
+use crate::invariants::Broken;
+use crate::scene::{
+    BINDINGS, HOSTS, Reach, SECRETS, apply_binding, apply_secret, secret_id, secret_name,
+};
+use crate::sim::{Message, Sim};
+
+impl Sim {
+    /// How a run begins.
+    pub(crate) fn draw_wishes(&mut self) {
+        if self.reach == Reach::First {
+            return;
+        }
+        for n in 0..SECRETS {
+            self.wishes.forces[n] = self.random.permille(300);
+        }
+        self.wishes.rolls = self.random.permille(600);
+        let weak = [0, 0, 3, 4][self.random.below(4)];
+        for n in 0..HOSTS {
+            self.hosts[n].weak = weak;
+        }
+    }
+
+    /// So that rotations run while things go wrong.
+    pub(crate) fn rotate_all(&mut self) {
+        if self.reach == Reach::First {
+            return;
+        }
+        for n in 0..SECRETS {
+            let rotation = RotationId::from_bytes(self.fresh(0xa0));
+            let secret = secret_name(n);
+            self.person(Command::Rotate { rotation, secret });
+        }
+    }
+
+    /// A command that is given at once, or is under way for a while.
+    pub(crate) fn say(&mut self, command: Submission) -> Result<(), Broken> {
+        if self.reach == Reach::Whole && self.random.permille(600) {
+            return self.submit(&command).map(|_| ());
+        }
+        self.send(Message::Command(command));
+        Ok(())
+    }
+
+    /// Somebody steps into a rotation: most often into one that runs or was parked.
+    pub(crate) fn intervention(&mut self) -> Option<Command> {
+        let is_any = self.random.permille(100);
+        let waits = |one: &&Rotation| {
+            is_any || one.is_open() || one.phase == Phase::Closed(Outcome::Parked)
+        };
+        let known = self.gateway.world().rotations.values().filter(waits);
+        let known: Vec<RotationId> = known.map(|one| one.id).collect();
+        let kinds = [
+            Intervention::Abort,
+            Intervention::Retry,
+            Intervention::Force,
+        ];
+        let intervention = kinds[self.random.weighted(&[40, 30, 30])];
+        let rotation = *known.get(self.random.below(known.len()))?;
+        Some(Command::Intervene {
+            rotation,
+            intervention,
+            reason: "it has to be".to_owned(),
+        })
+    }
+
+    /// Somebody wants it otherwise from now on.
+    pub(crate) fn another_wish(&mut self, n: usize, rotation: RotationId) -> Command {
+        if self.random.permille(500) {
+            self.wishes.forces[n] = !self.wishes.forces[n];
+            return apply_secret(n, rotation, &self.wishes);
+        }
+        self.wishes.rolls = !self.wishes.rolls;
+        apply_binding(BINDINGS - 1, n, None, &self.wishes)
+    }
+
+    /// A service that did not run well with what is current gets no other try by itself: a deadline ends the
+    /// wait for it, then people have another version made.
+    pub(crate) fn mend(&mut self) {
+        let world = self.gateway.world();
+        let failed = world.rollouts.values().flat_map(|rollout| &rollout.failed);
+        let is_current = |(secret, version): &&(SecretId, u64)| {
+            let known = world.secrets.get(secret);
+            known.is_some_and(|known| known.current == Some(*version))
+        };
+        let failed: BTreeSet<SecretId> = failed.filter(is_current).map(|(id, _)| *id).collect();
+        for n in (0..SECRETS).filter(|n| failed.contains(&secret_id(*n))) {
+            let open = self.gateway.world().open_rotation(secret_id(n));
+            let waiting = open.filter(|open| open.phase == Phase::Distributing);
+            if let Some((rotation, deadline)) =
+                waiting.and_then(|one| Some((one.id, one.deadline?)))
+            {
+                let left = deadline
+                    .micros()
+                    .saturating_sub(self.gateway_time().micros());
+                self.now += Duration::from_micros(u64::try_from(left).unwrap_or(0));
+                self.timer(Command::DeadlinePassed { rotation });
+            }
+            let rotation = RotationId::from_bytes(self.fresh(0xa0));
+            let secret = secret_name(n);
+            self.person(Command::Rotate { rotation, secret });
+        }
+    }
+}
