@@ -206,8 +206,12 @@ impl Tally {
                 else {
                     return;
                 };
+                // What a canary has of a version was before that is promoted.
+                let secret = before.secrets.get(&known.secret);
+                let is_ahead = secret.is_some_and(|secret| secret.pending == Some(*version));
                 // Of one that is current again: from when it became so.
-                if let Some(anchors) = self.secrets.get(&known.secret) {
+                let anchors = self.secrets.get(&known.secret);
+                if let Some(anchors) = anchors.filter(|_| !is_ahead) {
                     self.propagation.add(at.since(anchors.moved()));
                 }
                 self.replaced.insert(key.clone());

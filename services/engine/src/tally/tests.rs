@@ -215,6 +215,24 @@ fn a_restart_has_the_cause_of_its_rotation_and_a_late_one_says_so() {
 }
 
 #[test]
+fn what_a_canary_has_before_the_promotion_is_a_restart_and_no_propagation() {
+    let mut log = Log::begun();
+    log.secret(4, secret::Event::VersionPromoted { version: 1 })
+        .assign(5, 1)
+        .replace(6, 1);
+    let staged = secret::Event::VersionStaged {
+        version: 2,
+        rotation: rotation_of(1),
+    };
+    log.start(5000, 1, 2)
+        .secret(5000, staged)
+        .assign(5002, 2)
+        .replace(5003, 2);
+    assert_eq!(log.0.tally.propagation.count(), 0);
+    assert_eq!(log.0.tally.restarts.get("on_demand"), Some(&1));
+}
+
+#[test]
 fn a_parked_rotation_that_goes_on_ends_again_and_counts_from_its_request() {
     let ended = |outcome| rotation::Event::Closed { outcome };
     let reopened = || rotation::Event::Reopened {
