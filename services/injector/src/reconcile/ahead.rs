@@ -30,11 +30,12 @@ impl Reconciler {
                 is_it && one.canaries.contains(id)
             })
         };
-        let ahead = tracked.holdings.iter().filter_map(|(binding, holding)| {
-            let (secret, version) = holding.held().find(|one| is_ahead(*one))?;
-            Some((*binding, secret, version))
-        });
-        let ahead: Vec<Due> = ahead.collect();
+        // A file may be made of two secrets, both of them ahead.
+        let mut ahead: Vec<Due> = Vec::new();
+        for (binding, holding) in &tracked.holdings {
+            let found = holding.held().filter(|one| is_ahead(*one));
+            ahead.extend(found.map(|(secret, version)| (*binding, secret, version)));
+        }
         for (binding, secret, version) in ahead {
             self.refuse(id, binding, secret, version, UNHEALTHY.to_owned());
         }
