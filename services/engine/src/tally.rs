@@ -190,7 +190,9 @@ impl Tally {
         };
         match event {
             rotation::Event::Started { .. } | rotation::Event::Closed { .. } => anchors.serve(at),
-            rotation::Event::Intervened {
+            // Where only canaries go back, nothing is promoted that would tell.
+            rotation::Event::TurnedBack { .. }
+            | rotation::Event::Intervened {
                 intervention: Intervention::Abort,
                 ..
             } => anchors.stop(at),

@@ -312,6 +312,16 @@ fn slots_are_served_by_every_rotation_and_by_a_policy_that_wants_others() {
         (anchors.served(), anchors.stopped()),
         (at(12), Some(at(11)))
     );
+    // Canaries went back: the version before never ceased to be current.
+    let back = rotation::Event::TurnedBack {
+        version: 1,
+        consumers: Vec::new(),
+        hosts: Vec::new(),
+        deadline: at(90),
+    };
+    log.start(20, 2, 2).rotation(21, 2, back);
+    let anchors = log.0.tally.anchors(SECRET).unwrap();
+    assert_eq!(anchors.stopped(), Some(at(21)));
 }
 
 #[test]
