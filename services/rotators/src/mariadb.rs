@@ -33,7 +33,7 @@ use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 
 pub use self::account::MAX_PASSWORDS;
 use self::account::{Account, Hash, Who, quoted};
-use self::dialect::Dialect;
+use self::dialect::{Dialect, OLDER};
 pub use self::session::CALL_TIMEOUT;
 use self::session::{Failure, Session, explain, is_turned_away};
 use self::turn::Purpose;
@@ -545,8 +545,7 @@ impl Accounts for MariaDbAccounts {
             return Ok(None);
         }
         let last = (mark.0 & (IDS - 1)).to_string();
-        let older = session.dialect().older();
-        let rows = session.rows(older, &[&last, &who.user]).await?;
+        let rows = session.rows(OLDER, &[&last, &who.user]).await?;
         session.close().await;
         Ok(first(rows).and_then(|count| count.parse().ok()))
     }

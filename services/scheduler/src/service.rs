@@ -37,8 +37,9 @@ const BACKFILL_BATCH: usize = 1000;
 /// Commands under way at once.
 pub(crate) const MAX_SUBMITS: usize = 32;
 
-/// How often it is looked whether the rules for time zones are others.
-const ZONES_LOOK: Duration = Duration::from_secs(60);
+/// How often it is looked whether the rules for time zones are others: less than the longest sleep, so that each
+/// waking after one looks.
+const ZONES_LOOK: Duration = Duration::from_secs(30);
 
 /// How the scheduler runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

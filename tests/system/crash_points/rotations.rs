@@ -2,6 +2,7 @@
 //! container's restart.
 
 use anyhow::{Context as _, Result, ensure};
+use keywheel_tests::audited::each_change_is_audited_once;
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::manifest;
@@ -113,6 +114,7 @@ fn a_file_rotation_survives_a_kill_at_every_failpoint() -> Result<()> {
     let seen = reader.end()?;
     seen.check(LENGTH, current(&stage.keywheel, SECRET)?)?;
     assert!(!container.logs()?.contains("TORN"));
+    each_change_is_audited_once(&stage.keywheel, &[container.id()])?;
     stage.finish(&seen.plaintexts(), &[&container])
 }
 
@@ -148,5 +150,6 @@ fn an_env_rotation_survives_a_kill_around_the_restart() -> Result<()> {
         values.push(value);
         check_deliveries(&stage, &container, token, "assignment.reloaded")?;
     }
+    each_change_is_audited_once(&stage.keywheel, &[container.id()])?;
     stage.finish(&values, &[&container])
 }

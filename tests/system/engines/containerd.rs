@@ -11,11 +11,13 @@ use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::output::Output;
 use keywheel_tests::process::{PATIENCE, Process};
 use keywheel_tests::scratch::{Scratch, binary, unique};
+use keywheel_tests::stage::items;
 use keywheel_tests::{manifest, places, wait};
+use serde_json::Value;
 
 use crate::machine::{alone, digits, ready};
 use crate::scene::{
-    APP, PLACEHOLDER, TOKEN, bind, file, finish, options, swaps, variable, withdraws,
+    APP, PLACEHOLDER, TOKEN, bind, file, finish, options, swaps, variable, wait_denied, withdraws,
 };
 
 /// The image that the containers' label says: they have none of containerd's.
@@ -211,11 +213,34 @@ fn follows_and_loses(real: &str) -> Result<()> {
         "the placeholder was not resolved"
     );
     let second = swaps(&keywheel, pid, &first)?;
+    waits(&keywheel)?;
+    ensure!(
+        variable(pid)? == token,
+        "another variable without a restart"
+    );
     // Its binding grants another variable.
     is_refused(&containerd, "OTHER_TOKEN={keywheel:test/api-token}")?;
     let (said, places) = (container.told()?, container.places()?);
     finish(&keywheel, &[first, second, token], &said, &places)?;
     withdraws(&keywheel, pid)
+}
+
+/// containerd restarts nothing: a rotation of the variable waits and says so, and of the file nothing is said.
+fn waits(keywheel: &Keywheel) -> Result<()> {
+    keywheel.json(&["rotate", TOKEN])?;
+    let told = || -> Result<Vec<Value>> {
+        let rows = keywheel.json(&["consumers"])?;
+        let is_told = |row: &&Value| row.to_string().contains("containerd does not restart");
+        Ok(items(&rows).into_iter().filter(is_told).cloned().collect())
+    };
+    wait::until_true("why its rotation waits", PATIENCE, || {
+        Ok(!told()?.is_empty())
+    })?;
+    let told = told()?;
+    let secrets = told.iter().map(|row| row.get("secret"));
+    let of_variable = Value::from(TOKEN);
+    ensure!(secrets.eq([Some(&of_variable)]), "{told:?}");
+    Ok(())
 }
 
 #[test]
@@ -241,12 +266,18 @@ fn refusals() -> Result<()> {
     if !ready(&["containerd", "ctr", "runc"])? {
         return Ok(());
     }
-    let (containerd, keywheel) = stage("runc")?;
+    let (containerd, mut keywheel) = stage("runc")?;
     keywheel.apply(&manifest::secret(TOKEN, &[]))?;
     is_refused(&containerd, PLACEHOLDER)?;
+    wait_denied(&keywheel)?;
     let flags = ["--env", PLACEHOLDER];
     let (container, said) = containerd.try_run("web", &flags, "/bin/app-env")?;
     ensure!(container.is_none(), "a short id was taken");
     ensure!(said.said().contains("full container id"), "{}", said.said());
+    // Without the injector nothing starts, and the next step is told.
+    keywheel.kill9()?;
+    let (container, said) = containerd.try_run(&new_id()?, &[], "/bin/app-idle")?;
+    ensure!(container.is_none(), "it started without the injector");
+    ensure!(said.said().contains("keywheel up"), "{}", said.said());
     Ok(())
 }

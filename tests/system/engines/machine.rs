@@ -160,6 +160,16 @@ impl Podman {
         self.root.join(&name).display().to_string()
     }
 
+    /// Name of the lenient runtime.
+    pub(crate) fn lenient(&self) -> String {
+        format!("{}-default", self.runtime)
+    }
+
+    /// Where it put the programs that this file names.
+    pub(crate) fn programs(&self) -> PathBuf {
+        self.root.join("programs")
+    }
+
     /// `unix://…` of the service.
     pub(crate) fn address(&self) -> String {
         format!("unix://{}", self.root.join("podman.sock").display())

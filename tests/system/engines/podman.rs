@@ -5,13 +5,11 @@ use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::stage::PATIENCE;
 use keywheel_tests::{manifest, wait};
 
-use crate::machine::{Podman, alone, ready};
+use crate::machine::{Container, Podman, alone, ready};
 use crate::scene::{
-    APP, PLACEHOLDER, TOKEN, bind, file, finish, options, swaps, variable, withdraws,
+    APP, CHECK, PLACEHOLDER, TOKEN, bind, file, finish, options, swaps, variable, wait_denied,
+    withdraws,
 };
-
-/// Passes only with a value; prints nothing, since the engine keeps what a health check prints.
-const CHECK: &str = r#"case "$API_TOKEN" in ''|'{keywheel:'*) exit 1 ;; esac"#;
 
 fn stage(real: &str) -> Result<(Podman, Keywheel, Options)> {
     let mut keywheel = Keywheel::prepare()?;
@@ -55,10 +53,12 @@ pub(crate) fn follows_and_loses(real: &str) -> Result<()> {
     let env = container.exec(&["env"])?.ok()?;
     ensure!(env.stdout.contains(PLACEHOLDER), "{}", env.stdout);
     // While all of them are held.
-    let (said, places) = (container.told()?, container.places()?);
+    let (said, mut places) = (container.told()?, container.places()?);
     let values = [first, second, token];
     finish(&keywheel, &values, &said, &places)?;
     withdraws(&keywheel, pid)?;
+    // What its runtime kept went with it.
+    places.retain(|place| place.exists());
     finish(&keywheel, &values, &said, &places)
 }
 
@@ -85,11 +85,7 @@ pub(crate) fn is_refused(real: &str) -> Result<()> {
         "{}",
         said.stderr
     );
-    wait::until_true("the refused start in the audit", PATIENCE, || {
-        let rows = keywheel.stream("audit")?;
-        let mut rows = rows.iter().map(ToString::to_string);
-        Ok(rows.any(|row| row.contains("denied") && row.contains(TOKEN)))
-    })?;
+    wait_denied(&keywheel)?;
     // Without the injector nothing starts, and the next step is told.
     keywheel.kill9()?;
     let (container, said) = podman.try_run(APP, &[], "/bin/app-idle")?;
@@ -175,6 +171,11 @@ fn setup_writes_files_of_its_own_says_so_and_takes_them_out_again() -> Result<()
     alone(name, setup)
 }
 
+/// So many programs are registered.
+fn programs(podman: &Podman) -> Result<usize> {
+    Ok(std::fs::read_dir(podman.programs())?.count())
+}
+
 fn setup() -> Result<()> {
     if !ready(&["podman", "runc"])? {
         return Ok(());
@@ -202,13 +203,32 @@ fn setup() -> Result<()> {
         "{}",
         default.said()
     );
+    ensure!(programs(&podman)? == 2, "not a program for each runtime");
+    let running = starts_leniently(&podman)?;
+    let pid = running.pid()?;
     let undone = podman.setup(&keywheel, &["--undo"])?;
     ensure!(undone.said().contains("removed"), "{}", undone.said());
     ensure!(
         !std::path::Path::new(&podman.configuration()).exists(),
         "the file is still there"
     );
+    ensure!(programs(&podman)? == 0, "a program is still there");
+    let program = format!("/proc/{pid}");
+    let program = std::path::Path::new(&program);
+    ensure!(program.exists(), "it ended with its registration");
     // The client that takes the test's own things away reads it.
     podman.setup(&keywheel, &["--real-runtime", "runc"])?;
+    ensure!(running.pid()? == pid, "it was restarted");
     Ok(())
+}
+
+/// No injector runs: the lenient runtime starts whoever has no placeholder, and nobody who has one.
+fn starts_leniently(podman: &Podman) -> Result<Container<'_>> {
+    let lenient = podman.lenient();
+    let runtime = ["--runtime", lenient.as_str()];
+    let flags = [&runtime[..], &["-e", PLACEHOLDER]].concat();
+    let (refused, said) = podman.try_run(APP, &flags, "/bin/app-env")?;
+    ensure!(refused.is_none(), "a placeholder was started");
+    ensure!(said.stderr.contains("next: "), "{}", said.stderr);
+    podman.start_container(APP, &runtime, "/bin/app-idle")
 }

@@ -1,7 +1,7 @@
 //! A server that serves an engine of the test's own, and the questions of every test, asked without the engine's help.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::keywheel::{Keywheel, Options};
@@ -17,6 +17,8 @@ pub(crate) const TOKEN: &str = "test/api-token";
 pub(crate) const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
 /// The label of the container that is served.
 pub(crate) const APP: &str = "served";
+/// A health check that passes only with a value; it prints nothing, since the engine keeps what one prints.
+pub(crate) const CHECK: &str = r#"case "$API_TOKEN" in ''|'{keywheel:'*) exit 1 ;; esac"#;
 
 /// How a server is told of its engine.
 pub(crate) fn options(address: &str) -> Options {
@@ -75,11 +77,29 @@ pub(crate) fn swaps(keywheel: &Keywheel, pid: u32, before: &str) -> Result<Strin
     Ok(after)
 }
 
-/// Revokes the secret of the file; the file goes.
+/// Waits until the start that was refused is on record.
+pub(crate) fn wait_denied(keywheel: &Keywheel) -> Result<()> {
+    wait::until_true("the refused start in the audit", PATIENCE, || {
+        let rows = keywheel.stream("audit")?;
+        let mut rows = rows.iter().map(ToString::to_string);
+        Ok(rows.any(|row| row.contains("denied") && row.contains(TOKEN)))
+    })
+}
+
+/// Revokes both secrets: the file goes while its program runs on, and the program goes with its variable.
 pub(crate) fn withdraws(keywheel: &Keywheel, pid: u32) -> Result<()> {
-    let words = ["revoke", SECRET, "--reason", "leaked", "--yes", "--wait"];
-    keywheel.json(&words)?;
-    wait::until_true("the file to go", PATIENCE, || Ok(file(pid)?.is_none()))
+    revoke(keywheel, SECRET)?;
+    wait::until_true("the file to go", PATIENCE, || Ok(file(pid)?.is_none()))?;
+    let program = format!("/proc/{pid}");
+    let program = Path::new(&program);
+    ensure!(program.exists(), "it ended with its file");
+    revoke(keywheel, TOKEN)?;
+    wait::until_true("the end of its program", PATIENCE, || Ok(!program.exists()))
+}
+
+fn revoke(keywheel: &Keywheel, secret: &str) -> Result<()> {
+    let words = ["revoke", secret, "--reason", "leaked", "--yes", "--wait"];
+    keywheel.json(&words).map(drop)
 }
 
 /// The two verifications that end every test, and the canary of rule C1.

@@ -7,6 +7,8 @@ use keywheel_tests::keywheel::Options;
 use keywheel_tests::stage::{PATIENCE, Stage};
 use keywheel_tests::{manifest, wait};
 
+use crate::records::wait_refused;
+
 const TOKEN: &str = "test/api-token";
 const RELOAD: &str = "{ restart: { settle: 1s } }";
 const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
@@ -47,6 +49,7 @@ fn a_start_refused_for_want_of_a_binding_comes_with_the_binding() -> Result<()> 
     stage.wait_current(TOKEN, 1)?;
     let container = create(&stage, "later", &["-e", PLACEHOLDER], "/bin/app-env")?;
     start_in_vain(&container, "no binding grants secret")?;
+    wait_refused(&stage, &container, (TOKEN, "no binding grants secret"))?;
     let binding = manifest::env_binding("test-env", TOKEN, &stage.on("later"), "API_TOKEN", RELOAD);
     stage.keywheel.apply(&binding)?;
     comes_back(&container)?;

@@ -19,7 +19,7 @@ const PLACEHOLDER: &str = "API_TOKEN={keywheel:test/api-token}";
 const OTHER: &str = "test/other-token";
 const OTHER_PLACEHOLDER: &str = "OTHER_TOKEN={keywheel:test/other-token}";
 /// So long the first step of a rotation takes once the file `slow` is there: the next rotation begins meanwhile.
-const SLOW: &str = "storesync.before_step=delay:2000";
+const SLOW: &str = "storesync.before_step=delay:5000";
 
 fn apply(stage: &Stage, app: &str) -> Result<()> {
     let reload = "{ restart: { settle: 1s } }";

@@ -1,5 +1,5 @@
 //! Usage records of one container: whatever happened to it, each says which container, image and version, and by
-//! which binding.
+//! which binding; a refused start, why.
 
 use anyhow::{Context as _, Result};
 use keywheel_tests::docker::Container;
@@ -21,6 +21,31 @@ fn records(stage: &Stage, container: &Container) -> Result<Vec<Value>> {
         said(row, "/category") == "usage" && said(row, "/container/id") == container.id()
     });
     Ok(rows)
+}
+
+/// Waits until a refused start is on record: whose, of which image, on which host, of which secret and why, the binding
+/// first where one grants it.
+pub(crate) fn wait_refused(
+    stage: &Stage,
+    container: &Container,
+    (secret, reason): (&str, &str),
+) -> Result<()> {
+    let is_one = |row: &&Value| {
+        said(row, "/verb") == "refuse"
+            && said(row, "/object") == format!("secret/{secret}")
+            && said(row, "/reason").starts_with(reason)
+    };
+    let found = wait::until("the refused start on record", PATIENCE, || {
+        let rows = records(stage, container)?;
+        Ok(rows.iter().find(is_one).cloned())
+    });
+    let row = found.with_context(|| format!("of {secret}: {reason}"))?;
+    assert_eq!(said(&row, "/outcome"), "denied", "{row}");
+    let image = said(&row, "/container/image_digest");
+    assert_eq!(image, stage.image.digest(), "{row}");
+    assert_eq!(said(&row, "/container/host"), stage.host, "{row}");
+    assert!(said(&row, "/reason").contains("; next: "), "{row}");
+    Ok(())
 }
 
 fn is_of(row: &Value, (verb, secret, binding, version): Use) -> bool {

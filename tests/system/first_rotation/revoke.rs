@@ -7,6 +7,8 @@ use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, find};
 use keywheel_tests::wait;
 use serde_json::Value;
 
+use crate::records::wait_refused;
+
 #[test]
 fn a_revoke_takes_the_file_out_of_every_container() -> Result<()> {
     if !docker::ready()? {
@@ -89,6 +91,8 @@ fn a_revoked_version_is_never_served_again() -> Result<()> {
     for words in [SECRET, "next: "] {
         assert!(restarted.stderr.contains(words), "{}", restarted.stderr);
     }
+    let why = "binding/test-file: secret `test/db-password` has no version";
+    wait_refused(&stage, &container, (SECRET, why))?;
     stage.rotate(SECRET)?;
     wait::until_true("the refused start to come back", PATIENCE, || {
         Ok(container.field("{{.State.Running}}")? == "true")

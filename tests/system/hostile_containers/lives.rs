@@ -2,7 +2,8 @@
 //! one, renamed, replaced, paused. Each is served by what it is, and leaves nothing.
 
 use std::fs;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Child, Command};
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -12,13 +13,19 @@ use keywheel_tests::keywheel::Options;
 use keywheel_tests::output::Output;
 use keywheel_tests::scratch::unique;
 use keywheel_tests::stage::{FILE, PATIENCE};
-use keywheel_tests::wait;
+use keywheel_tests::{places, wait};
 
 use crate::kinds;
-use crate::scene::{NAME, Scene};
+use crate::scene::{NAME, SOURCE, Scene};
 
 /// How long an attach stands still, so that it is met in the middle.
 const STANDS: &str = "delay:5000";
+/// Where it does within a create.
+const ATTACH: &str = "injector.before_attach";
+/// What the real runtime writes when its create is done, in a directory that is named after the container.
+const PID_FILE: &str = "init.pid";
+/// The number that the kernel gave last; the next process has the next one that is free.
+const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
 
 #[test]
 fn lives_names_and_kinds_of_containers_are_served_and_leave_nothing() -> Result<()> {
@@ -38,7 +45,7 @@ fn lives_names_and_kinds_of_containers_are_served_and_leave_nothing() -> Result<
 fn stand_still_once(scene: &mut Scene) -> Result<()> {
     let gate = scene.stage.keywheel.scratch().join("gate");
     let failpoints = format!(
-        "injector.after_state_write={STANDS};injector.before_attach={STANDS};when={}",
+        "injector.after_state_write={STANDS};{ATTACH}={STANDS};when={}",
         gate.display()
     );
     scene.stage.keywheel.restart(&Options {
@@ -74,39 +81,79 @@ fn killed_while_it_runs(scene: &Scene) -> Result<Container> {
     Ok(container)
 }
 
-/// Under the runtime, when its first process is there and its files are not.
+/// Under the runtime, when its first process is there and its files are not. The number of that process is another's
+/// when the injector looks it up.
 fn killed_within_its_create(scene: &Scene) -> Result<Container> {
     let stage = &scene.stage;
     let flags = ["--runtime", &stage.runtime, "--label", "app=short"];
     let container = Container::create(&stage.image, &flags, &["/bin/app-idle"])?;
     let first = thread::scope(|scope| {
         let start = scope.spawn(|| docker::docker(&["start", container.id()]));
-        let killed = wait::until("its first process", PATIENCE, || first_process(&container))
-            .and_then(|pid| Output::of(Command::new("kill").args(["-KILL", &pid.to_string()])));
+        let look = || first_process(scene, &container);
+        let other = wait::until("its first process", PATIENCE, look)
+            .and_then(|pid| replaced(pid, || start.is_finished()));
         let said = start.join().map_err(|_| anyhow!("docker start panicked"))?;
-        killed?;
+        other?.is_untouched()?;
         said
     })?;
     ensure!(first.code != 0, "it started although it was killed");
-    scene.wait_left(container.id())?;
+    // It comes back by itself, since nothing is missing; a person who is quicker gets the same.
     docker::docker(&["start", container.id()])?.ok()?;
     ensure!(container.peek(FILE)? == scene.value(), "it has no file");
     Ok(container)
 }
 
-/// The process that the kernel accounts to a container.
-fn first_process(container: &Container) -> Result<Option<u32>> {
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let name = entry.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        let cgroup = fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
-        if cgroup.contains(container.id()) {
-            return Ok(Some(pid));
-        }
+/// The process that a create has made, once the injector is asked for its files.
+fn first_process(scene: &Scene, container: &Container) -> Result<Option<u32>> {
+    if !scene.stage.keywheel.log().contains(ATTACH) {
+        return Ok(None);
     }
-    Ok(None)
+    let roots = container.engine().state_roots();
+    let roots = roots.iter();
+    let mut folders = roots.flat_map(|root| places::paths_named(root, container.id()));
+    let text = folders.find_map(|place| fs::read_to_string(place.join(PID_FILE)).ok());
+    text.map(|text| Ok(text.trim().parse()?)).transpose()
+}
+
+/// A process of nobody's container, in a mount namespace of its own.
+struct Bystander(Child);
+
+impl Bystander {
+    fn begin() -> Result<Self> {
+        let mut command = Command::new("unshare");
+        Ok(Self(command.args(["-m", "sleep", "600"]).spawn()?))
+    }
+
+    /// It runs, and nothing was mounted into it.
+    fn is_untouched(mut self) -> Result<()> {
+        ensure!(self.0.try_wait()?.is_none(), "it was ended");
+        let mounts = fs::read_to_string(format!("/proc/{}/mounts", self.0.id()))?;
+        ensure!(!mounts.contains(SOURCE), "it was given a container's files");
+        Ok(())
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Kills a process, and has another one with its number, while what it was made for is under way.
+fn replaced(pid: u32, is_over: impl Fn() -> bool) -> Result<Bystander> {
+    Output::of(Command::new("kill").args(["-KILL", &pid.to_string()]))?.ok()?;
+    let before = pid.checked_sub(1).context("no process has the number 0")?;
+    let other = wait::until("another process with its number", PATIENCE, || {
+        if Path::new(&format!("/proc/{pid}")).exists() {
+            return Ok(None);
+        }
+        fs::write(LAST_PID, before.to_string())?;
+        let other = Bystander::begin()?;
+        Ok((other.0.id() == pid).then_some(other))
+    })?;
+    ensure!(!is_over(), "the start ended before: it proves nothing");
+    Ok(other)
 }
 
 /// Labels as Compose sets them, for one replica.

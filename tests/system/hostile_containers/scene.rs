@@ -20,7 +20,7 @@ pub(crate) const NAME: &str = "db_password";
 /// What lies in the files that attacks reach for.
 const BAIT: &str = "of the host";
 /// How secret file systems are called in mount tables.
-const SOURCE: &str = "keywheel-secrets";
+pub(crate) const SOURCE: &str = "keywheel-secrets";
 
 /// A deployment under attack. The witness goes before the stage it stands on.
 pub(crate) struct Scene {

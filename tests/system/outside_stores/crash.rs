@@ -42,7 +42,6 @@ pub(crate) fn check(
         failpoints: Some(failpoints.join(";")),
         ..Options::default()
     })?;
-    let version = current(keywheel, role::ROLE_SECRET)?;
     fs::write(&counts, "")?;
     for secret in [role::ROLE_SECRET, lease.as_str()] {
         // The rotation before may come to its end only now.
@@ -57,6 +56,8 @@ pub(crate) fn check(
             Ok(lines.any(|line| line.contains(point)))
         })?;
     }
+    // What came before has ended, and what stands still is not current yet.
+    let version = current(keywheel, role::ROLE_SECRET)?;
     keywheel.kill9()?;
     fs::remove_file(counts)?;
     let told = role::told(scene)?;

@@ -9,11 +9,11 @@ use keywheel_tests::{manifest, wait};
 use serde_json::{Value, json};
 
 use crate::crash;
-use crate::lifetimes::{Lifetimes, SHORT_SPANS};
+use crate::lifetimes::{self, SHORT_SPANS};
 use crate::role;
 use crate::scene::{STORE, Scene};
 
-const DATABASE: &str = "shop";
+pub(crate) const DATABASE: &str = "shop";
 const ROLE: &str = "database/creds/app";
 
 /// What a container has to sign in with.
@@ -72,7 +72,8 @@ fn set_up(scene: &Scene, server: &PostgresServer) {
     );
     let creation =
         "CREATE ROLE \"{{name}}\" LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'";
-    for (name, [whole, most]) in [("app", ["1h", "24h"]), ("short", SHORT_SPANS)] {
+    let long = ["1h", "24h"];
+    for (name, [whole, most]) in [("app", long), ("long", long), ("short", SHORT_SPANS)] {
         let role = json!({
             "db_name": "shop", "creation_statements": [creation],
             "default_ttl": whole, "max_ttl": most,
@@ -99,6 +100,8 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
     let mut scene = Scene::set(OpenBao::start_kept())?;
     set_up(&scene, &server);
     declare(&scene)?;
+    // Meanwhile one login of another role is renewed and swapped, and another one ends.
+    let (living, stopped) = lifetimes::begin(&scene, &server)?;
 
     // Each start waits for its login, and has it before its first instruction.
     let one = scene.stage.run("shop", &[], "/bin/app-file")?;
@@ -122,11 +125,11 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
         .json(&["consumers", "--secret", SECRET])?;
     ensure!(items(&consumers).len() == 2, "{consumers}");
 
-    // While a static role of the same engine rotates, one login is swapped and another one ends.
-    let lifetimes = Lifetimes::begin(&scene, &server)?;
-    let (fixed, passwords) = role::check(&scene, &server, DATABASE)?;
-    let ended = lifetimes.end(&scene, &server)?;
+    let (fixed, mut passwords) = role::check(&scene, &server, DATABASE)?;
+    // Before the crash, which no other login is to meet.
+    passwords.extend(living.swapped(&scene, &server)?);
     let swapped = crash::check(&mut scene, &server, &other, &fixed)?;
+    passwords.extend(stopped.ended(&scene, &server)?);
 
     // OpenBao is away: what is there goes on, and a start is served; back, it ends what is to end.
     scene.bao.kill();
@@ -151,7 +154,7 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
         Ok((login != swapped.login && login.is_good(&server)).then_some(login))
     })?;
     let logins = [first, second, swapped.login, third].map(|login| login.password);
-    let each = logins.iter().chain(&passwords).chain(&ended);
+    let each = logins.iter().chain(&passwords);
     let mut values: Vec<&str> = each.map(String::as_str).collect();
     values.push(&swapped.password);
     scene.finish(&values, &[&other, &fixed])

@@ -150,13 +150,19 @@ fn once_each(fleet: &Fleet, far: &Container, before: usize) -> Result<()> {
     Ok(())
 }
 
-/// A start long after the cut is on record as served alone, once, beside its `inject`.
+/// A start long after the cut is on record as served alone, once, beside its `inject`, with container, image and binding.
 fn is_alone_on_record(fleet: &Fleet, far: &Container, since: &str) -> Result<()> {
     let since = since.get(..SECOND).context("no time of the start")?;
+    let image = far.field("{{.Image}}")?;
     let reasons = || -> Result<Vec<String>> {
         let audit = fleet.keywheel.stream("audit")?;
-        let is_one =
-            |row: &&Value| used(row) == (ALONE, Some(1)) && row.to_string().contains(far.id());
+        let is_one = |row: &&Value| {
+            let said = |at: &str| row.pointer(at).and_then(Value::as_str).unwrap_or_default();
+            let is_its = said("/container/id") == far.id()
+                && said("/container/image_digest") == image
+                && said("/reason").starts_with("binding/");
+            is_its && used(row) == (ALONE, Some(1))
+        };
         let reasons = audit.iter().filter(is_one);
         let reasons = reasons.filter_map(|row| row.get("reason")?.as_str());
         Ok(reasons.map(str::to_owned).collect())

@@ -20,7 +20,7 @@ use crate::model::{Ack, Busy, Holding, Place, Tracked, Unformed};
 use crate::reload::reload_in;
 use crate::report::bound_notes;
 use crate::runtime::answer::key_of;
-use crate::shared::{PENDING_LIMIT, Pending};
+use crate::shared::{PENDING_LIMIT, Pending, VersionKey};
 use crate::state::Remembered;
 
 /// What a consumer that gets its first copy while it runs has to do yet.
@@ -313,6 +313,15 @@ impl Reconciler {
         self.note_given(&pending.facts, &given, written_beside(written));
     }
 
+    /// Whether a container does not have what a binding gives it now, or was not told of it.
+    fn lacks(&self, id: &ContainerId, binding: BindingId, own: VersionKey) -> bool {
+        let tracked = self.containers.get(id);
+        let held = tracked.and_then(|tracked| tracked.holdings.get(&binding));
+        let further = self.further_in(id, binding, own.0);
+        let mut all = std::iter::once(own).chain(further);
+        held.is_none_or(|held| all.any(|one| held.owes(one)))
+    }
+
     /// Our restart is over, one way or the other.
     pub(super) fn take_restarted(&mut self, id: &ContainerId, result: Result<(), String>) {
         self.note_restarted(id, &result);
@@ -345,13 +354,16 @@ impl Reconciler {
                 })
                 .collect();
             for (binding, secret, version) in due {
-                self.refuse(
-                    id,
-                    binding,
-                    secret,
-                    version,
-                    format!("its restart failed: {reason}"),
-                );
+                // What else the container has its restart was not for.
+                if self.lacks(id, binding, (secret, version)) {
+                    self.refuse(
+                        id,
+                        binding,
+                        secret,
+                        version,
+                        format!("its restart failed: {reason}"),
+                    );
+                }
             }
         }
         self.inspect(id.clone());

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::{ContainerId, SecretId};
-use keywheel_core::name::SecretName;
+use keywheel_core::name::{BindingName, SecretName};
 use keywheel_core::plan::{Grant, PlannedBinding};
 use keywheel_core::report::DeniedStart;
 use keywheel_daemon::chain;
@@ -116,10 +116,7 @@ pub(crate) async fn resolve(
     let mut given = chosen.env.iter().map(|(given, _)| given);
     for entry in &chosen.entries {
         let value = substitute(entry, |_| Some(&values.get(&key_of(given.next()?))?.value))
-            .map_err(|refusal| {
-                let secret = first_secret(entry);
-                refuse(&facts, Denied { refusal, secret })
-            })?;
+            .map_err(|refusal| refuse(&facts, unfit(&chosen, entry, refusal)))?;
         resolved.env.insert(entry.name.clone(), value);
     }
     let line = line_of(&facts, &resolved)?;
@@ -143,8 +140,24 @@ fn versions_of(chosen: Option<&Chosen>) -> Vec<VersionKey> {
 fn no_plan() -> Denied {
     let next = "wait until `keywheel status` shows this host, then start the container again";
     let refusal = Refusal::new("the injector has no plan for this host yet", next);
-    let secret = String::new();
-    Denied { refusal, secret }
+    Denied {
+        refusal,
+        secret: String::new(),
+        binding: None,
+    }
+}
+
+/// A value that its variable cannot hold.
+fn unfit(chosen: &Chosen, entry: &Entry, refusal: Refusal) -> Denied {
+    let secret = first_secret(entry);
+    let mut given = chosen.env.iter().map(|(given, _)| &given.binding);
+    let binding = given.find(|planned| planned.secret_name.as_str() == secret);
+    let binding = binding.map(|planned| planned.name.clone());
+    Denied {
+        refusal,
+        secret,
+        binding,
+    }
 }
 
 fn lease_over(shared: &Shared, chosen: &Chosen) -> Denied {
@@ -156,6 +169,7 @@ fn lease_over(shared: &Shared, chosen: &Chosen) -> Denied {
         secret: first.map_or_else(String::new, |(given, _)| {
             given.binding.secret_name.to_string()
         }),
+        binding: first.map(|(given, _)| given.binding.name.clone()),
     }
 }
 
@@ -165,8 +179,12 @@ fn line_of(facts: &ContainerFacts, resolved: &Resolved) -> Answer<Zeroizing<Vec<
             "the values are too long for variables",
             "bind the secrets as files instead",
         );
-        let secret = String::new();
-        refuse(facts, Denied { refusal, secret })
+        let denied = Denied {
+            refusal,
+            secret: String::new(),
+            binding: None,
+        };
+        refuse(facts, denied)
     })
 }
 
@@ -284,6 +302,7 @@ pub(crate) async fn open_all<'a>(
                 Denied {
                     refusal,
                     secret: given.binding.secret_name.to_string(),
+                    binding: Some(given.binding.name.clone()),
                 },
             )
         })?;
@@ -359,7 +378,7 @@ pub(crate) fn refuse(facts: &ContainerFacts, denied: Denied) -> Box<Refused> {
         container_name: facts.name.clone(),
         image_digest: facts.image_digest.clone(),
         secret: bounded(denied.secret),
-        reason: reason_of(&denied.refusal),
+        reason: reason_of(denied.binding.as_ref(), &denied.refusal),
     };
     Box::new(Refused {
         refusal: denied.refusal,
@@ -376,12 +395,17 @@ pub(crate) fn unknown(question: &Question, refusal: &Refusal) -> Option<DeniedSt
         container_name: String::new(),
         image_digest: String::new(),
         secret: bounded(asked.as_ref().map(first_secret).unwrap_or_default()),
-        reason: reason_of(refusal),
+        reason: reason_of(None, refusal),
     })
 }
 
-fn reason_of(refusal: &Refusal) -> String {
-    bounded(format!("{}; next: {}", refusal.error, refusal.next))
+/// The binding stands first, as in every record of use.
+fn reason_of(binding: Option<&BindingName>, refusal: &Refusal) -> String {
+    let why = format!("{}; next: {}", refusal.error, refusal.next);
+    bounded(match binding {
+        Some(binding) => format!("binding/{binding}: {why}"),
+        None => why,
+    })
 }
 
 fn bounded(text: String) -> String {
@@ -408,6 +432,18 @@ mod tests {
         let unread = unknown(&question(&id, "A={keywheel:prod"), &refusal).unwrap();
         assert_eq!(unread.secret, "");
         assert_eq!(unknown(&question("a", "A={keywheel:b}"), &refusal), None);
+    }
+
+    #[test]
+    fn a_no_under_a_binding_names_it_first() {
+        let refusal = Refusal::new("it was revoked", "rotate it");
+        let binding = BindingName::parse("web").unwrap();
+        let reason = reason_of(Some(&binding), &refusal);
+        assert_eq!(reason, "binding/web: it was revoked; next: rotate it");
+        let long = Refusal::new("x".repeat(MAX_REASON_CHARS), "rotate it");
+        let reason = reason_of(Some(&binding), &long);
+        assert!(reason.starts_with("binding/web: x"));
+        assert_eq!(reason.chars().count(), MAX_REASON_CHARS);
     }
 
     #[test]

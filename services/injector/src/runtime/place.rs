@@ -99,6 +99,7 @@ async fn put(
         let denied = Denied {
             refusal: Refusal::new(reason, next),
             secret: secret.unwrap_or_default(),
+            binding: files.first().map(|(given, _)| given.binding.name.clone()),
         };
         refuse(&pending.facts, denied)
     })?;
@@ -144,6 +145,7 @@ fn revoked(given: &Given) -> Box<Denied> {
     Box::new(Denied {
         refusal: Refusal::new(error, next),
         secret: given.binding.secret_name.to_string(),
+        binding: Some(given.binding.name.clone()),
     })
 }
 
@@ -257,6 +259,7 @@ fn check_complete(pending: &Pending, files: &[(Given, Grant)], attached: &Attach
             secret: about
                 .map(|planned| planned.secret_name.to_string())
                 .unwrap_or_default(),
+            binding: about.map(|planned| planned.name.clone()),
         },
     ))
 }

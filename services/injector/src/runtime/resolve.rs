@@ -5,7 +5,7 @@
 //! file: no value, so it is nothing that the container holds, and no rotation changes it.
 
 use keywheel_core::binding::{ContainerFacts, Target};
-use keywheel_core::name::HostName;
+use keywheel_core::name::{BindingName, HostName};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 
 use crate::decide::place_of;
@@ -46,12 +46,14 @@ pub(crate) struct Chosen {
     pub(crate) files: Vec<(Given, Grant)>,
 }
 
-/// A "no" and the secret it is about.
+/// A "no" and what it is about.
 #[derive(Debug, Clone)]
 pub(crate) struct Denied {
     pub(crate) refusal: Refusal,
-    /// As it was asked for; empty when none is known.
+    /// The secret as it was asked for; empty when none is known.
     pub(crate) secret: String,
+    /// What grants it; none where nothing does, or where that is not known.
+    pub(crate) binding: Option<BindingName>,
 }
 
 /// Takes an entry apart; `None` when it has no name or an unclosed placeholder.
@@ -201,7 +203,8 @@ fn choose_file(
             facts.name, binding.name
         );
         let next = "create it without that mount, or set another `directory` in the binding";
-        return Err(denied(error, next, binding.secret_name.as_str()));
+        let secret = binding.secret_name.as_str();
+        return Err(denied_by(binding, error, next, secret));
     }
     give(binding)
 }
@@ -209,13 +212,13 @@ fn choose_file(
 fn give(binding: &PlannedBinding) -> Result<(Given, Grant), Box<Denied>> {
     let Some(grant) = grant_of(binding) else {
         if binding.leases || is_lease(binding) {
-            return Err(unleased(binding.secret_name.as_str()));
+            return Err(unleased(binding));
         }
         let secret = lacking(binding).unwrap_or(&binding.secret_name);
         let error = format!("secret `{secret}` has no version that may be used");
         let next =
             format!("make one with `keywheel rotate {secret}` or `keywheel secret put {secret}`");
-        return Err(denied(error, next, secret.as_str()));
+        return Err(denied_by(binding, error, next, secret.as_str()));
     };
     let given = Given {
         binding: binding.clone(),
@@ -226,10 +229,11 @@ fn give(binding: &PlannedBinding) -> Result<(Given, Grant), Box<Denied>> {
 }
 
 /// A lease that is still to come; [`LEASE_WAIT`](crate::leases::LEASE_WAIT) is over.
-fn unleased(secret: &str) -> Box<Denied> {
+fn unleased(binding: &PlannedBinding) -> Box<Denied> {
+    let secret = binding.secret_name.as_str();
     let error = format!("the container has no lease of secret `{secret}` yet");
     let next = "nothing, if the engine is to start it: that is done once the lease is there; `keywheel get rotations` says what is in its way";
-    denied(error, next, secret)
+    denied_by(binding, error, next, secret)
 }
 
 fn is_at_or_below(mount: &str, directory: &str) -> bool {
@@ -244,7 +248,20 @@ fn denied(error: impl Into<String>, next: impl Into<String>, secret: &str) -> Bo
     Box::new(Denied {
         refusal: Refusal::new(error, next),
         secret: secret.to_owned(),
+        binding: None,
     })
+}
+
+/// The same of what a binding grants.
+fn denied_by(
+    binding: &PlannedBinding,
+    error: impl Into<String>,
+    next: impl Into<String>,
+    secret: &str,
+) -> Box<Denied> {
+    let mut denied = denied(error, next, secret);
+    denied.binding = Some(binding.name.clone());
+    denied
 }
 
 #[cfg(test)]

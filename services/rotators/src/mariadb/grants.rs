@@ -50,7 +50,6 @@ fn at_mysql(resource: &Resource, admin: &str) -> String {
         format!("CREATE USER IF NOT EXISTS {admin} ACCOUNT LOCK;"),
         format!("GRANT CREATE USER, PROCESS, CONNECTION_ADMIN ON *.* TO {admin};"),
         format!("GRANT SELECT ON mysql.user TO {admin};"),
-        format!("GRANT SELECT ON performance_schema.processlist TO {admin};"),
         format!("GRANT SELECT ON performance_schema.global_status TO {admin};"),
     ];
     if resource.strategy == Strategy::AlternatingUsers {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use keywheel_engine::port::{ErrorKind, PortError};
 
 use super::account::Who;
+use super::dialect::UP_TO;
 use super::session::{Failure, Session, UNKNOWN_THREAD, explain};
 
 /// How often sessions are listed until none is left, and the time between: a killed one ends by itself.
@@ -24,13 +25,12 @@ pub(super) async fn end(
 ) -> Result<u64, PortError> {
     let mut ended = 0;
     for _ in 0..ROUNDS {
-        let asked = session.dialect();
-        let ids = session.rows(asked.up_to(), &[last, &who.user]).await?;
+        let ids = session.rows(UP_TO, &[last, &who.user]).await?;
         if ids.is_empty() {
             return Ok(ended);
         }
         for id in ids.iter().flatten().filter_map(|id| id.parse::<u64>().ok()) {
-            match session.run(asked.kill(id)).await {
+            match session.run(session.dialect().kill(id)).await {
                 Ok(()) => ended += 1,
                 Err(Failure::Code(UNKNOWN_THREAD)) => {}
                 Err(failure) => return Err(explain(failure, name)),

@@ -109,7 +109,7 @@ fn camel_words(name: &str) -> Vec<String> {
 }
 
 /// Product code only: tests may take a value out to compare it.
-fn product_lines(source: &Source) -> usize {
+pub(super) fn product_lines(source: &Source) -> usize {
     if source.path.starts_with("tests/")
         || source.path.contains("/tests")
         || source.path.contains("/benches/")

@@ -127,9 +127,9 @@ fn a_placeholder_without_a_binding_is_refused_with_what_a_binding_must_say() {
     let wrong_secret = vec![bound(env("DB"), "prod/other", Some(4))];
     let only_a_file = vec![bound(file(), "prod/db", Some(4))];
     for bindings in [Vec::new(), wrong_variable, wrong_secret, only_a_file] {
-        let refusal = chosen(bindings, &["DB={keywheel:prod/db}"], &[])
-            .unwrap_err()
-            .refusal;
+        let denied = chosen(bindings, &["DB={keywheel:prod/db}"], &[]).unwrap_err();
+        assert_eq!(denied.binding, None);
+        let refusal = denied.refusal;
         assert!(
             refusal.error.contains("`prod/db`") && refusal.error.contains("sha256:1"),
             "{}",
@@ -218,6 +218,7 @@ fn a_secret_without_a_usable_version_is_refused() {
         let denied = chosen(vec![binding], &["DB={keywheel:prod/db}"], &[]).unwrap_err();
         assert!(denied.refusal.next.contains("keywheel rotate prod/db"));
         assert_eq!(denied.secret, "prod/db");
+        assert_eq!(denied.binding, BindingName::parse("b").ok());
     }
     assert!(chosen(vec![bound(file(), "prod/db", None)], &[], &[]).is_err());
 }

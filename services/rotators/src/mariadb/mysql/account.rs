@@ -145,9 +145,16 @@ impl Account {
         self.is_locked && !self.is_bare && self.primary.is_none() && self.secondary.is_none()
     }
 
+    /// How many passwords it accepts. A primary one that took the secondary one's place is both until that is
+    /// discarded, which may never have been heard of.
     fn count(&self) -> usize {
-        let kept = usize::from(self.primary.is_some()) + usize::from(self.secondary.is_some());
-        if self.is_locked { 0 } else { kept }
+        let kept = [&self.primary, &self.secondary].map(|kept| kept.as_ref().map(|kept| &kept.0));
+        match kept {
+            _ if self.is_locked => 0,
+            [Some(primary), Some(secondary)] if primary != secondary => 2,
+            [None, None] => 0,
+            _ => 1,
+        }
     }
 
     /// The statements that have it accept a password, unlocked; none when it does already. The salt is new.

@@ -30,7 +30,7 @@ type Digest = [u8; 32];
 
 /// The digest of a password with this salt, after so many rounds.
 pub(super) fn crypt(password: &[u8], salt: &[u8], rounds: u32) -> String {
-    let mut round = first(password, salt);
+    let mut round = Zeroizing::new(first(password, salt));
     let mut words = Sha256::new();
     for _ in 0..password.len() {
         words.update(password);
@@ -55,7 +55,7 @@ pub(super) fn crypt(password: &[u8], salt: &[u8], rounds: u32) -> String {
             next.update(&words[..]);
         }
         next.update(after);
-        round = next.finalize().into();
+        *round = next.finalize().into();
     }
     written(&round)
 }
@@ -66,16 +66,16 @@ pub(super) fn salt_of(drawn: &[u8; SALT_BYTES]) -> String {
 }
 
 fn first(password: &[u8], salt: &[u8]) -> Digest {
-    let beside: Digest = Sha256::new()
+    let beside = Sha256::new()
         .chain_update(password)
         .chain_update(salt)
         .chain_update(password)
-        .finalize()
-        .into();
+        .finalize();
+    let beside: Zeroizing<Digest> = Zeroizing::new(beside.into());
     let mut first = Sha256::new();
     first.update(password);
     first.update(salt);
-    first.update(stretched(&beside, password.len()));
+    first.update(&*Zeroizing::new(stretched(&beside, password.len())));
     let mut bits = password.len();
     while bits > 0 {
         match bits % 2 {

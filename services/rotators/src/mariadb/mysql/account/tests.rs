@@ -148,6 +148,35 @@ fn a_rotation_with_two_passwords_keeps_the_old_one_good_until_it_is_refused() {
 }
 
 #[test]
+fn what_was_broken_off_between_two_statements_is_finished_and_the_next_password_is_taken() {
+    for plugin in PLUGINS {
+        let both = Server::having(plugin, &["two", "one"], false);
+        // Rolled back, and the old one was not discarded: it is both now, and one password.
+        let mut server = both.clone();
+        let back = server.account().without(&app(), &password("two"));
+        assert_eq!(back.len(), 2);
+        server.take(&back[0]);
+        assert_eq!(server.refuse("two"), 0, "the repeat");
+        assert_eq!(server.accept("one", Keep::Nothing), 0);
+        assert_eq!(server.accept("three", Keep::Old), 1);
+        assert!(server.lets_in("one") && server.lets_in("three") && !server.lets_in("two"));
+        server.refuse("one");
+        assert!(server.lets_in("three") && !server.lets_in("one"));
+        // Locked, and the secondary one was not discarded: nobody is let in, and nothing is kept in the end.
+        let mut server = both;
+        server.take(&server.account().lock(&app())[0]);
+        assert!(!server.lets_in("one") && !server.lets_in("two"));
+        assert!(
+            !server.account().is_dead(),
+            "the repeat has something to do"
+        );
+        let again = server.account().lock(&app());
+        again.iter().for_each(|statement| server.take(statement));
+        assert!(server.account().is_dead());
+    }
+}
+
+#[test]
 fn whatever_it_had_an_account_accepts_the_new_password_alone() {
     for plugin in PLUGINS {
         for (passwords, is_locked) in [
