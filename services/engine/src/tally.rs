@@ -190,7 +190,9 @@ impl Tally {
         };
         match event {
             rotation::Event::Started { .. } | rotation::Event::Closed { .. } => anchors.serve(at),
-            rotation::Event::Intervened {
+            // Where only canaries go back, nothing is promoted that would tell.
+            rotation::Event::TurnedBack { .. }
+            | rotation::Event::Intervened {
                 intervention: Intervention::Abort,
                 ..
             } => anchors.stop(at),
@@ -206,8 +208,12 @@ impl Tally {
                 else {
                     return;
                 };
+                // What a canary has of a version was before that is promoted.
+                let secret = before.secrets.get(&known.secret);
+                let is_ahead = secret.is_some_and(|secret| secret.pending == Some(*version));
                 // Of one that is current again: from when it became so.
-                if let Some(anchors) = self.secrets.get(&known.secret) {
+                let anchors = self.secrets.get(&known.secret);
+                if let Some(anchors) = anchors.filter(|_| !is_ahead) {
                     self.propagation.add(at.since(anchors.moved()));
                 }
                 self.replaced.insert(key.clone());

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_core::assignment::Progress;
+use keywheel_core::assignment::{self, Progress};
 use keywheel_core::audit::Role;
 use keywheel_core::id::{HostId, SecretId};
 use keywheel_core::rotation::{self, Lack, Outcome, Phase};
@@ -189,13 +189,19 @@ fn count(n: usize) -> u64 {
     u64::try_from(n).unwrap_or(u64::MAX)
 }
 
-/// Consumers whose copy is not the current version.
+/// Consumers whose copy is not the current version. A canary's is the next one, as long as it is to have that.
 fn stragglers(world: &World, secret: &Secret) -> u64 {
     let Some(current) = secret.current else {
         return 0;
     };
+    let open = world.open_rotation(secret.id);
+    let is_ahead = |key: &assignment::Key, holds: u64| {
+        open.is_some_and(|open| open.version == holds && open.is_ahead(key))
+    };
     let consumers = world.consumers(secret.id);
-    let behind = consumers.filter(|(_, one)| !one.is_unserved() && one.holds != current);
+    let behind = consumers.filter(|&(key, one)| {
+        !one.is_unserved() && one.holds != current && !is_ahead(key, one.holds)
+    });
     count(behind.count())
 }
 

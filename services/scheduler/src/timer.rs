@@ -230,6 +230,8 @@ impl Timers {
             rotation::Event::TurnedBack { deadline, .. } => {
                 self.queue.clear(Key::Step(id));
                 self.set_deadline(id, *deadline);
+                // Where only canaries had it, nothing is promoted that would tell.
+                self.rest(time, id);
             }
             rotation::Event::SessionsUntold { until, .. } => {
                 self.queue.clear(Key::Step(id));
@@ -249,14 +251,17 @@ impl Timers {
             rotation::Event::Intervened {
                 intervention: Intervention::Abort,
                 ..
-            } => {
-                let secret = self.rotations.get(&id);
-                if let Some(known) = secret.and_then(|secret| self.secrets.get_mut(secret)) {
-                    known.anchors.stop(time);
-                }
-            }
+            } => self.rest(time, id),
             rotation::Event::Closed { .. } => self.close_rotation(time, id),
             _ => {}
+        }
+    }
+
+    /// Containers were moved for nothing, or a person said no: ages rest for a while.
+    fn rest(&mut self, time: Timestamp, id: RotationId) {
+        let secret = self.rotations.get(&id);
+        if let Some(known) = secret.and_then(|secret| self.secrets.get_mut(secret)) {
+            known.anchors.stop(time);
         }
     }
 

@@ -344,7 +344,7 @@ metrics! {
         "In a cut-over (singleUser), from the moment the server took the new password to the last consumer that had it");
     /// Who is waited for.
     STRAGGLERS = gauge(GATEWAY, "keywheel_stragglers", Plain, &[SECRET], Sum,
-        "Consumers that have not shown yet that they run on the current version");
+        "Consumers that have not shown yet that they run on the current version; a canary does not count while it is to have the next one");
     /// What they lack.
     STRAGGLERS_LACKING = gauge(GATEWAY, "keywheel_stragglers_lacking", Plain, &[LACK], Sum,
         "Consumers that open rotations wait for, by what they lack");

@@ -148,6 +148,8 @@ pub(super) fn begin(
         deadline: ctx.now.plus(secret.spec.rotation.ack_deadline()),
     };
     events.push(Event::Rotation(rotation.id, started));
+    // Restarts for other secrets wait for a promotion, and this one is far.
+    events.extend(rollout::released(world, rotation.id, ctx));
     Ok(Some(events))
 }
 
@@ -178,12 +180,7 @@ fn promoting(id: RotationId, why: rotation::Event) -> [Event; 2] {
 /// one is late.
 pub(super) fn is_ahead(world: &World, key: &assignment::Key, known: &Assignment) -> bool {
     let open = world.open_rotation(known.secret);
-    known.is_live()
-        && open.is_some_and(|open| {
-            open.returning.is_none()
-                && known.assigned == open.version
-                && open.canaries.contains(key)
-        })
+    known.is_live() && open.is_some_and(|open| known.assigned == open.version && open.is_ahead(key))
 }
 
 /// What a host's report means for a rotation whose canaries run ahead.
@@ -348,7 +345,13 @@ pub(super) fn deadline(
     if open.deadline.is_none_or(|deadline| now < deadline) {
         return Err(rotation::Rejection::NoDeadline(open.id).into());
     }
-    let Some(late) = open.waiting.first() else {
+    // Who began anew since it acknowledged has to have shown it again: nobody knows that it runs well.
+    let is_unshown = |key: &&assignment::Key| {
+        let known = world.assignments.get(*key);
+        known.is_some_and(|known| !is_acknowledged(world, key, known, open))
+    };
+    let late = open.waiting.first();
+    let Some(late) = late.or_else(|| open.canaries.iter().find(is_unshown)) else {
         return Ok(promoting(open.id, rotation::Event::CanaryPassed).to_vec());
     };
     if waiting::is_held_back(world, open) {

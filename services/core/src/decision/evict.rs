@@ -99,7 +99,7 @@ fn release_rotation(
     let is_held = world
         .consumers(open.secret)
         .any(|(key, state)| key.host != host && needs_old(world, key, state, open));
-    let is_moving = open.returning.is_some() && rollouts.is_moving(open.secret);
+    let is_moving = open.returning.is_some() && rollouts.is_moving(open);
     if after.is_settled()
         && !is_held
         && !is_moving

@@ -212,7 +212,7 @@ fn may_end(world: &World, open: &Rotation, ctx: &Context) -> bool {
     let mut consumers = world.consumers(open.secret);
     let is_held = consumers.any(|(key, state)| needs_old(world, key, state, open));
     let is_moving =
-        || open.returning.is_some() && rollout::Draft::of(world, ctx.now).is_moving(open.secret);
+        || open.returning.is_some() && rollout::Draft::of(world, ctx.now).is_moving(open);
     open.is_settled() && !is_held && !is_moving()
 }
 

@@ -335,7 +335,7 @@ fn advance_rotation(
         .chain(moved)
         .any(|(key, state)| needs_old(world, key, state, open));
     // Whoever failed with what is taken back is brought up first.
-    let is_moving = open.returning.is_some() && rollouts.is_moving(open.secret);
+    let is_moving = open.returning.is_some() && rollouts.is_moving(open);
     if !is_held
         && !is_moving
         && let Some(secret) = world.secrets.get(&open.secret)

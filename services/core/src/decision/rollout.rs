@@ -281,8 +281,9 @@ impl<'w> Draft<'w> {
         })
     }
 
-    /// Whether a container restarts for the secret, or is down since: no version dies that it may need.
-    pub(super) fn is_moving(&self, secret: SecretId) -> bool {
+    /// Whether a container restarts for the secret of a rotation that goes back, or is down since: no version dies
+    /// that it may need. What only canaries had nobody else needs.
+    pub(super) fn is_moving(&self, open: &Rotation) -> bool {
         let services: BTreeSet<&Service> = self
             .world
             .rollouts
@@ -290,9 +291,10 @@ impl<'w> Draft<'w> {
             .chain(self.changed.keys())
             .collect();
         let rollouts = services.into_iter().filter_map(|one| self.state(one));
-        let mut members = rollouts.flat_map(|rollout| rollout.members.values());
-        members.any(|member| {
-            member.is_unavailable() && member.due.iter().any(|due| due.secret == secret)
+        let mut members = rollouts.flat_map(|rollout| &rollout.members);
+        members.any(|(instance, member)| {
+            let is_about = member.due.iter().any(|due| due.secret == open.secret);
+            is_about && member.is_unavailable() && open.may_have(instance)
         })
     }
 

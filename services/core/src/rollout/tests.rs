@@ -1,5 +1,6 @@
 //! Rollouts over two hosts: one at a time, halted by a failure and turned back, coalesced.
 
+mod canaries;
 mod cut_over;
 mod histories;
 mod hosts;

@@ -5,13 +5,29 @@
 //! that is not named is not ahead.
 
 use super::{Event, Phase, Rotation};
+use crate::assignment;
 use crate::id::{ContainerId, HostId};
+use crate::rollout::Instance;
 
 impl Rotation {
     /// Whether canaries have its version, or had it and go back, while it is not promoted.
     #[must_use]
     pub fn has_canaries(&self) -> bool {
         !self.canaries.is_empty()
+    }
+
+    /// Whether a consumer is to have its version before it is promoted.
+    #[must_use]
+    pub fn is_ahead(&self, key: &assignment::Key) -> bool {
+        self.returning.is_none() && self.canaries.contains(key)
+    }
+
+    /// Whether a container may have it: of what is not promoted, canaries alone.
+    pub(crate) fn may_have(&self, instance: &Instance) -> bool {
+        let is_it = |key: &assignment::Key| {
+            key.host == instance.host && key.container == instance.container
+        };
+        !self.has_canaries() || self.canaries.iter().any(is_it)
     }
 
     /// Whether its canaries go back to the version that is still current.

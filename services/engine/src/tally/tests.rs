@@ -215,6 +215,24 @@ fn a_restart_has_the_cause_of_its_rotation_and_a_late_one_says_so() {
 }
 
 #[test]
+fn what_a_canary_has_before_the_promotion_is_a_restart_and_no_propagation() {
+    let mut log = Log::begun();
+    log.secret(4, secret::Event::VersionPromoted { version: 1 })
+        .assign(5, 1)
+        .replace(6, 1);
+    let staged = secret::Event::VersionStaged {
+        version: 2,
+        rotation: rotation_of(1),
+    };
+    log.start(5000, 1, 2)
+        .secret(5000, staged)
+        .assign(5002, 2)
+        .replace(5003, 2);
+    assert_eq!(log.0.tally.propagation.count(), 0);
+    assert_eq!(log.0.tally.restarts.get("on_demand"), Some(&1));
+}
+
+#[test]
 fn a_parked_rotation_that_goes_on_ends_again_and_counts_from_its_request() {
     let ended = |outcome| rotation::Event::Closed { outcome };
     let reopened = || rotation::Event::Reopened {
@@ -294,6 +312,16 @@ fn slots_are_served_by_every_rotation_and_by_a_policy_that_wants_others() {
         (anchors.served(), anchors.stopped()),
         (at(12), Some(at(11)))
     );
+    // Canaries went back: the version before never ceased to be current.
+    let back = rotation::Event::TurnedBack {
+        version: 1,
+        consumers: Vec::new(),
+        hosts: Vec::new(),
+        deadline: at(90),
+    };
+    log.start(20, 2, 2).rotation(21, 2, back);
+    let anchors = log.0.tally.anchors(SECRET).unwrap();
+    assert_eq!(anchors.stopped(), Some(at(21)));
 }
 
 #[test]

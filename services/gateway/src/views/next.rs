@@ -44,6 +44,10 @@ pub(super) fn step(world: &World, rotation: &Rotation) -> Option<String> {
             "it is tried again by itself; `keywheel rotation retry {} --reason …` does it now",
             rotation.id
         )),
+        Phase::Canary if !rotation.waiting.is_empty() => Some(format!(
+            "it goes on by itself once whoever is named above runs on version {1}; mend that, or `keywheel rotation abort {0} --reason …` takes the version back from its canaries",
+            rotation.id, rotation.version
+        )),
         Phase::Distributing if rotation.is_held_by_canaries() => Some(format!(
             "it ends by itself once whoever is named above is back at version {}; mend that, or `keywheel rotation force {} --reason …` revokes version {} without them",
             rotation.wanted(),

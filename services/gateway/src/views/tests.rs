@@ -351,16 +351,21 @@ fn a_rotation_says_who_runs_ahead_and_until_when() {
         let world = folded(events.to_vec());
         let rotation = &world.rotations[&id];
         assert_eq!(phase_word(&rotation.phase), "canary");
-        waiting_words(&world, rotation)
+        (
+            waiting_words(&world, rotation),
+            next::step(&world, rotation),
+        )
     };
-    let missing = words(&events);
+    let (missing, told) = words(&events);
     assert_eq!(missing, ["container web: new value not in place yet"]);
+    assert!(told.unwrap().contains("`keywheel rotation abort"));
     let swapped = assignment::Event::Swapped { version: 2, at };
     events.push(Event::Assignment(consumer_key(), swapped));
     let consumer = consumer_key();
     events.push(own(rotation::Event::ConsumerAcknowledged { consumer }));
     events.push(own(rotation::Event::CanaryWatched { until }));
-    let watched = words(&events);
+    let (watched, told) = words(&events);
+    assert_eq!(told, None, "it goes on by itself");
     let wanted = "canaries: web on version 2 before all others, watched until 1970-01-01T00:00:30";
     assert!(
         watched.len() == 1 && watched[0].starts_with(wanted),

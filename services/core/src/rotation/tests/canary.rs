@@ -466,32 +466,38 @@ fn as_many_containers_as_are_asked_for_are_chosen_in_a_fixed_order() {
     }
 }
 
-#[test]
-fn a_canary_restarts_with_leave_and_a_failed_restart_turns_the_rotation_back() {
-    let reload = Reload::Restart {
+fn rolling() -> Reload {
+    Reload::Restart {
         settle: crate::binding::DEFAULT_SETTLE,
         health_timeout: crate::binding::DEFAULT_HEALTH_TIMEOUT,
         rollout: Some(Policy::default()),
-    };
-    let wish = |state| {
-        Command::Report(HostReport {
-            knows_staged: true,
-            restarts: vec![RestartWish {
-                container: container(1),
-                container_name: "web".to_owned(),
-                image_digest: "sha256:1".to_owned(),
-                service: String::new(),
-                due: vec![Due {
-                    binding: BINDING,
-                    secret: SECRET,
-                    version: 2,
-                }],
-                state,
+    }
+}
+
+/// What the host says of a container that restarts with a version under a rollout, or is to.
+fn asks(n: u8, version: u64, state: RestartState, holds: &[u64]) -> Command {
+    Command::Report(HostReport {
+        knows_staged: true,
+        restarts: vec![RestartWish {
+            container: container(n),
+            container_name: "web".to_owned(),
+            image_digest: "sha256:1".to_owned(),
+            service: String::new(),
+            due: vec![Due {
+                binding: BINDING,
+                secret: SECRET,
+                version,
             }],
-            ..report(Vec::new(), &[1, 2])
-        })
-    };
-    let given = made(serving_as(1, reload)).and(done(SECOND, Step::Test));
+            state,
+        }],
+        ..report(Vec::new(), holds)
+    })
+}
+
+#[test]
+fn a_canary_restarts_with_leave_and_a_failed_restart_turns_the_rotation_back() {
+    let wish = |state| asks(1, 2, state, &[1, 2]);
+    let given = made(serving_as(1, rolling())).and(done(SECOND, Step::Test));
     let leave = rollout::Event::LeaveGiven {
         instance: Instance {
             host: HOST,
@@ -516,4 +522,55 @@ fn a_canary_restarts_with_leave_and_a_failed_restart_turns_the_rotation_back() {
     ]);
     assert!(open(&given).is_canary_return());
     assert_eq!(open(&given).wanted(), 1);
+    // It is down, and may begin with what its host held when it asked.
+    let up = asks(1, 1, RestartState::Due, &[1]);
+    let given = given.when(up).then_among_others([barrier()]);
+    assert!(given.secret().is_deliverable(2), "it is not up yet");
+    let up = told(Vec::new(), &[1]);
+    let given = given.when(up);
+    given.then_among_others([revoked(2), step(Step::RollBack, 1)]);
+}
+
+#[test]
+fn a_way_back_waits_for_no_restart_of_who_never_had_the_version() {
+    let other = || asks(2, 1, RestartState::Due, &[1]);
+    let given = made(serving_as(1, rolling()).and(other())).and(done(SECOND, Step::Test));
+    let member = given.world().rollout_member(HOST, &container(2));
+    assert!(member.is_some_and(rollout::Member::has_leave));
+    let wanted: std::collections::BTreeSet<_> = [consumer(1)].into();
+    assert_eq!(open(&given).canaries, wanted);
+    let abort = Command::Intervene {
+        rotation: SECOND,
+        intervention: Intervention::Abort,
+        reason: "not today".to_owned(),
+    };
+    let given = given.and(abort);
+    given
+        .when(other())
+        .then_among_others([barrier(), revoked(2), step(Step::RollBack, 1)]);
+}
+
+#[test]
+fn a_canary_that_began_anew_and_did_not_show_again_that_it_runs_well_goes_back_at_the_end() {
+    let begun = made(serving_as(1, Reload::Signal(1))).and(done(SECOND, Step::Test));
+    let given = begun.and(told(vec![swapped(1, 2), reloaded(1, 2)], &[1, 2]));
+    assert!(open(&given).waiting.is_empty());
+    let until = NOW.plus(LATER);
+    let anew = vec![item(1, Fact::Vanished), swapped(1, 2)];
+    let given = given.and(told(anew, &[1, 2]));
+    let reason =
+        "it did not show in time that it runs on it: has the new value, reload not confirmed yet";
+    let late = given.clone().at(until).when(deadline(SECOND));
+    let late = late.then_among_others([
+        own(Event::DeadlinePassed),
+        own(Event::Halted {
+            consumer: consumer(1),
+            reason: reason.to_owned(),
+        }),
+        of_consumer(1, assigned(1)),
+    ]);
+    assert!(open(&late).is_canary_return());
+    let shown = given.and(told(vec![reloaded(1, 2)], &[1, 2])).at(until);
+    let shown = shown.when(deadline(SECOND));
+    shown.then([own(Event::CanaryPassed), step(Step::Finish, 1)]);
 }

@@ -6,6 +6,7 @@ use keywheel_core::host::SealingKey;
 use keywheel_core::id::{BindingId, ContainerId, RevocationId};
 use keywheel_core::name::{BindingName, Directory, FileName, HostName};
 use keywheel_core::report::{Fact, HostReport, Item};
+use keywheel_core::schedule::{CANARIES, CANARY_WATCH, Canary};
 use keywheel_engine::port::journal::Journal as _;
 
 use super::*;
@@ -47,6 +48,10 @@ pub(super) async fn with_host(bench: &Bench) {
 
 /// What the host says.
 pub(super) async fn report(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) {
+    submit(bench, Command::Report(report_of(bench, facts, holds))).await;
+}
+
+fn report_of(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) -> HostReport {
     let container = ContainerId::parse(&"c".repeat(64)).unwrap();
     let item = |fact| Item {
         container: container.clone(),
@@ -56,7 +61,7 @@ pub(super) async fn report(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) {
         secret: SECRET,
         fact,
     };
-    let report = HostReport {
+    HostReport {
         host: HOST,
         generation: bench.api.view.read().world.host_generation(HOST),
         items: facts.into_iter().map(item).collect(),
@@ -70,8 +75,7 @@ pub(super) async fn report(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
-    };
-    submit(bench, Command::Report(report)).await;
+    }
 }
 
 fn swapped(bench: &Bench, version: u64) -> Fact {
@@ -194,6 +198,53 @@ async fn consumers_are_counted_by_how_far_they_are_and_a_rotation_that_is_not_wa
     assert_has(&done, "keywheel_stragglers{secret=\"prod/db\"} 0");
     assert_has(&done, "keywheel_propagation_seconds_count 1");
     assert_has(&done, "keywheel_propagation_seconds_sum 4");
+}
+
+#[tokio::test]
+async fn a_canary_is_no_straggler_and_what_it_has_before_the_promotion_took_no_time_since_one() {
+    let bench = with_secret().await;
+    with_host(&bench).await;
+    let canary = Canary {
+        consumers: CANARIES,
+        watch: CANARY_WATCH,
+    };
+    let wish = Declaration::Secret {
+        id: SECRET,
+        rotation: FIRST,
+        name: SecretName::parse("prod/db").unwrap(),
+        spec: Spec {
+            generator: Some(Generator::default()),
+            rotation: RotationPolicy {
+                canary: Some(canary),
+                ..RotationPolicy::default()
+            },
+            ..Spec::default()
+        },
+    };
+    submit(&bench, Command::Apply(vec![wish])).await;
+    let metrics = Metrics::new(bench.api.clone());
+    let knowing = HostReport {
+        knows_staged: true,
+        ..report_of(&bench, vec![swapped(&bench, 1)], &[1])
+    };
+    submit(&bench, Command::Report(knowing)).await;
+    bench.clock.advance(HOUR);
+    let rotation = rotate(&bench, 3).await;
+    bench.work().await;
+    report(&bench, vec![swapped(&bench, 2)], &[1, 2]).await;
+    let ahead = page(&metrics).await;
+    assert_has(&ahead, "keywheel_stragglers{secret=\"prod/db\"} 0");
+    assert_has(&ahead, "keywheel_propagation_seconds_count 0");
+
+    // On its way back it is one.
+    let abort = Command::Intervene {
+        rotation,
+        intervention: rotation::Intervention::Abort,
+        reason: "not today".to_owned(),
+    };
+    submit(&bench, abort).await;
+    let back = page(&metrics).await;
+    assert_has(&back, "keywheel_stragglers{secret=\"prod/db\"} 1");
 }
 
 #[tokio::test]

@@ -102,6 +102,28 @@ fn an_age_rests_after_an_abort_before_the_promotion() {
 }
 
 #[test]
+fn an_age_rests_after_canaries_went_back_too() {
+    let policy = RotationPolicy {
+        max_age: Some(Duration::from_secs(30 * DAY)),
+        ..RotationPolicy::default()
+    };
+    let back = rotation(rotation::Event::TurnedBack {
+        version: 1,
+        consumers: Vec::new(),
+        hosts: Vec::new(),
+        deadline: at(30 * DAY + 300),
+    });
+    let timers = after(&[
+        (0, registered(spec(policy))),
+        (0, promoted()),
+        (30 * DAY, started()),
+        (30 * DAY + 60, back),
+        (30 * DAY + 90, closed()),
+    ]);
+    assert_eq!(timers.next_due(), Some(at(31 * DAY + 60)));
+}
+
+#[test]
 fn a_slot_that_waits_for_its_window_waits_on_when_the_policy_changes_otherwise() {
     let longer = RotationPolicy {
         deadline: Some(Duration::from_secs(HOUR)),
