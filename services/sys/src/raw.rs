@@ -150,9 +150,11 @@ pub fn unlink_user_key(key: libc::c_long) -> io::Result<()> {
     check(result)
 }
 
-/// Settings of the GNU C library's allocator (`malloc.h`).
+/// Of the GNU C library's allocator (`malloc.h`): how many arenas there may be.
 pub const ARENA_MAX: libc::c_int = -8;
+/// From how many bytes on a block is a mapping of its own.
 pub const MMAP_THRESHOLD: libc::c_int = -3;
+/// From how many free bytes on the end of the heap goes back.
 pub const TRIM_THRESHOLD: libc::c_int = -1;
 
 /// Sets one of them; `false` when it does not hear it.
