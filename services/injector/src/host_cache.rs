@@ -4,9 +4,8 @@
 //! Invariants: every file is sealed under the host's cache key and bound to deployment, host and, for
 //! a value, secret and version; it is written whole or not at all, 0600 in a 0700 directory, but for the
 //! older of two plans, which a newer one may overwrite; a file that does not open counts as absent and is
-//! removed; [`HostCache::held`] names a value before its
-//! file is there and until it is gone from the disk. Everything blocks. It does not decide what may
-//! be served.
+//! removed; [`HostCache::held`] names a value before its file is there and until it is gone from the disk.
+//! Everything blocks. It does not decide what may be served.
 
 mod key;
 
@@ -219,21 +218,38 @@ impl HostCache {
     }
 
     /// Whether the disk is behind this plan.
-    pub(crate) fn is_behind(&self, plan: &HostPlan, wanted: &BTreeSet<VersionKey>) -> bool {
-        let behind = !lock(&self.held).is_subset(wanted);
+    pub(crate) fn is_behind(&self, plan: &HostPlan) -> bool {
         // While somebody writes it is not known; the next pass looks again.
         let saved = self.disk.try_lock().ok().map(|disk| disk.generation);
-        behind || saved.is_some_and(|saved| saved != Some(plan.generation))
+        saved.is_some_and(|saved| saved != Some(plan.generation))
     }
 
-    /// Drops every value that the newest word does not name, then keeps that plan. What could not be
-    /// removed stays held.
+    /// Whether the disk has values that may not be kept.
+    pub(crate) fn has_unwanted(&self, wanted: &BTreeSet<VersionKey>) -> bool {
+        !lock(&self.held).is_subset(wanted)
+    }
+
+    /// Keeps the newest plan: from then on no other run serves what it does not name.
     pub(crate) fn settle(
         &self,
         newest: impl FnOnce() -> Option<(Arc<HostPlan>, BTreeSet<VersionKey>)>,
     ) -> io::Result<()> {
         let mut disk = lock(&self.disk);
-        let Some((plan, wanted)) = newest() else {
+        match newest() {
+            Some((plan, _)) if disk.generation != Some(plan.generation) => {
+                self.keep_plan(&mut disk, &plan)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Drops every value that the newest word does not name. What could not be removed stays held.
+    pub(crate) fn clear(
+        &self,
+        newest: impl FnOnce() -> Option<(Arc<HostPlan>, BTreeSet<VersionKey>)>,
+    ) -> io::Result<()> {
+        let _one_at_a_time = lock(&self.disk);
+        let Some((_, wanted)) = newest() else {
             return Ok(());
         };
         let unwanted: Vec<VersionKey> = self.held().difference(&wanted).copied().collect();
@@ -251,9 +267,6 @@ impl HostCache {
             gone.iter().for_each(|key| {
                 held.remove(key);
             });
-        }
-        if disk.generation != Some(plan.generation) {
-            self.keep_plan(&mut disk, &plan)?;
         }
         fault.map_or(Ok(()), Err)
     }

@@ -67,10 +67,11 @@ fn keep(cache: &HostCache, key: VersionKey) {
 
 fn settle(cache: &HostCache, generation: u64, wanted: &[VersionKey]) {
     let wanted: BTreeSet<VersionKey> = wanted.iter().copied().collect();
-    cache
-        .settle(|| Some((plan(generation), wanted.clone())))
-        .unwrap();
-    assert!(!cache.is_behind(&plan(generation), &wanted));
+    let newest = || Some((plan(generation), wanted.clone()));
+    cache.settle(newest).unwrap();
+    assert!(!cache.is_behind(&plan(generation)));
+    cache.clear(newest).unwrap();
+    assert!(!cache.has_unwanted(&wanted));
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -123,7 +124,7 @@ fn a_dead_version_leaves_the_disk_with_the_plan_that_says_so() {
     let (cache, _) = open(&options);
     keep(&cache, key(3, 7));
     keep(&cache, key(4, 1));
-    assert!(cache.is_behind(&plan(10), &BTreeSet::new()));
+    assert!(cache.is_behind(&plan(10)) && cache.has_unwanted(&BTreeSet::new()));
     settle(&cache, 10, &[key(4, 1)]);
     assert_eq!(cache.held(), BTreeSet::from([key(4, 1)]));
     let (cache, found) = open(&options);
@@ -141,7 +142,7 @@ fn what_could_not_be_removed_stays_held() {
     let path = cache.path(&stem_of(key(3, 7)));
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    let result = cache.settle(|| Some((plan(2), BTreeSet::new())));
+    let result = cache.clear(|| Some((plan(2), BTreeSet::new())));
     assert!(result.is_err());
     assert_eq!(cache.held(), BTreeSet::from([key(3, 7)]));
 }

@@ -27,6 +27,7 @@ impl Unsaid {
     /// When it is said at the latest; `None`: now.
     fn until(&mut self, is_asking: bool, now: Duration) -> Option<Duration> {
         if !is_asking {
+            self.0 = None;
             return None;
         }
         let until = *self.0.get_or_insert(now.saturating_add(REPORT_WAITS));
@@ -124,8 +125,10 @@ mod tests {
         let until = at(10) + REPORT_WAITS;
         assert_eq!(unsaid.until(true, at(10)), Some(until));
         assert_eq!(unsaid.until(true, at(11)), Some(until), "as long as before");
-        assert_eq!(unsaid.until(false, at(12)), None, "they came");
         assert_eq!(unsaid.until(true, until), None);
         assert_eq!(unsaid.until(true, until + at(1)), None);
+        assert_eq!(unsaid.until(false, until + at(2)), None, "they came");
+        let later = until + at(3);
+        assert_eq!(unsaid.until(true, later), Some(later + REPORT_WAITS));
     }
 }
