@@ -50,14 +50,14 @@ pub(crate) struct HostCache {
     host: [u8; 16],
     entropy: Arc<dyn Entropy>,
     disk: Mutex<Disk>,
+    /// Generation of the plan that is on the disk: known also while something else is written.
+    saved: Mutex<Option<u64>>,
     held: Mutex<BTreeSet<VersionKey>>,
 }
 
 /// What the disk has beside values; its lock is held while anything is written.
 #[derive(Default)]
 struct Disk {
-    /// Generation of the plan that is on it.
-    generation: Option<u64>,
     /// Which of [`PLANS`] is written next.
     turn: usize,
 }
@@ -97,6 +97,7 @@ impl HostCache {
             host: *options.host.bytes(),
             entropy,
             disk: Mutex::default(),
+            saved: Mutex::default(),
             held: Mutex::default(),
         };
         let restored = cache.restore().map_err(fault)?;
@@ -125,7 +126,7 @@ impl HostCache {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        lock(&self.disk).generation = restored.plan.as_ref().map(|plan| plan.generation);
+        *lock(&self.saved) = restored.plan.as_ref().map(|plan| plan.generation);
         lock(&self.held).extend(restored.values.iter().map(|(key, _)| *key));
         Ok(restored)
     }
@@ -219,9 +220,7 @@ impl HostCache {
 
     /// Whether the disk is behind this plan.
     pub(crate) fn is_behind(&self, plan: &HostPlan) -> bool {
-        // While somebody writes it is not known; the next pass looks again.
-        let saved = self.disk.try_lock().ok().map(|disk| disk.generation);
-        saved.is_some_and(|saved| saved != Some(plan.generation))
+        *lock(&self.saved) != Some(plan.generation)
     }
 
     /// Whether the disk has values that may not be kept.
@@ -236,9 +235,7 @@ impl HostCache {
     ) -> io::Result<()> {
         let mut disk = lock(&self.disk);
         match newest() {
-            Some((plan, _)) if disk.generation != Some(plan.generation) => {
-                self.keep_plan(&mut disk, &plan)
-            }
+            Some((plan, _)) if self.is_behind(&plan) => self.keep_plan(&mut disk, &plan),
             _ => Ok(()),
         }
     }
@@ -288,7 +285,7 @@ impl HostCache {
             self.write(record, &sealed)?;
         }
         disk.turn = usize::from(disk.turn == 0);
-        disk.generation = Some(plan.generation);
+        *lock(&self.saved) = Some(plan.generation);
         Ok(())
     }
 

@@ -281,6 +281,15 @@ fn cache_longer_and_back(options: &HostSettings) {
 }
 
 #[test]
+fn a_plan_is_behind_also_while_something_else_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, _) = open(&options(folder.path()));
+    settle(&cache, 5, &[]);
+    let _writes = lock(&cache.disk);
+    assert!(!cache.is_behind(&plan(5)) && cache.is_behind(&plan(6)));
+}
+
+#[test]
 fn a_plan_that_stayed_half_written_leaves_the_one_before() {
     let folder = tempfile::tempdir().unwrap();
     let options = options(folder.path());
