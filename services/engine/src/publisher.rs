@@ -199,6 +199,8 @@ impl Publisher {
         for host in changed_hosts(burst) {
             self.tell_plan(host).await;
         }
+        // A host's reader on this very thread goes first: what follows is read by nobody who is waited for.
+        tokio::task::yield_now().await;
         for commit in burst {
             self.tell(commit, told.number, open).await;
             if let Some(last) = commit.events.last() {

@@ -5,6 +5,7 @@
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_bus::{ConnectError, Nats};
 use keywheel_containers::DockerOptions;
@@ -12,7 +13,7 @@ use keywheel_core::audit::Role;
 use keywheel_core::id::HostId;
 use keywheel_core::name::HostName;
 use keywheel_daemon::settings::SettingsError;
-use keywheel_daemon::{Shutdown, SystemClock, SystemIds, chain, env, failpoint, settings};
+use keywheel_daemon::{Shutdown, SystemClock, SystemIds, chain, env, failpoint, names, settings};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::container_host::ContainerHost;
@@ -27,6 +28,7 @@ use keywheel_schemas::config::otlp::{HEADERS_VARIABLE, OtlpHeaders};
 use keywheel_schemas::config::{Config, ConfigFlags};
 use keywheel_schemas::subject::role_word;
 use keywheel_seal::OsEntropy;
+use keywheel_sys::memory;
 use keywheel_telemetry::traces::{self, Collector, Exporting, Headers, Resource, SpanCounts};
 use keywheel_telemetry::{Endpoint, Instance, Listen, LogLines, Source};
 use tokio::task::JoinHandle;
@@ -34,7 +36,10 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 use crate::returning::Returning;
-use crate::{HostSettings, Injector, InjectorError, InjectorOptions, join};
+use crate::{Handle, HostSettings, Injector, InjectorError, InjectorOptions, join};
+
+/// How long after a change memory is given back: by then its reports are on their way.
+const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
 
 /// Exit codes, as the README's table has them.
 mod exit {
@@ -146,8 +151,7 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
     shutdown
         .on_signals()
         .map_err(|e| Problem::new(exit::UNEXPECTED, chain(&e), "report this"))?;
-    let stop = shutdown.token();
-    serve_metrics((&config, &host), &nats, &injector, &clock, stop).await?;
+    serve_metrics((&config, &host), &nats, &injector, &clock, shutdown.token()).await?;
     let keeping = tokio::spawn(keeper.run(shutdown.token()));
     let beat = beat(
         (host.id, &host.name),
@@ -158,6 +162,7 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
     );
     let last = beat.clone();
     let telling = tokio::spawn(beat.run(shutdown.token()));
+    tokio::spawn(stay_small(injector.handle()));
     let serving = || {
         tracing::info!(host = %host.name, "serving");
         keywheel_daemon::readiness::ready();
@@ -264,6 +269,17 @@ async fn serve_metrics(
     })?;
     tokio::spawn(endpoint.run(stop));
     Ok(())
+}
+
+/// Gives memory back that the last work took, a moment after it.
+async fn stay_small(mut status: Handle) {
+    while status.changed().await {
+        tokio::time::sleep(GIVE_BACK_AFTER).await;
+        let given = tokio::task::spawn_blocking(memory::give_back).await;
+        if let Ok(Err(error)) = given {
+            tracing::warn!({ names::ERROR } = chain(&error), "memory not given back");
+        }
+    }
 }
 
 /// What this host tells about itself.

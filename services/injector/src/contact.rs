@@ -277,8 +277,8 @@ impl Shared {
         )
     }
 
-    /// Brings the disk up to the newest word: what may not be kept goes first. Slow work runs on
-    /// threads of its own; a fault is said and tried again with the next pass.
+    /// Brings the plan on the disk up to the newest word. Slow work runs on threads of its own; a fault is
+    /// said and tried again with the next pass.
     pub(crate) async fn settle_cache(self: &Arc<Self>) {
         let Some(cache) = self.cache.get().cloned() else {
             return;
@@ -300,10 +300,25 @@ impl Shared {
 
     /// Whether the disk has an older word than the newest.
     pub(crate) fn is_disk_behind(&self) -> bool {
-        self.cache.get().is_some_and(|cache| {
-            self.newest_word()
-                .is_some_and(|(plan, wanted)| cache.is_behind(&plan, &wanted))
-        })
+        let newest = self.cache.get().zip(self.newest_word());
+        newest.is_some_and(|(cache, (plan, _))| cache.is_behind(&plan))
+    }
+
+    /// Drops from the disk what may not be kept by the newest word. Its faults are as those above.
+    pub(crate) async fn clear_cache(self: &Arc<Self>) {
+        let newest = self.cache.get().cloned().zip(self.newest_word());
+        let Some((cache, _)) = newest.filter(|(cache, (_, wanted))| cache.has_unwanted(wanted))
+        else {
+            return;
+        };
+        let shared = Arc::clone(self);
+        let work = move || cache.clear(|| shared.newest_word());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(work).await {
+            tracing::error!(
+                { names::ERROR } = chain(&error),
+                "host cache not brought up to date"
+            );
+        }
     }
 
     /// The lease, when what the disk has of it is too old.

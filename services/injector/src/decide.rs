@@ -189,7 +189,7 @@ fn take_back(
     had: &dyn Fn(VersionKey) -> Had,
     todo: &mut Todo,
 ) {
-    for (id, holding) in &tracked.holdings {
+    for (id, holding) in tracked.holdings.iter() {
         let stays = given.iter().any(|binding| {
             binding.binding == *id
                 && grant_of(binding).is_some()

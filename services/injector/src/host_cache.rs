@@ -2,10 +2,10 @@
 //! the last verified plan with its dead sets, and how much of the lease is spent.
 //!
 //! Invariants: every file is sealed under the host's cache key and bound to deployment, host and, for
-//! a value, secret and version; it is written whole or not at all, 0600 in a 0700 directory; a file
-//! that does not open counts as absent and is removed; [`HostCache::held`] names a value before its
-//! file is there and until it is gone from the disk. Everything blocks. It does not decide what may
-//! be served.
+//! a value, secret and version; it is written whole or not at all, 0600 in a 0700 directory, but for the
+//! older of two plans, which a newer one may overwrite; a file that does not open counts as absent and is
+//! removed; [`HostCache::held`] names a value before its file is there and until it is gone from the disk.
+//! Everything blocks. It does not decide what may be served.
 
 mod key;
 
@@ -33,8 +33,12 @@ const MAX_OVERHEAD_BYTES: usize = 256;
 const SUFFIX: &str = ".sealed";
 /// The file that is being written; only one at a time.
 const TEMP_NAME: &str = ".new";
-/// The record of the last verified plan.
-const PLAN: &str = "plan";
+/// The records of the last verified plans, written in turns: the newest that opens counts, and what
+/// becomes of a write leaves the one before whole.
+const PLANS: [&str; 2] = ["plan", "plan2"];
+/// A plan's record is filled up with blanks to whole steps of so many bytes, so that most plans take the
+/// very room of the one before the last, and the disk is waited for once, not for names and sizes too.
+const PLAN_STEP: usize = 4096;
 /// The record of the lease.
 const LEASE: &str = "lease";
 
@@ -46,14 +50,16 @@ pub(crate) struct HostCache {
     host: [u8; 16],
     entropy: Arc<dyn Entropy>,
     disk: Mutex<Disk>,
+    /// Generation of the plan that is on the disk: known also while something else is written.
+    saved: Mutex<Option<u64>>,
     held: Mutex<BTreeSet<VersionKey>>,
 }
 
 /// What the disk has beside values; its lock is held while anything is written.
 #[derive(Default)]
 struct Disk {
-    /// Generation of the plan that is on it.
-    generation: Option<u64>,
+    /// Which of [`PLANS`] is written next.
+    turn: usize,
 }
 
 /// What an earlier run left.
@@ -91,6 +97,7 @@ impl HostCache {
             host: *options.host.bytes(),
             entropy,
             disk: Mutex::default(),
+            saved: Mutex::default(),
             held: Mutex::default(),
         };
         let restored = cache.restore().map_err(fault)?;
@@ -119,7 +126,7 @@ impl HostCache {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        lock(&self.disk).generation = restored.plan.as_ref().map(|plan| plan.generation);
+        *lock(&self.saved) = restored.plan.as_ref().map(|plan| plan.generation);
         lock(&self.held).extend(restored.values.iter().map(|(key, _)| *key));
         Ok(restored)
     }
@@ -127,7 +134,8 @@ impl HostCache {
     /// `false` when the file is not what its name says.
     fn restore_one(&self, stem: &str, restored: &mut Restored) -> io::Result<bool> {
         let what = match stem {
-            PLAN | LEASE => What::Record(stem),
+            LEASE => What::Record(stem),
+            _ if PLANS.contains(&stem) => What::Record(stem),
             _ => match parse_stem(stem) {
                 Some((secret, version)) => What::Value {
                     secret: *secret.bytes(),
@@ -146,17 +154,20 @@ impl HostCache {
         let Ok(opened) = self.key.open(&self.place(what), &sealed) else {
             return Ok(false);
         };
-        // EXPOSE: the two records hold no value; a value is not looked at.
+        // EXPOSE: the records hold no value; a value is not looked at.
         let record = opened.expose();
         Ok(match stem {
-            PLAN => {
-                restored.plan = plan_from_json(record).ok();
-                restored.plan.is_some()
-            }
             LEASE => {
                 restored.lease = serde_json::from_slice(record).ok();
                 restored.lease.is_some()
             }
+            _ if PLANS.contains(&stem) => match plan_from_json(record) {
+                Ok(plan) => {
+                    self.restore_plan(stem, plan, restored);
+                    true
+                }
+                Err(_) => false,
+            },
             _ => {
                 restored
                     .values
@@ -164,6 +175,15 @@ impl HostCache {
                 true
             }
         })
+    }
+
+    /// Of two the newer one counts; the next takes the place of the other.
+    fn restore_plan(&self, stem: &str, plan: HostPlan, restored: &mut Restored) {
+        let before = restored.plan.as_ref().map(|plan| plan.generation);
+        if before < Some(plan.generation) {
+            restored.plan = Some(plan);
+            lock(&self.disk).turn = usize::from(stem == PLANS[0]);
+        }
     }
 
     /// Versions whose file is on the disk, or about to be.
@@ -199,21 +219,34 @@ impl HostCache {
     }
 
     /// Whether the disk is behind this plan.
-    pub(crate) fn is_behind(&self, plan: &HostPlan, wanted: &BTreeSet<VersionKey>) -> bool {
-        let behind = !lock(&self.held).is_subset(wanted);
-        // While somebody writes it is not known; the next pass looks again.
-        let saved = self.disk.try_lock().ok().map(|disk| disk.generation);
-        behind || saved.is_some_and(|saved| saved != Some(plan.generation))
+    pub(crate) fn is_behind(&self, plan: &HostPlan) -> bool {
+        *lock(&self.saved) != Some(plan.generation)
     }
 
-    /// Drops every value that the newest word does not name, then keeps that plan. What could not be
-    /// removed stays held.
+    /// Whether the disk has values that may not be kept.
+    pub(crate) fn has_unwanted(&self, wanted: &BTreeSet<VersionKey>) -> bool {
+        !lock(&self.held).is_subset(wanted)
+    }
+
+    /// Keeps the newest plan: from then on no other run serves what it does not name.
     pub(crate) fn settle(
         &self,
         newest: impl FnOnce() -> Option<(Arc<HostPlan>, BTreeSet<VersionKey>)>,
     ) -> io::Result<()> {
         let mut disk = lock(&self.disk);
-        let Some((plan, wanted)) = newest() else {
+        match newest() {
+            Some((plan, _)) if self.is_behind(&plan) => self.keep_plan(&mut disk, &plan),
+            _ => Ok(()),
+        }
+    }
+
+    /// Drops every value that the newest word does not name. What could not be removed stays held.
+    pub(crate) fn clear(
+        &self,
+        newest: impl FnOnce() -> Option<(Arc<HostPlan>, BTreeSet<VersionKey>)>,
+    ) -> io::Result<()> {
+        let _one_at_a_time = lock(&self.disk);
+        let Some((_, wanted)) = newest() else {
             return Ok(());
         };
         let unwanted: Vec<VersionKey> = self.held().difference(&wanted).copied().collect();
@@ -232,10 +265,6 @@ impl HostCache {
                 held.remove(key);
             });
         }
-        if disk.generation != Some(plan.generation) {
-            self.write_record(PLAN, plan_to_json(&plan))?;
-            disk.generation = Some(plan.generation);
-        }
         fault.map_or(Ok(()), Err)
     }
 
@@ -245,11 +274,45 @@ impl HostCache {
         self.write_record(LEASE, serde_json::to_vec(lease)?)
     }
 
+    /// Keeps a plan beside the one before it.
+    fn keep_plan(&self, disk: &mut Disk, plan: &HostPlan) -> io::Result<()> {
+        let [first, second] = PLANS;
+        let record = if disk.turn == 0 { first } else { second };
+        let mut bytes = plan_to_json(plan);
+        bytes.resize(bytes.len().next_multiple_of(PLAN_STEP), b' ');
+        let sealed = self.sealed_record(record, bytes)?;
+        if !self.overwrite(record, &sealed)? {
+            self.write(record, &sealed)?;
+        }
+        disk.turn = usize::from(disk.turn == 0);
+        *lock(&self.saved) = Some(plan.generation);
+        Ok(())
+    }
+
     fn write_record(&self, record: &'static str, bytes: Vec<u8>) -> io::Result<()> {
+        self.write(record, &self.sealed_record(record, bytes)?)
+    }
+
+    fn sealed_record(&self, record: &'static str, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
         let place = self.place(What::Record(record));
         let bytes = SecretBytes::from(bytes);
         let sealed = self.key.seal(&place, &bytes, &*self.entropy);
-        self.write(record, &sealed.map_err(io::Error::other)?)
+        sealed.map_err(io::Error::other)
+    }
+
+    /// Overwrites a file of this very size durably, for whoever has another one should it stay half
+    /// written; `false` when there is none.
+    fn overwrite(&self, stem: &str, sealed: &[u8]) -> io::Result<bool> {
+        let mut file = match File::options().write(true).open(self.path(stem)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        if usize::try_from(file.metadata()?.len()) != Ok(sealed.len()) {
+            return Ok(false);
+        }
+        file.write_all(sealed)?;
+        file.sync_data()?;
+        Ok(true)
     }
 
     /// Writes a file durably, whole or not at all.

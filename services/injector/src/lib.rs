@@ -24,6 +24,7 @@ mod decide;
 mod enrolment;
 mod error;
 mod executed;
+mod few;
 mod form;
 mod gate;
 mod granted;

@@ -63,6 +63,8 @@ enum Verb {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Elsewhere than with the GNU C library it stays as large as it was.
+    let _is_heard = keywheel_sys::memory::keep_little();
     let done = keywheel_daemon::run_to_end(Box::pin(serve(cli))).unwrap_or_else(|error| {
         Err(Problem {
             exit: 1,

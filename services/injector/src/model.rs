@@ -15,6 +15,7 @@ use keywheel_engine::port::container_host::ContainerRecord;
 use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{FileAttr, SecretDir};
 
+use crate::few::Few;
 use crate::form::Form;
 use crate::granted::mark;
 use crate::kept::KeptValue;
@@ -205,9 +206,9 @@ pub(crate) struct Tracked {
     /// Until when it may be between create and start; `None` once the engine says it runs.
     pub(crate) creating_until: Option<Duration>,
     /// File systems of ours in it.
-    pub(crate) dirs: BTreeMap<Directory, Arc<SecretDir>>,
+    pub(crate) dirs: Few<Directory, Arc<SecretDir>>,
     /// What it holds.
-    pub(crate) holdings: BTreeMap<BindingId, Holding>,
+    pub(crate) holdings: Few<BindingId, Holding>,
     /// What was said of it last, so that it is said once.
     pub(crate) refused: BTreeMap<BindingId, Refused>,
     /// What is under way.
@@ -223,7 +224,7 @@ pub(crate) struct Tracked {
     /// Whether its state file is behind.
     pub(crate) dirty: bool,
     /// Owners already translated into the host's ids.
-    pub(crate) owners: BTreeMap<(u32, u32), (u32, u32)>,
+    pub(crate) owners: Few<(u32, u32), (u32, u32)>,
     /// Whether a reload command runs in it. One at a time; files are replaced meanwhile.
     pub(crate) is_commanded: bool,
     /// Reload commands that failed.
@@ -240,8 +241,8 @@ impl Tracked {
             target: None,
             ticks: 0,
             creating_until: None,
-            dirs: BTreeMap::new(),
-            holdings: BTreeMap::new(),
+            dirs: Few::default(),
+            holdings: Few::default(),
             refused: BTreeMap::new(),
             busy: Busy::No,
             retry_at: Duration::ZERO,
@@ -249,7 +250,7 @@ impl Tracked {
             first_seen: now,
             seen: now,
             dirty: false,
-            owners: BTreeMap::new(),
+            owners: Few::default(),
             is_commanded: false,
             tries: BTreeMap::new(),
             unformed: BTreeMap::new(),

@@ -141,6 +141,8 @@ pub(crate) struct Reconciler {
     ended: BTreeMap<ContainerId, Duration>,
     relist_at: Option<Duration>,
     told: Option<Told>,
+    /// A report without facts, while it waits for values.
+    unsaid: values::Unsaid,
     /// Wants of leases that were told, and when.
     wanted: BTreeMap<(ContainerId, BindingId), wants::Want>,
     wake_at: Option<Duration>,
@@ -195,6 +197,7 @@ impl Reconciler {
             ended: BTreeMap::new(),
             relist_at: None,
             told: None,
+            unsaid: values::Unsaid::default(),
             wanted: BTreeMap::new(),
             wake_at: None,
         }
@@ -471,7 +474,7 @@ impl Reconciler {
         let executed = self.execs.notes(self.now());
         let has_notes = !(stale.is_empty() && executed.is_empty() && self.notes.is_empty());
         let has_facts = has_notes || !(self.items.is_empty() && self.denied.is_empty());
-        if !has_facts && self.told.as_ref() == Some(&told) {
+        if !has_facts && (self.told.as_ref() == Some(&told) || self.waits_for_values()) {
             return;
         }
         let report = HostReport {
@@ -494,6 +497,7 @@ impl Reconciler {
             knows_staged: true,
         };
         self.told = Some(told);
+        self.unsaid = values::Unsaid::default();
         self.outbox.push(report, std::mem::take(&mut self.kept));
     }
 

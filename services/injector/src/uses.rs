@@ -66,7 +66,7 @@ impl Uses {
         self.watched.retain(|id, _| containers.contains_key(id));
         self.untold.retain(|(id, _)| containers.contains_key(id));
         for (id, tracked) in containers {
-            for (binding, holding) in &tracked.holdings {
+            for (binding, holding) in tracked.holdings.iter() {
                 let (Place::File { directory, name }, Some(version)) =
                     (&holding.place, holding.version)
                 else {

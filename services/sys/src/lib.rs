@@ -10,6 +10,7 @@ mod error;
 pub mod first_use;
 pub mod harden;
 pub mod keyring;
+pub mod memory;
 #[doc(hidden)]
 pub mod mountinfo;
 pub mod nsjoin;

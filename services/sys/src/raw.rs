@@ -150,6 +150,66 @@ pub fn unlink_user_key(key: libc::c_long) -> io::Result<()> {
     check(result)
 }
 
+/// Of the GNU C library's allocator (`malloc.h`): how many arenas there may be.
+pub const ARENA_MAX: libc::c_int = -8;
+/// From how many bytes on a block is a mapping of its own.
+pub const MMAP_THRESHOLD: libc::c_int = -3;
+/// From how many free bytes on the end of the heap goes back.
+pub const TRIM_THRESHOLD: libc::c_int = -1;
+
+/// Sets one of them; `false` when it does not hear it.
+pub fn set_allocator(setting: libc::c_int, value: libc::c_int) -> bool {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: only integers are passed; glibc takes its own lock.
+    let is_set = unsafe { libc::mallopt(setting, value) } == 1;
+    #[cfg(not(target_env = "gnu"))]
+    let is_set = {
+        let _ = (setting, value);
+        false
+    };
+    is_set
+}
+
+/// Drops this program's view of its code, in the file and in libraries: what is run again is mapped again,
+/// from the page cache or the file.
+pub fn forget_code() -> io::Result<()> {
+    for mapping in std::fs::read_to_string("/proc/self/maps")?.lines() {
+        if let Some((start, length)) = code(mapping) {
+            // SAFETY: the pages are a file's, private and not writable, so they are the same when they come
+            // back; code of the program and of libraries it was started with stays where it is.
+            let result = unsafe {
+                libc::madvise(
+                    std::ptr::without_provenance_mut(start),
+                    length,
+                    libc::MADV_DONTNEED,
+                )
+            };
+            check(result.into())?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a line of the table of mappings has code of a file, and how much.
+fn code(mapping: &str) -> Option<(usize, usize)> {
+    let mut fields = mapping.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    let (start, end) = (address(start)?, address(end)?);
+    let is_code = fields.next()? == "r-xp";
+    let inode = fields.nth(2)?;
+    (is_code && inode != "0").then(|| (start, end.saturating_sub(start)))
+}
+
+/// Has it give back whole free pages.
+pub fn trim_allocator() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no pointer; glibc takes its own locks.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Overwrites `bytes` with zeros in a way the compiler may not remove.
 pub fn wipe(bytes: &mut [u8]) {
     for byte in bytes.iter_mut() {
@@ -203,6 +263,26 @@ mod tests {
         let mut bytes = vec![0xA5; 4099];
         wipe(&mut bytes);
         assert!(bytes.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
+    fn only_code_of_files_is_forgotten() {
+        let line = |rights, inode| {
+            format!(
+                "55e0c000-55e0f000 {rights} 00001000 fe:00 {inode}    /usr/bin/keywheel-injector"
+            )
+        };
+        assert_eq!(code(&line("r-xp", 77)), Some((0x55e0_c000, 0x3000)));
+        for other in [
+            line("r--p", 77),
+            line("rwxp", 77),
+            line("r-xs", 77),
+            line("r-xp", 0),
+            String::new(),
+            "nonsense r-xp".to_owned(),
+        ] {
+            assert_eq!(code(&other), None, "{other}");
+        }
     }
 
     #[test]

@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use keywheel_core::id::{DeploymentId, HostId};
+use keywheel_core::id::{ContainerId, DeploymentId, HostId};
 use keywheel_core::name::HostName;
+use keywheel_core::plan::Leave;
 use keywheel_core::time::Timestamp;
 use keywheel_seal::OsEntropy;
 
@@ -66,10 +67,11 @@ fn keep(cache: &HostCache, key: VersionKey) {
 
 fn settle(cache: &HostCache, generation: u64, wanted: &[VersionKey]) {
     let wanted: BTreeSet<VersionKey> = wanted.iter().copied().collect();
-    cache
-        .settle(|| Some((plan(generation), wanted.clone())))
-        .unwrap();
-    assert!(!cache.is_behind(&plan(generation), &wanted));
+    let newest = || Some((plan(generation), wanted.clone()));
+    cache.settle(newest).unwrap();
+    assert!(!cache.is_behind(&plan(generation)));
+    cache.clear(newest).unwrap();
+    assert!(!cache.has_unwanted(&wanted));
 }
 
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -122,7 +124,7 @@ fn a_dead_version_leaves_the_disk_with_the_plan_that_says_so() {
     let (cache, _) = open(&options);
     keep(&cache, key(3, 7));
     keep(&cache, key(4, 1));
-    assert!(cache.is_behind(&plan(10), &BTreeSet::new()));
+    assert!(cache.is_behind(&plan(10)) && cache.has_unwanted(&BTreeSet::new()));
     settle(&cache, 10, &[key(4, 1)]);
     assert_eq!(cache.held(), BTreeSet::from([key(4, 1)]));
     let (cache, found) = open(&options);
@@ -140,7 +142,7 @@ fn what_could_not_be_removed_stays_held() {
     let path = cache.path(&stem_of(key(3, 7)));
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    let result = cache.settle(|| Some((plan(2), BTreeSet::new())));
+    let result = cache.clear(|| Some((plan(2), BTreeSet::new())));
     assert!(result.is_err());
     assert_eq!(cache.held(), BTreeSet::from([key(3, 7)]));
 }
@@ -219,7 +221,7 @@ fn a_write_that_was_killed_before_its_rename_leaves_the_file_of_before() {
     let (cache, _) = open(&options);
     keep(&cache, key(3, 7));
     settle(&cache, 5, &[key(3, 7)]);
-    let half = std::fs::read(cache.path(PLAN)).unwrap();
+    let half = std::fs::read(cache.path(PLANS[0])).unwrap();
     std::fs::write(options.host_cache_dir.join(TEMP_NAME), &half[..20]).unwrap();
     let (cache, found) = open(&options);
     assert_eq!(found.plan.map(|plan| plan.generation), Some(5));
@@ -227,6 +229,85 @@ fn a_write_that_was_killed_before_its_rename_leaves_the_file_of_before() {
     assert!(!options.host_cache_dir.join(TEMP_NAME).exists());
     settle(&cache, 6, &[key(3, 7)]);
     assert_eq!(open(&options).1.plan.map(|plan| plan.generation), Some(6));
+}
+
+/// A plan of another size than those of [`plan`].
+fn longer(generation: u64) -> Arc<HostPlan> {
+    let mut longer = (*plan(generation)).clone();
+    let container = ContainerId::parse(&"c".repeat(64)).unwrap();
+    longer.leaves = vec![
+        Leave {
+            container,
+            number: 1,
+            not_before: None,
+        };
+        100
+    ];
+    Arc::new(longer)
+}
+
+fn inode(cache: &HostCache, record: &str) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata(cache.path(record)).unwrap().ino()
+}
+
+#[test]
+fn a_plan_takes_the_room_of_the_one_before_the_last_and_the_newest_counts() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let (cache, _) = open(&options);
+    settle(&cache, 5, &[]);
+    settle(&cache, 6, &[]);
+    let before = PLANS.map(|record| inode(&cache, record));
+    settle(&cache, 7, &[]);
+    assert_eq!(PLANS.map(|record| inode(&cache, record)), before);
+    for generation in 8..=11 {
+        // Each is told of by another run.
+        let (cache, found) = open(&options);
+        assert_eq!(found.plan, Some((*plan(generation - 1)).clone()));
+        settle(&cache, generation, &[]);
+    }
+    cache_longer_and_back(&options);
+}
+
+/// A plan that needs other room is written whole, and found all the same.
+fn cache_longer_and_back(options: &HostSettings) {
+    for next in [longer(12), longer(13), plan(14), longer(15), plan(16)] {
+        let (cache, _) = open(options);
+        let told = Arc::clone(&next);
+        cache.settle(|| Some((told, BTreeSet::new()))).unwrap();
+        assert_eq!(open(options).1.plan, Some((*next).clone()));
+    }
+}
+
+#[test]
+fn a_plan_is_behind_also_while_something_else_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cache, _) = open(&options(folder.path()));
+    settle(&cache, 5, &[]);
+    let _writes = lock(&cache.disk);
+    assert!(!cache.is_behind(&plan(5)) && cache.is_behind(&plan(6)));
+}
+
+#[test]
+fn a_plan_that_stayed_half_written_leaves_the_one_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let (cache, _) = open(&options);
+    for generation in 5..=7 {
+        settle(&cache, generation, &[]);
+    }
+    // The seventh lies where the fifth did.
+    let path = cache.path(PLANS[0]);
+    let mut torn = std::fs::read(&path).unwrap();
+    torn[3000..].fill(0);
+    std::fs::write(&path, torn).unwrap();
+    let (cache, found) = open(&options);
+    assert_eq!(found.plan, Some((*plan(6)).clone()));
+    assert!(!path.exists());
+    settle(&cache, 8, &[]);
+    assert!(path.exists());
+    assert_eq!(open(&options).1.plan, Some((*plan(8)).clone()));
 }
 
 #[test]

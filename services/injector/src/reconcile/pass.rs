@@ -78,6 +78,10 @@ impl Reconciler {
         self.start_refused();
         self.watch_uses();
         self.note_wants();
+        // The plan that is kept names it no more, so it can wait for a swap, and goes before that is told.
+        if !self.waits_for_values() {
+            self.shared.clear_cache().await;
+        }
         // What is said of a failure is on the disk first, so that a restart does not forget it.
         self.save_turns().await;
         self.report();

@@ -280,7 +280,7 @@ impl Reconciler {
         let was_alone = self.slots.remove(&tracked.alone()).is_some();
         let is_rollout = !removed && (was_alone || self.slots.get(&service) == Some(id));
         let mut owed = Vec::new();
-        for (binding, holding) in &tracked.holdings {
+        for (binding, holding) in tracked.holdings.iter() {
             // Stopped by us because it held what may not be used any more.
             let is_withdrawn =
                 tracked.busy == Busy::Stopping && matches!(holding.place, Place::Env { .. });

@@ -73,7 +73,9 @@ impl Reconciler {
         }
         tracked.target = Some(attached.target);
         tracked.ticks = attached.ticks;
-        tracked.dirs.extend(attached.dirs);
+        for (directory, dir) in attached.dirs {
+            tracked.dirs.insert(directory, dir);
+        }
         tracked.dirty = true;
         let facts = tracked.record.facts.clone();
         let given: Vec<_> = attached.written.iter().flat_map(given_file).collect();
@@ -188,7 +190,7 @@ impl Reconciler {
         }
         tracked.target = Some(adopted.target);
         tracked.ticks = adopted.ticks;
-        tracked.dirs = adopted.dirs;
+        tracked.dirs = adopted.dirs.into_iter().collect();
         tracked.dirty = true;
         if !adopted.is_same {
             return;
@@ -214,7 +216,7 @@ impl Reconciler {
                 ));
             }
         }
-        tracked.holdings = holdings;
+        tracked.holdings = holdings.into_iter().collect();
     }
 
     /// Its variables are known; its files are what was remembered, until they can be reached.
@@ -222,7 +224,7 @@ impl Reconciler {
         let mut holdings = remembered.holdings();
         holdings.retain(|_, holding| matches!(holding.place, Place::Env { .. }));
         if let Some(tracked) = self.containers.get_mut(id) {
-            tracked.holdings = holdings;
+            tracked.holdings = holdings.into_iter().collect();
         }
         if is_first_look {
             let reason = self.tools.lacks.as_deref();
@@ -273,7 +275,7 @@ impl Reconciler {
         tracked.creating_until = Some(now + PENDING_LIMIT);
         tracked.target = Some(attached.target);
         tracked.ticks = attached.ticks;
-        tracked.dirs = attached.dirs;
+        tracked.dirs = attached.dirs.into_iter().collect();
         tracked.dirty = true;
         for given in &pending.env {
             let mut holding = hold(

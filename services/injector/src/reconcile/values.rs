@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_core::plan::Grant;
 use keywheel_daemon::{chain, names};
@@ -14,7 +15,37 @@ use crate::decide::{FileWish, Had};
 use crate::service::Event;
 use crate::shared::VersionKey;
 
+/// For so long a report without facts waits for values that are asked for: most often it tells of their
+/// swaps, too, and is one decision of the gateway instead of two.
+const REPORT_WAITS: Duration = Duration::from_millis(50);
+
+/// Until when a report without facts waits; whoever reports begins anew.
+#[derive(Debug, Default)]
+pub(super) struct Unsaid(Option<Duration>);
+
+impl Unsaid {
+    /// When it is said at the latest; `None`: now.
+    fn until(&mut self, is_asking: bool, now: Duration) -> Option<Duration> {
+        if !is_asking {
+            self.0 = None;
+            return None;
+        }
+        let until = *self.0.get_or_insert(now.saturating_add(REPORT_WAITS));
+        (now < until).then_some(until)
+    }
+}
+
 impl Reconciler {
+    /// Whether a report without facts waits for the values that are asked for.
+    pub(super) fn waits_for_values(&mut self) -> bool {
+        let is_asking = self.fetching.values().any(Option::is_none);
+        let until = self.unsaid.until(is_asking, self.now());
+        if let Some(until) = until {
+            self.wake_by(until);
+        }
+        until.is_some()
+    }
+
     /// Asks for the values of a newer plan while that is written down: in memory a value changes nothing yet.
     pub(super) fn ask_ahead(&mut self) {
         let Some(plan) = self.shared.plan() else {
@@ -79,5 +110,25 @@ impl Reconciler {
             }
         }
         values
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_without_facts_waits_for_values_and_not_for_ever() {
+        let mut unsaid = Unsaid::default();
+        let at = Duration::from_millis;
+        assert_eq!(unsaid.until(false, at(7)), None);
+        let until = at(10) + REPORT_WAITS;
+        assert_eq!(unsaid.until(true, at(10)), Some(until));
+        assert_eq!(unsaid.until(true, at(11)), Some(until), "as long as before");
+        assert_eq!(unsaid.until(true, until), None);
+        assert_eq!(unsaid.until(true, until + at(1)), None);
+        assert_eq!(unsaid.until(false, until + at(2)), None, "they came");
+        let later = until + at(3);
+        assert_eq!(unsaid.until(true, later), Some(later + REPORT_WAITS));
     }
 }
