@@ -1,5 +1,5 @@
 //! A version that is staged: held sealed and given to nobody, over a crash, and given out without another
-//! question once it is current.
+//! question once it is current. While it is asked for, nothing that is withdrawn waits for it.
 //!
 //! Needs root, Docker, a static busybox and a built `keywheel-nsjoin`. Without them it says so and
 //! stops, except in CI, where it fails.
@@ -21,7 +21,7 @@ use std::time::Duration;
 use keywheel_core::binding::Reload;
 use keywheel_core::id::SecretId;
 use keywheel_core::plan::PlannedBinding;
-use keywheel_core::report::HostReport;
+use keywheel_core::report::{Fact, HostReport};
 use keywheel_injector::{HostCache, HostSettings};
 use support::running::{Running, docker_host};
 use support::settings::{options, swapped};
@@ -131,5 +131,46 @@ async fn a_staged_version_is_held_sealed_and_given_out_without_being_asked_for_a
     })
     .await;
     wait_kept(&cache, 1).await;
+    injector.end_in(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_withdrawn_is_off_the_disk_when_that_is_told_while_another_value_is_waited_for() {
+    const LABEL: &str = "withdrawn-held";
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("data/host-cache");
+    let settings = HostSettings {
+        host_cache: HostCache::KeyFile(folder.path().join("cache.key")),
+        host_cache_dir: cache.clone(),
+        ..options(folder.path())
+    };
+    let bus = FakeBus::new();
+    bus.put(SECRET, 1, b"one");
+    bus.put(SECRET + 1, 1, b"another");
+    let bound = |current| vec![binding(SECRET, LABEL, file("db"), Reload::None, current)];
+    bus.publish(bound(Some(1)));
+    let injector = Running::start(settings, bus.clone(), docker_host(None));
+    let _container = Container::start(LABEL, &[], "exec /bin/busybox sleep 600");
+    bus.wait_facts("swapped to 1", 1, swapped(1)).await;
+    wait_kept(&cache, 1).await;
+
+    bus.hold_values(true);
+    bus.publish_staged(bound(None), &[(SECRET + 1, 1)]);
+    let is_told = |report: &&HostReport| {
+        let mut items = report.items.iter();
+        items.any(|item| matches!(item.fact, Fact::Withdrawn))
+    };
+    bus.wait("that it is withdrawn", |reports| {
+        reports.iter().any(|report| is_told(&report))
+    })
+    .await;
+    let reports = bus.reports();
+    let first = reports.iter().find(is_told).unwrap();
+    let key = (SecretId::from_bytes([SECRET; 16]), 1);
+    assert!(!first.holds.contains(&key), "{first:?}");
+    bus.hold_values(false);
     injector.end_in(folder.path()).await;
 }
