@@ -131,10 +131,29 @@ impl HostCache {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        *lock(&self.saved) = restored.plan.as_ref().map(|plan| plan.generation);
+        if let Some(plan) = &restored.plan {
+            match self.sync_plans() {
+                Ok(()) => *lock(&self.saved) = Some(plan.generation),
+                Err(error) => tracing::warn!(
+                    { names::ERROR } = chain(&error),
+                    "plan of the host cache may not be on the disk and is written again"
+                ),
+            }
+        }
         lock(&self.held).extend(restored.values.iter().map(|(key, _)| *key));
         self.move_lone(&restored);
         Ok(restored)
+    }
+
+    /// What a run that was killed wrote may be with the kernel alone, and a loss of power would take it back.
+    fn sync_plans(&self) -> io::Result<()> {
+        for record in PLANS {
+            match File::open(self.path(record)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => opened?.sync_all()?,
+            }
+        }
+        File::open(&self.folder)?.sync_all()
     }
 
     /// Keeps the newest plan where plans are now. Where that fails the next plan tries again.
