@@ -35,7 +35,10 @@ const SUFFIX: &str = ".sealed";
 const TEMP_NAME: &str = ".new";
 /// The records of the last verified plans, written in turns: the newest that opens counts, and what
 /// becomes of a write leaves the one before whole.
-const PLANS: [&str; 2] = ["plan", "plan2"];
+const PLANS: [&str; 2] = ["plan1", "plan2"];
+/// The one record of builds before those. It is read, and then gone: such a build, installed again, finds no
+/// plan rather than one that is not the newest.
+const LONE_PLAN: &str = "plan";
 /// A plan's record is filled up with blanks to whole steps of so many bytes, so that most plans take the
 /// very room of the one before the last, and the disk is waited for once, not for names and sizes too.
 const PLAN_STEP: usize = 4096;
@@ -60,6 +63,8 @@ pub(crate) struct HostCache {
 struct Disk {
     /// Which of [`PLANS`] is written next.
     turn: usize,
+    /// Whether there is a [`LONE_PLAN`].
+    has_lone: bool,
 }
 
 /// What an earlier run left.
@@ -126,16 +131,48 @@ impl HostCache {
                 std::fs::remove_file(entry.path())?;
             }
         }
-        *lock(&self.saved) = restored.plan.as_ref().map(|plan| plan.generation);
+        if let Some(plan) = &restored.plan {
+            match self.sync_plans() {
+                Ok(()) => *lock(&self.saved) = Some(plan.generation),
+                Err(error) => tracing::warn!(
+                    { names::ERROR } = chain(&error),
+                    "plan of the host cache may not be on the disk and is written again"
+                ),
+            }
+        }
         lock(&self.held).extend(restored.values.iter().map(|(key, _)| *key));
+        self.move_lone(&restored);
         Ok(restored)
+    }
+
+    /// What a run that was killed wrote may be with the kernel alone, and a loss of power would take it back.
+    fn sync_plans(&self) -> io::Result<()> {
+        for record in PLANS {
+            match File::open(self.path(record)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => opened?.sync_all()?,
+            }
+        }
+        File::open(&self.folder)?.sync_all()
+    }
+
+    /// Keeps the newest plan where plans are now. Where that fails the next plan tries again.
+    fn move_lone(&self, restored: &Restored) {
+        let mut disk = lock(&self.disk);
+        let plan = restored.plan.as_ref().filter(|_| disk.has_lone);
+        if let Some(Err(error)) = plan.map(|plan| self.keep_plan(&mut disk, plan)) {
+            tracing::warn!(
+                { names::ERROR } = chain(&error),
+                "plan of an earlier build not moved"
+            );
+        }
     }
 
     /// `false` when the file is not what its name says.
     fn restore_one(&self, stem: &str, restored: &mut Restored) -> io::Result<bool> {
         let what = match stem {
             LEASE => What::Record(stem),
-            _ if PLANS.contains(&stem) => What::Record(stem),
+            _ if is_plan(stem) => What::Record(stem),
             _ => match parse_stem(stem) {
                 Some((secret, version)) => What::Value {
                     secret: *secret.bytes(),
@@ -161,7 +198,7 @@ impl HostCache {
                 restored.lease = serde_json::from_slice(record).ok();
                 restored.lease.is_some()
             }
-            _ if PLANS.contains(&stem) => match plan_from_json(record) {
+            _ if is_plan(stem) => match plan_from_json(record) {
                 Ok(plan) => {
                     self.restore_plan(stem, plan, restored);
                     true
@@ -177,12 +214,14 @@ impl HostCache {
         })
     }
 
-    /// Of two the newer one counts; the next takes the place of the other.
+    /// Of several the newest counts; the next does not take its place.
     fn restore_plan(&self, stem: &str, plan: HostPlan, restored: &mut Restored) {
+        let mut disk = lock(&self.disk);
+        disk.has_lone |= stem == LONE_PLAN;
         let before = restored.plan.as_ref().map(|plan| plan.generation);
         if before < Some(plan.generation) {
             restored.plan = Some(plan);
-            lock(&self.disk).turn = usize::from(stem == PLANS[0]);
+            disk.turn = usize::from(stem == PLANS[0]);
         }
     }
 
@@ -228,16 +267,26 @@ impl HostCache {
         !lock(&self.held).is_subset(wanted)
     }
 
-    /// Keeps the newest plan: from then on no other run serves what it does not name.
+    /// Keeps the newest plan: from then on no other run serves what it does not name. Where that fails, what
+    /// it does not name leaves the disk at once, so that no other run has it to serve.
     pub(crate) fn settle(
         &self,
         newest: impl FnOnce() -> Option<(Arc<HostPlan>, BTreeSet<VersionKey>)>,
     ) -> io::Result<()> {
         let mut disk = lock(&self.disk);
-        match newest() {
-            Some((plan, _)) if self.is_behind(&plan) => self.keep_plan(&mut disk, &plan),
-            _ => Ok(()),
+        let Some((plan, wanted)) = newest().filter(|(plan, _)| self.is_behind(plan)) else {
+            return Ok(());
+        };
+        let kept = self.keep_plan(&mut disk, &plan);
+        if kept.is_err()
+            && let Err(error) = self.drop_unwanted(&wanted)
+        {
+            tracing::error!(
+                { names::ERROR } = chain(&error),
+                "values not removed from the host cache"
+            );
         }
+        kept
     }
 
     /// Drops every value that the newest word does not name. What could not be removed stays held.
@@ -246,10 +295,12 @@ impl HostCache {
         newest: impl FnOnce() -> Option<(Arc<HostPlan>, BTreeSet<VersionKey>)>,
     ) -> io::Result<()> {
         let _one_at_a_time = lock(&self.disk);
-        let Some((_, wanted)) = newest() else {
-            return Ok(());
-        };
-        let unwanted: Vec<VersionKey> = self.held().difference(&wanted).copied().collect();
+        newest().map_or(Ok(()), |(_, wanted)| self.drop_unwanted(&wanted))
+    }
+
+    /// While nothing else is written.
+    fn drop_unwanted(&self, wanted: &BTreeSet<VersionKey>) -> io::Result<()> {
+        let unwanted: Vec<VersionKey> = self.held().difference(wanted).copied().collect();
         let mut fault = None;
         let mut gone = Vec::new();
         for key in unwanted {
@@ -286,6 +337,13 @@ impl HostCache {
         }
         disk.turn = usize::from(disk.turn == 0);
         *lock(&self.saved) = Some(plan.generation);
+        if disk.has_lone {
+            match std::fs::remove_file(self.path(LONE_PLAN)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => File::open(&self.folder)?.sync_all()?,
+            }
+            disk.has_lone = false;
+        }
         Ok(())
     }
 
@@ -339,6 +397,10 @@ impl HostCache {
             what,
         }
     }
+}
+
+fn is_plan(stem: &str) -> bool {
+    stem == LONE_PLAN || PLANS.contains(&stem)
 }
 
 fn value_of((secret, version): VersionKey) -> What<'static> {

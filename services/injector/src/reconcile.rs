@@ -497,7 +497,7 @@ impl Reconciler {
             knows_staged: true,
         };
         self.told = Some(told);
-        self.unsaid = values::Unsaid::default();
+        self.unsaid.said(has_facts);
         self.outbox.push(report, std::mem::take(&mut self.kept));
     }
 

@@ -1,5 +1,5 @@
 //! A version that is staged: held sealed and given to nobody but canaries, over a crash, and given out without
-//! another question once it is current.
+//! another question once it is current. While it is asked for, nothing that is withdrawn waits for it.
 //!
 //! Needs root, Docker, a static busybox and a built `keywheel-nsjoin`. Without them it says so and
 //! stops, except in CI, where it fails.
@@ -178,5 +178,46 @@ async fn a_canary_has_it_before_all_others_also_after_a_restart_and_goes_back_wi
     bus.wait_facts("back at 1", 1, swapped(1)).await;
     assert_eq!(ahead.cat("db"), (true, "one".into()));
     assert_eq!(other.cat("db"), (true, "one".into()));
+    injector.end_in(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_withdrawn_is_off_the_disk_when_that_is_told_while_another_value_is_waited_for() {
+    const LABEL: &str = "withdrawn-held";
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("data/host-cache");
+    let settings = HostSettings {
+        host_cache: HostCache::KeyFile(folder.path().join("cache.key")),
+        host_cache_dir: cache.clone(),
+        ..options(folder.path())
+    };
+    let bus = FakeBus::new();
+    bus.put(SECRET, 1, b"one");
+    bus.put(SECRET + 1, 1, b"another");
+    let bound = |current| vec![binding(SECRET, LABEL, file("db"), Reload::None, current)];
+    bus.publish(bound(Some(1)));
+    let injector = Running::start(settings, bus.clone(), docker_host(None));
+    let _container = Container::start(LABEL, &[], "exec /bin/busybox sleep 600");
+    bus.wait_facts("swapped to 1", 1, swapped(1)).await;
+    wait_kept(&cache, 1).await;
+
+    bus.hold_values(true);
+    bus.publish_staged(bound(None), &[(SECRET + 1, 1)]);
+    let is_told = |report: &&HostReport| {
+        let mut items = report.items.iter();
+        items.any(|item| matches!(item.fact, Fact::Withdrawn))
+    };
+    bus.wait("that it is withdrawn", |reports| {
+        reports.iter().any(|report| is_told(&report))
+    })
+    .await;
+    let reports = bus.reports();
+    let first = reports.iter().find(is_told).unwrap();
+    let key = (SecretId::from_bytes([SECRET; 16]), 1);
+    assert!(!first.holds.contains(&key), "{first:?}");
+    bus.hold_values(false);
     injector.end_in(folder.path()).await;
 }

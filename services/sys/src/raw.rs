@@ -175,8 +175,9 @@ pub fn set_allocator(setting: libc::c_int, value: libc::c_int) -> bool {
 pub fn forget_code() -> io::Result<()> {
     for mapping in std::fs::read_to_string("/proc/self/maps")?.lines() {
         if let Some((start, length)) = code(mapping) {
-            // SAFETY: the pages are a file's, private and not writable, so they are the same when they come
-            // back; code of the program and of libraries it was started with stays where it is.
+            // SAFETY: the pages are a file's, private and not writable, and the loader relocates no code (a
+            // linker refuses that), so they are the same when they come back. Nothing here unloads a library,
+            // so the range is still that file's.
             let result = unsafe {
                 libc::madvise(
                     std::ptr::without_provenance_mut(start),

@@ -171,7 +171,7 @@ fn damaged_cut_swapped_and_strange_files_count_as_absent() {
     std::fs::write(path(1), bytes).unwrap();
     std::fs::write(path(2), b"").unwrap();
     std::fs::copy(path(4), path(3)).unwrap();
-    std::fs::write(cache.path("plan"), b"nonsense").unwrap();
+    std::fs::write(cache.path(PLANS[0]), b"nonsense").unwrap();
     std::fs::write(cache.path("strange"), b"x").unwrap();
     let long = std::fs::File::create(cache.path(&stem_of(key(3, 5)))).unwrap();
     long.set_len(1 << 30).unwrap();
@@ -308,6 +308,50 @@ fn a_plan_that_stayed_half_written_leaves_the_one_before() {
     settle(&cache, 8, &[]);
     assert!(path.exists());
     assert_eq!(open(&options).1.plan, Some((*plan(8)).clone()));
+}
+
+#[test]
+fn where_a_plan_cannot_be_kept_its_dead_versions_are_gone_all_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let (cache, _) = open(&options);
+    for version in 7..=8 {
+        keep(&cache, key(3, version));
+    }
+    settle(&cache, 5, &[key(3, 7), key(3, 8)]);
+    // A directory in the place of the next plan.
+    std::fs::create_dir(cache.path(PLANS[1])).unwrap();
+    let kept = cache.settle(|| Some((plan(6), BTreeSet::from([key(3, 8)]))));
+    assert!(kept.is_err() && cache.is_behind(&plan(6)));
+    assert!(!cache.path(&stem_of(key(3, 7))).exists());
+    assert_eq!(cache.held(), BTreeSet::from([key(3, 8)]));
+    std::fs::remove_dir(cache.path(PLANS[1])).unwrap();
+    settle(&cache, 6, &[key(3, 8)]);
+    assert_eq!(open(&options).1.plan, Some((*plan(6)).clone()));
+}
+
+#[test]
+fn the_plan_of_an_earlier_build_counts_and_no_such_build_finds_it_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let (cache, _) = open(&options);
+    let keep_lone = |cache: &HostCache, generation| {
+        let bytes = plan_to_json(&plan(generation));
+        cache.write_record(LONE_PLAN, bytes).unwrap();
+    };
+    keep_lone(&cache, 5);
+    // The second time a crash left it where a newer one is.
+    for newest in [5, 6] {
+        let (cache, found) = open(&options);
+        assert_eq!(found.plan, Some((*plan(newest)).clone()));
+        assert!(!cache.path(LONE_PLAN).exists() && !cache.is_behind(&plan(newest)));
+        assert_eq!(open(&options).1.plan, found.plan);
+        settle(&cache, newest + 1, &[]);
+        keep_lone(&cache, 5);
+    }
+    let (cache, found) = open(&options);
+    assert_eq!(found.plan, Some((*plan(7)).clone()));
+    assert!(!cache.path(LONE_PLAN).exists());
 }
 
 #[test]

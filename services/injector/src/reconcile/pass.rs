@@ -78,8 +78,10 @@ impl Reconciler {
         self.start_refused();
         self.watch_uses();
         self.note_wants();
-        // The plan that is kept names it no more, so it can wait for a swap, and goes before that is told.
-        if !self.waits_for_values() {
+        // The plan that is kept names it no more, so it can wait for a swap, and goes before that is told. Facts
+        // are told at once, and a revocation's have to say that it is gone: they wait for no other value.
+        let has_facts = !(self.items.is_empty() && self.denied.is_empty());
+        if has_facts || !self.waits_for_values() {
             self.shared.clear_cache().await;
         }
         // What is said of a failure is on the disk first, so that a restart does not forget it.

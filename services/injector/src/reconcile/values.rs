@@ -19,7 +19,8 @@ use crate::shared::VersionKey;
 /// swaps, too, and is one decision of the gateway instead of two.
 const REPORT_WAITS: Duration = Duration::from_millis(50);
 
-/// Until when a report without facts waits; whoever reports begins anew.
+/// Until when a report without facts waits; one that was said begins anew. One with facts does not: it would
+/// keep what waits for as long as facts come, and what may not be kept on the disk with it.
 #[derive(Debug, Default)]
 pub(super) struct Unsaid(Option<Duration>);
 
@@ -32,6 +33,12 @@ impl Unsaid {
         }
         let until = *self.0.get_or_insert(now.saturating_add(REPORT_WAITS));
         (now < until).then_some(until)
+    }
+
+    pub(super) fn said(&mut self, has_facts: bool) {
+        if !has_facts {
+            self.0 = None;
+        }
     }
 }
 
@@ -127,8 +134,15 @@ mod tests {
         assert_eq!(unsaid.until(true, at(11)), Some(until), "as long as before");
         assert_eq!(unsaid.until(true, until), None);
         assert_eq!(unsaid.until(true, until + at(1)), None);
+        unsaid.said(true);
+        assert_eq!(unsaid.until(true, until + at(1)), None, "only facts said");
         assert_eq!(unsaid.until(false, until + at(2)), None, "they came");
         let later = until + at(3);
         assert_eq!(unsaid.until(true, later), Some(later + REPORT_WAITS));
+        unsaid.said(true);
+        let then = later + at(2);
+        assert_eq!(unsaid.until(true, then), Some(later + REPORT_WAITS));
+        unsaid.said(false);
+        assert_eq!(unsaid.until(true, then), Some(then + REPORT_WAITS));
     }
 }

@@ -59,6 +59,8 @@ struct World {
     asked: Vec<&'static str>,
     /// What was refused as stale.
     stale: Vec<Source>,
+    /// Whether questions for values wait.
+    holds_values: bool,
 }
 
 /// Gateway, store-sync and bus in one.
@@ -166,6 +168,15 @@ impl FakeBus {
         world.silent = silent;
         world.ignored.clear();
         world.asked.clear();
+    }
+
+    /// Whether who asks for a value waits for it.
+    pub fn hold_values(&self, hold: bool) {
+        self.world.lock().unwrap().holds_values = hold;
+    }
+
+    fn holds_values(&self) -> bool {
+        self.world.lock().unwrap().holds_values
     }
 
     /// What was asked and answered since the last change of the silence, in order.
@@ -324,6 +335,9 @@ impl Bus for FakeBus {
             self.changed.notify_waiters();
             tokio::time::sleep(Duration::from_millis(100)).await;
             return unavailable("the bus is silent");
+        }
+        while kind(&body) == "value" && self.holds_values() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let mut world = self.world.lock().unwrap();
         world.asked.push(kind(&body));
