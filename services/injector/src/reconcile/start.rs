@@ -315,13 +315,22 @@ impl Reconciler {
         self.note_given(&pending.facts, &given, written_beside(written));
     }
 
-    /// Whether a container does not have what a binding gives it now, or was not told of it.
-    fn lacks(&self, id: &ContainerId, binding: BindingId, own: VersionKey) -> bool {
+    /// Whether a container lacks what a binding gives it now and only its restart would bring, or tell it.
+    fn lacks(
+        &self,
+        id: &ContainerId,
+        (binding, is_told_so): (BindingId, bool),
+        own: VersionKey,
+    ) -> bool {
         let tracked = self.containers.get(id);
         let held = tracked.and_then(|tracked| tracked.holdings.get(&binding));
         let further = self.further_in(id, binding, own.0);
         let mut all = std::iter::once(own).chain(further);
-        held.is_none_or(|held| all.any(|one| held.owes(one)))
+        let is_owed = |held: &Holding, one| match is_told_so {
+            true => held.owes(one),
+            false => !held.has(one),
+        };
+        held.is_none_or(|held| all.any(|one| is_owed(held, one)))
     }
 
     /// Our restart is over, one way or the other.
@@ -352,12 +361,15 @@ impl Reconciler {
                 .flat_map(|plan| &plan.bindings)
                 .filter(|planned| tracked.holdings.contains_key(&planned.binding))
                 .filter_map(|planned| {
-                    Some((planned.binding, planned.secret, grant_of(planned)?.version))
+                    let is_told_so =
+                        matches!(planned.reload, Reload::Restart { .. } | Reload::Label);
+                    let own = (planned.secret, grant_of(planned)?.version);
+                    Some(((planned.binding, is_told_so), own))
                 })
                 .collect();
-            for (binding, secret, version) in due {
+            for ((binding, is_told_so), (secret, version)) in due {
                 // What else the container has its restart was not for.
-                if self.lacks(id, binding, (secret, version)) {
+                if self.lacks(id, (binding, is_told_so), (secret, version)) {
                     self.refuse(
                         id,
                         binding,
