@@ -62,7 +62,7 @@ const LONG: Duration = Duration::from_secs(60 * 60);
 const SYSTEM: [(&str, &str, Duration, &str); 20] = [
     (
         "first_rotation",
-        "1",
+        "2",
         MIDDLE,
         "a secret rotates inside running containers; canary",
     ),
@@ -295,7 +295,7 @@ fn over_nats() -> Suite {
         counting: Counting::Libtest,
         deadline: MIDDLE,
         action: program(
-            "env KEYWHEEL_TEST_MODE=apart cargo test --workspace --test first_rotation -- --test-threads 1",
+            "env KEYWHEEL_TEST_MODE=apart cargo test --workspace --test first_rotation -- --test-threads 2",
         ),
     }
 }

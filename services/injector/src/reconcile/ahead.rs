@@ -42,7 +42,7 @@ fn ahead_in(plan: &HostPlan, id: &ContainerId, tracked: &Tracked) -> Vec<Due> {
         })
     };
     let mut ahead = Vec::new();
-    for (binding, holding) in &tracked.holdings {
+    for (binding, holding) in tracked.holdings.iter() {
         let found = holding.held().filter(|one| is_ahead(*one));
         ahead.extend(found.map(|(secret, version)| (*binding, secret, version)));
     }

@@ -166,10 +166,10 @@ fn what_was_tried_is_forgotten_with_the_content() {
         let command = begun("/bin/a", &[number]);
         tracked.note_try(&command, waiting(number), &failed, Duration::ZERO);
     }
-    let same = tracked.holdings[&id(1)].clone();
+    let same = tracked.holdings.get(&id(1)).cloned().unwrap();
     let other = Holding {
         content: 200,
-        ..tracked.holdings[&id(2)].clone()
+        ..tracked.holdings.get(&id(2)).cloned().unwrap()
     };
     tracked.put(id(1), same);
     tracked.put(id(2), other);
