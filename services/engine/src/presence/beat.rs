@@ -19,6 +19,10 @@ use crate::port::ids::Ids;
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the last word may take.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the reason of an end may take: a service that ends as it starts has no connection yet.
+const REASON_TIMEOUT: Duration = Duration::from_secs(5);
+/// Between two tries of that.
+const REASON_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Which instance it is.
 #[derive(Debug, Clone)]
@@ -85,8 +89,12 @@ impl Beat {
             reached: None,
             facts: vec![Fact::problem(ENDED_FACT, note, next)],
         };
-        let told = self.tell(self.presence(seen, false));
-        let _late = tokio::time::timeout(LEAVE_TIMEOUT, told).await;
+        let told = async {
+            while !self.tell(self.presence(seen.clone(), false)).await {
+                tokio::time::sleep(REASON_INTERVAL).await;
+            }
+        };
+        let _late = tokio::time::timeout(REASON_TIMEOUT, told).await;
     }
 
     fn presence(&self, mut seen: Seen, leaving: bool) -> Presence {
@@ -107,12 +115,14 @@ impl Beat {
         }
     }
 
-    async fn tell(&self, presence: Presence) {
+    async fn tell(&self, presence: Presence) -> bool {
         let body = Body::Presence(Box::new(presence));
         let id = self.ids.draw();
-        if let Err(error) = self.bus.publish(Topic::Presence, id, None, body).await {
+        let told = self.bus.publish(Topic::Presence, id, None, body).await;
+        if let Err(error) = &told {
             tracing::debug!(error = %error, "presence not told");
         }
+        told.is_ok()
     }
 }
 
