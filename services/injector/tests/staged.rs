@@ -140,6 +140,10 @@ async fn a_canary_has_it_before_all_others_also_after_a_restart_and_goes_back_wi
         return;
     }
     let folder = tempfile::tempdir().unwrap();
+    let plan = |version| {
+        let file = file("db");
+        vec![binding(SECRET, "canaries", file, Reload::None, Some(version))]
+    };
     let bus = FakeBus::new();
     for (version, value) in [(1, "one"), (2, CANARY)] {
         bus.put(SECRET, version, value.as_bytes());
@@ -155,8 +159,8 @@ async fn a_canary_has_it_before_all_others_also_after_a_restart_and_goes_back_wi
         "--health-retries",
         "1",
     ];
-    let ahead = Container::start("ahead", &check, sleeps);
-    let other = Container::start("other", &[], sleeps);
+    let ahead = Container::start("canaries", &check, sleeps);
+    let other = Container::start("canaries", &[], sleeps);
     bus.wait_facts("both at 1", 2, swapped(1)).await;
 
     let id = ContainerId::parse(&ahead.0).unwrap();
