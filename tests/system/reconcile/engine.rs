@@ -202,7 +202,11 @@ fn file_changes(fleet: &Fleet, pids: [u32; 2]) -> Result<String> {
 /// the audit has it.
 fn uses(fleet: &Fleet, served: &[Container], files: [&Container; 2]) -> Result<Vec<usize>> {
     let keywheel = &fleet.keywheel;
-    let at_start = served.iter().map(|one| times(keywheel, one.id(), "inject"));
+    // A restart of ours is no end: what it brings replaces what was there.
+    let at_start = served.iter().map(|one| {
+        let began = times(keywheel, one.id(), "inject")?;
+        Ok(began + times(keywheel, one.id(), "replace")?)
+    });
     let files = files.into_iter();
     let at_once = files.map(|one| times(keywheel, one.id(), "replace"));
     at_start.chain(at_once).collect()
