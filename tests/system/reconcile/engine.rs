@@ -203,7 +203,7 @@ fn file_changes(fleet: &Fleet, pids: [u32; 2]) -> Result<String> {
 fn uses(fleet: &Fleet, served: &[Container], files: [&Container; 2]) -> Result<Vec<usize>> {
     let keywheel = &fleet.keywheel;
     // A restart of ours is no end: what it brings replaces what was there.
-    let at_start = served.iter().map(|one| {
+    let at_start = served.iter().map(|one| -> Result<usize> {
         let began = times(keywheel, one.id(), "inject")?;
         Ok(began + times(keywheel, one.id(), "replace")?)
     });
