@@ -95,7 +95,8 @@ impl Order {
 )]
 pub fn order(points: &[&'static str]) -> Option<Order> {
     let text = std::env::var_os(ORDER)?.into_string().unwrap();
-    let mut lines = text.lines();
+    // Also a last word without a letter is one.
+    let mut lines = text.split('\n');
     let mut line = || lines.next().unwrap_or_default();
     let named = line();
     let at = points.iter().find(|point| **point == named);
@@ -181,7 +182,7 @@ mod tests {
         let trap = Trap::new("here", TrapFault::Kill, 1);
         let child = Child {
             test: "nobody",
-            words: vec!["one".to_owned(), "two words".to_owned()],
+            words: ["one", "two words", ""].map(str::to_owned).to_vec(),
         };
         let order = Order {
             at: "here",
@@ -195,9 +196,9 @@ mod tests {
             words: Vec::new(),
         };
         let text = text(&trap, &child, &order.work(None), false);
-        let lines: Vec<&str> = text.lines().collect();
+        let lines: Vec<&str> = text.split('\n').collect();
         assert_eq!(lines[..4], ["here", "3", "false", "7"]);
-        assert_eq!(lines[8..], ["one", "two words"]);
+        assert_eq!(lines[8..], ["one", "two words", ""]);
         assert!(remotes(lines[6]).is_empty());
         assert_eq!(remotes("a b"), ["a", "b"].map(|v| RemoteVersion(v.into())));
         assert!(!order.is_end());
