@@ -142,7 +142,13 @@ async fn a_canary_has_it_before_all_others_also_after_a_restart_and_goes_back_wi
     let folder = tempfile::tempdir().unwrap();
     let plan = |version| {
         let file = file("db");
-        vec![binding(SECRET, "canaries", file, Reload::None, Some(version))]
+        vec![binding(
+            SECRET,
+            "canaries",
+            file,
+            Reload::None,
+            Some(version),
+        )]
     };
     let bus = FakeBus::new();
     for (version, value) in [(1, "one"), (2, CANARY)] {
