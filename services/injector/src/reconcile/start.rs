@@ -96,13 +96,23 @@ impl Reconciler {
             self.items.extend(swapped);
         }
         self.note_given(&facts, &given, beside);
-        if !attached.refused.is_empty() {
-            self.try_again(id, now);
+        self.take_lacking(id, attached.refused, attached.unformed);
+    }
+
+    /// What could not be put there, and what cannot be made.
+    fn take_lacking(
+        &mut self,
+        id: &ContainerId,
+        refused: Vec<(BindingId, SecretId, u64, String)>,
+        unformed: Vec<(BindingId, Unformed)>,
+    ) {
+        if !refused.is_empty() {
+            self.try_again(id, self.now());
         }
-        for (binding, secret, version, reason) in attached.refused {
+        for (binding, secret, version, reason) in refused {
             self.refuse(id, binding, secret, version, reason);
         }
-        for (binding, one) in attached.unformed {
+        for (binding, one) in unformed {
             self.take_unformed(id, binding, one);
         }
     }

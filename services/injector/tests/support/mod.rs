@@ -175,8 +175,11 @@ impl FakeBus {
         self.world.lock().unwrap().holds_values = hold;
     }
 
-    fn holds_values(&self) -> bool {
-        self.world.lock().unwrap().holds_values
+    async fn while_held(&self, body: &Body) {
+        let is_held = || kind(body) == "value" && self.world.lock().unwrap().holds_values;
+        while is_held() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// What was asked and answered since the last change of the silence, in order.
@@ -336,9 +339,7 @@ impl Bus for FakeBus {
             tokio::time::sleep(Duration::from_millis(100)).await;
             return unavailable("the bus is silent");
         }
-        while kind(&body) == "value" && self.holds_values() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        self.while_held(&body).await;
         let mut world = self.world.lock().unwrap();
         world.asked.push(kind(&body));
         match (to, body) {
