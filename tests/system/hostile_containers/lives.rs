@@ -93,7 +93,7 @@ fn killed_within_its_create(scene: &Scene) -> Result<Container> {
         let other = wait::until("its first process", PATIENCE, look)
             .and_then(|pid| replaced(pid, || start.is_finished()));
         let said = start.join().map_err(|_| anyhow!("docker start panicked"))?;
-        other?.is_untouched()?;
+        other?.check()?;
         said
     })?;
     ensure!(first.code != 0, "it started although it was killed");
@@ -125,7 +125,7 @@ impl Bystander {
     }
 
     /// It runs, and nothing was mounted into it.
-    fn is_untouched(mut self) -> Result<()> {
+    fn check(mut self) -> Result<()> {
         ensure!(self.0.try_wait()?.is_none(), "it was ended");
         let mounts = fs::read_to_string(format!("/proc/{}/mounts", self.0.id()))?;
         ensure!(!mounts.contains(SOURCE), "it was given a container's files");
