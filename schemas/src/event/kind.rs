@@ -105,6 +105,13 @@ kinds! {
         E::BackendFailed { .. } => "backend_failed",
         E::BackendRetried { .. } => "backend_retried",
         E::Closed => "closed",
+        E::WithdrawnEverywhere => "withdrawn_everywhere",
+        E::ProvenDead { .. } => "proven_dead",
+        E::NotProvable { .. } => "not_provable",
+        E::StillAccepted { .. } => "still_accepted",
+        E::Destroyed => "destroyed",
+        E::ForgetAsked { .. } => "forget_asked",
+        E::Forgotten { .. } => "forgotten",
     }
     store {
         E::Declared { .. } => "declared",

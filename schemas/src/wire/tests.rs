@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record, Role};
 use keywheel_core::binding::{ImageSelector, Reload, Rollout, Selector, SetFile, Target};
-use keywheel_core::command::{Command, Declaration};
-use keywheel_core::effect::{Effect, Key, RevokeWork, StepWork, Work};
+use keywheel_core::command::{Command, Declaration, ProofTaken};
+use keywheel_core::effect::{Effect, Key, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, SecretId,
     SlotId,
@@ -21,6 +21,7 @@ use keywheel_core::report::{
     DeniedStart, Executed, Fact, HostReport, Item, RestartState, RestartWish, StalePlan, UsageKind,
     UsageNote,
 };
+use keywheel_core::revocation::Proof;
 use keywheel_core::rollout::Due;
 use keywheel_core::rotation::{Intervention, Sessions, Step};
 use keywheel_core::secret::{Generator, Spec};
@@ -304,6 +305,7 @@ fn effects() -> Vec<Effect> {
                 attempt: 1,
                 outside: None,
                 resource: Some(Box::new(resource::at_resource())),
+                part: Part::Whole,
             }),
         },
     ]
@@ -372,6 +374,11 @@ fn workers_commands() -> Vec<Command> {
         },
         Command::DeadlinePassed { rotation: ROTATION },
         Command::LingerEnded { secret: SECRET },
+        Command::ProofOutcome(ProofTaken {
+            revocation: REVOCATION,
+            attempt: 3,
+            proof: Proof::lacking("its value is gone"),
+        }),
         Command::Report(report()),
     ]
 }

@@ -224,6 +224,7 @@ fn end_of(events: &[Event]) -> Option<&'static str> {
 fn own_words(command: &Command) -> Option<String> {
     let (Command::Revoke { reason, .. }
     | Command::EvictHost { reason, .. }
+    | Command::ForgetRevocation { reason, .. }
     | Command::Intervene { reason, .. }) = command
     else {
         return None;
@@ -237,6 +238,7 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
     match command {
         Command::Revoke { reason, .. }
         | Command::EvictHost { reason, .. }
+        | Command::ForgetRevocation { reason, .. }
         | Command::Intervene { reason, .. } => reason.clone(),
         Command::StepOutcome {
             failure: Some(failure),
@@ -311,6 +313,10 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             ("retry-step", rotated(world, rotation), version_of(rotation))
         }
         Command::RetryRevoke { revocation } => ("retry-revoke", revoked(world, revocation), None),
+        Command::ProofOutcome(taken) => ("prove-dead", revoked(world, &taken.revocation), None),
+        Command::ForgetRevocation { revocation, .. } => {
+            ("forget-revocation", revoked(world, revocation), None)
+        }
         Command::DeadlinePassed { rotation } => {
             ("deadline", rotated(world, rotation), version_of(rotation))
         }

@@ -454,6 +454,7 @@ mod tests {
                 versions: vec![number],
                 hosts: Vec::new(),
                 reason: String::new(),
+                is_to_prove: false,
             };
             let revocation = RevocationId::from_bytes(numbered(number));
             apply(

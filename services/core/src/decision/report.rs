@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Rejection, join, lease, rollout, rotate, staging};
+use super::{Context, Rejection, join, lease, revoke, rollout, rotate, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
@@ -345,11 +345,6 @@ fn advance_revocation(
     if !clear {
         return;
     }
-    let mut after = open.clone();
     let withdrawn = revocation::Event::WithdrawnOnHost { host: report.host };
-    after.evolve(&withdrawn);
-    events.push(Event::Revocation(open.id, withdrawn));
-    if after.is_done() {
-        events.push(Event::Revocation(open.id, revocation::Event::Closed));
-    }
+    revoke::withdrawn(open, withdrawn, events);
 }

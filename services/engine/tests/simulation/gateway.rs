@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, Principal, Record};
-use keywheel_core::command::Command;
+use keywheel_core::command::{Command, ProofTaken};
 use keywheel_core::decision::{Context, Enrolment, Refusal, Rejection, decide};
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::event::Event;
@@ -264,7 +264,12 @@ const fn answered(command: &Command) -> Option<effect::Key> {
             revocation,
             attempt,
             ..
-        } => Some(effect::Key::Revoke(*revocation, *attempt)),
+        }
+        | Command::ProofOutcome(ProofTaken {
+            revocation,
+            attempt,
+            ..
+        }) => Some(effect::Key::Revoke(*revocation, *attempt)),
         _ => None,
     }
 }

@@ -68,6 +68,7 @@ async fn what_containers_get_is_what_the_server_accepts_and_the_old_one_dies() {
             attempt: 1,
             outside: None,
             resource: at(None),
+            part: Part::Whole,
         }))
         .await;
     assert_eq!(failure(&world.outcome().await), None);
