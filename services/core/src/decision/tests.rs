@@ -7,6 +7,7 @@ mod leases;
 mod left;
 mod model;
 mod previous;
+mod proofs;
 mod several;
 mod staging;
 

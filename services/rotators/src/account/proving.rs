@@ -1,0 +1,72 @@
+//! Whether what was revoked is refused: one login with it, over a connection of its own.
+//!
+//! Invariants: each version is tried once; nothing is changed; what comes back is a class of answer, with its
+//! account and its server, and never a value. A server that is away has said nothing: that is an error.
+
+use keywheel_core::id::SecretId;
+use keywheel_core::revocation::{Evidence, Proof};
+use keywheel_engine::port::store::LoginRefused;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::until::Until;
+
+use super::{AccountRotator, Credential};
+use crate::password;
+
+impl AccountRotator {
+    /// Logs in with each version; what cannot be tried is said, and the others are tried all the same.
+    pub(super) async fn knock_with(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        until: &Until,
+    ) -> Result<Proof, PortError> {
+        let mut proof = Proof::default();
+        for version in versions {
+            let lacking = match self.credential(secret, *version, until).await? {
+                Some(revoked) if password::is_possible(&revoked.password) => {
+                    match self.knock_once(*version, &revoked, until).await {
+                        Ok(evidence) => {
+                            proof.evidence.push(evidence);
+                            continue;
+                        }
+                        Err(error) if is_told_nothing(&error) => error.text,
+                        Err(error) => return Err(error),
+                    }
+                }
+                Some(_) => {
+                    format!("version {version} holds no password that anybody can log in with")
+                }
+                None => {
+                    format!(
+                        "the value of version {version} is gone, so nobody here can log in with it"
+                    )
+                }
+            };
+            proof.lacking.get_or_insert(lacking);
+        }
+        Ok(proof)
+    }
+
+    async fn knock_once(
+        &self,
+        version: u64,
+        revoked: &Credential,
+        until: &Until,
+    ) -> Result<Evidence, PortError> {
+        let Credential { login, password } = revoked;
+        until.check()?;
+        let answer = self.accounts.answer(login, password, until).await?;
+        Ok(Evidence {
+            version,
+            at: until.now(),
+            place: format!("account {login} of {}", self.plan.resource),
+            answer,
+        })
+    }
+}
+
+/// Whether the server keeps the account out for another reason than its password, so that a login tells
+/// nothing of that. An admin's login that is refused is mended by a person, and then it is tried again.
+fn is_told_nothing(error: &PortError) -> bool {
+    error.kind == ErrorKind::Denied && !LoginRefused::is_beneath(error)
+}
