@@ -277,6 +277,13 @@ pub const ROUTES: &[Route] = &[
         Answer::One("RevocationView"),
     )
     .asked(WAIT),
+    post(
+        "/v1/revocations/{id}/forget",
+        "forget_revocation",
+        "Has its store asked no more though it never confirmed; it takes two principals",
+        Some("ForgetRequest"),
+        "RevocationView",
+    ),
     get(
         "/v1/hosts",
         "list_hosts",

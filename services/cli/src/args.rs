@@ -10,6 +10,7 @@ mod host;
 mod import;
 mod log;
 mod migrate;
+mod revocation;
 mod rotation;
 mod rotator;
 mod serve;
@@ -20,6 +21,7 @@ pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
 pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
 pub(crate) use migrate::MigrateArgs;
+pub(crate) use revocation::{ForgetArgs, RevocationVerb};
 pub(crate) use rotation::{ForceArgs, InterveneArgs, RotateArgs, RotationVerb};
 pub(crate) use rotator::RotatorVerb;
 pub(crate) use serve::{
@@ -136,6 +138,9 @@ pub(crate) enum Verb {
     Rotator(RotatorVerb),
     /// Make versions unusable: taken out of every container, destroyed in the store, for ever.
     Revoke(RevokeArgs),
+    /// List revocations, show how far one is; have one forgotten, which takes two.
+    #[command(subcommand)]
+    Revocation(RevocationVerb),
     /// Remove a binding: its containers lose the secret.
     Unbind(UnbindArgs),
     /// Show who holds which version.

@@ -6,6 +6,7 @@
 pub(crate) mod hosts;
 pub(crate) mod progress;
 pub(crate) mod records;
+pub(crate) mod revocations;
 pub(crate) mod rotations;
 pub(crate) mod schedule;
 pub(crate) mod status;
