@@ -14,7 +14,10 @@ mod subscription;
 
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
-pub use revocation::{EvidenceView, ForgetRequest, ForgetView, RevocationStates};
+pub use revocation::{
+    EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation, RefusedRevocation,
+    RevocationStates, RevokeByAnswer, RevokeByRequest, RevokePlan, RevokeScope,
+};
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use schedule::{FireView, ScheduleView};
 pub use status::{
@@ -56,6 +59,9 @@ macro_rules! of_shapes {
             RotationPlan,
             RevokeRequest,
             ForgetRequest,
+            RevokeByRequest,
+            RevokeByAnswer,
+            RevokePlan,
             HistoryView,
             StoreKey,
             StoreView,

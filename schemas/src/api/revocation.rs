@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::RevocationView;
+
 /// What each half of a revocation came to. None waits for another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
 pub struct RevocationStates {
@@ -66,4 +68,116 @@ pub struct ForgetView {
 pub struct ForgetRequest {
     /// Why, for the record.
     pub reason: String,
+}
+
+/// What a revocation is about: exactly one of them is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, Default)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeScope {
+    /// One secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// With `secret`: only this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
+    /// Every secret at this path or below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// Every secret that lies in this store.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
+    /// Whatever this container has: its name, its id, or at least twelve digits of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
+    /// Whatever the containers of this image have: its config digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+/// `POST /v1/revoke-by`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RevokeByRequest {
+    /// What it is about.
+    pub scope: RevokeScope,
+    /// Why, for the record.
+    pub reason: String,
+    /// All that is alive of every secret that is hit dies, also what a rotation under way may have made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub emergency: bool,
+}
+
+/// What came of `POST /v1/revoke-by`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RevokeByAnswer {
+    /// Those that began.
+    pub revocations: Vec<RevocationView>,
+    /// Those that did not, and why. The others go on.
+    pub refused: Vec<RefusedRevocation>,
+}
+
+/// A secret that was not revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefusedRevocation {
+    /// The secret.
+    pub secret: String,
+    /// Why, and the next step.
+    pub reason: String,
+}
+
+/// `GET /v1/revoke-plan`: the blast radius of a revocation begun now. Nothing is begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RevokePlan {
+    /// Every secret that is hit, in the order of names.
+    pub secrets: Vec<PlannedRevocation>,
+    /// How many containers lose something.
+    pub containers: u64,
+    /// How many of them stop, because the value is in their environment.
+    pub stops: u64,
+    /// How many hosts may hold something of it.
+    pub hosts: u64,
+}
+
+/// One secret in a blast radius.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedRevocation {
+    /// The secret's name.
+    pub secret: String,
+    /// The versions that would die.
+    pub versions: Vec<u64>,
+    /// Where its values lie: `local`, or a store's name.
+    pub store: String,
+    /// The resource whose accounts they open; their sessions end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Whether a login is to show that they are dead.
+    pub is_proven: bool,
+    /// The rotation that is cancelled with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancels: Option<String>,
+    /// Hosts that may hold one of them.
+    pub hosts: Vec<String>,
+    /// Who loses what.
+    pub consumers: Vec<PlannedLoss>,
+}
+
+/// One container in a blast radius.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedLoss {
+    /// Full container id.
+    pub container: String,
+    /// Container name.
+    pub name: String,
+    /// Config digest of its image.
+    pub image: String,
+    /// Host name.
+    pub host: String,
+    /// The binding's name.
+    pub binding: String,
+    /// The version that it loses.
+    pub version: u64,
+    /// What is done, in words.
+    pub action: String,
+    /// Whether it stops.
+    pub stops: bool,
 }

@@ -14,6 +14,7 @@ mod report;
 mod revoke;
 mod rollout;
 mod rotate;
+pub mod scope;
 mod staging;
 mod store;
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod left;
 mod model;
 mod previous;
 mod proofs;
+mod scopes;
 mod several;
 mod staging;
 

@@ -1,14 +1,203 @@
-//! A person steps into a revocation that runs.
+//! Revocations of more than one secret, what each would do, and a person's step into one that runs.
+//!
+//! Each secret is revoked by a command of its own: one that is refused holds up no other. What is hit is looked up when
+//! the request comes, so a repeat of it hits what is alive then.
 
 use axum::Json;
-use axum::extract::{Extension, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Query, State};
+use futures_util::{StreamExt as _, stream};
 use keywheel_core::command::Command;
-use keywheel_core::id::RevocationId;
-use keywheel_schemas::api::{ForgetRequest, RevocationView};
+use keywheel_core::decision::scope::{Hit, Scope, hits};
+use keywheel_core::id::{CommandId, RevocationId};
+use keywheel_core::name::{SecretName, StoreName};
+use keywheel_core::world::World;
+use keywheel_schemas::api::{
+    ForgetRequest, RefusedRevocation, RevocationView, RevokeByAnswer, RevokeByRequest, RevokePlan,
+    RevokeScope,
+};
+use serde::Deserialize;
 
 use super::change::Payload;
 use super::{Api, Caller, Failure, Named};
 use crate::views;
+
+/// Secrets that one request revokes.
+pub const MAX_SECRETS: usize = 20_000;
+/// Revocations of one request that are decided at once; others' have places beside them.
+const AT_ONCE: usize = 64;
+
+/// A scope, as it stands in a query.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScopeQuery {
+    secret: Option<String>,
+    version: Option<u64>,
+    prefix: Option<String>,
+    store: Option<String>,
+    container: Option<String>,
+    image: Option<String>,
+    emergency: Option<bool>,
+}
+
+/// The one thing that a scope names.
+fn scope_of(wish: RevokeScope) -> Result<Scope, Failure> {
+    let RevokeScope {
+        secret,
+        version,
+        prefix,
+        store,
+        container,
+        image,
+    } = wish;
+    if version.is_some() && secret.is_none() {
+        let text = "`version` is of one secret; name that with `secret`";
+        return Err(Failure::invalid(text));
+    }
+    match (secret, prefix, store, container, image) {
+        (Some(name), None, None, None, None) => SecretName::parse(&name)
+            .map(|name| Scope::Secret(name, version))
+            .map_err(|error| Failure::invalid(error.to_string())),
+        (None, Some(path), None, None, None) => SecretName::parse(path.trim_end_matches('/'))
+            .map(|path| Scope::Prefix(path.to_string()))
+            .map_err(|error| Failure::invalid(format!("`prefix` is no path: {error}"))),
+        (None, None, Some(name), None, None) => StoreName::parse(&name)
+            .map(Scope::Store)
+            .map_err(|error| Failure::invalid(error.to_string())),
+        (None, None, None, Some(name), None) => Ok(Scope::Container(name)),
+        (None, None, None, None, Some(digest)) => Ok(Scope::Image(digest)),
+        _ => Err(Failure::invalid(
+            "name exactly one of `secret`, `prefix`, `store`, `container` and `image`",
+        )),
+    }
+}
+
+/// What it hits now. In an emergency all of a secret dies, whatever of it was named.
+fn hit_by(world: &World, scope: &Scope, emergency: bool) -> Result<Vec<Hit>, Failure> {
+    let mut hit = hits(world, scope);
+    if emergency {
+        for one in &mut hit {
+            let known = world.secrets.get(&one.secret);
+            one.versions = known.map_or_else(Vec::new, |known| known.alive());
+            one.is_whole = true;
+        }
+    }
+    if hit.is_empty() {
+        let text = "nothing that is alive is meant by it; `keywheel get secrets` and `keywheel consumers` list what there is";
+        return Err(Failure::not_found(text));
+    }
+    if hit.len() > MAX_SECRETS {
+        return Err(Failure::invalid(format!(
+            "it means {} secrets, and one request revokes at most {MAX_SECRETS}; name a longer path",
+            hit.len()
+        )));
+    }
+    Ok(hit)
+}
+
+/// What `POST /v1/revoke-by` would do; looked at on the log's head, and nothing is appended.
+pub(super) async fn plan(
+    State(api): State<Api>,
+    query: Result<Query<ScopeQuery>, QueryRejection>,
+) -> Result<Json<RevokePlan>, Failure> {
+    let Query(asked) = query?;
+    let scope = scope_of(RevokeScope {
+        secret: asked.secret,
+        version: asked.version,
+        prefix: asked.prefix,
+        store: asked.store,
+        container: asked.container,
+        image: asked.image,
+    })?;
+    api.commands.look_at_head().await?;
+    let committed = api.view.read();
+    let hit = hit_by(&committed.world, &scope, asked.emergency.unwrap_or(false))?;
+    Ok(Json(views::radius::revoke_plan(&committed.world, &hit)))
+}
+
+/// One command of a request that leads to many.
+struct One {
+    name: SecretName,
+    version: Option<u64>,
+}
+
+pub(super) async fn revoke_by(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    body: Payload<RevokeByRequest>,
+) -> Result<Json<RevokeByAnswer>, Failure> {
+    let Json(request) = body?;
+    let scope = scope_of(request.scope)?;
+    api.commands.look_at_head().await?;
+    let wanted = commands_of(&api, &scope, request.emergency)?;
+    let reason = request.reason.as_str();
+    let works = wanted.into_iter();
+    let works: Vec<_> = works
+        .map(|one| revoke_one(&api, &caller, one, reason))
+        .collect();
+    let begun: Vec<Result<RevocationView, RefusedRevocation>> =
+        stream::iter(works).buffered(AT_ONCE).collect().await;
+    let (mut revocations, mut refused) = (Vec::new(), Vec::new());
+    for one in begun {
+        match one {
+            Ok(view) => revocations.push(view),
+            Err(no) => refused.push(no),
+        }
+    }
+    Ok(Json(RevokeByAnswer {
+        revocations,
+        refused,
+    }))
+}
+
+fn commands_of(api: &Api, scope: &Scope, emergency: bool) -> Result<Vec<One>, Failure> {
+    let committed = api.view.read();
+    let world = &committed.world;
+    let mut wanted = Vec::new();
+    for hit in hit_by(world, scope, emergency)? {
+        let Some(secret) = world.secrets.get(&hit.secret) else {
+            continue;
+        };
+        let versions = match hit.is_whole {
+            true => vec![None],
+            false => hit.versions.into_iter().map(Some).collect(),
+        };
+        wanted.extend(versions.into_iter().map(|version| One {
+            name: secret.name.clone(),
+            version,
+        }));
+    }
+    Ok(wanted)
+}
+
+async fn revoke_one(
+    api: &Api,
+    caller: &Caller,
+    One { name, version }: One,
+    reason: &str,
+) -> Result<RevocationView, RefusedRevocation> {
+    let which = version.map_or_else(|| "all".to_owned(), |version| version.to_string());
+    let revocation = caller.draw(api, &format!("revocation/{name}/{which}"));
+    let revocation = RevocationId::from_bytes(revocation);
+    let command = caller.draw(api, &format!("command/{name}/{which}"));
+    let wish = Command::Revoke {
+        revocation,
+        secret: name.clone(),
+        version,
+        reason: reason.to_owned(),
+    };
+    let refused = |failure: Failure| RefusedRevocation {
+        secret: name.to_string(),
+        reason: failure.detail().to_owned(),
+    };
+    let submitted = api.submit_as(caller, CommandId::from_bytes(command), wish);
+    let _accepted = submitted.await.map_err(refused)?;
+    let view = views::revocation(&api.view.read(), revocation);
+    view.ok_or_else(|| RefusedRevocation {
+        secret: name.to_string(),
+        reason: format!("no revocation {revocation}"),
+    })
+}
 
 /// One of the two words that it takes; whose it is the connection says, and nobody else.
 pub(super) async fn forget(

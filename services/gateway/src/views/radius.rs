@@ -1,0 +1,130 @@
+//! The blast radius of a revocation: secret, version, host, container, image and resource, and who stops. Pure.
+
+use std::collections::BTreeSet;
+
+use keywheel_core::assignment::{self, Assignment};
+use keywheel_core::binding::Target;
+use keywheel_core::decision::scope::Hit;
+use keywheel_core::id::{ContainerId, HostId, SecretId};
+use keywheel_core::secret::Secret;
+use keywheel_core::world::World;
+use keywheel_schemas::api::{PlannedLoss, PlannedRevocation, RevokePlan};
+
+use super::{count, host_name};
+
+/// What revoking these would do.
+#[must_use]
+pub fn revoke_plan(world: &World, hits: &[Hit]) -> RevokePlan {
+    let mut hosts: BTreeSet<HostId> = BTreeSet::new();
+    let (mut losing, mut stopping) = (BTreeSet::new(), BTreeSet::new());
+    let mut secrets = Vec::new();
+    for hit in hits {
+        let Some(secret) = world.secrets.get(&hit.secret) else {
+            continue;
+        };
+        let losses = losses(world, secret, hit);
+        for (key, loss) in &losses {
+            let instance: (HostId, &ContainerId) = (key.host, &key.container);
+            losing.insert(instance);
+            if loss.stops {
+                stopping.insert(instance);
+            }
+        }
+        let holding = holding(world, secret, hit);
+        hosts.extend(holding.iter().copied());
+        let holding = holding.iter().map(|host| host_name(world, *host));
+        secrets.push(PlannedRevocation {
+            secret: secret.name.to_string(),
+            versions: hit.versions.clone(),
+            store: secret
+                .place()
+                .map_or_else(|| "local".to_owned(), |place| place.store.to_string()),
+            resource: secret.spec.rotator.as_ref().map(ToString::to_string),
+            is_proven: is_proven(secret),
+            cancels: cancelled(world, secret, hit),
+            hosts: holding.collect(),
+            consumers: losses.into_iter().map(|(_, loss)| loss).collect(),
+        });
+    }
+    RevokePlan {
+        secrets,
+        containers: count(losing.len()),
+        stops: count(stopping.len()),
+        hosts: count(hosts.len()),
+    }
+}
+
+fn is_proven(secret: &Secret) -> bool {
+    let resource = secret.spec.rotator.as_ref();
+    secret.place().is_none() && resource.is_some_and(|resource| resource.kind.takes_logins())
+}
+
+/// The rotation that has nothing left to bring when these die.
+fn cancelled(world: &World, secret: &Secret, hit: &Hit) -> Option<String> {
+    let open = world.open_rotation(secret.id)?;
+    let is_beaten = hit.is_whole || hit.versions.contains(&open.version);
+    is_beaten.then(|| open.id.to_string())
+}
+
+/// The secrets whose copies die: it, or the leases that it gives.
+fn given(world: &World, secret: &Secret) -> Vec<SecretId> {
+    match secret.gives_leases() {
+        true => world.leases_of(secret.id).map(|lease| lease.id).collect(),
+        false => vec![secret.id],
+    }
+}
+
+/// Hosts that were granted one of the versions, or have a container that holds one.
+fn holding(world: &World, secret: &Secret, hit: &Hit) -> BTreeSet<HostId> {
+    let is_meant = |version: &u64| secret.gives_leases() || hit.versions.contains(version);
+    let mut hosts = BTreeSet::new();
+    for id in given(world, secret) {
+        let known = world.secrets.get(&id).into_iter();
+        let granted = known.flat_map(|known| known.delivered.keys());
+        let granted = granted.filter(|(_, version)| is_meant(version));
+        hosts.extend(granted.map(|(host, _)| *host));
+        let held = world
+            .consumers(id)
+            .filter(|(_, state)| is_meant(&state.holds));
+        hosts.extend(held.map(|(key, _)| key.host));
+    }
+    hosts
+}
+
+fn losses<'w>(
+    world: &'w World,
+    secret: &Secret,
+    hit: &Hit,
+) -> Vec<(&'w assignment::Key, PlannedLoss)> {
+    let is_lost = |state: &Assignment| {
+        let has = [state.holds, state.runs_on];
+        let is_held = has.iter().any(|version| hit.versions.contains(version));
+        secret.gives_leases() || is_held
+    };
+    let mut losses = Vec::new();
+    for id in given(world, secret) {
+        let consumers = world.consumers(id).filter(|(_, state)| is_lost(state));
+        losses.extend(consumers.map(|(key, state)| (key, loss(world, key, state))));
+    }
+    losses
+}
+
+fn loss(world: &World, key: &assignment::Key, state: &Assignment) -> PlannedLoss {
+    let binding = world.bindings.get(&key.binding);
+    let target = binding.and_then(|known| known.spec.as_ref().map(|spec| &spec.target));
+    let stops = matches!(target, Some(Target::Env { .. }));
+    PlannedLoss {
+        container: key.container.to_string(),
+        name: state.container_name.clone(),
+        image: state.image_digest.clone(),
+        host: host_name(world, key.host),
+        binding: binding.map_or_else(String::new, |known| known.name.to_string()),
+        version: state.holds,
+        action: match stops {
+            true => "stopped: the value is in its environment",
+            false => "file removed",
+        }
+        .to_owned(),
+        stops,
+    }
+}
