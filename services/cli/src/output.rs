@@ -5,6 +5,7 @@
 
 pub(crate) mod hosts;
 pub(crate) mod progress;
+pub(crate) mod radius;
 pub(crate) mod records;
 pub(crate) mod revocations;
 pub(crate) mod rotations;

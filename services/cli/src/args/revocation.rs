@@ -1,6 +1,48 @@
-//! `revocation …`, as clap reads it.
+//! `revoke` and `revocation …`, as clap reads them.
 
 use clap::{Args, Subcommand};
+
+use super::WaitArgs;
+
+/// `revoke`.
+#[derive(Debug, Args)]
+#[command(
+    group = clap::ArgGroup::new("scope").required(true).args(["name", "prefix", "store", "container", "image"]),
+    after_help = "Examples:\n  keywheel revoke prod/db --reason \"leaked in ticket 4711\"\n  keywheel revoke prod/db --version 3 --reason leaked --yes --wait\n  keywheel revoke --prefix prod/shop --dry-run\n  keywheel revoke --container web-7 --reason \"shell found in it\" --emergency\n\nThere is no way back: a revoked version is never served again. A file is taken out of its containers;\na container that has the value in its environment is stopped. `keywheel rotate` gives a new value. With\n--dry-run nothing is revoked: it shows each secret with its versions, hosts, containers, images and\nresource, and who would stop."
+)]
+pub(crate) struct RevokeArgs {
+    /// The secret.
+    pub(crate) name: Option<String>,
+    /// Only this version; without it all that are alive.
+    #[arg(long, value_name = "N", requires = "name")]
+    pub(crate) version: Option<u64>,
+    /// Every secret at this path or below it.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) prefix: Option<String>,
+    /// Every secret that lies in this store.
+    #[arg(long, value_name = "STORE")]
+    pub(crate) store: Option<String>,
+    /// Whatever this container has: its name, its id, or twelve digits of that.
+    #[arg(long, value_name = "NAME|ID")]
+    pub(crate) container: Option<String>,
+    /// Whatever the containers of this image have: its config digest.
+    #[arg(long, value_name = "DIGEST")]
+    pub(crate) image: Option<String>,
+    /// All that is alive of every secret that is hit, also what a rotation under way may have made.
+    #[arg(long, conflicts_with = "version")]
+    pub(crate) emergency: bool,
+    /// Only say what it would do.
+    #[arg(long, conflicts_with_all = ["wait", "yes"])]
+    pub(crate) dry_run: bool,
+    /// Why, for the record.
+    #[arg(long, value_name = "TEXT", required_unless_present = "dry_run")]
+    pub(crate) reason: Option<String>,
+    /// Do not ask.
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) wait: WaitArgs,
+}
 
 /// `revocation …`.
 #[derive(Debug, Subcommand)]

@@ -217,6 +217,17 @@ pub(super) async fn revocation(
     ))
 }
 
+/// How a revocation that was begun stands once it is through, or when the time is over.
+pub(super) async fn revocation_end(
+    desk: &Desk,
+    begun: &RevocationView,
+    wait: &WaitArgs,
+) -> Result<RevocationView, Failure> {
+    let again = format!("`keywheel describe revocation {}`", begun.revocation_id);
+    let path = format!("/v1/revocations/{}", begun.revocation_id);
+    until_final(desk, &path, wait, &again).await
+}
+
 #[cfg(test)]
 mod tests {
     use keywheel_schemas::api::RotationTimings;

@@ -1,7 +1,7 @@
 //! Revocations of more than one secret, what each would do, and a person's step into one that runs.
 //!
-//! Each secret is revoked by a command of its own: one that is refused holds up no other. What is hit is looked up when
-//! the request comes, so a repeat of it hits what is alive then.
+//! Each secret is revoked by a command of its own: one that is refused holds up no other. A repeat under the same
+//! `Idempotency-Key` is told what the first one began, and hits what is alive beside that.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -11,6 +11,7 @@ use keywheel_core::command::Command;
 use keywheel_core::decision::scope::{Hit, Scope, hits};
 use keywheel_core::id::{CommandId, RevocationId};
 use keywheel_core::name::{SecretName, StoreName};
+use keywheel_core::revocation::Revocation;
 use keywheel_core::world::World;
 use keywheel_schemas::api::{
     ForgetRequest, RefusedRevocation, RevocationView, RevokeByAnswer, RevokeByRequest, RevokePlan,
@@ -129,7 +130,12 @@ pub(super) async fn revoke_by(
     let Json(request) = body?;
     let scope = scope_of(request.scope)?;
     api.commands.look_at_head().await?;
-    let wanted = commands_of(&api, &scope, request.emergency)?;
+    let earlier = begun_before(&api, &caller);
+    let wanted = match commands_of(&api, &scope, request.emergency) {
+        // It is a repeat, and all of it is dead by now.
+        Err(_) if !earlier.is_empty() => Vec::new(),
+        wanted => wanted?,
+    };
     let reason = request.reason.as_str();
     let works = wanted.into_iter();
     let works: Vec<_> = works
@@ -137,7 +143,7 @@ pub(super) async fn revoke_by(
         .collect();
     let begun: Vec<Result<RevocationView, RefusedRevocation>> =
         stream::iter(works).buffered(AT_ONCE).collect().await;
-    let (mut revocations, mut refused) = (Vec::new(), Vec::new());
+    let (mut revocations, mut refused) = (earlier, Vec::new());
     for one in begun {
         match one {
             Ok(view) => revocations.push(view),
@@ -148,6 +154,37 @@ pub(super) async fn revoke_by(
         revocations,
         refused,
     }))
+}
+
+/// What a request under the same `Idempotency-Key` began before, as far as it is known.
+fn begun_before(api: &Api, caller: &Caller) -> Vec<RevocationView> {
+    if !caller.has_key() {
+        return Vec::new();
+    }
+    let committed = api.view.read();
+    let world = &committed.world;
+    let is_ours = |open: &&Revocation| {
+        let Some(secret) = world.secrets.get(&open.secret) else {
+            return false;
+        };
+        let one = match open.versions.as_slice() {
+            [version] => Some(*version),
+            _ => None,
+        };
+        let drawn = |version| caller.draw(api, &drawn_for(&secret.name, version));
+        [None, one]
+            .into_iter()
+            .any(|version| RevocationId::from_bytes(drawn(version)) == open.id)
+    };
+    let ours = world.revocations.values().filter(is_ours);
+    ours.filter_map(|open| views::revocation(&committed, open.id))
+        .collect()
+}
+
+/// What the id of a revocation is drawn for.
+fn drawn_for(name: &SecretName, version: Option<u64>) -> String {
+    let which = version.map_or_else(|| "all".to_owned(), |version| version.to_string());
+    format!("revocation/{name}/{which}")
 }
 
 fn commands_of(api: &Api, scope: &Scope, emergency: bool) -> Result<Vec<One>, Failure> {
@@ -176,10 +213,9 @@ async fn revoke_one(
     One { name, version }: One,
     reason: &str,
 ) -> Result<RevocationView, RefusedRevocation> {
-    let which = version.map_or_else(|| "all".to_owned(), |version| version.to_string());
-    let revocation = caller.draw(api, &format!("revocation/{name}/{which}"));
-    let revocation = RevocationId::from_bytes(revocation);
-    let command = caller.draw(api, &format!("command/{name}/{which}"));
+    let what = drawn_for(&name, version);
+    let revocation = RevocationId::from_bytes(caller.draw(api, &what));
+    let command = caller.draw(api, &format!("command/{what}"));
     let wish = Command::Revoke {
         revocation,
         secret: name.clone(),
