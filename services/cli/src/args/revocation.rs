@@ -31,6 +31,9 @@ pub(crate) struct RevokeArgs {
     /// All that is alive of every secret that is hit, also what a rotation under way may have made.
     #[arg(long, conflicts_with = "version")]
     pub(crate) emergency: bool,
+    /// Rotate what was revoked at once, so that its containers get a fresh value.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) replace: bool,
     /// Only say what it would do.
     #[arg(long, conflicts_with_all = ["wait", "yes"])]
     pub(crate) dry_run: bool,

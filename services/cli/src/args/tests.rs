@@ -49,6 +49,7 @@ const FORMS: &[&str] = &[
     "rotation force a/b --reason why --yes --wait --timeout 1h",
     "revoke a/b --version 3 --reason why --yes --wait --timeout 1h",
     "revoke --prefix prod --reason why --yes",
+    "revoke a/b --reason why --yes --replace --wait",
     "revoke --store bao --emergency --reason why --yes --wait",
     "revoke --container web-7 --dry-run",
     "revoke --image sha256:1 --dry-run -o json",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use keywheel_schemas::api::{
     ApplyAnswer, ConsumerView, RevocationView, RevokeByAnswer, RevokeByRequest, RevokePlan,
-    RevokeRequest, RevokeScope, VersionView,
+    RevokeRequest, RevokeScope, RotateRequest, RotationView, VersionView,
 };
 
 use super::rotate::with_nearest;
@@ -79,9 +79,38 @@ async fn revoke_one(desk: &Desk, args: &RevokeArgs, name: &str) -> Result<(), Fa
         .change::<RevocationView>("/v1/revoke", &request)
         .await
     {
-        Ok(begun) => waiting::revocation(desk, begun, &args.wait).await,
+        Ok(begun) => {
+            let replaced = replace(desk, args, &[begun.secret.as_str()]).await;
+            let ended = waiting::revocation(desk, begun, &args.wait).await;
+            ended.and(replaced)
+        }
         Err(failure) => Err(with_nearest(desk, name, failure).await),
     }
+}
+
+/// Has a fresh value made of each, where that was asked for. Each is tried, and the first failure is told: what was
+/// revoked is dead all the same.
+async fn replace(desk: &Desk, args: &RevokeArgs, names: &[&str]) -> Result<(), Failure> {
+    if !args.replace {
+        return Ok(());
+    }
+    let mut first = Ok(());
+    for name in names {
+        let request = RotateRequest {
+            secret: (*name).to_owned(),
+        };
+        let begun = desk.client.change::<RotationView>("/v1/rotate", &request);
+        let begun = begun.await.map_err(|failure| {
+            let next = "it is revoked all the same; `keywheel secret put` or `keywheel rotate` gives it a value";
+            Failure::new(
+                Exit::Partial,
+                format!("no fresh value for {name}: {}", failure.what),
+                next,
+            )
+        });
+        first = first.and(begun.map(drop));
+    }
+    first
 }
 
 /// Each secret by itself; one that is refused or is not through in time does not hold up the others.
@@ -106,6 +135,9 @@ async fn revoke_many(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure> {
         emergency: args.emergency,
     };
     let mut answer: RevokeByAnswer = desk.client.change("/v1/revoke-by", &request).await?;
+    let revoked = answer.revocations.iter();
+    let revoked: BTreeSet<&str> = revoked.map(|view| view.secret.as_str()).collect();
+    let replaced = replace(desk, args, &Vec::from_iter(revoked)).await;
     if args.wait.wait {
         for view in &mut answer.revocations {
             *view = waiting::revocation_end(desk, view, &args.wait).await?;
@@ -117,7 +149,7 @@ async fn revoke_many(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure> {
     let is_open = |view: &&RevocationView| args.wait.wait && view.state != "closed";
     let open = answer.revocations.iter().filter(is_open).count();
     if open == 0 && answer.refused.is_empty() {
-        return Ok(());
+        return replaced;
     }
     Err(Failure::new(
         Exit::Partial,

@@ -544,3 +544,28 @@ async fn a_word_that_a_revocation_be_forgotten_goes_with_its_reason() {
     let sent = daemon.bodies("POST /v1/revocations/v1/forget ");
     assert_eq!(sent, [serde_json::json!({ "reason": "why" })]);
 }
+
+#[tokio::test]
+async fn what_is_revoked_is_rotated_at_once_where_that_is_asked_for() {
+    let daemon = Daemon::serve(
+        "replace",
+        &[
+            ("POST /v1/revoke ", 200, REVOCATION),
+            ("POST /v1/rotate ", 200, ROTATION),
+        ],
+    );
+    let words = ["revoke", "a/b", "--reason", "why", "--yes"];
+    assert!(daemon.run(&words).await.is_ok());
+    assert!(daemon.bodies("POST /v1/rotate ").is_empty());
+    let words = [&words[..], &["--replace"]].concat();
+    assert!(daemon.run(&words).await.is_ok());
+    let sent = daemon.bodies("POST /v1/rotate ");
+    assert_eq!(sent, [serde_json::json!({ "secret": "a/b" })]);
+    let refusing = Daemon::serve("no-value", &[("POST /v1/revoke ", 200, REVOCATION)]);
+    let failure = refusing.run(&words).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Partial);
+    assert!(
+        failure.to_string().contains("revoked all the same"),
+        "{failure}"
+    );
+}

@@ -12,6 +12,7 @@ use keywheel_core::decision::scope::{Hit, Scope, hits};
 use keywheel_core::id::{CommandId, RevocationId};
 use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::revocation::Revocation;
+use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
 use keywheel_schemas::api::{
     ForgetRequest, RefusedRevocation, RevocationView, RevokeByAnswer, RevokeByRequest, RevokePlan,
@@ -24,7 +25,7 @@ use super::{Api, Caller, Failure, Named};
 use crate::views;
 
 /// Secrets that one request revokes.
-pub const MAX_SECRETS: usize = 20_000;
+const MAX_SECRETS: usize = 20_000;
 /// Revocations of one request that are decided at once; others' have places beside them.
 const AT_ONCE: usize = 64;
 
@@ -79,7 +80,7 @@ fn hit_by(world: &World, scope: &Scope, emergency: bool) -> Result<Vec<Hit>, Fai
     if emergency {
         for one in &mut hit {
             let known = world.secrets.get(&one.secret);
-            one.versions = known.map_or_else(Vec::new, |known| known.alive());
+            one.versions = known.map_or_else(Vec::new, Secret::alive);
             one.is_whole = true;
         }
     }
@@ -87,13 +88,17 @@ fn hit_by(world: &World, scope: &Scope, emergency: bool) -> Result<Vec<Hit>, Fai
         let text = "nothing that is alive is meant by it; `keywheel get secrets` and `keywheel consumers` list what there is";
         return Err(Failure::not_found(text));
     }
-    if hit.len() > MAX_SECRETS {
-        return Err(Failure::invalid(format!(
-            "it means {} secrets, and one request revokes at most {MAX_SECRETS}; name a longer path",
-            hit.len()
-        )));
-    }
+    bounded(hit.len(), MAX_SECRETS)?;
     Ok(hit)
+}
+
+fn bounded(hit: usize, most: usize) -> Result<(), Failure> {
+    if hit <= most {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!(
+        "it means {hit} secrets, and one request revokes at most {most}; name a longer path"
+    )))
 }
 
 /// What `POST /v1/revoke-by` would do; looked at on the log's head, and nothing is appended.
@@ -254,4 +259,17 @@ pub(super) async fn forget(
     views::revocation(&api.view.read(), revocation)
         .map(Json)
         .ok_or_else(|| Failure::not_found(format!("no revocation {revocation}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_request_revokes_so_many_and_names_the_bound_beyond() {
+        assert!(bounded(MAX_SECRETS, MAX_SECRETS).is_ok());
+        let refused = bounded(MAX_SECRETS + 1, MAX_SECRETS).unwrap_err();
+        let bound = MAX_SECRETS.to_string();
+        assert!(refused.detail().contains(&bound), "{}", refused.detail());
+    }
 }
