@@ -7,7 +7,7 @@ use super::WaitArgs;
 /// `revoke`.
 #[derive(Debug, Args)]
 #[command(
-    group = clap::ArgGroup::new("scope").required(true).args(["name", "prefix", "store", "container", "image"]),
+    group(clap::ArgGroup::new("scope").required(true).args(["name", "prefix", "store", "container", "image"])),
     after_help = "Examples:\n  keywheel revoke prod/db --reason \"leaked in ticket 4711\"\n  keywheel revoke prod/db --version 3 --reason leaked --yes --wait\n  keywheel revoke --prefix prod/shop --dry-run\n  keywheel revoke --container web-7 --reason \"shell found in it\" --emergency\n\nThere is no way back: a revoked version is never served again. A file is taken out of its containers;\na container that has the value in its environment is stopped. `keywheel rotate` gives a new value. With\n--dry-run nothing is revoked: it shows each secret with its versions, hosts, containers, images and\nresource, and who would stop."
 )]
 pub(crate) struct RevokeArgs {
