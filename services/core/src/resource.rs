@@ -46,15 +46,6 @@ impl Kind {
         all.into_iter().find(|kind| kind.word() == word)
     }
 
-    /// Whether it is a server at which somebody logs in with what a version holds.
-    #[must_use]
-    pub const fn takes_logins(self) -> bool {
-        match self {
-            Self::Postgres | Self::Mariadb | Self::Redis => true,
-            Self::Webhook => false,
-        }
-    }
-
     /// The port of a server that names none.
     #[must_use]
     pub const fn port(self) -> u16 {

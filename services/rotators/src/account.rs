@@ -34,6 +34,8 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use proving::is_told_nothing;
+
 /// Characters of the password with which it is tried whether a server lets everybody in.
 const NONSENSE_LENGTH: u32 = 32;
 

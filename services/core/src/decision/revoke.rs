@@ -87,13 +87,12 @@ fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
     open.old.iter().filter(is_left).copied().collect()
 }
 
-/// Whether a login can show that they are dead: they open accounts of a server that we know, and it may have
-/// been told of one.
+/// Whether somebody can be asked whether they are dead: they open accounts of a server that we know, or belong
+/// to a receiver, and it may have been told of one.
 fn is_to_prove(world: &World, secret: &Secret, versions: &[u64]) -> bool {
-    let resource = secret.spec.rotator.as_ref();
-    let takes_logins = resource.is_some_and(|resource| resource.kind.takes_logins());
     let may_be_set = |version: &u64| world.may_be_set(secret.id, *version);
-    secret.place().is_none() && takes_logins && versions.iter().any(may_be_set)
+    let has_resource = secret.spec.rotator.is_some() && secret.place().is_none();
+    has_resource && versions.iter().any(may_be_set)
 }
 
 /// Sessions of what is dead are waited for no longer.

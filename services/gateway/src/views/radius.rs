@@ -55,8 +55,7 @@ pub fn revoke_plan(world: &World, hits: &[Hit]) -> RevokePlan {
 }
 
 fn is_proven(secret: &Secret) -> bool {
-    let resource = secret.spec.rotator.as_ref();
-    secret.place().is_none() && resource.is_some_and(|resource| resource.kind.takes_logins())
+    secret.spec.rotator.is_some() && secret.place().is_none()
 }
 
 /// The rotation that has nothing left to bring when these die.

@@ -67,6 +67,6 @@ impl AccountRotator {
 
 /// Whether the server keeps the account out for another reason than its password, so that a login tells
 /// nothing of that. An admin's login that is refused is mended by a person, and then it is tried again.
-fn is_told_nothing(error: &PortError) -> bool {
+pub(crate) fn is_told_nothing(error: &PortError) -> bool {
     error.kind == ErrorKind::Denied && !LoginRefused::is_beneath(error)
 }
