@@ -1,7 +1,7 @@
 //! Revocations of more than one secret, what each would do, and a person's step into one that runs.
 //!
 //! Each secret is revoked by a command of its own: one that is refused holds up no other. A repeat under the same
-//! `Idempotency-Key` is told what the first one began, and hits what is alive beside that.
+//! `Idempotency-Key` is told what the first one began, and hits secrets alone that that did not get to.
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -136,11 +136,13 @@ pub(super) async fn revoke_by(
     let scope = scope_of(request.scope)?;
     api.commands.look_at_head().await?;
     let earlier = begun_before(&api, &caller);
-    let wanted = match commands_of(&api, &scope, request.emergency) {
+    let mut wanted = match commands_of(&api, &scope, request.emergency) {
         // It is a repeat, and all of it is dead by now.
         Err(_) if !earlier.is_empty() => Vec::new(),
         wanted => wanted?,
     };
+    // What came after the first of it is none of its business; the rest of it is asked for under the same ids.
+    wanted.retain(|one| !earlier.iter().any(|view| view.secret == one.name.as_str()));
     let reason = request.reason.as_str();
     let works = wanted.into_iter();
     let works: Vec<_> = works

@@ -71,8 +71,19 @@ async fn each_secret_below_a_path_is_revoked_by_itself_and_a_repeat_begins_nothi
     let ids = begun(&first);
     assert_eq!(ids.len(), 2, "{first}");
     let (status, again) = bench.revoke_by(&wish).await;
-    assert_eq!((status, begun(&again)), (200, ids), "its answer was lost");
-    let other = json!({ "scope": { "prefix": "prod" }, "reason": "again" });
+    assert_eq!(
+        (status, begun(&again)),
+        (200, ids.clone()),
+        "its answer was lost"
+    );
+    // Also when there is a new value by then: that one lives.
+    let rotated = bench.post("rotate", json!({ "secret": "prod/api" })).await;
+    assert_eq!(rotated.0, 200, "{}", rotated.1);
+    let (status, again) = bench.revoke_by(&wish).await;
+    assert_eq!((status, begun(&again)), (200, ids));
+    let (_, all) = bench.see("revocations").await;
+    assert_eq!(all.as_array().unwrap().len(), 2, "{all}");
+    let other = json!({ "scope": { "prefix": "prod/db" }, "reason": "again" });
     let nothing = bench.revoke_by(&other).await;
     assert_problem(&nothing, 404, "not_found", "nothing that is alive");
 }
