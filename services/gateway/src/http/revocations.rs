@@ -3,6 +3,8 @@
 //! Each secret is revoked by a command of its own: one that is refused holds up no other. A repeat under the same
 //! `Idempotency-Key` is told what the first one began, and hits secrets alone that that did not get to.
 
+use std::collections::BTreeSet;
+
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
@@ -142,7 +144,8 @@ pub(super) async fn revoke_by(
         wanted => wanted?,
     };
     // What came after the first of it is none of its business; the rest of it is asked for under the same ids.
-    wanted.retain(|one| !earlier.iter().any(|view| view.secret == one.name.as_str()));
+    let begun: BTreeSet<&str> = earlier.iter().map(|view| view.secret.as_str()).collect();
+    wanted.retain(|one| !begun.contains(one.name.as_str()));
     let reason = request.reason.as_str();
     let works = wanted.into_iter();
     let works: Vec<_> = works
