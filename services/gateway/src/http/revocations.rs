@@ -138,17 +138,14 @@ pub(super) async fn revoke_by(
     let scope = scope_of(request.scope)?;
     api.commands.look_at_head().await?;
     let earlier = begun_before(&api, &caller);
-    let mut wanted = match commands_of(&api, &scope, request.emergency) {
+    let wanted = match commands_of(&api, &scope, request.emergency) {
         // It is a repeat, and all of it is dead by now.
         Err(_) if !earlier.is_empty() => Vec::new(),
         wanted => wanted?,
     };
-    // What came after the first of it is none of its business; the rest of it is asked for under the same ids.
-    let begun: BTreeSet<&str> = earlier.iter().map(|view| view.secret.as_str()).collect();
-    wanted.retain(|one| !begun.contains(one.name.as_str()));
     let reason = request.reason.as_str();
-    let works = wanted.into_iter();
-    let works: Vec<_> = works
+    let works: Vec<_> = not_begun(wanted, &earlier)
+        .into_iter()
         .map(|one| revoke_one(&api, &caller, one, reason))
         .collect();
     let begun: Vec<Result<RevocationView, RefusedRevocation>> =
@@ -189,6 +186,13 @@ fn begun_before(api: &Api, caller: &Caller) -> Vec<RevocationView> {
     let ours = world.revocations.values().filter(is_ours);
     ours.filter_map(|open| views::revocation(&committed, open.id))
         .collect()
+}
+
+/// Those of secrets that the request did not get to before: what of the others came since is none of its business.
+fn not_begun(mut wanted: Vec<One>, earlier: &[RevocationView]) -> Vec<One> {
+    let begun: BTreeSet<&str> = earlier.iter().map(|view| view.secret.as_str()).collect();
+    wanted.retain(|one| !begun.contains(one.name.as_str()));
+    wanted
 }
 
 /// What the id of a revocation is drawn for.
