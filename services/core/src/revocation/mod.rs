@@ -125,7 +125,10 @@ pub enum Rejection {
         attempt: u32,
     },
     /// A reason that no record holds.
-    #[error("the reason is longer than {MAX_REASON_CHARS} characters; shorten it")]
+    #[error(
+        "the reason has more than {} characters; say it shorter, and where more is written",
+        MAX_REASON_CHARS
+    )]
     ReasonTooLong,
     /// The store confirmed, or there is nothing it could still be asked.
     #[error(
