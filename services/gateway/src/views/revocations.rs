@@ -8,9 +8,12 @@ use keywheel_schemas::mirror::TextForm as _;
 
 use super::milliseconds;
 
+/// Why nobody looks any more.
+const FORGOTTEN: &str = "two principals had its store asked no more";
+
 /// What each half of it came to.
 pub(super) fn states(revocation: &Revocation, times: RevocationTimes) -> RevocationStates {
-    let (proof, because, evidence) = proof(&revocation.proven);
+    let (proof, because, evidence) = proof(revocation);
     let failure = match &revocation.backend {
         Backend::Failed { reason, .. } => Some(reason.clone()),
         Backend::Asked { .. } | Backend::Confirmed => None,
@@ -30,8 +33,9 @@ pub(super) fn states(revocation: &Revocation, times: RevocationTimes) -> Revocat
     }
 }
 
-fn proof(proven: &Proven) -> (&'static str, Option<&str>, &[Evidence]) {
-    match proven {
+fn proof(revocation: &Revocation) -> (&'static str, Option<&str>, &[Evidence]) {
+    match &revocation.proven {
+        Proven::Awaited if revocation.is_forgotten() => ("not_provable", Some(FORGOTTEN), &[]),
         Proven::NotAsked => ("not_probed", Some(NOTHING_TO_ASK), &[]),
         Proven::Awaited => ("awaited", None, &[]),
         Proven::Dead(evidence) => ("proven_dead", None, evidence.as_slice()),
