@@ -218,7 +218,8 @@ pub(super) fn withdrawn(open: &Revocation, event: revocation::Event, events: &mu
 /// Takes what came of the logins.
 pub(super) fn proof(world: &World, taken: &ProofTaken) -> Result<Vec<Event>, Rejection> {
     let open = known(world, taken.revocation)?;
-    let event = open.decide_proof(taken.attempt, &taken.proof)?;
+    let versions = revocation::to_prove(world, open);
+    let event = open.decide_proof(taken.attempt, &taken.proof, &versions)?;
     Ok(vec![Event::Revocation(open.id, event)])
 }
 

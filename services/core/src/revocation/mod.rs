@@ -271,11 +271,16 @@ impl Revocation {
         })
     }
 
-    /// Takes what came of the logins.
+    /// Takes what came of the logins with these versions: of the others no server ever heard.
     ///
     /// # Errors
     /// When that attempt is not open, or was not to make any.
-    pub fn decide_proof(&self, attempt: u32, proof: &Proof) -> Result<Event, Rejection> {
+    pub fn decide_proof(
+        &self,
+        attempt: u32,
+        proof: &Proof,
+        versions: &[u64],
+    ) -> Result<Event, Rejection> {
         self.open_or_reject(attempt)?;
         if self.part != Part::Prove {
             return Err(Rejection::AttemptNotOpen {
@@ -283,7 +288,7 @@ impl Revocation {
                 attempt,
             });
         }
-        Ok(match proof.judge(&self.versions) {
+        Ok(match proof.judge(versions) {
             Judged::Dead(evidence) => Event::ProvenDead { evidence },
             Judged::Alive(evidence) => Event::StillAccepted { attempt, evidence },
             Judged::Unknown(evidence, reason) => Event::NotProvable { evidence, reason },
@@ -491,17 +496,29 @@ pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effec
         Part::Destroy => (None, None),
         Part::Whole | Part::Disable | Part::Prove => reach(world, revocation),
     };
+    let versions = match part {
+        Part::Prove => to_prove(world, revocation),
+        Part::Whole | Part::Disable | Part::Destroy => revocation.versions.clone(),
+    };
     vec![Effect {
         work: Work::Revoke(RevokeWork {
             revocation: revocation.id,
             secret: revocation.secret,
-            versions: revocation.versions.clone(),
+            versions,
             attempt,
             outside,
             resource,
             part,
         }),
     }]
+}
+
+/// The versions with which a login has to be refused: those that a server may have been told of.
+#[must_use]
+pub fn to_prove(world: &World, revocation: &Revocation) -> Vec<u64> {
+    let may_be_set = |version: &u64| world.may_be_set(revocation.secret, *version);
+    let versions = revocation.versions.iter().copied();
+    versions.filter(may_be_set).collect()
 }
 
 /// Where its versions die.

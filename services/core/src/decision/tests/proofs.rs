@@ -182,6 +182,20 @@ fn what_cannot_be_probed_says_why_and_does_not_wait() {
 }
 
 #[test]
+fn what_no_server_ever_heard_of_needs_no_login_and_dies_all_the_same() {
+    let given = alternating().and(rotate(SECOND)).and(revoke(None));
+    assert_eq!(revocation(&given).versions, [1, 2]);
+    let given = given.and(told(1, None));
+    let work = asked(&given).unwrap();
+    assert_eq!((work.part, work.versions), (Part::Prove, vec![1]));
+    let given = given.and(proof(2, evidence(Answer::WrongPassword), None));
+    assert!(matches!(revocation(&given).proven, Proven::Dead(_)));
+    let given = given.and(told(3, None));
+    let gone: Vec<u64> = given.secret().destroyed.iter().copied().collect();
+    assert_eq!(gone, [1, 2]);
+}
+
+#[test]
 fn a_proof_is_taken_once_and_only_when_it_is_asked_for() {
     let not_open = |attempt| No::AttemptNotOpen {
         revocation: REVOCATION,
