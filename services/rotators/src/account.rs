@@ -5,7 +5,8 @@
 //! finds it there. Invariants: an account is chosen only when no other version that is kept opens it, and
 //! given a new password only when no session of it is left ([`sessions`]); what is kept in the vault is fit to be a
 //! password; a server that lets everybody in fails the test. How passwords die is in [`ending`], what shows
-//! that they are dead in [`proving`], what an unclear cut-over came to in [`cutting_over`]. It talks to no server itself.
+//! that they are dead in [`proving`], what an unclear cut-over came to in [`cutting_over`]. It talks to no
+//! server itself.
 
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use proving::is_told_nothing;
+pub(crate) use self::proving::is_told_nothing;
 
 /// Characters of the password with which it is tried whether a server lets everybody in.
 const NONSENSE_LENGTH: u32 = 32;

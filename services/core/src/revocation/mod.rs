@@ -2,9 +2,9 @@
 //!
 //! Its states do not wait for each other: withdrawn from every host, dead at the store, proven dead by a
 //! login that is refused, data keys destroyed. Invariants: the data keys go after the proof, or after the
-//! store's confirmation where nothing can be probed, and never wait for a host; the store's half is tried for ever until the store
-//! confirmed (rule X3), or two principals put on record that it is given up; it closes when every half
-//! is done.
+//! store's confirmation where nothing can be probed, and never wait for a host; the store's half is tried
+//! for ever until the store confirmed (rule X3), or two principals put on record that it is given up; it
+//! closes when every half is done.
 
 mod proof;
 #[cfg(test)]
