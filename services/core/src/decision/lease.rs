@@ -221,6 +221,8 @@ pub(super) fn swapped(
             versions,
             hosts: Vec::new(),
             reason: SWAPPED.to_owned(),
+            // Its store makes them itself: nobody else knows a login with them.
+            is_to_prove: false,
         };
         events.push(Event::Revocation(lease::end_of(id), requested));
     }
