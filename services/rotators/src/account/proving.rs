@@ -22,47 +22,64 @@ impl AccountRotator {
     ) -> Result<Proof, PortError> {
         let mut proof = Proof::default();
         for version in versions {
-            let lacking = match self.credential(secret, *version, until).await? {
-                Some(revoked) if password::is_possible(&revoked.password) => {
-                    match self.knock_once(*version, &revoked, until).await {
-                        Ok(evidence) => {
-                            proof.evidence.push(evidence);
-                            continue;
-                        }
-                        Err(error) if is_told_nothing(&error) => error.text,
-                        Err(error) => return Err(error),
-                    }
+            match self.knock_once(secret, *version, until).await {
+                Ok(Knocked::Answered(evidence)) => proof.evidence.push(evidence),
+                Ok(Knocked::Lacking(why)) => {
+                    proof.lacking.get_or_insert(why);
                 }
-                Some(_) => {
-                    format!("version {version} holds no password that anybody can log in with")
+                Err(error) if is_told_nothing(&error) => {
+                    proof.lacking.get_or_insert(error.text);
                 }
-                None => {
-                    format!(
-                        "the value of version {version} is gone, so nobody here can log in with it"
-                    )
-                }
-            };
-            proof.lacking.get_or_insert(lacking);
+                Err(error) => return Err(error),
+            }
         }
         Ok(proof)
     }
 
     async fn knock_once(
         &self,
+        secret: SecretId,
         version: u64,
-        revoked: &Credential,
         until: &Until,
-    ) -> Result<Evidence, PortError> {
-        let Credential { login, password } = revoked;
+    ) -> Result<Knocked, PortError> {
+        let revoked = match self.credential(secret, version, until).await {
+            Ok(Some(revoked)) => revoked,
+            Ok(None) => {
+                return Ok(Knocked::Lacking(format!(
+                    "the value of version {version} is gone, so nobody here can log in with it"
+                )));
+            }
+            // Our own copy, not the server: it stays as it is, whenever it is looked at again.
+            Err(error) if error.kind == ErrorKind::Corrupt => {
+                return Ok(Knocked::Lacking(format!(
+                    "the value of version {version} is damaged in the cache, so nobody here can log in with it"
+                )));
+            }
+            Err(error) => return Err(error),
+        };
+        let Credential { login, password } = &revoked;
+        if !password::is_possible(password) {
+            return Ok(Knocked::Lacking(format!(
+                "version {version} holds no password that anybody can log in with"
+            )));
+        }
         until.check()?;
         let answer = self.accounts.answer(login, password, until).await?;
-        Ok(Evidence {
+        Ok(Knocked::Answered(Evidence {
             version,
             at: until.now(),
             place: format!("account {login} of {}", self.plan.resource),
             answer,
-        })
+        }))
     }
+}
+
+/// What came of one version.
+enum Knocked {
+    /// The server answered a login with it.
+    Answered(Evidence),
+    /// There is no login with it, for this reason.
+    Lacking(String),
 }
 
 /// Whether the server keeps the account out for another reason than its password, so that a login tells

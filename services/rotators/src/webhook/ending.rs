@@ -200,10 +200,10 @@ impl WebhookRotator {
     ) -> Result<Proof, PortError> {
         let mut proof = Proof::default();
         for version in versions {
-            let kept = self.kept(secret, *version, until).await?;
+            let kept = self.readable(secret, *version, until).await?;
             let Some(value) = sent_again(kept.as_ref()) else {
                 let lacking = format!(
-                    "the value of version {version} is gone, or none that is sent, so nobody can ask about it"
+                    "the value of version {version} is gone, damaged or none that is sent, so nobody can ask about it"
                 );
                 proof.lacking.get_or_insert(lacking);
                 continue;

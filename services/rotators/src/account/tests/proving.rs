@@ -66,6 +66,11 @@ async fn a_version_whose_value_is_gone_is_lacking_and_the_others_are_tried() {
     assert_eq!(answers, [(2, Answer::Accepted)]);
     let lacking = lacking.unwrap();
     assert!(lacking.contains("version 1 is gone"), "{lacking}");
+    fakes.vault.damage(SECRET, 2);
+    let (answers, lacking) = proven(&fakes.rotator(None, &[]), &[2]).await;
+    assert!(answers.is_empty(), "{answers:?}");
+    let lacking = lacking.unwrap();
+    assert!(lacking.contains("version 2 is damaged"), "{lacking}");
 }
 
 #[tokio::test]
