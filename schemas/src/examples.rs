@@ -267,6 +267,9 @@ fn of_assignment() -> Vec<assignment::Event> {
             reason: "the container does not run under the keywheel runtime; recreate it with --runtime keywheel"
                 .to_owned(),
         },
+        assignment::Event::ServiceNoted {
+            service: "shop/payments".to_owned(),
+        },
     ]
 }
 

@@ -61,6 +61,7 @@ kinds! {
         E::Withdrawn => "withdrawn",
         E::Vanished => "vanished",
         E::Refused { .. } => "refused",
+        E::ServiceNoted { .. } => "service_noted",
     }
     host {
         E::JoinTokenIssued { .. } => "join_token_issued",

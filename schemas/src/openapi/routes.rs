@@ -94,6 +94,10 @@ const SCOPE: &[Parameter] = &[
         "image",
         "Whatever the containers of this image have: its config digest.",
     ),
+    text(
+        "service",
+        "Whatever the containers of this service have: `PROJECT/SERVICE` or `SERVICE` of Compose, or Swarm's name.",
+    ),
     flag(
         "emergency",
         "Whether all that is alive of every secret that is hit would die.",
@@ -312,7 +316,7 @@ pub const ROUTES: &[Route] = &[
     post(
         "/v1/revoke-by",
         "revoke_by",
-        "Makes unusable what a path, a store, a container or an image has, each secret by itself",
+        "Makes unusable what a path, a store, a container, an image or a service has, each secret by itself",
         Some("RevokeByRequest"),
         "RevokeByAnswer",
     ),

@@ -217,6 +217,7 @@ fn report() -> HostReport {
         binding: BINDING,
         secret: SECRET,
         fact,
+        service: "shop/payments".to_owned(),
     };
     HostReport {
         host: HOST,
@@ -311,6 +312,14 @@ fn effects() -> Vec<Effect> {
     ]
 }
 
+fn unproven() -> ProofTaken {
+    ProofTaken {
+        revocation: REVOCATION,
+        attempt: 3,
+        proof: Proof::lacking("its value is gone"),
+    }
+}
+
 fn workers_commands() -> Vec<Command> {
     let failure = Some("the store did not answer".to_owned());
     vec![
@@ -374,11 +383,7 @@ fn workers_commands() -> Vec<Command> {
         },
         Command::DeadlinePassed { rotation: ROTATION },
         Command::LingerEnded { secret: SECRET },
-        Command::ProofOutcome(ProofTaken {
-            revocation: REVOCATION,
-            attempt: 3,
-            proof: Proof::lacking("its value is gone"),
-        }),
+        Command::ProofOutcome(unproven()),
         Command::Report(report()),
     ]
 }

@@ -270,6 +270,7 @@ pub(crate) fn item(n: u8, fact: Fact) -> Item {
         binding: BINDING,
         secret: SECRET,
         fact,
+        service: String::new(),
     }
 }
 

@@ -483,7 +483,7 @@ fn usage_record(
     let held = known.map_or(0, |assignment| assignment.holds);
     let (verb, version, outcome, reason) = match event {
         // The wish is in the log; only deeds are usage.
-        assignment::Event::Assigned { .. } => return None,
+        assignment::Event::Assigned { .. } | assignment::Event::ServiceNoted { .. } => return None,
         assignment::Event::Swapped { version, .. } if held == 0 => {
             ("inject", *version, Outcome::Allowed, "")
         }

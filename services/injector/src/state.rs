@@ -104,6 +104,7 @@ impl Remembered {
             binding,
             secret,
             fact: Fact::Vanished,
+            service: String::new(),
         };
         let mut items = Vec::new();
         for (binding, holding) in self.holdings() {

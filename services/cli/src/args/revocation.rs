@@ -7,7 +7,7 @@ use super::WaitArgs;
 /// `revoke`.
 #[derive(Debug, Args)]
 #[command(
-    group(clap::ArgGroup::new("scope").required(true).args(["name", "prefix", "store", "container", "image"])),
+    group(clap::ArgGroup::new("scope").required(true).args(["name", "prefix", "store", "container", "image", "service"])),
     after_help = "Examples:\n  keywheel revoke prod/db --reason \"leaked in ticket 4711\"\n  keywheel revoke prod/db --version 3 --reason leaked --yes --wait\n  keywheel revoke --prefix prod/shop --dry-run\n  keywheel revoke --container web-7 --reason \"shell found in it\" --emergency\n\nThere is no way back: a revoked version is never served again. A file is taken out of its containers;\na container that has the value in its environment is stopped. `keywheel rotate` gives a new value. With\n--dry-run nothing is revoked: it shows each secret with its versions, hosts, containers, images and\nresource, and who would stop."
 )]
 pub(crate) struct RevokeArgs {
@@ -28,6 +28,9 @@ pub(crate) struct RevokeArgs {
     /// Whatever the containers of this image have: its config digest.
     #[arg(long, value_name = "DIGEST")]
     pub(crate) image: Option<String>,
+    /// Whatever the containers of this service have: PROJECT/SERVICE or SERVICE of Compose, or Swarm's name.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
     /// All that is alive of every secret that is hit, also what a rotation under way may have made.
     #[arg(long, conflicts_with = "version")]
     pub(crate) emergency: bool,

@@ -37,6 +37,7 @@ async fn plan(desk: &Desk, args: &RevokeArgs) -> Result<RevokePlan, Failure> {
     query.extend(args.store.iter().map(|value| named("store", value)));
     query.extend(args.container.iter().map(|value| named("container", value)));
     query.extend(args.image.iter().map(|value| named("image", value)));
+    query.extend(args.service.iter().map(|value| named("service", value)));
     let path = format!("/v1/revoke-plan?{}", query.join("&"));
     desk.client.read(&path).await
 }
@@ -49,6 +50,7 @@ fn meant(args: &RevokeArgs) -> &str {
         &args.store,
         &args.container,
         &args.image,
+        &args.service,
     ]
     .into_iter()
     .flatten();
@@ -129,6 +131,7 @@ async fn revoke_many(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure> {
             store: args.store.clone(),
             container: args.container.clone(),
             image: args.image.clone(),
+            service: args.service.clone(),
             ..RevokeScope::default()
         },
         reason: args.reason.clone().unwrap_or_default(),

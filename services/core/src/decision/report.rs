@@ -10,7 +10,7 @@ use super::{Context, Rejection, join, lease, revoke, rollout, rotate, staging};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
-use crate::report::{Fact, HostReport, Item};
+use crate::report::{Fact, HostReport, Item, MAX_SERVICE_BYTES};
 use crate::revocation;
 use crate::rotation::{self, Phase, Rotation};
 use crate::secret::Secret;
@@ -118,7 +118,23 @@ fn record_item(
         };
         push(state, assigned);
     }
-    let fact = match &item.fact {
+    let Some(fact) = event_of(&item.fact) else {
+        return;
+    };
+    if let Ok(Some(event)) = state.decide_report(&key, fact) {
+        push(state, event);
+    }
+    let noted = service_of(item).filter(|_| state.is_live());
+    if let Some(noted) = noted
+        && let Ok(Some(event)) = state.decide_report(&key, noted)
+    {
+        push(state, event);
+    }
+}
+
+/// What a fact is to its assignment; `None` where no assignment comes of it.
+fn event_of(fact: &Fact) -> Option<assignment::Event> {
+    Some(match fact {
         Fact::Swapped { version, at } => assignment::Event::Swapped {
             version: *version,
             at: *at,
@@ -133,12 +149,15 @@ fn record_item(
             version: *version,
             reason: reason.clone(),
         },
-        // No assignment comes of it.
-        Fact::Wanted | Fact::Removed => return,
-    };
-    if let Ok(Some(event)) = state.decide_report(&key, fact) {
-        push(state, event);
-    }
+        Fact::Wanted | Fact::Removed => return None,
+    })
+}
+
+/// The service that an item tells; an older host tells of none.
+fn service_of(item: &Item) -> Option<assignment::Event> {
+    let is_told = !item.service.is_empty() && item.service.len() <= MAX_SERVICE_BYTES;
+    let service = item.service.clone();
+    is_told.then_some(assignment::Event::ServiceNoted { service })
 }
 
 /// What a complete report does not name any more is gone, as after a reboot or a lost report.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::assignment::Assignment;
 use crate::id::SecretId;
 use crate::lease;
 use crate::name::{SecretName, StoreName};
@@ -27,6 +28,9 @@ pub enum Scope {
     Container(String),
     /// The same of every container of an image, by its config digest.
     Image(String),
+    /// The same of every container of a service: `PROJECT/SERVICE` under Compose, or `SERVICE` for that service
+    /// of whatever project; the service's name under Swarm.
+    Service(String),
 }
 
 /// One secret that a revocation hits.
@@ -53,11 +57,12 @@ pub fn hits(world: &World, scope: &Scope) -> Vec<Hit> {
         Scope::Store(store) => all_of(world, |secret| {
             secret.place().is_some_and(|place| place.store == *store)
         }),
-        Scope::Container(container) => had_by(world, |id, name, _| {
+        Scope::Container(container) => had_by(world, |id, state| {
             let is_id = container.len() >= MIN_CONTAINER_DIGITS && id.starts_with(container);
-            is_id || name == container
+            is_id || state.container_name == *container
         }),
-        Scope::Image(digest) => had_by(world, |_, _, image| image == digest),
+        Scope::Image(digest) => had_by(world, |_, state| state.image_digest == *digest),
+        Scope::Service(service) => had_by(world, |_, state| is_of(&state.service, service)),
     };
     let name = |hit: &Hit| world.secrets.get(&hit.secret).map(|secret| &secret.name);
     hits.sort_by(|one, other| name(one).cmp(&name(other)));
@@ -100,13 +105,19 @@ fn all_of(world: &World, is_meant: impl Fn(&Secret) -> bool) -> Vec<Hit> {
     meant.filter_map(|secret| whole(world, secret)).collect()
 }
 
-/// What containers have, are to have, or run on, as far as it is alive; a container is given by id, name and
-/// image.
-fn had_by(world: &World, is_meant: impl Fn(&str, &str, &str) -> bool) -> Vec<Hit> {
+/// Whether a container of this service is meant.
+fn is_of(service: &str, meant: &str) -> bool {
+    let last = service.rsplit_once('/').map(|(_, last)| last);
+    !meant.is_empty() && (service == meant || last == Some(meant))
+}
+
+/// What containers have, are to have, or run on, as far as it is alive; a container is given by its id and what is
+/// known of it.
+fn had_by(world: &World, is_meant: impl Fn(&str, &Assignment) -> bool) -> Vec<Hit> {
     let mut had: BTreeMap<SecretId, BTreeSet<u64>> = BTreeMap::new();
     for (key, state) in &world.assignments {
         let id = key.container.to_string();
-        if !is_meant(&id, &state.container_name, &state.image_digest) {
+        if !is_meant(&id, state) {
             continue;
         }
         let Some(secret) = world.secrets.get(&state.secret) else {

@@ -70,6 +70,7 @@ fn started(at: keywheel_core::time::Timestamp) -> Item {
         binding: BINDING,
         secret: SecretId::from_bytes([1; 16]),
         fact: Fact::Swapped { version: 1, at },
+        service: String::new(),
     }
 }
 

@@ -41,6 +41,7 @@ pub(super) struct ScopeQuery {
     store: Option<String>,
     container: Option<String>,
     image: Option<String>,
+    service: Option<String>,
     emergency: Option<bool>,
 }
 
@@ -53,27 +54,47 @@ fn scope_of(wish: RevokeScope) -> Result<Scope, Failure> {
         store,
         container,
         image,
+        service,
     } = wish;
     if version.is_some() && secret.is_none() {
         let text = "`version` is of one secret; name that with `secret`";
         return Err(Failure::invalid(text));
     }
-    match (secret, prefix, store, container, image) {
-        (Some(name), None, None, None, None) => SecretName::parse(&name)
-            .map(|name| Scope::Secret(name, version))
-            .map_err(|error| Failure::invalid(error.to_string())),
-        (None, Some(path), None, None, None) => SecretName::parse(path.trim_end_matches('/'))
-            .map(|path| Scope::Prefix(path.to_string()))
-            .map_err(|error| Failure::invalid(format!("`prefix` is no path: {error}"))),
-        (None, None, Some(name), None, None) => StoreName::parse(&name)
-            .map(Scope::Store)
-            .map_err(|error| Failure::invalid(error.to_string())),
-        (None, None, None, Some(name), None) => Ok(Scope::Container(name)),
-        (None, None, None, None, Some(digest)) => Ok(Scope::Image(digest)),
-        _ => Err(Failure::invalid(
-            "name exactly one of `secret`, `prefix`, `store`, `container` and `image`",
+    let named: Vec<Result<Scope, Failure>> = [
+        secret.map(|name| secret_scope(&name, version)),
+        prefix.map(|path| prefix_scope(&path)),
+        store.map(|name| store_scope(&name)),
+        container.map(|name| Ok(Scope::Container(name))),
+        image.map(|digest| Ok(Scope::Image(digest))),
+        service.map(|name| Ok(Scope::Service(name))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    match <[_; 1]>::try_from(named) {
+        Ok([one]) => one,
+        Err(_) => Err(Failure::invalid(
+            "name exactly one of `secret`, `prefix`, `store`, `container`, `image` and `service`",
         )),
     }
+}
+
+fn secret_scope(name: &str, version: Option<u64>) -> Result<Scope, Failure> {
+    SecretName::parse(name)
+        .map(|name| Scope::Secret(name, version))
+        .map_err(|error| Failure::invalid(error.to_string()))
+}
+
+fn prefix_scope(path: &str) -> Result<Scope, Failure> {
+    SecretName::parse(path.trim_end_matches('/'))
+        .map(|path| Scope::Prefix(path.to_string()))
+        .map_err(|error| Failure::invalid(format!("`prefix` is no path: {error}")))
+}
+
+fn store_scope(name: &str) -> Result<Scope, Failure> {
+    StoreName::parse(name)
+        .map(Scope::Store)
+        .map_err(|error| Failure::invalid(error.to_string()))
 }
 
 /// What it hits now. In an emergency all of a secret dies, whatever of it was named.
@@ -116,6 +137,7 @@ pub(super) async fn plan(
         store: asked.store,
         container: asked.container,
         image: asked.image,
+        service: asked.service,
     })?;
     api.commands.look_at_head().await?;
     let committed = api.view.read();

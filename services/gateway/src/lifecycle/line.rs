@@ -356,7 +356,7 @@ fn of_assignment(
             is_bad: true,
             ..with(version, lines::REFUSED, "container not served")
         },
-        E::Assigned { .. } => return None,
+        E::Assigned { .. } | E::ServiceNoted { .. } => return None,
     };
     let known = committed.world.assignments.get(key);
     line.secret_name = known.map(|known| secret_name(committed, known.secret));

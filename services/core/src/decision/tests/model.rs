@@ -306,6 +306,7 @@ impl Model {
                 version: *version,
                 at,
             },
+            service: String::new(),
         };
         Some(HostReport {
             host: host_id(host),
@@ -417,6 +418,7 @@ impl Model {
                 binding: binding_id(*binding),
                 secret,
                 fact,
+                service: String::new(),
             }
         });
         let newest = self.world.host_generation(host_id(*host));
@@ -544,6 +546,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
             binding,
             secret,
             fact,
+            service: String::new(),
         }));
     }
     let holds = items.iter().filter_map(|item| match item.fact {

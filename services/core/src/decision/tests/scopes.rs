@@ -1,9 +1,11 @@
 //! What a revocation by path, store, container or image hits: that, and nothing beside it.
 
 use super::*;
+use crate::assignment;
 use crate::decision::scope::{Hit, Scope, hits};
 use crate::name::SecretName;
-use crate::testing::{container, reloaded};
+use crate::report::{Item, MAX_SERVICE_BYTES};
+use crate::testing::{container, of_consumer, reloaded};
 
 const OTHER: SecretId = SecretId::from_bytes([41; 16]);
 const THEIRS: RotationId = RotationId::from_bytes([42; 16]);
@@ -60,6 +62,53 @@ fn a_container_hits_what_it_has_by_name_or_id_and_an_image_what_its_containers_h
     let moving = given.and(rotate(SECOND)).finished(SECOND);
     let moved = moving.and(Command::Report(report(vec![reloaded(1, 2)], &[2])));
     assert_eq!(hit(&moved, image("sha256:1")), [(SECRET, vec![2], false)]);
+}
+
+/// Container 1 as its host tells of it, with its service.
+fn told(service: &str) -> Command {
+    let item = Item {
+        service: service.to_owned(),
+        ..reloaded(1, 1)
+    };
+    Command::Report(report(vec![item], &[1]))
+}
+
+#[test]
+fn a_service_hits_what_its_containers_have_by_its_name_with_or_without_the_project() {
+    let of = |name: &str| Scope::Service(name.to_owned());
+    let given = beside("prod/api");
+    assert!(hit(&given, of("web")).is_empty(), "its host did not tell");
+    let given = given.and(told("shop/web"));
+    for name in ["shop/web", "web"] {
+        assert_eq!(hit(&given, of(name)), [(SECRET, vec![1], false)], "{name}");
+    }
+    for other in ["", "shop", "shop/", "other/web", "we"] {
+        assert!(hit(&given, of(other)).is_empty(), "{other}");
+    }
+    let swarm = beside("prod/api").and(told("shop_web"));
+    assert_eq!(hit(&swarm, of("shop_web")), [(SECRET, vec![1], false)]);
+    assert!(hit(&swarm, of("web")).is_empty());
+}
+
+#[test]
+fn a_service_is_noted_once_and_stays_with_its_container() {
+    let noted = |service: &str| {
+        let service = service.to_owned();
+        of_consumer(1, assignment::Event::ServiceNoted { service })
+    };
+    let given = Given::serving().when(told("shop/web"));
+    let given = given.then_among_others([noted("shop/web")]);
+    let again = given.clone().when(told("shop/web"));
+    again.then_nothing();
+    // A host that tells of none takes nothing back.
+    let given = given.and(told(""));
+    let scope = Scope::Service("web".to_owned());
+    assert_eq!(hit(&given, scope), [(SECRET, vec![1], false)]);
+    // Nothing of a name that is too long, and of the longest one all of it.
+    let longest = "s".repeat(MAX_SERVICE_BYTES);
+    let long = given.clone().when(told(&format!("{longest}s")));
+    long.then_nothing();
+    given.when(told(&longest)).then([noted(&longest)]);
 }
 
 #[test]

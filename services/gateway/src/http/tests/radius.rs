@@ -109,6 +109,7 @@ async fn a_scope_names_one_thing() {
     for (query, part) in [
         ("", "exactly one"),
         ("?prefix=prod&store=bao", "exactly one"),
+        ("?image=sha256:1&service=web", "exactly one"),
         ("?prefix=/", "no path"),
         ("?prefix=prod&version=1", "of one secret"),
         ("?secret=PROD", "secret"),
@@ -116,6 +117,8 @@ async fn a_scope_names_one_thing() {
         let answer = bench.see(&format!("revoke-plan{query}")).await;
         assert_problem(&answer, 400, "invalid", part);
     }
-    let none = bench.see("revoke-plan?store=bao").await;
-    assert_problem(&none, 404, "not_found", "nothing that is alive");
+    for query in ["store=bao", "service=shop/web"] {
+        let none = bench.see(&format!("revoke-plan?{query}")).await;
+        assert_problem(&none, 404, "not_found", "nothing that is alive");
+    }
 }

@@ -55,6 +55,7 @@ pub(super) async fn report(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) {
         binding: BINDING,
         secret: SECRET,
         fact,
+        service: String::new(),
     };
     let report = HostReport {
         host: HOST,
