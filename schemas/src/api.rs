@@ -15,7 +15,7 @@ mod subscription;
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use revocation::{
-    EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation, RefusedRevocation,
+    AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation, RefusedRevocation,
     RevocationStates, RevokeByAnswer, RevokeByRequest, RevokePlan, RevokeScope,
 };
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};

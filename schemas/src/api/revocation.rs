@@ -139,6 +139,23 @@ pub struct RevokePlan {
     pub stops: u64,
     /// How many hosts may hold something of it.
     pub hosts: u64,
+    /// Those of them that were not heard lately: what they hold is withdrawn when they come back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<AwayHost>,
+}
+
+/// A host in a blast radius that is away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AwayHost {
+    /// Host name.
+    pub host: String,
+    /// When it was last heard, RFC 3339, since this gateway started; absent when it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<String>,
+    /// Until when containers may start there with what it holds, RFC 3339: its lease of a day, unless
+    /// `injector.lease` says another one on that host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub starts_until: Option<String>,
 }
 
 /// One secret in a blast radius.

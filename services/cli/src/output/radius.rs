@@ -1,6 +1,6 @@
 //! A blast radius, and what came of revoking it, as a person reads them.
 
-use keywheel_schemas::api::{PlannedLoss, PlannedRevocation, RevokeByAnswer, RevokePlan};
+use keywheel_schemas::api::{AwayHost, PlannedLoss, PlannedRevocation, RevokeByAnswer, RevokePlan};
 
 use super::table::columns;
 use super::views::{revocations, version_list};
@@ -50,7 +50,30 @@ pub(crate) fn plan(plan: &RevokePlan, color: bool) -> String {
         plan.hosts,
         plan.stops
     ));
+    for host in plan.away.iter().take(MAX_LINES) {
+        text.push_str(&away(host));
+    }
+    more(&mut text, plan.away.len());
     text
+}
+
+/// A line about a host that is not heard.
+fn away(host: &AwayHost) -> String {
+    let name = super::tame(&host.host);
+    let since = match &host.last_seen {
+        Some(at) => format!("not heard since {at}"),
+        None => "not heard since this gateway started".to_owned(),
+    };
+    let until = match &host.starts_until {
+        Some(until) => format!(
+            "containers may start there with what it holds until {until}, by the lease of a day (`injector.lease` there may say another)"
+        ),
+        None => {
+            "containers may start there with what it holds for as long as `injector.lease` says"
+                .to_owned()
+        }
+    };
+    format!("\n{name} is away: {since}; {until}")
 }
 
 fn secret_row(one: &PlannedRevocation) -> Vec<String> {
@@ -136,6 +159,11 @@ mod tests {
             containers: 1,
             stops: 0,
             hosts: 1,
+            away: vec![AwayHost {
+                host: "web-2".to_owned(),
+                last_seen: Some("2026-01-04T02:00:00Z".to_owned()),
+                starts_until: Some("2026-01-05T02:00:00Z".to_owned()),
+            }],
         };
         let text = plan(&radius, false);
         for words in [
@@ -146,6 +174,8 @@ mod tests {
             "sha256:4f4f4f4f4f4f",
             "file removed",
             "1 containers on 1 hosts",
+            "web-2 is away: not heard since 2026-01-04T02:00:00Z",
+            "until 2026-01-05T02:00:00Z",
         ] {
             assert!(text.contains(words), "{text}");
         }

@@ -11,7 +11,7 @@ use axum::extract::{Extension, Query, State};
 use futures_util::{StreamExt as _, stream};
 use keywheel_core::command::Command;
 use keywheel_core::decision::scope::{Hit, Scope, hits};
-use keywheel_core::id::{CommandId, RevocationId};
+use keywheel_core::id::{CommandId, HostId, RevocationId};
 use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::revocation::Revocation;
 use keywheel_core::secret::Secret;
@@ -142,7 +142,10 @@ pub(super) async fn plan(
     api.commands.look_at_head().await?;
     let committed = api.view.read();
     let hit = hit_by(&committed.world, &scope, asked.emergency.unwrap_or(false))?;
-    Ok(Json(views::radius::revoke_plan(&committed.world, &hit)))
+    let contact = |host: HostId| api.view.contact(host);
+    let now = api.clock.now();
+    let plan = views::radius::revoke_plan(&committed.world, &hit, &contact, now);
+    Ok(Json(plan))
 }
 
 /// One command of a request that leads to many.

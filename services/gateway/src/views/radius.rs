@@ -5,16 +5,26 @@ use std::collections::BTreeSet;
 use keywheel_core::assignment::{self, Assignment};
 use keywheel_core::binding::Target;
 use keywheel_core::decision::scope::Hit;
+use keywheel_core::host::LEASE;
 use keywheel_core::id::{ContainerId, HostId, SecretId};
 use keywheel_core::secret::Secret;
+use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
-use keywheel_schemas::api::{PlannedLoss, PlannedRevocation, RevokePlan};
+use keywheel_engine::presence::SILENT_AFTER;
+use keywheel_engine::state::Contact;
+use keywheel_schemas::api::{AwayHost, PlannedLoss, PlannedRevocation, RevokePlan};
+use keywheel_schemas::mirror::TextForm as _;
 
 use super::{count, host_name};
 
-/// What revoking these would do.
+/// What revoking these would do at this time; hosts were heard as `contact` says.
 #[must_use]
-pub fn revoke_plan(world: &World, hits: &[Hit]) -> RevokePlan {
+pub fn revoke_plan(
+    world: &World,
+    hits: &[Hit],
+    contact: &dyn Fn(HostId) -> Option<Contact>,
+    now: Timestamp,
+) -> RevokePlan {
     let mut hosts: BTreeSet<HostId> = BTreeSet::new();
     let (mut losing, mut stopping) = (BTreeSet::new(), BTreeSet::new());
     let mut secrets = Vec::new();
@@ -46,12 +56,29 @@ pub fn revoke_plan(world: &World, hits: &[Hit]) -> RevokePlan {
             consumers: losses.into_iter().map(|(_, loss)| loss).collect(),
         });
     }
+    let away = hosts
+        .iter()
+        .filter_map(|host| away(host_name(world, *host), contact(*host), now));
     RevokePlan {
         secrets,
         containers: count(losing.len()),
         stops: count(stopping.len()),
+        away: away.collect(),
         hosts: count(hosts.len()),
     }
+}
+
+/// A host that is not heard, and until when it may start containers with what it holds.
+fn away(host: String, contact: Option<Contact>, now: Timestamp) -> Option<AwayHost> {
+    let seen = contact.map(|contact| contact.at);
+    if seen.is_some_and(|at| now.since(at) <= SILENT_AFTER) {
+        return None;
+    }
+    Some(AwayHost {
+        host,
+        last_seen: seen.map(|at| at.text()),
+        starts_until: seen.map(|at| at.plus(LEASE).text()),
+    })
 }
 
 fn is_proven(secret: &Secret) -> bool {
@@ -125,5 +152,29 @@ fn loss(world: &World, key: &assignment::Key, state: &Assignment) -> PlannedLoss
         }
         .to_owned(),
         stops,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_is_heard_is_not_away_and_one_that_is_says_until_when_it_starts_containers() {
+        let at = Timestamp::from_micros(1_767_492_000_000_000);
+        let heard = |now| {
+            let contact = Contact {
+                at,
+                acknowledged: None,
+            };
+            away("web-1".to_owned(), Some(contact), now)
+        };
+        assert_eq!(heard(at.plus(SILENT_AFTER)), None);
+        let now = at.plus(SILENT_AFTER * 2);
+        let silent = heard(now).unwrap();
+        assert_eq!(silent.last_seen, Some(at.text()));
+        assert_eq!(silent.starts_until, Some(at.plus(LEASE).text()));
+        let never = away("web-1".to_owned(), None, now).unwrap();
+        assert_eq!((never.last_seen, never.starts_until), (None, None));
     }
 }
