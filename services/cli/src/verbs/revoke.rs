@@ -137,7 +137,8 @@ async fn revoke_many(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure> {
         reason: args.reason.clone().unwrap_or_default(),
         emergency: args.emergency,
     };
-    let mut answer: RevokeByAnswer = desk.client.change("/v1/revoke-by", &request).await?;
+    let many = desk.client.change_many("/v1/revoke-by", &request);
+    let mut answer: RevokeByAnswer = many.await?;
     let revoked = answer.revocations.iter();
     let revoked: BTreeSet<&str> = revoked.map(|view| view.secret.as_str()).collect();
     let replaced = replace(desk, args, &Vec::from_iter(revoked)).await;
