@@ -227,6 +227,7 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
         selector,
         target,
         reload: Reload::Signal(1),
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     };
     Ok(vec![
         binding::Event::Bound {

@@ -135,8 +135,11 @@ pub struct RevokePlan {
     pub secrets: Vec<PlannedRevocation>,
     /// How many containers lose something.
     pub containers: u64,
-    /// How many of them stop, because the value is in their environment.
+    /// How many of them stop: the value is in their environment, or their binding says so.
     pub stops: u64,
+    /// How many restart, as their binding says.
+    #[serde(default)]
+    pub restarts: u64,
     /// How many hosts may hold something of it.
     pub hosts: u64,
     /// Those of them that were not heard lately: what they hold is withdrawn when they come back.
@@ -200,4 +203,7 @@ pub struct PlannedLoss {
     pub action: String,
     /// Whether it stops.
     pub stops: bool,
+    /// Whether it restarts.
+    #[serde(default)]
+    pub restarts: bool,
 }

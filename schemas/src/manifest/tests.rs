@@ -129,6 +129,7 @@ fn the_issues_binding_is_read_whole() {
         target,
         reload,
         previous,
+        on_revoke,
         position,
     } = &manifests[1]
     else {
@@ -166,7 +167,7 @@ fn the_issues_binding_is_read_whole() {
         (directory.as_str(), name.as_str(), *uid, *gid, *mode),
         ("/run/secrets", "db_password", 1000, 0, 0o400)
     );
-    assert_eq!(*reload, Reload::Signal(1));
+    assert_eq!((reload, *on_revoke), (&Reload::Signal(1), OnRevoke::Remove));
     assert_eq!(*position, Position { line: 9, column: 1 });
     assert_eq!(
         (manifests[0].kind(), manifests[1].kind(), manifests.len()),

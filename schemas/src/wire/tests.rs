@@ -75,6 +75,7 @@ fn planned(
         dead: BTreeSet::from([5, 7]),
         traceparent: Some(examples::TRACE.to_owned()),
         leases: false,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }
 }
 
@@ -508,6 +509,7 @@ fn a_workers_command_comes_back_and_every_other_is_refused() {
             selector: Selector::default(),
             target,
             reload: Reload::None,
+            on_revoke: keywheel_core::binding::OnRevoke::Remove,
         }]),
         Command::Unbind { name },
         Command::Put {

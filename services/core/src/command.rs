@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::audit::Principal;
-use crate::binding::{Reload, Selector, Target};
+use crate::binding::{OnRevoke, Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
 use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
 use crate::name::{BindingName, HostName, SecretName, StoreName};
@@ -66,6 +66,8 @@ pub enum Declaration {
         reload: Reload,
         /// Those whose version before the current one its templates name, too.
         previous: BTreeSet<SecretName>,
+        /// What befalls a container that loses a revoked value.
+        on_revoke: OnRevoke,
     },
 }
 

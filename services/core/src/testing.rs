@@ -173,6 +173,7 @@ pub(crate) fn apply_binding(selector: Selector, target: Target, reload: Reload) 
         selector,
         target,
         reload,
+        on_revoke: crate::binding::OnRevoke::Remove,
     }])
 }
 

@@ -59,6 +59,7 @@ lines! {
     CONTAINER_RESTARTED = "container.restarted", "The injector restarted a container, so that it takes a version.";
     CONTAINER_STARTED = "container.started", "The injector started a container whose start was refused before.";
     CONTAINER_STOPPED = "container.stopped", "The injector stopped a container whose variable may not be used any more.";
+    CONTAINER_ON_REVOKE = "container.on_revoke", "The injector does to a container that lost a revoked value what its binding says.";
     TIMER_FIRED = "timer.fired", "The scheduler asks for what is due.";
 }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_core::binding::Reload;
+use keywheel_core::binding::{OnRevoke, Reload};
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::name::{Directory, EnvName, FileName};
 use keywheel_core::report::{Fact, Item, MAX_SERVICE_BYTES};
@@ -197,6 +197,8 @@ pub(crate) enum Busy {
     Restarting,
     /// It is being stopped by us.
     Stopping,
+    /// It is being paused or cut off its networks by us.
+    CuttingOff,
 }
 
 /// One incarnation of a container.
@@ -237,6 +239,8 @@ pub(crate) struct Tracked {
     pub(crate) tries: BTreeMap<BindingId, Tries>,
     /// What cannot be filled in, so that it is not tried over and over.
     pub(crate) unformed: BTreeMap<BindingId, Unformed>,
+    /// What is to befall it because it lost a revoked value, and was not done yet.
+    pub(crate) owed: OnRevoke,
 }
 
 impl Tracked {
@@ -260,6 +264,7 @@ impl Tracked {
             is_commanded: false,
             tries: BTreeMap::new(),
             unformed: BTreeMap::new(),
+            owed: OnRevoke::Remove,
         }
     }
 

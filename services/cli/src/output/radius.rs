@@ -44,11 +44,12 @@ pub(crate) fn plan(plan: &RevokePlan, color: bool) -> String {
         more(&mut text, losses());
     }
     text.push_str(&format!(
-        "\n\n{} secrets, {} containers on {} hosts that may hold them; {} containers stop, none restarts",
+        "\n\n{} secrets, {} containers on {} hosts that may hold them; {} containers stop, {} restart",
         plan.secrets.len(),
         plan.containers,
         plan.hosts,
-        plan.stops
+        plan.stops,
+        plan.restarts
     ));
     for host in plan.away.iter().take(MAX_LINES) {
         text.push_str(&away(host));
@@ -148,6 +149,7 @@ mod tests {
                 version: 3,
                 action: "file removed".to_owned(),
                 stops: false,
+                restarts: false,
             }],
         }
     }
@@ -158,6 +160,7 @@ mod tests {
             secrets: vec![one("prod/db")],
             containers: 1,
             stops: 0,
+            restarts: 0,
             hosts: 1,
             away: vec![AwayHost {
                 host: "web-2".to_owned(),

@@ -162,6 +162,7 @@ fn two_bindings() -> [Declaration; 2] {
         selector: anywhere(),
         target: env(),
         reload: restart(),
+        on_revoke: crate::binding::OnRevoke::Remove,
     };
     [first, second]
 }

@@ -76,6 +76,7 @@ fn declarations() -> Command {
         selector: Selector::default(),
         target: Target::Env { name },
         reload: Reload::None,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     };
     Command::Apply(vec![secret, binding])
 }
@@ -381,6 +382,7 @@ fn left_by(reload: Reload, is_waited_for: bool) -> Record {
                 name: EnvName::parse("A").unwrap(),
             },
             reload,
+            on_revoke: keywheel_core::binding::OnRevoke::Remove,
         },
     };
     let started = rotation::Event::Started {

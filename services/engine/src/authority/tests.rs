@@ -57,6 +57,7 @@ fn people_commands() -> Vec<Command> {
             name: EnvName::parse("A").unwrap(),
         },
         reload: Reload::None,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }]);
     let unbind = Command::Unbind {
         name: BindingName::parse("b").unwrap(),

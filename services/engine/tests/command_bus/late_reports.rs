@@ -41,6 +41,7 @@ fn bind() -> Command {
             template: None,
         },
         reload: Reload::None,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }])
 }
 

@@ -144,6 +144,7 @@ pub(crate) fn apply_binding(n: usize, secret: usize, host: Option<usize>) -> Com
         },
         target: target(n),
         reload: reload(n),
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }])
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use keywheel_core::assignment::{self, Assignment};
-use keywheel_core::binding::Target;
+use keywheel_core::binding::{OnRevoke, Target};
 use keywheel_core::decision::scope::Hit;
 use keywheel_core::host::LEASE;
 use keywheel_core::id::{ContainerId, HostId, SecretId};
@@ -27,6 +27,7 @@ pub fn revoke_plan(
 ) -> RevokePlan {
     let mut hosts: BTreeSet<HostId> = BTreeSet::new();
     let (mut losing, mut stopping) = (BTreeSet::new(), BTreeSet::new());
+    let mut restarting = BTreeSet::new();
     let mut secrets = Vec::new();
     for hit in hits {
         let Some(secret) = world.secrets.get(&hit.secret) else {
@@ -38,6 +39,9 @@ pub fn revoke_plan(
             losing.insert(instance);
             if loss.stops {
                 stopping.insert(instance);
+            }
+            if loss.restarts {
+                restarting.insert(instance);
             }
         }
         let holding = holding(world, secret, hit);
@@ -56,6 +60,8 @@ pub fn revoke_plan(
             consumers: losses.into_iter().map(|(_, loss)| loss).collect(),
         });
     }
+    // One that stops does not restart.
+    let restarting = restarting.difference(&stopping).count();
     let away = hosts
         .iter()
         .filter_map(|host| away(host_name(world, *host), contact(*host), now));
@@ -63,6 +69,7 @@ pub fn revoke_plan(
         secrets,
         containers: count(losing.len()),
         stops: count(stopping.len()),
+        restarts: count(restarting),
         away: away.collect(),
         hosts: count(hosts.len()),
     }
@@ -137,8 +144,9 @@ fn losses<'w>(
 
 fn loss(world: &World, key: &assignment::Key, state: &Assignment) -> PlannedLoss {
     let binding = world.bindings.get(&key.binding);
-    let target = binding.and_then(|known| known.spec.as_ref().map(|spec| &spec.target));
-    let stops = matches!(target, Some(Target::Env { .. }));
+    let spec = binding.and_then(|known| known.spec.as_ref());
+    let is_env = spec.is_some_and(|spec| matches!(spec.target, Target::Env { .. }));
+    let on_revoke = spec.map(|spec| spec.on_revoke).unwrap_or_default();
     PlannedLoss {
         container: key.container.to_string(),
         name: state.container_name.clone(),
@@ -146,12 +154,21 @@ fn loss(world: &World, key: &assignment::Key, state: &Assignment) -> PlannedLoss
         host: host_name(world, key.host),
         binding: binding.map_or_else(String::new, |known| known.name.to_string()),
         version: state.holds,
-        action: match stops {
-            true => "stopped: the value is in its environment",
-            false => "file removed",
-        }
-        .to_owned(),
-        stops,
+        action: action(is_env, on_revoke).to_owned(),
+        stops: is_env || on_revoke == OnRevoke::Stop,
+        restarts: !is_env && on_revoke == OnRevoke::Restart,
+    }
+}
+
+/// What befalls a container, in words.
+const fn action(is_env: bool, on_revoke: OnRevoke) -> &'static str {
+    match (is_env, on_revoke) {
+        (true, _) => "stopped: the value is in its environment",
+        (false, OnRevoke::Remove) => "file removed",
+        (false, OnRevoke::Restart) => "file removed, then restarted without it",
+        (false, OnRevoke::Disconnect) => "file removed, then cut off its networks",
+        (false, OnRevoke::Pause) => "file removed, then paused",
+        (false, OnRevoke::Stop) => "file removed, then stopped",
     }
 }
 

@@ -13,6 +13,7 @@ use keywheel_daemon::{chain, names};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::container_host::ContainerRecord;
 
+use super::on_revoke::owed_after_restart;
 use super::{RELIST_AFTER, Reconciler};
 use crate::attach::adopt;
 use crate::model::{Ack, Busy, Place, Tracked};
@@ -179,11 +180,13 @@ impl Reconciler {
         } else if record.running {
             // Started anew without the wrapper: its file systems went with the old process.
             let refused = std::mem::take(&mut tracked.refused);
+            let owed = owed_after_restart(tracked.owed);
             self.containers.remove(&id);
             self.hidden.remove(&id);
             self.insert(record);
             if let Some(tracked) = self.containers.get_mut(&id) {
                 tracked.refused = refused;
+                tracked.owed = owed;
             }
         } else {
             self.forget(&id, false);

@@ -12,6 +12,7 @@ use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::FileAttr;
 
 use super::beside::{notes_of, written_beside};
+use super::on_revoke::owed_after_restart;
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
 use crate::attach::{Adopted, Attached, Written};
 use crate::form::Form;
@@ -214,6 +215,7 @@ impl Reconciler {
             }
         }
         tracked.holdings = holdings;
+        tracked.owed = remembered.owed();
     }
 
     /// Its variables are known; its files are what was remembered, until they can be reached.
@@ -221,6 +223,7 @@ impl Reconciler {
         let mut holdings = remembered.holdings();
         holdings.retain(|_, holding| matches!(holding.place, Place::Env { .. }));
         if let Some(tracked) = self.containers.get_mut(id) {
+            tracked.owed = remembered.owed();
             tracked.holdings = holdings;
         }
         if is_first_look {
@@ -267,6 +270,7 @@ impl Reconciler {
                 Busy::No
             };
             tracked.refused = before.refused;
+            tracked.owed = owed_after_restart(before.owed);
         }
         tracked.creating_until = Some(now + PENDING_LIMIT);
         tracked.target = Some(attached.target);
@@ -319,6 +323,7 @@ impl Reconciler {
         };
         tracked.busy = Busy::No;
         if result.is_ok() {
+            tracked.owed = owed_after_restart(tracked.owed);
             tracing::info!(
                 { names::EVENT } = lines::CONTAINER_RESTARTED,
                 { names::CONTAINER } = id.short(),
@@ -332,6 +337,7 @@ impl Reconciler {
         }
         if let Err(reason) = result {
             tracked.retry_at = self.shared.clock.monotonic() + RETRY_AFTER;
+            tracked.stop_at = tracked.retry_at;
             let plan = self.shared.plan();
             let due: Vec<_> = plan
                 .iter()
@@ -370,7 +376,7 @@ impl Reconciler {
                 tracing::error!(
                     { names::CONTAINER } = id.short(),
                     { names::REASON } = reason,
-                    "container that holds a revoked variable not stopped; stop it by hand"
+                    "container that has or had a revoked value not stopped; stop it by hand"
                 );
                 tracked.busy = Busy::No;
                 tracked.stop_at = now + RETRY_AFTER;

@@ -131,6 +131,7 @@ impl Model {
                 selector: host.map_or_else(anywhere, |n| on_host(host_name(n))),
                 target: target(*binding, *form),
                 reload: [Reload::None, Reload::Signal(1), restart()][usize::from(*form)].clone(),
+                on_revoke: crate::binding::OnRevoke::Remove,
             }]),
             Move::Unbind(n) => Command::Unbind {
                 name: binding_name(*n),

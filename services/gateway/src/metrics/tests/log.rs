@@ -41,6 +41,7 @@ pub(super) async fn with_host(bench: &Bench) {
             template: None,
         },
         reload: Reload::None,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     };
     submit(bench, Command::Apply(vec![binding])).await;
 }

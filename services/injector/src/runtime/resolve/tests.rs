@@ -49,6 +49,7 @@ fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
         dead: BTreeSet::new(),
         traceparent: None,
         leases: false,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }
 }
 
