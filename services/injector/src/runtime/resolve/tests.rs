@@ -224,6 +224,27 @@ fn a_secret_without_a_usable_version_is_refused() {
 }
 
 #[test]
+fn who_is_to_be_restarted_without_a_revoked_file_starts_without_it_and_nobody_else() {
+    let revoked = |on_revoke, version| PlannedBinding {
+        on_revoke,
+        floor: 4,
+        ..bound(file(), "prod/db", version)
+    };
+    for (_, on_revoke) in OnRevoke::WORDS {
+        let started = chosen(vec![revoked(on_revoke, None)], &[], &[]);
+        match on_revoke {
+            OnRevoke::Restart => assert!(started.unwrap().files.is_empty()),
+            _ => assert!(started.is_err(), "{on_revoke:?}"),
+        }
+    }
+    let fresh = chosen(vec![revoked(OnRevoke::Restart, Some(5))], &[], &[]);
+    assert_eq!(fresh.unwrap().files.len(), 1, "there is another value");
+    let mut never = revoked(OnRevoke::Restart, None);
+    never.floor = 0;
+    assert!(chosen(vec![never], &[], &[]).is_err(), "it never had one");
+}
+
+#[test]
 fn of_several_secrets_the_one_without_a_usable_version_is_named() {
     let with = |version: Option<u64>| {
         let mut binding = bound(file(), "prod/db", Some(4));
