@@ -32,7 +32,7 @@ const FORMS: &[&str] = &[
     "host describe web-1",
     "describe host web-1",
     "host join-token web-2",
-    "host evict web-1 --reason stolen --yes",
+    "host evict web-1 --reason stolen --yes --rotate",
     "describe rotation 00000000-0000-0000-0000-000000000000",
     "secret put a/b",
     "secret put a/b --value-file - --wait",

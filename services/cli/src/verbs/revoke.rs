@@ -96,6 +96,17 @@ async fn replace(desk: &Desk, args: &RevokeArgs, names: &[&str]) -> Result<(), F
     if !args.replace {
         return Ok(());
     }
+    let next =
+        "it is revoked all the same; `keywheel secret put` or `keywheel rotate` gives it a value";
+    rotate_all(desk, names, next).await
+}
+
+/// Begins a rotation of each. Each is tried, and the first failure is told, with what to do then.
+pub(super) async fn rotate_all(
+    desk: &Desk,
+    names: &[&str],
+    next: &'static str,
+) -> Result<(), Failure> {
     let mut first = Ok(());
     for name in names {
         let request = RotateRequest {
@@ -103,7 +114,6 @@ async fn replace(desk: &Desk, args: &RevokeArgs, names: &[&str]) -> Result<(), F
         };
         let begun = desk.client.change::<RotationView>("/v1/rotate", &request);
         let begun = begun.await.map_err(|failure| {
-            let next = "it is revoked all the same; `keywheel secret put` or `keywheel rotate` gives it a value";
             Failure::new(
                 Exit::Partial,
                 format!("no fresh value for {name}: {}", failure.what),

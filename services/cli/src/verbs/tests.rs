@@ -460,6 +460,7 @@ async fn hosts_are_shown_evicted_and_let_in() {
             ("GET /v1/hosts/web-1 ", 200, PAGE),
             ("GET /v1/hosts/web-9 ", 404, NO_HOST),
             ("POST /v1/hosts/web-1/evict ", 200, EVICTED),
+            ("POST /v1/rotate ", 200, ROTATION),
             ("POST /v1/hosts/web-2/join-token ", 200, TOKEN),
             ("POST /v1/hosts/web-3/join-token ", 409, ONE_PROCESS),
         ],
@@ -477,6 +478,15 @@ async fn hosts_are_shown_evicted_and_let_in() {
     }
     let sent = daemon.bodies("POST /v1/hosts/web-1/evict ");
     assert_eq!(sent, [serde_json::json!({ "reason": "stolen" })]);
+    assert!(
+        daemon.bodies("POST /v1/rotate ").is_empty(),
+        "not asked for"
+    );
+    let words = ["host", "evict", "web-1", "--reason", "stolen", "--yes"];
+    let words = [&words[..], &["--rotate"]].concat();
+    assert_eq!(daemon.run(&words).await, Ok(()));
+    let sent = daemon.bodies("POST /v1/rotate ");
+    assert_eq!(sent, [serde_json::json!({ "secret": "a/b" })]);
     let unknown = daemon.run(&["host", "describe", "web-9"]).await;
     assert_eq!(unknown.unwrap_err().exit, Exit::NotFound);
     let refused = daemon.run(&["host", "join-token", "web-3"]).await;
