@@ -10,6 +10,9 @@ use super::RevocationView;
 pub struct RevocationStates {
     /// Whether no host may hold one of the versions any more.
     pub withdrawn_everywhere: bool,
+    /// Hosts that may still hold one, and were not heard lately.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<AwayHost>,
     /// Whether the store made them unusable.
     pub dead_at_backend: bool,
     /// `not_probed`: no login is known that could be refused; `awaited`; `proven_dead`; `not_provable`;
@@ -147,7 +150,7 @@ pub struct RevokePlan {
     pub away: Vec<AwayHost>,
 }
 
-/// A host in a blast radius that is away.
+/// A host that may hold what is revoked, and is away.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AwayHost {
     /// Host name.

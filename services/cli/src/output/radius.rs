@@ -52,14 +52,14 @@ pub(crate) fn plan(plan: &RevokePlan, color: bool) -> String {
         plan.restarts
     ));
     for host in plan.away.iter().take(MAX_LINES) {
-        text.push_str(&away(host));
+        text.push_str(&format!("\n{}", away(host)));
     }
     more(&mut text, plan.away.len());
     text
 }
 
 /// A line about a host that is not heard.
-fn away(host: &AwayHost) -> String {
+pub(super) fn away(host: &AwayHost) -> String {
     let name = super::tame(&host.host);
     let since = match &host.last_seen {
         Some(at) => format!("not heard since {at}"),
@@ -74,7 +74,7 @@ fn away(host: &AwayHost) -> String {
                 .to_owned()
         }
     };
-    format!("\n{name} is away: {since}; {until}")
+    format!("{name} is away: {since}; {until}")
 }
 
 fn secret_row(one: &PlannedRevocation) -> Vec<String> {

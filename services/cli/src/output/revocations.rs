@@ -2,6 +2,7 @@
 
 use keywheel_schemas::api::{EvidenceView, RevocationView};
 
+use super::radius;
 use super::table::fields;
 use super::views::{milliseconds, version_list};
 
@@ -38,6 +39,7 @@ pub(crate) fn revocation(revocation: &RevocationView) -> String {
             .iter()
             .map(|why| ("last failure", why.clone())),
     );
+    rows.extend(states.away.iter().map(|host| ("away", radius::away(host))));
     rows.extend(states.evidence.iter().map(|one| ("login", evidence(one))));
     let said = states.forget.iter();
     rows.extend(said.map(|one| ("to be forgotten", format!("{}: {}", one.by, one.reason))));
@@ -71,7 +73,7 @@ fn evidence(one: &EvidenceView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use keywheel_schemas::api::{ForgetView, RevocationStates};
+    use keywheel_schemas::api::{AwayHost, ForgetView, RevocationStates};
 
     use super::*;
 
@@ -119,6 +121,11 @@ mod tests {
             proof: "not_probed".to_owned(),
             not_probed_because: Some("it opens nothing".to_owned()),
             failure: Some("the store is away".to_owned()),
+            away: vec![AwayHost {
+                host: "web-2".to_owned(),
+                last_seen: None,
+                starts_until: None,
+            }],
             forget: vec![ForgetView {
                 by: "user ann (uid 1000)".to_owned(),
                 reason: "switched off".to_owned(),
@@ -128,6 +135,7 @@ mod tests {
         for words in [
             "cannot be probed: it opens nothing",
             "the store is away",
+            "web-2 is away: not heard since this gateway started",
             "user ann (uid 1000): switched off",
         ] {
             assert!(text.contains(words), "{text}");

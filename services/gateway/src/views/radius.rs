@@ -62,21 +62,31 @@ pub fn revoke_plan(
     }
     // One that stops does not restart.
     let restarting = restarting.difference(&stopping).count();
-    let away = hosts
-        .iter()
-        .filter_map(|host| away(host_name(world, *host), contact(*host), now));
+    let away = away(world, &hosts, contact, now);
     RevokePlan {
         secrets,
         containers: count(losing.len()),
         stops: count(stopping.len()),
         restarts: count(restarting),
-        away: away.collect(),
+        away,
         hosts: count(hosts.len()),
     }
 }
 
+/// Those of these hosts that are not heard.
+#[must_use]
+pub fn away(
+    world: &World,
+    hosts: &BTreeSet<HostId>,
+    contact: &dyn Fn(HostId) -> Option<Contact>,
+    now: Timestamp,
+) -> Vec<AwayHost> {
+    let named = |host: &HostId| away_host(host_name(world, *host), contact(*host), now);
+    hosts.iter().filter_map(named).collect()
+}
+
 /// A host that is not heard, and until when it may start containers with what it holds.
-fn away(host: String, contact: Option<Contact>, now: Timestamp) -> Option<AwayHost> {
+fn away_host(host: String, contact: Option<Contact>, now: Timestamp) -> Option<AwayHost> {
     let seen = contact.map(|contact| contact.at);
     if seen.is_some_and(|at| now.since(at) <= SILENT_AFTER) {
         return None;
@@ -184,14 +194,14 @@ mod tests {
                 at,
                 acknowledged: None,
             };
-            away("web-1".to_owned(), Some(contact), now)
+            away_host("web-1".to_owned(), Some(contact), now)
         };
         assert_eq!(heard(at.plus(SILENT_AFTER)), None);
         let now = at.plus(SILENT_AFTER * 2);
         let silent = heard(now).unwrap();
         assert_eq!(silent.last_seen, Some(at.text()));
         assert_eq!(silent.starts_until, Some(at.plus(LEASE).text()));
-        let never = away("web-1".to_owned(), None, now).unwrap();
+        let never = away_host("web-1".to_owned(), None, now).unwrap();
         assert_eq!((never.last_seen, never.starts_until), (None, None));
     }
 }

@@ -20,6 +20,8 @@ pub(super) fn states(revocation: &Revocation, times: RevocationTimes) -> Revocat
     };
     RevocationStates {
         withdrawn_everywhere: revocation.waiting.is_empty(),
+        // What was heard of hosts is not in the log.
+        away: Vec::new(),
         dead_at_backend: revocation.is_dead_at_backend,
         proof: proof.to_owned(),
         not_probed_because: because.map(ToOwned::to_owned),
