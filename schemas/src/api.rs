@@ -15,8 +15,8 @@ mod subscription;
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use revocation::{
-    AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation, RefusedRevocation,
-    RevocationStates, RevokeByAnswer, RevokeByRequest, RevokePlan, RevokeScope,
+    AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation,
+    RefusedRevocation, RevocationStates, RevokeByAnswer, RevokeByRequest, RevokePlan, RevokeScope,
 };
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use schedule::{FireView, ScheduleView};
