@@ -112,6 +112,14 @@ const ON_REVOKE: [(&str, &str, &str); 5] = [
     ),
 ];
 
+/// The labels of a container of Compose's service `web` in the project `shop`.
+const OF_SERVICE: [&str; 4] = [
+    "--label",
+    "com.docker.compose.project=shop",
+    "--label",
+    "com.docker.compose.service=web",
+];
+
 #[test]
 fn who_loses_a_revoked_value_gets_what_its_binding_says() -> Result<()> {
     if !docker::ready()? {
@@ -129,7 +137,8 @@ fn who_loses_a_revoked_value_gets_what_its_binding_says() -> Result<()> {
     stage.wait_current(SECRET, 1)?;
     let run = |(word, ..): &(&str, &str, &str)| {
         let label = format!("app={word}");
-        let flags = ["--runtime", &stage.runtime, "--label", &label];
+        let mut flags = vec!["--runtime", &stage.runtime, "--label", &label];
+        flags.extend(OF_SERVICE);
         Container::run_with(&stage.image, &flags, &[], &["/bin/app-idle"])
     };
     let containers = ON_REVOKE
@@ -140,8 +149,16 @@ fn who_loses_a_revoked_value_gets_what_its_binding_says() -> Result<()> {
         bail!("{} containers run", containers.len());
     };
     let (value, began) = (stage.value_in(restarted)?, restarted.downtime()?);
-    let words = ["revoke", SECRET, "--reason", "test", "--yes", "--wait"];
-    stage.keywheel.json(&words)?;
+    let service = ["revoke", "--service", "shop/web"];
+    let look = [&service[..], &["--dry-run", "-o", "json"]].concat();
+    let plan = wait::until("the service", PATIENCE, || {
+        let said = stage.keywheel.cli(&look)?;
+        let plan = (said.code == 0).then(|| said.json()).transpose()?;
+        Ok(plan.filter(|plan| plan["containers"] == ON_REVOKE.len()))
+    })?;
+    assert_eq!((&plan["stops"], &plan["restarts"]), (&1.into(), &1.into()));
+    let sure = ["--reason", "test", "--yes", "--wait"];
+    stage.keywheel.json(&[&service[..], &sure].concat())?;
     wait::until_true("the restart", PATIENCE, || {
         Ok(restarted.downtime()? != began && restarted.field("{{.State.Running}}")? == "true")
     })?;

@@ -287,7 +287,10 @@ fn check_records(
     }
     let is_use = |event: &&Event| {
         matches!(event, Event::Assignment(_, fact)
-            if !matches!(fact, assignment::Event::Assigned { .. }))
+        if !matches!(
+            fact,
+            assignment::Event::Assigned { .. } | assignment::Event::ServiceNoted { .. }
+        ))
     };
     let uses = decided.iter().flatten().filter(is_use).count();
     let is_usage = |record: &&Record| record.category == Category::Usage;
