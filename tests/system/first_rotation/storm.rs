@@ -1,14 +1,12 @@
 //! A million reads of files by a program in the container while their secret rotates without a pause: of one
 //! file, and of several that change together.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker::{self, Container, docker};
 use keywheel_tests::manifest;
-use keywheel_tests::output::Output;
-use keywheel_tests::scratch::root;
+use keywheel_tests::programs::{self, count};
 use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage};
 use keywheel_tests::wait;
 
@@ -34,34 +32,6 @@ struct Storm {
     rotations: u64,
     line: String,
     values: [String; 2],
-}
-
-/// The number behind `name=` in the program's last line.
-fn count(line: &str, name: &str) -> Result<u64> {
-    let mut words = line.split_whitespace();
-    let found = words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
-    Ok(found
-        .with_context(|| format!("no {name} in {line}"))?
-        .parse()?)
-}
-
-/// The program, as it runs in a container of any image.
-fn build(stage: &Stage) -> Result<PathBuf> {
-    let program = stage.keywheel.scratch().join("hammer");
-    let mut build = Command::new("rustc");
-    build.args([
-        "--edition",
-        "2024",
-        "-O",
-        "-C",
-        "target-feature=+crt-static",
-        "-o",
-    ]);
-    build
-        .arg(&program)
-        .arg(root().join("tests/programs/hammer.rs"));
-    Output::of(&mut build)?.ok()?;
-    Ok(program)
 }
 
 /// Both bindings, for the same containers.
@@ -145,7 +115,7 @@ fn of_a_million_reads_under_a_storm_of_rotations_none_is_torn_empty_or_mixed() -
         return Ok(());
     }
     let stage = Stage::set()?;
-    let program = build(&stage)?;
+    let program = programs::build("hammer", stage.keywheel.scratch())?;
     bind(&stage)?;
     let one = storm(&stage, &program, FILE, (READS, &[]))?;
     judge(&one, READS)?;
