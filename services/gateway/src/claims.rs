@@ -1,7 +1,8 @@
 //! Telling the bus servers who is refused: after an eviction, and whenever the bus comes back.
 //!
 //! Invariants: what is refused is told until a bus server has it, and what it has is read first, so
-//! that gateways do not undo each other's; a bus server that lost it is told again at the next connect.
+//! that gateways do not undo each other's; a bus server that lost it is told again at the next connect. What
+//! it took is told once more a moment later: who was being let in while it heard it stays connected else.
 //! While something is not told, it can be seen.
 
 use std::path::PathBuf;
@@ -23,6 +24,8 @@ use crate::registry::{Registry, RegistryError};
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// Longest such pause.
 const RETRY_MOST: Duration = Duration::from_secs(30);
+/// Pause before what was taken is told once more: a connection that is being made is made by then.
+const SETTLE: Duration = Duration::from_secs(3);
 /// The answer that says that a claim was taken.
 const TAKEN: u16 = 200;
 
@@ -127,18 +130,20 @@ impl Claims {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut refusals = self.registry.refusals();
         let mut pause = RETRY_FIRST;
+        let (mut is_second, mut is_second_owed) = (false, false);
         loop {
             self.connects.mark_unchanged();
             refusals.mark_unchanged();
             let told = tokio::select! {
                 () = stop.cancelled() => return,
-                told = self.tell() => told,
+                told = self.tell(is_second) => told,
             };
             let is_told = told.is_ok();
             match told {
-                Ok(()) => {
+                Ok(is_taken) => {
                     self.told.set(None);
                     pause = RETRY_FIRST;
+                    is_second_owed = !is_second && (is_taken || is_second_owed);
                 }
                 Err(error) => {
                     let reason = keywheel_daemon::chain(&error);
@@ -148,8 +153,9 @@ impl Claims {
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                Ok(()) = refusals.changed() => {}
-                Ok(()) = self.connects.changed() => {}
+                Ok(()) = refusals.changed() => is_second = false,
+                Ok(()) = self.connects.changed() => is_second = false,
+                () = tokio::time::sleep(SETTLE), if is_told && is_second_owed => is_second = true,
                 () = tokio::time::sleep(pause), if !is_told => {
                     pause = (pause * 2).min(RETRY_MOST);
                 }
@@ -157,23 +163,32 @@ impl Claims {
         }
     }
 
-    /// Tells what is not known there; nothing is asked while nobody is refused.
-    async fn tell(&self) -> Result<(), ClaimsError> {
+    /// Tells what is not known there, or all of it once more; whether a bus server took it. Nothing is asked while
+    /// nobody is refused.
+    async fn tell(&self, is_second: bool) -> Result<bool, ClaimsError> {
         if !self.registry.refuses_anyone() {
-            return Ok(());
+            return Ok(false);
         }
-        self.told.set(Some("it is being told".to_owned()));
+        if !is_second {
+            self.told.set(Some("it is being told".to_owned()));
+        }
         let known = self.desk.ask(self.registry.lookup_subject(), String::new());
         let known = String::from_utf8_lossy(&known.await?).into_owned();
         let (registry, now) = (Arc::clone(&self.registry), self.clock.now());
-        let making = tokio::task::spawn_blocking(move || registry.claim_after(&known, now));
+        let making = tokio::task::spawn_blocking(move || match is_second {
+            // A bus server passes over the very claim that it has.
+            true => registry.claim(Some(&known), now).map(Some),
+            false => registry.claim_after(&known, now),
+        });
         let Some(claim) = making.await.map_err(|_| ClaimsError::Stopped)?? else {
-            return Ok(());
+            return Ok(false);
         };
         let answer = self.desk.ask(CLAIMS_SUBJECT.to_owned(), claim).await?;
         check(&answer)?;
-        tracing::info!("bus servers know who is refused");
-        Ok(())
+        if !is_second {
+            tracing::info!("bus servers know who is refused");
+        }
+        Ok(true)
     }
 }
 

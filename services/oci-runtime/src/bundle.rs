@@ -22,6 +22,11 @@ pub(crate) struct Bundle {
     removed: bool,
 }
 
+/// Where a pid file may lie while the bundle lives.
+pub(crate) fn pid_file(bundle: &Path) -> PathBuf {
+    bundle.join(PID_FILE)
+}
+
 fn unfit(dir: &Path, reason: &str) -> Refusal {
     Refusal::new(
         format!("{} is unfit for a private bundle: {reason}", dir.display()),
@@ -64,11 +69,6 @@ impl Bundle {
 
     pub(crate) fn path(&self) -> &Path {
         &self.dir
-    }
-
-    /// Where a pid file may lie while the bundle lives.
-    pub(crate) fn pid_file(&self) -> PathBuf {
-        self.dir.join(PID_FILE)
     }
 
     /// Writes the configuration, for root's eyes only.
@@ -148,7 +148,7 @@ mod tests {
         let dir = mount.0.join("id");
         let bundle = Bundle::make(&dir, "id").unwrap();
         bundle.write_config(b"x").unwrap();
-        fs::write(bundle.pid_file(), "1").unwrap();
+        fs::write(pid_file(bundle.path()), "1").unwrap();
         assert_eq!(
             fs::metadata(&dir).unwrap().permissions().mode() & 0o7777,
             0o700

@@ -1,43 +1,38 @@
 //! `create`: ask, build the private bundle, run the real runtime, remove the bundle, attach. A runtime that keeps a
-//! copy of its configuration gets it through a pipe.
+//! copy of its configuration gets it through a pipe. All of it is the filtered half's.
 //!
 //! Commands that create and start in one go are only looked at: with a placeholder they are refused.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
 
-use keywheel_sys::harden;
 use keywheel_sys::scrub::Scrubbed;
 
 use crate::args::{Create, DirectStart, Invocation};
 use crate::ask::{self, NoAnswer, Resolved};
-use crate::bundle::Bundle;
+use crate::bundle::{self, Bundle};
 use crate::config::{Config, MAX_CONFIG};
 use crate::failpoint;
+use crate::halves::{Order, Outside};
 use crate::kept::Kept;
 use crate::real;
 use crate::refuse::Refusal;
 use crate::times::{self, Real};
+use crate::work::Outcome;
 
 /// Longest content of a pid file.
 const MAX_PID_TEXT: u64 = 32;
 
-/// How it ended.
-pub(crate) enum Outcome {
-    /// Nothing is to be injected: the real runtime takes over.
-    PassThrough,
-    /// The real runtime ran as a child and ended so.
-    Done(ExitCode),
-}
-
 /// Creates the container, or refuses.
-pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, Refusal> {
-    let begun = times::now();
-    seclude()?;
+pub(crate) fn run(
+    invocation: &Invocation,
+    create: &Create,
+    runtime: &Result<PathBuf, Refusal>,
+    begun: i64,
+    outside: &mut Outside,
+) -> Result<Outcome, Refusal> {
     failpoint::reach(invocation, "runtime.before_resolve");
     let mut config = read_config(&create.bundle.join("config.json"))?;
     let Some(mut resolved) = resolve(invocation, create, &config, begun)? else {
@@ -45,12 +40,12 @@ pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, R
     };
     let line = resolved.line.take();
     failpoint::reach(invocation, "runtime.after_resolve");
-    let runtime = real::find(&invocation.real_runtime)?;
+    let runtime = runtime.as_ref().map_err(Refusal::clone)?;
     config.add_mount_points(&resolved.dirs)?;
     let engine_bundle =
         std::path::absolute(&create.bundle).map_err(|error| unreadable(&create.bundle, &error))?;
     config.anchor(&engine_bundle)?;
-    let kept = kept(invocation, create, &runtime, &config)?;
+    let kept = kept(invocation, create, runtime, &config)?;
     config.put_env(&resolved.env)?;
     let bundle_dir = resolved.bundle_dir.as_deref().ok_or_else(|| {
         Refusal::new(
@@ -76,14 +71,7 @@ pub(crate) fn run(invocation: &Invocation, create: &Create) -> Result<Outcome, R
         }
     };
     failpoint::reach(invocation, "runtime.after_config");
-    run_real(invocation, create, &runtime, (bundle, line), feed)
-}
-
-/// What this program reads and holds is for nobody else, and it acts with the one capability that it needs for itself.
-fn seclude() -> Result<(), Refusal> {
-    harden::transient()
-        .and_then(|()| harden::act_with(harden::OF_WRAPPER))
-        .map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))
+    run_real((invocation, create, runtime), (bundle, line), feed, outside)
 }
 
 /// What a runtime that keeps a copy of its configuration is to keep: while no value is in it.
@@ -102,7 +90,6 @@ fn kept(
 
 /// Lets `run` and `restore` pass unless a variable holds a placeholder, which nobody would resolve.
 pub(crate) fn check_direct(start: &DirectStart) -> Result<Outcome, Refusal> {
-    seclude()?;
     // A file that is not there is the real runtime's to tell.
     for path in start.configs.iter().filter(|path| path.exists()) {
         let config = read_config(path)?;
@@ -152,28 +139,21 @@ fn away(text: &str) -> Refusal {
     )
 }
 
-/// Runs the real runtime with the bundle, or, where it keeps a copy, with a configuration that is in no file.
+/// Has the real runtime run with the bundle, or, where it keeps a copy, with a configuration that is in no file.
 fn run_real(
-    invocation: &Invocation,
-    create: &Create,
-    runtime: &Path,
+    (invocation, create, runtime): (&Invocation, &Create, &Path),
     (bundle, line): (Bundle, Option<UnixStream>),
     feed: Option<(Scrubbed, Kept)>,
+    outside: &mut Outside,
 ) -> Result<Outcome, Refusal> {
-    let pid_file = create.pid_file.clone().unwrap_or_else(|| bundle.pid_file());
-    let arguments = |config: Option<&OsStr>| {
-        let (bundle, pid_file) = (bundle.path().as_os_str(), pid_file.as_os_str());
-        invocation.create_in(create, bundle, pid_file, config)
+    let (whole, kept) = feed.unzip();
+    let order = Order::Create {
+        bundle: bundle.path(),
+        is_fed: kept.is_some(),
     };
     let called = times::now();
-    let (status, kept) = match feed {
-        None => (real::run(runtime, &arguments(None))?, None),
-        Some((whole, kept)) => {
-            let fed = real::run_fed(runtime, whole, |file| arguments(Some(file)));
-            let status = fed.map_err(|error| real::cannot_start(runtime, &error))?;
-            (status, Some(kept))
-        }
-    };
+    let ran = outside.run(order, whole);
+    let status = ran.map_err(|error| real::cannot_start(runtime, &error))?;
     let real = Real {
         called,
         returned: times::now(),
@@ -181,7 +161,8 @@ fn run_real(
     // At once: until then the container cannot be deleted.
     let replaced = kept.as_ref().map_or(Ok(()), Kept::replace);
     failpoint::reach(invocation, "runtime.after_create");
-    let pid = read_pid(&pid_file);
+    let pid_file = create.pid_file.clone();
+    let pid = read_pid(&pid_file.unwrap_or_else(|| bundle::pid_file(bundle.path())));
     let removed = bundle.remove();
     if removed.is_ok() {
         // Nothing is left that somebody else would have to remove.
@@ -198,8 +179,8 @@ fn run_real(
         .and_then(|pid| attach(invocation, create, pid, real));
     failpoint::reach(invocation, "runtime.after_attach");
     match placed {
-        Ok(()) => Ok(Outcome::Done(ExitCode::SUCCESS)),
-        Err(refusal) => Err(undo(invocation, create, runtime, refusal)),
+        Ok(()) => Ok(Outcome::Done(0)),
+        Err(refusal) => Err(undo(outside, create, refusal)),
     }
 }
 
@@ -211,8 +192,8 @@ fn attach(invocation: &Invocation, create: &Create, pid: i32, real: Real) -> Res
 }
 
 /// Removes the container that may not start. If even that fails the engine's own cleanup is what remains.
-fn undo(invocation: &Invocation, create: &Create, runtime: &Path, refusal: Refusal) -> Refusal {
-    match real::run(runtime, &invocation.delete(&create.id)) {
+fn undo(outside: &mut Outside, create: &Create, refusal: Refusal) -> Refusal {
+    match outside.run(Order::Delete, None) {
         Ok(status) if status.success() => refusal,
         _ => Refusal::new(
             format!(

@@ -7,34 +7,34 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use keywheel_sys::harden;
 use keywheel_sys::scrub::Scrubbed;
 
 use crate::args::{Exec, Invocation};
 use crate::ask;
 use crate::config::{Config, MAX_CONFIG};
-use crate::create::Outcome;
 use crate::failpoint;
+use crate::halves::{Order, Outside};
 use crate::real;
+use crate::work::Outcome;
 
 /// What Podman calls a container's bundle.
 const PODMAN_BUNDLE: &str = "userdata";
 
-/// Runs the health check with its variables, or lets the exec through as it is.
-pub(crate) fn run(invocation: &Invocation, exec: &Exec) -> Outcome {
-    let Some((runtime, process)) = prepare(invocation, exec) else {
+/// Has the health check run with its variables, or lets the exec through as it is.
+pub(crate) fn run(invocation: &Invocation, exec: &Exec, outside: &mut Outside) -> Outcome {
+    let Some(process) = prepare(invocation, exec) else {
         return Outcome::PassThrough;
     };
-    let ran = real::run_fed(&runtime, process, |file| invocation.exec_in(exec, file));
+    let ran = outside.run(Order::Exec, Some(process));
     ran.map_or(Outcome::PassThrough, |status| {
         Outcome::Done(real::exit_code(status))
     })
 }
 
-/// The real runtime, and what a process file for it holds; `None` when there is nothing to resolve.
-fn prepare(invocation: &Invocation, exec: &Exec) -> Option<(PathBuf, Scrubbed)> {
+/// What a process file for the real runtime holds; `None` when there is nothing to resolve.
+fn prepare(invocation: &Invocation, exec: &Exec) -> Option<Scrubbed> {
     let mut process = Config::of_process(&read(&exec.process_file)?).ok()?;
     let placeholders = process.placeholders();
     if placeholders.is_empty() {
@@ -45,8 +45,6 @@ fn prepare(invocation: &Invocation, exec: &Exec) -> Option<(PathBuf, Scrubbed)> 
     if !process.runs_like(&first) {
         return None;
     }
-    harden::transient().ok()?;
-    harden::act_with(harden::OF_WRAPPER).ok()?;
     failpoint::reach(invocation, "runtime.before_exec_answer");
     let answer = ask::exec(
         &invocation.socket,
@@ -56,9 +54,8 @@ fn prepare(invocation: &Invocation, exec: &Exec) -> Option<(PathBuf, Scrubbed)> 
     );
     failpoint::reach(invocation, "runtime.after_exec_answer");
     let resolved = answer.ok().filter(|resolved| !resolved.env.is_empty())?;
-    let runtime = real::find(&invocation.real_runtime).ok()?;
     process.put_env(&resolved.env).ok()?;
-    Some((runtime, process.process_bytes().ok()?))
+    process.process_bytes().ok()
 }
 
 /// The engine's bundle of the container. Docker's is named after it, and the log of every call lies in it. Podman's is

@@ -1,11 +1,11 @@
-//! Named steps at which a test ends this program, or stops it in its tracks.
+//! Named steps at which a test ends this program, both halves, or stops the filtered one in its tracks.
 //!
 //! Armed by a file that `--keywheel-failpoints` names and that holds one entry, `NAME=kill` or `NAME=stop`. An entry
 //! fires once: the file goes first. Without the flag, which nobody but a test gives, nothing is read.
 
 use std::path::Path;
 
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, getpid, getppid, kill_process};
 
 use crate::args::Invocation;
 
@@ -34,6 +34,9 @@ pub(crate) fn reach(invocation: &Invocation, name: &'static str) {
         return;
     };
     // Whatever comes of it, a program that was not ended goes on.
+    if let Some(outer) = getppid().filter(|_| signal == Signal::KILL) {
+        let _ = kill_process(outer, signal);
+    }
     let _ = kill_process(getpid(), signal);
 }
 

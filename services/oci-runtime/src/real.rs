@@ -1,25 +1,19 @@
 //! The real runtime: where it is, whether and where it keeps a copy of env, how it is run.
 
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
 
-use keywheel_sys::scrub::Scrubbed;
 use rustix::io::FdFlags;
-use rustix::pipe::PipeFlags;
 
 use crate::args::Invocation;
 use crate::refuse::Refusal;
 
 /// Searched after PATH, which engines sometimes leave empty.
 const USUAL_PLACES: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Exit code 1 as `wait` tells it.
-const FAILED: i32 = 1 << 8;
 
 /// Where crun keeps its state unless told otherwise.
 const CRUN_ROOT: &str = "/run/crun";
@@ -95,50 +89,40 @@ pub(crate) fn cannot_start(path: &Path, error: &std::io::Error) -> Refusal {
     )
 }
 
-/// Runs the real runtime as a child with this program's stdin, stdout and stderr.
-pub(crate) fn run(path: &Path, arguments: &[OsString]) -> Result<ExitStatus, Refusal> {
-    Command::new(path)
-        .args(arguments)
-        .status()
-        .map_err(|error| cannot_start(path, &error))
-}
-
-/// Runs the real runtime with a file that is a pipe's end: what it reads is gone with it, and with this
-/// program, however either ends. The arguments are made of the file's path.
-pub(crate) fn run_fed(
+/// Starts the real runtime as a child with this program's stdin, stdout and stderr, and with one more file that it may
+/// read: a pipe's end, by the path that its arguments name.
+pub(crate) fn start(
     path: &Path,
-    bytes: Scrubbed,
-    arguments: impl FnOnce(&OsStr) -> Vec<OsString>,
-) -> io::Result<ExitStatus> {
-    let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    // The reading end is the child's too. runc and crun mark it to be closed before they start anything themselves,
-    // and close whatever is left in the container before the program begins.
-    rustix::io::fcntl_setfd(&read, FdFlags::empty())?;
-    let place = format!("/proc/self/fd/{}", read.as_raw_fd());
-    let mut child = Command::new(path)
-        .args(arguments(OsStr::new(&place)))
-        .spawn()?;
+    arguments: &[OsString],
+    feed: Option<OwnedFd>,
+) -> io::Result<Child> {
+    if let Some(feed) = &feed {
+        // The child's too. runc and crun mark it to be closed before they start anything themselves, and close
+        // whatever is left in the container before the program begins.
+        rustix::io::fcntl_setfd(feed, FdFlags::empty())?;
+    }
+    let child = Command::new(path).args(arguments).spawn();
     // From here on the child's end is the only one: when it is gone, writing fails instead of waiting.
-    drop(read);
-    // EXPOSE: into the pipe to the real runtime, kernel memory that is never written out.
-    let _ = File::from(write).write_all(bytes.expose());
-    drop(bytes);
-    // It ran: an error would let the caller run it once more.
-    Ok(child
-        .wait()
-        .unwrap_or_else(|_| ExitStatus::from_raw(FAILED)))
+    drop(feed);
+    child
 }
 
 /// The child's end as this program's own.
-pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
+pub(crate) fn exit_code(status: ExitStatus) -> u8 {
     let code = status
         .code()
         .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    ExitCode::from(u8::try_from(code).unwrap_or(1))
+    u8::try_from(code).unwrap_or(1)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+
+    use rustix::pipe::PipeFlags;
+
     use super::*;
 
     #[test]
@@ -150,30 +134,30 @@ mod tests {
         assert!(find("sh".as_ref()).unwrap().is_absolute());
     }
 
+    /// How a script ends that is fed more than a pipe holds; `FED` is the path it is fed by.
+    fn fed(script: &str) -> ExitStatus {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let place = format!("/proc/self/fd/{}", read.as_raw_fd());
+        let script = script.replace("FED", &place);
+        let sh = find("sh".as_ref()).unwrap();
+        let arguments = ["-c".into(), script.into()];
+        let mut child = start(&sh, &arguments, Some(read)).unwrap();
+        let _ = File::from(write).write_all(&[b'x'; 300_000]);
+        child.wait().unwrap()
+    }
+
     #[test]
     fn a_child_reads_more_than_a_pipe_holds_from_the_file_that_is_a_pipe() {
-        let bytes = vec![b'x'; 300_000];
         let out = std::env::temp_dir().join(format!("keywheel-fed-{}", std::process::id()));
-        let arguments = |place: &OsStr| {
-            let mut script = OsString::from("cat ");
-            script.push(place);
-            script.push(" > ");
-            script.push(&out);
-            vec!["-c".into(), script]
-        };
-        let sh = find("sh".as_ref()).unwrap();
-        let status = run_fed(&sh, Scrubbed::new(bytes.clone()), arguments).unwrap();
+        let status = fed(&format!("cat FED > {}", out.display()));
         let read = std::fs::read(&out);
         std::fs::remove_file(&out).unwrap();
-        assert!(status.success() && read.unwrap() == bytes);
+        assert!(status.success() && read.unwrap() == [b'x'; 300_000]);
     }
 
     #[test]
     fn a_child_that_reads_nothing_ends_it() {
-        let sh = find("sh".as_ref()).unwrap();
-        let bytes = Scrubbed::new(vec![b'x'; 300_000]);
-        let arguments = |_: &OsStr| ["-c", "exit 3"].map(OsString::from).to_vec();
-        assert_eq!(run_fed(&sh, bytes, arguments).unwrap().code(), Some(3));
+        assert_eq!(fed("exit 3").code(), Some(3));
     }
 
     #[test]

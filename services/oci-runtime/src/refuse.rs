@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::args::Invocation;
 
 /// Why a container is not created. Never holds a secret value.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     what: String,
     next: String,

@@ -1,5 +1,6 @@
-//! What the wrapper asks of the kernel during a create, as strace sees it: no thread, no network socket, and the one
-//! capability that it acts with; and that the real runtime behind it has what it would have without it.
+//! What the wrapper asks of the kernel during a create: no thread, no network socket, one capability to act with, and a
+//! filter for the half of it that reads and asks; what becomes of a create whose halves end; and that the real runtime
+//! behind it has what it would have without it.
 //!
 //! Needs root, runc, busybox and strace. Without them it says so and stops, except in CI, where it fails.
 #![allow(
@@ -14,7 +15,9 @@
 
 mod harness;
 
-use std::process::{Command, Stdio};
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use harness::{Scene, Script, ready};
 use serde_json::json;
@@ -24,6 +27,9 @@ const PLACEHOLDER: &str = "DB_PASSWORD={keywheel:prod/db}";
 const VALUE: (&str, &str) = ("DB_PASSWORD", "czNjcmV0");
 const TRACED: &str =
     "trace=capset,socket,socketpair,bind,listen,connect,clone,?clone3,?fork,?vfork";
+/// How a status of procfs names the one capability.
+const DAC_OVERRIDE: &str = "0000000000000002";
+const PATIENCE: Duration = Duration::from_secs(180);
 
 fn has_strace() -> bool {
     let found = Command::new("strace").arg("-V").output();
@@ -35,11 +41,8 @@ fn has_strace() -> bool {
     found
 }
 
-#[test]
-fn a_create_starts_no_thread_and_speaks_to_the_injector_alone() {
-    if !ready() || !has_strace() {
-        return;
-    }
+/// A container with a file and a variable, and an injector that serves both.
+fn served() -> Scene {
     let scene = Scene::new("true", |config| {
         let env = config["process"]["env"].as_array_mut().unwrap();
         env.push(json!(PLACEHOLDER));
@@ -50,6 +53,11 @@ fn a_create_starts_no_thread_and_speaks_to_the_injector_alone() {
         dir: DIR,
         ..Script::default()
     });
+    scene
+}
+
+/// A create that is to be started with whatever the test puts before it.
+fn create_of(scene: &Scene, extra: &[&str]) -> Command {
     let (bundle, pid) = (scene.dir.join("bundle"), scene.dir.join("pid"));
     let words = [
         "create",
@@ -59,35 +67,46 @@ fn a_create_starts_no_thread_and_speaks_to_the_injector_alone() {
         pid.to_str().unwrap(),
         &scene.id,
     ];
-    let call = scene.wrapper(&[], &words);
+    scene.wrapper(extra, &words)
+}
+
+/// Runs it in the background with files for its output, which the container keeps.
+fn start(scene: &Scene, mut call: Command) -> Child {
+    let of_container = |name| fs::File::create(scene.dir.join(name)).unwrap();
+    call.stdin(Stdio::null())
+        .stdout(of_container("out"))
+        .stderr(of_container("err"))
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_create_starts_no_thread_and_the_half_that_stays_unfiltered_connects_to_nobody() {
+    if !ready() || !has_strace() {
+        return;
+    }
+    let scene = served();
+    let call = create_of(&scene, &[]);
     let log = scene.dir.join("strace");
-    let of_container = |name| std::fs::File::create(scene.dir.join(name)).unwrap();
-    let status = Command::new("strace")
+    let mut traced = Command::new("strace");
+    traced
         .args(["-qq", "-s", "256", "-o"])
         .arg(&log)
         .args(["-e", TRACED])
         .arg(call.get_program())
-        .args(call.get_args())
-        .stdin(Stdio::null())
-        .stdout(of_container("out"))
-        .stderr(of_container("err"))
-        .status()
-        .unwrap();
+        .args(call.get_args());
+    let status = start(&scene, traced).wait().unwrap();
     assert!(status.success(), "{status}");
-    let text = std::fs::read_to_string(&log).unwrap();
+    let text = fs::read_to_string(&log).unwrap();
     assert!(!text.contains("CLONE_THREAD"), "{text}");
     let of = |begin: &str| -> Vec<&str> {
         let lines = text.lines();
         lines.filter(|line| line.starts_with(begin)).collect()
     };
-    // One socket for each of the two questions; nobody connects to this program.
-    let sockets = of("socket(");
-    assert_eq!(sockets.len(), 2, "{text}");
-    assert!(
-        sockets.iter().all(|line| line.contains("AF_UNIX")),
-        "{text}"
-    );
-    for none in ["socketpair(", "bind(", "listen("] {
+    // The way to the other half is all there is.
+    let pair = of("socketpair(");
+    assert!(pair.len() == 1 && pair[0].contains("AF_UNIX"), "{text}");
+    for none in ["socket(", "bind(", "listen(", "connect("] {
         assert!(of(none).is_empty(), "{text}");
     }
     let lowered = of("capset(");
@@ -98,6 +117,136 @@ fn a_create_starts_no_thread_and_speaks_to_the_injector_alone() {
         "{effective}"
     );
     scene.start_and_wait();
+}
+
+/// A create whose filtered half stands still at a step.
+struct Standing {
+    scene: Scene,
+    outer: Child,
+    filtered: String,
+}
+
+impl Standing {
+    fn at(step: &str) -> Self {
+        let scene = served();
+        let armed = scene.dir.join("failpoint");
+        fs::write(&armed, format!("{step}=stop\n")).unwrap();
+        let flags = ["--keywheel-failpoints", armed.to_str().unwrap()];
+        let outer = start(&scene, create_of(&scene, &flags));
+        let pid = outer.id();
+        let mut filtered = String::new();
+        until(|| {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+            filtered = children.unwrap_or_default().trim().to_owned();
+            !filtered.is_empty() && field(&filtered, "State").starts_with('T')
+        });
+        Self {
+            scene,
+            outer,
+            filtered,
+        }
+    }
+
+    fn signal(&self, names: &[&str]) {
+        for name in names {
+            let words = [name, self.filtered.as_str()];
+            assert!(Command::new("kill").args(words).status().unwrap().success());
+        }
+    }
+}
+
+/// Waits for what will happen.
+fn until(mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "it does not happen");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A line of a process's status; empty once there is none.
+fn field(pid: &str, name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.unwrap_or_default()
+        .trim_start_matches(':')
+        .trim()
+        .to_owned()
+}
+
+#[test]
+fn the_half_that_reads_and_asks_has_a_filter_and_one_capability_for_good() {
+    if !ready() {
+        return;
+    }
+    let mut standing = Standing::at("runtime.after_resolve");
+    let (outer, filtered) = (standing.outer.id().to_string(), &standing.filtered);
+    for (name, expected) in [
+        ("Seccomp", "2"),
+        ("Seccomp_filters", "1"),
+        ("NoNewPrivs", "1"),
+        ("CapPrm", DAC_OVERRIDE),
+        ("CapEff", DAC_OVERRIDE),
+        ("CapInh", "0000000000000000"),
+        ("Threads", "1"),
+    ] {
+        assert_eq!(field(filtered, name), expected, "{name}");
+    }
+    // What the real runtime will be started by.
+    for (name, expected) in [
+        ("Seccomp", field("self", "Seccomp")),
+        ("NoNewPrivs", field("self", "NoNewPrivs")),
+        ("CapPrm", field("self", "CapPrm")),
+        ("CapEff", DAC_OVERRIDE.to_owned()),
+        ("Threads", "1".to_owned()),
+    ] {
+        assert_eq!(field(&outer, name), expected, "{name}");
+    }
+    standing.signal(&["-CONT"]);
+    assert!(standing.outer.wait().unwrap().success());
+    standing.scene.start_and_wait();
+}
+
+#[test]
+fn a_create_whose_filtered_half_ends_is_refused_with_its_reason() {
+    if !ready() {
+        return;
+    }
+    for (step, signals, words) in [
+        (
+            "runtime.after_resolve",
+            &["-KILL"][..],
+            "was ended by signal 9",
+        ),
+        (
+            "runtime.after_config",
+            &["-SYS", "-CONT"],
+            "made a system call that is not on its list",
+        ),
+    ] {
+        let mut standing = Standing::at(step);
+        standing.signal(signals);
+        assert_eq!(standing.outer.wait().unwrap().code(), Some(1), "{words}");
+        let log = fs::read_to_string(standing.scene.log()).unwrap();
+        let said = format!("the filtered half of keywheel-runtime {words}; next: ");
+        assert!(log.contains(&said), "{log}");
+        assert!(!standing.scene.exists(), "{words}");
+    }
+}
+
+#[test]
+fn the_filtered_half_ends_with_the_other() {
+    if !ready() {
+        return;
+    }
+    let mut standing = Standing::at("runtime.after_config");
+    standing.outer.kill().unwrap();
+    standing.outer.wait().unwrap();
+    until(|| {
+        let state = field(&standing.filtered, "State");
+        state.is_empty() || state.starts_with('Z')
+    });
+    assert!(!standing.scene.exists());
 }
 
 #[test]
@@ -126,11 +275,7 @@ fn the_real_runtime_has_what_it_would_have_without_the_wrapper() {
     let expected = String::from_utf8(plain.stdout).unwrap();
     let (created, text) = scene.create(&["--keywheel-real-runtime", between.to_str().unwrap()]);
     assert!(created, "{text}");
-    assert_eq!(
-        std::fs::read_to_string(&seen).unwrap(),
-        expected,
-        "a create"
-    );
+    assert_eq!(fs::read_to_string(&seen).unwrap(), expected, "a create");
     let state = scene.wrapper(&[], &["state", &scene.id]);
     let passed = Command::new(state.get_program())
         .args(state.get_args())

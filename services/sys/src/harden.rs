@@ -1,6 +1,9 @@
 //! Process hardening: no core dump, no debugger of the same user (C5), no capability that is not needed.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, getppid, set_dumpable_behavior,
+    set_parent_process_death_signal, setrlimit,
+};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 
 use crate::Error;
@@ -56,6 +59,21 @@ pub fn act_with(kept: CapabilitySet) -> Result<(), Error> {
         ..held
     };
     set_capabilities(None, sets).map_err(Error::os("lower this program's capabilities"))
+}
+
+/// Has the kernel kill this program when the one that started it, `parent`, ends. Call it after capabilities were
+/// given up, which the kernel may take for a reason to forget it.
+pub fn end_with(parent: Pid) -> Result<(), Error> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(Error::os("be ended together with the parent"))?;
+    // One that ended before the kernel was told is not told of.
+    if getppid() == Some(parent) {
+        Ok(())
+    } else {
+        Err(Error::Gone {
+            pid: parent.as_raw_pid(),
+        })
+    }
 }
 
 #[cfg(test)]

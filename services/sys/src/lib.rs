@@ -7,6 +7,7 @@
 
 pub mod boot;
 mod error;
+pub mod filter;
 pub mod first_use;
 pub mod harden;
 pub mod keyring;

@@ -222,7 +222,7 @@ pub fn wipe(bytes: &mut [u8]) {
 
 /// Installs a seccomp filter (`instructions` = classic BPF as code, jump-true, jump-false, operand) for good.
 pub fn install_seccomp(instructions: &[(u16, u8, u8, u32)]) -> io::Result<()> {
-    const MAX: usize = 128;
+    const MAX: usize = crate::filter::MAX_INSTRUCTIONS;
     let mut program = [libc::sock_filter {
         code: 0,
         jt: 0,
@@ -254,10 +254,46 @@ pub fn install_seccomp(instructions: &[(u16, u8, u8, u32)]) -> io::Result<()> {
     check(result.into())
 }
 
+/// Makes a second program of this one, which goes on from here as well; its number, or `None` in the second one.
+///
+/// Refused where there is more than one thread: the others would be missing in the second one, with the locks that
+/// they held.
+pub fn fork() -> io::Result<Option<i32>> {
+    if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        return Err(io::Error::other("this program has more than one thread"));
+    }
+    // SAFETY: there is no other thread, so nothing that the second one finds is half done.
+    let pid = unsafe { libc::fork() };
+    check(pid.into())?;
+    Ok((pid > 0).then_some(pid))
+}
+
+/// Maps one page for code, which a filter may forbid.
+#[cfg(test)]
+pub(crate) fn map_code() {
+    let (any, rights) = (std::ptr::null_mut(), libc::PROT_READ | libc::PROT_EXEC);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a mapping of its own, which nothing uses.
+    unsafe { libc::mmap(any, 4096, rights, flags, -1, 0) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn a_program_of_several_threads_is_not_doubled() {
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let other = std::thread::spawn(move || ended.recv());
+        let refused = fork().unwrap_err();
+        drop(end);
+        assert!(other.join().unwrap().is_err());
+        assert!(
+            refused.to_string().contains("more than one thread"),
+            "{refused}"
+        );
+    }
 
     #[test]
     fn wipe_zeroes_every_byte() {
@@ -294,7 +330,7 @@ mod tests {
 
     #[test]
     fn a_filter_longer_than_the_program_is_refused() {
-        let instructions = vec![(0x06, 0, 0, 0x7fff_0000); 200];
+        let instructions = vec![(0x06, 0, 0, 0x7fff_0000); crate::filter::MAX_INSTRUCTIONS + 1];
         assert!(install_seccomp(&instructions).is_err());
     }
 }

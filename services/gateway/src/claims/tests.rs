@@ -1,6 +1,6 @@
 //! A bus server that is told, that is away, and that forgets.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::*;
 use crate::door::Spans;
@@ -14,6 +14,7 @@ const LOOK: Duration = Duration::from_millis(10);
 struct Server {
     claim: Mutex<String>,
     is_away: AtomicBool,
+    taken: AtomicUsize,
 }
 
 #[async_trait]
@@ -25,6 +26,10 @@ impl Desk for Server {
         let mut claim = self.claim.lock().unwrap();
         if subject != CLAIMS_SUBJECT {
             return Ok(claim.clone().into_bytes());
+        }
+        // A server passes over what it has.
+        if *claim != content {
+            self.taken.fetch_add(1, Ordering::SeqCst);
         }
         *claim = content;
         Ok(br#"{"server":{},"data":{"account":"A","code":200}}"#.to_vec())
@@ -41,6 +46,35 @@ async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
         tokio::time::timeout(PATIENCE, waiting).await.is_ok(),
         "{what}"
     );
+}
+
+#[tokio::test]
+async fn what_was_taken_is_told_once_more_and_then_no_more() {
+    let members = Members::start(Spans::default()).await;
+    let identity = members.join("web-2").await.identity.unwrap();
+    let server = Arc::new(Server::default());
+    *server.claim.lock().unwrap() = members.registry.claim(None, members.now()).unwrap();
+    let (_connected, connects) = watch::channel(0);
+    let claims = Claims {
+        registry: members.registry.clone(),
+        desk: server.clone(),
+        clock: members.bench.clock.clone(),
+        connects,
+        told: Told::default(),
+    };
+    members.evict(identity.host().unwrap()).await;
+    assert_eq!(members.refuse(), 1);
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(claims.run(stop.clone()));
+    let taken = || server.taken.load(Ordering::SeqCst);
+    until("the first telling", || taken() == 1).await;
+    // A claim of another second is another claim.
+    members.bench.clock.advance(SETTLE);
+    until("the second telling", || taken() == 2).await;
+    tokio::time::sleep(SETTLE + SETTLE / 2).await;
+    assert_eq!(taken(), 2, "it goes on telling");
+    stop.cancel();
+    running.await.unwrap();
 }
 
 #[tokio::test]

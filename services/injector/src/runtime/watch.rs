@@ -3,7 +3,8 @@
 //! A wrapper keeps the connection of its first question until its bundle is gone, so its end is seen
 //! however it comes. Invariants: what a wrapper left is removed when the last one of its container ends, so that one
 //! that is refused takes nothing from another under way; a wrapper that stands still for longer than its container
-//! would be let start is ended, with the real runtime that it waits for.
+//! would be let start is ended, with the real runtime that it waits for. Who asks is the wrapper's filtered half; the
+//! other one ends the real runtime and itself when that is gone.
 
 use std::collections::BTreeMap;
 use std::io;
