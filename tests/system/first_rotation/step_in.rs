@@ -81,6 +81,13 @@ fn a_parked_rotation_waits_once_more_and_is_forced_on_the_record() -> Result<()>
         next.is_some_and(|next| next.contains("keywheel rotation retry")),
         "{parked}"
     );
+    let waits = find(&parked, "waiting_for").map(Value::to_string);
+    ensure!(
+        waits.is_some_and(|waits| {
+            waits.contains(container.name()) && waits.contains("signal_unhandled")
+        }),
+        "who is waited for, and why: {parked}"
+    );
     let named = events_of(&stage, "stragglers_named")?;
     ensure!(
         named.len() == 1 && named[0].contains("signal_unhandled"),
