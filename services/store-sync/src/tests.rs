@@ -42,6 +42,7 @@ use crate::{Ports, StoreSync, StoreSyncOptions};
 
 mod accounts;
 mod outside;
+mod servers;
 mod silent;
 mod steps;
 mod values;
