@@ -141,6 +141,79 @@ mod tests {
         );
     }
 
+    fn published(name: &str) -> jsonschema::Validator {
+        let schemas = crate::catalogue::schemas();
+        let schema = schemas.iter().find(|one| one.path.contains(name)).unwrap();
+        jsonschema::validator_for(&serde_json::from_str(&schema.text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_request_fits_the_published_schema_and_a_broken_one_does_not() {
+        let schema = published(crate::catalogue::WEBHOOK_SCHEMAS[0]);
+        let kinds = [
+            Kind::Create,
+            Kind::Set,
+            Kind::Test,
+            Kind::Finish,
+            Kind::Revoke,
+            Kind::Probe,
+        ];
+        let reasons = [
+            None,
+            Some(Reason::Retired),
+            Some(Reason::RolledBack),
+            Some(Reason::Revoked),
+        ];
+        for kind in kinds {
+            for reason in reasons {
+                for strategy in [Overlap::DualPassword, Overlap::SingleUser] {
+                    let is_whole = reason.is_some();
+                    let current = WebhookCurrent {
+                        version: 6,
+                        value: "old",
+                    };
+                    let data = WebhookTask {
+                        secret: "s".to_owned(),
+                        rotation: is_whole.then(|| "r".to_owned()),
+                        version: 7,
+                        account: "app",
+                        strategy,
+                        value: is_whole.then_some("new"),
+                        reason,
+                        current: is_whole.then_some(current),
+                    };
+                    let sent = serde_json::to_value(WebhookRequest { kind, data }).unwrap();
+                    assert!(schema.is_valid(&sent), "{sent}");
+                    for (at, wrong) in [
+                        ("/type", "keywheel.rotator.drop"),
+                        ("/data/version", "7"),
+                        ("/data/strategy", "both"),
+                    ] {
+                        let mut broken = sent.clone();
+                        *broken.pointer_mut(at).unwrap() = wrong.into();
+                        assert!(!schema.is_valid(&broken), "{broken}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_answer_fits_the_published_schema_and_a_broken_one_does_not() {
+        let schema = published(crate::catalogue::WEBHOOK_SCHEMAS[1]);
+        for (text, is_good) in [
+            ("{}", true),
+            (r#"{"value":"v"}"#, true),
+            (r#"{"accepted":false}"#, true),
+            (r#"{"reason":"not now"}"#, true),
+            (r#"{"accepted":"yes"}"#, false),
+            (r#"{"value":7}"#, false),
+        ] {
+            let answer = serde_json::from_str(text).unwrap();
+            assert_eq!(schema.is_valid(&answer), is_good, "{text}");
+        }
+    }
+
     #[test]
     fn an_answer_is_read_whatever_else_is_in_it() {
         let read = |text: &str| serde_json::from_str::<WebhookAnswer>(text);

@@ -3,9 +3,10 @@
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
 //! nothing. `pass` does what is to be done now, `begin` what takes long, `content` tells what is new in a file,
-//! `values` asks for values, `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `wants` asks for leases, `ahead` sees to canaries, `comeback` starts what was
+//! `values` asks for values, `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `wants` asks for leases, `ahead` sees to canaries, `again` says when what failed is tried again, `comeback` starts what was
 //! refused.
 
+mod again;
 mod ahead;
 mod begin;
 mod beside;
@@ -61,7 +62,7 @@ const PARALLEL_ATTACHES: usize = 4;
 const PARALLEL_STARTS: usize = 4;
 /// Execs being asked about at the same time.
 const PARALLEL_LOOKS: usize = 4;
-/// After this time a failed attempt is repeated.
+/// After this time a failed attempt is repeated; at a container a little later, by its id (`again`).
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// After this time a value that could not be had is asked for again.
 const FETCH_AGAIN: Duration = Duration::from_secs(1);

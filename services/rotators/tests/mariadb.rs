@@ -486,6 +486,10 @@ async fn a_refused_admin_and_a_missing_right_are_told_apart_and_named() {
     let shop = Shop::open().await;
     let login = accounts::Resource::fresh(&shop).await;
     let (hand, until, one) = (shop.hand(), plenty(), value("one"));
+    shop.run("SET GLOBAL read_only = 1").await;
+    let error = refused(hand.accept(&login, &one, Keep::Nothing, &until).await);
+    assert!(error.to_string().contains("by a setting"), "{error}");
+    shop.run("SET GLOBAL read_only = 0").await;
     shop.run(&format!("REVOKE CREATE USER ON *.* FROM {ADMIN}@'%'"))
         .await;
     let error = refused(hand.accept(&login, &one, Keep::Nothing, &until).await);

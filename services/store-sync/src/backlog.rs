@@ -3,6 +3,7 @@
 //! Pure. Invariants: of one effect at most one copy waits or runs, however often it came; all its
 //! copies are finished together; a store outside that is slow has a few places and leaves the rest to
 //! others, and all of them together leave some to ours; a revocation goes before everything that may run.
+//! A server whose accounts rotate, and a receiver, is a store outside here, whoever is admin there.
 //! The line before a store outside is bounded apart from others', its revocations apart from its steps.
 //! What finds it full is parked: it takes nobody's place and waits here only, since what is open is sent
 //! again. Of what is parked there is a bound, too.
@@ -14,7 +15,7 @@ use keywheel_core::id::SecretId;
 use keywheel_core::name::StoreName;
 use keywheel_core::time::Timestamp;
 
-use crate::effect::outside;
+use crate::effect::{outside, resource};
 
 /// Effects that wait or run; more stay on the bus.
 pub const MAX_QUEUED: usize = 1024;
@@ -48,7 +49,7 @@ pub(crate) struct Backlog {
     /// Secrets whose next job can run.
     ready: Ready,
     /// What runs, and at which store outside.
-    running: HashMap<SecretId, Option<StoreName>>,
+    running: HashMap<SecretId, Option<Server>>,
     /// The bus's numbers of every copy of an effect.
     copies: HashMap<Key, Vec<u64>>,
     /// How many effects of a store outside wait or run and are not parked.
@@ -57,8 +58,26 @@ pub(crate) struct Backlog {
     parked: HashSet<Key>,
 }
 
+/// What has places of its own: a declared store, or the server of a resource.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Server {
+    Store(StoreName),
+    /// By its kind and address, `postgres://db:5432`.
+    OfAccounts(String),
+}
+
+impl Server {
+    fn of(effect: &Effect) -> Option<Self> {
+        if let Some(outside) = outside(effect) {
+            return Some(Self::Store(outside.store.name.clone()));
+        }
+        let at = resource(effect)?;
+        Some(Self::OfAccounts(at.resource.credential_server()))
+    }
+}
+
 /// Whether it is a revocation, and at which store outside.
-type Place = (bool, Option<StoreName>);
+type Place = (bool, Option<Server>);
 
 /// Secrets in the order in which they became ready, apart by what their next job is and where.
 ///
@@ -71,7 +90,7 @@ struct Ready {
 }
 
 impl Ready {
-    fn push(&mut self, secret: SecretId, revokes: bool, store: Option<StoreName>) {
+    fn push(&mut self, secret: SecretId, revokes: bool, store: Option<Server>) {
         if self.members.insert(secret) {
             self.stamp += 1;
             let queue = self.queues.entry((revokes, store)).or_default();
@@ -80,7 +99,7 @@ impl Ready {
     }
 
     /// The one that waits longest of those whose store has a place; revocations first.
-    fn pop(&mut self, has_place: impl Fn(Option<&StoreName>) -> bool) -> Option<SecretId> {
+    fn pop(&mut self, has_place: impl Fn(Option<&Server>) -> bool) -> Option<SecretId> {
         let oldest = |urgent: bool| {
             let queues = self.queues.iter();
             let fronts = queues
@@ -103,15 +122,14 @@ impl Ready {
 /// Where an effect waits that is performed at a store outside.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
-    store: StoreName,
+    store: Server,
     revokes: bool,
 }
 
 impl Line {
     fn of(effect: &Effect) -> Option<Self> {
-        let outside = outside(effect)?;
         Some(Self {
-            store: outside.store.name.clone(),
+            store: Server::of(effect)?,
             revokes: matches!(effect.work, Work::Revoke(_)),
         })
     }
@@ -130,10 +148,6 @@ pub(crate) const fn is_first_attempt(effect: &Effect) -> bool {
     let (Work::Step(StepWork { attempt, .. }) | Work::Revoke(RevokeWork { attempt, .. })) =
         &effect.work;
     *attempt <= 1
-}
-
-fn store_of(job: &Job) -> Option<&StoreName> {
-    outside(&job.effect).map(|outside| &outside.store.name)
 }
 
 impl Backlog {
@@ -209,7 +223,7 @@ impl Backlog {
         if queue.is_empty() {
             self.waiting.remove(&secret);
         }
-        self.running.insert(secret, store_of(&job).cloned());
+        self.running.insert(secret, Server::of(&job.effect));
         Some(job)
     }
 
@@ -233,13 +247,13 @@ impl Backlog {
             && !self.running.contains_key(&secret)
         {
             let revokes = matches!(next.effect.work, Work::Revoke(_));
-            self.ready.push(secret, revokes, store_of(next).cloned());
+            self.ready.push(secret, revokes, Server::of(&next.effect));
         }
     }
 }
 
 /// Whether one more may run there, beside what runs.
-fn has_place(running: &HashMap<SecretId, Option<StoreName>>, store: Option<&StoreName>) -> bool {
+fn has_place(running: &HashMap<SecretId, Option<Server>>, store: Option<&Server>) -> bool {
     let Some(store) = store else {
         return true;
     };

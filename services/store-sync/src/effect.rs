@@ -152,7 +152,7 @@ pub(crate) fn outside(effect: &Effect) -> Option<&Outside> {
 }
 
 /// Whose accounts its versions open.
-fn resource(effect: &Effect) -> Option<&AtResource> {
+pub(crate) fn resource(effect: &Effect) -> Option<&AtResource> {
     let (Work::Step(StepWork { resource, .. }) | Work::Revoke(RevokeWork { resource, .. })) =
         &effect.work;
     resource.as_deref()

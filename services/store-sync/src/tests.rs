@@ -42,6 +42,7 @@ use crate::{Ports, StoreSync, StoreSyncOptions};
 
 mod accounts;
 mod outside;
+mod servers;
 mod silent;
 mod steps;
 mod values;
@@ -103,11 +104,15 @@ struct SlowStore {
     begun: Mutex<Vec<(Step, u32)>>,
     probed: Mutex<Vec<(Step, u32)>>,
     hold: tokio::sync::Semaphore,
+    /// Steps of this secret panic.
+    poisoned: Mutex<Option<SecretId>>,
 }
 
 impl SlowStore {
     async fn note(&self, work: &StepWork) {
         self.begun.lock().unwrap().push((work.step, work.attempt));
+        let is_poisoned = *self.poisoned.lock().unwrap() == Some(work.secret);
+        assert!(!is_poisoned, "a test has it panic here");
         self.hold.acquire().await.unwrap().forget();
     }
 }
@@ -286,6 +291,7 @@ impl World {
             begun: Mutex::default(),
             probed: Mutex::default(),
             hold: tokio::sync::Semaphore::new(1000),
+            poisoned: Mutex::default(),
         });
         let (sender, outcomes) = mpsc::channel(100);
         let script = Arc::new(Script::default());

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use keywheel_tests::docker::{self, Container};
-use keywheel_tests::stage::{PATIENCE, SECRET, Stage, find, items};
+use keywheel_tests::stage::{PATIENCE, SECRET, Stage, current, find, items};
 use keywheel_tests::{manifest, wait};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long a rotation with a deadline of ten seconds may take to be parked.
 const PARKED_WITHIN: Duration = Duration::from_secs(120);
 const WHY: &str = "ticket 4711";
+/// What `rotate --dry-run` ends with where something is in the way.
+const IN_THE_WAY: i32 = 4;
 
 /// A container that runs on version 1 and will acknowledge no other.
 fn deaf(stage: &Stage, secret: &str) -> Result<Container> {
@@ -64,6 +66,14 @@ fn a_parked_rotation_waits_once_more_and_is_forced_on_the_record() -> Result<()>
         find(&plan, "deadline_seconds").and_then(Value::as_u64) == Some(10),
         "{plan}"
     );
+    ensure!(
+        plan["restarts"] == 0 && plan["on_deadline"] == "hold" && plan["blockers"] == json!([]),
+        "{plan}"
+    );
+    ensure!(
+        events_of(&stage, "started")?.len() == 1 && current(&stage.keywheel, SECRET)? == 1,
+        "a look begins nothing"
+    );
 
     // Without a terminal each consumer has a line of its own while it is waited for.
     let waited = stage.keywheel.cli(&["rotate", SECRET, "--wait"])?;
@@ -81,10 +91,24 @@ fn a_parked_rotation_waits_once_more_and_is_forced_on_the_record() -> Result<()>
         next.is_some_and(|next| next.contains("keywheel rotation retry")),
         "{parked}"
     );
+    let waits = find(&parked, "waiting_for").map(Value::to_string);
+    ensure!(
+        waits.is_some_and(|waits| {
+            waits.contains(container.name()) && waits.contains("signal_unhandled")
+        }),
+        "who is waited for, and why: {parked}"
+    );
     let named = events_of(&stage, "stragglers_named")?;
     ensure!(
         named.len() == 1 && named[0].contains("signal_unhandled"),
         "{named:?}"
+    );
+
+    let listed = stage.keywheel.json(&["rotation", "list"])?;
+    let is_parked = |one: &&Value| one["state"] == "parked" && one["secret"] == SECRET;
+    ensure!(
+        items(&listed).into_iter().filter(is_parked).count() == 1,
+        "{listed}"
     );
 
     let retry = ["rotation", "retry", SECRET, "--reason", WHY];
@@ -127,6 +151,12 @@ fn an_aborted_rotation_gives_the_value_before_back() -> Result<()> {
         Ok((now != first).then_some(now))
     })?;
     wait_state(&stage, "distributing", PATIENCE)?;
+    let plan = stage.keywheel.cli(&["rotate", SECRET, "--dry-run"])?;
+    ensure!(
+        plan.code == IN_THE_WAY && plan.said().contains("is still open"),
+        "{}",
+        plan.said()
+    );
     let abort = ["rotation", "abort", SECRET, "--reason", WHY];
     stage.keywheel.json(&abort)?;
     wait::until_true("the value before", PATIENCE, || {

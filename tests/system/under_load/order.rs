@@ -43,10 +43,27 @@ impl Story<'_> {
         Some((count("consumers")?, count("hosts")?))
     }
 
+    /// How many got the new version ahead of its promotion.
+    fn canaries(&self) -> usize {
+        let is_begin = |event: &&&Value| Self::is(event, "canary_started", None);
+        let begin = self.0.iter().find(is_begin);
+        let named = begin.and_then(|begin| begin["data"]["consumers"].as_array());
+        named.map_or(0, Vec::len)
+    }
+
     /// Fails when anything was revoked before everybody acknowledged.
     fn check(&self, consumers: usize, hosts: usize) -> Result<()> {
         let promoted = self.first("step_completed", Some("finish"))?;
+        // Canaries show it before, and once more after.
         let acknowledged = self.all("consumer_acknowledged");
+        let (ahead, acknowledged): (Vec<usize>, Vec<usize>) =
+            acknowledged.into_iter().partition(|at| *at < promoted);
+        ensure!(
+            ahead.len() == self.canaries(),
+            "{} acknowledged before the promotion: {:#?}",
+            ahead.len(),
+            self.kinds()
+        );
         let barriers = self.all("host_barrier_acknowledged");
         ensure!(
             acknowledged.len() == consumers && barriers.len() == hosts,
@@ -115,4 +132,52 @@ pub(crate) fn count(keywheel: &Keywheel, kind: &str) -> Result<usize> {
     let events = keywheel.stream("events")?;
     let is_of_kind = |event: &&Value| event["type"] == name.as_str();
     Ok(events.iter().filter(is_of_kind).count())
+}
+
+/// The last of this secret's rotations had one canary: it alone was given the version before that was promoted,
+/// it ran well with it, and only then anybody else was given it. Gives the canary's container, and the instants
+/// at which it passed and the version was promoted.
+pub(crate) fn check_canary(keywheel: &Keywheel) -> Result<(String, [String; 2])> {
+    let events = keywheel.stream("events")?;
+    let is =
+        |event: &Value, kind: &str| event["type"] == format!("dev.keywheel.{kind}.v1").as_str();
+    let last = |kind: &str| {
+        let found = events.iter().rposition(|event| is(event, kind));
+        found.with_context(|| format!("no event {kind}"))
+    };
+    let started = last("rotation.canary_started")?;
+    let (watched, passed) = (
+        last("rotation.canary_watched")?,
+        last("rotation.canary_passed")?,
+    );
+    let promoted = last("secret.version_promoted")?;
+    ensure!(
+        started < watched && watched < passed && passed < promoted,
+        "started at {started}, watched at {watched}, passed at {passed}, promoted at {promoted}"
+    );
+    let of = |at: usize| events.get(at).context("no event");
+    let named = of(started)?["data"]["consumers"].clone();
+    let canaries = named.as_array().context("no canaries")?;
+    let canary = canaries.first().and_then(|one| one["container"].as_str());
+    let canary = canary.context("no canary")?.to_owned();
+    ensure!(canaries.len() == 1, "{named}");
+    let version = &of(promoted)?["data"]["version"];
+    let is_given =
+        |event: &&Value| is(event, "assignment.assigned") && event["data"]["version"] == *version;
+    let (before, after) = events.split_at(promoted);
+    let given_to = |events: &[Value]| -> Vec<String> {
+        let given = events.iter().filter(is_given);
+        let to = given.filter_map(|event| event["data"]["consumer"]["container"].as_str());
+        to.map(str::to_owned).collect()
+    };
+    let (ahead, rest) = (given_to(before), given_to(after));
+    ensure!(
+        ahead == [canary.as_str()] && rest.iter().any(|one| *one != canary),
+        "given before the promotion to {ahead:?}, and then to {rest:?}"
+    );
+    let at = |at: usize| {
+        let time = of(at)?["time"].as_str();
+        anyhow::Ok(time.context("no time")?.to_owned())
+    };
+    Ok((canary, [at(passed)?, at(promoted)?]))
 }

@@ -1,5 +1,5 @@
 //! Variables: a service of three replicas, each restarted in its turn for every new password, under constant
-//! requests; and a replica that breaks on the new password.
+//! requests, the last time with a canary that runs well; and a canary that breaks on the new password.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -97,6 +97,26 @@ impl Service {
         Ok(())
     }
 
+    /// The canary of the last rotation ran with its password, and all others with the one before, until that
+    /// was promoted: a process keeps the variable that it was started with.
+    fn a_canary_had_it_alone_until_it_passed(&self) -> Result<()> {
+        let (canary, instants) = order::check_canary(&self.stage.keywheel)?;
+        let [passed, promoted] = instants.map(|text| instant(&text));
+        for replica in &self.replicas {
+            let (ended, began) = replica.container.downtime()?;
+            let is_canary = replica.container.id() == canary;
+            let is_good = match is_canary {
+                true => began < passed,
+                false => ended > promoted,
+            };
+            ensure!(
+                is_good,
+                "canary {is_canary}: ended {ended} and began {began}, passed {passed}, promoted {promoted}"
+            );
+        }
+        Ok(())
+    }
+
     /// Puts a value and waits for the rotation's end, whatever it is.
     fn put(&self, value: &str) -> Result<Output> {
         let keywheel = &self.stage.keywheel;
@@ -118,6 +138,13 @@ impl Service {
         let containers: Vec<_> = self.replicas.iter().map(|one| &one.container).collect();
         self.stage.finish(&passwords, &containers)
     }
+}
+
+/// An instant of an event, as [`docker::Container::downtime`] has it.
+fn instant(text: &str) -> String {
+    let text = text.trim_end_matches('Z');
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+    format!("{seconds}.{fraction:0<9}")
 }
 
 fn replica(stage: &Stage, redis: &Database, number: usize) -> Result<App> {
@@ -152,6 +179,9 @@ fn three_replicas_restart_in_turn_and_no_request_fails() -> Result<()> {
     let mut before = service.login()?;
     let mut passwords = vec![before.password.clone()];
     for turn in 1..=ROTATIONS {
+        if turn == ROTATIONS {
+            service.redis.have_canary(&service.stage.keywheel)?;
+        }
         balancer.wait_more(REQUESTS)?;
         let old = service.pids()?;
         let said = service.stage.rotate(service.redis.secret)?;
@@ -178,6 +208,7 @@ fn three_replicas_restart_in_turn_and_no_request_fails() -> Result<()> {
         passwords.push(after.password.clone());
         before = after;
     }
+    service.a_canary_had_it_alone_until_it_passed()?;
     let keywheel = &service.stage.keywheel;
     let checked = order::check(keywheel)?;
     ensure!(checked == ROTATIONS, "{checked} of {ROTATIONS} rotations");

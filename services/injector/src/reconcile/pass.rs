@@ -18,7 +18,7 @@ use keywheel_seal::SecretBytes;
 use super::begin::further_values;
 use super::content::{began_with, drop_others, news_of, was_acked};
 use super::start::hold;
-use super::{RETRY_AFTER, Reconciler};
+use super::{Reconciler, again};
 use crate::decide::{FileWish, Had, Todo, attr_of, decide, place_of};
 use crate::granted::{is_dead, seen_by, staged_of};
 use crate::model::{Ack, Busy, Tracked};
@@ -408,10 +408,11 @@ impl Reconciler {
 
     /// Looks at a container again in a while.
     pub(super) fn try_again(&mut self, container: &ContainerId, now: Duration) {
+        let at = now + again::derive_wait(container);
         if let Some(tracked) = self.containers.get_mut(container) {
-            tracked.retry_at = now + RETRY_AFTER;
+            tracked.retry_at = at;
         }
-        self.wake_by(now + RETRY_AFTER);
+        self.wake_by(at);
     }
 
     /// Whether what is there may have to go now: also what is dead and cannot be replaced before a while.

@@ -12,7 +12,7 @@ use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::FileAttr;
 
 use super::beside::{notes_of, written_beside};
-use super::{RELIST_AFTER, RETRY_AFTER, Reconciler};
+use super::{RELIST_AFTER, RETRY_AFTER, Reconciler, again};
 use crate::attach::{Adopted, Attached, Written};
 use crate::form::Form;
 use crate::granted::{grant_of, seen_by};
@@ -363,7 +363,7 @@ impl Reconciler {
             }
         }
         if let Err(reason) = result {
-            tracked.retry_at = self.shared.clock.monotonic() + RETRY_AFTER;
+            tracked.retry_at = self.shared.clock.monotonic() + again::derive_wait(id);
             let plan = self.shared.plan();
             let seen = plan.as_deref().map(|plan| seen_by(plan, id));
             let due: Vec<_> = seen

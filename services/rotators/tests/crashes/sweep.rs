@@ -1,5 +1,6 @@
 //! Rotations of one account after the other, each through another trap, and what has to hold at the
-//! server meanwhile and afterwards.
+//! server meanwhile and afterwards: rotations that end well, that are rolled back through the trap, and that
+//! are given up by what a trap left of `set`.
 //!
 //! The next rotation begins on what the one before left, so what a trap left would be found by both.
 
@@ -65,7 +66,8 @@ pub(crate) async fn is_child() -> bool {
     let connector = Connector::new(Arc::new(OsEntropy)).passing(deadly);
     let accounts = connector.connect(&resource, Known::admin()).unwrap();
     let (old, new) = (old.parse().unwrap(), new.parse().unwrap());
-    let (current, kept) = match order.is_end() {
+    // What is rolled back never was the current one.
+    let (current, kept) = match order.is_end() && order.version == old {
         true => (new, vec![old]),
         false => (old, Vec::new()),
     };
@@ -82,8 +84,18 @@ pub(crate) async fn is_child() -> bool {
     true
 }
 
-/// Walks every failpoint whose name begins so, under each strategy; each has to be reached by one of them.
-/// `test` is who calls, and starts itself once more to be killed.
+/// How a rotation goes.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// To its end.
+    Forth,
+    /// The new version is made and tested, and rolled back through the trap.
+    Back,
+}
+
+/// Walks every failpoint whose name begins so, under each strategy; each has to be reached by one of them, and
+/// those around a change of an account by what goes back, too. `test` is who calls, and starts itself once more
+/// to be killed.
 pub(crate) async fn check(
     server: &dyn Server,
     test: &'static str,
@@ -92,7 +104,7 @@ pub(crate) async fn check(
 ) {
     let points = FAILPOINTS.iter().copied();
     let points: BTreeSet<&'static str> = points.filter(|name| name.starts_with(prefix)).collect();
-    let mut reached = BTreeSet::new();
+    let (mut reached, mut back, mut given_up) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
     for strategy in strategies {
         let names: &[&str] = match strategy {
             Strategy::AlternatingUsers => &["turn", "turn_b"],
@@ -102,13 +114,31 @@ pub(crate) async fn check(
         let resource = server.prepare(*strategy, names).await;
         let mut secret = Secret::begin(server, test, resource).await;
         for point in points.iter().copied() {
-            if secret.walk(point).await {
+            if secret.walk(Way::Forth, point).await {
                 reached.insert(point);
+            }
+            if secret.walk(Way::Back, point).await {
+                back.insert(point);
+            }
+            if secret.walk_given_up(point).await {
+                given_up.insert(point);
             }
         }
         secret.end().await;
     }
     assert_eq!(reached, points, "each is reached");
+    for point in points {
+        let sets = point.ends_with("_set");
+        let refuses = point.ends_with("_refuse");
+        assert!(
+            back.contains(point) || !(sets || refuses),
+            "{point}: nothing is rolled back by way of it"
+        );
+        assert!(
+            given_up.contains(point) || !sets,
+            "{point}: nothing is given up there"
+        );
+    }
 }
 
 /// A version's account and its password.
@@ -125,6 +155,8 @@ struct Secret<'s> {
     hand: Arc<dyn Accounts>,
     vault: Arc<FakeVault>,
     current: u64,
+    /// The last number of a version, rolled back or not: none is used twice.
+    last: u64,
     test: &'static str,
     /// With the cache.
     files: TempDir,
@@ -141,6 +173,7 @@ impl<'s> Secret<'s> {
             resource,
             vault: Arc::new(FakeVault::in_file(&files.path().join("cache"))),
             current: 1,
+            last: 1,
             test,
             files,
         };
@@ -154,20 +187,55 @@ impl<'s> Secret<'s> {
 
     /// A failpoint with every fault, and cut off at each of its hits, and killed at the first; false when no
     /// rotation of this secret comes by. A login changes nothing: one hit of it is enough.
-    async fn walk(&mut self, point: &'static str) -> bool {
-        if !self.rotate(Trap::new(point, TrapFault::Error, 1)).await {
+    async fn walk(&mut self, way: Way, point: &'static str) -> bool {
+        if !self.go(way, Trap::new(point, TrapFault::Error, 1)).await {
             return false;
         }
-        assert!(self.rotate(Trap::new(point, TrapFault::Delay, 1)).await);
+        let delayed = self.go(way, Trap::new(point, TrapFault::Delay, 1)).await;
+        assert!(delayed, "{point} delays nothing");
+        let is_login = point.ends_with("_login");
         let mut hit = 1;
-        while self.rotate(Trap::new(point, TrapFault::Cut, hit)).await && !point.ends_with("_login")
-        {
+        while self.go(way, Trap::new(point, TrapFault::Cut, hit)).await && !is_login {
             hit += 1;
             assert!(hit < MAX_HITS, "{point} is hit without end");
         }
-        assert!(hit > 1 || point.ends_with("_login"), "{point} cuts nothing");
-        traps::kill(point, async |trap| self.rotate(trap).await).await;
+        assert!(hit > 1 || is_login, "{point} cuts nothing");
+        traps::kill(point, async |trap| self.go(way, trap).await).await;
         true
+    }
+
+    async fn go(&mut self, way: Way, trap: Trap) -> bool {
+        match way {
+            Way::Forth => self.rotate(trap).await,
+            Way::Back => self.roll_back(trap).await,
+        }
+    }
+
+    /// `set` is cut off at each hit of a failpoint, and asked for no more; false when it does not come by.
+    async fn walk_given_up(&mut self, point: &'static str) -> bool {
+        let mut hit = 1;
+        while self.give_up(Trap::new(point, TrapFault::Cut, hit)).await {
+            hit += 1;
+            assert!(hit < MAX_HITS, "{point} is hit without end");
+        }
+        hit > 1
+    }
+
+    /// The version that is current, and the number of the next one.
+    fn numbers(&mut self) -> (u64, u64) {
+        self.last += 1;
+        (self.current, self.last)
+    }
+
+    /// The account that stands by is gone, where a trap lies where it is made.
+    async fn drop_standby(&self, trap: &Trap, before: &Credential) {
+        if !is_of_making(trap) {
+            return;
+        }
+        let mut names = self.resource.accounts.iter();
+        if let Some(standby) = names.find(|name| **name != before.login.name) {
+            self.server.drop_account(standby).await;
+        }
     }
 
     /// What a program has to know that performs a step of the rotation from one version to the next.
@@ -197,16 +265,11 @@ impl<'s> Secret<'s> {
 
     /// One rotation through a trap; whether it came by.
     async fn rotate(&mut self, trap: Trap) -> bool {
-        let (old, new) = (self.current, self.current + 1);
+        let (old, new) = self.numbers();
         let trap = Arc::new(trap.by(self.child(old, new)));
         let before = self.credential(old);
         let mut thief = None;
-        if is_of_making(&trap) {
-            let mut names = self.resource.accounts.iter();
-            if let Some(standby) = names.find(|name| **name != before.login.name) {
-                self.server.drop_account(standby).await;
-            }
-        }
+        self.drop_standby(&trap, &before).await;
         if is_of_revoking(&trap) {
             let session = self.server.session(&before.login, &before.password);
             thief = Some(session.await);
@@ -234,6 +297,64 @@ impl<'s> Secret<'s> {
         }
         self.wait_quiet(&trap.to_string()).await;
         trap.has_fired()
+    }
+
+    /// One rotation that is rolled back through a trap after `test`; whether it came by.
+    async fn roll_back(&mut self, trap: Trap) -> bool {
+        let (old, new) = self.numbers();
+        let trap = Arc::new(trap.by(self.child(old, new)));
+        let before = self.credential(old);
+        let making = [Step::Create, Step::Set, Step::Test];
+        self.undisturbed(&making, new, &before).await;
+        let after = self.credential(new);
+        let rotator = self.rotator(&trap, old, &[]);
+        self.perform(&rotator, &work(Step::RollBack, new), &trap, &before)
+            .await;
+        self.check_back(&trap, (&before, &after), new).await;
+        trap.has_fired()
+    }
+
+    /// `set` is asked for once, through a trap, and then rolled back, whatever became of it; whether it came by.
+    async fn give_up(&mut self, trap: Trap) -> bool {
+        let (old, new) = self.numbers();
+        let trap = Arc::new(trap);
+        let before = self.credential(old);
+        self.drop_standby(&trap, &before).await;
+        self.undisturbed(&[Step::Create], new, &before).await;
+        let after = self.credential(new);
+        let rotator = self.rotator(&trap, old, &[]);
+        let (set, until) = (work(Step::Set, new), plenty());
+        let _nobody_hears = trap.perform(rotator.set(&set, &until)).await;
+        self.undisturbed(&[Step::RollBack], new, &before).await;
+        self.check_back(&trap, (&before, &after), new).await;
+        trap.has_fired()
+    }
+
+    /// Steps with no trap in the way, asked for until they are done.
+    async fn undisturbed(&self, steps: &[Step], new: u64, before: &Credential) {
+        let never = Trap::new("", TrapFault::Error, 1);
+        let rotator = self.over(Arc::clone(&self.hand), Some(self.current), &[]);
+        for step in steps {
+            self.perform(&rotator, &work(*step, new), &never, before)
+                .await;
+        }
+    }
+
+    /// What was current is good, and nobody else is let in; of what was made nothing is kept.
+    async fn check_back(&self, trap: &Trap, (before, after): (&Credential, &Credential), new: u64) {
+        let is_good = self.admits(before).await;
+        assert!(is_good, "{trap}: what was current is refused");
+        let is_left = self.admits(after).await;
+        assert!(!is_left, "{trap}: what was rolled back is good");
+        let accepted = self.server.accepted().await;
+        assert_eq!(
+            accepted,
+            [before.login.name.as_str()],
+            "{trap}: nobody else"
+        );
+        let secret = work(Step::RollBack, new).secret;
+        assert!(self.vault.value(secret, new).is_none(), "{trap}: kept");
+        self.wait_quiet(&trap.to_string()).await;
     }
 
     /// One step, asked for until it is done. Whatever became of it, what was promised holds.

@@ -311,7 +311,7 @@ impl Secret {
 /// A step of the rotation that makes a version, as the worker gets it.
 pub(crate) fn work(step: Step, version: u64) -> StepWork {
     StepWork {
-        rotation: RotationId::from_bytes([u8::try_from(version).unwrap(); 16]),
+        rotation: RotationId::from_bytes(u128::from(version).to_be_bytes()),
         secret: SECRET,
         step,
         attempt: 1,

@@ -31,6 +31,8 @@ const MAKING: [Step; 4] = [Step::Create, Step::Set, Step::Test, Step::Finish];
 const STRATEGIES: [Strategy; 2] = [Strategy::DualPassword, Strategy::SingleUser];
 /// How long a receiver asks us to stay away that a call does not wait for.
 const LONG: u32 = 60;
+/// Lines of an example, as the documentation says: it is read before a receiver is written.
+const EXAMPLE_LINES: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_examples_keep_the_laws_of_every_rotator() {
@@ -41,6 +43,19 @@ async fn both_examples_keep_the_laws_of_every_rotator() {
             assert_eq!(bench.proxy.asked(CANARY), 0, "a value stands in a head");
         }
     }
+}
+
+#[test]
+fn an_example_is_as_short_as_the_documentation_says() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy");
+    for (_, name) in EXAMPLES {
+        let text = std::fs::read_to_string(folder.join("examples").join(name)).unwrap();
+        let lines = text.lines().count();
+        assert!(lines <= EXAMPLE_LINES, "{name} has {lines} lines");
+    }
+    let said = std::fs::read_to_string(folder.join("docs/rotators.md")).unwrap();
+    let promise = format!("Two receivers of {EXAMPLE_LINES} lines");
+    assert!(said.contains(&promise), "`{promise}` is not said");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

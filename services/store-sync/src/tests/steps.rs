@@ -218,6 +218,48 @@ async fn a_step_that_hangs_fails_at_its_deadline() {
 }
 
 #[tokio::test]
+async fn a_step_that_panics_each_time_holds_up_nobody_and_is_done_once_it_does_not() {
+    let mut world = World::new().await;
+    let poisoned = SecretId::from_bytes([9; 16]);
+    *world.rotator.poisoned.lock().unwrap() = Some(poisoned);
+    let (_shutdown, task) = world.start();
+    let bad = StepWork {
+        secret: poisoned,
+        rotation: RotationId::from_bytes([9; 16]),
+        ..step(Step::Create, 7)
+    };
+    let key = Effect {
+        work: Work::Step(bad.clone()),
+    }
+    .key();
+    world.send(Work::Step(bad)).await;
+    wait_begun(&world, 1).await;
+    // More than there are places.
+    for number in 0..u8::try_from(MAX_RUNNING + 3).unwrap() {
+        let other = StepWork {
+            secret: SecretId::from_bytes([100 + number; 16]),
+            rotation: RotationId::from_bytes([100 + number; 16]),
+            ..step(Step::Create, 1)
+        };
+        world.send(Work::Step(other)).await;
+        assert_eq!(failure(&world.outcome().await), None);
+    }
+    let again = async {
+        let is_bad = |begun: &&(Step, u32)| begun.1 == 7;
+        while begun(&world).iter().filter(is_bad).count() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let waited = tokio::time::timeout(SOON, again).await;
+    assert!(waited.is_ok(), "it comes again: {:?}", begun(&world));
+    assert!(!task.is_finished());
+    *world.rotator.poisoned.lock().unwrap() = None;
+    let outcome = world.outcome().await;
+    assert_eq!(outcome.0, derive_command_id(&key));
+    assert_eq!(failure(&outcome), None);
+}
+
+#[tokio::test]
 async fn what_comes_after_its_deadline_is_left_to_its_next_copy() {
     let mut world = World::new().await;
     let (_shutdown, _task) = world.start();

@@ -21,6 +21,8 @@ use crate::hand::{AtAws, Key, SECRET_KEY, TIMEOUT, spec};
 
 /// What is done only where there is no secret yet.
 const CREATES: [&str; 2] = ["store.aws.before_create", "store.aws.after_create"];
+/// What takes back a label that was given before the promotion.
+const TAKES_BACK: [&str; 2] = ["store.aws.before_unlabel", "store.aws.after_unlabel"];
 
 fn declared(endpoint: &str) -> NamedStore {
     NamedStore {
@@ -120,6 +122,13 @@ impl Scene {
         came
     }
 
+    /// One that is rolled back through a trap before its promotion; whether it came by.
+    async fn roll_back(&self, kept: &mut Kept<'_>, at: &Source, trap: Trap) -> bool {
+        let came = kept.roll_back(trap).await;
+        check_labels(&self.at_aws, at).await;
+        came
+    }
+
     /// The first one of a secret, through a trap.
     async fn create<'a>(&'a self, through: &'a Through<'a>, trap: Trap) -> bool {
         let (mut kept, at) = self.fresh(through);
@@ -159,6 +168,16 @@ async fn survives(maker: Maker, test: &'static str) {
             came
         };
         assert!(came, "{point} is not reached");
+    }
+    for point in TAKES_BACK {
+        let came = traps::walk(point, async |trap| {
+            scene.roll_back(&mut kept, &at, trap).await
+        });
+        assert!(came.await, "{point} is not reached by what goes back");
+        traps::kill(point, async |trap| {
+            scene.roll_back(&mut kept, &at, trap).await
+        })
+        .await;
     }
 }
 

@@ -25,6 +25,8 @@ pub struct FakeLeases {
 #[derive(Default)]
 struct State {
     minted: u64,
+    /// How often a lease was extended.
+    extensions: u64,
     /// Values of logins that are alive, and whether somebody extended them.
     alive: BTreeMap<RemoteVersion, (Vec<u8>, bool)>,
     granted: Option<Duration>,
@@ -71,6 +73,12 @@ impl FakeLeases {
     #[must_use]
     pub fn minted(&self) -> u64 {
         self.state().minted
+    }
+
+    /// How often a lease that is alive was extended.
+    #[must_use]
+    pub fn extensions(&self) -> u64 {
+        self.state().extensions
     }
 
     /// Leases that are alive.
@@ -128,6 +136,7 @@ impl Leases for FakeLeases {
             return Ok(Extended::Gone);
         };
         *is_extended = true;
+        state.extensions += 1;
         Ok(Extended::For { granted, whole })
     }
 

@@ -1,5 +1,6 @@
 //! Every test that a document names as a proof exists: `tests/README.md` has a table from the rows of
-//! the fault matrix to tests, each row once. And every metric is judged by some test.
+//! the fault matrix to tests, each row once, and one from what went wrong elsewhere. And every metric is judged
+//! by some test.
 //!
 //! A name is what stands in backticks and has a `_`; a test is a function of that name among tests or
 //! in their kit. Nothing is left to work that is done. A metric is judged where its name is spelt out,
@@ -11,9 +12,11 @@ use std::ops::RangeInclusive;
 use super::Source;
 use super::words::product_lines;
 
-/// The document with the table, and the heading before it.
+/// The document with the tables, and the headings before them: that of the matrix, and that of what went wrong
+/// elsewhere.
 pub(super) const DOCUMENT: &str = "tests/README.md";
 const HEADING: &str = "\n## Rows";
+const ELSEWHERE: &str = "\n## Seen elsewhere";
 /// The rows of the fault matrix.
 const ROWS: RangeInclusive<u32> = 1..=72;
 /// Those that containers are about: tests show them, nothing is left to later work.
@@ -82,7 +85,7 @@ pub(super) fn check(document: &str, sources: &[Source]) -> Vec<String> {
 pub(super) fn rows(document: &str) -> Vec<String> {
     let mut findings = Vec::new();
     let mut times: BTreeMap<u32, usize> = ROWS.map(|row| (row, 0)).collect();
-    for line in table(document) {
+    for line in table(document, HEADING) {
         let mut cells = line.trim().trim_matches('|').split('|').map(str::trim);
         let first = cells.next().unwrap_or_default();
         if first == "row" || first.starts_with("---") {
@@ -129,9 +132,9 @@ fn unshown(row: u32, shown: &str) -> Option<String> {
     (!is_open).then(|| format!("{DOCUMENT}: row {row} names neither a test nor `{OPEN}N)`"))
 }
 
-/// The lines of the table.
-fn table(document: &str) -> impl Iterator<Item = &str> {
-    let section = document.split_once(HEADING).map_or("", |(_, after)| after);
+/// The lines of the table below a heading.
+fn table<'d>(document: &'d str, heading: &str) -> impl Iterator<Item = &'d str> + use<'d> {
+    let section = document.split_once(heading).map_or("", |(_, after)| after);
     let section = section.split("\n## ").next().unwrap_or_default();
     section.lines().filter(|line| line.starts_with('|'))
 }
@@ -142,9 +145,10 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
     quoted.filter(|name| name.contains('_'))
 }
 
-/// Names in the rows of the table.
+/// Names in the rows of both tables.
 fn named(document: &str) -> Vec<&str> {
-    table(document).flat_map(quoted).collect()
+    let lines = table(document, HEADING).chain(table(document, ELSEWHERE));
+    lines.flat_map(quoted).collect()
 }
 
 /// The part of a source that is no product code.
@@ -189,6 +193,16 @@ mod tests {
         let found = check(TABLE, &one);
         assert_eq!(found.len(), 1, "{found:?}");
         assert!(found[0].contains("`it_is_told`"), "{found:?}");
+    }
+
+    #[test]
+    fn a_name_below_what_was_seen_elsewhere_is_looked_for_too() {
+        let both = [source("fn it_holds() {}\nfn it_is_told() {}\n")];
+        assert_eq!(check(TABLE, &both), Vec::<String>::new());
+        let seen = TABLE.replace("## More", "## Seen elsewhere");
+        let found = check(&seen, &both);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains("`elsewhere_too`"), "{found:?}");
     }
 
     #[test]

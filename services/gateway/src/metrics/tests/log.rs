@@ -182,6 +182,7 @@ async fn consumers_are_counted_by_how_far_they_are_and_a_rotation_that_is_not_wa
     submit(&bench, Command::DeadlinePassed { rotation }).await;
     let parked = page(&metrics).await;
     assert_has(&parked, "keywheel_rotations_parked 1");
+    assert_has(&parked, "keywheel_stragglers{secret=\"prod/db\"} 1");
     lacking(&parked, "not_in_place", 0);
     assert_has(&parked, "keywheel_rotations_open 0");
     let closed = "keywheel_rotation_duration_seconds_sum{outcome=\"parked\"} 3600";

@@ -16,6 +16,9 @@ fn role() -> Source {
 const SWAPS: u32 = 14;
 /// How long a lease lives there, and at its maximum lifetime.
 const SHORT: [Duration; 2] = [Duration::from_millis(60), Duration::from_millis(10)];
+/// Polls, and renewals, that are looked at.
+const POLLS: usize = 20;
+const RENEWALS: u32 = 4;
 
 /// A container's lease of the store `one`.
 fn leased(lease: &RemoteVersion) -> SecretNow {
@@ -129,6 +132,50 @@ async fn each_swap_comes_as_soon_as_the_first_where_the_one_before_brought_a_lea
             .await
             .unwrap();
     }
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn polls_before_two_thirds_of_its_time_neither_renew_a_lease_nor_make_one() {
+    let world = World::new().await;
+    let store = world.fakes.store("one");
+    let minted = store.lender.mint(&role(), &plenty()).await.unwrap();
+    let (shutdown, task) = world.start();
+    world.tell(vec![store_now("one")], vec![leased(&minted.lease)]);
+    let polled = async {
+        while store.calls() < POLLS {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, polled).await.unwrap();
+    // Of one that it did not renew yet store-sync knows no time: that comes first, and once.
+    assert_eq!(store.lender.extensions(), 1);
+    assert_eq!(store.lender.minted(), 1);
+    assert_eq!(store.lender.alive(), [minted.lease]);
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_each_time_when_two_thirds_of_its_time_are_over_and_not_before() {
+    let world = World::new().await;
+    let store = world.fakes.store("one");
+    let [whole, _] = SHORT;
+    store.lender.set_whole(whole);
+    let minted = store.lender.mint(&role(), &plenty()).await.unwrap();
+    let begun = world.clock.monotonic();
+    let (shutdown, task) = world.start();
+    world.tell(vec![store_now("one")], vec![leased(&minted.lease)]);
+    let renewed = async {
+        while store.lender.extensions() < u64::from(RENEWALS) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, renewed).await.unwrap();
+    let passed = world.clock.monotonic().saturating_sub(begun);
+    assert!(passed >= whole * 2 / 3 * (RENEWALS - 1), "{passed:?}");
+    assert_eq!(store.lender.minted(), 1);
     shutdown.request();
     task.await.unwrap();
 }

@@ -174,6 +174,8 @@ pub struct Kept<'a> {
     secret: SecretId,
     at: Lies,
     current: u64,
+    /// The last number of a version, rolled back or not: none is used twice.
+    last: u64,
 }
 
 impl<'a> Kept<'a> {
@@ -193,6 +195,7 @@ impl<'a> Kept<'a> {
             secret: fresh().0,
             at: place,
             current: 0,
+            last: 0,
         }
     }
 
@@ -201,7 +204,8 @@ impl<'a> Kept<'a> {
     pub async fn rotate(&mut self, trap: Trap) -> bool {
         let trap = Arc::new(trap.by(self.child.clone()));
         let rotator = (self.through)(Arc::clone(&trap), &self.vault);
-        let (token, old, new) = (fresh().1, self.current, self.current + 1);
+        self.last += 1;
+        let (token, old, new) = (fresh().1, self.current, self.last);
         let before = match old {
             0 => 0,
             _ => self.hand.versions(&self.at.source.path).await,
@@ -229,6 +233,27 @@ impl<'a> Kept<'a> {
             assert!(self.value(old).is_none(), "{trap}: the old one is kept");
         }
         self.current = new;
+        trap.has_fired()
+    }
+
+    /// One rotation that is rolled back through a trap before it is promoted; whether it came by. What is current
+    /// there stays so, and nothing of the other value is kept.
+    pub async fn roll_back(&mut self, trap: Trap) -> bool {
+        self.last += 1;
+        let (token, old, new) = (fresh().1, self.current, self.last);
+        let never = Arc::new(Trap::new("", TrapFault::Error, 1));
+        let rotator = (self.through)(Arc::clone(&never), &self.vault);
+        for step in [Step::Create, Step::Set, Step::Test] {
+            let work = work(self.secret, token, step, new, &self.at);
+            let holds = async || self.check_current(&never, step, old, new).await;
+            perform(&never, &*rotator, (&work, false), holds).await;
+        }
+        let trap = Arc::new(trap.by(self.child.clone()));
+        let rotator = (self.through)(Arc::clone(&trap), &self.vault);
+        let work = work(self.secret, token, Step::RollBack, new, &self.at);
+        let holds = async || self.check_current(&trap, Step::RollBack, old, new).await;
+        perform(&trap, &*rotator, (&work, false), holds).await;
+        assert!(self.value(new).is_none(), "{trap}: it is kept");
         trap.has_fired()
     }
 
