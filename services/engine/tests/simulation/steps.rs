@@ -296,12 +296,10 @@ impl Sim {
             }
             1 => {
                 self.hosts[n].kill();
-                self.lose_connection(n);
                 self.note(|| format!("host {n}: the injector is killed"));
             }
             2 => {
                 self.hosts[n].lose_power();
-                self.lose_connection(n);
                 self.note(|| format!("host {n} loses its power"));
             }
             3 => {
