@@ -392,6 +392,7 @@ impl Sim {
             traceparent: None,
             command: Command::Report(report),
         };
+        self.hosts[n].said = Some(id);
         self.send(Message::Report(n, report));
     }
 
