@@ -281,6 +281,7 @@ impl Sim {
                 slot: SlotId::from_bytes(slot),
                 scheduled: Timestamp::from_micros(hour * HOUR),
                 after: None,
+                tzdata: None,
             });
         }
     }
