@@ -303,6 +303,7 @@ fn of_rotation(key: &Key) -> Vec<rotation::Event> {
     let trigger = Trigger::Slot {
         slot: SlotId::from_bytes(id(0x07)),
         scheduled: NIGHT,
+        tzdata: None,
     };
     let reason = "the store did not answer within 10 seconds".to_owned();
     vec![

@@ -97,6 +97,9 @@ pub enum Trigger {
         slot: Text<SlotId>,
         /// When it was due, before jitter.
         scheduled: Text<Timestamp>,
+        /// Release of the time zone rules by which it was due; absent where no zone was asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tzdata: Option<String>,
     },
 }
 
@@ -110,9 +113,14 @@ impl Mirror for Trigger {
             rotation::Trigger::External { remote } => Self::External {
                 remote: Text(remote.clone()),
             },
-            rotation::Trigger::Slot { slot, scheduled } => Self::Slot {
+            rotation::Trigger::Slot {
+                slot,
+                scheduled,
+                tzdata,
+            } => Self::Slot {
                 slot: Text(*slot),
                 scheduled: Text(*scheduled),
+                tzdata: tzdata.clone(),
             },
         }
     }
@@ -122,9 +130,14 @@ impl Mirror for Trigger {
             Self::OnDemand {} => rotation::Trigger::OnDemand,
             Self::Provided {} => rotation::Trigger::Provided,
             Self::External { remote } => rotation::Trigger::External { remote: remote.0 },
-            Self::Slot { slot, scheduled } => rotation::Trigger::Slot {
+            Self::Slot {
+                slot,
+                scheduled,
+                tzdata,
+            } => rotation::Trigger::Slot {
                 slot: slot.0,
                 scheduled: scheduled.0,
+                tzdata,
             },
         }
     }
@@ -316,5 +329,27 @@ mirror_enum! {
             /// Why.
             reason: String,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_names_its_time_zone_rules_or_is_written_as_ever() {
+        for release in [None, Some("2026a")] {
+            let slot = rotation::Trigger::Slot {
+                slot: SlotId::from_bytes([7; 16]),
+                scheduled: Timestamp::default(),
+                tzdata: release.map(str::to_owned),
+            };
+            let written = serde_json::to_value(Trigger::of(&slot)).unwrap();
+            let named = written.get("tzdata");
+            assert_eq!(named.and_then(serde_json::Value::as_str), release);
+            assert_eq!(named.is_some(), release.is_some());
+            let read: Trigger = serde_json::from_value(written).unwrap();
+            assert_eq!(read.into_core(), slot);
+        }
     }
 }

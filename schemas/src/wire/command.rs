@@ -55,6 +55,9 @@ pub enum WorkerCommand {
         /// Number in the log of the event that leads to it; absent for a slot of the schedule.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         after: Option<u64>,
+        /// Release of the time zone rules by which it was due; absent where no zone was asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tzdata: Option<String>,
     },
     /// Makes a host known, or replaces its key.
     EnrolHost {
@@ -149,12 +152,14 @@ impl WorkerCommand {
                 slot,
                 scheduled,
                 after,
+                tzdata,
             } => Self::Due {
                 rotation: Text(*rotation),
                 secret: Text(*secret),
                 slot: Text(*slot),
                 scheduled: Text(*scheduled),
                 after: *after,
+                tzdata: tzdata.clone(),
             },
             Command::EnrolHost {
                 host,
@@ -234,12 +239,14 @@ impl WorkerCommand {
                 slot,
                 scheduled,
                 after,
+                tzdata,
             } => Command::Due {
                 rotation: rotation.0,
                 secret: secret.0,
                 slot: slot.0,
                 scheduled: scheduled.0,
                 after,
+                tzdata,
             },
             Self::EnrolHost {
                 host,

@@ -322,6 +322,7 @@ fn workers_commands() -> Vec<Command> {
             slot: SlotId::from_bytes([7; 16]),
             scheduled: AT,
             after: None,
+            tzdata: Some("2026a".to_owned()),
         },
         Command::Due {
             rotation: ROTATION,
@@ -329,6 +330,7 @@ fn workers_commands() -> Vec<Command> {
             slot: SlotId::from_bytes([7; 16]),
             scheduled: AT,
             after: Some(42),
+            tzdata: None,
         },
         Command::EnrolHost {
             host: HOST,

@@ -136,6 +136,9 @@ pub enum Command {
         scheduled: Timestamp,
         /// Number in the log of the event that leads to it; `None` for a slot of the schedule.
         after: Option<u64>,
+        /// Release of the time zone rules by which it was due; `None` where no zone is asked, and from older
+        /// schedulers.
+        tzdata: Option<String>,
     },
     /// Makes versions unusable now.
     Revoke {

@@ -1,34 +1,29 @@
 //! Getting reports to the gateway: in order, one at a time, repeated until answered.
 //!
-//! Invariants: facts are spooled before they are sent; while one report is on its way later ones
-//! wait in a bounded queue and then merge; one without facts gives way to a newer one; a refused
-//! report is dropped, since a refusal is an answer.
+//! Invariants: facts are spooled as they come; while one report is on its way later ones wait in a bounded
+//! queue and then merge. How one is sent is `sender`'s.
+
+mod sender;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use keywheel_core::command::Command;
 use keywheel_core::id::{CommandId, ContainerId};
 use keywheel_core::report::{
     DeniedStart, Executed, HostReport, MAX_REPORT_ITEMS, MAX_STALE_PLANS, StalePlan, UsageNote,
 };
 use keywheel_daemon::{chain, failpoint, names};
-use keywheel_engine::port::bus::{Address, Body};
-use keywheel_engine::port::journal::Verdict;
-use keywheel_engine::trace::Context;
-use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use crate::origin::SERVICE;
+use self::sender::{deliver, is_own};
 use crate::service::Event;
 use crate::shared::Shared;
 use crate::spool::{Spool, Spooled};
 
-/// How long the gateway may take for one report.
-const SUBMIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// First wait before a repeat.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 /// Longest wait before a repeat.
@@ -224,8 +219,10 @@ pub(crate) async fn run(
         for number in waiting {
             let of = spool.clone();
             let read = tokio::task::spawn_blocking(move || of.read(number)).await;
-            if let Ok(Some(spooled)) = read {
-                deliver(&shared, &spool, &(spooled, true), None).await;
+            if let Ok(Some(spooled)) = read
+                && is_own(&shared, &spooled)
+            {
+                deliver(&shared, &spool, (spooled, true), None).await;
             }
         }
         send_queued(&shared, &spool, queued).await;
@@ -319,7 +316,7 @@ async fn send_queued(shared: &Shared, spool: &Spool, mut queued: mpsc::Receiver<
                 None => return,
             },
         };
-        next = deliver(shared, spool, &one, Some(&mut queued)).await;
+        next = deliver(shared, spool, one, Some(&mut queued)).await;
     }
 }
 
@@ -331,13 +328,12 @@ async fn store(spool: &Spool, spooled: &Spooled, is_last: bool) -> bool {
         if let Err(error) = failpoint::hit_async("injector.before_spool").await {
             tracing::error!({ names::ERROR } = chain(&error), "report not spooled");
         }
-        let (spool, one) = (spool.clone(), spooled.clone());
-        match tokio::task::spawn_blocking(move || spool.write(&one)).await {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => {
+        match write(spool, spooled).await {
+            Some(Ok(())) => return true,
+            Some(Err(error)) => {
                 tracing::error!({ names::ERROR } = chain(&error), "report not spooled")
             }
-            Err(_) => return false,
+            None => return false,
         }
         if is_last {
             return false;
@@ -347,85 +343,11 @@ async fn store(spool: &Spool, spooled: &Spooled, is_last: bool) -> bool {
     }
 }
 
-/// Sends until answered. One without facts gives way to a newer one, which is returned.
-async fn deliver(
-    shared: &Shared,
-    spool: &Spool,
-    (spooled, is_spooled): &Queued,
-    mut newer: Option<&mut mpsc::Receiver<Queued>>,
-) -> Option<Queued> {
-    let mut wait = RETRY_FIRST;
-    loop {
-        match send(shared, spooled).await {
-            Ok(()) => break,
-            Err(reason) => tracing::warn!({ names::REASON } = reason, "report not answered"),
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(RETRY_MOST);
-        if !is_spooled && let Some(next) = newer.as_mut().and_then(|newer| newer.try_recv().ok()) {
-            return Some(next);
-        }
-    }
-    if *is_spooled {
-        let (spool, number) = (spool.clone(), spooled.number);
-        // A file that stays is replayed, and the gateway knows its command.
-        let _ = tokio::task::spawn_blocking(move || spool.remove(number)).await;
-        // Nothing is left to fail.
-        let _injected = failpoint::hit_async("injector.after_unspool").await;
-    }
-    None
-}
-
-async fn send(shared: &Shared, spooled: &Spooled) -> Result<(), String> {
-    // A host that comes back hears what is dead before it tells anything.
-    shared.come_back().await.map_err(|error| chain(&error))?;
-    failpoint::hit_async("injector.before_report")
-        .await
-        .map_err(|error| error.to_string())?;
-    let body = Body::Submit {
-        id: spooled.command,
-        command: Command::Report(spooled.report.clone()),
-    };
-    // One report may answer several rotations; each sees it, and the gateway's part stands below one.
-    let traces = shared.traces_of(&spooled.report);
-    let told: Vec<Span> = traces
-        .into_iter()
-        .map(|trace| span_of(shared, trace))
-        .collect();
-    let trace = told.first().and_then(Span::traceparent);
-    let answer = shared
-        .bus
-        .request(Address::Gateway, trace, body, SUBMIT_TIMEOUT)
-        .await;
-    drop(told);
-    failpoint::hit_async("injector.after_report")
-        .await
-        .map_err(|error| error.to_string())?;
-    let answer = answer.map_err(|error| {
-        shared.lost(&error);
-        chain(&error)
-    })?;
-    match answer {
-        Body::Verdict(Verdict::Accepted { .. }) => {
-            shared.heard();
-            Ok(())
-        }
-        Body::Verdict(Verdict::Rejected { text, .. }) => {
-            tracing::warn!({ names::REASON } = text, "report refused");
-            shared.heard();
-            Ok(())
-        }
-        Body::Failed { text, .. } => Err(text),
-        _ => Err("the gateway answered something else than a verdict".to_owned()),
-    }
-}
-
-fn span_of(shared: &Shared, above: Context) -> Span {
-    Span::below(SERVICE, spans::SUBMIT, Kind::Client, Some(above))
-        .with(spans::RPC_SYSTEM, spans::SYSTEM)
-        .with(spans::RPC_METHOD, spans::SUBMIT)
-        .with(spans::COMMAND, "report")
-        .with(spans::HOST, shared.options.host_name.to_string())
+/// Writes once; `None` when the program ends meanwhile.
+async fn write(spool: &Spool, spooled: &Spooled) -> Option<io::Result<()>> {
+    let (spool, one) = (spool.clone(), spooled.clone());
+    let written = tokio::task::spawn_blocking(move || spool.write(&one)).await;
+    written.ok()
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! Reports that the gateway has not answered yet, on disk (rule A1: on a host this is sink 0).
 //!
-//! One file a report, named by its number so that they are replayed in order. Invariants: a report
-//! with facts is on the disk before it is sent; its command id is kept with it, so a repeat gets
-//! the first answer; no value is ever in it; one report at a time is in memory, of a bounded size.
+//! One file a report, named by its number so that they are replayed in order. Invariants: a report is
+//! on the disk before it is sent, one with facts as soon as it is made; its command id is kept with it,
+//! so a repeat gets the first answer; no value is ever in it; one report at a time is in memory, of a
+//! bounded size.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use keywheel_core::id::{BindingId, CommandId, ContainerId, HostId, SecretId};
 use keywheel_core::report::{
@@ -124,6 +126,8 @@ pub(crate) struct Spooled {
 #[derive(Debug, Clone)]
 pub(crate) struct Spool {
     folder: PathBuf,
+    /// A report that comes is written beside the one that is about to be sent, under one name at first.
+    writing: Arc<Mutex<()>>,
 }
 
 impl Spool {
@@ -136,6 +140,7 @@ impl Spool {
             .create(folder)?;
         Ok(Self {
             folder: folder.to_owned(),
+            writing: Arc::default(),
         })
     }
 
@@ -146,6 +151,7 @@ impl Spool {
     /// Writes a report durably. Blocks.
     pub(crate) fn write(&self, spooled: &Spooled) -> io::Result<()> {
         let text = serde_json::to_vec(&store(spooled))?;
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let temp = self.folder.join(".new");
         let mut file = File::create(&temp)?;
         file.write_all(&text)?;

@@ -112,8 +112,9 @@ async fn ask(socket: &Path, question: String) -> serde_json::Value {
 
 fn spooled(folder: &Path) -> String {
     let files = std::fs::read_dir(folder).unwrap();
+    // Another report may be on its way there, under a name that it does not keep.
     files
-        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+        .filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok())
         .collect()
 }
 

@@ -264,6 +264,7 @@ impl Scheduler {
                 "the rules for time zones changed; slots are computed anew"
             );
         }
+        self.timers.set_zones(&self.zones.known);
         self.handle.set_zones(&self.zones.known);
     }
 

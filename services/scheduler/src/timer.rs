@@ -29,7 +29,7 @@ use keywheel_core::{revocation, rotation, secret};
 use keywheel_engine::anchors::Anchors;
 
 use crate::schedule::plan::{self, Gate, Opening};
-use crate::schedule::{jitter, next_fire, slot_id, slot_rotation};
+use crate::schedule::{jitter, next_fire, slot_id, slot_rotation, tzdata};
 pub use backoff::{RETRY_BASE, RETRY_CAP, retry_delay};
 use events::Rules;
 pub use events::{LAST_ROTATIONS, MAX_CHAIN, QUICK_REFUSALS, REFUSED_REST};
@@ -103,6 +103,8 @@ pub struct Timers {
     lingers: BTreeMap<SecretId, Timestamp>,
     unsettled: BTreeSet<SecretId>,
     rules: Rules,
+    /// Release of the time zone rules by which slots are computed, as told; empty before.
+    zones: String,
 }
 
 impl Timers {
@@ -110,6 +112,13 @@ impl Timers {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Tells by which release of the time zone rules slots are computed from now on: what fires names it.
+    pub fn set_zones(&mut self, release: &str) {
+        if self.zones != release {
+            release.clone_into(&mut self.zones);
+        }
     }
 
     /// How many timers are set, slots that wait for [`Timers::settle`] not counted.
@@ -408,6 +417,7 @@ impl Timers {
                     slot: slot_id(id, slot.scheduled),
                     scheduled: slot.scheduled,
                     after: None,
+                    tzdata: tzdata::named(&known.policy, &self.zones),
                 });
             }
             Gate::Open(until) => Some(Opening { at: now, until }),

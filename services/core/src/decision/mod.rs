@@ -81,7 +81,7 @@ impl Context {
 /// # Errors
 /// With the reason when the command is refused, and what happened all the same.
 pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Refusal> {
-    let decided = match command {
+    Ok(match command {
         Command::JoinHost(joining) => return join::join(world, joining, ctx),
         Command::IssueJoinToken(wish) => join::issue_token(world, wish, ctx),
         Command::Apply(declarations) => manifest::apply(world, declarations, ctx),
@@ -107,9 +107,10 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             rotation,
             secret,
             slot,
-            scheduled,
+            scheduled: at,
             after,
-        } => rotate::due(world, *rotation, *secret, (*slot, *scheduled), *after, ctx),
+            tzdata,
+        } => rotate::due(world, *rotation, *secret, (*slot, *at, tzdata), *after, ctx),
         Command::Revoke {
             revocation,
             secret,
@@ -147,8 +148,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::DeadlinePassed { rotation } => intervene::deadline(world, *rotation, ctx.now),
         Command::Report(report) => report::record(world, report, ctx),
         Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
-    };
-    Ok(decided?)
+    }?)
 }
 
 fn failure_of(reason: Option<&str>, is_away: bool) -> Option<rotation::Failure<'_>> {

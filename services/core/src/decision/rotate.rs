@@ -123,7 +123,7 @@ pub(super) fn due(
     world: &World,
     id: RotationId,
     secret: SecretId,
-    (slot, scheduled): (SlotId, Timestamp),
+    (slot, scheduled, tzdata): (SlotId, Timestamp, &Option<String>),
     after: Option<u64>,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
@@ -152,8 +152,12 @@ pub(super) fn due(
             }
             .into());
         }
-        let scheduled = scheduled.min(ctx.now);
-        return start(world, secret, id, Trigger::Slot { slot, scheduled }, ctx);
+        let trigger = Trigger::Slot {
+            slot,
+            scheduled: scheduled.min(ctx.now),
+            tzdata: tzdata.clone(),
+        };
+        return start(world, secret, id, trigger, ctx);
     }
     if scheduled > ctx.now.plus(MAX_SLOT_SKEW) {
         return Err(rotation::Rejection::SlotEarly {
@@ -170,7 +174,12 @@ pub(super) fn due(
         }
         .into());
     }
-    start(world, secret, id, Trigger::Slot { slot, scheduled }, ctx)
+    let trigger = Trigger::Slot {
+        slot,
+        scheduled,
+        tzdata: tzdata.clone(),
+    };
+    start(world, secret, id, trigger, ctx)
 }
 
 pub(super) fn open(world: &World, id: RotationId) -> Result<(&Rotation, &Secret), Rejection> {

@@ -54,6 +54,8 @@ pub enum Trigger {
         slot: SlotId,
         /// When it was due, before jitter.
         scheduled: Timestamp,
+        /// Release of the time zone rules by which it was due; `None` where no zone was asked.
+        tzdata: Option<String>,
     },
 }
 

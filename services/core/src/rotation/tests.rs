@@ -92,6 +92,7 @@ fn due(scheduled: Timestamp) -> Command {
         slot: SlotId::from_bytes([1; 16]),
         scheduled,
         after: None,
+        tzdata: None,
     }
 }
 

@@ -168,6 +168,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         slot: SlotId::default(),
         scheduled: Timestamp::default(),
         after: None,
+        tzdata: None,
     };
     let stepped = Command::StepOutcome {
         rotation,

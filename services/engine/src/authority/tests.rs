@@ -145,6 +145,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         slot: SlotId::default(),
         scheduled: Timestamp::default(),
         after: None,
+        tzdata: None,
     };
     let step = Command::StepOutcome {
         rotation,

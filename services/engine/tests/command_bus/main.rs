@@ -416,6 +416,7 @@ async fn a_slot_that_comes_early_leaves_nothing_and_the_same_command_counts_when
             slot: SlotId::from_bytes([9; 16]),
             scheduled,
             after: None,
+            tzdata: None,
         },
     };
     let early = bench.handle.submit(due.clone()).await.unwrap_err();

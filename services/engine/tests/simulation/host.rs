@@ -1,8 +1,9 @@
 //! A host as its injector keeps it: a plan, the values of its cache, containers with copies, and reports
 //! that are sent in order, one at a time, until they are answered.
 //!
-//! It does what `services/injector` promises and decides nothing about secrets. Plan, cache and reports
-//! with facts are on its disk; what it asks for is in its memory. Every fact is on the disk with the deed.
+//! It does what `services/injector` promises and decides nothing about secrets. Plan, cache, reports with
+//! facts and the report that it said last are on its disk; what it asks for is in its memory. Every fact is
+//! on the disk with the deed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -98,8 +99,10 @@ pub(crate) struct Host {
     pub(crate) plan: Option<HostPlan>,
     /// On the disk, sealed.
     pub(crate) cache: BTreeSet<Value>,
-    /// On the disk.
+    /// On the disk, as far as they have facts.
     pub(crate) reports: VecDeque<(CommandId, HostReport)>,
+    /// The report that was said last: on the disk before it is, so that the next run ends what this one began.
+    pub(crate) said: Option<CommandId>,
     /// Asked for, in memory.
     pub(crate) asking: BTreeSet<Value>,
     /// It acts on no plan before it heard one since it came back.
@@ -122,6 +125,7 @@ impl Host {
             plan: None,
             cache: BTreeSet::new(),
             reports: VecDeque::new(),
+            said: None,
             asking: BTreeSet::new(),
             needs_plan: true,
             heard: now,
@@ -134,7 +138,9 @@ impl Host {
     pub(crate) fn kill(&mut self) {
         self.is_up = false;
         self.asking.clear();
-        self.reports.retain(|(_, report)| !report.items.is_empty());
+        let said = self.said;
+        self.reports
+            .retain(|(id, report)| !report.items.is_empty() || said == Some(*id));
         // Which leaves were used is in its memory alone.
         let containers = self.containers.values_mut();
         containers.for_each(|container| container.used_leave = 0);

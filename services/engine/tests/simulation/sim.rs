@@ -375,14 +375,6 @@ impl Sim {
         self.report(n);
     }
 
-    /// The injector's connection ends; what it said on it and nobody read is lost. A halted gateway of several
-    /// could still read it after reports of the next injector: reports carry no number by which the core would
-    /// know (seed 40636).
-    pub(crate) fn lose_connection(&mut self, n: usize) {
-        self.net
-            .retain(|message| !matches!(message, Message::Report(at, _) if *at == n));
-    }
-
     /// Sends a host's next report, unless it is on its way.
     pub(crate) fn report(&mut self, n: usize) {
         let host = &self.hosts[n];
@@ -400,6 +392,7 @@ impl Sim {
             traceparent: None,
             command: Command::Report(report),
         };
+        self.hosts[n].said = Some(id);
         self.send(Message::Report(n, report));
     }
 

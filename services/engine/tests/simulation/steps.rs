@@ -281,6 +281,7 @@ impl Sim {
                 slot: SlotId::from_bytes(slot),
                 scheduled: Timestamp::from_micros(hour * HOUR),
                 after: None,
+                tzdata: None,
             });
         }
     }
@@ -296,12 +297,10 @@ impl Sim {
             }
             1 => {
                 self.hosts[n].kill();
-                self.lose_connection(n);
                 self.note(|| format!("host {n}: the injector is killed"));
             }
             2 => {
                 self.hosts[n].lose_power();
-                self.lose_connection(n);
                 self.note(|| format!("host {n} loses its power"));
             }
             3 => {

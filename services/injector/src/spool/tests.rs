@@ -124,6 +124,29 @@ fn every_fact_survives_and_order_is_kept() {
     assert_eq!(spool.waiting().unwrap(), [10]);
 }
 
+/// One that comes with facts is written beside the one that is about to be sent.
+#[test]
+fn reports_that_are_written_at_the_same_time_are_both_whole() {
+    const EACH: u64 = 50;
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path()).unwrap();
+    let of = |number: u64| Spooled {
+        number,
+        command: CommandId::from_bytes([4; 16]),
+        report: report(number, vec![Fact::Withdrawn; 20]),
+    };
+    std::thread::scope(|scope| {
+        for first in [0, EACH] {
+            let (spool, of) = (spool.clone(), &of);
+            scope.spawn(move || (first..first + EACH).for_each(|n| spool.write(&of(n)).unwrap()));
+        }
+    });
+    assert_eq!(spool.waiting().unwrap().len(), 100);
+    for number in 0..2 * EACH {
+        assert_eq!(spool.read(number).unwrap().report, of(number).report);
+    }
+}
+
 #[test]
 fn no_file_in_the_spool_keeps_the_others_from_being_read() {
     let folder = tempfile::tempdir().unwrap();

@@ -35,8 +35,18 @@ pub fn tzdata() -> String {
 /// The same, where a policy asks a zone for its times.
 #[must_use]
 pub fn tzdata_of(policy: &RotationPolicy) -> Option<String> {
-    let asks = matches!(policy.schedule, Schedule::Cron { .. }) || !policy.windows.is_empty();
-    asks.then(tzdata)
+    asks_zones(policy).then(tzdata)
+}
+
+/// The release by which a policy's slots were computed, where it asks a zone for its times; nothing while none is
+/// known.
+pub(crate) fn named(policy: &RotationPolicy, release: &str) -> Option<String> {
+    let is_named = asks_zones(policy) && !release.is_empty();
+    is_named.then(|| release.to_owned())
+}
+
+fn asks_zones(policy: &RotationPolicy) -> bool {
+    matches!(policy.schedule, Schedule::Cron { .. }) || !policy.windows.is_empty()
 }
 
 /// Has zones read anew from now on: those that were read are kept for a while.

@@ -212,8 +212,12 @@ fn incoming(event: RecordedEvent) -> Incoming {
 }
 
 fn registered(every: u64) -> Event {
+    rotating(Schedule::Interval(Duration::from_secs(every)))
+}
+
+fn rotating(schedule: Schedule) -> Event {
     let rotation = RotationPolicy {
-        schedule: Schedule::Interval(Duration::from_secs(every)),
+        schedule,
         ..RotationPolicy::default()
     };
     let spec = Spec {
@@ -487,7 +491,11 @@ fn served(slot: SlotId, scheduled: Timestamp) -> Vec<RecordedEvent> {
     let started = rotation::Event::Started {
         secret: SECRET,
         version: 1,
-        trigger: rotation::Trigger::Slot { slot, scheduled },
+        trigger: rotation::Trigger::Slot {
+            slot,
+            scheduled,
+            tzdata: None,
+        },
     };
     let closed = rotation::Event::Closed {
         outcome: rotation::Outcome::Completed,
@@ -531,6 +539,23 @@ async fn a_clock_that_is_set_back_is_told_and_no_slot_fires_again() {
     let clock = facts.iter().find(|fact| fact.name == "clock").unwrap();
     assert!(clock.note.contains("set back by 50 s"), "{clock:?}");
     rig.shutdown.drain(PATIENCE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slot_names_the_rules_for_time_zones_that_it_was_computed_by() {
+    let every_minute = Schedule::Cron {
+        expression: "* * * * *".to_owned(),
+        timezone: "UTC".to_owned(),
+    };
+    let rig = Rig::new(vec![recorded(1, 991, rotating(every_minute))]);
+    let run = rig.start();
+    let (_, due) = rig.submits(1).await.remove(0);
+    let Command::Due { tzdata: named, .. } = &due else {
+        panic!("{due:?}");
+    };
+    assert_eq!(*named, Some(tzdata::tzdata()));
+    assert!(rig.shutdown.drain(PATIENCE).await);
+    assert!(run.await.unwrap().is_ok());
 }
 
 #[test]

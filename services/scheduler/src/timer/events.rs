@@ -395,6 +395,8 @@ impl Timers {
                 slot: waiting.slot,
                 scheduled: waiting.time,
                 after: Some(waiting.number),
+                // Its time is the event's.
+                tzdata: None,
             }),
             Gate::Until(opening) => {
                 let delay = jitter(waiting.slot, opening.spread(known.policy.jitter));

@@ -90,6 +90,7 @@ fn due_of(fired: Option<Fired>) -> Timestamp {
             rotation,
             secret,
             after,
+            ..
         } => {
             assert_eq!(after, None);
             assert_eq!((slot, secret), (slot_id(SECRET, scheduled), SECRET));
@@ -119,6 +120,26 @@ fn a_slot_is_computed_anew_when_all_are_unsettled() {
     timers.settle();
     // Whether that was served is the gateway's to say.
     assert_eq!(due_of(timers.pop(at(HOUR))), at(HOUR));
+}
+
+#[test]
+fn a_slot_names_the_rules_it_was_computed_by_where_it_asks_a_zone() {
+    let named = |policy: RotationPolicy, releases: &[&str]| {
+        let mut timers = after(&[(10, registered(spec(policy)))]);
+        releases.iter().for_each(|one| timers.set_zones(one));
+        match timers.pop(at(HOUR)).unwrap().command {
+            Command::Due { tzdata, .. } => tzdata,
+            other => panic!("{other:?}"),
+        }
+    };
+    let interval = || RotationPolicy {
+        schedule: Schedule::Interval(Duration::from_secs(HOUR - 10)),
+        ..RotationPolicy::default()
+    };
+    assert_eq!(named(hourly(), &[]), None, "nobody told it");
+    let told = ["2026a", "2026b"];
+    assert_eq!(named(hourly(), &told), Some("2026b".to_owned()));
+    assert_eq!(named(interval(), &told), None);
 }
 
 #[test]

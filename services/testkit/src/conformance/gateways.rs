@@ -247,6 +247,7 @@ async fn a_slot_fires_once(mut bench: Bench) {
             slot: SlotId::from_bytes(id(6, 1)),
             scheduled,
             after: None,
+            tzdata: None,
         };
         by(Role::Scheduler, n, command)
     };

@@ -151,6 +151,7 @@ impl Model {
                 slot: SlotId::from_bytes([*slot; 16]),
                 scheduled: Timestamp::from_micros(i64::from(*slot)),
                 after: None,
+                tzdata: None,
             },
             Move::Revoke(n, version) => Command::Revoke {
                 revocation: RevocationId::from_bytes(self.fresh()),

@@ -88,9 +88,34 @@ fn a_slot_starts_a_rotation_and_is_remembered() {
             trigger: Trigger::Slot {
                 slot: SlotId::from_bytes([1; 16]),
                 scheduled: later(60),
+                tzdata: None,
             },
         })]);
     assert_eq!(after.world().last_slot(SECRET), Some(later(60)));
+}
+
+#[test]
+fn a_slot_is_recorded_with_the_time_zone_rules_that_it_was_due_by() {
+    let release = || Some("2026a".to_owned());
+    let slot = SlotId::from_bytes([1; 16]);
+    let by_release = Command::Due {
+        rotation: SECOND,
+        secret: SECRET,
+        slot,
+        scheduled: later(60),
+        after: None,
+        tzdata: release(),
+    };
+    let given = scheduled(Given::serving()).when(by_release);
+    given.then_among_others([own(Event::Started {
+        secret: SECRET,
+        version: 2,
+        trigger: Trigger::Slot {
+            slot,
+            scheduled: later(60),
+            tzdata: release(),
+        },
+    })]);
 }
 
 #[test]
@@ -230,6 +255,7 @@ fn due_after(event: u64, scheduled: Timestamp) -> Command {
         slot: SlotId::from_bytes([3; 16]),
         scheduled,
         after: Some(event),
+        tzdata: None,
     }
 }
 
@@ -267,6 +293,7 @@ fn an_event_after_the_last_start_begins_a_rotation_whatever_the_clocks_say() {
                     trigger: Trigger::Slot {
                         slot: SlotId::from_bytes([3; 16]),
                         scheduled: written,
+                        tzdata: None,
                     },
                 },
             )]);
@@ -282,6 +309,7 @@ fn what_is_led_to_by_an_event_takes_no_slot_back_and_needs_a_rule() {
         slot: SlotId::from_bytes([4; 16]),
         scheduled: later(60),
         after: None,
+        tzdata: None,
     };
     let given = scheduled(led()).and(slot).finished(THIRD);
     let given = given.and(done(THIRD, Step::RevokeOld));

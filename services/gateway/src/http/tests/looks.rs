@@ -227,6 +227,7 @@ async fn the_newest_rotation_is_first_whatever_its_id() {
             slot: SlotId::from_bytes([hour; 16]),
             scheduled: bench.api.clock.now(),
             after: None,
+            tzdata: None,
         };
         bench.submit(Role::Scheduler, due).await;
         bench.work().await;

@@ -100,7 +100,15 @@ impl Log {
         };
         self.add(
             time,
-            begun(secret, rotation, Trigger::Slot { slot, scheduled }),
+            begun(
+                secret,
+                rotation,
+                Trigger::Slot {
+                    slot,
+                    scheduled,
+                    tzdata: None,
+                },
+            ),
         );
         self.add(time, promoted(secret));
         self.add(time, ended(rotation))
@@ -131,8 +139,9 @@ fn due_for(fired: Option<Fired>, secret: SecretId, event: EventId) -> Timestamp 
             slot,
             scheduled,
             after,
+            tzdata,
         } => {
-            assert_eq!(after.map(number), Some(event));
+            assert_eq!((after.map(number), tzdata), (Some(event), None));
             assert_eq!((of, slot), (secret, event_slot(secret, event)));
             assert_eq!(rotation, event_rotation(slot));
             scheduled

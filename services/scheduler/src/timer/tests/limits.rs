@@ -265,6 +265,7 @@ fn a_refused_slot_of_an_age_is_not_submitted_over_and_over() {
             slot: slot_id(SECRET, at(DAY + 10)),
             scheduled: at(DAY + 10),
             after: None,
+            tzdata: None,
         },
         attempt: 0,
     };
