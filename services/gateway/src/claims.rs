@@ -130,7 +130,8 @@ impl Claims {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut refusals = self.registry.refusals();
         let mut pause = RETRY_FIRST;
-        let (mut is_second, mut is_second_owed) = (false, false);
+        // A gateway that ended in between owes it, too.
+        let (mut is_second, mut is_second_owed) = (false, self.registry.refuses_anyone());
         loop {
             self.connects.mark_unchanged();
             refusals.mark_unchanged();
@@ -147,8 +148,12 @@ impl Claims {
                 }
                 Err(error) => {
                     let reason = keywheel_daemon::chain(&error);
-                    tracing::warn!(reason, "bus servers do not know yet who is refused");
-                    self.told.set(Some(reason));
+                    if is_second {
+                        tracing::warn!(reason, "bus servers are not told a second time yet");
+                    } else {
+                        tracing::warn!(reason, "bus servers do not know yet who is refused");
+                        self.told.set(Some(reason));
+                    }
                 }
             }
             tokio::select! {

@@ -1,27 +1,33 @@
-//! The system calls of the filtered half: files, its own memory, and connections within this machine. It starts
-//! nothing, becomes nothing else, maps no code and knows no network.
+//! The system calls of the filtered half: files, its own memory, and connections within this machine. By itself it
+//! starts no program, becomes none, maps no code, signals nobody and opens no socket of the network. What its files
+//! and connections are is not judged here.
 
-use keywheel_sys::filter::Allow;
+use std::io;
+
+use keywheel_sys::filter::{self, Allow};
+use rustix::process::{Pid, getpid};
 
 /// Bit of `mmap` and `mprotect` for memory that is run.
 const FOR_CODE: u32 = libc::PROT_EXEC.cast_unsigned();
 /// The one family of sockets.
-const WITHIN: u32 = libc::AF_UNIX.cast_unsigned();
+const WITHIN: [u32; 1] = [libc::AF_UNIX.cast_unsigned()];
+/// What is asked of a descriptor; never to whom it sends signals.
+const OF_DESCRIPTOR: [u32; 4] = [
+    libc::F_GETFD.cast_unsigned(),
+    libc::F_SETFD.cast_unsigned(),
+    libc::F_GETFL.cast_unsigned(),
+    libc::F_DUPFD_CLOEXEC.cast_unsigned(),
+];
 
 /// Calls with any arguments.
 const ANY: &[i64] = &[
     // Files.
     libc::SYS_openat,
-    libc::SYS_openat2,
     libc::SYS_close,
     libc::SYS_read,
-    libc::SYS_pread64,
-    libc::SYS_readv,
     libc::SYS_write,
     libc::SYS_writev,
     libc::SYS_lseek,
-    libc::SYS_fcntl,
-    libc::SYS_dup,
     libc::SYS_fstat,
     libc::SYS_newfstatat,
     libc::SYS_statx,
@@ -38,11 +44,8 @@ const ANY: &[i64] = &[
     libc::SYS_connect,
     libc::SYS_sendto,
     libc::SYS_recvfrom,
-    libc::SYS_sendmsg,
-    libc::SYS_recvmsg,
     libc::SYS_getsockopt,
     libc::SYS_setsockopt,
-    libc::SYS_ppoll,
     // Memory and waiting.
     libc::SYS_brk,
     libc::SYS_munmap,
@@ -71,55 +74,105 @@ const ANY: &[i64] = &[
 #[cfg(target_arch = "x86_64")]
 const OLDER: &[i64] = &[
     libc::SYS_open,
-    libc::SYS_stat,
-    libc::SYS_lstat,
     libc::SYS_readlink,
     libc::SYS_mkdir,
     libc::SYS_rmdir,
     libc::SYS_unlink,
     libc::SYS_rename,
-    libc::SYS_poll,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[i64] = &[];
 
-/// The list; a test that ends a program at a step (see `failpoint`) needs one more.
-pub(crate) fn allowed(has_failpoints: bool) -> Vec<Allow> {
-    let any = ANY.iter().chain(OLDER).copied();
-    let to_end = has_failpoints.then_some(libc::SYS_kill);
-    any.chain(to_end)
-        .map(Allow::Call)
-        .chain([
-            Allow::Equal(libc::SYS_socket, 0, WITHIN),
-            Allow::Without(libc::SYS_mmap, 2, FOR_CODE),
-            Allow::Without(libc::SYS_mprotect, 2, FOR_CODE),
-        ])
-        .collect()
+/// Installs the list. A test that ends both halves at a step (see `failpoint`) needs one more call.
+pub(crate) fn install(outer: Pid, has_failpoints: bool) -> io::Result<()> {
+    let number = |pid: Pid| pid.as_raw_pid().cast_unsigned();
+    let itself = [number(getpid())];
+    let both = [number(getpid()), number(outer)];
+    let mut all: Vec<Allow<'_>> = ANY.iter().chain(OLDER).copied().map(Allow::Call).collect();
+    all.extend([
+        Allow::OneOf(libc::SYS_socket, 0, &WITHIN),
+        Allow::OneOf(libc::SYS_fcntl, 1, &OF_DESCRIPTOR),
+        Allow::Without(libc::SYS_mmap, 2, FOR_CODE),
+        Allow::Without(libc::SYS_mprotect, 2, FOR_CODE),
+        // An abort is told as one.
+        Allow::OneOf(libc::SYS_tgkill, 0, &itself),
+    ]);
+    if has_failpoints {
+        all.push(Allow::OneOf(libc::SYS_kill, 0, &both));
+    }
+    filter::install(&all)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::Command;
+
+    use rustix::net::{AddressFamily, SocketType, socket};
+    use rustix::process::{Signal, getppid, kill_process};
+
     use super::*;
 
-    #[test]
-    fn nothing_starts_a_program_and_only_a_test_ends_one() {
-        for call in [
-            libc::SYS_execve,
-            libc::SYS_execveat,
-            libc::SYS_clone,
-            libc::SYS_clone3,
-            libc::SYS_ptrace,
-            libc::SYS_mount,
-            libc::SYS_setns,
-            libc::SYS_bind,
-            libc::SYS_kill,
-        ] {
-            assert!(!ANY.contains(&call) && !OLDER.contains(&call), "{call}");
+    const CHILD: &str = "KEYWHEEL_TEST_CALLS";
+    const THIS: &str = "calls::tests::nothing_else_is_allowed_and_what_is_needed_is";
+    const SIGSYS: i32 = 31;
+    const SIGABRT: i32 = 6;
+    const SIGKILL: i32 = 9;
+
+    fn act(name: &str) {
+        let parent = getppid().unwrap();
+        let within = || socket(AddressFamily::UNIX, SocketType::STREAM, None);
+        install(parent, name == "armed").unwrap();
+        match name {
+            "within" => drop(within().unwrap()),
+            "files" => {
+                let dir =
+                    std::env::temp_dir().join(format!("keywheel-calls-{}", parent.as_raw_pid()));
+                std::fs::create_dir(&dir).unwrap();
+                std::fs::write(dir.join("a"), "b").unwrap();
+                std::fs::rename(dir.join("a"), dir.join("c")).unwrap();
+                assert_eq!(std::fs::read_to_string(dir.join("c")).unwrap(), "b");
+                std::fs::canonicalize(dir.join("c")).unwrap();
+                std::fs::remove_dir_all(&dir).unwrap();
+            }
+            "armed" => kill_process(getpid(), Signal::KILL).unwrap(),
+            "abort" => std::process::abort(),
+            "network" => drop(socket(AddressFamily::INET, SocketType::STREAM, None)),
+            "program" => drop(Command::new("/bin/true").status()),
+            "kill" => drop(kill_process(parent, Signal::CONT)),
+            _ => unreachable!(),
         }
-        let kills = |list: Vec<Allow>| {
-            let is_it = |one: &Allow| matches!(one, Allow::Call(call) if *call == libc::SYS_kill);
-            list.iter().any(is_it)
-        };
-        assert!(kills(allowed(true)) && !kills(allowed(false)));
+        std::process::exit(0)
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the child is told by a variable, which libtest leaves alone"
+    )]
+    fn nothing_else_is_allowed_and_what_is_needed_is() {
+        if let Ok(name) = std::env::var(CHILD) {
+            act(&name);
+        }
+        for (name, signal) in [
+            ("within", None),
+            ("files", None),
+            ("armed", Some(SIGKILL)),
+            ("abort", Some(SIGABRT)),
+            ("network", Some(SIGSYS)),
+            ("program", Some(SIGSYS)),
+            ("kill", Some(SIGSYS)),
+        ] {
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            child
+                .args(["--exact", THIS, "--test-threads=1"])
+                .env(CHILD, name);
+            let said = child.output().unwrap();
+            assert_eq!(said.status.signal(), signal, "{name}: {said:?}");
+            assert!(
+                signal.is_some() || said.status.success(),
+                "{name}: {said:?}"
+            );
+        }
     }
 }

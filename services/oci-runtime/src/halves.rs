@@ -4,27 +4,33 @@
 //! it is told to, with arguments that it makes itself, because a filter would pass to the real runtime and to every
 //! container.
 //!
-//! Invariants: what the filtered half can have done is a create of this call's container, this call's exec, or the
-//! removal of this call's container; when it ends without a word, the real runtime of that moment is ended, too, and
-//! the call is refused.
+//! What the filter takes from somebody who took the filtered half over is the kernel behind all other calls. Files and
+//! local sockets it still reaches as root does, and what the real runtime makes of a bundle is that bundle's word.
+//!
+//! Invariants: the outer half runs one create of this call's container, or this call's exec, and after a create its
+//! removal, and nothing else; when the filtered half ends without a word during a create, so does the real runtime,
+//! the call is refused, and a container that was made by then is removed; an exec is never refused by us, and never
+//! runs twice.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus};
 
 use keywheel_sys::scrub::Scrubbed;
-use keywheel_sys::{filter, harden, raw};
-use rustix::event::{PollFd, PollFlags, poll};
+use keywheel_sys::{harden, raw};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, PidfdFlags, WaitOptions, getpid, pidfd_open, waitpid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, kill_process, pidfd_open, waitpid,
+};
 
 use crate::args::Invocation;
 use crate::calls;
@@ -44,6 +50,19 @@ const PASS: u8 = b'p';
 /// First bytes of the answers.
 const STATUS: u8 = b's';
 const NOT_RUN: u8 = b'n';
+
+/// How long a filtered half that ends may take for it.
+const LAST_MOMENT: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+/// How often the real runtime is looked at where the kernel does not tell its end.
+const LOOK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 20_000_000,
+};
+/// Exit code 1 as `wait` tells it.
+const FAILED: i32 = 1 << 8;
 
 /// What the real runtime shall do.
 #[derive(Clone, Copy, Debug)]
@@ -115,25 +134,31 @@ fn hear(socket: &OwnedFd) -> io::Result<Option<(u8, Vec<u8>)>> {
 
 /// Does the work of a call in two halves, and returns in the outer one alone.
 pub(crate) fn run(invocation: &Invocation, work: &Work) -> Result<Outcome, Refusal> {
-    seclude().map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))?;
     let runtime = real::find(&invocation.real_runtime);
-    match part(invocation, work, &runtime) {
-        Ok((socket, feed, pid)) => {
-            let outer = Outer {
-                invocation,
-                work,
-                runtime: runtime.ok(),
-                socket,
-                feed: Some(feed),
-                filtered: pid,
-            };
-            outer.serve()
+    let parted = seclude()
+        .map_err(|error| Refusal::new(error.to_string(), "run the engine as root"))
+        .and_then(|()| part(invocation, work, &runtime).map_err(|error| no_half(&error)));
+    match parted {
+        Ok((socket, feed, filtered)) => Outer {
+            invocation,
+            work,
+            runtime: runtime.ok(),
+            socket,
+            feed: Some(feed),
+            filtered,
+            ran: None,
         }
-        Err(error) => Err(Refusal::new(
-            format!("keywheel-runtime cannot start its filtered half: {error}"),
-            "let the engine start more processes (its TasksMax, the kernel's pid_max) and try again",
-        )),
+        .serve(),
+        Err(_) if matches!(work, Work::Exec(_)) => Ok(Outcome::PassThrough),
+        Err(refusal) => Err(refusal),
     }
+}
+
+fn no_half(error: &io::Error) -> Refusal {
+    Refusal::new(
+        format!("keywheel-runtime cannot start its filtered half: {error}"),
+        "let the engine start more processes (its TasksMax, the kernel's pid_max) and try again",
+    )
 }
 
 /// What this program reads and holds is for nobody else, and it acts with the one capability that it needs for itself.
@@ -160,15 +185,21 @@ fn part(
         socket: inner,
         feed: Some(write),
     };
-    let outcome = confine(this, invocation)
-        .map_err(|text| Refusal::new(text, "use a kernel that knows seccomp filters"))
-        .and_then(|()| match work {
-            Work::Create { create, begun } => {
-                create::run(invocation, create, runtime, *begun, &mut outside)
-            }
-            Work::Direct(start) => create::check_direct(start),
-            Work::Exec(exec) => Ok(exec::run(invocation, exec, &mut outside)),
-        });
+    let confined = confine(this, invocation, &outside);
+    let outcome = match (confined, work) {
+        (Ok(()), Work::Create { create, begun }) => {
+            create::run(invocation, create, runtime, *begun, &mut outside)
+        }
+        (Ok(()), Work::Direct(start)) => create::check_direct(start),
+        (Ok(()), Work::Exec(exec)) if runtime.is_ok() => {
+            Ok(exec::run(invocation, exec, &mut outside))
+        }
+        (_, Work::Exec(_)) => Ok(Outcome::PassThrough),
+        (Err(text), _) => {
+            let next = "use a kernel that knows seccomp filters";
+            Err(Refusal::new(text, next))
+        }
+    };
     let (kind, code) = match outcome {
         Ok(Outcome::PassThrough) => (PASS, 0),
         Ok(Outcome::Done(code)) => (ENDED, code),
@@ -182,11 +213,14 @@ fn part(
     std::process::exit(0)
 }
 
-/// From here on: one capability, the list of calls, and an end with the other half.
-fn confine(outer: Pid, invocation: &Invocation) -> Result<(), String> {
+/// From here on: no descriptor of the engine's, one capability, the list of calls, and an end with the other half.
+fn confine(outer: Pid, invocation: &Invocation, outside: &Outside) -> Result<(), String> {
+    let feed = outside.feed.as_ref().unwrap_or(&outside.socket);
+    raw::close_all_but([outside.socket.as_fd(), feed.as_fd()])
+        .map_err(|error| format!("keywheel-runtime cannot close what it was given: {error}"))?;
     harden::keep_only(harden::OF_WRAPPER).map_err(|error| error.to_string())?;
     harden::end_with(outer).map_err(|error| error.to_string())?;
-    filter::install(&calls::allowed(invocation.failpoints.is_some()))
+    calls::install(outer, invocation.failpoints.is_some())
         .map_err(|error| format!("keywheel-runtime cannot install its filter: {error}"))
 }
 
@@ -199,83 +233,121 @@ struct Outer<'a> {
     socket: OwnedFd,
     feed: Option<OwnedFd>,
     filtered: Pid,
+    /// How the create or exec ended that was run.
+    ran: Option<ExitStatus>,
 }
 
 impl Outer<'_> {
     fn serve(mut self) -> Result<Outcome, Refusal> {
+        let mut is_removed = false;
         while let Ok(Some((kind, rest))) = hear(&self.socket) {
-            match (kind, rest.as_slice()) {
-                (PASS, _) => {
-                    let _ = self.reap();
+            let is_create = matches!(self.work, Work::Create { .. });
+            let is_made = is_create && self.ran.is_some_and(|status| status.success());
+            let answer = match (kind, rest.as_slice()) {
+                (PASS, _) if self.ran.is_none() => {
+                    self.reap();
                     return Ok(Outcome::PassThrough);
                 }
                 (ENDED, [code]) => {
-                    let _ = self.reap();
+                    self.reap();
                     return Ok(Outcome::Done(*code));
                 }
-                _ => match self.run(kind, &rest) {
-                    Some(answer) => self.answer(answer),
-                    None => break,
-                },
-            }
+                (CREATE | CREATE_FED | EXEC, _) if self.ran.is_none() => self.run(kind, &rest),
+                (DELETE, []) if is_made && !is_removed => {
+                    is_removed = true;
+                    Some(self.delete())
+                }
+                _ => None,
+            };
+            let Some(answer) = answer else { break };
+            // One that is gone meanwhile is found gone by the next look.
+            let _ = match answer {
+                Ok(status) => tell(&self.socket, STATUS, &status.into_raw().to_le_bytes()),
+                Err(error) => tell(&self.socket, NOT_RUN, error.to_string().as_bytes()),
+            };
         }
-        self.died()
+        self.died(is_removed)
     }
 
-    /// Ends with it in any case, so its status is the last that there is to say.
-    fn reap(&self) -> Option<rustix::process::WaitStatus> {
+    /// Takes the filtered half's end. It has said its last word, so it has nothing left to do; one that ends by itself
+    /// has a moment for it, because how it ended is told.
+    fn reap(&self) -> Option<i32> {
+        let mut status = None;
+        let pidfd = pidfd_open(self.filtered, PidfdFlags::empty()).ok();
+        if let Some(pidfd) = pidfd {
+            let mut end = [PollFd::new(&pidfd, PollFlags::IN)];
+            let _ = rustix::io::retry_on_intr(|| poll(&mut end, Some(&LAST_MOMENT)));
+        }
+        let _ = kill_process(self.filtered, Signal::KILL);
         let waiting = || waitpid(Some(self.filtered), WaitOptions::empty());
-        let ended = rustix::io::retry_on_intr(waiting).ok()??;
-        Some(ended.1)
+        if let Ok(Some((_, ended))) = rustix::io::retry_on_intr(waiting) {
+            status = ended.terminating_signal();
+        }
+        status
     }
 
-    fn died(&self) -> Result<Outcome, Refusal> {
-        if matches!(self.work, Work::Exec(_)) && self.feed.is_some() {
-            // An exec is never refused: it runs with its placeholders.
-            let _ = self.reap();
-            return Ok(Outcome::PassThrough);
-        }
-        let signal = self
-            .reap()
-            .and_then(rustix::process::WaitStatus::terminating_signal);
-        let how = match signal {
-            Some(signal) if signal == rustix::process::Signal::SYS.as_raw() => {
+    /// The filtered half ended without a word, or said what it may not.
+    fn died(self, is_removed: bool) -> Result<Outcome, Refusal> {
+        let how = match self.reap() {
+            Some(signal) if signal == Signal::SYS.as_raw() => {
                 "made a system call that is not on its list".to_owned()
             }
             Some(signal) => format!("was ended by signal {signal}"),
             None => "ended without a word".to_owned(),
         };
-        Err(Refusal::new(
+        let refusal = Refusal::new(
             format!("the filtered half of keywheel-runtime {how}"),
             "start the container again; if it happens again, report it with the output of `uname -rm`",
-        ))
-    }
-
-    fn answer(&self, answer: io::Result<ExitStatus>) {
-        // One that is gone meanwhile is found gone by the next look.
-        let _ = match answer {
-            Ok(status) => tell(&self.socket, STATUS, &status.into_raw().to_le_bytes()),
-            Err(error) => tell(&self.socket, NOT_RUN, error.to_string().as_bytes()),
-        };
-    }
-
-    /// Runs the real runtime as it was told; `None` when the filtered half is gone.
-    fn run(&mut self, kind: u8, rest: &[u8]) -> Option<io::Result<ExitStatus>> {
-        let Some(runtime) = self.runtime.clone() else {
-            return Some(Err(io::ErrorKind::NotFound.into()));
-        };
-        let is_fed = matches!(kind, CREATE_FED | EXEC);
-        let feed = if is_fed { self.feed.take() } else { None };
-        let Some(arguments) = self.arguments(kind, rest, feed.as_ref()) else {
-            return Some(Err(io::ErrorKind::InvalidInput.into()));
-        };
-        match real::start(&runtime, &arguments, feed) {
-            Ok(child) => self.wait(child).transpose(),
-            Err(error) => Some(Err(error)),
+        );
+        match (self.work, self.ran) {
+            (Work::Exec(_), ran) => {
+                refuse::log(self.invocation, &refusal);
+                Ok(ran.map_or(Outcome::PassThrough, |status| {
+                    Outcome::Done(real::exit_code(status))
+                }))
+            }
+            (_, Some(status)) if status.success() && !is_removed => match self.delete() {
+                Ok(status) if status.success() => Err(refusal),
+                _ => Err(refusal.with("its half-made container could not be removed")),
+            },
+            _ => Err(refusal),
         }
     }
 
-    /// Nothing of them is the filtered half's word but the bundle's parent directory.
+    /// Runs a create or an exec as it was told; `None` when the filtered half is gone, or asked for something else.
+    fn run(&mut self, kind: u8, rest: &[u8]) -> Option<io::Result<ExitStatus>> {
+        // Whatever becomes of it, nobody else holds the pipe's end: who writes there is not left waiting.
+        let feed = self.feed.take().filter(|_| kind != CREATE);
+        let arguments = self.arguments(kind, rest, feed.as_ref())?;
+        let Some(runtime) = &self.runtime else {
+            return Some(Err(io::ErrorKind::NotFound.into()));
+        };
+        let mut child = match real::start(runtime, &arguments, feed) {
+            Ok(child) => child,
+            Err(error) => return Some(Err(error)),
+        };
+        if matches!(self.work, Work::Create { .. }) && self.is_left_alone(&mut child) {
+            // Nobody would go on with what it makes.
+            let _ = child.kill();
+            let _ = child.wait();
+            return None;
+        }
+        // It ran: an error would let somebody run it once more.
+        let status = child
+            .wait()
+            .unwrap_or_else(|_| ExitStatus::from_raw(FAILED));
+        self.ran = Some(status);
+        Some(Ok(status))
+    }
+
+    fn delete(&self) -> io::Result<ExitStatus> {
+        let (Work::Create { create, .. }, Some(runtime)) = (self.work, &self.runtime) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        real::start(runtime, &self.invocation.delete(&create.id), None)?.wait()
+    }
+
+    /// Of the filtered half's word only the bundle's parent directory is in them.
     fn arguments(&self, kind: u8, rest: &[u8], feed: Option<&OwnedFd>) -> Option<Vec<OsString>> {
         let place = feed.map(|feed| OsString::from(format!("/proc/self/fd/{}", feed.as_raw_fd())));
         match (self.work, kind) {
@@ -290,36 +362,31 @@ impl Outer<'_> {
                         .create_in(create, path, pid_file, place.as_deref())
                 })
             }
-            (Work::Create { create, .. }, DELETE) => Some(self.invocation.delete(&create.id)),
             (Work::Exec(exec), EXEC) => Some(self.invocation.exec_in(exec, place?.as_os_str())),
             _ => None,
         }
     }
 
-    /// Waits for the real runtime, or ends it when the filtered half is gone: then nobody would go on with what it made.
-    fn wait(&self, mut child: Child) -> io::Result<Option<ExitStatus>> {
-        if self.is_left_alone(&child) {
-            let _ = child.kill();
-            let _ = child.wait();
-            return Ok(None);
-        }
-        child.wait().map(Some)
-    }
-
-    /// Whether the filtered half ends before the real runtime does. A kernel that cannot say is not asked again.
-    fn is_left_alone(&self, child: &Child) -> bool {
+    /// Waits for the real runtime; whether the filtered half ends before it does.
+    fn is_left_alone(&self, child: &mut Child) -> bool {
         let number = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-        let Some(ended) = number.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
-            return false;
-        };
-        let mut both = [
-            PollFd::new(&ended, PollFlags::IN),
-            PollFd::new(&self.socket, PollFlags::RDHUP),
-        ];
-        if rustix::io::retry_on_intr(|| poll(&mut both, None)).is_err() {
-            return false;
+        let ended = number.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        // Where there is no such descriptor, it is looked at now and then.
+        let pause = ended.is_none().then_some(LOOK);
+        while matches!(child.try_wait(), Ok(None)) {
+            let mut fds = vec![PollFd::new(&self.socket, PollFlags::RDHUP)];
+            fds.extend(ended.as_ref().map(|end| PollFd::new(end, PollFlags::IN)));
+            let polled = rustix::io::retry_on_intr(|| poll(&mut fds, pause.as_ref()));
+            let is_gone = fds
+                .first()
+                .is_some_and(|socket| !socket.revents().is_empty());
+            if polled.is_ok() && is_gone {
+                return matches!(child.try_wait(), Ok(None));
+            }
         }
-        let [of_child, of_socket] = both.map(|one| one.revents());
-        of_child.is_empty() && !of_socket.is_empty()
+        false
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,20 +25,31 @@ impl Refusal {
         }
     }
 
+    /// The same, and one thing more that is wrong.
+    pub(crate) fn with(mut self, more: &str) -> Self {
+        self.what = format!("{}; and {more}", self.what);
+        self
+    }
+
     /// One line for people.
     pub(crate) fn text(&self) -> String {
         format!("keywheel: {}; next: {}", self.what, self.next)
     }
 }
 
-/// Tells it. That the log cannot be written changes nothing about the refusal.
+/// Tells it.
+pub(crate) fn report(invocation: &Invocation, refusal: &Refusal) {
+    let _ = writeln!(std::io::stderr(), "{}", refusal.text());
+    log(invocation, refusal);
+}
+
+/// Tells the engine's log alone. That it cannot be written changes nothing about the refusal.
 #[expect(
     clippy::disallowed_methods,
     reason = "the time of a log line; this program has no clock port"
 )]
-pub(crate) fn report(invocation: &Invocation, refusal: &Refusal) {
+pub(crate) fn log(invocation: &Invocation, refusal: &Refusal) {
     let text = refusal.text();
-    let _ = writeln!(std::io::stderr(), "{text}");
     let Some(path) = &invocation.log else { return };
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)

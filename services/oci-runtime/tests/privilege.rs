@@ -183,7 +183,6 @@ fn the_half_that_reads_and_asks_has_a_filter_and_one_capability_for_good() {
     let (outer, filtered) = (standing.outer.id().to_string(), &standing.filtered);
     for (name, expected) in [
         ("Seccomp", "2"),
-        ("Seccomp_filters", "1"),
         ("NoNewPrivs", "1"),
         ("CapPrm", DAC_OVERRIDE),
         ("CapEff", DAC_OVERRIDE),
@@ -235,6 +234,91 @@ fn a_create_whose_filtered_half_ends_is_refused_with_its_reason() {
 }
 
 #[test]
+fn a_real_runtime_whose_filtered_half_ends_is_ended_and_the_create_refused() {
+    if !ready() {
+        return;
+    }
+    let scene = served();
+    let started = scene.dir.join("started");
+    let body = format!(
+        "echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600",
+        started.display()
+    );
+    let sleeps = scene.hook("sleeps", &body);
+    let flags = ["--keywheel-real-runtime", sleeps.to_str().unwrap()];
+    let mut outer = start(&scene, create_of(&scene, &flags));
+    until(|| started.exists());
+    let runtime = fs::read_to_string(&started).unwrap().trim().to_owned();
+    let pid = outer.id();
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+    let half = children.split_whitespace().find(|child| **child != runtime);
+    let killed = Command::new("kill").args(["-KILL", half.unwrap()]).status();
+    assert!(killed.unwrap().success());
+    assert_eq!(outer.wait().unwrap().code(), Some(1));
+    until(|| field(&runtime, "State").is_empty());
+    let log = fs::read_to_string(scene.log()).unwrap();
+    assert!(log.contains("was ended by signal 9"), "{log}");
+}
+
+#[test]
+fn the_filtered_half_asks_the_injector_and_nobody_else() {
+    if !ready() || !has_strace() {
+        return;
+    }
+    let scene = Scene::new("true", |_| ());
+    scene.inject(Script {
+        resolve: json!({ "ok": false, "error": "no", "next": "see the test" }),
+        dir: DIR,
+        ..Script::default()
+    });
+    let log = scene.dir.join("strace");
+    let call = create_of(&scene, &[]);
+    let mut traced = Command::new("strace");
+    traced
+        .args(["-ff", "-qq", "-s", "256", "-o"])
+        .arg(&log)
+        .args(["-e", &format!("{TRACED},prctl,seccomp,execve")])
+        .arg(call.get_program())
+        .args(call.get_args());
+    assert!(!start(&scene, traced).wait().unwrap().success());
+    let texts = fs::read_dir(&scene.dir).unwrap().flatten();
+    let texts = texts.filter(|entry| entry.file_name().to_string_lossy().starts_with("strace."));
+    let texts: Vec<String> = texts
+        .map(|entry| fs::read_to_string(entry.path()).unwrap())
+        .collect();
+    assert_eq!(texts.len(), 2, "{texts:#?}");
+    let half = texts.iter().find(|text| text.contains("PR_SET_SECCOMP"));
+    let half: Vec<&str> = half.expect("no filter").lines().collect();
+    let filtered = half
+        .iter()
+        .position(|line| line.contains("PR_SET_SECCOMP"))
+        .unwrap();
+    let calls = |begin: &str| -> Vec<usize> {
+        let lines = half.iter().enumerate();
+        let those = lines.filter(|(_, line)| line.starts_with(begin));
+        those.map(|(at, _)| at).collect()
+    };
+    for none in [
+        "clone",
+        "fork",
+        "vfork",
+        "execve(",
+        "socketpair(",
+        "bind(",
+        "listen(",
+    ] {
+        assert!(calls(none).is_empty(), "{half:#?}");
+    }
+    let (sockets, connects) = (calls("socket("), calls("connect("));
+    let (&[socket], &[connect]) = (&sockets[..], &connects[..]) else {
+        panic!("more than one question: {half:#?}");
+    };
+    assert!(filtered < socket && socket < connect, "{half:#?}");
+    let path = scene.socket();
+    assert!(half[connect].contains(path.to_str().unwrap()), "{half:#?}");
+}
+
+#[test]
 fn the_filtered_half_ends_with_the_other() {
     if !ready() {
         return;
@@ -283,4 +367,53 @@ fn the_real_runtime_has_what_it_would_have_without_the_wrapper() {
         .unwrap();
     assert!(passed.status.success());
     scene.start_and_wait();
+}
+
+#[test]
+fn a_create_with_nothing_to_inject_leaves_nothing_to_the_real_runtime() {
+    if !ready() {
+        return;
+    }
+    let scene = Scene::new("true", |_| ());
+    scene.inject(Script {
+        resolve: json!({ "ok": true }),
+        dir: DIR,
+        ..Script::default()
+    });
+    let seen = scene.dir.join("seen");
+    let body = format!(
+        "{{ read -r all </proc/$$/task/$$/children; echo children: $all; grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status; }} > {}; ls /proc/$$/fd >> {}; exec runc \"$@\"",
+        seen.display(),
+        seen.display()
+    );
+    let between = scene.hook("between", &body);
+    let by = |wrapped: bool| {
+        let mut call = create_of(
+            &scene,
+            &["--keywheel-real-runtime", between.to_str().unwrap()],
+        );
+        if !wrapped {
+            // As the wrapper would call it, without the wrapper.
+            let words: Vec<_> = call
+                .get_args()
+                .skip(4)
+                .map(std::ffi::OsStr::to_owned)
+                .collect();
+            call = Command::new(&between);
+            call.args(words.into_iter().skip(2));
+        }
+        assert!(
+            start(&scene, call).wait().unwrap().success(),
+            "wrapped: {wrapped}"
+        );
+        let text = fs::read_to_string(&seen).unwrap();
+        assert!(
+            scene
+                .call(&["delete", "--force", &scene.id])
+                .status
+                .success()
+        );
+        text
+    };
+    assert_eq!(by(true), by(false));
 }

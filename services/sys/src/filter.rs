@@ -31,93 +31,102 @@ pub const MAX_INSTRUCTIONS: usize = 256;
 /// Code, how far to jump if so and if not, operand.
 type Instruction = (u16, u8, u8, u32);
 
-/// A call that is allowed.
+/// A call that is allowed. Each call may be named once.
 #[derive(Clone, Copy, Debug)]
-pub enum Allow {
+pub enum Allow<'a> {
     /// With any arguments.
     Call(i64),
-    /// If one argument (counted from 0, its lower 32 bits) has this value.
-    Equal(i64, u32, u32),
+    /// If one argument (counted from 0, its lower 32 bits) is among these.
+    OneOf(i64, u32, &'a [u32]),
     /// If one argument has none of these bits.
     Without(i64, u32, u32),
 }
 
-impl Allow {
+impl Allow<'_> {
     fn number(self) -> i64 {
         match self {
-            Self::Call(number) | Self::Equal(number, ..) | Self::Without(number, ..) => number,
+            Self::Call(number) | Self::OneOf(number, ..) | Self::Without(number, ..) => number,
         }
     }
 
     /// Returns for its own call, and falls through, with the number still loaded, for every other.
-    fn instructions(self) -> ([Instruction; 5], usize) {
-        let unused = (RETURN, 0, 0, KILL);
-        let Ok(number) = u32::try_from(self.number()) else {
-            return ([unused; 5], 0);
-        };
+    fn put(self, program: &mut Program<'_>) -> io::Result<()> {
+        let unfit = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        let number = u32::try_from(self.number()).map_err(unfit)?;
         let load = |argument: u32| (LOAD, 0, 0, OFFSET_ARGUMENTS + 8 * argument);
         let (allow, kill) = ((RETURN, 0, 0, ALLOW), (RETURN, 0, 0, KILL));
         match self {
             Self::Call(_) => {
-                let all = [(JUMP_EQUAL, 0, 1, number), allow, unused, unused, unused];
-                (all, 2)
+                program.put((JUMP_EQUAL, 0, 1, number))?;
+                program.put(allow)
             }
-            Self::Equal(_, argument, value) => {
-                let is_it = (JUMP_EQUAL, 0, 4, number);
-                let all = [
-                    is_it,
-                    load(argument),
-                    (JUMP_EQUAL, 0, 1, value),
-                    allow,
-                    kill,
-                ];
-                (all, 5)
+            Self::OneOf(_, argument, values) => {
+                let count = u8::try_from(values.len()).map_err(unfit)?;
+                let over = count.checked_add(3).ok_or(io::ErrorKind::InvalidInput)?;
+                program.put((JUMP_EQUAL, 0, over, number))?;
+                program.put(load(argument))?;
+                for (left, value) in (1..=count).rev().zip(values) {
+                    program.put((JUMP_EQUAL, left, 0, *value))?;
+                }
+                program.put(kill)?;
+                program.put(allow)
             }
             Self::Without(_, argument, bits) => {
-                let is_it = (JUMP_EQUAL, 0, 4, number);
-                let all = [
-                    is_it,
-                    load(argument),
-                    (JUMP_ANY_BIT, 1, 0, bits),
-                    allow,
-                    kill,
-                ];
-                (all, 5)
+                program.put((JUMP_EQUAL, 0, 4, number))?;
+                program.put(load(argument))?;
+                program.put((JUMP_ANY_BIT, 1, 0, bits))?;
+                program.put(allow)?;
+                program.put(kill)
             }
         }
     }
 }
 
+/// A filter that is being written.
+struct Program<'a> {
+    slots: &'a mut [Instruction],
+    length: usize,
+}
+
+impl Program<'_> {
+    fn put(&mut self, instruction: Instruction) -> io::Result<()> {
+        let slot = self.slots.get_mut(self.length);
+        *slot.ok_or(io::ErrorKind::InvalidInput)? = instruction;
+        self.length += 1;
+        Ok(())
+    }
+}
+
 /// Installs a filter for good: these calls and no other.
-pub fn install(allowed: &[Allow]) -> io::Result<()> {
-    let mut program = [(RETURN, 0, 0, KILL); MAX_INSTRUCTIONS];
-    let length = write(allowed, &mut program)?;
-    let program = program.get(..length);
-    raw::install_seccomp(program.ok_or(io::ErrorKind::InvalidInput)?)
+pub fn install(allowed: &[Allow<'_>]) -> io::Result<()> {
+    let mut slots = [(RETURN, 0, 0, KILL); MAX_INSTRUCTIONS];
+    let length = write(allowed, &mut slots)?;
+    raw::install_seccomp(slots.get(..length).ok_or(io::ErrorKind::InvalidInput)?)
 }
 
 /// How many instructions they are, the last of which kills.
-fn write(allowed: &[Allow], program: &mut [Instruction]) -> io::Result<usize> {
-    let head = [
+fn write(allowed: &[Allow<'_>], slots: &mut [Instruction]) -> io::Result<usize> {
+    let mut program = Program { slots, length: 0 };
+    for instruction in [
         (LOAD, 0, 0, OFFSET_ARCHITECTURE),
         (JUMP_EQUAL, 1, 0, ARCHITECTURE),
         (RETURN, 0, 0, KILL),
         (LOAD, 0, 0, OFFSET_NUMBER),
         (JUMP_GREATER_EQUAL, 0, 1, X32_START),
         (RETURN, 0, 0, KILL),
-    ];
-    let checks = allowed.iter().flat_map(|one| {
-        let (all, count) = one.instructions();
-        all.into_iter().take(count)
-    });
-    let all = head.into_iter().chain(checks).chain([(RETURN, 0, 0, KILL)]);
-    let mut length = 0;
-    for instruction in all {
-        let slot = program.get_mut(length).ok_or(io::ErrorKind::InvalidInput)?;
-        *slot = instruction;
-        length += 1;
+    ] {
+        program.put(instruction)?;
     }
-    Ok(length)
+    for (at, one) in allowed.iter().enumerate() {
+        let is_named = |other: &&Allow<'_>| other.number() == one.number();
+        // The first one would judge every such call.
+        if allowed.iter().take(at).any(|other| is_named(&other)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        one.put(&mut program)?;
+    }
+    program.put((RETURN, 0, 0, KILL))?;
+    Ok(program.length)
 }
 
 #[cfg(test)]
@@ -131,13 +140,13 @@ mod tests {
 
     const CHILD: &str = "KEYWHEEL_TEST_FILTER";
     const SIGSYS: i32 = 31;
+    const WITHIN: [u32; 1] = [libc::AF_UNIX.cast_unsigned()];
 
     /// What a filter that knows sockets within this machine, and memory without code, makes of a call.
-    fn judged() -> Vec<Allow> {
+    fn judged() -> Vec<Allow<'static>> {
         let all = [
             libc::SYS_write,
             libc::SYS_close,
-            libc::SYS_fcntl,
             libc::SYS_munmap,
             libc::SYS_mremap,
             libc::SYS_brk,
@@ -148,9 +157,10 @@ mod tests {
             libc::SYS_exit,
             libc::SYS_exit_group,
         ];
-        let mut all: Vec<Allow> = all.into_iter().map(Allow::Call).collect();
-        let within = u32::from(AddressFamily::UNIX.as_raw());
-        all.push(Allow::Equal(libc::SYS_socket, 0, within));
+        let mut all: Vec<Allow<'_>> = all.into_iter().map(Allow::Call).collect();
+        all.push(Allow::OneOf(libc::SYS_socket, 0, &WITHIN));
+        // F_DUPFD, F_GETFD and F_GETFL.
+        all.push(Allow::OneOf(libc::SYS_fcntl, 1, &[0, 1, 3]));
         all.push(Allow::Without(libc::SYS_mmap, 2, 4));
         all
     }
@@ -192,6 +202,26 @@ mod tests {
     }
 
     #[test]
+    fn each_of_several_arguments_is_allowed() {
+        let name = "filter::tests::each_of_several_arguments_is_allowed";
+        let act = || {
+            let first = std::io::stdout();
+            rustix::io::fcntl_getfd(&first).unwrap();
+            rustix::fs::fcntl_getfl(&first).unwrap();
+        };
+        assert_eq!(outcome(name, act), Some(None));
+    }
+
+    #[test]
+    fn an_argument_that_is_not_among_them_kills() {
+        let name = "filter::tests::an_argument_that_is_not_among_them_kills";
+        let act = || {
+            let _ = rustix::io::fcntl_setfd(std::io::stdout(), rustix::io::FdFlags::CLOEXEC);
+        };
+        assert_eq!(outcome(name, act), Some(Some(SIGSYS)));
+    }
+
+    #[test]
     fn memory_is_allowed() {
         let name = "filter::tests::memory_is_allowed";
         let act = || drop(std::hint::black_box(vec![1_u8; 8 << 20]));
@@ -215,11 +245,16 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_does_not_fit_is_refused() {
-        let mut program = [(RETURN, 0, 0, KILL); MAX_INSTRUCTIONS];
+    fn a_list_that_does_not_fit_or_names_a_call_twice_is_refused() {
+        let mut slots = [(RETURN, 0, 0, KILL); MAX_INSTRUCTIONS];
         let most = (MAX_INSTRUCTIONS - 7) / 2;
-        let fits = vec![Allow::Call(1); most];
-        assert_eq!(write(&fits, &mut program).unwrap(), 7 + 2 * most);
-        assert!(write(&vec![Allow::Call(1); most + 1], &mut program).is_err());
+        let list = |count: usize| -> Vec<Allow<'_>> {
+            let numbers = (0..count).filter_map(|number| i64::try_from(number).ok());
+            numbers.map(Allow::Call).collect()
+        };
+        assert_eq!(write(&list(most), &mut slots).unwrap(), 7 + 2 * most);
+        assert!(write(&list(most + 1), &mut slots).is_err());
+        let twice = [Allow::Call(1), Allow::OneOf(1, 0, &[2])];
+        assert!(write(&twice, &mut slots).is_err());
     }
 }

@@ -64,6 +64,26 @@ pub fn close_inherited() -> io::Result<()> {
     check(result)
 }
 
+/// Closes every file descriptor at or above 3 but two. Call it where this program owns no other.
+pub fn close_all_but(kept: [BorrowedFd<'_>; 2]) -> io::Result<()> {
+    let mut kept = kept.map(|fd| fd.as_raw_fd().cast_unsigned());
+    kept.sort_unstable();
+    let [first, second] = kept;
+    for (from, to) in [
+        (3, first.saturating_sub(1)),
+        (first.saturating_add(1), second.saturating_sub(1)),
+        (second.saturating_add(1), libc::c_uint::MAX),
+    ] {
+        if from > to {
+            continue;
+        }
+        // SAFETY: only integers are passed. The caller owns nothing but what is left out.
+        let result = unsafe { libc::syscall(libc::SYS_close_range, from, to, 0_u32) };
+        check(result)?;
+    }
+    Ok(())
+}
+
 /// Asks the kernel to end this program with SIGALRM after `seconds`.
 pub fn alarm(seconds: u32) {
     // SAFETY: no pointer, cannot fail.

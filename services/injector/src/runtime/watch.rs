@@ -3,8 +3,8 @@
 //! A wrapper keeps the connection of its first question until its bundle is gone, so its end is seen
 //! however it comes. Invariants: what a wrapper left is removed when the last one of its container ends, so that one
 //! that is refused takes nothing from another under way; a wrapper that stands still for longer than its container
-//! would be let start is ended, with the real runtime that it waits for. Who asks is the wrapper's filtered half; the
-//! other one ends the real runtime and itself when that is gone.
+//! would be let start is ended, with the real runtime that it waits for. Who asks is the wrapper's filtered half: its
+//! parent, called by the same words, is the half that runs the real runtime.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,6 +25,8 @@ use crate::shared::PENDING_LIMIT;
 const LONGEST_CREATE: Duration = PENDING_LIMIT.saturating_mul(2);
 /// How long a killed wrapper may take to be gone before that is told.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
+/// How often what a wrapper left is removed while files still come.
+const REMOVALS: usize = 5;
 const SIGKILL: i32 = 9;
 const SIGSTOP: i32 = 19;
 
@@ -106,7 +108,7 @@ impl Create {
         let Some(pid) = stream.peer_cred().ok().and_then(|peer| peer.pid()) else {
             return;
         };
-        let Ok(wrapper) = PinnedPid::open(pid) else {
+        let Ok(half) = PinnedPid::open(pid) else {
             return;
         };
         let mut byte = [0_u8; 1];
@@ -116,9 +118,14 @@ impl Create {
         if !is_open {
             return;
         }
+        let _ = half.signal(SIGSTOP);
+        let outer = outer_half(pid).and_then(|outer| PinnedPid::open(outer).ok());
+        // While the half is there its parent is no other process.
+        let outer = outer.filter(|outer| outer_half(pid) == Some(outer.pid()));
+        let wrapper = outer.as_ref().unwrap_or(&half);
         // It starts nothing more, and nobody takes its children's numbers while it does not wait for them.
         let _ = wrapper.signal(SIGSTOP);
-        for child in children(pid) {
+        for child in children(wrapper.pid()) {
             if let Ok(child) = PinnedPid::open(child) {
                 let _ = child.signal(SIGKILL);
             }
@@ -143,12 +150,36 @@ impl Create {
             return Ok(false);
         }
         of.remove(&self.id);
-        match std::fs::remove_dir_all(&self.bundle) {
+        match remove(&self.bundle) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
     }
+}
+
+/// Removes a directory, also one that gets a last file meanwhile: a real runtime whose wrapper is gone is being ended.
+fn remove(bundle: &Path) -> io::Result<()> {
+    let mut removed = std::fs::remove_dir_all(bundle);
+    for _ in 1..REMOVALS {
+        match &removed {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                removed = std::fs::remove_dir_all(bundle);
+            }
+            _ => break,
+        }
+    }
+    removed
+}
+
+/// The process that started this one and was called by the same words.
+fn outer_half(pid: i32) -> Option<i32> {
+    let called = |pid: i32| std::fs::read(format!("/proc/{pid}/cmdline")).ok();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    let parent = parent.trim().parse().ok().filter(|parent| *parent > 1)?;
+    let words = called(pid).filter(|words| !words.is_empty())?;
+    (called(parent)? == words).then_some(parent)
 }
 
 /// The processes that a process started and still waits for.
@@ -263,5 +294,50 @@ mod tests {
         assert!(!bundle.exists());
         let status = tokio::task::spawn_blocking(move || standing.wait()).await;
         assert_eq!(status.unwrap().unwrap().signal(), Some(SIGKILL));
+    }
+
+    /// Two processes of the same words and a third as the real runtime; `stopped` says that the outer one stops itself.
+    const HALVES: &str = "
+import os, socket, subprocess, sys, time, signal
+if os.fork() == 0:
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(sys.argv[1])
+    time.sleep(600)
+runtime = subprocess.Popen(['sleep', '600'])
+open(sys.argv[2] + '.new', 'w').write(str(runtime.pid))
+os.rename(sys.argv[2] + '.new', sys.argv[2])
+if sys.argv[3] == 'stopped':
+    os.kill(os.getpid(), signal.SIGSTOP)
+time.sleep(600)
+";
+
+    #[tokio::test]
+    async fn both_halves_of_one_that_stands_still_are_ended_with_their_runtime() {
+        for state in ["waiting", "stopped"] {
+            let folder = tempfile::tempdir().unwrap();
+            let creates = Arc::new(Creates::default());
+            let (path, runtime) = (folder.path().join("socket"), folder.path().join("runtime"));
+            let listener = tokio::net::UnixListener::bind(&path).unwrap();
+            let mut outer = Command::new("python3")
+                .args(["-c", HALVES])
+                .args([&path, &runtime])
+                .arg(state)
+                .stdin(Stdio::null())
+                .spawn()
+                .unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            while !runtime.exists() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            let runtime: i32 = std::fs::read_to_string(&runtime).unwrap().parse().unwrap();
+            let runtime = PinnedPid::open(runtime).unwrap();
+            let create = creates.begin(id(), folder.path());
+            create.watch_for(stream, Duration::from_millis(1)).await;
+            let status = tokio::task::spawn_blocking(move || outer.wait()).await;
+            assert_eq!(status.unwrap().unwrap().signal(), Some(SIGKILL), "{state}");
+            while runtime.is_alive() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
     }
 }

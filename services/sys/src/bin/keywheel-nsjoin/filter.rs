@@ -4,7 +4,7 @@ use std::io;
 
 use keywheel_sys::filter::{self, Allow};
 
-const ALLOWED: [Allow; 22] = [
+const ALLOWED: [Allow<'static>; 22] = [
     Allow::Call(libc::SYS_openat),
     Allow::Call(libc::SYS_openat2),
     Allow::Call(libc::SYS_read),
