@@ -51,6 +51,8 @@ pub(crate) struct Down {
     pub(crate) catches: bool,
     /// Whether its start was refused: the injector starts it as soon as it can be served.
     pub(crate) is_refused: bool,
+    /// What it had when its machine lost its power, which nobody told yet.
+    pub(crate) left: Vec<(BindingId, Value)>,
 }
 
 /// A container that started under a rollout.
@@ -96,11 +98,13 @@ pub(crate) enum Comes {
 }
 
 impl Container {
-    pub(crate) fn down(self) -> Down {
+    pub(crate) fn down(self, is_told: bool) -> Down {
+        let had = self.copies.iter().filter(|_| !is_told);
         Down {
             id: self.id,
             catches: self.catches,
             is_refused: false,
+            left: had.map(|(binding, copy)| (*binding, copy.there)).collect(),
         }
     }
 

@@ -86,7 +86,7 @@ impl Host {
         self.kill();
         for (place, container) in std::mem::take(&mut self.containers) {
             if stays {
-                self.down.insert(place, container.down());
+                self.down.insert(place, container.down(false));
             }
         }
     }
@@ -187,12 +187,13 @@ impl Host {
         let (id, catches) = known.unwrap_or_else(|| (container_id(nth), catches));
         if self.plan.as_ref().is_some_and(|plan| lacks(plan, &id)) {
             if runs.is_none() {
-                let refused = Down {
+                let down = self.down.entry(place).or_insert(Down {
                     id,
                     catches,
                     is_refused: true,
-                };
-                self.down.insert(place, refused);
+                    left: Vec::new(),
+                });
+                down.is_refused = true;
             }
             return Err("it has no login yet");
         }
@@ -220,7 +221,9 @@ impl Host {
         wanted: &[Wanted],
         (at, items): (Timestamp, &mut Vec<Item>),
     ) {
-        self.down.remove(&place);
+        let left = self.down.remove(&place).into_iter();
+        let left = left.flat_map(|down| down.left);
+        items.extend(left.map(|(binding, had)| item(&id, binding, had, Fact::Vanished)));
         let container = self.containers.entry(place).or_insert_with(|| Container {
             id,
             catches,
@@ -255,7 +258,7 @@ impl Host {
             return false;
         };
         let items = container.vanished().collect();
-        self.down.insert(place, container.down());
+        self.down.insert(place, container.down(true));
         let report = self.report(items, false);
         self.push(command, report);
         true

@@ -344,17 +344,26 @@ impl Sim {
         })
     }
 
-    /// Whether every container that is to have a login has one, and nothing is kept for any other.
+    /// Whether every container that is to have a login has one that its server lets in, and nothing is kept for any
+    /// other.
     pub(crate) fn logins_are_settled(&self) -> bool {
+        if !self.wishes.leases {
+            return true;
+        }
         let mut secrets = self.gateway.world().secrets.values();
+        let is_settled = |secret: &Secret| {
+            let mut alive = secret.alive().into_iter();
+            let is_lease = secret.lease_of().is_some();
+            let is_let_in = |version| self.store.accepted.contains(&(secret.id, version));
+            secret.lingers_until.is_none() && (!is_lease || alive.all(is_let_in))
+        };
         let is_given = |host: &Host| {
-            let running = host.containers.values();
-            let mut running = running.filter(|_| self.wishes.leases);
+            let mut running = host.containers.values();
             let plan = host.plan.as_ref();
             running.all(|one| plan.is_none_or(|plan| !lacks(plan, &one.id)))
                 && host.down.values().all(|down| !down.is_refused)
         };
-        secrets.all(|secret| secret.lingers_until.is_none()) && self.hosts.iter().all(is_given)
+        secrets.all(is_settled) && self.hosts.iter().all(is_given)
     }
 }
 

@@ -31,7 +31,7 @@ impl Sim {
         }
         if self.reach == Reach::Whole {
             self.wishes.canaries = [0, 0, 1, 2][self.random.below(4)];
-            self.wishes.leases = self.random.permille(300);
+            self.wishes.leases = self.random.permille(250);
         }
     }
 
@@ -127,6 +127,12 @@ impl Sim {
                     .saturating_sub(self.gateway_time().micros());
                 self.now += Duration::from_micros(u64::try_from(left).unwrap_or(0));
                 self.timer(Command::DeadlinePassed { rotation });
+            }
+            if n == DRAINED && self.wishes.canaries > 0 {
+                // Who is down needs the next version, and is in a canary's way.
+                self.wishes.canaries = 0;
+                let rotation = RotationId::from_bytes(self.fresh(0xa0));
+                self.person(apply_secret(n, rotation, &self.wishes));
             }
             let rotation = RotationId::from_bytes(self.fresh(0xa0));
             let secret = secret_name(n);

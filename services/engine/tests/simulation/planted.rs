@@ -258,7 +258,8 @@ fn promote_unwell(world: &World, events: &mut Vec<Event>) {
         return;
     };
     // What follows is their way back.
-    if let Some(Event::Rotation(id, _)) = events.drain(at..).next() {
+    let first = events.drain(at..).next();
+    if let Some(Event::Rotation(id, _)) = first {
         let step = Step::Finish;
         let begun = rotation::Event::StepStarted { step, attempt: 1 };
         for event in [rotation::Event::CanaryPassed, begun] {
