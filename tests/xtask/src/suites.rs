@@ -264,8 +264,6 @@ fn checks() -> Vec<Suite> {
             LONG,
             Action::Tidy,
         ),
-        asyncapi(),
-        peers(),
         whole(
             BUILT,
             "all tests, and the binaries that the system suites run",
@@ -287,11 +285,13 @@ fn checks() -> Vec<Suite> {
             "the examples in the documentation",
             "cargo test --workspace --no-fail-fast --doc",
         ),
+        asyncapi(),
+        peers(),
     ]
 }
 
-/// Lints. They compile for many minutes and change nothing, so they run at the lowest priority while the system suites
-/// wait for their containers; in a directory of their own, for Cargo lets one at a time into one.
+/// Lints. They compile for many minutes and change nothing, so they run at the lowest priority while suites wait for
+/// their servers and containers; in a directory of their own, for Cargo lets one at a time into one.
 fn lints() -> [Suite; 2] {
     let lint = |name, aim, line| Suite {
         name,
