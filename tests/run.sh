@@ -9,7 +9,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly DOCKERD_WAIT_SECONDS=30
-readonly BUILD_LOG=/tmp/keywheel-tests-build.log
+readonly BUILD_LOG=${TMPDIR:-/tmp}/keywheel-tests-build.log
 say() { printf '%s\n' "$*"; }
 
 as_root() {
