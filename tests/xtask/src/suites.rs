@@ -95,7 +95,7 @@ const SYSTEM: [(&str, &str, Duration, &str); 21] = [
     ),
     (
         "crash_points",
-        "1",
+        "2",
         MIDDLE,
         "kill -9 between every two steps: resumes, nothing torn",
     ),
