@@ -9,6 +9,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly DOCKERD_WAIT_SECONDS=30
+readonly BUILD_LOG=${TMPDIR:-/tmp}/keywheel-tests-build.log
 say() { printf '%s\n' "$*"; }
 
 as_root() {
@@ -258,9 +259,38 @@ give_back() {
   done
 }
 
+# What is the repository's own runs as root to its end: the quickstart must not build as somebody else in between.
+ours() {
+  if [ "$(id -u)" -eq 0 ]; then
+    env -u SUDO_USER -u SUDO_UID -u SUDO_GID "$@"
+  else
+    sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_VALKEY_DIR,KEYWHEEL_ASYNCAPI_DIR,KEYWHEEL_SCHEMATHESIS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
+      "PATH=$PATH" "HOME=$HOME" "$@"
+  fi
+}
+
+# begin_build, end_build: a run of everything in CI builds while the rest is installed: one waits for the network and
+# the disk, the other for the processor. A build that fails does so once more in its suite, which says why.
+build=
+begin_build() {
+  if [ "${CI:-}" != true ] || [ "$#" -gt 0 ]; then return 0; fi
+  say "tests: building what will be run while the rest is installed, log in $BUILD_LOG"
+  ours ./deploy/build.sh --profile dev >"$BUILD_LOG" 2>&1 </dev/null &
+  build=$!
+}
+end_build() {
+  if [ -z "$build" ]; then return 0; fi
+  say "tests: waiting for the build"
+  wait "$build" || say "tests: the build failed; the suite of that name repeats it and says why" >&2
+}
+
 find_cargo
 install_if_missing gcc "gcc libc6-dev" "the bundled SQLite is C and needs a compiler to build"
 install_if_missing cc "gcc libc6-dev" "rustc links by cc"
+if ! [ -f /etc/ssl/certs/ca-certificates.crt ]; then
+  install_if_missing update-ca-certificates "ca-certificates" "cargo fetches the crates over TLS"
+fi
+begin_build "$@"
 install_if_missing dockerd "docker.io" "the system suites run real containers"
 install_if_missing busybox "busybox-static" "the test image is built from it, without a registry"
 install_if_missing podman "podman runc" "containers run under Podman, too, with the same runtimes"
@@ -285,9 +315,6 @@ install_if_missing python3 "python3" "the broken-disk test shuts a file system o
 install_if_missing strace "strace" "the system calls of the privileged programs are judged"
 install_if_missing readelf "binutils" "whether the privileged programs are static is read from their headers"
 install_if_missing pgrep "procps" "the suites stop what they started by \`kill\`, a program of this package"
-if ! [ -f /etc/ssl/certs/ca-certificates.crt ]; then
-  install_if_missing update-ca-certificates "ca-certificates" "cargo fetches the crates over TLS"
-fi
 get_nats_servers
 get_aws_servers
 get_openbao
@@ -300,12 +327,8 @@ get_promtool
 start_dockerd
 
 trap give_back EXIT
-# Everything below runs as root to its end: the quickstart must not build as somebody else in between.
-if [ "$(id -u)" -eq 0 ]; then
-  unset SUDO_USER SUDO_UID SUDO_GID
-  cargo xtask ci "$@"
-else
+end_build
+if [ "$(id -u)" -ne 0 ]; then
   say "tests: the system suites mount file systems and start containers: going on as root by sudo"
-  sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_VALKEY_DIR,KEYWHEEL_ASYNCAPI_DIR,KEYWHEEL_SCHEMATHESIS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
-    "PATH=$PATH" "HOME=$HOME" cargo xtask ci "$@"
 fi
+ours cargo xtask ci "$@"

@@ -70,6 +70,7 @@ impl Tree {
                 .env_clear()
                 .env("PATH", path)
                 .env("HOME", self.at("home"))
+                .env("TMPDIR", self.at("."))
                 .env("KEYWHEEL_NATS_DIR", self.at("nats"))
                 .env("KEYWHEEL_AWS_DIR", self.at("aws"))
                 .env("KEYWHEEL_OPENBAO_DIR", self.at("openbao"))
@@ -117,11 +118,8 @@ fn in_continuous_integration_what_cannot_run_is_a_failure() -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn run_gives_back_what_root_built_also_after_a_failure() -> Result<()> {
-    if !is_root()? {
-        return Ok(());
-    }
+/// A tree with `tests/run.sh` on a machine that has all that it would install.
+fn with_all_installed() -> Result<Tree> {
     let tree = Tree::with("tests/run.sh")?;
     let script = fs::read_to_string(tree.at("tests/run.sh"))?;
     let versions = between(&script, "NATS_VERSIONS=\"", "\"")?;
@@ -157,6 +155,15 @@ fn run_gives_back_what_root_built_also_after_a_failure() -> Result<()> {
     tree.program("stubs/promtool", "exit 0")?;
     fs::create_dir_all(tree.at("asyncapi/node_modules/@asyncapi/parser"))?;
     fs::create_dir_all(tree.at("home/.cargo/registry"))?;
+    Ok(tree)
+}
+
+#[test]
+fn run_gives_back_what_root_built_also_after_a_failure() -> Result<()> {
+    if !is_root()? {
+        return Ok(());
+    }
+    let tree = with_all_installed()?;
     give(&tree.at("."))?;
     let built = "mkdir -p target/debug $HOME/.cargo/registry/new && echo built by ${SUDO_USER:-nobody else}; exit 3";
     tree.program("stubs/cargo", built)?;
@@ -170,6 +177,31 @@ fn run_gives_back_what_root_built_also_after_a_failure() -> Result<()> {
     );
     for path in ["target", "target/debug", "home/.cargo/registry/new"] {
         assert_eq!(tree.owner(path)?, PERSON.0, "{path}");
+    }
+    Ok(())
+}
+
+#[test]
+fn in_continuous_integration_a_run_of_everything_builds_while_it_installs() -> Result<()> {
+    let tree = with_all_installed()?;
+    // It ends last, unless it is waited for; what is said of it says that it failed.
+    tree.program("deploy/build.sh", "sleep 2; echo $* >built; exit 1")?;
+    tree.program("stubs/cargo", "cat built; echo cargo $*")?;
+    let run = "export CI=true; exec bash tests/run.sh";
+    let said = tree.run(&["-c", run])?.ok()?;
+    let (built, asked) = ("--profile dev\n", "cargo xtask ci");
+    assert!(
+        said.stdout.contains(&format!("{built}{asked}")),
+        "{}",
+        said.said()
+    );
+    assert!(said.stderr.contains("the build failed"), "{}", said.said());
+    // One suite alone builds what it needs itself, and so does a person's run.
+    fs::remove_file(tree.at("built"))?;
+    let one = format!("{run} --only fmt");
+    for line in [one.as_str(), "exec bash tests/run.sh"] {
+        let said = tree.run(&["-c", line])?.ok()?;
+        assert!(!tree.at("built").exists(), "{}", said.said());
     }
     Ok(())
 }

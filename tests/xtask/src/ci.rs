@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::beside::Beside;
+use crate::beside::{self, Beside};
 use crate::count::{self, Tally};
 use crate::program::{self, Ran};
 use crate::suites::{self, Action, Counting, Suite};
@@ -55,6 +55,8 @@ struct Row {
     name: &'static str,
     tally: Tally,
     took: Duration,
+    /// Others ran meanwhile, so its time is nobody's.
+    is_beside: bool,
     why: Vec<String>,
 }
 
@@ -74,36 +76,37 @@ pub(crate) fn run(root: &Path, options: &Options) -> Result<bool> {
         .filter(|suite| options.wants(suite))
     {
         println!("\n=== {}: {}", suite.name, suite.aim);
-        let begun = now();
         under_way.extend(start_beside(root, suite.name, options));
         let beside = under_way.remove(suite.name);
-        let (tally, why) = run_suite(root, &suite, beside).unwrap_or_else(|error| {
+        let is_beside = beside.is_some();
+        let begun = now();
+        let (tally, took, why) = run_suite(root, &suite, beside).unwrap_or_else(|error| {
             println!("xtask: suite {}: {error:#}", suite.name);
-            (FAILED, vec![format!("{error:#}")])
+            (FAILED, begun.elapsed(), vec![format!("{error:#}")])
         });
         rows.push(Row {
             name: suite.name,
             tally,
-            took: begun.elapsed(),
+            took,
+            is_beside,
             why,
         });
     }
     Ok(report(&rows))
 }
 
-/// Starts those that run beside this suite and later ones; one that cannot be started runs at its own place.
-fn start_beside(root: &Path, from: &str, options: &Options) -> Option<(&'static str, Beside)> {
-    let (name, _) = suites::BESIDE.iter().find(|(_, start)| *start == from)?;
+/// Starts the lines of suites that run beside this one and later ones.
+fn start_beside(root: &Path, from: &str, options: &Options) -> Vec<(&'static str, Beside)> {
     let all = suites::all();
-    let mut wanted = all.iter().filter(|suite| options.wants(suite));
-    let suite = wanted.find(|suite| suite.name == *name)?;
-    match Beside::start(root, suite) {
-        Ok(beside) => Some((suite.name, beside)),
-        Err(error) => {
-            println!("xtask: {name} runs later: {error:#}");
-            None
-        }
+    let mut under_way = Vec::new();
+    for (_, names) in suites::BESIDE.iter().filter(|(start, _)| *start == from) {
+        let line = names
+            .iter()
+            .filter_map(|name| all.iter().find(|suite| suite.name == *name));
+        let line: Vec<&Suite> = line.filter(|suite| options.wants(suite)).collect();
+        under_way.extend(beside::start(root, &line));
     }
+    under_way
 }
 
 #[expect(clippy::disallowed_methods, reason = "a runner measures real time")]
@@ -121,14 +124,20 @@ const PASSED: Tally = Tally {
     failed: 0,
 };
 
-/// What it counted, and why it failed if it did.
-fn run_suite(root: &Path, suite: &Suite, beside: Option<Beside>) -> Result<(Tally, Vec<String>)> {
+/// What it counted, how long it took, and why it failed if it did.
+fn run_suite(
+    root: &Path,
+    suite: &Suite,
+    beside: Option<Beside>,
+) -> Result<(Tally, Duration, Vec<String>)> {
+    let begun = now();
     let ran = match (&suite.action, beside) {
         (_, Some(beside)) => beside.finish()?,
         (Action::Tidy, None) => Ran {
             tally: Tally::default(),
             is_good: tidy::run(root)?,
             why: Vec::new(),
+            took: begun.elapsed(),
         },
         (Action::Program(words), None) => program::run(root, words, suite.deadline)?,
     };
@@ -137,7 +146,7 @@ fn run_suite(root: &Path, suite: &Suite, beside: Option<Beside>) -> Result<(Tall
         Counting::Whole => FAILED,
         Counting::Libtest => count::settle(ran.tally, ran.is_good),
     };
-    Ok((tally, ran.why))
+    Ok((tally, ran.took, ran.why))
 }
 
 fn report(rows: &[Row]) -> bool {
@@ -158,12 +167,14 @@ fn report(rows: &[Row]) -> bool {
         } else {
             "  <- failed"
         };
+        let seconds = row.took.as_secs_f64();
+        let seconds = match row.is_beside {
+            true => format!("({seconds:.1})"),
+            false => format!("{seconds:.1}"),
+        };
         println!(
-            "{:<16} {:>8} {:>8} {:>10.1}{mark}",
-            row.name,
-            row.tally.passed,
-            row.tally.failed,
-            row.took.as_secs_f64()
+            "{:<16} {:>8} {:>8} {seconds:>10}{mark}",
+            row.name, row.tally.passed, row.tally.failed,
         );
         total = total.plus(row.tally);
     }
@@ -203,6 +214,7 @@ mod tests {
             name: "x",
             tally: Tally { passed: 1, failed },
             took: Duration::ZERO,
+            is_beside: false,
             why: vec!["Error: no".to_owned()],
         };
         assert!(report(&[row(0)]));

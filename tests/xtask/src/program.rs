@@ -35,6 +35,8 @@ pub(crate) struct Ran {
     pub(crate) is_good: bool,
     /// What it said of its failures.
     pub(crate) why: Vec<String>,
+    /// How long it took.
+    pub(crate) took: Duration,
 }
 
 /// A program to run as a person would. Cargo told this tool about its own package: passed on, build scripts that
@@ -68,7 +70,8 @@ pub(crate) fn run_into(
 ) -> Result<Ran> {
     let (program, args) = words.split_first().context("a suite without a program")?;
     writeln!(out, "$ {}", words.join(" "))?;
-    let end = now() + deadline;
+    let begun = now();
+    let end = begun + deadline;
     let mut child = command(program)
         .args(args)
         .current_dir(root)
@@ -81,7 +84,7 @@ pub(crate) fn run_into(
     thread::spawn(move || pass_on(&mut stdout, &pieces));
     let mut counter = Counter::default();
     if let Some(status) = follow(out, &mut child, &output, end, &mut counter)? {
-        return Ok(counter.ran(status.success()));
+        return Ok(counter.ran(status.success(), begun.elapsed()));
     }
     writeln!(
         out,
@@ -94,7 +97,7 @@ pub(crate) fn run_into(
     kill(&mut child)?;
     // What it said last may tell why.
     follow(out, &mut child, &output, now() + GOODBYE, &mut counter)?;
-    Ok(counter.ran(false))
+    Ok(counter.ran(false, begun.elapsed()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a runner measures real time")]
@@ -215,11 +218,12 @@ impl Counter {
         }
     }
 
-    fn ran(self, is_good: bool) -> Ran {
+    fn ran(self, is_good: bool, took: Duration) -> Ran {
         Ran {
             tally: self.tally,
             is_good,
             why: self.why.into_lines(),
+            took,
         }
     }
 }

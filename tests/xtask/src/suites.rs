@@ -1,4 +1,4 @@
-//! The list of suites, in the order in which they run: cheapest first.
+//! The list of suites, in the order in which they run or end: cheapest first.
 //!
 //! Owns names, aims, command lines and deadlines; it runs nothing itself. Every build names the whole
 //! workspace: Cargo resolves features for what is named, and another selection would build most
@@ -37,16 +37,37 @@ pub(crate) struct Suite {
 
 /// After this suite all that the next ones run is built.
 pub(crate) const BUILT: &str = "build";
+/// The main suite, and what it is called once more, with every service a process of its own.
+const MAIN: &str = "first_rotation";
+const OVER_NATS: &str = "over_nats";
 /// The last suite.
 const LAST: &str = "quickstart";
 
-/// Suites that run beside others until their own place, with the suite from which on each does: hosts that have engines
-/// of their own and mostly wait, and lints, which take what processor the others leave.
-pub(crate) const BESIDE: [(&str, &str); 4] = [
-    ("clippy", "first_rotation"),
-    ("doc", "engines"),
-    ("two_hosts", "crash_points"),
-    ("partitions", "outside_stores"),
+/// Suites that run beside others, one after another and each until its own place, with the suite from which on the
+/// first of them does: what needs nothing of ours; lints, which take what processor the others leave; and those that
+/// mostly wait, for hosts with engines of their own or for what comes once in so many seconds. As long as each crate's
+/// own suites run, nobody of them but those has containers on the machine's engine.
+pub(crate) const BESIDE: [(&str, &[&str]); 3] = [
+    ("tidy", &["asyncapi", "peers"]),
+    ("unit", &["clippy", "doc"]),
+    (
+        "unit",
+        &[
+            "two_hosts",
+            "partitions",
+            "deploy_files",
+            "engines",
+            "several_of_each",
+            "reconcile",
+            "traffic",
+            "http_api",
+            "offline_audit",
+            "migrate",
+            "bad_input",
+            "privileged_parts",
+            "outside_stores",
+        ],
+    ),
 ];
 
 /// For what runs in seconds.
@@ -59,36 +80,12 @@ const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// System suites: test target, test threads, deadline, aim. Each runs real processes, so
 /// those that measure or kill run alone.
-const SYSTEM: [(&str, &str, Duration, &str); 20] = [
+const SYSTEM: [(&str, &str, Duration, &str); 21] = [
     (
-        "first_rotation",
+        MAIN,
         "2",
         MIDDLE,
         "a secret rotates inside running containers; canary",
-    ),
-    (
-        "migrate",
-        "1",
-        MIDDLE,
-        "a container recreated once under the runtime: all else equal, put back, Compose at peace",
-    ),
-    (
-        "engines",
-        "1",
-        MIDDLE,
-        "start, swap, withdraw, refusal, canary under Podman, crun, containerd; restart, health on Podman",
-    ),
-    (
-        "bad_input",
-        "2",
-        MIDDLE,
-        "every bad input: clear error, exit code, nothing lost",
-    ),
-    (
-        "http_api",
-        "1",
-        MIDDLE,
-        "schemathesis asks the API by its published description, and finds nothing wrong",
     ),
     (
         "hostile_containers",
@@ -97,20 +94,8 @@ const SYSTEM: [(&str, &str, Duration, &str); 20] = [
         "containers that attack their injector, and every kind of container: a census of host files",
     ),
     (
-        "privileged_parts",
-        "2",
-        MIDDLE,
-        "what runs with privileges: static, each capability needed; the runtime killed and hung at every step",
-    ),
-    (
-        "reconcile",
-        "2",
-        MIDDLE,
-        "missed events, a restarted engine, a rebooted host: everybody has what the plan says, audited once",
-    ),
-    (
         "crash_points",
-        "1",
+        "2",
         MIDDLE,
         "kill -9 between every two steps: resumes, nothing torn",
     ),
@@ -121,22 +106,10 @@ const SYSTEM: [(&str, &str, Duration, &str); 20] = [
         "200 kills while commands are acknowledged: none lost",
     ),
     (
-        "several_of_each",
-        "1",
-        MIDDLE,
-        "two of every service: one dies or sleeps, no operator, nothing twice",
-    ),
-    (
-        "offline_audit",
+        OVER_NATS,
         "2",
-        SHORT,
-        "an audit export verifies without the server; tampering is named",
-    ),
-    (
-        "traffic",
-        "1",
         MIDDLE,
-        "what the bus server hears and keeps: ciphertext; stolen credentials",
+        "the same suite with services apart, over a real bus server",
     ),
     (
         "two_hosts",
@@ -145,16 +118,10 @@ const SYSTEM: [(&str, &str, Duration, &str); 20] = [
         "two hosts with an engine each, over NATS with TLS",
     ),
     (
-        "under_load",
+        "partitions",
         "1",
         MIDDLE,
-        "rotations at three databases and of a service under constant load: no query and no request fails",
-    ),
-    (
-        "outside_stores",
-        "1",
-        MIDDLE,
-        "containers fed from a real OpenBao and AWS's API: followed, written, away and back",
+        "hosts cut off by dropped packets, services killed: alone, alarmed, back",
     ),
     (
         "deploy_files",
@@ -163,16 +130,76 @@ const SYSTEM: [(&str, &str, Duration, &str); 20] = [
         "units by systemd-analyze and under systemd; alert rules by promtool; the Compose file brought up",
     ),
     (
+        "engines",
+        "1",
+        MIDDLE,
+        "start, swap, withdraw, refusal, canary under Podman, crun, containerd; restart, health on Podman",
+    ),
+    (
+        "several_of_each",
+        "1",
+        MIDDLE,
+        "two of every service: one dies or sleeps, no operator, nothing twice",
+    ),
+    (
+        "reconcile",
+        "2",
+        MIDDLE,
+        "missed events, a restarted engine, a rebooted host: everybody has what the plan says, audited once",
+    ),
+    (
+        "traffic",
+        "1",
+        MIDDLE,
+        "what the bus server hears and keeps: ciphertext; stolen credentials",
+    ),
+    (
+        "http_api",
+        "1",
+        MIDDLE,
+        "schemathesis asks the API by its published description, and finds nothing wrong",
+    ),
+    (
+        "offline_audit",
+        "2",
+        SHORT,
+        "an audit export verifies without the server; tampering is named",
+    ),
+    (
+        "migrate",
+        "1",
+        MIDDLE,
+        "a container recreated once under the runtime: all else equal, put back, Compose at peace",
+    ),
+    (
+        "bad_input",
+        "2",
+        MIDDLE,
+        "every bad input: clear error, exit code, nothing lost",
+    ),
+    (
+        "privileged_parts",
+        "2",
+        MIDDLE,
+        "what runs with privileges: static, each capability needed; the runtime killed and hung at every step",
+    ),
+    (
+        "outside_stores",
+        "1",
+        MIDDLE,
+        "containers fed from a real OpenBao and AWS's API: followed, written, away and back",
+    ),
+    (
+        "under_load",
+        "1",
+        MIDDLE,
+        "rotations at three databases and of a service under constant load: no query and no request fails",
+    ),
+    (
         "ten_commands",
         "1",
         MIDDLE,
         "the ten commands of deploy/README.md, as they stand there",
-    ),
-    (
-        "partitions",
-        "1",
-        MIDDLE,
-        "hosts cut off by dropped packets, services killed: alone, alarmed, back",
     ),
     (
         LAST,
@@ -237,8 +264,12 @@ fn checks() -> Vec<Suite> {
             LONG,
             Action::Tidy,
         ),
-        asyncapi(),
-        peers(),
+        whole(
+            BUILT,
+            "all tests, and the binaries that the system suites run",
+            LONG,
+            program("./deploy/build.sh --profile dev"),
+        ),
         libtest(
             "unit",
             "unit and given/when/then tests, of the harness and the benchmarks too",
@@ -254,17 +285,14 @@ fn checks() -> Vec<Suite> {
             "the examples in the documentation",
             "cargo test --workspace --no-fail-fast --doc",
         ),
-        whole(
-            BUILT,
-            "the binaries the system suites run",
-            LONG,
-            program("./deploy/build.sh --profile dev"),
-        ),
+        asyncapi(),
+        peers(),
     ]
 }
 
-/// Lints. They compile for many minutes and change nothing, so they run at the lowest priority while the system suites
-/// wait for their containers; in a directory of their own, for Cargo lets one at a time into one.
+/// Lints. They compile for many minutes and change nothing, so they run at the lowest priority while suites wait for
+/// their servers and containers; in a directory of their own, for Cargo lets one at a time into one. No program comes
+/// of it, so what is C in it is not optimised.
 fn lints() -> [Suite; 2] {
     let lint = |name, aim, line| Suite {
         name,
@@ -277,53 +305,40 @@ fn lints() -> [Suite; 2] {
         lint(
             "clippy",
             "lints, warnings denied",
-            "nice -n 19 cargo clippy --target-dir target/lint --workspace --all-targets -- -D warnings",
+            "nice -n 19 cargo clippy --target-dir target/lint --workspace --all-targets \
+             --config profile.dev.package.libsqlite3-sys.opt-level=0 -- -D warnings",
         ),
         lint(
             "doc",
             "the documentation builds, warnings denied",
-            "nice -n 19 env RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/lint --workspace --no-deps",
+            "nice -n 19 env RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/lint --workspace --no-deps \
+             --config profile.dev.package.libsqlite3-sys.opt-level=0",
         ),
     ]
 }
 
-/// The main suite once more, with every service a process of its own.
-fn over_nats() -> Suite {
-    Suite {
-        name: "over_nats",
-        aim: "the same suite with services apart, over a real bus server",
-        counting: Counting::Libtest,
-        deadline: MIDDLE,
-        action: program(
-            "env KEYWHEEL_TEST_MODE=apart cargo test --workspace --test first_rotation -- --test-threads 2",
-        ),
-    }
-}
-
 /// Every suite in order.
 pub(crate) fn all() -> Vec<Suite> {
-    let system = SYSTEM
-        .into_iter()
-        .map(|(name, threads, deadline, aim)| Suite {
+    let system = SYSTEM.into_iter().map(|(name, threads, deadline, aim)| {
+        let is_apart = name == OVER_NATS;
+        let target = if is_apart { MAIN } else { name };
+        let mut words = Vec::new();
+        if is_apart {
+            words.extend(["env", "KEYWHEEL_TEST_MODE=apart"]);
+        }
+        words.extend(["cargo", "test", "--workspace", "--test", target]);
+        words.extend(["--", "--test-threads", threads]);
+        Suite {
             name,
             aim,
             counting: Counting::Libtest,
             deadline,
-            action: Action::Program(vec![
-                "cargo",
-                "test",
-                "--workspace",
-                "--test",
-                name,
-                "--",
-                "--test-threads",
-                threads,
-            ]),
-        });
+            action: Action::Program(words),
+        }
+    });
     let mut suites: Vec<Suite> = checks().into_iter().chain(system).collect();
     // The quickstart is the last one.
     if let Some(quickstart) = suites.pop() {
-        suites.push(over_nats());
         suites.extend(lints());
         suites.push(quickstart);
     }
@@ -336,14 +351,28 @@ mod tests {
 
     #[test]
     fn whoever_runs_beside_others_has_its_place_after_they_began() {
-        let names: Vec<_> = all().into_iter().map(|suite| suite.name).collect();
-        let place = |name| names.iter().position(|one| *one == name).unwrap();
-        for (name, from) in BESIDE {
-            assert!(
-                place(BUILT) < place(from) && place(from) < place(name),
-                "{name}"
-            );
+        let all = all();
+        let place = |name: &str| all.iter().position(|suite| suite.name == name).unwrap();
+        for (from, names) in BESIDE {
+            let places: Vec<_> = names.iter().map(|name| place(name)).collect();
+            assert!(places.is_sorted(), "{names:?} end in another order");
+            for at in places {
+                let suite = &all[at];
+                assert!(place(from) < at, "{}", suite.name);
+                // Its program is asked for when the first one begins.
+                let is_built = place(BUILT) < place(from);
+                assert!(is_built || suite.counting == Counting::Whole);
+            }
         }
+    }
+
+    #[test]
+    fn nobody_runs_beside_others_twice() {
+        let mut names: Vec<_> = BESIDE.iter().flat_map(|(_, names)| *names).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
     }
 
     #[test]
