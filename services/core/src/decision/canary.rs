@@ -33,6 +33,8 @@ const NOBODY_WELL: &str = "no container is known to run well with the version be
 const TAKEN_OVER: &str = "the value was changed outside, and is in use there";
 /// Why they are watched no longer.
 const OLD_REVOKED: &str = "the version before was revoked meanwhile, so nobody is to go back to it";
+/// Why a canary may not restart, and will not.
+const BARRED: &str = "containers of its service are down and do not run well with the version before, so that none of the others may restart; leave `canary` out of the secret's `rotation`, then rotate again";
 /// What became of a canary that is no consumer any more.
 const GONE: &str = "it ended, was removed, or gave up the secret while it ran on it before all others; look at its log, then rotate again";
 /// What became of a canary whose host is trusted with nothing any more.
@@ -354,12 +356,17 @@ pub(super) fn deadline(
     let Some(late) = late.or_else(|| open.canaries.iter().find(is_unshown)) else {
         return Ok(promoting(open.id, rotation::Event::CanaryPassed).to_vec());
     };
-    if waiting::is_held_back(world, open) {
+    let is_held_back = waiting::is_held_back(world, open);
+    let is_barred = is_held_back && waiting::is_barred(world, open);
+    if is_held_back && !is_barred {
         let deadline = now.plus(secret.spec.rotation.ack_deadline());
         let moved = rotation::Event::DeadlineMoved { deadline };
         return Ok(vec![Event::Rotation(open.id, moved)]);
     }
-    let lack = rotation::lack_of(world, late);
+    let lack = match is_barred {
+        true => BARRED.to_owned(),
+        false => rotation::lack_of(world, late),
+    };
     let reason = format!("it did not show in time that it runs on it: {lack}");
     let passed = rotation::Event::DeadlinePassed;
     let mut events = vec![Event::Rotation(open.id, passed)];

@@ -21,8 +21,8 @@ use crate::rotation::{self, Outcome, Phase, Step};
 use crate::secret;
 use crate::testing::{
     BINDING, Given, HOST, NOW, OTHER_HOST, SECOND, SECRET, THIRD, anywhere, apply_binding,
-    assigned, consumer, container, done, enrol, env, evict, generated, item, later, of_rotation,
-    of_secret, reloaded, report, restart, revoke, rotate,
+    apply_secret, assigned, consumer, container, done, enrol, env, evict, generated, item, later,
+    of_rotation, of_secret, reloaded, report, restart, revoke, rotate,
 };
 
 const OTHER_SECRET: SecretId = SecretId::from_bytes([0x21; 16]);

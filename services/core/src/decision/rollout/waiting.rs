@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{longest_restart, spec_of};
 use crate::assignment;
 use crate::id::{BindingId, HostId, SecretId};
-use crate::rollout::{Due, Instance, Stage};
+use crate::rollout::{Due, Instance, Member, Stage};
 use crate::rotation::{self, Rotation};
 use crate::time::Timestamp;
 use crate::world::World;
@@ -43,6 +43,24 @@ pub(in crate::decision) fn with_leave<'a>(
         Some(ends_at(world, secret, key.binding, begins))
     });
     ends.max()
+}
+
+/// Whether the room that a rotation's consumers wait for does not come by itself: those of their service who take it
+/// are down, and wait for a version that failed, with which none of them restarts.
+pub(in crate::decision) fn is_barred(world: &World, open: &Rotation) -> bool {
+    let is_ours = |instance: &Instance| {
+        let mut waiting = open.waiting.iter();
+        waiting.any(|key| key.host == instance.host && key.container == instance.container)
+    };
+    world.rollouts.values().any(|rollout| {
+        let mut down = rollout.members.values();
+        let is_over = |member: &Member| {
+            member.is_down && !member.has_leave() && rollout.has_failed(&member.due)
+        };
+        rollout.unavailable() > 0
+            && rollout.members.keys().any(is_ours)
+            && down.all(|member| !member.is_unavailable() || is_over(member))
+    })
 }
 
 /// Whether all that a rotation waits for is held back here: everyone who is missing waits for leave that

@@ -55,3 +55,79 @@ fn leave_for_one_secret_does_not_wait_while_canaries_of_another_are_watched() {
     );
     assert_eq!(members_with_leave(&given), [on(HOST, 2)]);
 }
+
+/// Version 2 is all there is, container 3 runs on it, container 2 is down and waits for it, and container 1 has
+/// leave for it.
+fn half_way() -> Given {
+    let wanted = says(HOST, vec![waits_for(1), waits_for(2)], Vec::new(), &[2]);
+    let started = says(OTHER_HOST, Vec::new(), vec![reloaded(3, 2)], &[2]);
+    let ended = wish(2, Vec::new(), failing());
+    let again = says(HOST, vec![waits_for(1), waits_for(2)], Vec::new(), &[2]);
+    rotated(Policy::default())
+        .and(revoke(Some(1)))
+        .and(started)
+        .and(wanted)
+        .and(says(HOST, vec![waits_for(1), ended], Vec::new(), &[2]))
+        .and(again)
+}
+
+fn waits_for(n: u8) -> RestartWish {
+    waits(n, 2)
+}
+
+fn failing() -> RestartState {
+    let reason = "its health check fails".to_owned();
+    RestartState::Failed { reason }
+}
+
+#[test]
+fn a_canary_is_not_waited_for_whose_service_is_down_with_the_version_before() {
+    let canary = Canary {
+        consumers: CANARIES,
+        watch: CANARY_WATCH,
+    };
+    let spec = secret::Spec {
+        rotation: RotationPolicy {
+            canary: Some(canary),
+            ..RotationPolicy::default()
+        },
+        ..generated()
+    };
+    let deadline = |rotation| Command::DeadlinePassed { rotation };
+    let failed = says(HOST, vec![broken(1, 2), waits(2, 2)], Vec::new(), &[2]);
+    let knowing = Command::Report(HostReport {
+        host: OTHER_HOST,
+        knows_staged: true,
+        ..report(Vec::new(), &[2])
+    });
+    let wants = Command::Report(HostReport {
+        host: OTHER_HOST,
+        knows_staged: true,
+        restarts: vec![waits(3, 3)],
+        ..report(Vec::new(), &[2, 3])
+    });
+    let given = half_way().and(failed).at(later(100_000));
+    let given = given.and(deadline(SECOND));
+    assert!(!given.world().rotations[&SECOND].is_open());
+    let given = given
+        .and(apply_secret(spec))
+        .and(knowing)
+        .and(rotate(THIRD));
+    let steps = [Step::Create, Step::Set, Step::Test];
+    let given = steps
+        .into_iter()
+        .fold(given, |given, step| given.and(done(THIRD, step)));
+    assert_eq!(given.world().rotations[&THIRD].phase, Phase::Canary);
+    let given = given.and(wants);
+    assert!(members_with_leave(&given).is_empty(), "there is no room");
+    let given = given.at(later(200_000)).when(deadline(THIRD));
+    let given = given.then_among_others([of_rotation(THIRD, rotation::Event::DeadlinePassed)]);
+    let open = &given.world().rotations[&THIRD];
+    assert!(open.is_canary_return());
+    let halted = open.halted.as_ref().unwrap();
+    assert_eq!(given.secret().current, Some(2));
+    assert!(
+        format!("{halted:?}").contains("leave `canary` out"),
+        "{halted:?}"
+    );
+}
