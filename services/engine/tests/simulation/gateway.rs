@@ -13,6 +13,7 @@ use keywheel_core::decision::{Context, Enrolment, Refusal, Rejection, decide};
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId};
+use keywheel_core::plan::HostPlan;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_core::{revocation, rotation};
@@ -99,6 +100,14 @@ impl Gateway {
         }
     }
 
+    /// The plan that a host would be told with a planted bug.
+    pub(crate) fn spoiled(&self, mut plan: HostPlan) -> HostPlan {
+        if let Some(planted) = self.planted {
+            planted.spoil_plan(&mut plan);
+        }
+        plan
+    }
+
     pub(crate) const fn world(&self) -> &World {
         &self.committed.world
     }
@@ -160,7 +169,7 @@ impl Gateway {
             return Ok(false);
         }
         if let (Some(planted), Ok(events)) = (self.planted, &mut decided) {
-            planted.spoil(world, events);
+            planted.spoil(world, &submission.command, events);
         }
         let deed = Deed {
             principal: &submission.principal,

@@ -8,81 +8,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use keywheel_core::host::LEASE;
-use keywheel_core::id::{BindingId, CommandId, ContainerId, DeliveryId, HostId};
+use keywheel_core::id::{BindingId, CommandId, ContainerId, HostId};
 use keywheel_core::plan::{HostPlan, Leave};
 use keywheel_core::report::{Fact, HostReport, Item, RestartState, RestartWish};
 use keywheel_core::rollout::Due;
 use keywheel_core::time::Timestamp;
 
-use crate::scene::{Form, container_id, form_of, host_id, rolls};
+use crate::container::{
+    Comes, Container, Down, IMAGE, Wanted, due_in, due_of, given_by, gone, is_behind, item, judge,
+    judge_ahead, put, restart, wanted_in, withdraw,
+};
+use crate::leases::{lacks, wants};
+use crate::scene::{Form, container_id, host_id};
 use crate::store::Value;
-
-/// All containers are of one image, so they are one service.
-const IMAGE: &str = "sha256:1";
-
-/// A value as one binding of a container has it.
-#[derive(Debug, Clone)]
-pub(crate) struct Held {
-    /// The version that is there, as the injector sees it.
-    pub(crate) there: Value,
-    /// The version that the program uses.
-    pub(crate) used: Value,
-    /// Whether it showed that it took what is there. Until then the injector tells it again, also when it
-    /// never used another version (`Ack::Due`).
-    took: bool,
-}
-
-#[derive(Debug)]
-pub(crate) struct Container {
-    pub(crate) id: ContainerId,
-    /// Whether its program catches the signal.
-    pub(crate) catches: bool,
-    pub(crate) copies: BTreeMap<BindingId, Held>,
-    /// A restart after which it did not show yet that it runs well.
-    pub(crate) trial: Option<Trial>,
-    /// The last leave that was used for it.
-    used_leave: u64,
-}
-
-/// A container that started under a rollout.
-#[derive(Debug, Clone)]
-pub(crate) struct Trial {
-    /// What it has of what it restarts for.
-    due: Vec<Due>,
-    /// Whether it restarted with leave.
-    had_leave: bool,
-    /// Whether it did not run well.
-    failed: bool,
-}
-
-impl Trial {
-    /// Whether it is on its way with leave.
-    pub(crate) const fn is_led(&self) -> bool {
-        self.had_leave && !self.failed
-    }
-}
-
-/// What a plan gives under one binding.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted {
-    pub(crate) binding: BindingId,
-    pub(crate) value: Value,
-    pub(crate) delivery: DeliveryId,
-    form: Form,
-    /// Whether its containers restart only with leave.
-    rolls: bool,
-}
-
-/// How a value comes to a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Comes {
-    /// It lies there, and the program uses what it had.
-    Unseen,
-    /// The program uses it from now on, and shows that.
-    Shown,
-    /// The program begins with it; whether it runs well shows later.
-    OnTrial,
-}
 
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -109,6 +47,8 @@ pub(crate) struct Host {
     /// Programs do not run well with versions whose number it divides; 0: they do with all.
     pub(crate) weak: u64,
     pub(crate) containers: BTreeMap<usize, Container>,
+    /// Those that do not run, at places of their own.
+    pub(crate) down: BTreeMap<usize, Down>,
 }
 
 impl Host {
@@ -127,6 +67,7 @@ impl Host {
             heard: now,
             weak: 0,
             containers: BTreeMap::new(),
+            down: BTreeMap::new(),
         }
     }
 
@@ -140,10 +81,14 @@ impl Host {
         containers.for_each(|container| container.used_leave = 0);
     }
 
-    /// The machine loses its power: what ran is gone, too.
-    pub(crate) fn lose_power(&mut self) {
+    /// The machine loses its power: what ran is gone, too, or is down until somebody starts it.
+    pub(crate) fn lose_power(&mut self, stays: bool) {
         self.kill();
-        self.containers.clear();
+        for (place, container) in std::mem::take(&mut self.containers) {
+            if stays {
+                self.down.insert(place, container.down(false));
+            }
+        }
     }
 
     pub(crate) fn come_back(&mut self) {
@@ -167,20 +112,16 @@ impl Host {
         true
     }
 
-    /// What the plan gives its containers.
+    /// What the plan gives its containers, whichever it is that gets it.
     pub(crate) fn wanted(&self) -> Vec<Wanted> {
         let bindings = self.plan.iter().flat_map(|plan| &plan.bindings);
-        let given = bindings.filter_map(|planned| {
-            let grant = planned.current?;
-            Some(Wanted {
-                binding: planned.binding,
-                value: (planned.secret, grant.version),
-                delivery: grant.delivery,
-                form: form_of(&planned.reload),
-                rolls: rolls(&planned.reload),
-            })
-        });
+        let given = bindings.filter_map(|planned| Some(given_by(planned, planned.current?)));
         given.collect()
+    }
+
+    /// What the plan gives one of its containers.
+    pub(crate) fn wanted_by(&self, container: &ContainerId) -> Vec<Wanted> {
+        wanted_in(self.plan.as_ref(), container)
     }
 
     /// What the plan gives nobody yet and has it hold all the same.
@@ -192,6 +133,7 @@ impl Host {
             delivery: staged.grant.delivery,
             form: Form::Read,
             rolls: false,
+            is_ahead: false,
         })
     }
 
@@ -236,27 +178,90 @@ impl Host {
         if now.saturating_sub(self.heard) > LEASE {
             return Err("the lease is over");
         }
-        let wanted = self.wanted();
-        if !wanted
-            .iter()
-            .all(|wanted| self.cache.contains(&wanted.value))
-        {
+        let (nth, catches) = fresh;
+        let runs = self.containers.get(&place);
+        let runs = runs.map(|one| (one.id.clone(), one.catches));
+        let was_down = self.down.get(&place);
+        let was_down = || was_down.map(|one| (one.id.clone(), one.catches));
+        let known = runs.clone().or_else(was_down);
+        let (id, catches) = known.unwrap_or_else(|| (container_id(nth), catches));
+        if self.plan.as_ref().is_some_and(|plan| lacks(plan, &id)) {
+            if runs.is_none() {
+                let down = self.down.entry(place).or_insert(Down {
+                    id,
+                    catches,
+                    is_refused: true,
+                    left: Vec::new(),
+                });
+                down.is_refused = true;
+            }
+            return Err("it has no login yet");
+        }
+        let wanted = self.wanted_by(&id);
+        if !self.has_all(&wanted) {
             return Err("a value is missing");
         }
-        let (nth, catches) = fresh;
+        let mut items = Vec::new();
+        self.begin(place, (id, catches), &wanted, (at, &mut items));
+        let report = self.report(items, false);
+        self.push(command, report);
+        Ok(wanted)
+    }
+
+    fn has_all(&self, wanted: &[Wanted]) -> bool {
+        let mut wanted = wanted.iter();
+        wanted.all(|one| self.cache.contains(&one.value))
+    }
+
+    /// A container's program begins.
+    fn begin(
+        &mut self,
+        place: usize,
+        (id, catches): (ContainerId, bool),
+        wanted: &[Wanted],
+        (at, items): (Timestamp, &mut Vec<Item>),
+    ) {
+        let left = self.down.remove(&place).into_iter();
+        let left = left.flat_map(|down| down.left);
+        items.extend(left.map(|(binding, had)| item(&id, binding, had, Fact::Vanished)));
         let container = self.containers.entry(place).or_insert_with(|| Container {
-            id: container_id(nth),
+            id,
             catches,
             copies: BTreeMap::new(),
             trial: None,
             used_leave: 0,
+            ill: BTreeSet::new(),
         });
-        let mut items = Vec::new();
-        withdraw(container, &wanted, &mut items);
-        restart(container, &wanted, false, (at, &mut items));
+        withdraw(container, wanted, items);
+        restart(container, wanted, false, (at, items));
+    }
+
+    /// Starts what was refused and can be served now.
+    fn start_refused(&mut self, at: Timestamp, items: &mut Vec<Item>) {
+        let refused = self.down.iter().filter(|(_, down)| down.is_refused);
+        let refused: Vec<(usize, Down)> = refused.map(|(at, down)| (*at, down.clone())).collect();
+        for (place, Down { id, catches, .. }) in refused {
+            let wanted = self.wanted_by(&id);
+            let is_lacking = self.plan.as_ref().is_some_and(|plan| lacks(plan, &id));
+            if !is_lacking && self.has_all(&wanted) {
+                self.begin(place, (id, catches), &wanted, (at, items));
+            }
+        }
+    }
+
+    /// A container's program ends, and the container stays.
+    pub(crate) fn stop(&mut self, place: usize, command: CommandId) -> bool {
+        if !self.is_up {
+            return false;
+        }
+        let Some(container) = self.containers.remove(&place) else {
+            return false;
+        };
+        let items = container.vanished().collect();
+        self.down.insert(place, container.down(true));
         let report = self.report(items, false);
         self.push(command, report);
-        Ok(wanted)
+        true
     }
 
     /// Takes a container away.
@@ -264,14 +269,19 @@ impl Host {
         if !self.is_up {
             return false;
         }
-        let Some(container) = self.containers.remove(&place) else {
-            return false;
+        let mut items = Vec::new();
+        let id = match (self.containers.remove(&place), self.down.remove(&place)) {
+            (Some(container), _) => {
+                items.extend(container.vanished());
+                container.id
+            }
+            (None, Some(down)) => down.id,
+            (None, None) => return false,
         };
-        let items = container
-            .copies
-            .iter()
-            .map(|(binding, copy)| item(&container.id, *binding, copy.there, Fact::Vanished));
-        let items: Vec<Item> = items.collect();
+        // It does not start again: nothing is to be kept for it.
+        let bindings = self.plan.iter().flat_map(|plan| &plan.bindings);
+        let own = bindings.filter(|one| one.selector.container.as_ref() == Some(&id));
+        items.extend(own.map(|one| item(&id, one.binding, (one.secret, 0), Fact::Removed)));
         let report = self.report(items, false);
         self.push(command, report);
         true
@@ -282,8 +292,6 @@ impl Host {
         if !self.is_up || self.needs_plan {
             return false;
         }
-        let wanted = self.wanted();
-        let has_all = wanted.iter().all(|one| self.cache.contains(&one.value));
         let mut items = Vec::new();
         let leaves: Vec<Leave> = self
             .plan
@@ -291,6 +299,8 @@ impl Host {
             .flat_map(|plan| plan.leaves.clone())
             .collect();
         for container in self.containers.values_mut() {
+            let wanted = wanted_in(self.plan.as_ref(), &container.id);
+            let has_all = wanted.iter().all(|one| self.cache.contains(&one.value));
             withdraw(container, &wanted, &mut items);
             let is_rolled = due_in(container, &wanted).any(|one| one.rolls);
             let is_due = due_in(container, &wanted).next().is_some();
@@ -306,6 +316,7 @@ impl Host {
                 continue;
             }
             judge(container, &wanted, self.weak, (at, &mut items));
+            judge_ahead(container, &wanted, self.weak, &mut items);
             for one in wanted.iter().filter(|one| one.form != Form::Restart) {
                 if self.cache.contains(&one.value) && is_behind(container, one) {
                     items.extend(gone(container, one));
@@ -316,6 +327,16 @@ impl Host {
                     items.push(put(container, one, comes, at));
                 }
             }
+        }
+        self.start_refused(at, &mut items);
+        if let Some(plan) = &self.plan {
+            let running = self.containers.values().map(|one| &one.id);
+            let refused = self.down.values().filter(|one| one.is_refused);
+            let all = running.chain(refused.map(|one| &one.id));
+            let lacking = all.flat_map(|id| wants(plan, id).map(move |one| (id, one)));
+            let told =
+                lacking.map(|(id, one)| item(id, one.binding, (one.secret, 0), Fact::Wanted));
+            items.extend(told);
         }
         let report = self.report(items, true);
         self.push(command, report);
@@ -350,8 +371,8 @@ impl Host {
 
     /// Every container under a rollout about which something is to be done.
     fn restart_wishes(&self) -> Vec<RestartWish> {
-        let wanted = self.wanted();
         let told = self.containers.values().filter_map(|container| {
+            let wanted = self.wanted_by(&container.id);
             let rolled = due_in(container, &wanted).filter(|one| one.rolls);
             let waits: Vec<Due> = rolled.map(due_of).collect();
             let (due, state) = match &container.trial {
@@ -383,137 +404,5 @@ impl Host {
             self.reports.pop_back();
         }
         self.reports.push_back((command, report));
-    }
-}
-
-/// Takes what the plan gives no more.
-fn withdraw(container: &mut Container, wanted: &[Wanted], items: &mut Vec<Item>) {
-    let is_given = |binding: &BindingId| wanted.iter().any(|one| one.binding == *binding);
-    let held: Vec<BindingId> = container.copies.keys().copied().collect();
-    for binding in held.into_iter().filter(|binding| !is_given(binding)) {
-        if let Some(copy) = container.copies.remove(&binding) {
-            items.push(item(&container.id, binding, copy.there, Fact::Withdrawn));
-        }
-    }
-}
-
-/// What a file's new content drops: its binding gives another secret. The injector says it before it tells
-/// of the new one; a restart says nothing of what was there before (`services/injector/src/reconcile`:
-/// `drop_others` and `take_placed`).
-fn gone(container: &Container, wanted: &Wanted) -> Option<Item> {
-    let there = container.copies.get(&wanted.binding)?.there;
-    let gone = || item(&container.id, wanted.binding, there, Fact::Withdrawn);
-    (there.0 != wanted.value.0).then(gone)
-}
-
-/// Whether a pass has something to do about a file.
-fn is_behind(container: &Container, wanted: &Wanted) -> bool {
-    let Some(copy) = container.copies.get(&wanted.binding) else {
-        return true;
-    };
-    copy.there != wanted.value || (!copy.took && container.catches)
-}
-
-/// What a container has to restart for.
-fn due_in<'w>(container: &Container, wanted: &'w [Wanted]) -> impl Iterator<Item = &'w Wanted> {
-    let is_there = |one: &&Wanted| {
-        let copy = container.copies.get(&one.binding);
-        copy.is_some_and(|copy| copy.there == one.value)
-    };
-    let restarting = wanted.iter().filter(|one| one.form == Form::Restart);
-    restarting.filter(move |one| !is_there(one))
-}
-
-const fn due_of(wanted: &Wanted) -> Due {
-    Due {
-        binding: wanted.binding,
-        secret: wanted.value.0,
-        version: wanted.value.1,
-    }
-}
-
-/// Its program begins anew with all that it is given; under a rollout it has to show that it runs well.
-fn restart(
-    container: &mut Container,
-    wanted: &[Wanted],
-    had_leave: bool,
-    (at, items): (Timestamp, &mut Vec<Item>),
-) {
-    let due: Vec<Due> = wanted.iter().filter(|one| one.rolls).map(due_of).collect();
-    for one in wanted {
-        let comes = if one.rolls {
-            Comes::OnTrial
-        } else {
-            Comes::Shown
-        };
-        items.push(put(container, one, comes, at));
-    }
-    container.trial = (!due.is_empty()).then_some(Trial {
-        due,
-        had_leave,
-        failed: false,
-    });
-}
-
-/// Looks how a container does that started under a rollout.
-fn judge(
-    container: &mut Container,
-    wanted: &[Wanted],
-    weak: u64,
-    (at, items): (Timestamp, &mut Vec<Item>),
-) {
-    let Some(mut trial) = container.trial.take() else {
-        return;
-    };
-    trial.failed = trial
-        .due
-        .iter()
-        .any(|due| weak > 0 && due.version.is_multiple_of(weak));
-    if trial.failed {
-        container.trial = Some(trial);
-        return;
-    }
-    let restarted = wanted.iter().filter(|one| one.form == Form::Restart);
-    let shown: Vec<Wanted> = restarted
-        .filter_map(|one| {
-            let copy = container.copies.get(&one.binding)?;
-            // It shows what it began with, whatever it is to have by now.
-            let value = copy.there;
-            (!copy.took).then_some(Wanted { value, ..*one })
-        })
-        .collect();
-    for one in shown {
-        items.push(put(container, &one, Comes::Shown, at));
-    }
-}
-
-/// Puts a value there.
-fn put(container: &mut Container, wanted: &Wanted, comes: Comes, at: Timestamp) -> Item {
-    let (secret, version) = wanted.value;
-    let before = container.copies.get(&wanted.binding);
-    // What never had a value of this secret uses none but this one.
-    let used = before.map(|copy| copy.used).filter(|used| used.0 == secret);
-    let used = used.filter(|_| comes == Comes::Unseen);
-    let used = used.unwrap_or(wanted.value);
-    let there = wanted.value;
-    let took = comes == Comes::Shown;
-    let held = Held { there, used, took };
-    container.copies.insert(wanted.binding, held);
-    let is_shown = took && wanted.form != Form::Read;
-    let fact = match is_shown {
-        true => Fact::Reloaded { version, at },
-        false => Fact::Swapped { version, at },
-    };
-    item(&container.id, wanted.binding, there, fact)
-}
-
-fn item(container: &ContainerId, binding: BindingId, value: Value, fact: Fact) -> Item {
-    Item {
-        container: container.clone(),
-        container_name: "c".to_owned(),
-        image_digest: IMAGE.to_owned(),
-        binding,
-        secret: value.0,
-        fact,
     }
 }

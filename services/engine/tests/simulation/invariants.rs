@@ -16,7 +16,10 @@ use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_core::{revocation, secret};
 
-use crate::host::{Host, Wanted};
+use crate::canaries::Canaries;
+use crate::container::Wanted;
+use crate::host::Host;
+use crate::leases::{Leases, no_login_is_an_orphan, own_key};
 use crate::scene::{DRAINED, secret_id};
 use crate::store::{Store, Value};
 
@@ -33,7 +36,11 @@ impl Broken {
     }
 }
 
-fn hold(holds: bool, rule: &'static str, text: impl FnOnce() -> String) -> Result<(), Broken> {
+pub(crate) fn hold(
+    holds: bool,
+    rule: &'static str,
+    text: impl FnOnce() -> String,
+) -> Result<(), Broken> {
     match holds {
         true => Ok(()),
         false => Err(Broken::new(rule, text())),
@@ -59,14 +66,19 @@ pub(crate) struct Truth {
     slots: BTreeSet<SlotId>,
     /// Versions that were current once.
     promoted: BTreeSet<Value>,
+    canaries: Canaries,
+    leases: Leases,
 }
 
 impl Truth {
     /// What was said in one append counts in no other; what a person revoked in it counts for all of it.
     pub(crate) fn begin<'e>(&mut self, appended: impl Iterator<Item = &'e Event>) {
         self.may_force.clear();
+        self.leases.begin_append();
         for event in appended {
-            if let Event::Revocation(_, event) = event
+            self.leases.begin(event);
+            if let Event::Revocation(id, event) = event
+                && !self.leases.is_end(*id)
                 && let revocation::Event::Requested {
                     secret, versions, ..
                 } = event
@@ -80,8 +92,24 @@ impl Truth {
     /// Looks at one event that was appended; the world is the one after all of its append.
     pub(crate) fn see(&mut self, event: &Event, now: &Now<'_>) -> Result<(), Broken> {
         match event {
-            Event::Secret(id, event) => self.see_secret(*id, event),
-            Event::Rotation(id, event) => self.see_rotation(*id, event, now),
+            Event::Secret(id, event) => {
+                self.leases.see_secret(*id, event);
+                self.canaries.see_secret(*id, event)?;
+                self.see_secret(*id, event)
+            }
+            Event::Rotation(id, event) => {
+                self.leases.see_started(event)?;
+                self.canaries.see_rotation(*id, event, now)?;
+                self.see_rotation(*id, event, now)
+            }
+            Event::Revocation(id, event) => {
+                let seen = (&self.by_person, now);
+                self.leases.see_revocation(*id, event, seen)
+            }
+            Event::Assignment(key, event) => {
+                self.canaries.see_consumer(key, event);
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -212,9 +240,10 @@ impl Truth {
         };
         // A program that is given the secret no more has nothing to take instead of what it uses.
         let is_given = |binding: &BindingId| {
-            let known = now.world.bindings.get(binding);
+            let own = now.world.own_binding(*binding, open.secret);
+            let known = now.world.bindings.get(&own);
             let spec = known.and_then(|known| known.spec.as_ref());
-            spec.is_some_and(|spec| spec.names(open.secret))
+            spec.is_some_and(|spec| now.world.gives(spec, open.secret))
         };
         // What an evicted machine has is on the eviction's list.
         let counts = |host: &&Host| now.world.live_host(host.id).is_some();
@@ -332,21 +361,29 @@ impl Truth {
         })
     }
 
-    /// I8: what a container has, its server accepts, unless a person revoked it; and it was current once: what
-    /// is staged is given to nobody.
+    /// I8: what a container has, its server accepts, unless a person revoked it or it is a login that ended by
+    /// itself; and it was current once: what is staged is given to canaries alone.
     pub(crate) fn copies_are_accepted(&self, hosts: &[Host], store: &Store) -> Result<(), Broken> {
         let copies = hosts.iter().flat_map(|host| {
-            let copies = host.containers.values().flat_map(|one| one.copies.values());
-            copies.map(move |copy| (host.n, copy))
+            let containers = host.containers.values();
+            containers.flat_map(move |one| one.copies.values().map(move |copy| (host, one, copy)))
         });
-        for (host, copy) in copies {
-            let is_fine =
-                store.accepted.contains(&copy.there) || self.by_person.contains(&copy.there);
-            hold(is_fine, "I8", || {
-                format!("host {host} has {copy:?}, which its server refuses")
-            })?;
-            hold(self.promoted.contains(&copy.there), "I8", || {
-                format!("host {host} has {copy:?}, which was never current")
+        for (host, container, copy) in copies {
+            let value = copy.there;
+            let is_excused =
+                || self.by_person.contains(&value) || store.logins.expired.contains(&value);
+            hold(
+                store.accepted.contains(&value) || is_excused(),
+                "I8",
+                || format!("host {} has {copy:?}, which its server refuses", host.n),
+            )?;
+            let may_have = || self.canaries.may_have(value, host, &container.id);
+            hold(self.promoted.contains(&value) || may_have(), "I8", || {
+                let id = container.id.short();
+                format!(
+                    "host {} container {id} has {copy:?}, which was never current",
+                    host.n
+                )
             })?;
         }
         Ok(())
@@ -408,23 +445,26 @@ pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Resul
                 .map(|version| (secret.id, version))
         })
         .collect();
-    hold(store.accepted == alive, "I17", || {
-        format!(
-            "the server accepts {:?}, alive are {alive:?}",
-            store.accepted
-        )
+    let mut good = alive.clone();
+    good.retain(|(id, version)| {
+        let secret = world.secrets.get(id);
+        !secret.is_some_and(|secret| store.logins.is_over(secret, *version))
+    });
+    hold(store.accepted == good, "I17", || {
+        format!("the server accepts {:?}, good are {good:?}", store.accepted)
     })?;
     hold(store.values == alive, "I17", || {
         format!("store-sync has {:?}, alive are {alive:?}", store.values)
     })?;
+    no_login_is_an_orphan(world, hosts, store)?;
     let mut held = BTreeMap::new();
     for host in hosts {
         let plan = plan_host(world, host.id);
         hold(host.plan == plan, "I7", || {
             format!("host {} has another plan", host.n)
         })?;
-        let wanted = host.wanted();
         for container in host.containers.values() {
+            let wanted = host.wanted_by(&container.id);
             for one in &wanted {
                 let copy = container.copies.get(&one.binding);
                 let is_there =
@@ -440,7 +480,8 @@ pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Resul
                     binding: *binding,
                     also: None,
                 };
-                held.insert(key, copy.there);
+                let secret = copy.there.0;
+                held.insert(own_key(world, key, secret), copy.there);
             }
         }
     }

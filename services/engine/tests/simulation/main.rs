@@ -2,14 +2,17 @@
 //!
 //! A seed decides everything: which commands people give, which containers start and stop, which messages
 //! are lost, doubled, late or out of order, who is killed, cut off or without power, what the store and the
-//! clocks do, who steps into a rotation, and which containers restart with leave and do not run well. After
-//! every step the invariants I1 to I9 hold; then everybody behaves, and all that was begun has to end. It is
-//! one thread without a runtime, so that ten thousand runs fit into a test.
+//! clocks do, who steps into a rotation, which containers restart with leave and do not run well, which get a
+//! version before all others, and which have logins of their own. After every step the invariants I1 to I9
+//! hold, nobody but canaries has what is not promoted, and no login is made twice; then everybody behaves, and
+//! all that was begun has to end: a server lets in exactly the logins that are on the log. It is one thread
+//! without a runtime, so that ten thousand runs fit into a test.
 //!
 //! Real here: every decision, fold, effect and plan of `keywheel_core`; of the engine the committed state,
 //! its numbers, the audit records and the table of roles; and `bus` gives the same commands to the real
-//! command bus over the fake journal. A model here: hosts (`host`), the store (`store`), the network and the
-//! clocks (`sim`). It stands in the engine's tests because it needs engine and core and nothing above them.
+//! command bus over the fake journal. A model here: hosts (`host`), the store (`store`), the server that makes
+//! logins (`leases`), the network and the clocks (`sim`). It stands in the engine's tests because it needs engine
+//! and core and nothing above them.
 //!
 //! `KEYWHEEL_SIM_SEED=N` runs one seed and prints its log; `KEYWHEEL_SIM_SEEDS=N` runs so many,
 //! from `KEYWHEEL_SIM_FROM=N` on.
@@ -24,9 +27,12 @@
 )]
 
 mod bus;
+mod canaries;
+mod container;
 mod gateway;
 mod host;
 mod invariants;
+mod leases;
 mod people;
 mod planted;
 mod random;
@@ -75,8 +81,9 @@ fn known_seeds() -> Vec<(u64, Reach)> {
         let seed = words.next().unwrap_or_default();
         let reach = match words.next() {
             Some("first") => Reach::First,
+            Some("people") => Reach::People,
             Some("whole") => Reach::Whole,
-            other => panic!("{other:?} is neither `first` nor `whole`"),
+            other => panic!("{other:?} is none of `first`, `people` and `whole`"),
         };
         (seed.parse().expect("a seed"), reach)
     });

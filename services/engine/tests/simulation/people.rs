@@ -11,7 +11,7 @@ use keywheel_engine::command_bus::Submission;
 
 use crate::invariants::Broken;
 use crate::scene::{
-    BINDINGS, HOSTS, Reach, SECRETS, apply_binding, apply_secret, secret_id, secret_name,
+    BINDINGS, DRAINED, HOSTS, Reach, SECRETS, apply_binding, apply_secret, secret_id, secret_name,
 };
 use crate::sim::{Message, Sim};
 
@@ -29,6 +29,10 @@ impl Sim {
         for n in 0..HOSTS {
             self.hosts[n].weak = weak;
         }
+        if self.reach == Reach::Whole {
+            self.wishes.canaries = [0, 0, 1, 2][self.random.below(4)];
+            self.wishes.leases = self.random.permille(250);
+        }
     }
 
     /// So that rotations run while things go wrong.
@@ -45,7 +49,7 @@ impl Sim {
 
     /// A command that is given at once, or is under way for a while.
     pub(crate) fn say(&mut self, command: Submission) -> Result<(), Broken> {
-        if self.reach == Reach::Whole && self.random.permille(600) {
+        if self.reach != Reach::First && self.random.permille(600) {
             return self.submit(&command).map(|_| ());
         }
         self.send(Message::Command(command));
@@ -76,12 +80,30 @@ impl Sim {
 
     /// Somebody wants it otherwise from now on.
     pub(crate) fn another_wish(&mut self, n: usize, rotation: RotationId) -> Command {
+        if self.reach == Reach::Whole && self.random.permille(300) {
+            self.wishes.canaries = [1, 2, 0][self.random.below(3)];
+            return apply_secret(DRAINED, rotation, &self.wishes);
+        }
         if self.random.permille(500) {
             self.wishes.forces[n] = !self.wishes.forces[n];
             return apply_secret(n, rotation, &self.wishes);
         }
         self.wishes.rolls = !self.wishes.rolls;
         apply_binding(BINDINGS - 1, n, None, &self.wishes)
+    }
+
+    /// Clocks were set back, and what waits for one of them waits long: nobody stops it from going on.
+    pub(crate) fn wait_out(&mut self) {
+        let world = self.gateway.world();
+        let watched = world.open_rotations();
+        let watched = watched.filter(|open| open.phase == Phase::Canary);
+        let watched = watched.filter_map(|open| open.deadline);
+        let secrets = world.secrets.values();
+        let all = watched.chain(secrets.filter_map(|secret| secret.lingers_until));
+        if let Some(first) = all.min() {
+            let left = first.micros().saturating_sub(self.gateway_time().micros());
+            self.now += Duration::from_micros(u64::try_from(left).unwrap_or(0));
+        }
     }
 
     /// A service that did not run well with what is current gets no other try by itself: a deadline ends the
@@ -105,6 +127,16 @@ impl Sim {
                     .saturating_sub(self.gateway_time().micros());
                 self.now += Duration::from_micros(u64::try_from(left).unwrap_or(0));
                 self.timer(Command::DeadlinePassed { rotation });
+            }
+            let mut rotations = self.gateway.world().rotations.values();
+            let is_halted = rotations.any(|one| {
+                one.secret == secret_id(n) && one.has_canaries() && one.halted.is_some()
+            });
+            if is_halted && self.wishes.canaries > 0 {
+                // Who is down needs the next version, and is in a canary's way.
+                self.wishes.canaries = 0;
+                let rotation = RotationId::from_bytes(self.fresh(0xa0));
+                self.person(apply_secret(n, rotation, &self.wishes));
             }
             let rotation = RotationId::from_bytes(self.fresh(0xa0));
             let secret = secret_name(n);

@@ -1,10 +1,15 @@
 //! Bugs that the simulation has to find. They are planted where decisions and the fold come out of the
 //! core, so no switch for them is in the product; what they do is what the bug in the core would do.
 
+use keywheel_core::command::Command;
 use keywheel_core::event::Event;
-use keywheel_core::id::RotationId;
+use keywheel_core::id::{ContainerId, RotationId, SecretId};
+use keywheel_core::lease;
+use keywheel_core::plan::HostPlan;
+use keywheel_core::report::Fact;
+use keywheel_core::revocation;
 use keywheel_core::rollout;
-use keywheel_core::rotation::{self, Outcome, Rotation, Step};
+use keywheel_core::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use keywheel_core::secret;
 use keywheel_core::world::World;
 
@@ -27,9 +32,21 @@ pub(crate) enum Planted {
     DiesOnTheWayBack,
     /// Everybody who waits for leave to restart gets it.
     LeaveForAll,
+    /// Containers that are no canaries get what is not promoted.
+    PendingForAll,
+    /// What a canary does not run well with is promoted.
+    PromotedUnwell,
+    /// A container that asks for a login and has one gets another one.
+    AnotherForWhoAsks,
+    /// A login whose making was cut off is made once more.
+    MintsTwice,
+    /// The end of a login that its container needs no more is asked of nobody.
+    OrphanLeft,
+    /// What a swap replaced ends while its container still has it.
+    EndsBeforeSwapped,
 }
 
-pub(crate) const ALL: [Planted; 8] = [
+pub(crate) const ALL: [Planted; 14] = [
     Planted::RevokeBeforeAcknowledgement,
     Planted::StartEscapesBarrier,
     Planted::FloorInsteadOfDeadSet,
@@ -38,11 +55,17 @@ pub(crate) const ALL: [Planted; 8] = [
     Planted::ForceUnasked,
     Planted::DiesOnTheWayBack,
     Planted::LeaveForAll,
+    Planted::PendingForAll,
+    Planted::PromotedUnwell,
+    Planted::AnotherForWhoAsks,
+    Planted::MintsTwice,
+    Planted::OrphanLeft,
+    Planted::EndsBeforeSwapped,
 ];
 
 impl Planted {
     /// What the decision would have been with the bug.
-    pub(crate) fn spoil(self, world: &World, events: &mut Vec<Event>) {
+    pub(crate) fn spoil(self, world: &World, command: &Command, events: &mut Vec<Event>) {
         match self {
             Self::RevokeBeforeAcknowledgement => revoke_at_once(events),
             Self::RevokeBeforeDrained => believe_any_answer(events),
@@ -50,7 +73,27 @@ impl Planted {
             Self::ForceUnasked => force_unasked(world, events),
             Self::DiesOnTheWayBack => roll_back_at_once(world, events),
             Self::LeaveForAll => give_leave(events),
-            Self::FloorInsteadOfDeadSet | Self::WorldBesideLog => {}
+            Self::PromotedUnwell => promote_unwell(world, events),
+            Self::AnotherForWhoAsks => give_another(world, command, events),
+            Self::OrphanLeft => leave_orphan(events),
+            Self::EndsBeforeSwapped => end_at_once(world, events),
+            Self::FloorInsteadOfDeadSet
+            | Self::WorldBesideLog
+            | Self::PendingForAll
+            | Self::MintsTwice => {}
+        }
+    }
+
+    /// What a host's plan would say with the bug.
+    pub(crate) fn spoil_plan(self, plan: &mut HostPlan) {
+        if self != Self::PendingForAll {
+            return;
+        }
+        for staged in plan.staged.iter().filter(|one| !one.canaries.is_empty()) {
+            let mut bindings = plan.bindings.iter_mut();
+            while let Some(binding) = bindings.find(|one| one.secret == staged.secret) {
+                binding.current = Some(staged.grant);
+            }
         }
     }
 
@@ -204,4 +247,102 @@ fn give_leave(events: &mut Vec<Event>) {
             events.push(given);
         }
     }
+}
+
+fn promote_unwell(world: &World, events: &mut Vec<Event>) {
+    let halted = events.iter().position(|event| {
+        matches!(event, Event::Rotation(id, rotation::Event::Halted { .. })
+            if known(world, *id).is_some_and(|open| open.phase == Phase::Canary))
+    });
+    let Some(at) = halted else {
+        return;
+    };
+    // What follows is their way back.
+    let first = events.drain(at..).next();
+    if let Some(Event::Rotation(id, _)) = first {
+        let step = Step::Finish;
+        let begun = rotation::Event::StepStarted { step, attempt: 1 };
+        for event in [rotation::Event::CanaryPassed, begun] {
+            events.push(Event::Rotation(id, event));
+        }
+    }
+}
+
+fn give_another(world: &World, command: &Command, events: &mut Vec<Event>) {
+    let Command::Report(report) = command else {
+        return;
+    };
+    let wants = report.items.iter().filter(|one| one.fact == Fact::Wanted);
+    let asked: Vec<(SecretId, &ContainerId)> =
+        wants.map(|one| (one.secret, &one.container)).collect();
+    for (declared, container) in asked {
+        let id = lease::secret_of(declared, container);
+        let secret = world.secrets.get(&id);
+        let has_one = secret.filter(|one| one.current.is_some() && one.pending.is_none());
+        let Some(secret) = has_one.filter(|_| world.open_rotation(id).is_none()) else {
+            continue;
+        };
+        let version = secret.last_version + 1;
+        let mut bytes = *id.bytes();
+        bytes[..8].copy_from_slice(&version.to_be_bytes());
+        let rotation = RotationId::from_bytes(bytes);
+        let staged = secret::Event::VersionStaged { version, rotation };
+        events.push(Event::Secret(id, staged));
+        let started = rotation::Event::Started {
+            secret: id,
+            version,
+            trigger: Trigger::Initial,
+        };
+        let step = Step::Create;
+        let begun = rotation::Event::StepStarted { step, attempt: 1 };
+        events.extend([started, begun].map(|event| Event::Rotation(rotation, event)));
+    }
+}
+
+fn leave_orphan(events: &mut Vec<Event>) {
+    let is_end = |event: &Event| matches!(event, Event::Secret(_, secret::Event::LeaseEnded));
+    if events.iter().any(is_end) {
+        events.retain(|event| {
+            !matches!(
+                event,
+                Event::Revocation(_, revocation::Event::Requested { .. })
+            )
+        });
+    }
+}
+
+fn end_at_once(world: &World, events: &mut Vec<Event>) {
+    let waits = events.iter().find_map(|event| match event {
+        Event::Rotation(id, rotation::Event::DistributionStarted { consumers, old, .. })
+            if !consumers.is_empty() =>
+        {
+            Some((*id, old.clone()))
+        }
+        _ => None,
+    });
+    let Some((id, old)) = waits else {
+        return;
+    };
+    let Some(open) = known(world, id) else {
+        return;
+    };
+    let secret = world.secrets.get(&open.secret);
+    if secret.is_none_or(|secret| secret.lease_of().is_none()) {
+        return;
+    }
+    let died = old
+        .iter()
+        .map(|version| secret::Event::VersionRevoked { version: *version });
+    events.extend(died.map(|event| Event::Secret(open.secret, event)));
+    let closed = rotation::Event::Closed {
+        outcome: Outcome::Completed,
+    };
+    events.push(Event::Rotation(id, closed));
+    let requested = revocation::Event::Requested {
+        secret: open.secret,
+        versions: old,
+        hosts: Vec::new(),
+        reason: "its container has another one".to_owned(),
+    };
+    events.push(Event::Revocation(lease::end_of(id), requested));
 }

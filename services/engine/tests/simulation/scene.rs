@@ -1,4 +1,5 @@
-//! What a run is about: two secrets, three bindings of three forms, two hosts, some containers.
+//! What a run is about: two secrets, three bindings of three forms, two hosts, some containers; and in some runs
+//! a third secret, of which each container has a login of its own.
 //!
 //! Names and ids only; who has them and what becomes of them is elsewhere.
 
@@ -9,11 +10,17 @@ use keywheel_core::binding::{
     DEFAULT_DIRECTORY, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, Reload, Rollout, Selector, Target,
 };
 use keywheel_core::command::{Command, Declaration};
-use keywheel_core::id::{BindingId, ContainerId, HostId, RotationId, SecretId};
-use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
+use keywheel_core::id::{BindingId, ContainerId, HostId, RotationId, SecretId, StoreId};
+use keywheel_core::lease::Lease;
+use keywheel_core::name::{
+    BindingName, Directory, EnvName, FileName, HostName, SecretName, StoreName,
+};
 use keywheel_core::resource::{Kind, Resource, Strategy};
-use keywheel_core::schedule::{Ack, OnDeadline, RotationPolicy, Schedule};
-use keywheel_core::secret::{Generator, Spec};
+use keywheel_core::schedule::{Ack, Canary, OnDeadline, RotationPolicy, Schedule};
+use keywheel_core::secret::{self, Generator, Place, Spec};
+use keywheel_core::store::{
+    Backend, CredentialRef, OldVersions, Source, StoreSpec, VaultAuth, VaultSpec,
+};
 
 /// Secrets of a run.
 pub(crate) const SECRETS: usize = 2;
@@ -24,12 +31,21 @@ pub(crate) const HOSTS: usize = 2;
 /// Places for containers on a host.
 pub(crate) const CONTAINERS: usize = 3;
 
+/// The secret whose containers have logins of their own.
+const LEASED: SecretId = SecretId::from_bytes([0x1e; 16]);
+/// Its binding.
+pub(crate) const LEASED_BINDING: usize = 3;
+/// How long a login is kept for a container that does not run.
+const LINGER: Duration = Duration::from_secs(60);
+
 /// How much may happen in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// What could happen at first: seeds that found something then do it by the same run still.
     First,
-    /// All there is.
+    /// People step in, deadlines force, restarts have leaves.
+    People,
+    /// All there is: canaries and leases, too.
     Whole,
 }
 
@@ -40,6 +56,10 @@ pub(crate) struct Wishes {
     pub(crate) forces: [bool; SECRETS],
     /// Whether containers restart under a rollout.
     pub(crate) rolls: bool,
+    /// How many containers get a version before it is promoted; 0 for none.
+    pub(crate) canaries: u32,
+    /// Whether containers have logins of their own. Nobody changes that.
+    pub(crate) leases: bool,
 }
 
 /// How a binding's containers come to use a new value.
@@ -72,6 +92,10 @@ pub(crate) fn secret_id(n: usize) -> SecretId {
 
 pub(crate) fn secret_name(n: usize) -> SecretName {
     SecretName::parse(&format!("secret-{n}")).unwrap()
+}
+
+pub(crate) fn leased_name() -> SecretName {
+    SecretName::parse("logins").unwrap()
 }
 
 fn binding_id(n: usize) -> BindingId {
@@ -135,6 +159,7 @@ pub(crate) fn apply_secret(n: usize, rotation: RotationId, wishes: &Wishes) -> C
             rotation: RotationPolicy {
                 schedule: Schedule::Interval(Duration::from_secs(3600)),
                 ack: (n == DRAINED).then_some(Ack::Drained),
+                canary: canary(n, wishes),
                 on_deadline: match wishes.forces[n] {
                     true => OnDeadline::Force,
                     false => OnDeadline::Hold,
@@ -147,6 +172,18 @@ pub(crate) fn apply_secret(n: usize, rotation: RotationId, wishes: &Wishes) -> C
     });
     Command::Apply(declared)
 }
+
+/// The one whose server takes both versions has canaries.
+fn canary(n: usize, wishes: &Wishes) -> Option<Canary> {
+    let consumers = wishes.canaries;
+    (n == DRAINED && consumers > 0).then_some(Canary {
+        consumers,
+        watch: WATCH,
+    })
+}
+
+/// How long canaries have to run well.
+const WATCH: Duration = Duration::from_secs(60);
 
 const ADMIN: SecretId = SecretId::from_bytes([0xad; 16]);
 
@@ -168,10 +205,58 @@ pub(crate) fn apply_binding(
     host: Option<usize>,
     wishes: &Wishes,
 ) -> Command {
+    bind(n, secret_name(secret), host, wishes.rolls)
+}
+
+/// The secret of which each container has a login of its own; a server makes them.
+pub(crate) fn apply_leased() -> Command {
+    let store = StoreName::parse("bao").unwrap();
+    let backend = Backend::Vault(VaultSpec {
+        address: "https://vault:8200".to_owned(),
+        namespace: String::new(),
+        mount: "secret".to_owned(),
+        ca_file: String::new(),
+        old_versions: OldVersions::Destroy,
+        auth: VaultAuth::Token {
+            token: CredentialRef::File("/etc/token".to_owned()),
+        },
+    });
+    let source = Source {
+        path: "database/creds/app".to_owned(),
+        field: String::new(),
+    };
+    let declared = Declaration::Store {
+        id: StoreId::from_bytes([0x31; 16]),
+        name: store.clone(),
+        spec: StoreSpec {
+            backend,
+            poll: Duration::from_secs(60),
+            timeout: Duration::from_secs(5),
+        },
+    };
+    let leased = Declaration::Secret {
+        id: LEASED,
+        rotation: RotationId::from_bytes([0x1e; 16]),
+        name: leased_name(),
+        spec: Spec {
+            store: secret::Store::Outside(Place { store, source }),
+            lease: Some(Box::new(Lease::PerContainer { linger: LINGER })),
+            ..Spec::default()
+        },
+    };
+    Command::Apply(vec![declared, leased])
+}
+
+/// Gives logins to the containers of one host, or of all.
+pub(crate) fn apply_leased_binding(host: Option<usize>) -> Command {
+    bind(LEASED_BINDING, leased_name(), host, false)
+}
+
+fn bind(n: usize, secret: SecretName, host: Option<usize>, rolls: bool) -> Command {
     Command::Apply(vec![Declaration::Binding {
         id: binding_id(n),
         name: binding_name(n),
-        secret: secret_name(secret),
+        secret,
         also: BTreeSet::new(),
         previous: BTreeSet::new(),
         selector: Selector {
@@ -181,7 +266,7 @@ pub(crate) fn apply_binding(
             ..Selector::default()
         },
         target: target(n),
-        reload: reload(n, wishes.rolls),
+        reload: reload(n, rolls),
     }])
 }
 
@@ -203,7 +288,7 @@ fn target(n: usize) -> Target {
 fn reload(n: usize, rolls: bool) -> Reload {
     match n {
         0 => Reload::None,
-        1 => Reload::Signal(1),
+        1 | LEASED_BINDING => Reload::Signal(1),
         _ => Reload::Restart {
             settle: DEFAULT_SETTLE,
             health_timeout: DEFAULT_HEALTH_TIMEOUT,

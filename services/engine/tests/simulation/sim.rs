@@ -16,8 +16,9 @@ use keywheel_core::time::Timestamp;
 use keywheel_engine::authority::may_submit;
 use keywheel_engine::command_bus::Submission;
 
+use crate::container::Wanted;
 use crate::gateway::{Answer, Fault, Gateway};
-use crate::host::{Host, Wanted};
+use crate::host::Host;
 use crate::invariants::{Broken, Now, Truth, barriers_open_by_reports, restarts_are_few};
 use crate::planted::Planted;
 use crate::random::Random;
@@ -74,13 +75,15 @@ pub(crate) struct Sim {
 
 impl Sim {
     pub(crate) fn new(seed: u64, reach: Reach, planted: Option<Planted>, is_traced: bool) -> Self {
+        let mut store = Store::default();
+        store.logins.forgets = planted == Some(Planted::MintsTwice);
         Self {
             random: Random::of(seed),
             gateway: Gateway::new(planted, is_traced),
             hosts: (0..HOSTS)
                 .map(|n| Host::new(n, 0, Duration::ZERO))
                 .collect(),
-            store: Store::default(),
+            store,
             net: Vec::new(),
             truth: Truth::default(),
             now: Duration::ZERO,
@@ -280,6 +283,7 @@ impl Sim {
     fn tell_plan(&mut self, n: usize, host: HostId) -> Result<(), Broken> {
         if let Some(plan) = self.gateway.committed.plan_of(host) {
             self.truth.plan_is_sane(&plan, self.gateway.world())?;
+            let plan = self.gateway.spoiled(plan);
             self.send(Message::Plan(n, plan));
         }
         Ok(())
@@ -425,10 +429,13 @@ impl Sim {
             () if self.fails(20) => StoreFault::Lies,
             () => StoreFault::None,
         };
-        let done = self.store.perform(effect, fault);
+        let fault = self.halfway(effect, fault);
+        self.store.expire(self.now);
+        let done = self.store.perform(effect, fault, self.now);
         let failure = done.err();
         self.note(|| words::performed(effect, fault, failure));
-        if self.fails(60) {
+        if fault == StoreFault::Halfway || self.fails(60) {
+            self.store.logins.forget();
             self.note(|| "store-sync is killed before it tells".to_owned());
             return;
         }
@@ -452,7 +459,10 @@ impl Sim {
                 attempt: work.attempt,
                 failure: reason,
                 is_away: failure.is_some_and(|failure| failure.is_away),
-                remote: None,
+                remote: match failure {
+                    None => self.store.login_of(work),
+                    Some(_) => None,
+                },
                 sessions,
             },
             Work::Revoke(work) => Command::RevokeOutcome {
@@ -489,9 +499,11 @@ impl Sim {
         self.report(n);
     }
 
-    /// I8, after every step.
-    pub(crate) fn check(&self) -> Result<(), Broken> {
+    /// I8, after every step, and what canaries and logins have to keep.
+    pub(crate) fn check(&mut self) -> Result<(), Broken> {
         restarts_are_few(&self.hosts)?;
+        self.store.expire(self.now);
+        self.store.logins.none_is_made_twice()?;
         self.truth.copies_are_accepted(&self.hosts, &self.store)
     }
 
@@ -499,26 +511,37 @@ impl Sim {
     pub(crate) fn is_quiet(&self) -> bool {
         let world = self.gateway.world();
         let is_through = |host: &Host| {
-            let is_there = |wanted: &Wanted| {
-                let mut containers = host.containers.values();
-                containers.all(|one| {
-                    let is_well = one.trial.is_none();
-                    let copy = one.copies.get(&wanted.binding);
-                    is_well
-                        && copy.is_some_and(|copy| {
-                            copy.there == wanted.value && copy.used == wanted.value
-                        })
-                })
-            };
+            let mut containers = host.containers.values();
             host.reports.is_empty()
                 && host.plan == plan_host(world, host.id)
-                && host.wanted().iter().all(is_there)
+                && containers.all(|one| {
+                    let is_there = |wanted: &Wanted| {
+                        let copy = one.copies.get(&wanted.binding);
+                        copy.is_some_and(|copy| {
+                            copy.there == wanted.value && copy.used == wanted.value
+                        })
+                    };
+                    let wanted = host.wanted_by(&one.id);
+                    let is_well = one.trial.is_none() || wanted.is_empty();
+                    is_well && wanted.iter().all(is_there)
+                })
         };
         self.net.is_empty()
             && self.gateway.open.is_empty()
             && world.open_rotations().next().is_none()
             && world.revocations.values().all(|one| one.closed)
             && self.hosts.iter().all(is_through)
+            && self.logins_are_settled()
+    }
+
+    /// Making a login has a midst, in which store-sync may be killed.
+    fn halfway(&mut self, effect: &Effect, fault: StoreFault) -> StoreFault {
+        let is_made = matches!(&effect.work, Work::Step(work)
+            if work.step == Step::Create && work.outside.is_some());
+        match is_made && self.fails(60) {
+            true => StoreFault::Halfway,
+            false => fault,
+        }
     }
 }
 

@@ -16,8 +16,8 @@ use keywheel_engine::authority::may_submit;
 use crate::invariants::{Broken, all_is_well};
 use crate::planted::Planted;
 use crate::scene::{
-    BINDINGS, CONTAINERS, HOSTS, Reach, SECRETS, apply_binding, apply_secret, binding_name,
-    secret_id, secret_name,
+    BINDINGS, CONTAINERS, HOSTS, Reach, SECRETS, apply_binding, apply_leased, apply_leased_binding,
+    apply_secret, binding_name, secret_id, secret_name,
 };
 use crate::sim::{Message, Sim};
 
@@ -84,6 +84,10 @@ impl Sim {
         for n in 0..BINDINGS {
             self.person(apply_binding(n, n % SECRETS, None, &wishes));
         }
+        if wishes.leases {
+            self.person(apply_leased());
+            self.person(apply_leased_binding(None));
+        }
         self.settle()?;
         for n in 0..HOSTS {
             self.start(n, 0);
@@ -99,10 +103,11 @@ impl Sim {
         let place = self.random.below(CONTAINERS);
         // How often what happens, and how many messages come in a row.
         let (often, at_once) = match self.reach {
-            Reach::First => ([45, 14, 9, 3, 4, 4, 9, 7, 5, 1], 1),
-            Reach::Whole => ([60, 22, 9, 3, 4, 4, 12, 11, 5, 1], 3),
+            Reach::First => (&[45, 14, 9, 3, 4, 4, 9, 7, 5, 1][..], 1),
+            Reach::People => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1][..], 3),
+            Reach::Whole => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3][..], 3),
         };
-        match self.random.weighted(&often) {
+        match self.random.weighted(often) {
             0 => {
                 for _ in 0..at_once {
                     self.deliver_any()?;
@@ -121,7 +126,8 @@ impl Sim {
             6 => self.somebody_asks()?,
             7 => self.timer_fires()?,
             8 => self.something_breaks(host)?,
-            _ => self.somebody_lies(host)?,
+            9 => self.somebody_lies(host)?,
+            _ => self.stop(host, place),
         }
         Ok(())
     }
@@ -142,6 +148,14 @@ impl Sim {
         }
     }
 
+    fn stop(&mut self, n: usize, place: usize) {
+        let id = self.command_id();
+        if self.hosts[n].stop(place, id) {
+            self.note(|| format!("host {n}: container {place} ends"));
+            self.report(n);
+        }
+    }
+
     pub(crate) fn person(&mut self, command: Command) {
         let command = self.of_person(command);
         self.send(Message::Command(command));
@@ -157,7 +171,8 @@ impl Sim {
         let rotation = RotationId::from_bytes(self.fresh(0xa0));
         let often = match self.reach {
             Reach::First => &[40, 18, 10, 16, 8, 5][..],
-            Reach::Whole => &[40, 18, 10, 16, 8, 5, 40, 8],
+            Reach::People => &[40, 18, 10, 16, 8, 5, 40, 8],
+            Reach::Whole => &[40, 18, 10, 16, 8, 5, 40, 12, 15],
         };
         let command = match self.random.weighted(often) {
             0 => Command::Rotate {
@@ -193,7 +208,14 @@ impl Sim {
                 Some(command) => command,
                 None => return Ok(()),
             },
-            _ => self.another_wish(n, rotation),
+            7 => self.another_wish(n, rotation),
+            _ => {
+                let revocation = RevocationId::from_bytes(self.fresh(0xb0));
+                match self.wish_about_logins(rotation, revocation) {
+                    Some(command) => command,
+                    None => return Ok(()),
+                }
+            }
         };
         let command = self.of_person(command);
         self.say(command)
@@ -209,14 +231,18 @@ impl Sim {
 
     fn timer_fires(&mut self) -> Result<(), Broken> {
         let often = match self.reach {
-            Reach::First => [40, 20, 15, 25],
-            Reach::Whole => [40, 15, 30, 20],
+            Reach::First => &[40, 20, 15, 25][..],
+            Reach::People => &[40, 15, 30, 20],
+            Reach::Whole => &[40, 15, 30, 20, 15, 15, 20],
         };
-        match self.random.weighted(&often) {
+        match self.random.weighted(often) {
             0 => self.retry_steps(),
             1 => self.retry_revocations(),
             2 => self.deadlines_pass()?,
-            _ => self.slot_is_due(),
+            3 => self.slot_is_due(),
+            4 => self.lingers_end(),
+            5 => self.look_at_logins(),
+            _ => self.watches_end(),
         }
         Ok(())
     }
@@ -245,7 +271,11 @@ impl Sim {
         self.now += ACK_DEADLINE;
         let open = self.gateway.world().open_rotations();
         let waiting = open.filter(|open| {
-            matches!(open.phase, Phase::Distributing | Phase::Staging) || open.is_draining()
+            let waits = matches!(
+                open.phase,
+                Phase::Distributing | Phase::Staging | Phase::Canary
+            );
+            waits || open.is_draining()
         });
         let waiting: Vec<RotationId> = waiting.map(|open| open.id).collect();
         for rotation in waiting {
@@ -261,6 +291,17 @@ impl Sim {
         let (open, now) = (self.gateway.world().open_rotations(), self.time());
         let late = |open: &&Rotation| open.deadline.is_some_and(|deadline| now >= deadline);
         let waiting = open.filter(|open| open.phase == Phase::Staging);
+        let waiting: Vec<RotationId> = waiting.filter(late).map(|open| open.id).collect();
+        for rotation in waiting {
+            self.timer(Command::DeadlinePassed { rotation });
+        }
+    }
+
+    /// Canaries are watched only so long.
+    fn watches_end(&mut self) {
+        let (open, now) = (self.gateway.world().open_rotations(), self.gateway_time());
+        let late = |open: &&Rotation| open.deadline.is_some_and(|deadline| now >= deadline);
+        let waiting = open.filter(|open| open.phase == Phase::Canary);
         let waiting: Vec<RotationId> = waiting.filter(late).map(|open| open.id).collect();
         for rotation in waiting {
             self.timer(Command::DeadlinePassed { rotation });
@@ -300,7 +341,8 @@ impl Sim {
                 self.note(|| format!("host {n}: the injector is killed"));
             }
             2 => {
-                self.hosts[n].lose_power();
+                let stays = self.reach == Reach::Whole;
+                self.hosts[n].lose_power(stays);
                 self.lose_connection(n);
                 self.note(|| format!("host {n} loses its power"));
             }
@@ -383,9 +425,13 @@ impl Sim {
             self.now += Duration::from_secs(5);
             self.retry_steps();
             self.staging_ends();
+            self.watches_end();
+            self.lingers_end();
+            self.look_at_logins();
             self.retry_revocations();
             if round > 0 && round.is_multiple_of(MENDED_EVERY) {
                 self.mend();
+                self.wait_out();
             }
             self.tell_work();
             for n in 0..HOSTS {

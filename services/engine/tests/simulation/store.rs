@@ -4,10 +4,14 @@
 //! that is what the real stores do (`services/stores`). It decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use keywheel_core::effect::{Effect, StepWork, Work};
 use keywheel_core::id::SecretId;
 use keywheel_core::rotation::{Sessions, Step};
+use keywheel_core::store::RemoteVersion;
+
+use crate::leases::Logins;
 
 /// A version of a secret.
 pub(crate) type Value = (SecretId, u64);
@@ -30,6 +34,8 @@ pub(crate) enum StoreFault {
     Silent,
     /// The server says that it did it, and did not.
     Lies,
+    /// store-sync is killed in the midst of it.
+    Halfway,
 }
 
 /// What is odd about sessions when they are asked for.
@@ -61,23 +67,37 @@ pub(crate) struct Store {
     /// What can be opened.
     pub(crate) values: BTreeSet<Value>,
     /// What never comes back.
-    gone: BTreeSet<Value>,
+    pub(crate) gone: BTreeSet<Value>,
     /// Whether the server is away for a while.
     pub(crate) is_away: bool,
+    /// Logins by lease.
+    pub(crate) logins: Logins,
 }
 
 impl Store {
     /// Does what an effect says.
-    pub(crate) fn perform(&mut self, effect: &Effect, fault: StoreFault) -> Result<(), Failure> {
+    pub(crate) fn perform(
+        &mut self,
+        effect: &Effect,
+        fault: StoreFault,
+        now: Duration,
+    ) -> Result<(), Failure> {
         match fault {
             _ if self.is_away => return Err(away()),
             StoreFault::Away => return Err(away()),
             StoreFault::Refuses => return Err(refuses("the server says no")),
-            StoreFault::None | StoreFault::Silent | StoreFault::Lies => {}
+            StoreFault::None | StoreFault::Silent | StoreFault::Lies | StoreFault::Halfway => {}
         }
         match &effect.work {
+            // Nothing lies outside but logins.
+            Work::Step(work) if work.outside.is_some() => self.lease_step(work, fault, now)?,
             Work::Step(work) => self.step(work, fault)?,
-            Work::Revoke(work) => self.end(work.secret, &work.versions),
+            Work::Revoke(work) => {
+                let outside = work.outside.iter();
+                let retire: Vec<RemoteVersion> =
+                    outside.flat_map(|one| one.retire.clone()).collect();
+                self.end_logins(work.secret, &work.versions, &retire);
+            }
         }
         match fault {
             StoreFault::Silent => Err(away()),
@@ -136,7 +156,7 @@ impl Store {
         })
     }
 
-    fn end(&mut self, secret: SecretId, versions: &[u64]) {
+    pub(crate) fn end(&mut self, secret: SecretId, versions: &[u64]) {
         for version in versions {
             let value = (secret, *version);
             self.accepted.remove(&value);
@@ -147,14 +167,14 @@ impl Store {
     }
 }
 
-const fn away() -> Failure {
+pub(crate) const fn away() -> Failure {
     Failure {
         reason: "the server does not answer",
         is_away: true,
     }
 }
 
-const fn refuses(reason: &'static str) -> Failure {
+pub(crate) const fn refuses(reason: &'static str) -> Failure {
     Failure {
         reason,
         is_away: false,

@@ -5,8 +5,8 @@ use keywheel_core::effect::{Effect, Work};
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_engine::port::journal::RecordedEvent;
 
+use crate::container::Wanted;
 use crate::gateway::{Answer, Fault};
-use crate::host::Wanted;
 use crate::invariants::Broken;
 use crate::sim::Message;
 use crate::store::{Failure, StoreFault};
