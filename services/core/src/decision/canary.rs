@@ -356,8 +356,9 @@ pub(super) fn deadline(
     let Some(late) = late.or_else(|| open.canaries.iter().find(is_unshown)) else {
         return Ok(promoting(open.id, rotation::Event::CanaryPassed).to_vec());
     };
-    let is_barred = waiting::is_barred(world, open);
-    if waiting::is_held_back(world, open) && !is_barred {
+    let is_held_back = waiting::is_held_back(world, open);
+    let is_barred = is_held_back && waiting::is_barred(world, open);
+    if is_held_back && !is_barred {
         let deadline = now.plus(secret.spec.rotation.ack_deadline());
         let moved = rotation::Event::DeadlineMoved { deadline };
         return Ok(vec![Event::Rotation(open.id, moved)]);

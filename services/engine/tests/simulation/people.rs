@@ -128,7 +128,11 @@ impl Sim {
                 self.now += Duration::from_micros(u64::try_from(left).unwrap_or(0));
                 self.timer(Command::DeadlinePassed { rotation });
             }
-            if n == DRAINED && self.wishes.canaries > 0 {
+            let mut rotations = self.gateway.world().rotations.values();
+            let is_halted = rotations.any(|one| {
+                one.secret == secret_id(n) && one.has_canaries() && one.halted.is_some()
+            });
+            if is_halted && self.wishes.canaries > 0 {
                 // Who is down needs the next version, and is in a canary's way.
                 self.wishes.canaries = 0;
                 let rotation = RotationId::from_bytes(self.fresh(0xa0));

@@ -54,7 +54,9 @@ pub(in crate::decision) fn is_barred(world: &World, open: &Rotation) -> bool {
     };
     world.rollouts.values().any(|rollout| {
         let mut down = rollout.members.values();
-        let is_over = |member: &Member| member.is_down && rollout.has_failed(&member.due);
+        let is_over = |member: &Member| {
+            member.is_down && !member.has_leave() && rollout.has_failed(&member.due)
+        };
         rollout.unavailable() > 0
             && rollout.members.keys().any(is_ours)
             && down.all(|member| !member.is_unavailable() || is_over(member))
