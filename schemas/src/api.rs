@@ -5,6 +5,7 @@
 
 mod doctor;
 mod host;
+mod revocation;
 mod rotation;
 mod schedule;
 mod status;
@@ -13,6 +14,10 @@ mod subscription;
 
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
+pub use revocation::{
+    AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation,
+    RefusedRevocation, RevocationStates, RevokeByAnswer, RevokeByRequest, RevokePlan, RevokeScope,
+};
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use schedule::{FireView, ScheduleView};
 pub use status::{
@@ -53,6 +58,10 @@ macro_rules! of_shapes {
             InterveneRequest,
             RotationPlan,
             RevokeRequest,
+            ForgetRequest,
+            RevokeByRequest,
+            RevokeByAnswer,
+            RevokePlan,
             HistoryView,
             StoreKey,
             StoreView,
@@ -297,7 +306,7 @@ pub struct RevocationView {
     pub versions: Vec<u64>,
     /// `running` or `closed`.
     pub state: String,
-    /// `asked`, `failed` or `confirmed`.
+    /// `asked`, `failed` or `confirmed`; `forgotten` when two principals had it asked no more.
     pub backend: String,
     /// Hosts that may still hold one.
     pub waiting_hosts: Vec<String>,
@@ -305,6 +314,9 @@ pub struct RevocationView {
     pub reason: String,
     /// Request durable to gone from every container, in milliseconds.
     pub withdrawn_ms: Option<f64>,
+    /// How far each half of it is; absent in answers of older gateways.
+    #[serde(default)]
+    pub states: RevocationStates,
 }
 
 /// `POST /v1/put`.

@@ -4,6 +4,8 @@ mod fires;
 mod hosts;
 mod next;
 pub mod plan;
+pub mod radius;
+mod revocations;
 pub mod status;
 pub mod stores;
 
@@ -529,14 +531,16 @@ pub fn revocation(committed: &Committed, id: RevocationId) -> Option<RevocationV
         }
         .to_owned(),
         backend: match &revocation.backend {
-            Backend::Asked { .. } => "asked",
+            _ if revocation.is_dead_at_backend => "confirmed",
+            _ if revocation.is_forgotten() => "forgotten",
             Backend::Failed { .. } => "failed",
-            Backend::Confirmed => "confirmed",
+            Backend::Asked { .. } | Backend::Confirmed => "asked",
         }
         .to_owned(),
         waiting_hosts: hosts.map(|host| host.name.to_string()).collect(),
         reason: revocation.reason.clone(),
         withdrawn_ms: milliseconds(times.requested, times.withdrawn),
+        states: revocations::states(revocation, times),
     })
 }
 

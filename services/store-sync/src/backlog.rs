@@ -250,7 +250,7 @@ fn has_place(running: &HashMap<SecretId, Option<StoreName>>, store: Option<&Stor
 
 #[cfg(test)]
 mod tests {
-    use keywheel_core::effect::Outside;
+    use keywheel_core::effect::{Outside, Part};
     use keywheel_core::id::{RevocationId, RotationId};
     use keywheel_core::rotation::Step;
     use keywheel_core::store::{
@@ -267,6 +267,7 @@ mod tests {
             attempt,
             outside: None,
             resource: None,
+            part: Part::Whole,
         };
         Job {
             effect: Effect {

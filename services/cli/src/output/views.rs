@@ -350,23 +350,6 @@ pub(crate) fn revocations(revocations: &[RevocationView], color: bool) -> String
     columns(&headers, revocations.iter().map(row).collect(), color)
 }
 
-/// One revocation.
-pub(crate) fn revocation(revocation: &RevocationView) -> String {
-    fields(&[
-        ("revocation", revocation.revocation_id.clone()),
-        ("secret", revocation.secret.clone()),
-        ("versions", version_list(&revocation.versions)),
-        ("state", revocation.state.clone()),
-        ("in the store", revocation.backend.clone()),
-        ("may still be held by", revocation.waiting_hosts.join(", ")),
-        (
-            "gone from all containers within",
-            milliseconds(revocation.withdrawn_ms),
-        ),
-        ("reason", revocation.reason.clone()),
-    ])
-}
-
 /// What became of a manifest.
 pub(crate) fn applied(answer: &ApplyAnswer, dry_run: bool, color: bool) -> String {
     let row = |applied: &keywheel_schemas::api::Applied| {

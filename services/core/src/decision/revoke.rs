@@ -1,6 +1,8 @@
 //! Decisions of a revocation. Revoke beats rotate: an open rotation is cancelled in the same append.
 
 use super::{Rejection, canary, drain, secret_or_reject};
+use crate::audit::Principal;
+use crate::command::ProofTaken;
 use crate::event::Event;
 use crate::id::{HostId, RevocationId};
 use crate::name::SecretName;
@@ -67,6 +69,7 @@ pub(super) fn request_of(
     hosts.retain(|host| without != Some(*host));
     let requested = revocation::Event::Requested {
         secret: secret.id,
+        is_to_prove: is_to_prove(world, secret, &versions),
         versions,
         hosts,
         reason: reason.trim().to_owned(),
@@ -88,6 +91,14 @@ fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
     let is_left =
         |version: &&u64| !secret.is_deliverable(**version) && !secret.destroyed.contains(*version);
     open.old.iter().filter(is_left).copied().collect()
+}
+
+/// Whether somebody can be asked whether they are dead: they open accounts of a server that we know, or belong
+/// to a receiver, and it may have been told of one.
+fn is_to_prove(world: &World, secret: &Secret, versions: &[u64]) -> bool {
+    let may_be_set = |version: &u64| world.may_be_set(secret.id, *version);
+    let has_resource = secret.spec.rotator.is_some() && secret.place().is_none();
+    has_resource && versions.iter().any(may_be_set)
 }
 
 /// Sessions of what is dead are waited for no longer.
@@ -156,25 +167,77 @@ pub(super) fn outcome(
 ) -> Result<Vec<Event>, Rejection> {
     let revocation = known(world, id)?;
     let event = revocation.decide_outcome(attempt, failure)?;
-    let mut after = revocation.clone();
-    after.evolve(&event);
-    let mut events = vec![Event::Revocation(id, event)];
-    if failure.is_none()
+    let mut events = Vec::new();
+    if event == revocation::Event::BackendConfirmed
         && let Some(secret) = world.secrets.get(&revocation.secret)
     {
         let retired = revocation.retire.iter().cloned();
         events.extend(retired.map(|remote| {
             Event::Secret(secret.id, secret::Event::RemoteVersionRetired { remote })
         }));
-        for version in &revocation.versions {
-            let destroyed = secret.decide_destroy(*version)?;
-            events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
+    }
+    let mut after = revocation.clone();
+    after.evolve(&event);
+    if after.is_destroyed && !revocation.is_destroyed {
+        events.extend(destroyed(world, revocation)?);
+        if event != revocation::Event::Destroyed {
+            events.push(Event::Revocation(id, revocation::Event::Destroyed));
         }
     }
-    if after.is_done() {
-        events.push(Event::Revocation(id, revocation::Event::Closed));
+    events.insert(0, Event::Revocation(id, event));
+    events.extend(closed(&after));
+    Ok(events)
+}
+
+/// What their data keys were is gone.
+fn destroyed(world: &World, revocation: &Revocation) -> Result<Vec<Event>, Rejection> {
+    let Some(secret) = world.secrets.get(&revocation.secret) else {
+        return Ok(Vec::new());
+    };
+    let mut events = Vec::new();
+    for version in &revocation.versions {
+        let destroyed = secret.decide_destroy(*version)?;
+        events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
     }
     Ok(events)
+}
+
+/// Ends one of which every half is done.
+pub(super) fn closed(after: &Revocation) -> Option<Event> {
+    let closed = Event::Revocation(after.id, revocation::Event::Closed);
+    after.is_done().then_some(closed)
+}
+
+/// A host holds none of them any more, or is let go: says so, and what ends with it.
+pub(super) fn withdrawn(open: &Revocation, event: revocation::Event, events: &mut Vec<Event>) {
+    let is_last = open.is_withdrawn_by(&event);
+    let mut after = open.clone();
+    after.evolve(&event);
+    events.push(Event::Revocation(open.id, event));
+    if is_last {
+        let everywhere = revocation::Event::WithdrawnEverywhere;
+        events.push(Event::Revocation(open.id, everywhere));
+    }
+    events.extend(closed(&after));
+}
+
+/// Takes what came of the logins.
+pub(super) fn proof(world: &World, taken: &ProofTaken) -> Result<Vec<Event>, Rejection> {
+    let open = known(world, taken.revocation)?;
+    let versions = revocation::to_prove(world, open);
+    let event = open.decide_proof(taken.attempt, &taken.proof, &versions)?;
+    Ok(vec![Event::Revocation(open.id, event)])
+}
+
+/// A principal would have the store asked no more.
+pub(super) fn forget(
+    world: &World,
+    id: RevocationId,
+    by: &Principal,
+    reason: &str,
+) -> Result<Vec<Event>, Rejection> {
+    let event = known(world, id)?.decide_forget(by, reason)?;
+    Ok(vec![Event::Revocation(id, event)])
 }
 
 pub(super) fn retry(world: &World, id: RevocationId) -> Result<Vec<Event>, Rejection> {

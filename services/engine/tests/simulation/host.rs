@@ -515,5 +515,6 @@ fn item(container: &ContainerId, binding: BindingId, value: Value, fact: Fact) -
         binding,
         secret: value.0,
         fact,
+        service: String::new(),
     }
 }

@@ -82,6 +82,18 @@ impl Truth {
         match event {
             Event::Secret(id, event) => self.see_secret(*id, event),
             Event::Rotation(id, event) => self.see_rotation(*id, event, now),
+            Event::Revocation(id, revocation::Event::Destroyed) => {
+                let Some(ended) = now.world.revocations.get(id) else {
+                    return Ok(());
+                };
+                let is_open = matches!(
+                    ended.proven,
+                    revocation::Proven::Awaited | revocation::Proven::Alive(_)
+                );
+                hold(!is_open || ended.is_forgotten(), "X2", || {
+                    format!("revocation {id}: destroyed before its proof")
+                })
+            }
             _ => Ok(()),
         }
     }

@@ -182,6 +182,7 @@ pub(crate) fn apply_binding(
         },
         target: target(n),
         reload: reload(n, wishes.rolls),
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }])
 }
 

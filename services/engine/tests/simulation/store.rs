@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keywheel_core::effect::{Effect, StepWork, Work};
+use keywheel_core::effect::{Effect, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::SecretId;
+use keywheel_core::revocation::{Answer, Evidence, Proof};
 use keywheel_core::rotation::{Sessions, Step};
+use keywheel_core::time::Timestamp;
 
 /// A version of a secret.
 pub(crate) type Value = (SecretId, u64);
@@ -77,11 +79,29 @@ impl Store {
         }
         match &effect.work {
             Work::Step(work) => self.step(work, fault)?,
+            Work::Revoke(work) if work.part == Part::Prove => {}
             Work::Revoke(work) => self.end(work.secret, &work.versions),
         }
         match fault {
             StoreFault::Silent => Err(away()),
             _ => Ok(()),
+        }
+    }
+
+    /// A login with each version.
+    pub(crate) fn prove(&self, work: &RevokeWork, at: Timestamp) -> Proof {
+        let ask = |version: &u64| Evidence {
+            version: *version,
+            at,
+            place: "the server".to_owned(),
+            answer: match self.accepted.contains(&(work.secret, *version)) {
+                true => Answer::Accepted,
+                false => Answer::WrongPassword,
+            },
+        };
+        Proof {
+            evidence: work.versions.iter().map(ask).collect(),
+            lacking: None,
         }
     }
 

@@ -65,6 +65,7 @@ fn a_binding_s_description_has_the_note() {
             selector: selector(Some(ImageSelector::Repository("app".to_owned())), false),
             target: file(),
             reload: Reload::None,
+            on_revoke: keywheel_core::binding::OnRevoke::Remove,
         },
     };
     world.apply(1, &keywheel_core::event::Event::Binding(id, bound));
@@ -96,6 +97,7 @@ fn a_binding_of_several_files_names_them() {
                 files: vec![one("password"), one("user")],
             },
             reload: Reload::None,
+            on_revoke: keywheel_core::binding::OnRevoke::Remove,
         },
     };
     world.apply(1, &keywheel_core::event::Event::Binding(id, bound));
@@ -128,6 +130,7 @@ fn a_binding_of_several_secrets_names_them() {
             selector: selector(None, true),
             target: file(),
             reload: Reload::None,
+            on_revoke: keywheel_core::binding::OnRevoke::Remove,
         },
     };
     world.apply(3, &keywheel_core::event::Event::Binding(id, bound));
@@ -212,6 +215,7 @@ fn a_consumer_s_version_before_is_shown_while_its_binding_names_it() {
                 selector: selector(None, true),
                 target: file(),
                 reload: Reload::None,
+                on_revoke: keywheel_core::binding::OnRevoke::Remove,
             },
         };
         world.apply(19, &Event::Binding(key.binding, bound));
@@ -253,6 +257,7 @@ fn with_canary() -> Vec<keywheel_core::event::Event> {
             selector: selector(None, true),
             target: file(),
             reload: Reload::None,
+            on_revoke: binding::OnRevoke::Remove,
         },
     };
     let at = Timestamp::default();
