@@ -214,6 +214,10 @@ pub struct BindingView {
     pub target: String,
     /// What happens on change, in words.
     pub reload: String,
+    /// What befalls a container that loses a revoked value: `remove` (its file goes), `restart`, `disconnect`, `pause`
+    /// or `stop`; absent in answers of older gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_revoke: Option<String>,
     /// How many live consumers.
     pub consumers: u64,
     /// What to know, for example that a selector is weak.

@@ -168,6 +168,7 @@ pub(crate) fn binding(binding: &BindingView) -> String {
         ("containers", binding.selector.clone()),
         ("target", binding.target.clone()),
         ("reload", binding.reload.clone()),
+        ("on revoke", binding.on_revoke.clone().unwrap_or_default()),
         ("consumers", binding.consumers.to_string()),
         ("note", binding.note.clone().unwrap_or_default()),
     ])

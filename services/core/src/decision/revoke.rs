@@ -34,23 +34,20 @@ pub(super) fn request_of(
     if reason.trim().is_empty() {
         return Err(revocation::Rejection::ReasonMissing.into());
     }
-    let mut versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
+    let versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
     if versions.is_empty() {
         return Err(revocation::Rejection::NothingAlive {
             secret: secret.name.clone(),
         }
         .into());
     }
-    let open = world.open_rotation(secret.id);
-    // Canaries have nothing to go back to then, and what was never promoted would bar the next rotation.
-    let stranded = open.filter(|open| canary::is_stranded(open, secret, &versions));
-    versions.extend(stranded.map(|open| open.version));
+    let (mut versions, beaten) = struck(world, secret, &versions);
     let mut events = Vec::new();
     for version in &versions {
         events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
     }
-    if let Some(open) = open {
-        if is_beaten(open, &versions) {
+    if let Some(open) = world.open_rotation(secret.id) {
+        if beaten.is_some() {
             events.extend(taken_over(secret, open));
             let cancelled = rotation::Event::Closed {
                 outcome: Outcome::Cancelled,
@@ -111,6 +108,21 @@ fn drained(open: &Rotation, secret: &Secret, dying: &[u64]) -> Result<Vec<Event>
         true => Ok(Vec::new()),
         false => drain::drained(open, &left),
     }
+}
+
+/// What a revocation of these versions kills, and the rotation that ends with them.
+pub(super) fn struck<'w>(
+    world: &'w World,
+    secret: &Secret,
+    versions: &[u64],
+) -> (Vec<u64>, Option<&'w Rotation>) {
+    let mut versions = versions.to_vec();
+    let open = world.open_rotation(secret.id);
+    // Canaries have nothing to go back to then, and what was never promoted would bar the next rotation.
+    let stranded = open.filter(|open| canary::is_stranded(open, secret, &versions));
+    versions.extend(stranded.map(|open| open.version));
+    let beaten = open.filter(|open| is_beaten(open, &versions));
+    (versions, beaten)
 }
 
 /// Whether a rotation has nothing left to bring: its version dies, or the one it turns back to. Then its

@@ -5,10 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::revoke;
 use crate::assignment::Assignment;
 use crate::id::SecretId;
 use crate::lease;
 use crate::name::{SecretName, StoreName};
+use crate::rotation::Rotation;
 use crate::secret::Secret;
 use crate::world::World;
 
@@ -67,6 +69,15 @@ pub fn hits(world: &World, scope: &Scope) -> Vec<Hit> {
     let name = |hit: &Hit| world.secrets.get(&hit.secret).map(|secret| &secret.name);
     hits.sort_by(|one, other| name(one).cmp(&name(other)));
     hits
+}
+
+/// What revoking it kills, and the rotation that is cancelled by that.
+#[must_use]
+pub fn struck<'w>(world: &'w World, hit: &Hit) -> (Vec<u64>, Option<&'w Rotation>) {
+    match world.secrets.get(&hit.secret) {
+        Some(secret) => revoke::struck(world, secret, &hit.versions),
+        None => (hit.versions.clone(), None),
+    }
 }
 
 /// Whether a name is this path, or lies below it. A slash at its end is left out.

@@ -3,7 +3,7 @@
 //! Each secret is revoked by a command of its own: one that is refused holds up no other. A repeat under the same
 //! `Idempotency-Key` is told what the first one began, and hits secrets alone that that did not get to.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -199,24 +199,29 @@ fn begun_before(api: &Api, caller: &Caller) -> Vec<RevocationView> {
         let Some(secret) = world.secrets.get(&open.secret) else {
             return false;
         };
-        let one = match open.versions.as_slice() {
-            [version] => Some(*version),
-            _ => None,
-        };
         let drawn = |version| caller.draw(api, &drawn_for(&secret.name, version));
-        [None, one]
-            .into_iter()
-            .any(|version| RevocationId::from_bytes(drawn(version)) == open.id)
+        // One of them is what was asked for; what died with it was not.
+        let mut asked = std::iter::once(None).chain(open.versions.iter().copied().map(Some));
+        asked.any(|version| RevocationId::from_bytes(drawn(version)) == open.id)
     };
     let ours = world.revocations.values().filter(is_ours);
     ours.filter_map(|open| views::revocation(&committed, open.id))
         .collect()
 }
 
-/// Those of secrets that the request did not get to before: what of the others came since is none of its business.
+/// What the request did not get to before: what came since is none of its business. Of one secret it begins with the
+/// newest version.
 fn not_begun(mut wanted: Vec<One>, earlier: &[RevocationView]) -> Vec<One> {
-    let begun: BTreeSet<&str> = earlier.iter().map(|view| view.secret.as_str()).collect();
-    wanted.retain(|one| !begun.contains(one.name.as_str()));
+    let mut begun: BTreeMap<&str, u64> = BTreeMap::new();
+    for view in earlier {
+        let newest = begun.entry(view.secret.as_str()).or_default();
+        let versions = view.versions.iter().copied();
+        *newest = versions.max().unwrap_or(0).max(*newest);
+    }
+    wanted.retain(|one| match begun.get(one.name.as_str()) {
+        Some(newest) => one.version.is_some_and(|version| version < *newest),
+        None => true,
+    });
     wanted
 }
 
@@ -236,7 +241,7 @@ fn commands_of(api: &Api, scope: &Scope, emergency: bool) -> Result<Vec<One>, Fa
         };
         let versions = match hit.is_whole {
             true => vec![None],
-            false => hit.versions.into_iter().map(Some).collect(),
+            false => hit.versions.into_iter().rev().map(Some).collect(),
         };
         wanted.extend(versions.into_iter().map(|version| One {
             name: secret.name.clone(),
@@ -297,7 +302,34 @@ pub(super) async fn forget(
 
 #[cfg(test)]
 mod tests {
+    use keywheel_schemas::api::RevocationStates;
+
     use super::*;
+
+    #[test]
+    fn a_repeat_goes_on_with_what_the_first_one_did_not_get_to_and_spares_what_came_since() {
+        let begun = RevocationView {
+            revocation_id: RevocationId::from_bytes([1; 16]).to_string(),
+            secret: "prod/db".to_owned(),
+            versions: vec![3],
+            state: "running".to_owned(),
+            backend: "asked".to_owned(),
+            waiting_hosts: Vec::new(),
+            reason: "leaked".to_owned(),
+            withdrawn_ms: None,
+            states: RevocationStates::default(),
+        };
+        let left = |name: &str, version| {
+            let name = SecretName::parse(name).unwrap();
+            let left = not_begun(vec![One { name, version }], std::slice::from_ref(&begun));
+            !left.is_empty()
+        };
+        assert!(left("prod/db", Some(2)), "older, and alive yet");
+        for since in [None, Some(3), Some(4)] {
+            assert!(!left("prod/db", since), "{since:?}");
+        }
+        assert!(left("prod/api", None) && left("prod/api", Some(1)));
+    }
 
     #[test]
     fn one_request_revokes_so_many_and_names_the_bound_beyond() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use keywheel_core::assignment::{self, Assignment};
 use keywheel_core::binding::{OnRevoke, Target};
-use keywheel_core::decision::scope::Hit;
+use keywheel_core::decision::scope::{Hit, struck};
 use keywheel_core::host::LEASE;
 use keywheel_core::id::{ContainerId, HostId, SecretId};
 use keywheel_core::secret::Secret;
@@ -33,6 +33,12 @@ pub fn revoke_plan(
         let Some(secret) = world.secrets.get(&hit.secret) else {
             continue;
         };
+        let (versions, beaten) = struck(world, hit);
+        let dying = Hit {
+            versions,
+            ..hit.clone()
+        };
+        let hit = &dying;
         let losses = losses(world, secret, hit);
         for (key, loss) in &losses {
             let instance: (HostId, &ContainerId) = (key.host, &key.container);
@@ -55,7 +61,7 @@ pub fn revoke_plan(
                 .map_or_else(|| "local".to_owned(), |place| place.store.to_string()),
             resource: secret.spec.rotator.as_ref().map(ToString::to_string),
             is_proven: is_proven(secret),
-            cancels: cancelled(world, secret, hit),
+            cancels: beaten.map(|open| open.id.to_string()),
             hosts: holding.collect(),
             consumers: losses.into_iter().map(|(_, loss)| loss).collect(),
         });
@@ -100,13 +106,6 @@ fn away_host(host: String, contact: Option<Contact>, now: Timestamp) -> Option<A
 
 fn is_proven(secret: &Secret) -> bool {
     secret.spec.rotator.is_some() && secret.place().is_none()
-}
-
-/// The rotation that has nothing left to bring when these die.
-fn cancelled(world: &World, secret: &Secret, hit: &Hit) -> Option<String> {
-    let open = world.open_rotation(secret.id)?;
-    let is_beaten = hit.is_whole || hit.versions.contains(&open.version);
-    is_beaten.then(|| open.id.to_string())
 }
 
 /// The secrets whose copies die: it, or the leases that it gives.

@@ -74,6 +74,34 @@ fn a_binding_s_description_has_the_note() {
 }
 
 #[test]
+fn a_binding_says_what_befalls_who_loses_a_revoked_value() {
+    let env = Target::Env {
+        name: EnvName::parse("A").unwrap(),
+    };
+    for (target, on_revoke, shown) in [
+        (file(), OnRevoke::Remove, OnRevoke::Remove),
+        (file(), OnRevoke::Pause, OnRevoke::Pause),
+        (env, OnRevoke::Remove, OnRevoke::Stop),
+    ] {
+        let spec = binding::Spec {
+            secret: keywheel_core::id::SecretId::default(),
+            also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
+            selector: selector(None, true),
+            target,
+            reload: Reload::None,
+            on_revoke,
+        };
+        let id = keywheel_core::id::BindingId::default();
+        let name = keywheel_core::name::BindingName::parse("payments").unwrap();
+        let mut bound = binding::Binding::new(id, name);
+        bound.spec = Some(spec);
+        let view = super::binding(&World::default(), &bound).unwrap();
+        assert_eq!(view.on_revoke.as_deref(), Some(shown.word()));
+    }
+}
+
+#[test]
 fn a_binding_of_several_files_names_them() {
     let mut world = World::default();
     let id = keywheel_core::id::BindingId::default();
