@@ -5,6 +5,7 @@
 
 mod doctor;
 mod host;
+mod revocation;
 mod rotation;
 mod schedule;
 mod status;
@@ -13,6 +14,10 @@ mod subscription;
 
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
+pub use revocation::{
+    AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation,
+    RefusedRevocation, RevocationStates, RevokeByAnswer, RevokeByRequest, RevokePlan, RevokeScope,
+};
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use schedule::{FireView, ScheduleView};
 pub use status::{
@@ -53,6 +58,10 @@ macro_rules! of_shapes {
             InterveneRequest,
             RotationPlan,
             RevokeRequest,
+            ForgetRequest,
+            RevokeByRequest,
+            RevokeByAnswer,
+            RevokePlan,
             HistoryView,
             StoreKey,
             StoreView,
@@ -205,6 +214,10 @@ pub struct BindingView {
     pub target: String,
     /// What happens on change, in words.
     pub reload: String,
+    /// What befalls a container that loses a revoked value: `remove` (its file goes), `restart`, `disconnect`, `pause`
+    /// or `stop`; absent in answers of older gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_revoke: Option<String>,
     /// How many live consumers.
     pub consumers: u64,
     /// What to know, for example that a selector is weak.
@@ -297,7 +310,7 @@ pub struct RevocationView {
     pub versions: Vec<u64>,
     /// `running` or `closed`.
     pub state: String,
-    /// `asked`, `failed` or `confirmed`.
+    /// `asked`, `failed` or `confirmed`; `forgotten` when two principals had it asked no more.
     pub backend: String,
     /// Hosts that may still hold one.
     pub waiting_hosts: Vec<String>,
@@ -305,6 +318,9 @@ pub struct RevocationView {
     pub reason: String,
     /// Request durable to gone from every container, in milliseconds.
     pub withdrawn_ms: Option<f64>,
+    /// How far each half of it is; absent in answers of older gateways.
+    #[serde(default)]
+    pub states: RevocationStates,
 }
 
 /// `POST /v1/put`.

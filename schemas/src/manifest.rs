@@ -29,7 +29,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use keywheel_core::binding::{Reload, Selector, Target};
+use keywheel_core::binding::{OnRevoke, Reload, Selector, Target};
 use keywheel_core::name::{BindingName, SecretName, StoreName};
 use keywheel_core::secret::Spec;
 use keywheel_core::store::StoreSpec;
@@ -148,6 +148,8 @@ pub enum Manifest {
         reload: Reload,
         /// Those whose version before the current one its templates name, too.
         previous: BTreeSet<SecretName>,
+        /// What befalls a container that loses a revoked value.
+        on_revoke: OnRevoke,
         /// Where the document begins.
         position: Position,
     },

@@ -61,6 +61,7 @@ kinds! {
         E::Withdrawn => "withdrawn",
         E::Vanished => "vanished",
         E::Refused { .. } => "refused",
+        E::ServiceNoted { .. } => "service_noted",
     }
     host {
         E::JoinTokenIssued { .. } => "join_token_issued",
@@ -109,6 +110,13 @@ kinds! {
         E::BackendFailed { .. } => "backend_failed",
         E::BackendRetried { .. } => "backend_retried",
         E::Closed => "closed",
+        E::WithdrawnEverywhere => "withdrawn_everywhere",
+        E::ProvenDead { .. } => "proven_dead",
+        E::NotProvable { .. } => "not_provable",
+        E::StillAccepted { .. } => "still_accepted",
+        E::Destroyed => "destroyed",
+        E::ForgetAsked { .. } => "forget_asked",
+        E::Forgotten { .. } => "forgotten",
     }
     store {
         E::Declared { .. } => "declared",

@@ -373,6 +373,12 @@ pub struct Binding {
     /// What happens on change; by default nothing for a file, a restart for an env variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<Reload>,
+    /// What befalls a container beside that its file goes, when a value that it has is revoked and no other is to be
+    /// had: `remove` (nothing, the default), `restart` (without the file), `disconnect` (cut off all its networks),
+    /// `pause`, `stop`. With `env` it is stopped in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "onRevoke")]
+    #[schemars(regex(pattern = r"^(remove|restart|disconnect|pause|stop)$"))]
+    pub on_revoke: Option<String>,
 }
 
 /// Which containers; every part that is given must hold.

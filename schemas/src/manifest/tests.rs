@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keywheel_core::binding::{
-    DEFAULT_COMMAND_TIMEOUT, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, ImageSelector, Reload, Target,
+    DEFAULT_COMMAND_TIMEOUT, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, ImageSelector, OnRevoke,
+    Reload, Target,
 };
 use keywheel_core::schedule::{Ack, MissedRun, OnDeadline, Schedule};
 use keywheel_core::secret::{DEFAULT_ALPHABET, Generator};
@@ -130,6 +131,7 @@ fn the_issues_binding_is_read_whole() {
         target,
         reload,
         previous,
+        on_revoke,
         position,
     } = &manifests[1]
     else {
@@ -167,7 +169,7 @@ fn the_issues_binding_is_read_whole() {
         (directory.as_str(), name.as_str(), *uid, *gid, *mode),
         ("/run/secrets", "db_password", 1000, 0, 0o400)
     );
-    assert_eq!(*reload, Reload::Signal(1));
+    assert_eq!((reload, *on_revoke), (&Reload::Signal(1), OnRevoke::Remove));
     assert_eq!(*position, Position { line: 9, column: 1 });
     assert_eq!(
         (manifests[0].kind(), manifests[1].kind(), manifests.len()),
@@ -234,6 +236,27 @@ fn what_is_left_out_has_its_default() {
             "  file: { name: db }\n  reload: { restart: { settle: 1s, healthTimeout: 1m30s } }"
         ),
         own
+    );
+}
+
+#[test]
+fn what_befalls_who_loses_a_revoked_value_is_read() {
+    let with = |target: &str, line: &str| binding(&format!("  {target}{line}"));
+    let of = |line: &str| match &read(&with("file: { name: db }", line)).unwrap()[0] {
+        Manifest::Binding { on_revoke, .. } => *on_revoke,
+        Manifest::Secret { .. } | Manifest::Store { .. } => panic!(),
+    };
+    assert_eq!(of(""), OnRevoke::Remove);
+    for (word, on_revoke) in OnRevoke::WORDS {
+        assert_eq!(of(&format!("\n  onRevoke: {word}")), on_revoke);
+    }
+    let unknown = with("file: { name: db }", "\n  onRevoke: freeze");
+    assert!(faults(&unknown).concat().contains("`pause`"));
+    let variable = with("env: { name: DB }", "\n  onRevoke: pause");
+    assert!(
+        faults(&variable)
+            .concat()
+            .contains("only a stop takes away")
     );
 }
 

@@ -5,7 +5,9 @@
 
 pub(crate) mod hosts;
 pub(crate) mod progress;
+pub(crate) mod radius;
 pub(crate) mod records;
+pub(crate) mod revocations;
 pub(crate) mod rotations;
 pub(crate) mod schedule;
 pub(crate) mod status;

@@ -10,6 +10,7 @@ mod input;
 mod look;
 mod migrate;
 mod plain;
+mod revocation;
 mod revoke;
 mod rotate;
 mod rotation;
@@ -99,6 +100,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Store(verb) => store::run(desk, &verb).await,
         Verb::Rotator(verb) => rotator::run(desk, &verb).await,
         Verb::Revoke(args) => revoke::revoke(desk, &args).await,
+        Verb::Revocation(verb) => revocation::run(desk, &verb).await,
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
         Verb::Migrate(args) => Box::pin(migrate::migrate(desk, &args)).await,
         Verb::Host(verb) => host::run(desk, &verb).await,

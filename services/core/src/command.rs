@@ -2,15 +2,28 @@
 
 use std::collections::BTreeSet;
 
-use crate::binding::{Reload, Selector, Target};
+use crate::audit::Principal;
+use crate::binding::{OnRevoke, Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
 use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
 use crate::name::{BindingName, HostName, SecretName, StoreName};
 use crate::report::HostReport;
+use crate::revocation::Proof;
 use crate::rotation::{Intervention, Sessions, Step};
 use crate::secret;
 use crate::store::{RemoteVersion, StoreSpec};
 use crate::time::Timestamp;
+
+/// What came of logins with what was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProofTaken {
+    /// The revocation.
+    pub revocation: RevocationId,
+    /// The attempt.
+    pub attempt: u32,
+    /// What came of them.
+    pub proof: Proof,
+}
 
 /// What a person declares. Each one is decided on what those before it make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +66,8 @@ pub enum Declaration {
         reload: Reload,
         /// Those whose version before the current one its templates name, too.
         previous: BTreeSet<SecretName>,
+        /// What befalls a container that loses a revoked value.
+        on_revoke: OnRevoke,
     },
 }
 
@@ -223,5 +238,16 @@ pub enum Command {
     LingerEnded {
         /// The container's hidden secret.
         secret: SecretId,
+    },
+    /// A worker tells what came of logins with what was revoked.
+    ProofOutcome(ProofTaken),
+    /// A person would have a revocation's store asked no more; it takes two.
+    ForgetRevocation {
+        /// The revocation.
+        revocation: RevocationId,
+        /// Who.
+        by: Principal,
+        /// Why, in a person's words.
+        reason: String,
     },
 }

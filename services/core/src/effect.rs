@@ -97,6 +97,23 @@ pub struct RevokeWork {
     pub outside: Option<Box<Outside>>,
     /// The resource whose accounts its versions open; `None` for a value that opens none.
     pub resource: Option<Box<AtResource>>,
+    /// Which part of it.
+    pub part: Part,
+}
+
+/// Which part of a revocation is asked for. Where a login can show that a credential is dead, its value is
+/// needed until then, and the parts come one after the other; else there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    /// Unusable at the store, and their data keys destroyed.
+    #[default]
+    Whole,
+    /// Unusable at the store; their data keys stay.
+    Disable,
+    /// A login with each, which has to be refused.
+    Prove,
+    /// Their data keys are destroyed; the store is not asked.
+    Destroy,
 }
 
 /// Identifies an effect; an outcome is taken once per key.

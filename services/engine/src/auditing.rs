@@ -230,6 +230,7 @@ fn end_of(events: &[Event]) -> Option<&'static str> {
 fn own_words(command: &Command) -> Option<String> {
     let (Command::Revoke { reason, .. }
     | Command::EvictHost { reason, .. }
+    | Command::ForgetRevocation { reason, .. }
     | Command::Intervene { reason, .. }) = command
     else {
         return None;
@@ -243,6 +244,7 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
     match command {
         Command::Revoke { reason, .. }
         | Command::EvictHost { reason, .. }
+        | Command::ForgetRevocation { reason, .. }
         | Command::Intervene { reason, .. } => reason.clone(),
         Command::StepOutcome {
             failure: Some(failure),
@@ -317,6 +319,10 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             ("retry-step", rotated(world, rotation), version_of(rotation))
         }
         Command::RetryRevoke { revocation } => ("retry-revoke", revoked(world, revocation), None),
+        Command::ProofOutcome(taken) => ("prove-dead", revoked(world, &taken.revocation), None),
+        Command::ForgetRevocation { revocation, .. } => {
+            ("forget-revocation", revoked(world, revocation), None)
+        }
         Command::DeadlinePassed { rotation } => {
             ("deadline", rotated(world, rotation), version_of(rotation))
         }
@@ -483,7 +489,7 @@ fn usage_record(
     let held = known.map_or(0, |assignment| assignment.holds);
     let (verb, version, outcome, reason) = match event {
         // The wish is in the log; only deeds are usage.
-        assignment::Event::Assigned { .. } => return None,
+        assignment::Event::Assigned { .. } | assignment::Event::ServiceNoted { .. } => return None,
         assignment::Event::Swapped { version, .. } if held == 0 => {
             ("inject", *version, Outcome::Allowed, "")
         }

@@ -4,9 +4,9 @@
 //! Which account a version opens stands in its value, so that whoever performs a step after a crash
 //! finds it there. Invariants: an account is chosen only when no other version that is kept opens it, and
 //! given a new password only when no session of it is left ([`sessions`]); what is kept in the vault is fit to be a
-//! password; a server that lets everybody in fails the test. How passwords die is in [`ending`], what an
-//! unclear cut-over came to in [`cutting_over`]. It
-//! talks to no server itself.
+//! password; a server that lets everybody in fails the test. How passwords die is in [`ending`], what shows
+//! that they are dead in [`proving`], what an unclear cut-over came to in [`cutting_over`]. It talks to no
+//! server itself.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use keywheel_core::effect::{AtResource, Outside, StepWork};
 use keywheel_core::id::SecretId;
 use keywheel_core::resource::Strategy;
+use keywheel_core::revocation::Proof;
 use keywheel_core::rotation::{Sessions, Step};
 use keywheel_core::secret::Generator;
 use keywheel_core::store::RemoteVersion;
@@ -29,9 +30,12 @@ use crate::{form, password};
 
 mod cutting_over;
 mod ending;
+mod proving;
 mod sessions;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use self::proving::is_told_nothing;
 
 /// Characters of the password with which it is tried whether a server lets everybody in.
 const NONSENSE_LENGTH: u32 = 32;
@@ -341,7 +345,32 @@ impl Rotator for AccountRotator {
         first
     }
 
-    /// The same at the end of a rotation: sessions go on, and end as their clients end them.
+    /// As `revoke`, every version is tried; their values stay.
+    async fn disable(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        _: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let mut first = Ok(());
+        for version in versions {
+            let done = self.disable_one(secret, *version, until).await;
+            first = first.and(done);
+        }
+        first
+    }
+
+    async fn prove(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        until: &Until,
+    ) -> Result<Proof, PortError> {
+        self.knock_with(secret, versions, until).await
+    }
+
+    /// `revoke` at the end of a rotation: sessions go on, and end as their clients end them.
     async fn retire(
         &self,
         secret: SecretId,

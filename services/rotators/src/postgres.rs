@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::resource::Resource;
+use keywheel_core::revocation::Answer;
 use keywheel_core::store::CredentialRef;
 use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login, Mark};
 use keywheel_engine::port::failpoint::Points;
@@ -185,6 +186,31 @@ impl PostgresAccounts {
         };
         self.points.pass("rotator.postgres.after_login").await?;
         Ok(door)
+    }
+
+    /// Why the server turned a login away that has no wrong password: a role that may not sign in is an answer.
+    async fn shut(
+        &self,
+        login: &Login,
+        error: sqlx::Error,
+        until: &Until,
+    ) -> Result<Answer, PortError> {
+        let next = match code(&error).as_deref() {
+            Some(INVALID_AUTHORIZATION) => {
+                // A locked role is told so by its words only, and they differ by language.
+                if self.can_login(login, until).await? != Some(true) {
+                    return Ok(Answer::NoLogin);
+                }
+                "add a line for it to pg_hba.conf there"
+            }
+            Some(INSUFFICIENT_PRIVILEGE) => "grant it CONNECT on that database there",
+            _ => return Err(self.failed("signing in", error)),
+        };
+        let text = format!(
+            "{} does not let account {login} in, whatever its password; {next}",
+            self.resource
+        );
+        Err(PortError::caused(ErrorKind::Denied, text, error))
     }
 
     /// Whether a password is still this role's, for all that the server lets us know: only where it is
@@ -379,27 +405,20 @@ impl Accounts for PostgresAccounts {
         password: &SecretBytes,
         until: &Until,
     ) -> Result<bool, PortError> {
-        let error = match self.knock(login, password, until).await? {
-            Door::Open => return Ok(true),
-            Door::WrongPassword => return Ok(false),
-            Door::Shut(error) => error,
-        };
-        let next = match code(&error).as_deref() {
-            Some(INVALID_AUTHORIZATION) => {
-                // A locked role is told so by its words only, and they differ by language.
-                if self.can_login(login, until).await? != Some(true) {
-                    return Ok(false);
-                }
-                "add a line for it to pg_hba.conf there"
-            }
-            Some(INSUFFICIENT_PRIVILEGE) => "grant it CONNECT on that database there",
-            _ => return Err(self.failed("signing in", error)),
-        };
-        let text = format!(
-            "{} does not let account {login} in, whatever its password; {next}",
-            self.resource
-        );
-        Err(PortError::caused(ErrorKind::Denied, text, error))
+        Ok(self.answer(login, password, until).await? == Answer::Accepted)
+    }
+
+    async fn answer(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<Answer, PortError> {
+        match self.knock(login, password, until).await? {
+            Door::Open => Ok(Answer::Accepted),
+            Door::WrongPassword => Ok(Answer::WrongPassword),
+            Door::Shut(error) => self.shut(login, error, until).await,
+        }
     }
 
     /// The server's verifier where the admin may read it, which takes a superuser; else by a login.

@@ -17,6 +17,7 @@ use async_trait::async_trait;
 use keywheel_core::effect::{AtResource, Outside, StepWork};
 use keywheel_core::id::{RotationId, SecretId};
 use keywheel_core::resource::{Resource, Strategy};
+use keywheel_core::revocation::Proof;
 use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
 use keywheel_engine::generator;
@@ -358,6 +359,25 @@ impl Rotator for WebhookRotator {
         until: &Until,
     ) -> Result<(), PortError> {
         self.end_all(secret, versions, Reason::Revoked, until).await
+    }
+
+    async fn disable(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        _: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        self.disable_all(secret, versions, until).await
+    }
+
+    async fn prove(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        until: &Until,
+    ) -> Result<Proof, PortError> {
+        self.ask_all(secret, versions, until).await
     }
 
     async fn retire(

@@ -264,7 +264,7 @@ fn has_place(running: &HashMap<SecretId, Option<Server>>, store: Option<&Server>
 
 #[cfg(test)]
 mod tests {
-    use keywheel_core::effect::Outside;
+    use keywheel_core::effect::{Outside, Part};
     use keywheel_core::id::{RevocationId, RotationId};
     use keywheel_core::rotation::Step;
     use keywheel_core::store::{
@@ -281,6 +281,7 @@ mod tests {
             attempt,
             outside: None,
             resource: None,
+            part: Part::Whole,
         };
         Job {
             effect: Effect {

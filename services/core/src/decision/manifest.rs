@@ -186,6 +186,7 @@ fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Pl
             target,
             reload,
             previous,
+            on_revoke,
         } => {
             let known = world.binding_named(name);
             let own = secret_or_reject(world, secret)?;
@@ -199,6 +200,7 @@ fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Pl
                 target: target.clone(),
                 reload: reload.clone(),
                 previous: named_in(previous, own, &further),
+                on_revoke: *on_revoke,
             };
             (
                 known.is_none_or(|binding| binding.spec.is_none()),
@@ -318,6 +320,10 @@ fn declare_binding(
         if secret.spec.lease.is_some() && !further.is_empty() {
             let secret = secret.name.clone();
             return Err(secret::Rejection::LeaseNotAlone { secret }.into());
+        }
+        if secret.spec.lease.is_some() && spec.on_revoke != binding::OnRevoke::Remove {
+            let binding = name.clone();
+            return Err(binding::Rejection::LeaseOnRevoke { binding }.into());
         }
     }
     refuse_taken_target(world, name, spec)?;

@@ -15,6 +15,7 @@ mod report;
 mod revoke;
 mod rollout;
 mod rotate;
+pub mod scope;
 mod staging;
 mod store;
 #[cfg(test)]
@@ -138,17 +139,34 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             let answer = rotate::Answer::new((*step, *attempt), failure_of(failed, *is_away), told);
             rotate::outcome(world, *rotation, &answer, ctx)
         }
+        Command::RetryStep { rotation } => rotate::retry(world, *rotation),
+        Command::DeadlinePassed { rotation } => intervene::deadline(world, *rotation, ctx.now),
+        Command::Report(report) => report::record(world, report, ctx),
+        Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
+        Command::RevokeOutcome { .. }
+        | Command::RetryRevoke { .. }
+        | Command::ProofOutcome { .. }
+        | Command::ForgetRevocation { .. } => decide_about_revocation(world, command),
+    }?)
+}
+
+/// What is decided about a revocation that runs.
+fn decide_about_revocation(world: &World, command: &Command) -> Result<Vec<Event>, Rejection> {
+    match command {
         Command::RevokeOutcome {
             revocation,
             attempt,
             failure,
         } => revoke::outcome(world, *revocation, *attempt, failure.as_deref()),
-        Command::RetryStep { rotation } => rotate::retry(world, *rotation),
         Command::RetryRevoke { revocation } => revoke::retry(world, *revocation),
-        Command::DeadlinePassed { rotation } => intervene::deadline(world, *rotation, ctx.now),
-        Command::Report(report) => report::record(world, report, ctx),
-        Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
-    }?)
+        Command::ProofOutcome(taken) => revoke::proof(world, taken),
+        Command::ForgetRevocation {
+            revocation,
+            by,
+            reason,
+        } => revoke::forget(world, *revocation, by, reason),
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn failure_of(reason: Option<&str>, is_away: bool) -> Option<rotation::Failure<'_>> {

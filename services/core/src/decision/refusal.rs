@@ -131,7 +131,9 @@ impl Rejection {
                 | secret::Rejection::LeaseNotAlone { .. }
                 | secret::Rejection::DrainedUntold { .. },
             )
-            | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,
+            | Self::Revocation(
+                revocation::Rejection::ReasonMissing | revocation::Rejection::ReasonTooLong,
+            ) => RejectionKind::Invalid,
             _ => RejectionKind::Conflict,
         }
     }

@@ -7,6 +7,8 @@ mod leases;
 mod left;
 mod model;
 mod previous;
+mod proofs;
+mod scopes;
 mod several;
 mod staging;
 
@@ -160,6 +162,7 @@ fn two_bindings() -> [Declaration; 2] {
         selector: anywhere(),
         target: env(),
         reload: restart(),
+        on_revoke: crate::binding::OnRevoke::Remove,
     };
     [first, second]
 }

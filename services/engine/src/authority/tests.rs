@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use keywheel_core::audit::Principal;
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::command::{Declaration, Observation};
-use keywheel_core::effect::{Effect, RevokeWork, Work};
+use keywheel_core::command::{Declaration, Observation, ProofTaken};
+use keywheel_core::effect::{Effect, Part, RevokeWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
     SecretId, SlotId, StoreId,
@@ -13,6 +14,7 @@ use keywheel_core::id::{
 use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::HostReport;
+use keywheel_core::revocation::Proof;
 use keywheel_core::rotation::Step;
 use keywheel_core::store::{
     AwsAuth, AwsSpec, Backend, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore, StoreSpec,
@@ -55,6 +57,7 @@ fn people_commands() -> Vec<Command> {
             name: EnvName::parse("A").unwrap(),
         },
         reload: Reload::None,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }]);
     let unbind = Command::Unbind {
         name: BindingName::parse("b").unwrap(),
@@ -77,7 +80,12 @@ fn people_commands() -> Vec<Command> {
     };
     let name = StoreName::parse("aws").unwrap();
     let remove = Command::RemoveStore { name };
-    let mut commands = vec![apply, bind, unbind, put, rotate, revoke, remove];
+    let forget = Command::ForgetRevocation {
+        revocation: REVOCATION,
+        by: Principal::Service(Role::Gateway),
+        reason: "gone".to_owned(),
+    };
+    let mut commands = vec![apply, bind, unbind, put, rotate, revoke, remove, forget];
     commands.extend(host_commands());
     commands
 }
@@ -161,6 +169,11 @@ fn worker_commands() -> Vec<(Role, Command)> {
         attempt: 1,
         failure: None,
     };
+    let proven = Command::ProofOutcome(ProofTaken {
+        revocation: REVOCATION,
+        attempt: 1,
+        proof: Proof::default(),
+    });
     let seen = Observation {
         secret: SECRET,
         rotation: ROTATION,
@@ -191,6 +204,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         (Role::Scheduler, Command::LingerEnded { secret: SECRET }),
         (Role::StoreSync, step),
         (Role::StoreSync, revoked),
+        (Role::StoreSync, proven),
         (Role::StoreSync, Command::Observed(seen)),
         (Role::StoreSync, contact),
         (Role::Injector, enrol),
@@ -367,6 +381,7 @@ fn all_bodies() -> Vec<Body> {
         attempt: 1,
         outside: None,
         resource: None,
+        part: Part::Whole,
     });
     let value = ValueRequest {
         host: HOST,

@@ -4,11 +4,13 @@
 //! earlier call did, also one that was cut off at its deadline and took effect after it. A step that is
 //! performed again without a probe does nothing twice either, but may be refused as `Conflict`. No call
 //! begins after `until`; `revoke` and `destroy` of what is gone already succeed. Reasons never hold a
-//! value. Sessions are counted or said to be untold, never guessed.
+//! value. Sessions are counted or said to be untold, never guessed. `prove` changes nothing at the backend, and
+//! logs in once per version: a server that counts failed logins locks nobody out.
 
 use async_trait::async_trait;
 use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::SecretId;
+use keywheel_core::revocation::{NOTHING_TO_ASK, Proof};
 use keywheel_core::rotation::Sessions;
 use keywheel_core::store::RemoteVersion;
 
@@ -57,7 +59,29 @@ pub trait Rotator: Send + Sync {
         outside: Option<&Outside>,
         until: &Until,
     ) -> Result<(), PortError>;
-    /// The same at the end of a rotation: what `outside` names ends there as its store's declaration says.
+    /// The first part of `revoke` where a login is to prove it: they are unusable at the backend, and their
+    /// data keys stay. Whoever makes no logins does all of it.
+    async fn disable(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        outside: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        self.revoke(secret, versions, outside, until).await
+    }
+    /// Logs in with each of these versions, once, and says how the server answered. An error is no answer:
+    /// nobody was there to give one. What has no login is said to be lacking.
+    async fn prove(
+        &self,
+        _secret: SecretId,
+        _versions: &[u64],
+        until: &Until,
+    ) -> Result<Proof, PortError> {
+        until.check()?;
+        Ok(Proof::lacking(NOTHING_TO_ASK))
+    }
+    /// `revoke` at the end of a rotation: what `outside` names ends there as its store's declaration says.
     async fn retire(
         &self,
         secret: SecretId,

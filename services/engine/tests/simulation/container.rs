@@ -309,5 +309,6 @@ pub(crate) fn item(container: &ContainerId, binding: BindingId, value: Value, fa
         binding,
         secret: value.0,
         fact,
+        service: String::new(),
     }
 }

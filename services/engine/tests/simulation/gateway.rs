@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, Principal, Record};
-use keywheel_core::command::Command;
+use keywheel_core::command::{Command, ProofTaken};
 use keywheel_core::decision::{Context, Enrolment, Refusal, Rejection, decide};
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::event::Event;
@@ -303,7 +303,12 @@ const fn answered(command: &Command) -> Option<effect::Key> {
             revocation,
             attempt,
             ..
-        } => Some(effect::Key::Revoke(*revocation, *attempt)),
+        }
+        | Command::ProofOutcome(ProofTaken {
+            revocation,
+            attempt,
+            ..
+        }) => Some(effect::Key::Revoke(*revocation, *attempt)),
         _ => None,
     }
 }
@@ -321,7 +326,10 @@ fn check_records(
     }
     let is_use = |event: &&Event| {
         matches!(event, Event::Assignment(_, fact)
-            if !matches!(fact, assignment::Event::Assigned { .. }))
+        if !matches!(
+            fact,
+            assignment::Event::Assigned { .. } | assignment::Event::ServiceNoted { .. }
+        ))
     };
     let uses = decided.iter().flatten().filter(is_use).count();
     let is_usage = |record: &&Record| record.category == Category::Usage;

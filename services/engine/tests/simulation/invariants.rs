@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keywheel_core::assignment;
 use keywheel_core::command::Command;
 use keywheel_core::event::Event;
-use keywheel_core::id::{BindingId, RotationId, SecretId, SlotId};
+use keywheel_core::id::{BindingId, RevocationId, RotationId, SecretId, SlotId};
 use keywheel_core::plan::{HostPlan, plan_host};
 use keywheel_core::rotation::{self, Intervention, Phase, Step, Trigger};
 use keywheel_core::schedule::OnDeadline;
@@ -104,7 +104,8 @@ impl Truth {
             }
             Event::Revocation(id, event) => {
                 let seen = (&self.by_person, now);
-                self.leases.see_revocation(*id, event, seen)
+                self.leases.see_revocation(*id, event, seen)?;
+                see_destroyed(*id, event, now)
             }
             Event::Assignment(key, event) => {
                 self.canaries.see_consumer(key, event);
@@ -388,6 +389,25 @@ impl Truth {
         }
         Ok(())
     }
+}
+
+/// A data key goes after the proof that its version is dead, or once two people gave it up.
+fn see_destroyed(
+    id: RevocationId,
+    event: &revocation::Event,
+    now: &Now<'_>,
+) -> Result<(), Broken> {
+    let ended = now.world.revocations.get(&id);
+    let Some(ended) = ended.filter(|_| *event == revocation::Event::Destroyed) else {
+        return Ok(());
+    };
+    let is_open = matches!(
+        ended.proven,
+        revocation::Proven::Awaited | revocation::Proven::Alive(_)
+    );
+    hold(!is_open || ended.is_forgotten(), "X2", || {
+        format!("revocation {id}: destroyed before its proof")
+    })
 }
 
 /// What there is beside the events when one is looked at.

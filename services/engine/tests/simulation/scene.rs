@@ -267,6 +267,7 @@ fn bind(n: usize, secret: SecretName, host: Option<usize>, rolls: bool) -> Comma
         },
         target: target(n),
         reload: reload(n, rolls),
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }])
 }
 

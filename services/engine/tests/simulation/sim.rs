@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use keywheel_core::audit::{Principal, Role};
-use keywheel_core::command::Command;
-use keywheel_core::effect::{Effect, Work};
+use keywheel_core::command::{Command, ProofTaken};
+use keywheel_core::effect::{Effect, Part, Work};
 use keywheel_core::id::{CommandId, HostId};
 use keywheel_core::plan::{HostPlan, plan_host};
 use keywheel_core::rotation::Step;
@@ -458,6 +458,13 @@ impl Sim {
                 },
                 sessions,
             },
+            Work::Revoke(work) if work.part == Part::Prove && failure.is_none() => {
+                Command::ProofOutcome(ProofTaken {
+                    revocation: work.revocation,
+                    attempt: work.attempt,
+                    proof: self.store.prove(work, self.time()),
+                })
+            }
             Work::Revoke(work) => Command::RevokeOutcome {
                 revocation: work.revocation,
                 attempt: work.attempt,

@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use keywheel_core::effect::{Effect, StepWork, Work};
+use keywheel_core::effect::{Effect, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::SecretId;
+use keywheel_core::revocation::{Answer, Evidence, Proof};
 use keywheel_core::rotation::{Sessions, Step};
 use keywheel_core::store::RemoteVersion;
+use keywheel_core::time::Timestamp;
 
 use crate::leases::Logins;
 
@@ -92,6 +94,7 @@ impl Store {
             // Nothing lies outside but logins.
             Work::Step(work) if work.outside.is_some() => self.lease_step(work, fault, now)?,
             Work::Step(work) => self.step(work, fault)?,
+            Work::Revoke(work) if work.part == Part::Prove => {}
             Work::Revoke(work) => {
                 let outside = work.outside.iter();
                 let retire: Vec<RemoteVersion> =
@@ -102,6 +105,23 @@ impl Store {
         match fault {
             StoreFault::Silent => Err(away()),
             _ => Ok(()),
+        }
+    }
+
+    /// A login with each version.
+    pub(crate) fn prove(&self, work: &RevokeWork, at: Timestamp) -> Proof {
+        let ask = |version: &u64| Evidence {
+            version: *version,
+            at,
+            place: "the server".to_owned(),
+            answer: match self.accepted.contains(&(work.secret, *version)) {
+                true => Answer::Accepted,
+                false => Answer::WrongPassword,
+            },
+        };
+        Proof {
+            evidence: work.versions.iter().map(ask).collect(),
+            lacking: None,
         }
     }
 

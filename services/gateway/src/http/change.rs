@@ -194,6 +194,7 @@ fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declarat
             target,
             reload,
             previous,
+            on_revoke,
             ..
         } => Declaration::Binding {
             id: BindingId::from_bytes(draw("binding")),
@@ -204,6 +205,7 @@ fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declarat
             target: target.clone(),
             reload: reload.clone(),
             previous: previous.clone(),
+            on_revoke: *on_revoke,
         },
     }
 }

@@ -13,6 +13,7 @@ mod named;
 mod pages;
 mod problem;
 mod read;
+mod revocations;
 mod scans;
 pub(crate) mod status;
 mod stores;
@@ -144,6 +145,9 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         look("/v1/rotation-plan/{*name}", get(interventions::plan)),
         look("/v1/revocations", get(read::revocations)),
         look("/v1/revocations/{id}", get(read::revocation)),
+        change("/v1/revocations/{id}/forget", post(revocations::forget)),
+        look("/v1/revoke-plan", get(revocations::plan)),
+        change("/v1/revoke-by", post(revocations::revoke_by)),
         look("/v1/hosts", get(hosts::list)),
         look("/v1/hosts/{name}", get(hosts::describe)),
         change("/v1/hosts/{name}/evict", post(hosts::evict)),
@@ -316,7 +320,7 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::DELETE if first == "subscriptions" => "unsubscribe",
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
-        _ if ["hosts", "rotations", "subscriptions"].contains(&first) => {
+        _ if ["hosts", "revocations", "rotations", "subscriptions"].contains(&first) => {
             path.rsplit('/').next().unwrap_or(first)
         }
         _ => first,

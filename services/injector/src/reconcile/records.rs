@@ -182,11 +182,13 @@ impl Reconciler {
             // An answer about the incarnation before.
         } else if record.running {
             // Started anew without the wrapper: its file systems went with the old process.
+            let owed = self.owed_anew(&id);
             let refused = self.part_before(&id);
             self.containers.remove(&id);
             self.insert(record);
             if let Some(tracked) = self.containers.get_mut(&id) {
                 tracked.refused = refused;
+                tracked.owed = owed;
             }
         } else {
             self.forget(&id, false);

@@ -96,6 +96,18 @@ impl AccountRotator {
         version: u64,
         until: &Until,
     ) -> Result<(), PortError> {
+        self.disable_one(secret, version, until).await?;
+        until.check()?;
+        self.vault.destroy(secret, version).await
+    }
+
+    /// The same, and its value stays: a login with it has to be refused first.
+    pub(super) async fn disable_one(
+        &self,
+        secret: SecretId,
+        version: u64,
+        until: &Until,
+    ) -> Result<(), PortError> {
         match self.credential(secret, version, until).await? {
             Some(leaked) => {
                 // A revocation waits for no answer about other versions.
@@ -114,8 +126,7 @@ impl AccountRotator {
                 }
             }
         }
-        until.check()?;
-        self.vault.destroy(secret, version).await
+        Ok(())
     }
 
     /// Its password dies, then its sessions end; they do so also where it is not known whether the

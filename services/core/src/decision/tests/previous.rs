@@ -32,6 +32,7 @@ fn naming() -> Command {
         target: file(),
         reload: Reload::None,
         previous: BTreeSet::from([secret_name()]),
+        on_revoke: crate::binding::OnRevoke::Remove,
     }])
 }
 

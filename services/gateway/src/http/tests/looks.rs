@@ -48,6 +48,7 @@ impl Bench {
 async fn every_look_of_the_route_table_answers_and_is_on_record() {
     let (bench, rotation, revocation) = Bench::with_one_of_each().await;
     bench.apply(super::stores::STORE).await;
+    bench.apply(&MANIFEST.replace("prod/db", "prod/api")).await;
     let siem = json!({ "name": "siem" });
     assert_eq!(bench.post("subscriptions", siem).await.0, 200);
     let mut asked = 0;
@@ -71,7 +72,12 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
             false => path.to_owned(),
         };
         let before = bench.audit().await.len();
-        let (status, text) = bench.ask_as(OPERATOR, "GET", &filled, Body::empty()).await;
+        let query = match path {
+            "/v1/revoke-plan" => "?secret=prod/api",
+            _ => "",
+        };
+        let asks = format!("{filled}{query}");
+        let (status, text) = bench.ask_as(OPERATOR, "GET", &asks, Body::empty()).await;
         assert_eq!(status, StatusCode::OK, "{filled}: {text}");
         let left = bench.audit().await.split_off(before);
         let is_quiet = ["/v1/status", "/v1/store-key", "/v1/openapi.json"].contains(&path);

@@ -1,0 +1,84 @@
+//! Tests of the proof: what was made unusable is refused, its value stays until then, and what no login tells
+//! is said.
+
+use keywheel_core::revocation::Answer;
+
+use super::*;
+
+/// How a login with each version is answered, and what is lacking.
+async fn proven(
+    rotator: &AccountRotator,
+    versions: &[u64],
+) -> (Vec<(u64, Answer)>, Option<String>) {
+    let proof = rotator.prove(SECRET, versions, &plenty()).await.unwrap();
+    let answers = proof.evidence.iter();
+    let answers = answers.map(|one| (one.version, one.answer)).collect();
+    (answers, proof.lacking)
+}
+
+#[tokio::test]
+async fn a_disabled_version_is_refused_and_its_value_stays_until_it_is_revoked() {
+    for strategy in STRATEGIES {
+        let fakes = Fakes::of(strategy);
+        fakes.make(1).await;
+        let rotator = fakes.rotator(None, &[]);
+        let alive = (vec![(1, Answer::Accepted)], None);
+        assert_eq!(proven(&rotator, &[1]).await, alive, "{strategy:?}");
+        for _ in 0..2 {
+            let disabled = rotator.disable(SECRET, &[1], None, &plenty()).await;
+            disabled.unwrap();
+        }
+        assert!(fakes.vault.value(SECRET, 1).is_some(), "{strategy:?}");
+        let calls = fakes.accounts.calls();
+        let dead = (vec![(1, Answer::Refused)], None);
+        assert_eq!(proven(&rotator, &[1]).await, dead, "{strategy:?}");
+        assert_eq!(fakes.accounts.calls(), calls + 1, "one login, and no more");
+        rotator.revoke(SECRET, &[1], None, &plenty()).await.unwrap();
+        assert!(fakes.vault.value(SECRET, 1).is_none());
+    }
+}
+
+#[tokio::test]
+async fn evidence_names_account_and_server_and_no_password() {
+    let fakes = Fakes::of(Strategy::SingleUser);
+    fakes.make(1).await;
+    let proof = fakes
+        .rotator(None, &[])
+        .prove(SECRET, &[1], &plenty())
+        .await;
+    let text = format!("{:?}", proof.unwrap());
+    assert!(
+        text.contains("account app of mariadb at db.example:3306"),
+        "{text}"
+    );
+    // EXPOSE: it is searched for.
+    let password = fakes.opened(1).password.expose().to_vec();
+    assert!(!text.contains(&*String::from_utf8(password).unwrap()));
+}
+
+#[tokio::test]
+async fn a_version_whose_value_is_gone_is_lacking_and_the_others_are_tried() {
+    let fakes = Fakes::of(Strategy::AlternatingUsers);
+    fakes.make(1).await;
+    fakes.make(2).await;
+    fakes.vault.destroy(SECRET, 1).await.unwrap();
+    let (answers, lacking) = proven(&fakes.rotator(None, &[]), &[1, 2]).await;
+    assert_eq!(answers, [(2, Answer::Accepted)]);
+    let lacking = lacking.unwrap();
+    assert!(lacking.contains("version 1 is gone"), "{lacking}");
+    fakes.vault.damage(SECRET, 2);
+    let (answers, lacking) = proven(&fakes.rotator(None, &[]), &[2]).await;
+    assert!(answers.is_empty(), "{answers:?}");
+    let lacking = lacking.unwrap();
+    assert!(lacking.contains("version 2 is damaged"), "{lacking}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_has_said_nothing() {
+    let fakes = Fakes::of(Strategy::SingleUser);
+    fakes.make(1).await;
+    let rotator = fakes.rotator(None, &[]);
+    fakes.accounts.cut_off(0, Cut::Before);
+    let asked = rotator.prove(SECRET, &[1], &plenty()).await;
+    assert_eq!(kind(asked), ErrorKind::Unavailable);
+}
