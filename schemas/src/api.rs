@@ -5,6 +5,7 @@
 
 mod doctor;
 mod host;
+mod outward;
 mod rotation;
 mod schedule;
 mod status;
@@ -13,6 +14,7 @@ mod subscription;
 
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
+pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use schedule::{FireView, ScheduleView};
 pub use status::{
@@ -62,6 +64,10 @@ macro_rules! of_shapes {
             SubscriptionView,
             SubscribeRequest,
             AcknowledgeRequest,
+            NotificationView,
+            ReplayRequest,
+            SignalSourceView,
+            LetterView,
             AuditExport,
             AuditProof,
             VerifyReport
@@ -130,7 +136,7 @@ pub struct ApplyAnswer {
 /// What became of one document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
-    /// `Secret`, `Store` or `Binding`.
+    /// `Secret`, `Store`, `Binding`, `Notification` or `SignalSource`.
     pub kind: String,
     /// Its name.
     pub name: String,

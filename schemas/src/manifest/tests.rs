@@ -5,6 +5,7 @@ mod dynamic;
 mod faults;
 mod limits;
 mod on_event;
+mod outward;
 mod rotation;
 mod rotators;
 mod stores;

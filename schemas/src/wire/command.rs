@@ -311,6 +311,7 @@ const fn person_s(command: &Command) -> &'static str {
         Command::RotateHostKey(_) => "rotate host key",
         Command::NotePermit(_) => "note permit",
         Command::EvictHost { .. } => "evict host",
+        Command::Outward(_) => "outward",
         Command::Due { .. }
         | Command::EnrolHost { .. }
         | Command::StepOutcome { .. }

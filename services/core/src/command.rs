@@ -4,11 +4,18 @@ use std::collections::BTreeSet;
 
 use crate::binding::{Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
-use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
-use crate::name::{BindingName, HostName, SecretName, StoreName};
+use crate::id::{
+    BindingId, HostId, NotificationId, RevocationId, RotationId, SecretId, SignalSourceId, SlotId,
+    StoreId,
+};
+use crate::name::{
+    BindingName, HostName, NotificationName, SecretName, SignalSourceName, StoreName,
+};
+use crate::notification;
 use crate::report::HostReport;
 use crate::rotation::{Intervention, Sessions, Step};
 use crate::secret;
+use crate::signal::{self, Signal};
 use crate::store::{RemoteVersion, StoreSpec};
 use crate::time::Timestamp;
 
@@ -53,6 +60,24 @@ pub enum Declaration {
         reload: Reload,
         /// Those whose version before the current one its templates name, too.
         previous: BTreeSet<SecretName>,
+    },
+    /// Declares a notification, or changes what is known about it.
+    Notification {
+        /// Id if the name is new.
+        id: NotificationId,
+        /// Its name.
+        name: NotificationName,
+        /// The declaration, whole.
+        spec: notification::Spec,
+    },
+    /// Declares a source of signals, or changes what is known about it.
+    SignalSource {
+        /// Id if the name is new.
+        id: SignalSourceId,
+        /// Its name.
+        name: SignalSourceName,
+        /// The declaration, whole.
+        spec: signal::Spec,
     },
 }
 
@@ -221,4 +246,17 @@ pub enum Command {
         /// The container's hidden secret.
         secret: SecretId,
     },
+    /// What goes between here and others outside.
+    Outward(Outward),
+}
+
+/// What goes between here and others outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outward {
+    /// Tells a receiver nothing any more.
+    RemoveNotification(NotificationName),
+    /// Takes no signals of a source any more.
+    RemoveSignalSource(SignalSourceName),
+    /// Somebody outside says that something happened.
+    TakeSignal(Signal),
 }

@@ -53,7 +53,8 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::JoinHost(_)
         | Command::RotateHostKey(_)
         | Command::NotePermit(_)
-        | Command::EvictHost { .. } => Role::Gateway,
+        | Command::EvictHost { .. }
+        | Command::Outward(_) => Role::Gateway,
         Command::Due { .. }
         | Command::DeadlinePassed { .. }
         | Command::RetryStep { .. }

@@ -135,7 +135,9 @@ impl Timers {
             | Event::Assignment(..)
             | Event::Host(..)
             | Event::Store(..)
-            | Event::Rollout(..) => {}
+            | Event::Rollout(..)
+            | Event::Notification(..)
+            | Event::Signal(..) => {}
         }
     }
 

@@ -9,9 +9,12 @@ use keywheel_core::decision::Rejection;
 use keywheel_core::id::{
     BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId, StoreId,
 };
-use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
+use keywheel_core::name::{
+    BindingName, BusKey, EnvName, HostName, SecretName, SignalSourceName, StoreName,
+};
 use keywheel_core::report::{Executed, HostReport, StalePlan};
 use keywheel_core::rotation::{Intervention, Step};
+use keywheel_core::signal::Signal;
 use keywheel_core::{binding, host, rotation, secret};
 
 use super::*;
@@ -122,7 +125,19 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["issue-join-token"], Command::IssueJoinToken(token)),
         (&["remove-store"], Command::RemoveStore { name: store }),
         (&["evict"], evict),
+        (&["take-signal"], take_signal()),
     ]
+}
+
+fn take_signal() -> Command {
+    Command::Outward(Outward::TakeSignal(Signal {
+        via: SignalSourceName::parse("pager").unwrap(),
+        source: "s".to_owned(),
+        id: "1".to_owned(),
+        kind: "k".to_owned(),
+        subject: String::new(),
+        fields: std::collections::BTreeMap::new(),
+    }))
 }
 
 fn host_s_commands() -> Vec<(&'static [&'static str], Command)> {
@@ -234,6 +249,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::StoreContact { .. } => 20,
         Command::Intervene { .. } => 21,
         Command::LingerEnded { .. } => 22,
+        Command::Outward(_) => 23,
     }
 }
 
@@ -244,7 +260,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=22),
+        Vec::from_iter(0..=23),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::command::{Declaration, Observation};
+use keywheel_core::command::{Declaration, Observation, Outward};
 use keywheel_core::effect::{Effect, RevokeWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
     SecretId, SlotId, StoreId,
 };
-use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
+use keywheel_core::name::{
+    BindingName, BusKey, EnvName, HostName, NotificationName, SecretName, StoreName,
+};
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::HostReport;
 use keywheel_core::rotation::Step;
@@ -77,7 +79,9 @@ fn people_commands() -> Vec<Command> {
     };
     let name = StoreName::parse("aws").unwrap();
     let remove = Command::RemoveStore { name };
-    let mut commands = vec![apply, bind, unbind, put, rotate, revoke, remove];
+    let soc = NotificationName::parse("soc").unwrap();
+    let silence = Command::Outward(Outward::RemoveNotification(soc));
+    let mut commands = vec![apply, bind, unbind, put, rotate, revoke, remove, silence];
     commands.extend(host_commands());
     commands
 }

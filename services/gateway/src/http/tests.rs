@@ -13,6 +13,7 @@ mod contract;
 mod history;
 mod interventions;
 mod looks;
+mod outward;
 mod repeats;
 mod stores;
 mod streams;

@@ -101,39 +101,6 @@ impl Receiver {
         Self { near, ..self }
     }
 
-    /// Where its name leads now, without what may not be asked.
-    async fn addresses(&self) -> Result<Vec<SocketAddr>, PortError> {
-        let (host, port) = match &self.address.target {
-            Target::Tcp(host, port) => (host.as_str(), *port),
-            // No URL of a receiver leads to one.
-            Target::Socket(_) => return Ok(Vec::new()),
-        };
-        let found = tokio::net::lookup_host((host, port)).await;
-        let found = found.map_err(|error| {
-            let text = format!("{} has no address now; see the name service", self.name());
-            PortError::caused(ErrorKind::Unavailable, text, error)
-        })?;
-        let found: Vec<SocketAddr> = found.collect();
-        let may_be_asked = |at: &&SocketAddr| !is_near(at.ip()) || self.is_allowed(**at);
-        let allowed: Vec<SocketAddr> = found.iter().filter(may_be_asked).copied().collect();
-        match (allowed.is_empty(), found.first()) {
-            (true, Some(refused)) => {
-                let text = format!(
-                    "{} is {refused}, on store-sync's own machine or link, and is not asked; start store-sync with it in `rotators.webhook_allow`",
-                    self.name()
-                );
-                Err(PortError::new(ErrorKind::Denied, text))
-            }
-            _ => Ok(allowed),
-        }
-    }
-
-    fn is_allowed(&self, at: SocketAddr) -> bool {
-        let is_it =
-            |one: &SocketAddr| one.ip() == at.ip().to_canonical() && one.port() == at.port();
-        self.near.iter().any(is_it)
-    }
-
     /// Asks under an id, and again under the same where that helps. A refusal is an error, which quotes
     /// neither what was sent nor these other values.
     pub(super) async fn ask(
@@ -295,11 +262,47 @@ impl Door for Receiver {
 
     async fn open(&self) -> Result<Box<dyn Stream>, PortError> {
         let authorities = self.authorities().await?;
-        let at = self.addresses().await?;
+        let at = addresses(&self.address, &self.near, "rotators.webhook_allow").await?;
         let opened = tls::connect_to(&self.address, &at, authorities.as_deref()).await;
         let stream = opened.map_err(|failure| wire::explain(failure, self.name()))?;
         Ok(Box::new(stream))
     }
+}
+
+/// Where an address's name leads now, without what may not be asked; `setting` allows more.
+pub(crate) async fn addresses(
+    address: &Address,
+    near: &[SocketAddr],
+    setting: &str,
+) -> Result<Vec<SocketAddr>, PortError> {
+    let (host, port) = match &address.target {
+        Target::Tcp(host, port) => (host.as_str(), *port),
+        // No URL of a receiver leads to one.
+        Target::Socket(_) => return Ok(Vec::new()),
+    };
+    let name = &address.name;
+    let found = tokio::net::lookup_host((host, port)).await;
+    let found = found.map_err(|error| {
+        let text = format!("{name} has no address now; see the name service");
+        PortError::caused(ErrorKind::Unavailable, text, error)
+    })?;
+    let found: Vec<SocketAddr> = found.collect();
+    let may_be_asked = |at: &&SocketAddr| !is_near(at.ip()) || is_allowed(near, **at);
+    let allowed: Vec<SocketAddr> = found.iter().filter(may_be_asked).copied().collect();
+    match (allowed.is_empty(), found.first()) {
+        (true, Some(refused)) => {
+            let text = format!(
+                "{name} is {refused}, on this service's own machine or link, and is not asked; start it with that in `{setting}`"
+            );
+            Err(PortError::new(ErrorKind::Denied, text))
+        }
+        _ => Ok(allowed),
+    }
+}
+
+fn is_allowed(near: &[SocketAddr], at: SocketAddr) -> bool {
+    let is_it = |one: &SocketAddr| one.ip() == at.ip().to_canonical() && one.port() == at.port();
+    near.iter().any(is_it)
 }
 
 /// Whether an address is this machine's own, or its link's: what listens there trusts its neighbours.
@@ -375,7 +378,7 @@ fn quotes(text: &[u8], value: &[u8]) -> bool {
 }
 
 /// The address and the path of `https://host[:port]/path`; `http` only of this machine.
-pub(super) fn parse(url: &str) -> Result<(Address, String), PortError> {
+pub(crate) fn parse(url: &str) -> Result<(Address, String), PortError> {
     let refuse = |why: &str| {
         let text = format!("`connection` of a rotator cannot be used: {why}");
         PortError::new(ErrorKind::Denied, text)

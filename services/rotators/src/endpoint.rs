@@ -1,0 +1,104 @@
+//! One HTTP endpoint outside, for whoever tells something there: where it is, and the way to it.
+//!
+//! Invariants: those of a rotator's receiver. Only TLS leaves this machine, the certificate is always checked,
+//! what listens on this machine or its link is asked only where that was allowed, and no text of an error
+//! holds the URL's path, which may be a credential.
+
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_stores::http::{Door, Stream};
+
+use crate::address::Address;
+use crate::redis::{tls, wire};
+use crate::webhook::receiver::{addresses, parse};
+
+/// An endpoint.
+pub struct Endpoint {
+    address: Address,
+    path: String,
+    authorities: Option<Vec<u8>>,
+    near: Vec<SocketAddr>,
+    setting: &'static str,
+}
+
+impl Endpoint {
+    /// The one at a URL, whose certificate comes from these authorities (PEM) or from the system's.
+    ///
+    /// # Errors
+    /// When it is no URL that may be asked.
+    pub fn parse(url: &str, authorities: Option<Vec<u8>>) -> Result<Self, PortError> {
+        let (address, path) = parse(url).map_err(|_| {
+            let text = "the URL cannot be used; it has to be https://HOST/PATH, without a login or a query, or http:// of this machine";
+            PortError::new(ErrorKind::Denied, text)
+        })?;
+        Ok(Self {
+            address,
+            path,
+            authorities,
+            near: Vec::new(),
+            setting: "",
+        })
+    }
+
+    /// These addresses of this machine and its link may be asked, too, as that setting says.
+    #[must_use]
+    pub fn allowing(self, near: &[SocketAddr], setting: &'static str) -> Self {
+        Self {
+            near: near.to_vec(),
+            setting,
+            ..self
+        }
+    }
+
+    /// What is asked for there.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+}
+
+#[async_trait]
+impl Door for Endpoint {
+    fn name(&self) -> &str {
+        &self.address.name
+    }
+
+    async fn open(&self) -> Result<Box<dyn Stream>, PortError> {
+        let at = addresses(&self.address, &self.near, self.setting).await?;
+        let opened = tls::connect_to(&self.address, &at, self.authorities.as_deref()).await;
+        let stream = opened.map_err(|failure| wire::explain(failure, self.name()))?;
+        Ok(Box::new(stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_near_is_asked_only_where_that_was_allowed() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let endpoint = || Endpoint::parse(&format!("http://{at}/hook"), None).unwrap();
+        let refused = endpoint().allowing(&[], "some.setting").open().await;
+        let refused = refused.map(drop).unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Denied);
+        assert!(refused.text.contains("`some.setting`"), "{refused}");
+        assert!(endpoint().allowing(&[at], "").open().await.is_ok());
+        assert_eq!(endpoint().path(), "/hook");
+    }
+
+    #[test]
+    fn no_refusal_quotes_a_url() {
+        for url in [
+            "http://hooks.example/canary",
+            "https://a:canary@b",
+            "canary",
+        ] {
+            let refused = Endpoint::parse(url, None).map(drop).unwrap_err();
+            assert!(!refused.text.contains("canary"), "{refused}");
+        }
+    }
+}
