@@ -26,6 +26,20 @@ pub struct Outward {
     name: String,
 }
 
+/// Host and port of a server's URL.
+///
+/// # Errors
+/// `Denied` when it is none.
+pub fn place(url: &str) -> Result<(String, u16), PortError> {
+    let server: ServerAddr = url.parse().map_err(|_| unusable("the URL"))?;
+    Ok((server.host().to_owned(), server.port()))
+}
+
+fn unusable(what: &str) -> PortError {
+    let text = format!("{what} of the NATS server cannot be used; correct it");
+    PortError::new(ErrorKind::Denied, text)
+}
+
 impl Outward {
     /// Connects to `tls://host:port`, or `nats://` of this machine, with credentials as NATS writes them.
     ///
@@ -36,10 +50,6 @@ impl Outward {
         credentials: Option<&SecretBytes>,
         authorities: Option<&[u8]>,
     ) -> Result<Self, PortError> {
-        let unusable = |what: &str| {
-            let text = format!("{what} of the NATS server cannot be used; correct it");
-            PortError::new(ErrorKind::Denied, text)
-        };
         let server: ServerAddr = url.parse().map_err(|_| unusable("the URL"))?;
         let name = format!("{}:{}", server.host(), server.port());
         let mut connect = ConnectOptions::new()

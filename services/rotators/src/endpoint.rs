@@ -12,7 +12,7 @@ use keywheel_stores::http::{Door, Stream};
 
 use crate::address::Address;
 use crate::redis::{tls, wire};
-use crate::webhook::receiver::{addresses, parse};
+use crate::webhook::receiver::{addresses, look_up, may_be_asked, parse, too_near};
 
 /// An endpoint.
 pub struct Endpoint {
@@ -73,6 +73,23 @@ impl Door for Endpoint {
     }
 }
 
+/// Refuses a server of which any address is this machine's or its link's and not among those that a setting
+/// allows: for a client that looks its name up by itself, so what a name service says a moment later is not
+/// seen here.
+///
+/// # Errors
+/// `Denied` when it may not be asked, `Unavailable` when the name has no address now.
+pub async fn refuse_near(
+    place: (&str, u16),
+    near: &[SocketAddr],
+    setting: &str,
+) -> Result<(), PortError> {
+    let name = format!("{}:{}", place.0, place.1);
+    let found = look_up(place, &name).await?;
+    let refused = found.into_iter().find(|at| !may_be_asked(near, *at));
+    refused.map_or(Ok(()), |at| Err(too_near(&name, at, setting)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,6 +105,28 @@ mod tests {
         assert!(refused.text.contains("`some.setting`"), "{refused}");
         assert!(endpoint().allowing(&[at], "").open().await.is_ok());
         assert_eq!(endpoint().path(), "/hook");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_near_by_any_name_is_refused() {
+        let near = "127.0.0.1:4222".parse().unwrap();
+        let check = async |host: &str, near: &[SocketAddr]| {
+            let checked = refuse_near((host, 4222), near, "some.setting").await;
+            checked.map_err(|refused| (refused.kind, refused.text))
+        };
+        for host in [
+            "127.0.0.1",
+            "::1",
+            "169.254.169.254",
+            "localhost",
+            "0.0.0.0",
+        ] {
+            let (kind, text) = check(host, &[]).await.unwrap_err();
+            assert_eq!(kind, ErrorKind::Denied, "{host}");
+            assert!(text.contains("`some.setting`"), "{text}");
+        }
+        assert_eq!(check("127.0.0.1", &[near]).await, Ok(()));
+        assert_eq!(check("192.0.2.1", &[]).await, Ok(()));
     }
 
     #[test]

@@ -3,4 +3,5 @@
 pub(crate) mod limit;
 pub(crate) mod proof;
 pub(crate) mod reading;
+pub(crate) mod refusals;
 pub(crate) mod server;

@@ -34,4 +34,6 @@ pub use incoming::proof::{MAX_AGE, NoProof, verify};
 pub use incoming::reading::{Arrived, MAX_BATCH, Unread, read};
 pub use incoming::server::{Intake, MAX_CONNECTIONS, MAX_SIGNAL_BODY_BYTES};
 pub use keys::MAX_KEY_FILE_BYTES;
-pub use outgoing::notifier::{GIVE_UP_AFTER, LONGEST_PAUSE, Notifier, PAGE, TURN_SPAN};
+pub use outgoing::notifier::{
+    GIVE_UP_AFTER, GIVE_UP_PATIENCE, LONGEST_PAUSE, Notifier, PAGE, TURN_SPAN,
+};

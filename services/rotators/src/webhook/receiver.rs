@@ -281,23 +281,36 @@ pub(crate) async fn addresses(
         Target::Socket(_) => return Ok(Vec::new()),
     };
     let name = &address.name;
-    let found = tokio::net::lookup_host((host, port)).await;
+    let found = look_up((host, port), name).await?;
+    let may_be_asked = |at: &&SocketAddr| may_be_asked(near, **at);
+    let allowed: Vec<SocketAddr> = found.iter().filter(may_be_asked).copied().collect();
+    match (allowed.is_empty(), found.first()) {
+        (true, Some(refused)) => Err(too_near(name, *refused, setting)),
+        _ => Ok(allowed),
+    }
+}
+
+/// Where a name leads now.
+pub(crate) async fn look_up(place: (&str, u16), name: &str) -> Result<Vec<SocketAddr>, PortError> {
+    let found = tokio::net::lookup_host(place).await;
     let found = found.map_err(|error| {
         let text = format!("{name} has no address now; see the name service");
         PortError::caused(ErrorKind::Unavailable, text, error)
     })?;
-    let found: Vec<SocketAddr> = found.collect();
-    let may_be_asked = |at: &&SocketAddr| !is_near(at.ip()) || is_allowed(near, **at);
-    let allowed: Vec<SocketAddr> = found.iter().filter(may_be_asked).copied().collect();
-    match (allowed.is_empty(), found.first()) {
-        (true, Some(refused)) => {
-            let text = format!(
-                "{name} is {refused}, on this service's own machine or link, and is not asked; start it with that in `{setting}`"
-            );
-            Err(PortError::new(ErrorKind::Denied, text))
-        }
-        _ => Ok(allowed),
-    }
+    Ok(found.collect())
+}
+
+/// That somebody is not asked where it is.
+pub(crate) fn too_near(name: &str, at: SocketAddr, setting: &str) -> PortError {
+    let text = format!(
+        "{name} is {at}, on this service's own machine or link, and is not asked; start it with that in `{setting}`"
+    );
+    PortError::new(ErrorKind::Denied, text)
+}
+
+/// Whether an address is away from this machine and its link, or allowed.
+pub(crate) fn may_be_asked(near: &[SocketAddr], at: SocketAddr) -> bool {
+    !is_near(at.ip()) || is_allowed(near, at)
 }
 
 fn is_allowed(near: &[SocketAddr], at: SocketAddr) -> bool {

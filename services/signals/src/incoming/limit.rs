@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Signals that may come at once.
-pub const BURST: u32 = 60;
+pub const BURST: u32 = 100;
 /// Signals a minute after that.
 pub const PER_MINUTE: u32 = 120;
 
@@ -26,13 +26,14 @@ impl Bucket {
         }
     }
 
-    /// Takes one place.
+    /// Takes so many places, all or none of them.
     ///
     /// # Errors
-    /// With the time after which there is one.
-    pub fn take(&mut self, now: Duration) -> Result<(), Duration> {
+    /// With the time after which there are so many; of more than [`BURST`] there never are.
+    pub fn take(&mut self, now: Duration, places: u32) -> Result<(), Duration> {
         let room = PLACE.saturating_mul(BURST);
-        let full_at = self.full_at.max(now).saturating_add(PLACE);
+        let taken = PLACE.saturating_mul(places);
+        let full_at = self.full_at.max(now).saturating_add(taken);
         let used = full_at.saturating_sub(now);
         if used > room {
             return Err(used.saturating_sub(room));
@@ -51,14 +52,29 @@ mod tests {
         let mut bucket = Bucket::full();
         let start = Duration::from_secs(1000);
         for taken in 0..BURST {
-            assert_eq!(bucket.take(start), Ok(()), "{taken}");
+            assert_eq!(bucket.take(start, 1), Ok(()), "{taken}");
         }
-        assert_eq!(bucket.take(start), Err(PLACE));
+        assert_eq!(bucket.take(start, 1), Err(PLACE));
         let later = start + PLACE;
-        assert_eq!(bucket.take(later), Ok(()));
-        assert!(bucket.take(later).is_err());
+        assert_eq!(bucket.take(later, 1), Ok(()));
+        assert!(bucket.take(later, 1).is_err());
         let minute = later + Duration::from_secs(60);
-        let taken = (0..1000).filter(|_| bucket.take(minute).is_ok()).count();
-        assert_eq!(taken, BURST as usize, "it never holds more than a burst");
+        let taken = (0..1000).filter(|_| bucket.take(minute, 1).is_ok());
+        assert_eq!(
+            taken.count(),
+            BURST as usize,
+            "it never holds more than a burst"
+        );
+    }
+
+    #[test]
+    fn a_batch_takes_all_of_its_places_or_none() {
+        let mut bucket = Bucket::full();
+        let start = Duration::from_secs(1000);
+        assert!(bucket.take(start, BURST + 1).is_err());
+        assert_eq!(bucket.take(start, BURST), Ok(()));
+        assert_eq!(bucket.take(start, 2), Err(PLACE * 2));
+        assert!(bucket.take(start + PLACE, 2).is_err());
+        assert_eq!(bucket.take(start + PLACE, 1), Ok(()), "nothing was taken");
     }
 }

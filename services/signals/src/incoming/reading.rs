@@ -105,11 +105,15 @@ pub fn read(via: &SignalSourceName, spec: &Spec, arrived: &Arrived) -> Result<Ve
         Format::GithubAlert => github_alert(via, arrived, &body),
         Format::GithubPartner => github_partner(via, &body),
     };
-    let may_be_kept = matches!(spec.format, Format::CloudEvents | Format::Webhook);
     read.map_err(|reason| Unread {
         reason,
-        may_be_kept,
+        may_be_kept: may_be_kept(spec),
     })
+}
+
+/// Whether what came in a form may be kept where it cannot be read: GitHub's reports hold tokens.
+pub(crate) const fn may_be_kept(spec: &Spec) -> bool {
+    matches!(spec.format, Format::CloudEvents | Format::Webhook)
 }
 
 fn no_json(_: serde_json::Error) -> String {

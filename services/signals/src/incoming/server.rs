@@ -1,14 +1,14 @@
 //! The door at which signals come: `POST /signals/NAME`, plain HTTP on loopback, behind a proxy with TLS.
 //!
 //! Invariants: nothing is read of who names no declared source; nothing is taken, or kept, before its sender is
-//! proven; a refusal is on record, but for a flood of them, whose rest is counted in the log; connections, bodies,
-//! time and signals a minute are bounded, and who waits is told when to come again; what is answered as taken
-//! is durable.
+//! proven; a refusal is on record, and of a flood of them how many more there were, and the last; connections,
+//! bodies, time and signals a minute are bounded, and who waits is told when to come again; what is answered as
+//! taken is durable.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
@@ -21,9 +21,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use keywheel_core::audit::{Category, Outcome, Principal, Record};
 use keywheel_core::id::{CommandId, LetterId};
 use keywheel_core::name::SignalSourceName;
-use keywheel_core::signal::{Format, Source, Spec};
-use keywheel_engine::port::ErrorKind;
+use keywheel_core::signal::{Signal, Source};
 use keywheel_engine::port::deliveries::{Letter, MAX_LETTER_BYTES};
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::digest;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
@@ -31,9 +31,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::limit::Bucket;
+use super::limit::{BURST, Bucket};
 use super::proof::{NoProof, verify};
-use super::reading::{Arrived, Unread, read};
+use super::reading::{Arrived, MAX_BATCH, Unread, may_be_kept, read};
+use super::refusals::{FLUSH_INTERVAL, Refusal, Refusals};
 use crate::desk::{Desk, Inner, letter, source_owner};
 
 /// Connections at a time; more wait to be accepted.
@@ -52,6 +53,11 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 const COME_AGAIN: u64 = 5;
 const PATH: &str = "/signals/";
 
+const _: () = assert!(
+    MAX_BATCH <= BURST as usize,
+    "a whole batch has to be taken at some time"
+);
+
 /// Takes signals.
 pub struct Intake {
     shared: Arc<Shared>,
@@ -60,8 +66,7 @@ pub struct Intake {
 struct Shared {
     inner: Arc<Inner>,
     buckets: Mutex<BTreeMap<SignalSourceName, Bucket>>,
-    /// Refusals that get a record of their own.
-    refusals: Mutex<Bucket>,
+    refusals: Mutex<Refusals>,
 }
 
 /// An answer that is no success, and when to come again.
@@ -95,7 +100,7 @@ impl Intake {
         let shared = Shared {
             inner: desk.inner(),
             buckets: Mutex::default(),
-            refusals: Mutex::new(Bucket::full()),
+            refusals: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -104,6 +109,11 @@ impl Intake {
 
     /// Serves until told to stop.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        let counting = count_refusals(Arc::clone(&self.shared), stop.clone());
+        tokio::join!(self.accept(listener, stop), counting);
+    }
+
+    async fn accept(&self, listener: TcpListener, stop: CancellationToken) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -124,6 +134,16 @@ impl Intake {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
+        }
+    }
+}
+
+/// Puts on record what was only counted, every so often and at the end.
+async fn count_refusals(shared: Arc<Shared>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return shared.flush().await,
+            () = tokio::time::sleep(FLUSH_INTERVAL) => shared.flush().await,
         }
     }
 }
@@ -197,32 +217,49 @@ impl Shared {
                 return Err(No::away("signals of this source cannot be proven now"));
             }
             Err(NoProof::Sender(fault)) => {
-                self.refuse(&principal, name, fault).await?;
+                self.refuse(principal, name, fault).await?;
                 return Err(No::new(StatusCode::UNAUTHORIZED, fault));
             }
         }
-        self.limit(name)?;
         let arrived = Arrived::of(&head.headers, &body);
-        let signals = match read(name, spec, &arrived) {
-            Ok(signals) => signals,
-            Err(unread) => return Err(self.keep(name, &arrived, &body, unread).await),
+        let read = read(name, spec, &arrived);
+        // One that cannot be read has its place, too: it makes a letter.
+        self.limit(
+            name,
+            read.as_ref().map_or(1, |signals| signals.len().max(1)),
+        )?;
+        let taken = match read {
+            Ok(signals) => self.take(&source, &principal, signals).await?,
+            Err(unread) => Err(unread),
         };
-        let mut repeated = 0;
-        let count = signals.len();
+        match taken {
+            Ok(counts) => Ok(counts),
+            Err(unread) => Err(self.keep(name, &arrived, &body, unread).await),
+        }
+    }
+
+    /// Takes signals one by one; how many are new, and how many came before. Some may be taken when one is not:
+    /// they are known when all are sent again.
+    async fn take(
+        &self,
+        source: &Source,
+        principal: &Principal,
+        signals: Vec<Signal>,
+    ) -> Result<Result<(usize, usize), Unread>, No> {
+        let (count, mut repeated) = (signals.len(), 0);
         for signal in signals {
-            match self.inner.take(&principal, source.id, signal).await {
+            match self.inner.take(principal, source.id, signal).await {
                 Ok(is_repeat) => repeated += usize::from(is_repeat),
                 Err(error) if error.kind == ErrorKind::Denied => {
-                    let unread = Unread {
+                    return Ok(Err(Unread {
                         reason: error.text,
-                        may_be_kept: may_be_kept(spec),
-                    };
-                    return Err(self.keep(name, &arrived, &body, unread).await);
+                        may_be_kept: may_be_kept(&source.spec),
+                    }));
                 }
                 Err(error) => return Err(No::away(error.text)),
             }
         }
-        Ok((count - repeated, repeated))
+        Ok(Ok((count - repeated, repeated)))
     }
 
     /// The declared source that a request names.
@@ -241,13 +278,14 @@ impl Shared {
         Ok(source)
     }
 
-    fn limit(&self, name: &SignalSourceName) -> Result<(), No> {
+    fn limit(&self, name: &SignalSourceName, signals: usize) -> Result<(), No> {
+        let places = u32::try_from(signals).unwrap_or(u32::MAX);
         let now = self.inner.parts.clock.monotonic();
         let declared = |name: &SignalSourceName| self.inner.source(name).is_some();
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         buckets.retain(|known, _| declared(known));
         let bucket = buckets.entry(name.clone()).or_insert_with(Bucket::full);
-        bucket.take(now).map_err(|wait| No {
+        bucket.take(now, places).map_err(|wait| No {
             come_again: Some(wait.as_secs() + 1),
             ..No::new(
                 StatusCode::TOO_MANY_REQUESTS,
@@ -256,38 +294,66 @@ impl Shared {
         })
     }
 
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts on record that somebody came who is not the sender.
     async fn refuse(
         &self,
-        principal: &Principal,
+        principal: Principal,
         name: &SignalSourceName,
         fault: &'static str,
     ) -> Result<(), No> {
-        let parts = &self.inner.parts;
-        let room = {
-            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-            refusals.take(parts.clock.monotonic())
+        let clock = &self.inner.parts.clock;
+        let refusal = Refusal {
+            time: clock.now(),
+            principal,
+            source: name.clone(),
+            fault,
         };
-        if room.is_err() {
-            tracing::debug!(source = %name, fault, "a signal was refused; too many to record each");
+        if !self.refusals().has_room(clock.monotonic()) {
+            tracing::debug!(source = %name, fault, "a signal was refused; it is counted");
+            self.refusals().count(refusal, 1);
             return Ok(());
         }
         tracing::warn!(source = %name, fault, "a signal was refused");
+        let recorded = self.record(&refusal, fault.to_owned()).await;
+        recorded.map_err(|error| No::away(error.text))
+    }
+
+    /// Puts on record what was counted; where that fails it is counted on.
+    async fn flush(&self) {
+        let Some((last, count)) = self.refusals().take_counted() else {
+            return;
+        };
+        let reason = format!(
+            "{count} more signals were refused; the last of them: {}",
+            last.fault
+        );
+        tracing::warn!(source = %last.source, count, "signals were refused");
+        if let Err(error) = self.record(&last, reason).await {
+            tracing::warn!(%error, "refused signals are not on record yet");
+            self.refusals().count(last, count);
+        }
+    }
+
+    async fn record(&self, refusal: &Refusal, reason: String) -> Result<(), PortError> {
+        let parts = &self.inner.parts;
         let record = Record {
-            time: parts.clock.now(),
+            time: refusal.time,
             category: Category::Administration,
-            principal: principal.clone(),
+            principal: refusal.principal.clone(),
             verb: "take-signal".to_owned(),
-            object: format!("signal-source/{name}"),
+            object: format!("signal-source/{}", refusal.source),
             version: None,
             outcome: Outcome::Denied,
-            reason: fault.to_owned(),
+            reason,
             container: None,
             command: CommandId::from_bytes(parts.ids.draw()),
             trace: String::new(),
         };
-        let recorded = parts.commands.record(record).await;
-        recorded.map_err(|error| No::away(error.text))
+        parts.commands.record(record).await
     }
 
     /// Keeps what cannot be read as a letter, for a person to mend the mapping and read it again.
@@ -320,10 +386,6 @@ impl Shared {
             Err(error) => No::away(error.text),
         }
     }
-}
-
-fn may_be_kept(spec: &Spec) -> bool {
-    matches!(spec.format, Format::CloudEvents | Format::Webhook)
 }
 
 /// What came, where it is small enough to be kept.

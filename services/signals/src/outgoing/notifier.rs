@@ -2,8 +2,9 @@
 //!
 //! Invariants: a place moves on only when its receiver has a message, refused it, or did not want it, so a
 //! process that dies repeats one message and loses none; of several gateways one at a time tells a receiver;
-//! what was not delivered for [`GIVE_UP_AFTER`] since it happened is given up after the next attempt, kept as
-//! a letter, and holds up nothing more.
+//! what was not delivered for [`GIVE_UP_AFTER`] since it happened, of a receiver that fails for
+//! [`GIVE_UP_PATIENCE`] by then, is kept as a letter and holds up nothing more. So a gateway that was away for
+//! days, or a replay of what is old, gives nothing up because of one failure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ use crate::desk::{Desk, Inner, letter, notification_owner};
 
 /// How long after it happened an event is delivered at the latest; then it is a letter.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// For how long a receiver has to fail here before anything is given up.
+pub const GIVE_UP_PATIENCE: Duration = Duration::from_secs(600);
 /// How long a receiver's turn lasts when it is not renewed: longer than two messages take.
 pub const TURN_SPAN: Duration = Duration::from_secs(30);
 /// Events that are read at once.
@@ -56,23 +59,33 @@ impl Notifier {
     /// Runs until told to stop: one task for each notification that is declared.
     pub async fn run(self, stop: CancellationToken) {
         let mut tasks: JoinSet<NotificationId> = JoinSet::new();
-        let mut running: BTreeMap<NotificationId, CancellationToken> = BTreeMap::new();
+        let mut running: BTreeMap<NotificationId, tokio::task::Id> = BTreeMap::new();
         let mut bell = self.inner.parts.view.bell();
         loop {
             bell.borrow_and_update();
             for id in self.declared() {
                 running.entry(id).or_insert_with(|| {
-                    let ends = stop.child_token();
-                    tasks.spawn(follow(self.inner.clone(), id, ends.clone()));
-                    ends
+                    tasks
+                        .spawn(follow(self.inner.clone(), id, stop.clone()))
+                        .id()
                 });
             }
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(ended) = tasks.join_next() => {
-                    if let Ok(id) = ended {
-                        running.remove(&id);
-                    }
+                Some(ended) = tasks.join_next_with_id() => {
+                    let task = match ended {
+                        Ok((task, _)) => task,
+                        Err(error) => {
+                            tracing::error!(%error, "a receiver's task broke off; it begins anew");
+                            // Others have tasks of their own, and wait for nothing here.
+                            tokio::select! {
+                                () = stop.cancelled() => {}
+                                () = tokio::time::sleep(LOOK_INTERVAL) => {}
+                            }
+                            error.id()
+                        }
+                    };
+                    running.retain(|_, known| *known != task);
                 }
                 rang = bell.changed() => if rang.is_err() { break },
             }
@@ -94,7 +107,7 @@ enum Step {
     Idle,
     /// Another gateway has the turn.
     Theirs,
-    /// The receiver could not be told.
+    /// The receiver could not be told, or an event of it was given up.
     Later(String),
     /// The notification was removed.
     Gone,
@@ -107,6 +120,7 @@ async fn follow(inner: Arc<Inner>, id: NotificationId, stop: CancellationToken) 
         inner,
         id,
         condition: (String::new(), None),
+        failing_since: None,
     };
     let mut bell = run.inner.parts.view.bell();
     let mut failures = 0;
@@ -119,11 +133,10 @@ async fn follow(inner: Arc<Inner>, id: NotificationId, stop: CancellationToken) 
         let pause = match step {
             Ok(Step::On) => {
                 failures = 0;
-                run.well();
                 continue;
             }
             Ok(Step::Gone) => {
-                run.well();
+                run.rest();
                 let forgotten = run.inner.parts.deliveries.forget(id).await;
                 if let Err(error) = forgotten {
                     tracing::warn!(notification = %id, %error, "place of a removed notification stays");
@@ -132,7 +145,7 @@ async fn follow(inner: Arc<Inner>, id: NotificationId, stop: CancellationToken) 
             }
             Ok(Step::Idle) => {
                 failures = 0;
-                run.well();
+                run.rest();
                 tokio::select! {
                     () = stop.cancelled() => return id,
                     () = run.inner.called.notified() => {}
@@ -142,7 +155,8 @@ async fn follow(inner: Arc<Inner>, id: NotificationId, stop: CancellationToken) 
             }
             Ok(Step::Theirs) => {
                 failures = 0;
-                run.well();
+                run.failing_since = None;
+                run.rest();
                 LOOK_INTERVAL
             }
             Ok(Step::Later(reason)) => {
@@ -171,6 +185,20 @@ struct Run {
     sender: Sender,
     /// The text that was read last, and what it is.
     condition: (String, Option<Condition>),
+    /// Since when, by the monotonic clock, it took no message that was tried.
+    failing_since: Option<Duration>,
+}
+
+/// How an event of the log ended for a receiver.
+enum Ended {
+    /// It has it.
+    Told,
+    /// It does not take it; a letter keeps that.
+    Refused,
+    /// It was given up; a letter keeps that.
+    GivenUp(String),
+    /// It is tried again.
+    Later(String),
 }
 
 impl Run {
@@ -196,8 +224,8 @@ impl Run {
         let mut passed = place;
         for event in known {
             if self.wants(&declared, event) {
-                let told = self.tell(&declared, event).await?;
-                if let Told::Later(reason) = told {
+                let ended = self.tell(&declared, event).await?;
+                if let Ended::Later(reason) = ended {
                     if passed > place {
                         deliveries.advance(self.id, place, passed).await?;
                     }
@@ -206,6 +234,10 @@ impl Run {
                 if !deliveries.advance(self.id, place, event.number).await? {
                     // Somebody moved it, or has the turn by now.
                     return Ok(Step::On);
+                }
+                if let Ended::GivenUp(reason) = ended {
+                    // The next one would fail as well: it has its pause first.
+                    return Ok(Step::Later(reason));
                 }
                 place = event.number;
                 self.well();
@@ -245,21 +277,32 @@ impl Run {
         &mut self,
         declared: &Declared,
         event: &RecordedEvent,
-    ) -> Result<Told, PortError> {
+    ) -> Result<Ended, PortError> {
         let message = Message::of(&self.inner.parts.view.read().world, event);
         let told = self.sender.send(&declared.spec.receiver, &message).await;
-        let age = self.inner.parts.clock.now().since(event.time);
-        let reason = match told {
-            Told::Later(reason) if age >= GIVE_UP_AFTER => {
-                format!("given up after {} hours: {reason}", age.as_secs() / 3600)
-            }
-            Told::Refused(reason) => reason,
-            told => return Ok(told),
+        let (ended, reason) = match told {
+            Told::Done => return Ok(Ended::Told),
+            Told::Later(reason) => match self.is_given_up(event) {
+                None => return Ok(Ended::Later(reason)),
+                Some(hours) => {
+                    let text = format!("given up after {hours} hours: {reason}");
+                    (Ended::GivenUp(reason), text)
+                }
+            },
+            Told::Refused(reason) => (Ended::Refused, reason),
         };
         let kept = given_up(declared, event, (self.inner.parts.clock.now(), &reason));
         tracing::warn!(notification = %declared.name, event = event.number, reason, "an event was not delivered; it is a letter now");
         self.inner.parts.deliveries.keep(&kept).await?;
-        Ok(Told::Refused(reason))
+        Ok(ended)
+    }
+
+    /// How many hours old an event is that could not be told just now, where that is enough.
+    fn is_given_up(&mut self, event: &RecordedEvent) -> Option<u64> {
+        let clock = &self.inner.parts.clock;
+        let (age, now) = (clock.now().since(event.time), clock.monotonic());
+        let failing = now.saturating_sub(*self.failing_since.get_or_insert(now));
+        (age >= GIVE_UP_AFTER && failing >= GIVE_UP_PATIENCE).then(|| age.as_secs() / 3600)
     }
 
     fn note(&self, reason: String, attempts: u32) {
@@ -277,10 +320,17 @@ impl Run {
         trouble.attempts = attempts;
     }
 
-    fn well(&self) {
+    /// It took a message, or answered that it does not want it.
+    fn well(&mut self) {
+        self.failing_since = None;
         if self.inner.troubles().remove(&self.id).is_some() {
             tracing::info!(notification = %self.id, "a receiver is told again");
         }
+    }
+
+    /// Nothing waits for it here.
+    fn rest(&self) {
+        self.inner.troubles().remove(&self.id);
     }
 
     /// Doubles up to the longest; half of it is drawn, so that many do not come at once.

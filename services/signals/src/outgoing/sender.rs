@@ -10,11 +10,11 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, header};
-use keywheel_bus::outward::Outward;
+use keywheel_bus::outward::{self, Outward};
 use keywheel_core::notification::Receiver;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
-use keywheel_rotators::endpoint::Endpoint;
+use keywheel_rotators::endpoint::{Endpoint, refuse_near};
 use keywheel_rotators::webhook::Keys;
 use keywheel_seal::SecretBytes;
 use keywheel_stores::http::{Again, Call, Client};
@@ -176,6 +176,8 @@ impl Sender {
         let (known, line) = match self.nats.take() {
             Some((known, line)) if known == *receiver => (known, line),
             _ => {
+                let (host, port) = outward::place(url)?;
+                refuse_near((&host, port), &self.inner.parts.near, ALLOW).await?;
                 let keys = &self.inner.keys;
                 let credentials = match credentials_file.as_str() {
                     "" => None,

@@ -30,6 +30,8 @@ struct State {
     got: Vec<Got>,
     /// Statuses of the next answers; then 200.
     answers: VecDeque<u16>,
+    /// Whether every answer is 503 instead.
+    is_down: bool,
 }
 
 /// The receiver.
@@ -62,6 +64,11 @@ impl Hook {
     /// The next answers have these statuses.
     pub(crate) fn answer_with(&self, statuses: &[u16]) {
         self.state.lock().unwrap().answers.extend(statuses);
+    }
+
+    /// From now on it fails, or does not.
+    pub(crate) fn set_down(&self, is_down: bool) {
+        self.state.lock().unwrap().is_down = is_down;
     }
 
     pub(crate) fn got(&self) -> Vec<Got> {
@@ -97,7 +104,10 @@ async fn answer(
     };
     let mut state = state.lock().unwrap();
     state.got.push(got);
-    let status = state.answers.pop_front().unwrap_or(200);
+    let status = match state.is_down {
+        true => 503,
+        false => state.answers.pop_front().unwrap_or(200),
+    };
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
     Ok(response)

@@ -299,6 +299,22 @@ async fn a_flood_of_one_source_is_told_when_to_come_again_and_delays_no_other() 
     assert_eq!(status, 202, "{answer}");
     bench.clock.advance(Duration::from_secs(1));
     assert_eq!(door.signed(&bench, &leak("one-more")).await.0, 202);
+    let batch: Vec<Value> = (0..BURST).map(|n| leak(&format!("b{n}"))).collect();
+    let batch = Value::from(batch).to_string();
+    let batched = [
+        headers[0],
+        ("content-type", "application/cloudevents-batch+json"),
+    ];
+    let (status, answer) = door
+        .send("/signals/other", &batched, batch.as_bytes())
+        .await;
+    assert_eq!(status, 429, "a batch has a place for each: {answer}");
+    bench.clock.advance(Duration::from_secs(60));
+    let (status, answer) = door
+        .send("/signals/other", &batched, batch.as_bytes())
+        .await;
+    assert_eq!(status, 202, "{answer}");
+    assert!(answer.contains(&format!("\"taken\":{BURST}")), "{answer}");
     let large = vec![b' '; MAX_SIGNAL_BODY_BYTES + 1];
     let (status, answer) = door.send("/signals/other", &headers, &large).await;
     assert_eq!(status, 413, "{answer}");

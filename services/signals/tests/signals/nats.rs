@@ -1,5 +1,7 @@
 //! A subject of somebody else's NATS server.
 
+use std::net::SocketAddr;
+
 use async_nats::jetstream;
 use keywheel_core::notification::Receiver;
 use keywheel_engine::port::deliveries::Deliveries as _;
@@ -8,17 +10,25 @@ use keywheel_testkit::server::nats::{NatsServer, Settings, VERSIONS};
 
 use crate::bench::{Bench, until};
 
-#[tokio::test]
-async fn a_subject_is_told_when_a_stream_takes_it_and_a_repeat_is_one_message() {
-    let server = NatsServer::start(Settings::of(VERSIONS[VERSIONS.len() - 1]));
-    let bench = Bench::start(&[]).await;
-    let receiver = Receiver::Nats {
+fn address_of(server: &NatsServer) -> SocketAddr {
+    let url = server.url();
+    url.strip_prefix("nats://").unwrap().parse().unwrap()
+}
+
+fn subject_at(server: &NatsServer) -> Receiver {
+    Receiver::Nats {
         url: server.url(),
         subject: "security.keywheel".to_owned(),
         credentials_file: String::new(),
         ca_file: String::new(),
-    };
-    let id = bench.declare("bus", receiver, "").await;
+    }
+}
+
+#[tokio::test]
+async fn a_subject_is_told_when_a_stream_takes_it_and_a_repeat_is_one_message() {
+    let server = NatsServer::start(Settings::of(VERSIONS[VERSIONS.len() - 1]));
+    let bench = Bench::start(&[address_of(&server)]).await;
+    let id = bench.declare("bus", subject_at(&server), "").await;
     let desk = bench.desk();
     let _running = bench.notify(&desk);
     bench.happen("prod/a").await;
@@ -45,4 +55,17 @@ async fn a_subject_is_told_when_a_stream_takes_it_and_a_repeat_is_one_message() 
         1,
         "the same id"
     );
+}
+
+#[tokio::test]
+async fn a_server_of_this_machine_is_told_only_where_that_was_allowed() {
+    let server = NatsServer::start(Settings::of(VERSIONS[VERSIONS.len() - 1]));
+    let bench = Bench::start(&[]).await;
+    let id = bench.declare("bus", subject_at(&server), "").await;
+    let desk = bench.desk();
+    let _running = bench.notify(&desk);
+    bench.happen("prod/a").await;
+    until("the trouble", || desk.troubles().contains_key(&id)).await;
+    let reason = desk.troubles()[&id].reason.clone();
+    assert!(reason.contains("`signals.allow`"), "{reason}");
 }

@@ -7,7 +7,7 @@ use keywheel_engine::port::deliveries::Deliveries as _;
 use keywheel_engine::port::outside::Outside as _;
 use keywheel_rotators::webhook::Keys;
 use keywheel_seal::SecretBytes;
-use keywheel_signals::GIVE_UP_AFTER;
+use keywheel_signals::{GIVE_UP_AFTER, GIVE_UP_PATIENCE};
 use tokio::net::TcpListener;
 
 use crate::bench::{Bench, KEY, until};
@@ -138,22 +138,37 @@ async fn what_is_refused_is_a_letter_that_can_be_retried() {
 async fn what_was_not_delivered_for_a_day_is_a_letter() {
     let hook = Hook::start().await;
     let bench = Bench::start(&[hook.at]).await;
-    hook.answer_with(&[503, 503]);
-    bench.declare("soc", bench.webhook(hook.url()), "").await;
+    hook.set_down(true);
+    let id = bench.declare("soc", bench.webhook(hook.url()), "").await;
     bench.happen("prod/old").await;
     bench.clock.advance(GIVE_UP_AFTER);
     bench.happen("prod/new").await;
-    let _running = bench.notify(&bench.desk());
-    // The old one once, the new one until it is there.
-    let all = ids(&hook.wait_for(3).await);
-    assert_ne!(all[0], all[1]);
-    assert_eq!(all[1], all[2]);
+    let desk = bench.desk();
+    let _running = bench.notify(&desk);
+    until("the trouble", || desk.troubles().contains_key(&id)).await;
+    let letters = bench.journal.letters().await.unwrap();
+    assert_eq!(letters, [], "one failure gives nothing up, old as it is");
+    bench.clock.advance(GIVE_UP_PATIENCE);
+    desk.call();
+    bench.until_place(id, Some(2)).await;
     let letters = bench.journal.letters().await.unwrap();
     assert_eq!(letters.len(), 1);
+    assert!(letters[0].heading.starts_with("event 2, "), "{letters:?}");
     assert!(
         letters[0].reason.contains("given up after 24 hours"),
         "{letters:?}"
     );
+    assert!(
+        desk.troubles().contains_key(&id),
+        "what was given up is no success"
+    );
+    hook.set_down(false);
+    desk.call();
+    bench.until_place(id, Some(3)).await;
+    let new = bench.events(2).await[0].id.to_string();
+    assert_eq!(ids(&hook.got()).last(), Some(&new));
+    assert_eq!(bench.journal.letters().await.unwrap().len(), 1);
+    until("the end of the trouble", || desk.troubles().is_empty()).await;
 }
 
 #[tokio::test]
