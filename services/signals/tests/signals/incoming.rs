@@ -299,6 +299,9 @@ async fn a_flood_of_one_source_is_told_when_to_come_again_and_delays_no_other() 
     assert_eq!(status, 202, "{answer}");
     bench.clock.advance(Duration::from_secs(1));
     assert_eq!(door.signed(&bench, &leak("one-more")).await.0, 202);
+    let body = leak("8").to_string();
+    let (status, answer) = door.send("/signals/other", &headers, body.as_bytes()).await;
+    assert_eq!(status, 202, "{answer}");
     let batch: Vec<Value> = (0..BURST).map(|n| leak(&format!("b{n}"))).collect();
     let batch = Value::from(batch).to_string();
     let batched = [
