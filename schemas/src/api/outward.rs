@@ -10,7 +10,7 @@ pub struct NotificationView {
     pub name: String,
     /// Its id.
     pub id: String,
-    /// `webhook`, `slack` or `nats`.
+    /// `webhook`, `slack`, `nats` or `email`.
     pub kind: String,
     /// Where its receiver is; of a URL that is a credential, the file that holds it.
     pub receiver: String,

@@ -36,6 +36,19 @@ mirror_enum! {
             /// PEM file with the authorities of its certificate; empty for the system's.
             ca_file: String,
         },
+        /// A mailbox, by a mail server that takes what is sent there.
+        Email {
+            /// `smtps://host:port`.
+            url: String,
+            /// Address of the sender.
+            from: String,
+            /// Address that is told.
+            to: String,
+            /// File with login and password, a line each; empty for none.
+            credentials_file: String,
+            /// PEM file with the authorities of its certificate; empty for the system's.
+            ca_file: String,
+        },
     }
 }
 

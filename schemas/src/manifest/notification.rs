@@ -3,7 +3,9 @@
 //! Invariant: a key, and a URL that is one, is only ever named by the file it is read from.
 
 use keywheel_core::name::NotificationName;
-use keywheel_core::notification::{MAX_NOTIFICATION_TEXT_BYTES, Receiver, Spec};
+use keywheel_core::notification::{
+    MAX_MAIL_ADDRESS_BYTES, MAX_NOTIFICATION_TEXT_BYTES, Receiver, Spec,
+};
 
 use super::reader::{Faults, Fields, TextAt, named};
 use super::tree::Located;
@@ -20,16 +22,18 @@ pub(super) fn read(
     faults: &mut Faults,
 ) -> Option<Manifest> {
     let name = name.and_then(|name| named(name, NotificationName::parse, faults));
-    let fields = Fields::of(node, "spec", &["webhook", "slack", "nats", "when"], faults)?;
+    let known = ["webhook", "slack", "nats", "email", "when"];
+    let fields = Fields::of(node, "spec", &known, faults)?;
     let when = read_when(&fields, faults);
-    let ways = ["webhook", "slack", "nats"];
+    let ways = ["webhook", "slack", "nats", "email"];
     let said: Vec<&str> = ways.into_iter().filter(|way| fields.has(way)).collect();
     let receiver = match said.as_slice() {
         ["webhook"] => read_webhook(&fields, faults),
         ["slack"] => read_slack(&fields, faults),
         ["nats"] => read_nats(&fields, faults),
+        ["email"] => read_email(&fields, faults),
         _ => {
-            let message = "`spec` takes one of `webhook`, `slack` and `nats`; write for example `webhook: { url: \"https://hooks.example/keywheel\", keyFile: /etc/keywheel/signals/soc.key }`";
+            let message = "`spec` takes one of `webhook`, `slack`, `nats` and `email`; write for example `webhook: { url: \"https://hooks.example/keywheel\", keyFile: /etc/keywheel/signals/soc.key }`";
             faults.add(fields.position, message.to_owned());
             None
         }
@@ -108,6 +112,44 @@ fn read_nats(fields: &Fields<'_>, faults: &mut Faults) -> Option<Receiver> {
         credentials_file: credentials_file?,
         ca_file: ca_file?,
     })
+}
+
+fn read_email(fields: &Fields<'_>, faults: &mut Faults) -> Option<Receiver> {
+    let node = fields.required("email", faults)?;
+    let known = ["url", "from", "to", "credentialsFile", "caFile"];
+    let email = Fields::of(node, "email", &known, faults)?;
+    let url = url(&email, ("smtps", "smtp"), faults);
+    let from = mail_address(&email, "from", faults);
+    let to = mail_address(&email, "to", faults);
+    let credentials_file = file(&email, "credentialsFile", faults);
+    let ca_file = file(&email, "caFile", faults);
+    Some(Receiver::Email {
+        url: url?,
+        from: from?,
+        to: to?,
+        credentials_file: credentials_file?,
+        ca_file: ca_file?,
+    })
+}
+
+/// A plain address: it stands in a command to the mail server, so nothing in it may end that.
+fn mail_address(fields: &Fields<'_>, name: &str, faults: &mut Faults) -> Option<String> {
+    let (text, at) = fields.required_text(name, faults)?;
+    let word = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c);
+    let part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let is_address = text.len() <= MAX_MAIL_ADDRESS_BYTES
+        && text.split_once('@').is_some_and(|(local, domain)| {
+            !local.is_empty()
+                && local.chars().all(word)
+                && !domain.is_empty()
+                && domain.chars().all(part)
+        });
+    if is_address {
+        return Some(text.to_owned());
+    }
+    let message = format!("`{name}` is no plain address of mail; write one like ops@example.org");
+    faults.add(at, message);
+    None
 }
 
 fn is_subject(subject: &str) -> bool {

@@ -4,7 +4,9 @@
 mod outward;
 mod store;
 
-pub use outward::{NatsReceiver, Notification, SignalSource, SlackReceiver, WebhookReceiver};
+pub use outward::{
+    EmailReceiver, NatsReceiver, Notification, SignalSource, SlackReceiver, WebhookReceiver,
+};
 pub use store::{
     AppRole, Aws, AwsAuth, Cert, Credential, Jwt, Keys, Source, Store, Vault, VaultAuth,
 };

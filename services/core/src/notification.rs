@@ -10,6 +10,8 @@ use crate::name::NotificationName;
 pub const MAX_NOTIFICATIONS: usize = 32;
 /// Longest URL, path or subject, in bytes.
 pub const MAX_NOTIFICATION_TEXT_BYTES: usize = 2048;
+/// Longest address of mail, in bytes.
+pub const MAX_MAIL_ADDRESS_BYTES: usize = 254;
 
 /// Who is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +43,19 @@ pub enum Receiver {
         /// PEM file with the authorities of its certificate; empty for the system's.
         ca_file: String,
     },
+    /// A mailbox, by a mail server that takes what is sent there.
+    Email {
+        /// `smtps://host:port`.
+        url: String,
+        /// Address of the sender.
+        from: String,
+        /// Address that is told.
+        to: String,
+        /// File with login and password, a line each; empty for none.
+        credentials_file: String,
+        /// PEM file with the authorities of its certificate; empty for the system's.
+        ca_file: String,
+    },
 }
 
 impl Receiver {
@@ -51,6 +66,7 @@ impl Receiver {
             Self::Webhook { .. } => "webhook",
             Self::Slack { .. } => "slack",
             Self::Nats { .. } => "nats",
+            Self::Email { .. } => "email",
         }
     }
 
@@ -60,6 +76,7 @@ impl Receiver {
         match self {
             Self::Webhook { url, .. } | Self::Nats { url, .. } => url,
             Self::Slack { url_file, .. } => url_file,
+            Self::Email { to, .. } => to,
         }
     }
 }

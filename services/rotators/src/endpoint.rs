@@ -1,4 +1,4 @@
-//! One HTTP endpoint outside, for whoever tells something there: where it is, and the way to it.
+//! One endpoint outside, for whoever tells something there over HTTP or by mail: where it is, and the way to it.
 //!
 //! Invariants: those of a rotator's receiver. Only TLS leaves this machine, the certificate is always checked,
 //! what listens on this machine or its link is asked only where that was allowed, and no text of an error
@@ -12,7 +12,15 @@ use keywheel_stores::http::{Door, Stream};
 
 use crate::address::Address;
 use crate::redis::{tls, wire};
-use crate::webhook::receiver::{addresses, look_up, may_be_asked, parse, too_near};
+use crate::webhook::receiver::{
+    Schemes, addresses, look_up, may_be_asked, parse, parse_as, too_near,
+};
+
+/// Mail servers, and the ports at which they take what is submitted.
+const MAIL: Schemes = Schemes {
+    secure: ("smtps", 465),
+    plain: ("smtp", 25),
+};
 
 /// An endpoint.
 pub struct Endpoint {
@@ -29,17 +37,33 @@ impl Endpoint {
     /// # Errors
     /// When it is no URL that may be asked.
     pub fn parse(url: &str, authorities: Option<Vec<u8>>) -> Result<Self, PortError> {
-        let (address, path) = parse(url).map_err(|_| {
+        let found = parse(url).map_err(|_| {
             let text = "the URL cannot be used; it has to be https://HOST/PATH, without a login or a query, or http:// of this machine";
             PortError::new(ErrorKind::Denied, text)
         })?;
-        Ok(Self {
+        Ok(Self::new(found, authorities))
+    }
+
+    /// The mail server at `smtps://host:port`, or at `smtp://` of this machine.
+    ///
+    /// # Errors
+    /// When it is no URL that may be asked.
+    pub fn parse_mail(url: &str, authorities: Option<Vec<u8>>) -> Result<Self, PortError> {
+        let found = parse_as(url, &MAIL).map_err(|_| {
+            let text = "the URL cannot be used; it has to be smtps://HOST:PORT, without a login or a query, or smtp:// of this machine";
+            PortError::new(ErrorKind::Denied, text)
+        })?;
+        Ok(Self::new(found, authorities))
+    }
+
+    fn new((address, path): (Address, String), authorities: Option<Vec<u8>>) -> Self {
+        Self {
             address,
             path,
             authorities,
             near: Vec::new(),
             setting: "",
-        })
+        }
     }
 
     /// These addresses of this machine and its link may be asked, too, as that setting says.
@@ -136,8 +160,28 @@ mod tests {
             "https://a:canary@b",
             "canary",
         ] {
-            let refused = Endpoint::parse(url, None).map(drop).unwrap_err();
-            assert!(!refused.text.contains("canary"), "{refused}");
+            for refused in [Endpoint::parse(url, None), Endpoint::parse_mail(url, None)] {
+                let refused = refused.map(drop).unwrap_err();
+                assert!(!refused.text.contains("canary"), "{refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_mail_server_away_is_asked_with_tls_alone() {
+        for url in [
+            "smtps://mail.example",
+            "smtps://mail.example:465",
+            "smtp://127.0.0.1:2525",
+        ] {
+            assert!(Endpoint::parse_mail(url, None).is_ok(), "{url}");
+        }
+        for url in [
+            "smtp://mail.example",
+            "https://mail.example",
+            "smtps://me@mail.example",
+        ] {
+            assert!(Endpoint::parse_mail(url, None).is_err(), "{url}");
         }
     }
 }

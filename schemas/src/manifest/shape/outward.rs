@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use keywheel_core::notification::MAX_NOTIFICATION_TEXT_BYTES;
+use keywheel_core::notification::{MAX_MAIL_ADDRESS_BYTES, MAX_NOTIFICATION_TEXT_BYTES};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 const _: () = assert!(
-    MAX_NOTIFICATION_TEXT_BYTES == 2048,
+    MAX_NOTIFICATION_TEXT_BYTES == 2048 && MAX_MAIL_ADDRESS_BYTES == 254,
     "the shapes say it, too"
 );
 
-/// Who outside is told which events: give one of `webhook`, `slack` and `nats`.
+/// Who outside is told which events: give one of `webhook`, `slack`, `nats` and `email`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Notification {
@@ -24,6 +24,9 @@ pub struct Notification {
     /// A subject of a NATS server, which a stream of JetStream there keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nats: Option<NatsReceiver>,
+    /// A mailbox, by a mail server that takes what is sent there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<EmailReceiver>,
     /// What has to hold for an event, in CEL over `event`; absent: every one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
@@ -72,6 +75,33 @@ pub struct NatsReceiver {
     #[schemars(length(min = 1, max = 2048))]
     pub subject: String,
     /// File with credentials, as NATS writes them; absent for none.
+    #[serde(
+        default,
+        rename = "credentialsFile",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(length(max = 2048), regex(pattern = r"^/"))]
+    pub credentials_file: Option<String>,
+    /// PEM file with the authorities of its certificate; absent for the system's.
+    #[serde(default, rename = "caFile", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048), regex(pattern = r"^/"))]
+    pub ca_file: Option<String>,
+}
+
+/// A mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EmailReceiver {
+    /// The mail server: `smtps://host:port`; `smtp://` to this machine only.
+    #[schemars(length(max = 2048))]
+    pub url: String,
+    /// Address of the sender.
+    #[schemars(length(max = 254))]
+    pub from: String,
+    /// Address that is told.
+    #[schemars(length(max = 254))]
+    pub to: String,
+    /// File with login and password, a line each; absent for none.
     #[serde(
         default,
         rename = "credentialsFile",

@@ -1,6 +1,8 @@
 //! Notifications and sources of signals: read whole, refused with place and next step.
 
-use keywheel_core::notification::{self, MAX_NOTIFICATION_TEXT_BYTES, Receiver};
+use keywheel_core::notification::{
+    self, MAX_MAIL_ADDRESS_BYTES, MAX_NOTIFICATION_TEXT_BYTES, Receiver,
+};
 use keywheel_core::signal::{self, Format, MAX_SIGNAL_FIELDS, Proof};
 
 use super::*;
@@ -37,6 +39,12 @@ fn refused(kind: &str, spec: &str, part: &str) {
     assert!(found[0].contains(part), "`{part}` is not in: {}", found[0]);
 }
 
+fn email(to: &str) -> String {
+    format!(
+        "{{ email: {{ url: 'smtps://mail.example', from: keywheel@example.org, to: '{to}' }} }}"
+    )
+}
+
 #[test]
 fn every_kind_of_receiver_is_read() {
     let spec = told(&format!(
@@ -53,6 +61,11 @@ fn every_kind_of_receiver_is_read() {
     assert_eq!((slack.receiver.word(), slack.when.as_str()), ("slack", ""));
     let nats = told("{ nats: { url: 'nats://127.0.0.1:4222', subject: security.keywheel } }");
     assert_eq!(nats.receiver.place(), "nats://127.0.0.1:4222");
+    let email = told(&email("ops@example.org"));
+    assert_eq!(
+        (email.receiver.word(), email.receiver.place()),
+        ("email", "ops@example.org")
+    );
 }
 
 #[test]
@@ -81,6 +94,18 @@ fn a_receiver_that_cannot_be_told_is_refused() {
     );
     let subject = "{ nats: { url: 'tls://n', subject: 'a.>' } }";
     refused("Notification", subject, "without `*` and `>`");
+    for to in ["ops", "a b@c", "<a@b>", "a@b\\nRCPT", "@b", "a@"] {
+        refused("Notification", &email(to), "no plain address");
+    }
+    let longest = |bytes: usize| email(&format!("{}@b", "a".repeat(bytes - 2)));
+    told(&longest(MAX_MAIL_ADDRESS_BYTES));
+    refused(
+        "Notification",
+        &longest(MAX_MAIL_ADDRESS_BYTES + 1),
+        "no plain address",
+    );
+    let clear = "{ email: { url: 'smtp://mail.example', from: a@b, to: a@b } }";
+    refused("Notification", clear, "has to begin with smtps://");
     let up = "{ slack: { urlFile: /etc/keywheel/signals/../unseal.key } }";
     refused("Notification", up, "`signals.credentials_dir`");
     let held = "{ slack: { urlFile: /s }, when: held }";

@@ -390,13 +390,32 @@ fn quotes(text: &[u8], value: &[u8]) -> bool {
     value.windows(length).any(|part| parts.contains(part))
 }
 
+/// What a URL may begin with, and the ports that are meant where none is said.
+pub(crate) struct Schemes {
+    /// With TLS.
+    pub(crate) secure: (&'static str, u16),
+    /// Without, to this machine only.
+    pub(crate) plain: (&'static str, u16),
+}
+
+const HTTP: Schemes = Schemes {
+    secure: ("https", HTTPS_PORT),
+    plain: ("http", HTTP_PORT),
+};
+
 /// The address and the path of `https://host[:port]/path`; `http` only of this machine.
 pub(crate) fn parse(url: &str) -> Result<(Address, String), PortError> {
+    parse_as(url, &HTTP)
+}
+
+/// The same with other schemes.
+pub(crate) fn parse_as(url: &str, schemes: &Schemes) -> Result<(Address, String), PortError> {
     let refuse = |why: &str| {
         let text = format!("`connection` of a rotator cannot be used: {why}");
         PortError::new(ErrorKind::Denied, text)
     };
-    let unclear = || refuse("it is not https://host/path; correct it");
+    let (secure, plain) = (schemes.secure, schemes.plain);
+    let unclear = || refuse(&format!("it is not {}://host/path; correct it", secure.0));
     if url.len() > MAX_URL_BYTES {
         return Err(refuse("it is too long; correct it"));
     }
@@ -411,12 +430,15 @@ pub(crate) fn parse(url: &str) -> Result<(Address, String), PortError> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let is_near = is_this_machine(host);
     let is_tls = match scheme {
-        "https" => true,
-        "http" if is_near => false,
-        "http" => return Err(refuse("only https:// may leave this machine; use that")),
+        scheme if scheme == secure.0 => true,
+        scheme if scheme == plain.0 && is_near => false,
+        scheme if scheme == plain.0 => {
+            let why = format!("only {}:// may leave this machine; use that", secure.0);
+            return Err(refuse(&why));
+        }
         _ => return Err(unclear()),
     };
-    let default = if is_tls { HTTPS_PORT } else { HTTP_PORT };
+    let default = if is_tls { secure.1 } else { plain.1 };
     let port = authority.port_u16().unwrap_or(default);
     let address = Address {
         user: String::new(),

@@ -27,6 +27,8 @@ pub(crate) struct Message {
     pub(crate) body: Arc<[u8]>,
     /// The same in words.
     pub(crate) line: String,
+    /// What happened, in words of ours alone.
+    pub(crate) title: String,
 }
 
 impl Message {
@@ -35,7 +37,8 @@ impl Message {
         let kind = type_name(&recorded.event);
         let words = kind.strip_prefix("dev.keywheel.").unwrap_or(kind);
         let words = words.strip_suffix(".v1").unwrap_or(words);
-        let mut line = format!("Keywheel: {}", words.replace(['.', '_'], " "));
+        let title = format!("Keywheel: {}", words.replace(['.', '_'], " "));
+        let mut line = title.clone();
         let (secret, host) = names(world, &recorded.event);
         for (what, name) in [("secret", secret), ("host", host)] {
             if !name.is_empty() {
@@ -56,6 +59,7 @@ impl Message {
             id: recorded.id.to_string(),
             body: Arc::clone(&recorded.bytes),
             line,
+            title,
         }
     }
 
@@ -74,6 +78,7 @@ impl Message {
             id,
             body: body.to_string().into_bytes().into(),
             line: format!("Keywheel: a test of notification `{name}`"),
+            title: "Keywheel: a test".to_owned(),
         }
     }
 

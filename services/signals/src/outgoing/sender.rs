@@ -1,4 +1,4 @@
-//! One message to one receiver: a signed request, a message to a channel, or one to a subject.
+//! One message to one receiver: a signed request, a message to a channel, to a subject, or to a mailbox.
 //!
 //! Invariants: a repeat has the same id; keys and URLs that are credentials are read from their files for each
 //! message and stand in no text; what is the message's own fault is told apart from what is the receiver's,
@@ -17,8 +17,9 @@ use keywheel_engine::until::Until;
 use keywheel_rotators::endpoint::{Endpoint, refuse_near};
 use keywheel_rotators::webhook::Keys;
 use keywheel_seal::SecretBytes;
-use keywheel_stores::http::{Again, Call, Client};
+use keywheel_stores::http::{Again, Call, Client, Door as _};
 
+use super::mail::{self, Envelope};
 use super::message::Message;
 use crate::desk::Inner;
 
@@ -73,6 +74,18 @@ impl Sender {
                     self.slack((url_file, ca_file), message).await
                 }
                 Receiver::Nats { .. } => self.nats(receiver, message).await,
+                Receiver::Email {
+                    url,
+                    from,
+                    to,
+                    credentials_file,
+                    ca_file,
+                } => {
+                    let place = (url.as_str(), ca_file.as_str());
+                    let envelope = Envelope { from, to };
+                    self.mail((place, credentials_file), envelope, message)
+                        .await
+                }
             }
         };
         let sent = tokio::time::timeout(SEND_TIMEOUT, sending).await;
@@ -163,6 +176,24 @@ impl Sender {
         Ok(told(answer.status))
     }
 
+    async fn mail(
+        &self,
+        ((url, ca_file), credentials_file): ((&str, &str), &str),
+        envelope: Envelope<'_>,
+        message: &Message,
+    ) -> Result<Told, PortError> {
+        let (keys, parts) = (&self.inner.keys, &self.inner.parts);
+        let login = match credentials_file {
+            "" => None,
+            path => Some(keys.read(path).await?),
+        };
+        let authorities = keys.authorities(ca_file).await?;
+        let endpoint = Endpoint::parse_mail(url, authorities)?;
+        let stream = endpoint.allowing(&parts.near, ALLOW).open().await?;
+        let now = parts.clock.now();
+        mail::submit(stream, login.as_ref(), envelope, (message, now)).await
+    }
+
     async fn nats(&mut self, receiver: &Receiver, message: &Message) -> Result<Told, PortError> {
         let Receiver::Nats {
             url,
@@ -201,7 +232,6 @@ type Fill<'a> = dyn Fn(hyper::http::request::Builder) -> Result<Request<Full<Byt
     + 'a;
 
 fn request(endpoint: &Endpoint, fill: &Fill<'_>) -> Result<Request<Full<Bytes>>, PortError> {
-    use keywheel_stores::http::Door as _;
     let request = Request::builder()
         .method(Method::POST)
         .uri(endpoint.path())
