@@ -11,5 +11,6 @@
 mod bench;
 mod hook;
 mod incoming;
+mod mail;
 mod nats;
 mod outgoing;
