@@ -1,4 +1,4 @@
-//! Who came and was not the sender: the first by themselves, the rest of a flood counted. Pure.
+//! What was refused at the door: the first by themselves, the rest of a flood counted. Pure.
 //!
 //! Invariant: what gets no record of its own is counted until its record is durable, and the last of it is
 //! known; nothing grows with how many come.
@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use keywheel_core::audit::Principal;
-use keywheel_core::name::SignalSourceName;
 use keywheel_core::time::Timestamp;
 
 use super::limit::Bucket;
@@ -19,9 +18,10 @@ pub(crate) const FLUSH_INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) struct Refusal {
     pub(crate) time: Timestamp,
     pub(crate) principal: Principal,
-    pub(crate) source: SignalSourceName,
+    /// The name that was asked for, where it can be one.
+    pub(crate) source: String,
     /// Why, in words of ours.
-    pub(crate) fault: &'static str,
+    pub(crate) fault: String,
 }
 
 /// What was refused since the record before.
@@ -58,7 +58,7 @@ impl Refusals {
     }
 
     /// What was counted; from now on anew.
-    pub(crate) const fn take_counted(&mut self) -> Option<(Refusal, u64)> {
+    pub(crate) fn take_counted(&mut self) -> Option<(Refusal, u64)> {
         self.counted.take()
     }
 }
@@ -74,8 +74,8 @@ mod tests {
             principal: Principal::Stranger {
                 address: "192.0.2.1".to_owned(),
             },
-            source: SignalSourceName::parse("scanner").unwrap(),
-            fault: "the token is not the sender's",
+            source: "scanner".to_owned(),
+            fault: "the token is not the sender's".to_owned(),
         }
     }
 

@@ -175,8 +175,12 @@ async fn serve(
 
 impl Shared {
     async fn answer(&self, request: Request<Incoming>, from: IpAddr) -> Response<Full<Bytes>> {
-        let handling = tokio::time::timeout(REQUEST_TIMEOUT, self.handle(request, from));
-        let no = match handling.await {
+        let name = asked(request.uri().path());
+        let principal = Principal::Stranger {
+            address: from.to_string(),
+        };
+        let handling = self.handle(request, name.as_ref(), &principal);
+        let no = match tokio::time::timeout(REQUEST_TIMEOUT, handling).await {
             Ok(Ok((taken, repeated))) => {
                 let body = json!({ "taken": taken, "repeated": repeated });
                 return reply(StatusCode::ACCEPTED, body.to_string());
@@ -187,6 +191,7 @@ impl Shared {
                 "it took too long; send it again",
             ),
         };
+        let no = self.on_record(no, principal, name).await;
         let mut response = reply(no.status, json!({ "detail": no.detail }).to_string());
         if let Some(seconds) = no.come_again {
             let headers = response.headers_mut();
@@ -196,8 +201,20 @@ impl Shared {
     }
 
     /// Takes what a request says; how many signals are new, and how many came before.
-    async fn handle(&self, request: Request<Incoming>, from: IpAddr) -> Result<(usize, usize), No> {
-        let source = self.source(&request)?;
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        name: Option<&SignalSourceName>,
+        principal: &Principal,
+    ) -> Result<(usize, usize), No> {
+        let source = name.and_then(|name| self.inner.source(name));
+        let source = source.ok_or_else(|| {
+            let text = "no source of signals has that name";
+            No::new(StatusCode::NOT_FOUND, text)
+        })?;
+        if request.method() != Method::POST {
+            return Err(No::new(StatusCode::METHOD_NOT_ALLOWED, "send it by POST"));
+        }
         let (name, spec) = (&source.name, &source.spec);
         let (head, body) = request.into_parts();
         let body = whole(body).await?;
@@ -207,9 +224,6 @@ impl Shared {
             No::away("signals of this source cannot be proven now; send it again later")
         })?;
         let now = self.inner.parts.clock.now();
-        let principal = Principal::Stranger {
-            address: from.to_string(),
-        };
         match verify(spec.proof, &key, &head.headers, &body, now) {
             Ok(()) => {}
             Err(NoProof::KeyFile(fault)) => {
@@ -217,7 +231,6 @@ impl Shared {
                 return Err(No::away("signals of this source cannot be proven now"));
             }
             Err(NoProof::Sender(fault)) => {
-                self.refuse(principal, name, fault).await?;
                 return Err(No::new(StatusCode::UNAUTHORIZED, fault));
             }
         }
@@ -229,7 +242,7 @@ impl Shared {
             read.as_ref().map_or(1, |signals| signals.len().max(1)),
         )?;
         let taken = match read {
-            Ok(signals) => self.take(&source, &principal, signals).await?,
+            Ok(signals) => self.take(&source, principal, signals).await?,
             Err(unread) => Err(unread),
         };
         match taken {
@@ -262,22 +275,6 @@ impl Shared {
         Ok(Ok((count - repeated, repeated)))
     }
 
-    /// The declared source that a request names.
-    fn source(&self, request: &Request<Incoming>) -> Result<Source, No> {
-        let unknown = || No::new(StatusCode::NOT_FOUND, "no source of signals has that name");
-        let name = request
-            .uri()
-            .path()
-            .strip_prefix(PATH)
-            .ok_or_else(unknown)?;
-        let name = SignalSourceName::parse(name).map_err(|_| unknown())?;
-        let source = self.inner.source(&name).ok_or_else(unknown)?;
-        if request.method() != Method::POST {
-            return Err(No::new(StatusCode::METHOD_NOT_ALLOWED, "send it by POST"));
-        }
-        Ok(source)
-    }
-
     fn limit(&self, name: &SignalSourceName, signals: usize) -> Result<(), No> {
         let places = u32::try_from(signals).unwrap_or(u32::MAX);
         let now = self.inner.parts.clock.monotonic();
@@ -298,28 +295,32 @@ impl Shared {
         self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts on record that somebody came who is not the sender.
-    async fn refuse(
-        &self,
-        principal: Principal,
-        name: &SignalSourceName,
-        fault: &'static str,
-    ) -> Result<(), No> {
+    /// Puts a refusal on record, by itself or counted; what fails here or takes too long is none.
+    async fn on_record(&self, no: No, principal: Principal, name: Option<SignalSourceName>) -> No {
+        if !no.status.is_client_error() || no.status == StatusCode::REQUEST_TIMEOUT {
+            return no;
+        }
         let clock = &self.inner.parts.clock;
         let refusal = Refusal {
             time: clock.now(),
             principal,
-            source: name.clone(),
-            fault,
+            source: name.map_or_else(|| "unknown".to_owned(), |name| name.to_string()),
+            fault: no.detail.clone(),
         };
-        if !self.refusals().has_room(clock.monotonic()) {
-            tracing::debug!(source = %name, fault, "a signal was refused; it is counted");
+        let has_room = self.refusals().has_room(clock.monotonic());
+        if !has_room {
             self.refusals().count(refusal, 1);
-            return Ok(());
+            return no;
         }
-        tracing::warn!(source = %name, fault, "a signal was refused");
-        let recorded = self.record(&refusal, fault.to_owned()).await;
-        recorded.map_err(|error| No::away(error.text))
+        tracing::warn!(
+            source = refusal.source,
+            fault = refusal.fault,
+            "a signal was refused"
+        );
+        match self.record(&refusal, refusal.fault.clone()).await {
+            Ok(()) => no,
+            Err(error) => No::away(error.text),
+        }
     }
 
     /// Puts on record what was counted; where that fails it is counted on.
@@ -331,7 +332,7 @@ impl Shared {
             "{count} more signals were refused; the last of them: {}",
             last.fault
         );
-        tracing::warn!(source = %last.source, count, "signals were refused");
+        tracing::warn!(source = last.source, count, "signals were refused");
         if let Err(error) = self.record(&last, reason).await {
             tracing::warn!(%error, "refused signals are not on record yet");
             self.refusals().count(last, count);
@@ -380,12 +381,16 @@ impl Shared {
                 (parts.clock.now(), heading, &unread.reason),
             )
         };
-        tracing::warn!(source = %name, reason = unread.reason, "a signal cannot be read; it is a letter now");
         match parts.deliveries.keep(&kept).await {
             Ok(()) => No::new(StatusCode::UNPROCESSABLE_ENTITY, unread.reason),
             Err(error) => No::away(error.text),
         }
     }
+}
+
+/// The source that a path names.
+fn asked(path: &str) -> Option<SignalSourceName> {
+    SignalSourceName::parse(path.strip_prefix(PATH)?).ok()
 }
 
 /// What came, where it is small enough to be kept.

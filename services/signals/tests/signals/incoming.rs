@@ -176,7 +176,7 @@ async fn who_is_not_the_sender_is_refused_and_on_record() {
         let text = String::from_utf8_lossy(&leaf.bytes).into_owned();
         text.contains("take-signal") && text.to_lowercase().contains("denied")
     });
-    assert_eq!(denied.count(), 2);
+    assert_eq!(denied.count(), 3, "and who asked for a source that is none");
     assert_eq!(received(&bench).await.len(), 1);
     assert!(bench.journal.letters().await.unwrap().is_empty());
 }
