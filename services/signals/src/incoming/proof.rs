@@ -267,6 +267,24 @@ mod tests {
         }
     }
 
+    /// A key and its signature of [`BODY`], made by OpenSSL; nobody has the private half.
+    #[test]
+    fn a_partner_s_signature_is_taken_over_its_body_alone() {
+        let key = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAECMoEgHvjjRbPmzoOuOe4H5gu5lIzIlBxUtLg2lfke7b7bXuUYKzkyDprEGrMhSpGRFSRT5wq+FX4nrm19xfdgw==";
+        let signature = "MEUCIEk2Ne6E8Ld4H+keXrZWJ+zXTFsUbQnWUL9mhDPVXvsqAiEAok8uxc5yH0eDmCG0FV3HJxKkjXoukUWfIfejP/PWkWI=";
+        let (first, second) = key.split_at(64);
+        let file = format!(
+            "{{\"public_keys\":[{{\"key_identifier\":\"k0\",\"key\":\"x\"}},{{\"key_identifier\":\"k1\",\"key\":\"-----BEGIN PUBLIC KEY-----\\n{first}\\n{second}\\n-----END PUBLIC KEY-----\\n\",\"is_current\":true}}]}}"
+        );
+        let shown = headers(&[
+            ("github-public-key-identifier", "k1"),
+            ("github-public-key-signature", signature),
+        ]);
+        let check = |body: &[u8]| verify(Proof::GithubPartner, &secret(&file), &shown, body, NOW);
+        assert_eq!(check(BODY), Ok(()));
+        assert!(is_sender_s(check(b"{\"a\":2}")));
+    }
+
     #[test]
     fn a_partner_s_key_is_one_of_the_file() {
         let shown = headers(&[
