@@ -9,7 +9,7 @@ use keywheel_engine::port::deliveries::{Deliveries as _, Letter};
 
 use super::*;
 
-const NOTIFICATION: &str = "apiVersion: keywheel.dev/v1\nkind: Notification\nmetadata: { name: soc }\nspec: { slack: { urlFile: /etc/keywheel/signals/slack }, when: 'event.secret != \"\"' }\n";
+pub(super) const NOTIFICATION: &str = "apiVersion: keywheel.dev/v1\nkind: Notification\nmetadata: { name: soc }\nspec: { slack: { urlFile: /etc/keywheel/signals/slack }, when: 'event.secret != \"\"' }\n";
 const SOURCE: &str = "apiVersion: keywheel.dev/v1\nkind: SignalSource\nmetadata: { name: pager }\nspec: { format: cloudEvents, keyFile: /etc/keywheel/signals/pager }\n";
 
 async fn declared() -> Bench {
