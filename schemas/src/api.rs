@@ -5,6 +5,7 @@
 
 mod doctor;
 mod host;
+mod outward;
 mod revocation;
 mod rotation;
 mod schedule;
@@ -14,6 +15,7 @@ mod subscription;
 
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
+pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
 pub use revocation::{
     AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation,
     RefusedRevocation, RevocationStates, RevokeByAnswer, RevokeByRequest, RevokePlan, RevokeScope,
@@ -71,6 +73,10 @@ macro_rules! of_shapes {
             SubscriptionView,
             SubscribeRequest,
             AcknowledgeRequest,
+            NotificationView,
+            ReplayRequest,
+            SignalSourceView,
+            LetterView,
             AuditExport,
             AuditProof,
             VerifyReport
@@ -139,7 +145,7 @@ pub struct ApplyAnswer {
 /// What became of one document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
-    /// `Secret`, `Store` or `Binding`.
+    /// `Secret`, `Store`, `Binding`, `Notification` or `SignalSource`.
     pub kind: String,
     /// Its name.
     pub name: String,

@@ -2,6 +2,7 @@
 //!
 //! Ids and instants are fixed, so that the files only change when the format does.
 
+mod outward;
 mod store;
 
 use std::collections::BTreeMap;
@@ -12,8 +13,8 @@ use keywheel_core::audit::Principal;
 use keywheel_core::binding::{self, ImageSelector, Reload, Selector, Target};
 use keywheel_core::event::Event;
 use keywheel_core::id::{
-    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId,
-    RotationId, SecretId, SlotId, StoreId,
+    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, NotificationId,
+    RevocationId, RotationId, SecretId, SignalSourceId, SlotId, StoreId,
 };
 use keywheel_core::lease::DEFAULT_LINGER;
 use keywheel_core::name::{
@@ -57,6 +58,8 @@ const ROTATION: RotationId = RotationId::from_bytes(id(0x04));
 const TOKEN: JoinTokenId = JoinTokenId::from_bytes(id(0x08));
 const STORE: StoreId = StoreId::from_bytes(id(0x09));
 const REVOCATION: RevocationId = RevocationId::from_bytes(id(0x05));
+const NOTIFICATION: NotificationId = NotificationId::from_bytes(id(0x0a));
+const SOURCE: SignalSourceId = SignalSourceId::from_bytes(id(0x0b));
 
 /// The trace context of every example (W3C's own).
 pub const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -124,6 +127,10 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
             .into_iter()
             .map(|event| Event::Rollout(service.clone(), event)),
     );
+    let notifications = outward::of_notification()?.into_iter();
+    events.extend(notifications.map(|event| Event::Notification(NOTIFICATION, event)));
+    let signals = outward::of_signal()?.into_iter();
+    events.extend(signals.map(|event| Event::Signal(SOURCE, event)));
     Ok(events)
 }
 

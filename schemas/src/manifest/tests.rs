@@ -5,6 +5,7 @@ mod dynamic;
 mod faults;
 mod limits;
 mod on_event;
+mod outward;
 mod rotation;
 mod rotators;
 mod stores;
@@ -204,7 +205,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(spec.rotation.schedule, utc);
     let reload_of = |spec: &str| match &read(&binding(spec)).unwrap()[0] {
         Manifest::Binding { reload, .. } => reload.clone(),
-        Manifest::Secret { .. } | Manifest::Store { .. } => panic!(),
+        other => panic!("{other:?}"),
     };
     let restart = Reload::Restart {
         settle: DEFAULT_SETTLE,
@@ -266,7 +267,7 @@ fn a_reload_command_and_the_word_label_are_read() {
         let text = binding(&format!("  file: {{ name: db }}\n  reload: {reload}"));
         match read(&text).unwrap().remove(0) {
             Manifest::Binding { reload, .. } => reload,
-            Manifest::Secret { .. } | Manifest::Store { .. } => panic!(),
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(reload_of("label"), Reload::Label);

@@ -341,6 +341,7 @@ const fn person_s(command: &Command) -> &'static str {
         Command::NotePermit(_) => "note permit",
         Command::EvictHost { .. } => "evict host",
         Command::ForgetRevocation { .. } => "forget revocation",
+        Command::Outward(_) => "outward",
         Command::Due { .. }
         | Command::EnrolHost { .. }
         | Command::StepOutcome { .. }

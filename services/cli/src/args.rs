@@ -10,6 +10,7 @@ mod host;
 mod import;
 mod log;
 mod migrate;
+mod outward;
 mod revocation;
 mod rotation;
 mod rotator;
@@ -21,6 +22,7 @@ pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
 pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
 pub(crate) use migrate::MigrateArgs;
+pub(crate) use outward::{LetterVerb, NotificationVerb, SignalVerb};
 pub(crate) use revocation::{ForgetArgs, RevocationVerb, RevokeArgs};
 pub(crate) use rotation::{ForceArgs, InterveneArgs, RotateArgs, RotationVerb};
 pub(crate) use rotator::RotatorVerb;
@@ -151,6 +153,15 @@ pub(crate) enum Verb {
     /// Show what happened, as the journal has it.
     #[command(subcommand)]
     Events(EventsVerb),
+    /// List who outside is told which events; test, replay or remove one.
+    #[command(subcommand)]
+    Notification(NotificationVerb),
+    /// List who outside may say that something happened, or remove one.
+    #[command(subcommand)]
+    Signal(SignalVerb),
+    /// List what could not be delivered outside or read of what came; retry it or throw it away.
+    #[command(subcommand)]
+    Letter(LetterVerb),
     /// Show who held which version of a secret at a time.
     History(HistoryArgs),
     /// Show, export and verify who did what.

@@ -9,6 +9,7 @@ mod import;
 mod input;
 mod look;
 mod migrate;
+mod outward;
 mod plain;
 mod revocation;
 mod revoke;
@@ -106,6 +107,9 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Host(verb) => host::run(desk, &verb).await,
         Verb::Consumers(args) => look::consumers(desk, args.secret.as_deref()).await,
         Verb::Events(verb) => subscriptions::events(desk, verb).await,
+        Verb::Notification(verb) => outward::notification(desk, &verb).await,
+        Verb::Signal(verb) => outward::signal(desk, &verb).await,
+        Verb::Letter(verb) => outward::letter(desk, &verb).await,
         Verb::History(args) => look::history(desk, &args).await,
         Verb::Audit(AuditVerb::List(page)) => {
             let wish = streams::Wish::of_page(&page);

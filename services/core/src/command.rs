@@ -5,12 +5,19 @@ use std::collections::BTreeSet;
 use crate::audit::Principal;
 use crate::binding::{OnRevoke, Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
-use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
-use crate::name::{BindingName, HostName, SecretName, StoreName};
+use crate::id::{
+    BindingId, HostId, NotificationId, RevocationId, RotationId, SecretId, SignalSourceId, SlotId,
+    StoreId,
+};
+use crate::name::{
+    BindingName, HostName, NotificationName, SecretName, SignalSourceName, StoreName,
+};
+use crate::notification;
 use crate::report::HostReport;
 use crate::revocation::Proof;
 use crate::rotation::{Intervention, Sessions, Step};
 use crate::secret;
+use crate::signal::{self, Signal};
 use crate::store::{RemoteVersion, StoreSpec};
 use crate::time::Timestamp;
 
@@ -68,6 +75,24 @@ pub enum Declaration {
         previous: BTreeSet<SecretName>,
         /// What befalls a container that loses a revoked value.
         on_revoke: OnRevoke,
+    },
+    /// Declares a notification, or changes what is known about it.
+    Notification {
+        /// Id if the name is new.
+        id: NotificationId,
+        /// Its name.
+        name: NotificationName,
+        /// The declaration, whole.
+        spec: notification::Spec,
+    },
+    /// Declares a source of signals, or changes what is known about it.
+    SignalSource {
+        /// Id if the name is new.
+        id: SignalSourceId,
+        /// Its name.
+        name: SignalSourceName,
+        /// The declaration, whole.
+        spec: signal::Spec,
     },
 }
 
@@ -250,4 +275,17 @@ pub enum Command {
         /// Why, in a person's words.
         reason: String,
     },
+    /// What goes between here and others outside.
+    Outward(Outward),
+}
+
+/// What goes between here and others outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outward {
+    /// Tells a receiver nothing any more.
+    RemoveNotification(NotificationName),
+    /// Takes no signals of a source any more.
+    RemoveSignalSource(SignalSourceName),
+    /// Somebody outside says that something happened.
+    TakeSignal(Signal),
 }

@@ -5,6 +5,7 @@
 mod difference;
 mod leases;
 mod outside;
+mod outward;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,13 +14,16 @@ use crate::binding::{self, Binding};
 use crate::event::Event;
 use crate::host::{self, Host, JoinToken};
 use crate::id::{
-    BindingId, ContainerId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, StoreId,
+    BindingId, ContainerId, HostId, JoinTokenId, NotificationId, RevocationId, RotationId,
+    SecretId, SignalSourceId, StoreId,
 };
 use crate::name::{BindingName, HostName, SecretName, StoreName};
+use crate::notification;
 use crate::revocation::{self, Revocation};
 use crate::rollout::{self, Rollout};
 use crate::rotation::{self, Rotation, Trigger};
 use crate::secret::{self, Secret};
+use crate::signal;
 use crate::store;
 use crate::time::Timestamp;
 
@@ -47,6 +51,10 @@ pub struct World {
     pub stores: BTreeMap<StoreId, store::Declared>,
     /// Rollouts that have something to do or to remember, by service.
     pub rollouts: BTreeMap<rollout::Service, Rollout>,
+    /// Declared notifications, by id.
+    pub notifications: BTreeMap<NotificationId, notification::Declared>,
+    /// Declared sources of signals, by id.
+    pub signal_sources: BTreeMap<SignalSourceId, signal::Source>,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -250,6 +258,8 @@ impl World {
             Event::Revocation(id, event) => self.apply_revocation(number, *id, event),
             Event::Store(id, event) => self.apply_store(number, *id, event),
             Event::Rollout(service, event) => self.apply_rollout(number, service, event),
+            Event::Notification(id, event) => self.apply_notification(number, *id, event),
+            Event::Signal(id, event) => self.apply_signal(*id, event),
         }
         self.note_outside(number, event);
     }

@@ -6,7 +6,7 @@
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
 use keywheel_core::binding::Reload;
-use keywheel_core::command::{Command, Declaration};
+use keywheel_core::command::{Command, Declaration, Outward};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, CommandId, HostId, RevocationId, RotationId, SecretId};
@@ -176,6 +176,8 @@ fn declared(declaration: &Declaration) -> Described {
         Declaration::Secret { name, .. } => ("apply", format!("secret/{name}"), None),
         Declaration::Binding { name, .. } => ("bind", format!("binding/{name}"), None),
         Declaration::Store { name, .. } => ("apply", format!("store/{name}"), None),
+        Declaration::Notification { name, .. } => ("apply", format!("notification/{name}"), None),
+        Declaration::SignalSource { name, .. } => ("apply", format!("signal-source/{name}"), None),
     }
 }
 
@@ -261,6 +263,9 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
         _ => match principal {
             Principal::User { .. } => "local-socket".to_owned(),
             Principal::Operator { .. } => "client-certificate".to_owned(),
+            Principal::Stranger { .. } if matches!(command, Command::Outward(_)) => {
+                "signature".to_owned()
+            }
             Principal::Stranger { .. } => "join-token".to_owned(),
             Principal::Service(_) => "role-table".to_owned(),
         },
@@ -327,8 +332,26 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             ("deadline", rotated(world, rotation), version_of(rotation))
         }
         Command::LingerEnded { secret } => ("end-lease", secret_object(world, *secret), None),
+        Command::Outward(wish) => outward(wish),
         Command::Apply(_) | Command::Report(_) => return None,
     })
+}
+
+fn outward(wish: &Outward) -> Described {
+    match wish {
+        Outward::RemoveNotification(name) => {
+            ("remove-notification", format!("notification/{name}"), None)
+        }
+        Outward::RemoveSignalSource(name) => (
+            "remove-signal-source",
+            format!("signal-source/{name}"),
+            None,
+        ),
+        Outward::TakeSignal(signal) => {
+            let object = format!("signal-source/{}", signal.via);
+            ("take-signal", object, None)
+        }
+    }
 }
 
 /// The secret of a rotation.

@@ -54,7 +54,8 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::RotateHostKey(_)
         | Command::NotePermit(_)
         | Command::EvictHost { .. }
-        | Command::ForgetRevocation { .. } => Role::Gateway,
+        | Command::ForgetRevocation { .. }
+        | Command::Outward(_) => Role::Gateway,
         Command::Due { .. }
         | Command::DeadlinePassed { .. }
         | Command::RetryStep { .. }

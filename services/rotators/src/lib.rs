@@ -12,6 +12,7 @@
 mod account;
 mod address;
 mod connector;
+pub mod endpoint;
 mod failpoint;
 pub mod form;
 pub mod mariadb;

@@ -7,8 +7,8 @@
 //! (`ending`). How many sessions are open there nobody can tell.
 
 mod ending;
-mod receiver;
-mod signature;
+pub(crate) mod receiver;
+pub(crate) mod signature;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ use keywheel_seal::{Entropy, SecretBytes};
 
 use self::receiver::Receiver;
 pub use self::receiver::{ANSWER_TIMEOUT, MAX_ANSWER_BYTES, MAX_REASON_CHARS, MAX_VALUE_BYTES};
-pub use self::signature::{MAX_KEY_BYTES, MAX_KEYS, MIN_KEY_BYTES};
+pub use self::signature::{Keys, MAX_KEY_BYTES, MAX_KEYS, MAX_SIGNATURES, MIN_KEY_BYTES};
 use crate::account::{keep, new_version, refused};
 
 /// The receiver's account where none is named and the URL has no path.

@@ -144,7 +144,9 @@ impl Timers {
             | Event::Assignment(..)
             | Event::Host(..)
             | Event::Store(..)
-            | Event::Rollout(..) => {}
+            | Event::Rollout(..)
+            | Event::Notification(..)
+            | Event::Signal(..) => {}
         }
     }
 

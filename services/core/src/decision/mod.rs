@@ -10,6 +10,7 @@ mod intervene;
 mod join;
 mod lease;
 mod manifest;
+mod outward;
 mod refusal;
 mod report;
 mod revoke;
@@ -89,9 +90,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::Unbind { name } => manifest::unbind(world, name),
         Command::RemoveStore { name } => store::remove(world, name),
         Command::Observed(seen) => store::observed(world, seen, ctx),
-        Command::StoreContact { store, failure } => {
-            Ok(store::contact(world, *store, failure.as_deref()))
-        }
+        Command::StoreContact { store, failure } => store::note(world, *store, failure.as_deref()),
         Command::Put {
             id,
             rotation,
@@ -143,6 +142,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::DeadlinePassed { rotation } => intervene::deadline(world, *rotation, ctx.now),
         Command::Report(report) => report::record(world, report, ctx),
         Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
+        Command::Outward(wish) => outward::decide(world, wish),
         Command::RevokeOutcome { .. }
         | Command::RetryRevoke { .. }
         | Command::ProofOutcome { .. }

@@ -6,6 +6,7 @@ mod history;
 mod leases;
 mod left;
 mod model;
+mod outward;
 mod previous;
 mod proofs;
 mod scopes;

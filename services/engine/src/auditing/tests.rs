@@ -9,10 +9,13 @@ use keywheel_core::decision::Rejection;
 use keywheel_core::id::{
     BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId, StoreId,
 };
-use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
+use keywheel_core::name::{
+    BindingName, BusKey, EnvName, HostName, SecretName, SignalSourceName, StoreName,
+};
 use keywheel_core::report::{Executed, HostReport, StalePlan};
 use keywheel_core::revocation::Proof;
 use keywheel_core::rotation::{Intervention, Step};
+use keywheel_core::signal::Signal;
 use keywheel_core::{binding, host, rotation, secret};
 
 use super::*;
@@ -132,7 +135,19 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["remove-store"], Command::RemoveStore { name: store }),
         (&["evict"], evict),
         (&["forget-revocation"], forget),
+        (&["take-signal"], take_signal()),
     ]
+}
+
+fn take_signal() -> Command {
+    Command::Outward(Outward::TakeSignal(Signal {
+        via: SignalSourceName::parse("pager").unwrap(),
+        source: "s".to_owned(),
+        id: "1".to_owned(),
+        kind: "k".to_owned(),
+        subject: String::new(),
+        fields: std::collections::BTreeMap::new(),
+    }))
 }
 
 fn host_s_commands() -> Vec<(&'static [&'static str], Command)> {
@@ -253,6 +268,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::LingerEnded { .. } => 22,
         Command::ProofOutcome { .. } => 23,
         Command::ForgetRevocation { .. } => 24,
+        Command::Outward(_) => 25,
     }
 }
 
@@ -263,7 +279,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=24),
+        Vec::from_iter(0..=25),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

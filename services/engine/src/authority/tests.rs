@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use keywheel_core::audit::Principal;
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::command::{Declaration, Observation, ProofTaken};
+use keywheel_core::command::{Declaration, Observation, Outward, ProofTaken};
 use keywheel_core::effect::{Effect, Part, RevokeWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
     SecretId, SlotId, StoreId,
 };
-use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
+use keywheel_core::name::{
+    BindingName, BusKey, EnvName, HostName, NotificationName, SecretName, StoreName,
+};
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::HostReport;
 use keywheel_core::revocation::Proof;
@@ -85,7 +87,11 @@ fn people_commands() -> Vec<Command> {
         by: Principal::Service(Role::Gateway),
         reason: "gone".to_owned(),
     };
-    let mut commands = vec![apply, bind, unbind, put, rotate, revoke, remove, forget];
+    let soc = NotificationName::parse("soc").unwrap();
+    let silence = Command::Outward(Outward::RemoveNotification(soc));
+    let mut commands = vec![
+        apply, bind, unbind, put, rotate, revoke, remove, forget, silence,
+    ];
     commands.extend(host_commands());
     commands
 }
@@ -527,7 +533,7 @@ fn every_command_has_exactly_one_submitter() {
                 .to_owned()
         })
         .collect();
-    assert_eq!(kinds.len(), 22, "one of each command");
+    assert_eq!(kinds.len(), 23, "one of each command");
     for (wanted, command) in &commands {
         for role in ROLES {
             assert_eq!(

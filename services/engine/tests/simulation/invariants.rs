@@ -392,11 +392,7 @@ impl Truth {
 }
 
 /// A data key goes after the proof that its version is dead, or once two people gave it up.
-fn see_destroyed(
-    id: RevocationId,
-    event: &revocation::Event,
-    now: &Now<'_>,
-) -> Result<(), Broken> {
+fn see_destroyed(id: RevocationId, event: &revocation::Event, now: &Now<'_>) -> Result<(), Broken> {
     let ended = now.world.revocations.get(&id);
     let Some(ended) = ended.filter(|_| *event == revocation::Event::Destroyed) else {
         return Ok(());

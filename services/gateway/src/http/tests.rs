@@ -14,6 +14,7 @@ mod forgotten;
 mod history;
 mod interventions;
 mod looks;
+mod outward;
 mod radius;
 mod repeats;
 mod stores;

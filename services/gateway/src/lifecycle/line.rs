@@ -90,7 +90,9 @@ pub(super) fn of(committed: &Committed, recorded: &RecordedEvent) -> Option<Line
         Event::Secret(id, event) => (of_secret(committed, *id, event)?, None),
         Event::Host(id, event) => (of_host(committed, *id, event)?, None),
         Event::Rollout(service, event) => (of_rollout(committed, service, event)?, None),
-        Event::Binding(..) | Event::Store(..) => return None,
+        Event::Binding(..) | Event::Store(..) | Event::Notification(..) | Event::Signal(..) => {
+            return None;
+        }
     };
     // Whatever its report answers, a container goes for reasons of its own.
     let trace = match line.event {

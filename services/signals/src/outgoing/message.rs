@@ -1,0 +1,237 @@
+//! What a receiver is told of an event: the event itself, or a line of words. Pure.
+//!
+//! Invariant: nothing but names, numbers and the event's own bytes, which never hold a value.
+
+use std::sync::Arc;
+
+use keywheel_core::event::Event;
+use keywheel_core::id::{HostId, SecretId};
+use keywheel_core::time::Timestamp;
+use keywheel_core::world::World;
+use keywheel_core::{assignment, host, revocation, rotation, secret};
+use keywheel_engine::port::journal::RecordedEvent;
+use keywheel_schemas::condition::{About, Condition, Facts};
+use keywheel_schemas::event::{data, subject, type_name};
+use keywheel_schemas::mirror::TextForm as _;
+use serde_json::json;
+
+/// Type of a message that is a test.
+pub(crate) const TEST_TYPE: &str = "dev.keywheel.notification.test";
+
+/// One message.
+#[derive(Debug, Clone)]
+pub(crate) struct Message {
+    /// By which a receiver knows a repeat.
+    pub(crate) id: String,
+    /// A CloudEvent, structured JSON.
+    pub(crate) body: Arc<[u8]>,
+    /// The same in words.
+    pub(crate) line: String,
+    /// What happened, in words of ours alone.
+    pub(crate) title: String,
+}
+
+impl Message {
+    /// About an event of the log.
+    pub(crate) fn of(world: &World, recorded: &RecordedEvent) -> Self {
+        let kind = type_name(&recorded.event);
+        let words = kind.strip_prefix("dev.keywheel.").unwrap_or(kind);
+        let words = words.strip_suffix(".v1").unwrap_or(words);
+        let title = format!("Keywheel: {}", words.replace(['.', '_'], " "));
+        let mut line = title.clone();
+        let (secret, host) = names(world, &recorded.event);
+        for (what, name) in [("secret", secret), ("host", host)] {
+            if !name.is_empty() {
+                line.push_str(&format!(", {what} `{name}`"));
+            }
+        }
+        if let Event::Signal(_, keywheel_core::signal::Event::Received { via, kind, .. }) =
+            &recorded.event
+        {
+            line.push_str(&format!(", `{kind}` by `{via}`"));
+        }
+        line.push_str(&format!(
+            " (event {}, {})",
+            recorded.number,
+            recorded.time.text()
+        ));
+        Self {
+            id: recorded.id.to_string(),
+            body: Arc::clone(&recorded.bytes),
+            line,
+            title,
+        }
+    }
+
+    /// One that says it is a test.
+    pub(crate) fn test(id: String, name: &str, now: Timestamp) -> Self {
+        let body = json!({
+            "specversion": "1.0",
+            "id": id,
+            "source": "keywheel",
+            "type": TEST_TYPE,
+            "time": now.text(),
+            "datacontenttype": "application/json",
+            "data": { "notification": name },
+        });
+        Self {
+            id,
+            body: body.to_string().into_bytes().into(),
+            line: format!("Keywheel: a test of notification `{name}`"),
+            title: "Keywheel: a test".to_owned(),
+        }
+    }
+
+    /// As Slack takes it.
+    pub(crate) fn slack(&self) -> Vec<u8> {
+        let escaped = self.line.replace('&', "&amp;");
+        let escaped = escaped.replace('<', "&lt;").replace('>', "&gt;");
+        json!({ "text": escaped }).to_string().into_bytes()
+    }
+}
+
+/// Whether a condition holds for an event; none holds for every one.
+pub(crate) fn is_wanted(
+    condition: Option<&Condition>,
+    world: &World,
+    recorded: &RecordedEvent,
+) -> bool {
+    let Some(condition) = condition else {
+        return true;
+    };
+    let (secret, host) = names(world, &recorded.event);
+    let about = About {
+        id: &recorded.id.to_string(),
+        type_name: type_name(&recorded.event),
+        subject: &subject(&recorded.event),
+        time: &recorded.time.text(),
+        secret: &secret,
+        host: &host,
+    };
+    condition.holds(&Facts::of(about, &data(&recorded.event)), false)
+}
+
+/// Names of the secret and the host that an event is about; empty for none.
+fn names(world: &World, event: &Event) -> (String, String) {
+    let (secret, host) = whom(world, event);
+    let secret = secret.and_then(|id| world.secrets.get(&id));
+    let host = host.and_then(|id| world.hosts.get(&id));
+    (
+        secret
+            .map(|known| known.name.to_string())
+            .unwrap_or_default(),
+        host.map(|known| known.name.to_string()).unwrap_or_default(),
+    )
+}
+
+fn whom(world: &World, event: &Event) -> (Option<SecretId>, Option<HostId>) {
+    match event {
+        Event::Secret(id, secret::Event::Delivered { host, .. }) => (Some(*id), Some(*host)),
+        Event::Secret(id, _) => (Some(*id), None),
+        Event::Rotation(id, event) => {
+            let known = world.rotations.get(id).map(|run| run.secret);
+            match event {
+                rotation::Event::Started { secret, .. }
+                | rotation::Event::Reopened { secret, .. } => (Some(*secret), None),
+                rotation::Event::HostBarrierAcknowledged { host }
+                | rotation::Event::HostReleased { host } => (known, Some(*host)),
+                _ => (known, None),
+            }
+        }
+        Event::Revocation(id, event) => {
+            let known = world.revocations.get(id).map(|run| run.secret);
+            match event {
+                revocation::Event::Requested { secret, .. } => (Some(*secret), None),
+                revocation::Event::WithdrawnOnHost { host, .. }
+                | revocation::Event::HostReleased { host, .. } => (known, Some(*host)),
+                _ => (known, None),
+            }
+        }
+        Event::Assignment(key, event) => {
+            let secret = match event {
+                assignment::Event::Assigned { secret, .. } => Some(*secret),
+                _ => world.assignments.get(key).map(|one| one.secret),
+            };
+            (secret, Some(key.host))
+        }
+        Event::Host(_, host::Event::JoinTokenSpent { .. }) => (None, None),
+        Event::Host(id, _) => (None, Some(*id)),
+        Event::Binding(..)
+        | Event::Store(..)
+        | Event::Rollout(..)
+        | Event::Notification(..)
+        | Event::Signal(..) => (None, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_core::id::EventId;
+    use keywheel_core::name::SecretName;
+    use keywheel_core::secret::Spec;
+
+    use super::*;
+
+    const SECRET: SecretId = SecretId::from_bytes([1; 16]);
+
+    fn recorded(event: Event) -> RecordedEvent {
+        RecordedEvent {
+            number: 4711,
+            id: EventId::from_bytes([2; 16]),
+            time: Timestamp::from_micros(0),
+            traceparent: None,
+            event,
+            bytes: Arc::from(&b"{}"[..]),
+            hash: [0; 32],
+            signature: [0; 64],
+        }
+    }
+
+    fn promoted() -> (World, RecordedEvent) {
+        let name = SecretName::parse("prod/db").unwrap();
+        let spec = Spec::default();
+        let registered = secret::Event::Registered { name, spec };
+        let mut world = World::default();
+        world.apply(1, &Event::Secret(SECRET, registered));
+        let event = secret::Event::VersionPromoted { version: 2 };
+        (world, recorded(Event::Secret(SECRET, event)))
+    }
+
+    #[test]
+    fn a_line_says_what_happened_to_which_secret() {
+        let (world, event) = promoted();
+        let message = Message::of(&world, &event);
+        assert_eq!(
+            message.line,
+            "Keywheel: secret version promoted, secret `prod/db` (event 4711, 1970-01-01T00:00:00.000000Z)"
+        );
+        assert_eq!(message.id, EventId::from_bytes([2; 16]).to_string());
+        assert_eq!(&*message.body, b"{}", "the very bytes of the log");
+    }
+
+    #[test]
+    fn words_are_no_markup_to_slack() {
+        let message = Message {
+            line: "<!channel> & more".to_owned(),
+            ..Message::test("1".to_owned(), "soc", Timestamp::from_micros(0))
+        };
+        let text = String::from_utf8(message.slack()).unwrap();
+        assert_eq!(text, r#"{"text":"&lt;!channel&gt; &amp; more"}"#);
+    }
+
+    #[test]
+    fn a_condition_is_asked_of_names_type_and_data() {
+        let (world, event) = promoted();
+        let wanted = |text: &str| {
+            let condition = Condition::parse(text).unwrap();
+            is_wanted(Some(&condition), &world, &event)
+        };
+        assert!(wanted(
+            "event.secret == \"prod/db\" && event.data.version == 2"
+        ));
+        assert!(wanted("event.type.startsWith(\"dev.keywheel.secret.\")"));
+        assert!(!wanted("event.secret == \"prod/ca\""));
+        assert!(!wanted("event.data.nobody == 1"));
+        assert!(is_wanted(None, &world, &event));
+    }
+}

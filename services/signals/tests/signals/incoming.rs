@@ -1,0 +1,324 @@
+//! Senders that sign, forge, repeat, flood, and say what cannot be read.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use keywheel_core::event::Event;
+use keywheel_core::signal::{self, Format, Proof, Spec};
+use keywheel_engine::port::deliveries::Deliveries as _;
+use keywheel_engine::port::journal::Journal as _;
+use keywheel_engine::port::outside::Outside as _;
+use keywheel_rotators::webhook::Keys;
+use keywheel_seal::SecretBytes;
+use keywheel_signals::{BURST, Intake, MAX_SIGNAL_BODY_BYTES};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::bench::{Bench, KEY};
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+const CANARY: &str = "ghp_canary0123456789";
+const STRUCTURED: &str = "application/cloudevents+json";
+
+struct Door {
+    at: SocketAddr,
+    _running: DropGuard,
+}
+
+async fn door(bench: &Bench) -> Door {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(Intake::new(&bench.desk()).run(listener, stop.clone()));
+    Door {
+        at,
+        _running: stop.drop_guard(),
+    }
+}
+
+impl Door {
+    /// Sends a request; its status and its answer.
+    async fn send(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.at).await.unwrap();
+        let mut head = format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n",
+            body.len()
+        );
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // Who is refused before its body is read may close first.
+        let _refused = stream.write_all(body).await;
+        let mut answer = Vec::new();
+        let _reset = stream.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
+        (status.unwrap_or_default(), answer)
+    }
+
+    /// Sends a CloudEvent, signed now.
+    async fn signed(&self, bench: &Bench, event: &Value) -> (u16, String) {
+        self.signed_before(bench, event, 0).await
+    }
+
+    /// Sends one that was signed so many seconds ago.
+    async fn signed_before(&self, bench: &Bench, event: &Value, ago: i64) -> (u16, String) {
+        use keywheel_engine::port::clock::Clock as _;
+        let body = event.to_string();
+        let keys = Keys::parse(&SecretBytes::from(KEY.as_bytes().to_vec())).unwrap();
+        let time = bench.clock.now().micros() / 1_000_000 - ago;
+        let signature = keys.sign("m", time, body.as_bytes());
+        let time = time.to_string();
+        let headers = [
+            ("content-type", STRUCTURED),
+            ("webhook-id", "m"),
+            ("webhook-timestamp", time.as_str()),
+            ("webhook-signature", signature.as_str()),
+        ];
+        self.send("/signals/scanner", &headers, body.as_bytes())
+            .await
+    }
+}
+
+fn spec(bench: &Bench, format: Format, proof: Proof, map: &[(&str, &str)]) -> Spec {
+    let name = match proof {
+        Proof::StandardWebhooks => "key",
+        _ => "token",
+    };
+    bench.write_key("token", TOKEN);
+    let pair = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+    Spec {
+        format,
+        proof,
+        key_file: bench.key_path(name),
+        map: map.iter().map(pair).collect(),
+    }
+}
+
+fn leak(id: &str) -> Value {
+    json!({
+        "specversion": "1.0", "id": id, "source": "https://scan.example", "type": "com.example.leak",
+        "data": { "secret": "prod/db", "value": CANARY },
+    })
+}
+
+/// Signals in the log: id, type, and what was kept.
+async fn received(bench: &Bench) -> Vec<(String, String, BTreeMap<String, String>)> {
+    let events = bench.events(0).await;
+    let one = |event: &Event| match event {
+        Event::Signal(
+            _,
+            signal::Event::Received {
+                id, kind, fields, ..
+            },
+        ) => Some((id.clone(), kind.clone(), fields.clone())),
+        _ => None,
+    };
+    events
+        .iter()
+        .filter_map(|event| one(&event.event))
+        .collect()
+}
+
+async fn scanner(bench: &Bench) {
+    let map = [("secret", "body.secret")];
+    let spec = spec(bench, Format::CloudEvents, Proof::StandardWebhooks, &map);
+    bench.hear("scanner", spec).await;
+}
+
+#[tokio::test]
+async fn a_signal_is_taken_once_and_only_what_was_chosen_is_kept() {
+    let bench = Bench::start(&[]).await;
+    scanner(&bench).await;
+    let door = door(&bench).await;
+    let (status, answer) = door.signed(&bench, &leak("7")).await;
+    assert_eq!(status, 202, "{answer}");
+    assert!(answer.contains("\"taken\":1"), "{answer}");
+    let (status, answer) = door.signed(&bench, &leak("7")).await;
+    assert_eq!(status, 202);
+    assert!(answer.contains("\"repeated\":1"), "{answer}");
+    // Another process over the same log knows it, too.
+    let other = self::door(&bench).await;
+    let (_, answer) = other.signed(&bench, &leak("7")).await;
+    assert!(answer.contains("\"taken\":0"), "{answer}");
+    let kept = BTreeMap::from([("secret".to_owned(), "prod/db".to_owned())]);
+    let wanted = ("7".to_owned(), "com.example.leak".to_owned(), kept);
+    assert_eq!(received(&bench).await, [wanted]);
+    let log = format!("{:?}", bench.events(0).await);
+    assert!(!log.contains(CANARY), "{log}");
+}
+
+#[tokio::test]
+async fn who_is_not_the_sender_is_refused_and_on_record() {
+    let bench = Bench::start(&[]).await;
+    scanner(&bench).await;
+    let door = door(&bench).await;
+    let body = leak("7").to_string();
+    let unsigned = [("content-type", STRUCTURED)];
+    let (status, _) = door
+        .send("/signals/scanner", &unsigned, body.as_bytes())
+        .await;
+    assert_eq!(status, 401);
+    let (status, _) = door
+        .send("/signals/nobody", &unsigned, body.as_bytes())
+        .await;
+    assert_eq!(status, 404);
+    // A message of an hour ago is worth nothing, whoever kept it.
+    assert_eq!(door.signed_before(&bench, &leak("8"), 3600).await.0, 401);
+    assert_eq!(door.signed_before(&bench, &leak("8"), 60).await.0, 202);
+    let leaves = bench.journal.read_audit(0, 1000).await.unwrap();
+    let denied = leaves.iter().filter(|leaf| {
+        let text = String::from_utf8_lossy(&leaf.bytes).into_owned();
+        text.contains("take-signal") && text.to_lowercase().contains("denied")
+    });
+    assert_eq!(denied.count(), 3, "and who asked for a source that is none");
+    assert_eq!(received(&bench).await.len(), 1);
+    assert!(bench.journal.letters().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_a_letter_until_the_mapping_is_mended() {
+    let bench = Bench::start(&[]).await;
+    let wrong = [("id", "body.nothing"), ("type", "\"leak\"")];
+    bench
+        .hear(
+            "pager",
+            spec(&bench, Format::Webhook, Proof::Bearer, &wrong),
+        )
+        .await;
+    let door = door(&bench).await;
+    let authorization = format!("Bearer {TOKEN}");
+    let headers = [("authorization", authorization.as_str())];
+    let body = json!({ "incident": { "id": 4711 } }).to_string();
+    let (status, answer) = door.send("/signals/pager", &headers, body.as_bytes()).await;
+    assert_eq!(status, 422, "{answer}");
+    let letters = bench.journal.letters().await.unwrap();
+    assert_eq!(
+        (letters.len(), letters[0].owner.as_str()),
+        (1, "signal-source/pager")
+    );
+    let letter = bench.journal.letter(letters[0].id).await.unwrap().unwrap();
+    let desk = bench.desk();
+    assert!(
+        desk.retry(&letter).await.is_err(),
+        "the mapping is as it was"
+    );
+    let right = [("id", "body.incident.id"), ("type", "\"leak\"")];
+    bench
+        .hear(
+            "pager",
+            spec(&bench, Format::Webhook, Proof::Bearer, &right),
+        )
+        .await;
+    desk.retry(&letter).await.unwrap();
+    assert_eq!(received(&bench).await[0].0, "4711");
+}
+
+#[tokio::test]
+async fn a_report_of_github_leaves_no_token_anywhere() {
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    let bench = Bench::start(&[]).await;
+    bench
+        .hear(
+            "github",
+            spec(&bench, Format::GithubAlert, Proof::HubSignature, &[]),
+        )
+        .await;
+    let door = door(&bench).await;
+    let alert = json!({
+        "action": "created",
+        "alert": { "number": 42, "secret": CANARY, "secret_type": "postgres", "validity": "active" },
+        "repository": { "full_name": "o/r" },
+    });
+    let unreadable = json!({ "action": "created", "alert": { "secret": CANARY } });
+    for (body, wanted) in [(alert.to_string(), 202), (unreadable.to_string(), 422)] {
+        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(TOKEN.as_bytes()).unwrap();
+        mac.update(body.as_bytes());
+        let digest = mac.finalize().into_bytes();
+        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let signature = format!("sha256={digest}");
+        let headers = [
+            ("x-github-event", "secret_scanning_alert"),
+            ("x-github-delivery", "d1"),
+            ("x-hub-signature-256", signature.as_str()),
+        ];
+        let (status, answer) = door
+            .send("/signals/github", &headers, body.as_bytes())
+            .await;
+        assert_eq!(status, wanted, "{answer}");
+        assert!(!answer.contains(CANARY), "{answer}");
+    }
+    let signals = received(&bench).await;
+    assert_eq!(signals[0].1, "com.github.secret_scanning_alert.created");
+    let letters = bench.journal.letters().await.unwrap();
+    assert_eq!(letters.len(), 1);
+    let letter = bench.journal.letter(letters[0].id).await.unwrap().unwrap();
+    assert!(letter.body.is_empty());
+    let refused = bench.desk().retry(&letter).await.unwrap_err();
+    assert!(
+        refused.text.contains("have its sender send it again"),
+        "{refused}"
+    );
+    let (log, audit) = (
+        bench.events(0).await,
+        bench.journal.read_audit(0, 1000).await.unwrap(),
+    );
+    let all = format!("{log:?}{letter:?}");
+    assert!(!all.contains(CANARY), "{all}");
+    for leaf in audit {
+        assert!(!String::from_utf8_lossy(&leaf.bytes).contains(CANARY));
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_one_source_is_told_when_to_come_again_and_delays_no_other() {
+    let bench = Bench::start(&[]).await;
+    scanner(&bench).await;
+    let token = spec(&bench, Format::CloudEvents, Proof::Bearer, &[]);
+    bench.hear("other", token).await;
+    let door = door(&bench).await;
+    for n in 0..BURST {
+        let (status, answer) = door.signed(&bench, &leak(&n.to_string())).await;
+        assert_eq!(status, 202, "{answer}");
+    }
+    let (status, answer) = door.signed(&bench, &leak("one-more")).await;
+    assert_eq!(status, 429, "{answer}");
+    assert!(answer.to_lowercase().contains("retry-after: "), "{answer}");
+    let authorization = format!("Bearer {TOKEN}");
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("content-type", STRUCTURED),
+    ];
+    let body = leak("7").to_string();
+    let (status, answer) = door.send("/signals/other", &headers, body.as_bytes()).await;
+    assert_eq!(status, 202, "{answer}");
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(door.signed(&bench, &leak("one-more")).await.0, 202);
+    let body = leak("8").to_string();
+    let (status, answer) = door.send("/signals/other", &headers, body.as_bytes()).await;
+    assert_eq!(status, 202, "{answer}");
+    let batch: Vec<Value> = (0..BURST).map(|n| leak(&format!("b{n}"))).collect();
+    let batch = Value::from(batch).to_string();
+    let batched = [
+        headers[0],
+        ("content-type", "application/cloudevents-batch+json"),
+    ];
+    let (status, answer) = door
+        .send("/signals/other", &batched, batch.as_bytes())
+        .await;
+    assert_eq!(status, 429, "a batch has a place for each: {answer}");
+    bench.clock.advance(Duration::from_secs(60));
+    let (status, answer) = door
+        .send("/signals/other", &batched, batch.as_bytes())
+        .await;
+    assert_eq!(status, 202, "{answer}");
+    assert!(answer.contains(&format!("\"taken\":{BURST}")), "{answer}");
+    let large = vec![b' '; MAX_SIGNAL_BODY_BYTES + 1];
+    let (status, answer) = door.send("/signals/other", &headers, &large).await;
+    assert_eq!(status, 413, "{answer}");
+}
