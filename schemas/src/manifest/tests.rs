@@ -245,7 +245,7 @@ fn what_befalls_who_loses_a_revoked_value_is_read() {
     let with = |target: &str, line: &str| binding(&format!("  {target}{line}"));
     let of = |line: &str| match &read(&with("file: { name: db }", line)).unwrap()[0] {
         Manifest::Binding { on_revoke, .. } => *on_revoke,
-        Manifest::Secret { .. } | Manifest::Store { .. } => panic!(),
+        other => panic!("{other:?}"),
     };
     assert_eq!(of(""), OnRevoke::Remove);
     for (word, on_revoke) in OnRevoke::WORDS {

@@ -533,7 +533,7 @@ fn every_command_has_exactly_one_submitter() {
                 .to_owned()
         })
         .collect();
-    assert_eq!(kinds.len(), 23, "one of each command");
+    assert_eq!(kinds.len(), 25, "one of each command");
     for (wanted, command) in &commands {
         for role in ROLES {
             assert_eq!(

@@ -343,6 +343,7 @@ fn end_at_once(world: &World, events: &mut Vec<Event>) {
         versions: old,
         hosts: Vec::new(),
         reason: "its container has another one".to_owned(),
+        is_to_prove: false,
     };
     events.push(Event::Revocation(lease::end_of(id), requested));
 }
