@@ -822,5 +822,20 @@ async fn who_lost_a_revoked_value_is_paused_after_a_crash_too_and_once() {
     bus.wait_facts("swapped to 2", 1, swapped(2)).await;
     assert_eq!(*engine.pauses.borrow(), before + 1);
     assert!(!is_paused());
+
+    // Nor is it forgotten where the container begins anew while no injector runs.
+    engine.is_willing.store(false, Ordering::SeqCst);
+    bus.clear();
+    bus.publish(plan(None, 2));
+    bus.wait_facts("its file is gone again", 1, |fact| *fact == Fact::Withdrawn)
+        .await;
+    engine.asked(before + 2).await;
+    injector.abandon().await;
+    docker(&["restart", "-t", "0", &container.0]);
+    engine.is_willing.store(true, Ordering::SeqCst);
+    let asked = *engine.pauses.borrow();
+    let injector = begin();
+    engine.asked(asked + 1).await;
+    assert!(is_paused());
     injector.end_in(folder.path()).await;
 }

@@ -23,7 +23,7 @@ use keywheel_core::store::RemoteVersion;
 use keywheel_engine::generator;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::failpoint::{Failpoint, Points};
-use keywheel_engine::port::rotator::{Probed, Rotator};
+use keywheel_engine::port::rotator::{Probed, Rotator, TellsNothing};
 use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -168,7 +168,7 @@ impl WebhookRotator {
                 "{} answers with success and does not say whether it accepts the value, so nothing is proven; have it answer `{{\"accepted\": true}}` or `false`",
                 self.plan.resource
             );
-            PortError::new(ErrorKind::Denied, text)
+            TellsNothing::error(text)
         })
     }
 

@@ -14,7 +14,7 @@ use keywheel_core::revocation::{NOTHING_TO_ASK, Proof};
 use keywheel_core::rotation::Sessions;
 use keywheel_core::store::RemoteVersion;
 
-use super::PortError;
+use super::{ErrorKind, PortError};
 use crate::until::Until;
 
 /// What came of earlier attempts of a step.
@@ -24,6 +24,34 @@ pub enum Probed {
     Done(Option<RemoteVersion>),
     /// Not all of it is, or it leaves nothing that could be found: it is to be performed.
     NotDone,
+}
+
+/// Lies beneath an error of [`Rotator::prove`] when the backend answered and its answer tells nothing of the
+/// credential, however often it is asked. Every other failure of a proof is tried again.
+#[derive(Debug, thiserror::Error)]
+#[error("what the backend answers tells nothing of the credential")]
+pub struct TellsNothing(#[source] Option<Box<dyn std::error::Error + Send + Sync>>);
+
+impl TellsNothing {
+    /// An answer that tells nothing, in words.
+    pub fn error(text: impl Into<String>) -> PortError {
+        PortError::caused(ErrorKind::Denied, text, Self(None))
+    }
+
+    /// The same, with what the backend said.
+    pub fn caused(
+        text: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> PortError {
+        PortError::caused(ErrorKind::Denied, text, Self(Some(source.into())))
+    }
+
+    /// Whether a failure is one.
+    #[must_use]
+    pub fn is_beneath(error: &PortError) -> bool {
+        let source = error.source.as_deref();
+        source.is_some_and(|source| source.is::<Self>())
+    }
 }
 
 /// Performs the steps against one kind of backend.
@@ -70,8 +98,9 @@ pub trait Rotator: Send + Sync {
     ) -> Result<(), PortError> {
         self.revoke(secret, versions, outside, until).await
     }
-    /// Logs in with each of these versions, once, and says how the server answered. An error is no answer:
-    /// nobody was there to give one. What has no login is said to be lacking.
+    /// Logs in with each of these versions, once, and says how the server answered. An error is no answer, and it
+    /// is tried again. What has no login, and of what the backend tells nothing ([`TellsNothing`]), is said to be
+    /// lacking.
     async fn prove(
         &self,
         _secret: SecretId,

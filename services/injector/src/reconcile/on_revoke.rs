@@ -91,6 +91,11 @@ impl Reconciler {
             Ok(()) => {
                 tracked.owed = OnRevoke::Remove;
                 tracked.dirty = true;
+                if tracked.target.is_none() {
+                    // Nothing else of it was written down.
+                    let ticks = tracked.ticks;
+                    self.forget_file(id, ticks);
+                }
             }
             Err(reason) => {
                 tracing::error!(

@@ -547,7 +547,8 @@ impl Reconciler {
         let mut changed = Vec::new();
         for tracked in self.containers.values_mut() {
             // While something is being attached its job keeps the file.
-            if tracked.dirty && tracked.busy != Busy::Attaching && tracked.target.is_some() {
+            let is_kept = tracked.target.is_some() || tracked.owed != OnRevoke::Remove;
+            if tracked.dirty && tracked.busy != Busy::Attaching && is_kept {
                 tracked.dirty = false;
                 changed.push(Remembered::of(tracked));
             }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keywheel_core::binding::OnRevoke;
 use keywheel_core::id::{BindingId, ContainerId};
 use keywheel_core::report::Fact;
 use keywheel_daemon::{chain, names};
@@ -189,6 +190,7 @@ impl Reconciler {
             if let Some(tracked) = self.containers.get_mut(&id) {
                 tracked.refused = refused;
                 tracked.owed = owed;
+                tracked.dirty = owed != OnRevoke::Remove;
             }
         } else {
             self.forget(&id, false);

@@ -204,6 +204,7 @@ impl Reconciler {
         tracked.dirs = adopted.dirs.into_iter().collect();
         tracked.dirty = true;
         if !adopted.is_same {
+            tracked.owed = owed_after_restart(remembered.owed());
             return;
         }
         let mut holdings = remembered.holdings();

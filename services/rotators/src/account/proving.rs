@@ -1,11 +1,12 @@
 //! Whether what was revoked is refused: one login with it, over a connection of its own.
 //!
 //! Invariants: each version is tried once; nothing is changed; what comes back is a class of answer, with its
-//! account and its server, and never a value. A server that is away has said nothing: that is an error.
+//! account and its server, and never a value. Whatever else keeps a login from being answered is an error, and is
+//! tried again: a server that is away, that cannot be trusted, that is not set up right.
 
 use keywheel_core::id::SecretId;
 use keywheel_core::revocation::{Evidence, Proof};
-use keywheel_engine::port::store::LoginRefused;
+use keywheel_engine::port::rotator::TellsNothing;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 
@@ -27,7 +28,7 @@ impl AccountRotator {
                 Ok(Knocked::Lacking(why)) => {
                     proof.lacking.get_or_insert(why);
                 }
-                Err(error) if is_told_nothing(&error) => {
+                Err(error) if TellsNothing::is_beneath(&error) => {
                     proof.lacking.get_or_insert(error.text);
                 }
                 Err(error) => return Err(error),
@@ -80,10 +81,4 @@ enum Knocked {
     Answered(Evidence),
     /// There is no login with it, for this reason.
     Lacking(String),
-}
-
-/// Whether the server keeps the account out for another reason than its password, so that a login tells
-/// nothing of that. An admin's login that is refused is mended by a person, and then it is tried again.
-pub(crate) fn is_told_nothing(error: &PortError) -> bool {
-    error.kind == ErrorKind::Denied && !LoginRefused::is_beneath(error)
 }

@@ -7,6 +7,7 @@
 use keywheel_core::effect::StepWork;
 use keywheel_core::id::SecretId;
 use keywheel_core::revocation::{Answer, Evidence, Proof};
+use keywheel_engine::port::rotator::TellsNothing;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_schemas::webhook::{Kind, Overlap, Reason, WebhookCurrent, WebhookTask};
@@ -14,7 +15,7 @@ use keywheel_seal::SecretBytes;
 
 use super::receiver::Refused;
 use super::{WebhookRotator, sent_again, step_id};
-use crate::account::{is_told_nothing, new_version};
+use crate::account::new_version;
 
 impl WebhookRotator {
     /// The receiver refuses a version's value from now on, and is asked once more whether it does. Where it
@@ -222,7 +223,7 @@ impl WebhookRotator {
                         false => Answer::Refused,
                     },
                 }),
-                Err(error) if is_told_nothing(&error) => {
+                Err(error) if TellsNothing::is_beneath(&error) => {
                     proof.lacking.get_or_insert(error.text);
                 }
                 Err(error) => return Err(error),

@@ -93,6 +93,21 @@ async fn the_old_value_is_good_as_long_as_the_receiver_promised() {
                 rotator.disable(SECRET, &[2], None, &until).await.unwrap();
                 assert!(bench.value(2).ct_eq(&new), "it stays until the proof");
             }
+            for status in [302, 404, 422] {
+                bench.proxy.on("_asked_", Fault::Status(status, None), 1);
+                let asked = rotator.prove(SECRET, &[2], &until).await;
+                assert_eq!(
+                    refused(asked).kind,
+                    ErrorKind::Denied,
+                    "{status}: asked again"
+                );
+            }
+            bench.proxy.on("_asked_", Fault::Lie("{}".to_owned()), 1);
+            let told = rotator.prove(SECRET, &[2], &until).await.unwrap();
+            assert!(
+                told.evidence.is_empty() && told.lacking.is_some(),
+                "{told:?}"
+            );
             rotator.revoke(SECRET, &[2], None, &until).await.unwrap();
             assert!(!bench.accepts(&new).await);
         }

@@ -2,6 +2,7 @@
 //! is said.
 
 use keywheel_core::revocation::Answer;
+use keywheel_engine::port::rotator::TellsNothing;
 
 use super::*;
 
@@ -81,4 +82,24 @@ async fn a_server_that_is_away_has_said_nothing() {
     fakes.accounts.cut_off(0, Cut::Before);
     let asked = rotator.prove(SECRET, &[1], &plenty()).await;
     assert_eq!(kind(asked), ErrorKind::Unavailable);
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_trusted_or_is_not_set_up_right_is_asked_again() {
+    let fakes = Fakes::of(Strategy::SingleUser);
+    fakes.make(1).await;
+    let rotator = fakes.rotator(None, &[]);
+    for why in ["its certificate is of nobody that is known", "XX123"] {
+        let failure = PortError::new(ErrorKind::Denied, why);
+        fakes.accounts.fail_next(failure);
+        let asked = rotator.prove(SECRET, &[1], &plenty()).await;
+        assert_eq!(kind(asked), ErrorKind::Denied, "{why}");
+    }
+    let told = TellsNothing::error("it lets nobody in");
+    fakes.accounts.fail_next(told);
+    let (answers, lacking) = proven(&rotator, &[1]).await;
+    assert_eq!(
+        (answers, lacking),
+        (vec![], Some("it lets nobody in".to_owned()))
+    );
 }
