@@ -49,6 +49,9 @@ mirror_struct! {
         /// What is kept of a signal's content, by name: CEL over `body`.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         map: BTreeMap<String, String>,
+        /// Whether the content of what cannot be read is kept in its letter.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        keeps_letters: bool,
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn of_signal() -> Result<Vec<signal::Event>, NameError> {
         proof,
         key_file: "/etc/keywheel/signals/pager.key".to_owned(),
         map: BTreeMap::from([secret.clone()]),
+        keeps_letters: false,
     };
     Ok(vec![
         signal::Event::SourceDeclared {

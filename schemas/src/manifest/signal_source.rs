@@ -28,7 +28,7 @@ pub(super) fn read(
     faults: &mut Faults,
 ) -> Option<Manifest> {
     let name = name.and_then(|name| named(name, SignalSourceName::parse, faults));
-    let known = ["format", "proof", "keyFile", "map"];
+    let known = ["format", "proof", "keyFile", "map", "letters"];
     let fields = Fields::of(node, "spec", &known, faults)?;
     let format = fields
         .required_text("format", faults)
@@ -38,6 +38,7 @@ pub(super) fn read(
     let format = format?;
     let proof = read_proof(&fields, format, faults);
     let map = map.filter(|map| fits(&fields, format, map, faults));
+    let keeps_letters = read_letters(&fields, format, faults);
     Some(Manifest::SignalSource {
         name: name?,
         spec: Spec {
@@ -45,6 +46,7 @@ pub(super) fn read(
             proof: proof?,
             key_file: key_file?,
             map: map?,
+            keeps_letters: keeps_letters?,
         },
         position: at,
     })
@@ -100,6 +102,28 @@ fn read_proof(fields: &Fields<'_>, format: Format, faults: &mut Faults) -> Optio
             return None;
         }
     })
+}
+
+/// Nothing is kept of what cannot be read, unless a person says otherwise; of GitHub's reports nobody can.
+fn read_letters(fields: &Fields<'_>, format: Format, faults: &mut Faults) -> Option<bool> {
+    if fields.find("letters").is_none() {
+        return Some(false);
+    }
+    let (text, at) = fields.text("letters", faults)?;
+    let message = match (text, format) {
+        ("discard", _) => return Some(false),
+        ("keep", Format::CloudEvents | Format::Webhook) => return Some(true),
+        ("keep", _) => {
+            "nothing is kept of what GitHub reports, which may hold a token; leave `letters` out"
+                .to_owned()
+        }
+        (other, _) => format!(
+            "`{}` is nothing that `letters` can say; known are keep, discard",
+            crate::leaf::shorten(other)
+        ),
+    };
+    faults.add(at, message);
+    None
 }
 
 fn read_map(fields: &Fields<'_>, faults: &mut Faults) -> Option<BTreeMap<String, String>> {

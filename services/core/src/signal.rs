@@ -52,6 +52,8 @@ pub struct Spec {
     pub key_file: String,
     /// What is kept of a signal's content, by name: CEL over `body`. `id` and `type` name the signal.
     pub map: BTreeMap<String, String>,
+    /// Whether the content of what cannot be read is kept in its letter: it may hold what leaked.
+    pub keeps_letters: bool,
 }
 
 /// A signal that was proven and read.
@@ -121,6 +123,11 @@ pub enum Rejection {
         "the signal has more than {MAX_SIGNAL_FIELDS} fields, or a text of more than {MAX_SIGNAL_TEXT_BYTES} bytes, or none where it has to be named; map shorter parts of it"
     )]
     OutOfBounds,
+    /// A text is none that people are shown.
+    #[error(
+        "a text of the signal holds control characters; map another part of it, or one line of it"
+    )]
+    NoText,
 }
 
 /// A declared source.
@@ -147,5 +154,14 @@ impl Signal {
                 .fields
                 .iter()
                 .all(|(name, text)| fits(name) && fits(text))
+    }
+
+    /// Whether its texts are text: what people are shown of it begins no line of its own and controls no terminal.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        let is_text = |text: &String| !text.chars().any(char::is_control);
+        let names = [&self.source, &self.id, &self.kind, &self.subject];
+        let mut fields = self.fields.iter();
+        names.into_iter().all(is_text) && fields.all(|(name, text)| is_text(name) && is_text(text))
     }
 }

@@ -260,6 +260,11 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
             failure: Some(failure),
             ..
         } => failure.clone(),
+        Command::Outward(Outward::TakeSignal(_))
+            if !matches!(principal, Principal::Stranger { .. }) =>
+        {
+            "a letter that was retried".to_owned()
+        }
         _ => match principal {
             Principal::User { .. } => "local-socket".to_owned(),
             Principal::Operator { .. } => "client-certificate".to_owned(),

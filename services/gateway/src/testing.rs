@@ -137,7 +137,7 @@ impl Outside for FakeOutside {
     async fn test(&self, name: &NotificationName) -> Result<(), PortError> {
         self.note(format!("test {name}"))
     }
-    async fn retry(&self, letter: &Letter) -> Result<(), PortError> {
+    async fn retry(&self, letter: &Letter, _by: &Principal) -> Result<(), PortError> {
         self.note(format!("retry {}", letter.heading))
     }
     fn troubles(&self) -> std::collections::BTreeMap<NotificationId, Trouble> {

@@ -125,6 +125,26 @@ pub(crate) fn source_owner(name: &SignalSourceName) -> String {
     format!("signal-source/{name}")
 }
 
+/// The letter of an event for a notification. Under the same name another one has other letters.
+pub(crate) fn letter_of_event(notification: NotificationId, event: EventId) -> LetterId {
+    letter_id(&[notification.bytes().as_slice(), event.bytes()])
+}
+
+/// The letter of what came by a source that proves itself so. Declared again, or with another proof or format, it has
+/// other letters: nobody proved the old ones to that.
+pub(crate) fn letter_of_request(source: &signal::Source, body: &[u8]) -> LetterId {
+    let signal::Spec { format, proof, .. } = &source.spec;
+    let way = format!("{format:?} {proof:?} ");
+    let body = digest::sha256(body);
+    letter_id(&[source.id.bytes().as_slice(), way.as_bytes(), &body])
+}
+
+fn letter_id(parts: &[&[u8]]) -> LetterId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&digest::sha256(&parts.concat())[..16]);
+    LetterId::from_bytes(id)
+}
+
 /// A letter without a body, its reason cut to the bound.
 pub(crate) fn letter(
     id: LetterId,
@@ -158,20 +178,28 @@ impl Desk {
         Arc::clone(&self.0)
     }
 
-    fn receiver(&self, name: &NotificationName) -> Result<notification::Receiver, PortError> {
+    fn receiver(
+        &self,
+        name: &NotificationName,
+    ) -> Result<(NotificationId, notification::Receiver), PortError> {
         let committed = self.0.parts.view.read();
         let known = committed.world.notification_named(name);
         let unknown = || {
             let text = notification::Rejection::Unknown(name.clone()).to_string();
             PortError::new(ErrorKind::NotFound, text)
         };
-        Ok(known.ok_or_else(unknown)?.spec.receiver.clone())
+        let known = known.ok_or_else(unknown)?;
+        Ok((known.id, known.spec.receiver.clone()))
     }
 
-    async fn deliver(&self, name: &NotificationName, message: &Message) -> Result<(), PortError> {
-        let receiver = self.receiver(name)?;
+    async fn deliver(
+        &self,
+        name: &NotificationName,
+        receiver: &notification::Receiver,
+        message: &Message,
+    ) -> Result<(), PortError> {
         let mut sender = Sender::new(self.inner());
-        match sender.send(&receiver, message).await {
+        match sender.send(receiver, message).await {
             Told::Done => Ok(()),
             Told::Refused(reason) | Told::Later(reason) => {
                 let text = format!("notification `{name}` was not told: {reason}");
@@ -191,15 +219,19 @@ impl Desk {
         let read = self.0.parts.journal.read(before, 1).await?;
         let event = read.into_iter().find(|event| event.number == number);
         let event = event.ok_or_else(unclear)?;
+        let (id, receiver) = self.receiver(&name)?;
+        if letter_of_event(id, event.id) != letter.id {
+            return Err(other_owner());
+        }
         let message = Message::of(&self.0.parts.view.read().world, &event);
-        self.deliver(&name, &message).await
+        self.deliver(&name, &receiver, &message).await
     }
 
     /// Reads what came once more, by what is declared of its source now.
-    async fn reread(&self, name: &str, letter: &Letter) -> Result<(), PortError> {
+    async fn reread(&self, name: &str, letter: &Letter, by: &Principal) -> Result<(), PortError> {
         let name = SignalSourceName::parse(name).map_err(|_| unclear())?;
         if letter.body.is_empty() {
-            let text = "nothing is kept of what came, since it may hold a token; have its sender send it again";
+            let text = "nothing is kept of what came, since it may hold a token; have its sender send it again, or apply its source with `letters: keep`";
             return Err(PortError::new(ErrorKind::Denied, text));
         }
         let source = self.0.source(&name).ok_or_else(|| {
@@ -207,18 +239,23 @@ impl Desk {
             PortError::new(ErrorKind::NotFound, text)
         })?;
         let arrived: Arrived = serde_json::from_slice(&letter.body).map_err(|_| unclear())?;
+        if letter_of_request(&source, &arrived.body()) != letter.id {
+            return Err(other_owner());
+        }
         let signals = reading::read(&name, &source.spec, &arrived).map_err(|unread| {
             let text = format!("it still cannot be read: {}", unread.reason);
             PortError::new(ErrorKind::Denied, text)
         })?;
-        let principal = Principal::Stranger {
-            address: "a letter that was retried".to_owned(),
-        };
         for signal in signals {
-            self.0.take(&principal, source.id, signal).await?;
+            self.0.take(by, source.id, signal).await?;
         }
         Ok(())
     }
+}
+
+fn other_owner() -> PortError {
+    let text = "what this letter is of was declared anew since, or proves itself in another way; throw it away with `keywheel letter discard`";
+    PortError::new(ErrorKind::Denied, text)
 }
 
 fn unclear() -> PortError {
@@ -253,15 +290,16 @@ impl Outside for Desk {
         let parts = &self.0.parts;
         let id = EventId::from_bytes(parts.ids.draw()).to_string();
         let message = Message::test(id, name.as_str(), parts.clock.now());
-        self.deliver(name, &message).await?;
+        let (_, receiver) = self.receiver(name)?;
+        self.deliver(name, &receiver, &message).await?;
         self.call();
         Ok(())
     }
 
-    async fn retry(&self, letter: &Letter) -> Result<(), PortError> {
+    async fn retry(&self, letter: &Letter, by: &Principal) -> Result<(), PortError> {
         match letter.owner.split_once('/') {
             Some(("notification", name)) => self.redeliver(name, letter).await,
-            Some(("signal-source", name)) => self.reread(name, letter).await,
+            Some(("signal-source", name)) => self.reread(name, letter, by).await,
             _ => Err(unclear()),
         }
     }

@@ -135,4 +135,9 @@ pub struct SignalSource {
     /// what names the signal: `id`, `type`, and `source` and `subject` where it has them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<BTreeMap<String, String>>,
+    /// What a letter holds of a request that cannot be read: nothing of its content (`discard`, the default), or all
+    /// of it (`keep`), so that it can be read anew. It may hold what leaked. GitHub's formats keep nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(keep|discard)$"))]
+    pub letters: Option<String>,
 }

@@ -190,3 +190,17 @@ fn a_signal_leads_to_a_rotation() {
     assert!(read(&text).is_ok());
     assert!(is_valid_under_schema(&text));
 }
+
+#[test]
+fn what_cannot_be_read_is_kept_only_where_that_is_said() {
+    let of = |rest: &str| heard(&format!("{{ format: cloudEvents, {KEY}{rest} }}")).keeps_letters;
+    assert!(!of("") && !of(", letters: discard") && of(", letters: keep"));
+    let github = format!("{{ format: githubAlert, {KEY}, letters: keep }}");
+    refused(
+        "SignalSource",
+        &github,
+        "nothing is kept of what GitHub reports",
+    );
+    let unknown = format!("{{ format: cloudEvents, {KEY}, letters: always }}");
+    refused("SignalSource", &unknown, "known are keep, discard");
+}

@@ -152,18 +152,14 @@ async fn revoke_many(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure> {
     let revoked = answer.revocations.iter();
     let revoked: BTreeSet<&str> = revoked.map(|view| view.secret.as_str()).collect();
     let replaced = replace(desk, args, &Vec::from_iter(revoked)).await;
-    if args.wait.wait {
-        for view in &mut answer.revocations {
-            *view = waiting::revocation_end(desk, view, &args.wait).await?;
-        }
-    }
+    let waited = waiting::revocation_ends(desk, &mut answer.revocations, &args.wait).await;
     let color = desk.screen.color;
     desk.screen
         .show(&answer, |answer| radius::answer(answer, color))?;
     let is_open = |view: &&RevocationView| args.wait.wait && view.state != "closed";
     let open = answer.revocations.iter().filter(is_open).count();
     if open == 0 && answer.refused.is_empty() {
-        return replaced;
+        return waited.and(replaced);
     }
     Err(Failure::new(
         Exit::Partial,

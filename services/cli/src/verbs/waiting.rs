@@ -217,15 +217,31 @@ pub(super) async fn revocation(
     ))
 }
 
-/// How a revocation that was begun stands once it is through, or when the time is over.
-pub(super) async fn revocation_end(
+/// How revocations that were begun stand once all are through, or when the time is over. One that nobody can be
+/// asked about stays as it was known last, and the others are waited for all the same; the first failure is told.
+pub(super) async fn revocation_ends(
     desk: &Desk,
-    begun: &RevocationView,
+    begun: &mut [RevocationView],
     wait: &WaitArgs,
-) -> Result<RevocationView, Failure> {
-    let again = format!("`keywheel describe revocation {}`", begun.revocation_id);
-    let path = format!("/v1/revocations/{}", begun.revocation_id);
-    until_final(desk, &path, wait, &again).await
+) -> Result<(), Failure> {
+    if !wait.wait {
+        return Ok(());
+    }
+    let clock = SystemClock::new();
+    let mut first = Ok(());
+    for view in begun {
+        let again = format!("`keywheel describe revocation {}`", view.revocation_id);
+        let path = format!("/v1/revocations/{}", view.revocation_id);
+        let left = WaitArgs {
+            timeout: wait.timeout.saturating_sub(clock.monotonic()),
+            ..wait.clone()
+        };
+        match until_final(desk, &path, &left, &again).await {
+            Ok(ended) => *view = ended,
+            Err(failure) => first = first.and(Err(failure)),
+        }
+    }
+    first
 }
 
 #[cfg(test)]

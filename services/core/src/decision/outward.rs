@@ -82,6 +82,9 @@ fn take(world: &World, signal: &Signal) -> Result<Vec<Event>, Rejection> {
     if !signal.is_bounded() {
         return Err(signal::Rejection::OutOfBounds.into());
     }
+    if !signal.is_text() {
+        return Err(signal::Rejection::NoText.into());
+    }
     let received = signal::Event::Received {
         via: signal.via.clone(),
         source: signal.source.clone(),

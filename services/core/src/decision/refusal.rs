@@ -142,7 +142,9 @@ impl Rejection {
             | Self::Revocation(
                 revocation::Rejection::ReasonMissing | revocation::Rejection::ReasonTooLong,
             )
-            | Self::Signal(signal::Rejection::OutOfBounds) => RejectionKind::Invalid,
+            | Self::Signal(signal::Rejection::OutOfBounds | signal::Rejection::NoText) => {
+                RejectionKind::Invalid
+            }
             _ => RejectionKind::Conflict,
         }
     }

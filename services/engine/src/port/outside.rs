@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use keywheel_core::audit::Principal;
 use keywheel_core::id::NotificationId;
 use keywheel_core::name::NotificationName;
 use keywheel_core::time::Timestamp;
@@ -29,8 +30,9 @@ pub struct Trouble {
 pub trait Outside: Send + Sync {
     /// Sends a message that says it is a test to a notification's receiver.
     async fn test(&self, name: &NotificationName) -> Result<(), PortError>;
-    /// Delivers, or reads, a letter once more.
-    async fn retry(&self, letter: &Letter) -> Result<(), PortError>;
+    /// Delivers, or reads, a letter once more: what is taken then, that person takes. `Denied` where what it came
+    /// from is another one by now under the same name.
+    async fn retry(&self, letter: &Letter, by: &Principal) -> Result<(), PortError>;
     /// The receivers that this process could not tell last.
     fn troubles(&self) -> BTreeMap<NotificationId, Trouble>;
     /// Has whoever waits for a receiver, or for something to tell, look now.

@@ -235,7 +235,7 @@ pub(super) async fn retry(
     let object = format!("letter/{}", letter.id);
     let reason = format!("{}, {}", letter.owner, letter.heading);
     record(&api, &caller, ("retry-letter", &object), &reason).await?;
-    api.outside.retry(&letter).await?;
+    api.outside.retry(&letter, &caller.principal).await?;
     api.deliveries.discard(letter.id).await?;
     Ok(Json(letter_view(&letter)))
 }

@@ -149,9 +149,9 @@ pub(super) async fn plan(
 }
 
 /// One command of a request that leads to many.
-struct One {
-    name: SecretName,
-    version: Option<u64>,
+pub(super) struct One {
+    pub(super) name: SecretName,
+    pub(super) version: Option<u64>,
 }
 
 pub(super) async fn revoke_by(
@@ -169,14 +169,14 @@ pub(super) async fn revoke_by(
         wanted => wanted?,
     };
     let reason = request.reason.as_str();
-    let works: Vec<_> = not_begun(wanted, &earlier)
+    let works: Vec<_> = by_secret(not_begun(wanted, &earlier))
         .into_iter()
-        .map(|one| revoke_one(&api, &caller, one, reason))
+        .map(|versions| revoke_in_turn(&api, &caller, versions, reason))
         .collect();
-    let begun: Vec<Result<RevocationView, RefusedRevocation>> =
+    let begun: Vec<Vec<Result<RevocationView, RefusedRevocation>>> =
         stream::iter(works).buffered(AT_ONCE).collect().await;
     let (mut revocations, mut refused) = (earlier, Vec::new());
-    for one in begun {
+    for one in begun.into_iter().flatten() {
         match one {
             Ok(view) => revocations.push(view),
             Err(no) => refused.push(no),
@@ -249,6 +249,53 @@ fn commands_of(api: &Api, scope: &Scope, emergency: bool) -> Result<Vec<One>, Fa
         }));
     }
     Ok(wanted)
+}
+
+/// What is wanted of each secret, in the order in which it was.
+fn by_secret(wanted: Vec<One>) -> Vec<Vec<One>> {
+    let mut all: Vec<Vec<One>> = Vec::new();
+    for one in wanted {
+        match all.last_mut() {
+            Some(same) if same.iter().all(|other| other.name == one.name) => same.push(one),
+            _ => all.push(vec![one]),
+        }
+    }
+    all
+}
+
+/// Versions of one secret, the newest first. Where one lives on, those before it are not asked for: a repeat goes on
+/// with what is older than what began, so it would take that one for what came since.
+pub(super) async fn revoke_in_turn(
+    api: &Api,
+    caller: &Caller,
+    versions: Vec<One>,
+    reason: &str,
+) -> Vec<Result<RevocationView, RefusedRevocation>> {
+    let mut all = Vec::new();
+    let mut left = versions.into_iter();
+    while let Some(one) = left.next() {
+        let (name, version) = (one.name.clone(), one.version);
+        let mut begun = revoke_one(api, caller, one, reason).await;
+        let lives_on = begun.is_err() && is_alive(api, &name, version);
+        if let (Err(no), true, 1..) = (&mut begun, lives_on, left.len()) {
+            no.reason
+                .push_str("; its older versions were not revoked either, repeat it");
+        }
+        all.push(begun);
+        if lives_on {
+            break;
+        }
+    }
+    all
+}
+
+fn is_alive(api: &Api, name: &SecretName, version: Option<u64>) -> bool {
+    let committed = api.view.read();
+    let secret = committed.world.secret_named(name);
+    secret.is_some_and(|secret| {
+        let alive = secret.alive();
+        version.map_or(!alive.is_empty(), |version| alive.contains(&version))
+    })
 }
 
 async fn revoke_one(
@@ -329,6 +376,23 @@ mod tests {
             assert!(!left("prod/db", since), "{since:?}");
         }
         assert!(left("prod/api", None) && left("prod/api", Some(1)));
+    }
+
+    #[test]
+    fn what_is_wanted_of_one_secret_is_done_in_turn() {
+        let one = |name: &str, version| One {
+            name: SecretName::parse(name).unwrap(),
+            version,
+        };
+        let wanted = vec![
+            one("prod/api", None),
+            one("prod/db", Some(3)),
+            one("prod/db", Some(2)),
+        ];
+        let versions = by_secret(wanted).into_iter();
+        let versions = versions.map(|all| all.into_iter().map(|one| one.version).collect());
+        let versions: Vec<Vec<Option<u64>>> = versions.collect();
+        assert_eq!(versions, [vec![None], vec![Some(3), Some(2)]]);
     }
 
     #[test]

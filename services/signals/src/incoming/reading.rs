@@ -37,7 +37,7 @@ pub struct Arrived {
 pub struct Unread {
     /// Why.
     pub reason: String,
-    /// Whether what came may be kept: it may hold a token where GitHub reports one.
+    /// Whether what came may be kept.
     pub may_be_kept: bool,
 }
 
@@ -68,7 +68,8 @@ impl Arrived {
         }
     }
 
-    fn body(&self) -> Zeroizing<Vec<u8>> {
+    /// The body as it came.
+    pub(crate) fn body(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(STANDARD.decode(&self.body).unwrap_or_default())
     }
 }
@@ -105,15 +106,22 @@ pub fn read(via: &SignalSourceName, spec: &Spec, arrived: &Arrived) -> Result<Ve
         Format::GithubAlert => github_alert(via, arrived, &body),
         Format::GithubPartner => github_partner(via, &body),
     };
+    let read = read.and_then(|signals| match signals.iter().all(Signal::is_text) {
+        true => Ok(signals),
+        false => Err(
+            "a text of it holds control characters; map another part, or one line of it".to_owned(),
+        ),
+    });
     read.map_err(|reason| Unread {
         reason,
         may_be_kept: may_be_kept(spec),
     })
 }
 
-/// Whether what came in a form may be kept where it cannot be read: GitHub's reports hold tokens.
+/// Whether what came may be kept where it cannot be read: a person said so, and it is none of GitHub's reports, which
+/// hold tokens.
 pub(crate) const fn may_be_kept(spec: &Spec) -> bool {
-    matches!(spec.format, Format::CloudEvents | Format::Webhook)
+    spec.keeps_letters && matches!(spec.format, Format::CloudEvents | Format::Webhook)
 }
 
 fn no_json(_: serde_json::Error) -> String {

@@ -19,12 +19,11 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use keywheel_core::audit::{Category, Outcome, Principal, Record};
-use keywheel_core::id::{CommandId, LetterId};
+use keywheel_core::id::CommandId;
 use keywheel_core::name::SignalSourceName;
 use keywheel_core::signal::{Signal, Source};
 use keywheel_engine::port::deliveries::{Letter, MAX_LETTER_BYTES};
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_seal::digest;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -35,7 +34,7 @@ use super::limit::{BURST, Bucket};
 use super::proof::{NoProof, verify};
 use super::reading::{Arrived, MAX_BATCH, Unread, may_be_kept, read};
 use super::refusals::{FLUSH_INTERVAL, Refusal, Refusals};
-use crate::desk::{Desk, Inner, letter, source_owner};
+use crate::desk::{Desk, Inner, letter, letter_of_request, source_owner};
 
 /// Connections at a time; more wait to be accepted.
 pub const MAX_CONNECTIONS: usize = 64;
@@ -247,7 +246,7 @@ impl Shared {
         };
         match taken {
             Ok(counts) => Ok(counts),
-            Err(unread) => Err(self.keep(name, &arrived, &body, unread).await),
+            Err(unread) => Err(self.keep(&source, &arrived, &body, unread).await),
         }
     }
 
@@ -358,17 +357,8 @@ impl Shared {
     }
 
     /// Keeps what cannot be read as a letter, for a person to mend the mapping and read it again.
-    async fn keep(
-        &self,
-        name: &SignalSourceName,
-        arrived: &Arrived,
-        body: &[u8],
-        unread: Unread,
-    ) -> No {
+    async fn keep(&self, source: &Source, arrived: &Arrived, body: &[u8], unread: Unread) -> No {
         let parts = &self.inner.parts;
-        let seed = [name.as_str().as_bytes(), &digest::sha256(body)].concat();
-        let mut id = [0; 16];
-        id.copy_from_slice(&digest::sha256(&seed)[..16]);
         let heading = format!("a request of {} bytes", body.len());
         let kept = Letter {
             body: match unread.may_be_kept {
@@ -376,8 +366,8 @@ impl Shared {
                 false => Vec::new(),
             },
             ..letter(
-                LetterId::from_bytes(id),
-                source_owner(name),
+                letter_of_request(source, body),
+                source_owner(&source.name),
                 (parts.clock.now(), heading, &unread.reason),
             )
         };

@@ -48,7 +48,7 @@ impl Message {
         if let Event::Signal(_, keywheel_core::signal::Event::Received { via, kind, .. }) =
             &recorded.event
         {
-            line.push_str(&format!(", `{kind}` by `{via}`"));
+            line.push_str(&format!(", `{}` by `{via}`", plain(kind)));
         }
         line.push_str(&format!(
             " (event {}, {})",
@@ -88,6 +88,14 @@ impl Message {
         let escaped = escaped.replace('<', "&lt;").replace('>', "&gt;");
         json!({ "text": escaped }).to_string().into_bytes()
     }
+}
+
+/// A sender's own word for what happened, with nothing in it that is markup to anybody.
+fn plain(kind: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:/-".contains(c);
+    kind.chars()
+        .map(|c| if is_plain(c) { c } else { '_' })
+        .collect()
 }
 
 /// Whether a condition holds for an event; none holds for every one.
@@ -217,6 +225,23 @@ mod tests {
         };
         let text = String::from_utf8(message.slack()).unwrap();
         assert_eq!(text, r#"{"text":"&lt;!channel&gt; &amp; more"}"#);
+    }
+
+    #[test]
+    fn a_sender_s_words_add_no_line_no_mention_and_no_markup() {
+        let via = keywheel_core::name::SignalSourceName::parse("pager").unwrap();
+        let received = keywheel_core::signal::Event::Received {
+            via,
+            source: "s".to_owned(),
+            id: "1".to_owned(),
+            kind: "x`\nKeywheel: closed @all ![](https://e.example)".to_owned(),
+            subject: String::new(),
+            fields: std::collections::BTreeMap::new(),
+        };
+        let id = keywheel_core::id::SignalSourceId::from_bytes([4; 16]);
+        let message = Message::of(&World::default(), &recorded(Event::Signal(id, received)));
+        let said = "`x__Keywheel:_closed__all______https://e.example_` by `pager`";
+        assert!(message.line.contains(said), "{}", message.line);
     }
 
     #[test]

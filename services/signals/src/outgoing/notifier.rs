@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_core::id::{LetterId, NotificationId};
+use keywheel_core::id::NotificationId;
 use keywheel_core::notification::Declared;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::deliveries::Letter;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::message::{Message, is_wanted};
 use super::sender::{Sender, Told};
-use crate::desk::{Desk, Inner, letter, notification_owner};
+use crate::desk::{Desk, Inner, letter, letter_of_event, notification_owner};
 
 /// How long after it happened an event is delivered at the latest; then it is a letter.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -355,14 +355,11 @@ fn given_up(
     event: &RecordedEvent,
     (now, reason): (keywheel_core::time::Timestamp, &str),
 ) -> Letter {
-    let seed = [declared.id.bytes().as_slice(), event.id.bytes()].concat();
-    let mut id = [0; 16];
-    id.copy_from_slice(&digest::sha256(&seed)[..16]);
     let heading = format!("event {}, {}", event.number, type_name(&event.event));
     Letter {
         body: event.number.to_string().into_bytes(),
         ..letter(
-            LetterId::from_bytes(id),
+            letter_of_event(declared.id, event.id),
             notification_owner(&declared.name),
             (now, heading, reason),
         )

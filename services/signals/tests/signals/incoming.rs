@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use keywheel_core::audit::Principal;
+use keywheel_core::command::{Command, Outward};
 use keywheel_core::event::Event;
+use keywheel_core::name::SignalSourceName;
 use keywheel_core::signal::{self, Format, Proof, Spec};
-use keywheel_engine::port::deliveries::Deliveries as _;
+use keywheel_engine::port::deliveries::{Deliveries as _, Letter};
 use keywheel_engine::port::journal::Journal as _;
 use keywheel_engine::port::outside::Outside as _;
 use keywheel_rotators::webhook::Keys;
@@ -97,6 +100,7 @@ fn spec(bench: &Bench, format: Format, proof: Proof, map: &[(&str, &str)]) -> Sp
         proof,
         key_file: bench.key_path(name),
         map: map.iter().map(pair).collect(),
+        keeps_letters: false,
     }
 }
 
@@ -181,42 +185,90 @@ async fn who_is_not_the_sender_is_refused_and_on_record() {
     assert!(bench.journal.letters().await.unwrap().is_empty());
 }
 
-#[tokio::test]
-async fn what_cannot_be_read_is_a_letter_until_the_mapping_is_mended() {
-    let bench = Bench::start(&[]).await;
-    let wrong = [("id", "body.nothing"), ("type", "\"leak\"")];
-    bench
-        .hear(
-            "pager",
-            spec(&bench, Format::Webhook, Proof::Bearer, &wrong),
-        )
-        .await;
-    let door = door(&bench).await;
+fn pager(bench: &Bench, id: &str, keeps_letters: bool) -> Spec {
+    let map = [("id", id), ("type", "\"leak\"")];
+    Spec {
+        keeps_letters,
+        ..spec(bench, Format::Webhook, Proof::Bearer, &map)
+    }
+}
+
+/// Sends a report to `pager` that its mapping does not read; the letter.
+async fn unread(bench: &Bench, door: &Door) -> Letter {
     let authorization = format!("Bearer {TOKEN}");
     let headers = [("authorization", authorization.as_str())];
-    let body = json!({ "incident": { "id": 4711 } }).to_string();
+    let body = json!({ "incident": { "id": 4711 }, "value": CANARY }).to_string();
     let (status, answer) = door.send("/signals/pager", &headers, body.as_bytes()).await;
     assert_eq!(status, 422, "{answer}");
     let letters = bench.journal.letters().await.unwrap();
-    assert_eq!(
-        (letters.len(), letters[0].owner.as_str()),
-        (1, "signal-source/pager")
-    );
-    let letter = bench.journal.letter(letters[0].id).await.unwrap().unwrap();
-    let desk = bench.desk();
-    assert!(
-        desk.retry(&letter).await.is_err(),
-        "the mapping is as it was"
-    );
-    let right = [("id", "body.incident.id"), ("type", "\"leak\"")];
+    let newest = letters.last().unwrap();
+    assert_eq!(newest.owner, "signal-source/pager");
+    bench.journal.letter(newest.id).await.unwrap().unwrap()
+}
+
+fn ann() -> Principal {
+    Principal::Operator {
+        name: "ann".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_a_letter_until_the_mapping_is_mended() {
+    let bench = Bench::start(&[]).await;
     bench
-        .hear(
-            "pager",
-            spec(&bench, Format::Webhook, Proof::Bearer, &right),
-        )
+        .hear("pager", pager(&bench, "body.nothing", true))
         .await;
-    desk.retry(&letter).await.unwrap();
+    let door = door(&bench).await;
+    let letter = unread(&bench, &door).await;
+    let desk = bench.desk();
+    let early = desk.retry(&letter, &ann()).await;
+    assert!(early.is_err(), "the mapping is as it was");
+    let right = || pager(&bench, "body.incident.id", true);
+    // Whose token has proven nothing of it reads nothing of it.
+    let proven = Spec {
+        proof: Proof::HubSignature,
+        ..right()
+    };
+    bench.hear("pager", proven).await;
+    let other = desk.retry(&letter, &ann()).await.unwrap_err();
+    assert!(other.text.contains("declared anew"), "{other}");
+    bench.hear("pager", right()).await;
+    desk.retry(&letter, &ann()).await.unwrap();
     assert_eq!(received(&bench).await[0].0, "4711");
+    let leaves = bench.journal.read_audit(0, 1000).await.unwrap();
+    let leaves = leaves
+        .iter()
+        .map(|leaf| String::from_utf8_lossy(&leaf.bytes).into_owned());
+    let taken: Vec<String> = leaves.filter(|text| text.contains("take-signal")).collect();
+    assert!(
+        taken
+            .iter()
+            .any(|text| text.contains("ann") && text.contains("was retried")),
+        "{taken:?}"
+    );
+    // Another source of that name is another sender's.
+    let name = SignalSourceName::parse("pager").unwrap();
+    let removed = Outward::RemoveSignalSource(name);
+    bench.submit(Command::Outward(removed)).await;
+    bench.hear("pager", right()).await;
+    assert!(desk.retry(&letter, &ann()).await.is_err());
+}
+
+#[tokio::test]
+async fn of_what_cannot_be_read_nothing_is_kept_unless_a_person_says_so() {
+    let bench = Bench::start(&[]).await;
+    bench
+        .hear("pager", pager(&bench, "body.nothing", false))
+        .await;
+    let door = door(&bench).await;
+    let letter = unread(&bench, &door).await;
+    assert!(letter.body.is_empty());
+    assert!(!format!("{letter:?}").contains(CANARY));
+    bench
+        .hear("pager", pager(&bench, "body.incident.id", false))
+        .await;
+    let refused = bench.desk().retry(&letter, &ann()).await.unwrap_err();
+    assert!(refused.text.contains("letters: keep"), "{refused}");
 }
 
 #[tokio::test]
@@ -259,7 +311,7 @@ async fn a_report_of_github_leaves_no_token_anywhere() {
     assert_eq!(letters.len(), 1);
     let letter = bench.journal.letter(letters[0].id).await.unwrap().unwrap();
     assert!(letter.body.is_empty());
-    let refused = bench.desk().retry(&letter).await.unwrap_err();
+    let refused = bench.desk().retry(&letter, &ann()).await.unwrap_err();
     assert!(
         refused.text.contains("have its sender send it again"),
         "{refused}"

@@ -1,5 +1,6 @@
 //! Receivers that listen, hang, fail, refuse and come back.
 
+use keywheel_core::audit::Principal;
 use keywheel_core::command::{Command, Outward};
 use keywheel_core::name::NotificationName;
 use keywheel_core::notification::Receiver;
@@ -127,11 +128,21 @@ async fn what_is_refused_is_a_letter_that_can_be_retried() {
     assert!(letters[0].heading.starts_with("event 2, "), "{letters:?}");
     assert!(letters[0].reason.contains("422"), "{letters:?}");
     let letter = bench.journal.letter(letters[0].id).await.unwrap().unwrap();
+    let by = Principal::Operator {
+        name: "ann".to_owned(),
+    };
     hook.answer_with(&[503]);
-    assert!(desk.retry(&letter).await.is_err());
-    desk.retry(&letter).await.unwrap();
+    assert!(desk.retry(&letter, &by).await.is_err());
+    desk.retry(&letter, &by).await.unwrap();
     let again = hook.wait_for(4).await;
     assert_eq!(again[3].id, all[0].id);
+    // Whoever has the name later is not told what was another's.
+    let name = NotificationName::parse("soc").unwrap();
+    let removed = Outward::RemoveNotification(name);
+    bench.submit(Command::Outward(removed)).await;
+    bench.declare("soc", bench.webhook(hook.url()), "").await;
+    let other = desk.retry(&letter, &by).await.unwrap_err();
+    assert!(other.text.contains("declared anew"), "{other}");
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ fn heard(proof: Proof) -> signal::Spec {
         proof,
         key_file: "/etc/keywheel/signals/pager".to_owned(),
         map: BTreeMap::new(),
+        keeps_letters: false,
     }
 }
 
@@ -190,4 +191,38 @@ fn a_signal_s_texts_are_as_long_as_may_be_and_not_longer() {
             .when(take(refused))
             .then_rejected(signal::Rejection::OutOfBounds);
     }
+}
+
+#[test]
+fn a_signal_s_texts_begin_no_line_and_control_no_terminal() {
+    let given = || Given::nothing().and(listen("pager", SOURCE, Proof::Bearer));
+    let text = "x`\nKeywheel: revocation closed".to_owned();
+    let field = |text: &str| BTreeMap::from([("f".to_owned(), text.to_owned())]);
+    let refused = [
+        Signal {
+            kind: text.clone(),
+            ..leak()
+        },
+        Signal {
+            source: "a\u{0}".to_owned(),
+            ..leak()
+        },
+        Signal {
+            subject: "\u{1b}[2J".to_owned(),
+            ..leak()
+        },
+        Signal {
+            fields: field("\u{9b}2J"),
+            ..leak()
+        },
+    ];
+    for refused in refused {
+        given()
+            .when(take(refused))
+            .then_rejected(signal::Rejection::NoText);
+    }
+    let _taken = given().and(take(Signal {
+        fields: field("Größe, ünd ` <b>"),
+        ..leak()
+    }));
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::http::revocations::{One, revoke_in_turn};
 
 const KEY: (&str, &str) = ("idempotency-key", "9f31");
 
@@ -100,6 +101,34 @@ async fn what_a_container_has_dies_and_nothing_beside_it() {
     let names = answer["revocations"].as_array().unwrap().iter();
     let names: Vec<&str> = names.map(|one| one["secret"].as_str().unwrap()).collect();
     assert_eq!(names, ["prod/db"]);
+}
+
+#[tokio::test]
+async fn where_a_version_lives_on_the_older_ones_are_left_to_the_repeat() {
+    let bench = Bench::start().await;
+    bench.estate().await;
+    let rotated = bench.post("rotate", json!({ "secret": "prod/api" })).await;
+    assert_eq!(rotated.0, 200, "{}", rotated.1);
+    bench.work().await;
+    let asked = (&Method::POST, &Uri::from_static("/"), &HeaderMap::new());
+    let caller = Caller::of(OPERATOR, asked, &Bytes::new()).unwrap();
+    let of = |version| One {
+        name: SecretName::parse("prod/api").unwrap(),
+        version: Some(version),
+    };
+    // Without a reason each is refused.
+    let refused = revoke_in_turn(&bench.api, &caller, vec![of(2), of(1)], "").await;
+    let [Err(refused)] = refused.as_slice() else {
+        panic!("{refused:?}");
+    };
+    assert!(
+        refused.reason.contains("older versions were not"),
+        "{refused:?}"
+    );
+    // One that is dead holds up nothing.
+    let begun = revoke_in_turn(&bench.api, &caller, vec![of(1), of(2)], "leaked").await;
+    assert_eq!(begun.len(), 2, "{begun:?}");
+    assert!(begun[1].is_ok(), "{begun:?}");
 }
 
 #[tokio::test]

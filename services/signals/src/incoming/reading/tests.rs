@@ -18,6 +18,7 @@ fn spec(format: Format, proof: Proof, map: &[(&str, &str)]) -> Spec {
         proof,
         key_file: "/k".to_owned(),
         map: map.iter().map(pair).collect(),
+        keeps_letters: true,
     }
 }
 
