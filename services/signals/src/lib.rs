@@ -32,7 +32,9 @@ pub use desk::{Desk, Parts};
 pub use incoming::limit::{BURST, Bucket, PER_MINUTE};
 pub use incoming::proof::{MAX_AGE, NoProof, verify};
 pub use incoming::reading::{Arrived, MAX_BATCH, Unread, read};
-pub use incoming::server::{Intake, MAX_CONNECTIONS, MAX_SIGNAL_BODY_BYTES};
+pub use incoming::server::{
+    Intake, MAX_CONNECTIONS, MAX_READING_PER_SOURCE, MAX_SIGNAL_BODY_BYTES,
+};
 pub use keys::MAX_KEY_FILE_BYTES;
 pub use outgoing::notifier::{
     GIVE_UP_AFTER, GIVE_UP_PATIENCE, LONGEST_PAUSE, Notifier, PAGE, TURN_SPAN,

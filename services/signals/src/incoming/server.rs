@@ -1,9 +1,9 @@
 //! The door at which signals come: `POST /signals/NAME`, plain HTTP on loopback, behind a proxy with TLS.
 //!
 //! Invariants: nothing is read of who names no declared source; nothing is taken, or kept, before its sender is
-//! proven; a refusal is on record, and of a flood of them how many more there were, and the last; connections,
-//! bodies, time and signals a minute are bounded, and who waits is told when to come again; what is answered as
-//! taken is durable.
+//! proven; a refusal is on record, a body that never came whole among them, and of a flood of them how many more
+//! there were, and the last; connections, bodies, time and signals a minute are bounded, what one source sends slowly
+//! leaves places to the others, and who waits is told when to come again; what is answered as taken is durable.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -40,6 +40,10 @@ use crate::desk::{Desk, Inner, letter, letter_of_request, source_owner};
 pub const MAX_CONNECTIONS: usize = 64;
 /// Largest body, in bytes.
 pub const MAX_SIGNAL_BODY_BYTES: usize = 1 << 20;
+/// Bodies of one source that are read at a time: who sends slowly to one leaves places to the others.
+pub const MAX_READING_PER_SOURCE: usize = 16;
+/// How long a body may take. What is in front of this sends it whole.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one request may take, its body and its answer included.
@@ -53,6 +57,10 @@ const COME_AGAIN: u64 = 5;
 const PATH: &str = "/signals/";
 
 const _: () = assert!(
+    MAX_READING_PER_SOURCE * 2 <= MAX_CONNECTIONS,
+    "one source has to leave places to others"
+);
+const _: () = assert!(
     MAX_BATCH <= BURST as usize,
     "a whole batch has to be taken at some time"
 );
@@ -65,7 +73,39 @@ pub struct Intake {
 struct Shared {
     inner: Arc<Inner>,
     buckets: Mutex<BTreeMap<SignalSourceName, Bucket>>,
+    /// How many bodies of a source are being read.
+    reading: Mutex<BTreeMap<SignalSourceName, usize>>,
     refusals: Mutex<Refusals>,
+}
+
+/// A place for one body of a source. Given up before its end, as when the connection is cut, it is a refusal.
+struct Place<'a> {
+    shared: &'a Shared,
+    source: SignalSourceName,
+    principal: &'a Principal,
+    is_over: bool,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut reading = self.shared.reading();
+        if let Some(count) = reading.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                reading.remove(&self.source);
+            }
+        }
+        drop(reading);
+        if !self.is_over {
+            let refusal = Refusal {
+                time: self.shared.inner.parts.clock.now(),
+                principal: self.principal.clone(),
+                source: self.source.to_string(),
+                fault: "the connection was cut before the body was whole".to_owned(),
+            };
+            self.shared.refusals().count(refusal, 1);
+        }
+    }
 }
 
 /// An answer that is no success, and when to come again.
@@ -99,6 +139,7 @@ impl Intake {
         let shared = Shared {
             inner: desk.inner(),
             buckets: Mutex::default(),
+            reading: Mutex::default(),
             refusals: Mutex::default(),
         };
         Self {
@@ -185,10 +226,7 @@ impl Shared {
                 return reply(StatusCode::ACCEPTED, body.to_string());
             }
             Ok(Err(no)) => no,
-            Err(_) => No::new(
-                StatusCode::REQUEST_TIMEOUT,
-                "it took too long; send it again",
-            ),
+            Err(_) => No::away("it took too long here; send it again"),
         };
         let no = self.on_record(no, principal, name).await;
         let mut response = reply(no.status, json!({ "detail": no.detail }).to_string());
@@ -216,7 +254,7 @@ impl Shared {
         }
         let (name, spec) = (&source.name, &source.spec);
         let (head, body) = request.into_parts();
-        let body = whole(body).await?;
+        let body = self.read_body(name, principal, body).await?;
         let key = self.inner.keys.read(&spec.key_file).await;
         let key = key.map_err(|error| {
             tracing::warn!(source = %name, %error, "signals cannot be proven now");
@@ -248,6 +286,54 @@ impl Shared {
             Ok(counts) => Ok(counts),
             Err(unread) => Err(self.keep(&source, &arrived, &body, unread).await),
         }
+    }
+
+    /// The body of a request to a source, in its time and its place.
+    async fn read_body(
+        &self,
+        name: &SignalSourceName,
+        principal: &Principal,
+        body: Incoming,
+    ) -> Result<Zeroizing<Vec<u8>>, No> {
+        let mut place = self.place(name, principal)?;
+        let read = tokio::time::timeout(BODY_TIMEOUT, whole(body)).await;
+        place.is_over = true;
+        read.unwrap_or_else(|_| {
+            Err(No::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "the body took too long; send it again",
+            ))
+        })
+    }
+
+    fn place<'a>(
+        &'a self,
+        name: &SignalSourceName,
+        principal: &'a Principal,
+    ) -> Result<Place<'a>, No> {
+        let mut reading = self.reading();
+        let count = reading.entry(name.clone()).or_default();
+        if *count >= MAX_READING_PER_SOURCE {
+            return Err(No {
+                come_again: Some(COME_AGAIN),
+                ..No::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too many requests of this source are being sent; send it again later",
+                )
+            });
+        }
+        *count += 1;
+        drop(reading);
+        Ok(Place {
+            shared: self,
+            source: name.clone(),
+            principal,
+            is_over: false,
+        })
+    }
+
+    fn reading(&self) -> MutexGuard<'_, BTreeMap<SignalSourceName, usize>> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes signals one by one; how many are new, and how many came before. Some may be taken when one is not:
@@ -296,7 +382,7 @@ impl Shared {
 
     /// Puts a refusal on record, by itself or counted; what fails here or takes too long is none.
     async fn on_record(&self, no: No, principal: Principal, name: Option<SignalSourceName>) -> No {
-        if !no.status.is_client_error() || no.status == StatusCode::REQUEST_TIMEOUT {
+        if !no.status.is_client_error() {
             return no;
         }
         let clock = &self.inner.parts.clock;

@@ -14,7 +14,7 @@ use keywheel_engine::port::journal::Journal as _;
 use keywheel_engine::port::outside::Outside as _;
 use keywheel_rotators::webhook::Keys;
 use keywheel_seal::SecretBytes;
-use keywheel_signals::{BURST, Intake, MAX_SIGNAL_BODY_BYTES};
+use keywheel_signals::{BURST, Intake, MAX_READING_PER_SOURCE, MAX_SIGNAL_BODY_BYTES};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +24,8 @@ use crate::bench::{Bench, KEY};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const CANARY: &str = "ghp_canary0123456789";
+/// How often something is looked at that has to come.
+const MAX_TRIES: u32 = 3000;
 const STRUCTURED: &str = "application/cloudevents+json";
 
 struct Door {
@@ -373,4 +375,61 @@ async fn a_flood_of_one_source_is_told_when_to_come_again_and_delays_no_other() 
     let large = vec![b' '; MAX_SIGNAL_BODY_BYTES + 1];
     let (status, answer) = door.send("/signals/other", &headers, &large).await;
     assert_eq!(status, 413, "{answer}");
+}
+
+/// Sends the same until it is answered so.
+async fn until_answered(door: &Door, path: &str, wanted: u16) {
+    for _ in 0..MAX_TRIES {
+        if door.send(path, &[], b"{}").await.0 == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{path} never answered {wanted}");
+}
+
+/// Whether a record of the audit says one of these.
+async fn is_on_record(bench: &Bench, words: &[&str]) -> bool {
+    let leaves = bench.journal.read_audit(0, 1000).await.unwrap();
+    leaves.iter().any(|leaf| {
+        let text = String::from_utf8_lossy(&leaf.bytes).into_owned();
+        words.iter().any(|word| text.contains(word))
+    })
+}
+
+#[tokio::test]
+async fn bodies_that_never_come_whole_leave_places_to_other_sources_and_are_on_record() {
+    let bench = Bench::start(&[]).await;
+    scanner(&bench).await;
+    let token = spec(&bench, Format::CloudEvents, Proof::Bearer, &[]);
+    bench.hear("other", token).await;
+    let door = door(&bench).await;
+    let mut slow = Vec::new();
+    for _ in 0..MAX_READING_PER_SOURCE {
+        let mut stream = TcpStream::connect(door.at).await.unwrap();
+        let half = b"POST /signals/scanner HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
+        stream.write_all(half).await.unwrap();
+        slow.push(stream);
+    }
+    until_answered(&door, "/signals/scanner", 429).await;
+    let authorization = format!("Bearer {TOKEN}");
+    let headers = [
+        ("authorization", authorization.as_str()),
+        ("content-type", STRUCTURED),
+    ];
+    let body = leak("7").to_string();
+    let (status, answer) = door.send("/signals/other", &headers, body.as_bytes()).await;
+    assert_eq!(status, 202, "{answer}");
+    drop(slow);
+    until_answered(&door, "/signals/scanner", 401).await;
+    // By itself, or counted and told of when the door closes.
+    drop(door);
+    let words = ["broke off", "cut before the body was whole"];
+    for _ in 0..MAX_TRIES {
+        if is_on_record(&bench, &words).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("nobody is told of them");
 }
