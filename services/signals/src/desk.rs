@@ -29,6 +29,7 @@ use crate::incoming::reading::{self, Arrived};
 use crate::keys::KeyFiles;
 use crate::outgoing::message::Message;
 use crate::outgoing::sender::{Sender, Told};
+use crate::outgoing::whose::{Memory, Names};
 
 /// What a signal's command id is a digest of.
 const CONTEXT: &[u8] = b"keywheel/signal/v1";
@@ -90,6 +91,13 @@ impl Inner {
             Verdict::Accepted { .. } => Ok(is_repeat),
             Verdict::Rejected { text, .. } => Err(PortError::new(ErrorKind::Denied, text)),
         }
+    }
+
+    /// Names of all secrets that there are.
+    pub(crate) fn secret_names(&self) -> Vec<String> {
+        let committed = self.parts.view.read();
+        let secrets = committed.world.secrets.values();
+        secrets.map(|secret| secret.name.to_string()).collect()
     }
 
     /// What was declared of a source.
@@ -223,7 +231,11 @@ impl Desk {
         if letter_of_event(id, event.id) != letter.id {
             return Err(other_owner());
         }
-        let message = Message::of(&self.0.parts.view.read().world, &event);
+        let names = {
+            let committed = self.0.parts.view.read();
+            Names::of(&committed.world, &Memory::default(), &event.event)
+        };
+        let message = Message::of(&names, &event);
         self.deliver(&name, &receiver, &message).await
     }
 

@@ -4,3 +4,4 @@ pub(crate) mod mail;
 pub(crate) mod message;
 pub(crate) mod notifier;
 pub(crate) mod sender;
+pub(crate) mod whose;

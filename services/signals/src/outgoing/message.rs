@@ -5,15 +5,14 @@
 use std::sync::Arc;
 
 use keywheel_core::event::Event;
-use keywheel_core::id::{HostId, SecretId};
 use keywheel_core::time::Timestamp;
-use keywheel_core::world::World;
-use keywheel_core::{assignment, host, revocation, rotation, secret};
 use keywheel_engine::port::journal::RecordedEvent;
 use keywheel_schemas::condition::{About, Condition, Facts};
 use keywheel_schemas::event::{data, subject, type_name};
 use keywheel_schemas::mirror::TextForm as _;
 use serde_json::json;
+
+use super::whose::Names;
 
 /// Type of a message that is a test.
 pub(crate) const TEST_TYPE: &str = "dev.keywheel.notification.test";
@@ -33,14 +32,14 @@ pub(crate) struct Message {
 
 impl Message {
     /// About an event of the log.
-    pub(crate) fn of(world: &World, recorded: &RecordedEvent) -> Self {
+    pub(crate) fn of(names: &Names, recorded: &RecordedEvent) -> Self {
         let kind = type_name(&recorded.event);
         let words = kind.strip_prefix("dev.keywheel.").unwrap_or(kind);
         let words = words.strip_suffix(".v1").unwrap_or(words);
         let title = format!("Keywheel: {}", words.replace(['.', '_'], " "));
         let mut line = title.clone();
-        let (secret, host) = names(world, &recorded.event);
-        for (what, name) in [("secret", secret), ("host", host)] {
+        let secret = names.secret.as_deref().unwrap_or_default();
+        for (what, name) in [("secret", secret), ("host", names.host.as_str())] {
             if !name.is_empty() {
                 line.push_str(&format!(", {what} `{name}`"));
             }
@@ -98,86 +97,45 @@ fn plain(kind: &str) -> String {
         .collect()
 }
 
-/// Whether a condition holds for an event; none holds for every one.
+/// Whether a condition holds for an event; none holds for every one. Where nobody knows any more whose the event is, it
+/// is enough that it would hold of nobody's or of one of `all` secrets: better told too often than never.
 pub(crate) fn is_wanted(
     condition: Option<&Condition>,
-    world: &World,
+    names: &Names,
+    all: &[String],
     recorded: &RecordedEvent,
 ) -> bool {
     let Some(condition) = condition else {
         return true;
     };
-    let (secret, host) = names(world, &recorded.event);
-    let about = About {
-        id: &recorded.id.to_string(),
-        type_name: type_name(&recorded.event),
-        subject: &subject(&recorded.event),
-        time: &recorded.time.text(),
-        secret: &secret,
-        host: &host,
+    let (id, time) = (recorded.id.to_string(), recorded.time.text());
+    let (subject, data) = (subject(&recorded.event), data(&recorded.event));
+    let holds = |secret: &str| {
+        let about = About {
+            id: &id,
+            type_name: type_name(&recorded.event),
+            subject: &subject,
+            time: &time,
+            secret,
+            host: &names.host,
+        };
+        condition.holds(&Facts::of(about, &data), false)
     };
-    condition.holds(&Facts::of(about, &data(&recorded.event)), false)
-}
-
-/// Names of the secret and the host that an event is about; empty for none.
-fn names(world: &World, event: &Event) -> (String, String) {
-    let (secret, host) = whom(world, event);
-    let secret = secret.and_then(|id| world.secrets.get(&id));
-    let host = host.and_then(|id| world.hosts.get(&id));
-    (
-        secret
-            .map(|known| known.name.to_string())
-            .unwrap_or_default(),
-        host.map(|known| known.name.to_string()).unwrap_or_default(),
-    )
-}
-
-fn whom(world: &World, event: &Event) -> (Option<SecretId>, Option<HostId>) {
-    match event {
-        Event::Secret(id, secret::Event::Delivered { host, .. }) => (Some(*id), Some(*host)),
-        Event::Secret(id, _) => (Some(*id), None),
-        Event::Rotation(id, event) => {
-            let known = world.rotations.get(id).map(|run| run.secret);
-            match event {
-                rotation::Event::Started { secret, .. }
-                | rotation::Event::Reopened { secret, .. } => (Some(*secret), None),
-                rotation::Event::HostBarrierAcknowledged { host }
-                | rotation::Event::HostReleased { host } => (known, Some(*host)),
-                _ => (known, None),
-            }
-        }
-        Event::Revocation(id, event) => {
-            let known = world.revocations.get(id).map(|run| run.secret);
-            match event {
-                revocation::Event::Requested { secret, .. } => (Some(*secret), None),
-                revocation::Event::WithdrawnOnHost { host, .. }
-                | revocation::Event::HostReleased { host, .. } => (known, Some(*host)),
-                _ => (known, None),
-            }
-        }
-        Event::Assignment(key, event) => {
-            let secret = match event {
-                assignment::Event::Assigned { secret, .. } => Some(*secret),
-                _ => world.assignments.get(key).map(|one| one.secret),
-            };
-            (secret, Some(key.host))
-        }
-        Event::Host(_, host::Event::JoinTokenSpent { .. }) => (None, None),
-        Event::Host(id, _) => (None, Some(*id)),
-        Event::Binding(..)
-        | Event::Store(..)
-        | Event::Rollout(..)
-        | Event::Notification(..)
-        | Event::Signal(..) => (None, None),
+    match &names.secret {
+        Some(secret) => holds(secret),
+        None => holds("") || all.iter().any(|secret| holds(secret)),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use keywheel_core::id::EventId;
+    use keywheel_core::id::{EventId, SecretId};
     use keywheel_core::name::SecretName;
+    use keywheel_core::secret;
     use keywheel_core::secret::Spec;
+    use keywheel_core::world::World;
 
+    use super::super::whose::Memory;
     use super::*;
 
     const SECRET: SecretId = SecretId::from_bytes([1; 16]);
@@ -195,20 +153,32 @@ mod tests {
         }
     }
 
-    fn promoted() -> (World, RecordedEvent) {
+    fn promoted() -> (Names, RecordedEvent) {
         let name = SecretName::parse("prod/db").unwrap();
         let spec = Spec::default();
         let registered = secret::Event::Registered { name, spec };
         let mut world = World::default();
         world.apply(1, &Event::Secret(SECRET, registered));
         let event = secret::Event::VersionPromoted { version: 2 };
-        (world, recorded(Event::Secret(SECRET, event)))
+        let event = Event::Secret(SECRET, event);
+        (
+            Names::of(&world, &Memory::default(), &event),
+            recorded(event),
+        )
+    }
+
+    /// Of a secret that nobody knows any more.
+    fn forgotten() -> Names {
+        Names {
+            secret: None,
+            host: String::new(),
+        }
     }
 
     #[test]
     fn a_line_says_what_happened_to_which_secret() {
-        let (world, event) = promoted();
-        let message = Message::of(&world, &event);
+        let (names, event) = promoted();
+        let message = Message::of(&names, &event);
         assert_eq!(
             message.line,
             "Keywheel: secret version promoted, secret `prod/db` (event 4711, 1970-01-01T00:00:00.000000Z)"
@@ -239,17 +209,17 @@ mod tests {
             fields: std::collections::BTreeMap::new(),
         };
         let id = keywheel_core::id::SignalSourceId::from_bytes([4; 16]);
-        let message = Message::of(&World::default(), &recorded(Event::Signal(id, received)));
+        let message = Message::of(&forgotten(), &recorded(Event::Signal(id, received)));
         let said = "`x__Keywheel:_closed__all______https://e.example_` by `pager`";
         assert!(message.line.contains(said), "{}", message.line);
     }
 
     #[test]
     fn a_condition_is_asked_of_names_type_and_data() {
-        let (world, event) = promoted();
+        let (names, event) = promoted();
         let wanted = |text: &str| {
             let condition = Condition::parse(text).unwrap();
-            is_wanted(Some(&condition), &world, &event)
+            is_wanted(Some(&condition), &names, &[], &event)
         };
         assert!(wanted(
             "event.secret == \"prod/db\" && event.data.version == 2"
@@ -257,6 +227,22 @@ mod tests {
         assert!(wanted("event.type.startsWith(\"dev.keywheel.secret.\")"));
         assert!(!wanted("event.secret == \"prod/ca\""));
         assert!(!wanted("event.data.nobody == 1"));
-        assert!(is_wanted(None, &world, &event));
+        assert!(is_wanted(None, &names, &[], &event));
+    }
+
+    #[test]
+    fn an_event_of_nobody_knows_whom_is_wanted_where_it_would_be_of_any_secret() {
+        let (_, event) = promoted();
+        let all = ["prod/api".to_owned(), "prod/db".to_owned()];
+        let wanted = |text: &str| {
+            let condition = Condition::parse(text).unwrap();
+            is_wanted(Some(&condition), &forgotten(), &all, &event)
+        };
+        assert!(wanted("event.secret == \"prod/db\""));
+        assert!(wanted("event.secret != \"prod/db\""));
+        assert!(!wanted("event.secret == \"prod/ca\""));
+        assert!(!wanted(
+            "event.secret == \"prod/db\" && event.data.version == 3"
+        ));
     }
 }

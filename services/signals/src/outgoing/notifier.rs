@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::message::{Message, is_wanted};
 use super::sender::{Sender, Told};
+use super::whose::{Memory, Names};
 use crate::desk::{Desk, Inner, letter, letter_of_event, notification_owner};
 
 /// How long after it happened an event is delivered at the latest; then it is a letter.
@@ -120,6 +121,7 @@ async fn follow(inner: Arc<Inner>, id: NotificationId, stop: CancellationToken) 
         inner,
         id,
         condition: (String::new(), None),
+        memory: Memory::default(),
         failing_since: None,
     };
     let mut bell = run.inner.parts.view.bell();
@@ -185,6 +187,8 @@ struct Run {
     sender: Sender,
     /// The text that was read last, and what it is.
     condition: (String, Option<Condition>),
+    /// Whose the runs and consumers are that it read of.
+    memory: Memory,
     /// Since when, by the monotonic clock, it took no message that was tried.
     failing_since: Option<Duration>,
 }
@@ -223,8 +227,10 @@ impl Run {
         let known = page.iter().filter(|event| event.number <= head);
         let mut passed = place;
         for event in known {
-            if self.wants(&declared, event) {
-                let ended = self.tell(&declared, event).await?;
+            self.memory.note(&event.event);
+            let names = self.names(event);
+            if self.wants(&declared, &names, event) {
+                let ended = self.tell(&declared, &names, event).await?;
                 if let Ended::Later(reason) = ended {
                     if passed > place {
                         deliveries.advance(self.id, place, passed).await?;
@@ -258,7 +264,12 @@ impl Run {
         }
     }
 
-    fn wants(&mut self, declared: &Declared, event: &RecordedEvent) -> bool {
+    fn names(&self, event: &RecordedEvent) -> Names {
+        let committed = self.inner.parts.view.read();
+        Names::of(&committed.world, &self.memory, &event.event)
+    }
+
+    fn wants(&mut self, declared: &Declared, names: &Names, event: &RecordedEvent) -> bool {
         let when = &declared.spec.when;
         if self.condition.0 != *when {
             // What an older or newer build took and this one cannot read holds for nothing.
@@ -269,16 +280,21 @@ impl Run {
             self.condition = (when.clone(), read);
         }
         let condition = self.condition.1.as_ref().filter(|_| !when.is_empty());
-        is_wanted(condition, &self.inner.parts.view.read().world, event)
+        let all = match (condition, &names.secret) {
+            (Some(_), None) => self.inner.secret_names(),
+            _ => Vec::new(),
+        };
+        is_wanted(condition, names, &all, event)
     }
 
     /// Tells one event, or gives it up.
     async fn tell(
         &mut self,
         declared: &Declared,
+        names: &Names,
         event: &RecordedEvent,
     ) -> Result<Ended, PortError> {
-        let message = Message::of(&self.inner.parts.view.read().world, event);
+        let message = Message::of(names, event);
         let told = self.sender.send(&declared.spec.receiver, &message).await;
         let (ended, reason) = match told {
             Told::Done => return Ok(Ended::Told),
