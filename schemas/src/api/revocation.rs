@@ -15,6 +15,10 @@ pub struct RevocationStates {
     pub away: Vec<AwayHost>,
     /// Whether the store made them unusable.
     pub dead_at_backend: bool,
+    /// The store outside that goes on to give one of them to whoever may read there, since it cannot be without a
+    /// current version: a rotation, or a person there, puts another one in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub still_current_at: Option<String>,
     /// `not_probed`: no login is known that could be refused; `awaited`; `proven_dead`; `not_provable`;
     /// `still_accepted`.
     pub proof: String,

@@ -75,7 +75,7 @@ pub struct AtResource {
     /// The version that is current; a roll-back gives the account its password back.
     pub current: Option<u64>,
     /// Every other version whose value may still be kept, but the one that is worked on: what they open is
-    /// in use.
+    /// in use. What a revocation made unusable there, and keeps for its proof, is none.
     pub kept: Vec<u64>,
     /// Whether an earlier attempt at `set` may have been done without an answer. Then an account that has
     /// neither the new password nor the one before is left to a person.

@@ -539,6 +539,7 @@ impl World {
                 revocation.generation = number;
                 if let Some(secret) = self.secrets.get_mut(&secret) {
                     revocation.retire = secret.remotes_of(versions);
+                    revocation.stays_at_store = secret.stays_current_outside(versions);
                     secret.note_revoked(versions);
                 }
                 self.bump(number, hosts.iter().copied());

@@ -543,13 +543,14 @@ pub fn revocation(committed: &Committed, id: RevocationId) -> Option<RevocationV
             _ if revocation.is_dead_at_backend => "confirmed",
             _ if revocation.is_forgotten() => "forgotten",
             Backend::Failed { .. } => "failed",
-            Backend::Asked { .. } | Backend::Confirmed => "asked",
+            Backend::Confirmed => "confirmed",
+            Backend::Asked { .. } => "asked",
         }
         .to_owned(),
         waiting_hosts: hosts.map(|host| host.name.to_string()).collect(),
         reason: revocation.reason.clone(),
         withdrawn_ms: milliseconds(times.requested, times.withdrawn),
-        states: revocations::states(revocation, times),
+        states: revocations::states(world, revocation, times),
     })
 }
 

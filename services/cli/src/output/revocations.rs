@@ -21,7 +21,15 @@ pub(crate) fn revocation(revocation: &RevocationView) -> String {
         ("state", revocation.state.clone()),
         ("reason", revocation.reason.clone()),
         ("in the store", revocation.backend.clone()),
-        ("dead there", done(states.dead_at_backend, states.dead_ms)),
+        (
+            "dead there",
+            match &states.still_current_at {
+                Some(store) => format!(
+                    "NO: it is still what store {store} gives out; rotate the secret, or put another value there"
+                ),
+                None => done(states.dead_at_backend, states.dead_ms),
+            },
+        ),
         ("may still be held by", revocation.waiting_hosts.join(", ")),
         (
             "gone from all containers within",
@@ -89,6 +97,18 @@ mod tests {
             withdrawn_ms: None,
             states,
         }
+    }
+
+    #[test]
+    fn what_a_store_still_gives_out_is_not_said_to_be_dead_there() {
+        let text = revocation(&view(RevocationStates {
+            still_current_at: Some("bao".to_owned()),
+            ..RevocationStates::default()
+        }));
+        assert!(
+            text.contains("NO: it is still what store bao gives out"),
+            "{text}"
+        );
     }
 
     #[test]

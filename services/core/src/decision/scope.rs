@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::revoke;
-use crate::assignment::Assignment;
+use crate::assignment::{Assignment, Key};
 use crate::id::SecretId;
 use crate::lease;
 use crate::name::{SecretName, StoreName};
@@ -122,6 +122,15 @@ fn is_of(service: &str, meant: &str) -> bool {
     !meant.is_empty() && (service == meant || last == Some(meant))
 }
 
+/// The versions before the current one that may lie in a container's file beside it.
+fn beside(world: &World, key: &Key, secret: &Secret) -> impl Iterator<Item = u64> {
+    let binding = world.bindings.get(&key.binding);
+    let spec = binding.and_then(|binding| binding.spec.as_ref());
+    let is_named = spec.is_some_and(|spec| spec.previous.contains(&secret.id));
+    let before = [secret.retained, secret.retained_before];
+    before.into_iter().flatten().filter(move |_| is_named)
+}
+
 /// What containers have, are to have, or run on, as far as it is alive; a container is given by its id and what is
 /// known of it.
 fn had_by(world: &World, is_meant: impl Fn(&str, &Assignment) -> bool) -> Vec<Hit> {
@@ -134,9 +143,9 @@ fn had_by(world: &World, is_meant: impl Fn(&str, &Assignment) -> bool) -> Vec<Hi
         let Some(secret) = world.secrets.get(&state.secret) else {
             continue;
         };
-        let versions = [state.holds, state.runs_on, state.assigned];
+        let versions = [state.holds, state.runs_on, state.assigned].into_iter();
         let alive = versions
-            .into_iter()
+            .chain(beside(world, key, secret))
             .filter(|one| secret.is_deliverable(*one));
         had.entry(secret.id).or_default().extend(alive);
     }

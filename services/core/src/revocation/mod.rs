@@ -216,6 +216,9 @@ pub struct Revocation {
     pub is_destroyed: bool,
     /// Who would have the store asked no more, and why; the second one settles it.
     pub forget: Vec<(Principal, String)>,
+    /// Whether a store outside goes on to give one of them out, since it cannot be without a current version; the world
+    /// says so when it is requested.
+    pub stays_at_store: bool,
 }
 
 impl Revocation {
@@ -237,6 +240,7 @@ impl Revocation {
             proven: Proven::NotAsked,
             is_destroyed: false,
             forget: Vec::new(),
+            stays_at_store: false,
         }
     }
 
@@ -427,7 +431,7 @@ impl Revocation {
             }
             // Nothing else was said of the data keys before there were proofs.
             Event::BackendConfirmed => {
-                self.is_dead_at_backend = true;
+                self.is_dead_at_backend = !self.stays_at_store;
                 self.is_destroyed = true;
                 self.backend = Backend::Confirmed;
             }

@@ -1,6 +1,7 @@
 //! What lies in stores outside, and what of that changed since when: store-sync asks for the changes
 //! after an event's number, so it is told every thing once.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::World;
@@ -75,6 +76,7 @@ impl World {
             version: admin.current,
         });
         let worked_on = |version: &u64| versions.contains(version);
+        let is_dead = self.dead_at_backend(secret);
         Some(AtResource {
             resource: *resource,
             admin,
@@ -82,9 +84,21 @@ impl World {
             kept: secret
                 .kept()
                 .filter(|kept| !worked_on(kept) && secret.current != Some(*kept))
+                .filter(|kept| !is_dead.contains(kept))
                 .collect(),
             unclear: false,
         })
+    }
+
+    /// Versions whose value is kept for the proof alone: their server made them unusable, so what they opened is free.
+    fn dead_at_backend(&self, secret: &Secret) -> BTreeSet<u64> {
+        if secret.kept().all(|kept| secret.is_deliverable(kept)) {
+            return BTreeSet::new();
+        }
+        let open = self.revocations.values();
+        let open = open.filter(|open| open.secret == secret.id && open.is_dead_at_backend);
+        open.flat_map(|open| open.versions.iter().copied())
+            .collect()
     }
 
     /// Whether a server may have been told of a version: the rotation that makes it began to, or is

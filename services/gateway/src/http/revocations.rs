@@ -108,7 +108,14 @@ fn hit_by(world: &World, scope: &Scope, emergency: bool) -> Result<Vec<Hit>, Fai
         }
     }
     if hit.is_empty() {
-        let text = "nothing that is alive is meant by it; `keywheel get secrets` and `keywheel consumers` list what there is";
+        let text = match scope {
+            Scope::Container(_) | Scope::Image(_) | Scope::Service(_) => {
+                "nothing that is alive is meant by it, and what a container had that is stopped or removed is not known here any more: look in `keywheel history` and in the audit, and revoke it by the secrets' names"
+            }
+            _ => {
+                "nothing that is alive is meant by it; `keywheel get secrets` and `keywheel consumers` list what there is"
+            }
+        };
         return Err(Failure::not_found(text));
     }
     bounded(hit.len(), MAX_SECRETS)?;

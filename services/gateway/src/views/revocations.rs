@@ -2,6 +2,8 @@
 
 use keywheel_core::audit::Principal;
 use keywheel_core::revocation::{Answer, Backend, Evidence, NOTHING_TO_ASK, Proven, Revocation};
+use keywheel_core::secret::Secret;
+use keywheel_core::world::World;
 use keywheel_engine::state::RevocationTimes;
 use keywheel_schemas::api::{EvidenceView, ForgetView, RevocationStates};
 use keywheel_schemas::mirror::TextForm as _;
@@ -12,7 +14,11 @@ use super::milliseconds;
 const FORGOTTEN: &str = "two principals had its store asked no more";
 
 /// What each half of it came to.
-pub(super) fn states(revocation: &Revocation, times: RevocationTimes) -> RevocationStates {
+pub(super) fn states(
+    world: &World,
+    revocation: &Revocation,
+    times: RevocationTimes,
+) -> RevocationStates {
     let (proof, because, evidence) = proof(revocation);
     let failure = match &revocation.backend {
         Backend::Failed { reason, .. } => Some(reason.clone()),
@@ -23,16 +29,25 @@ pub(super) fn states(revocation: &Revocation, times: RevocationTimes) -> Revocat
         // What was heard of hosts is not in the log.
         away: Vec::new(),
         dead_at_backend: revocation.is_dead_at_backend,
+        still_current_at: still_current_at(world, revocation),
         proof: proof.to_owned(),
         not_probed_because: because.map(ToOwned::to_owned),
         evidence: evidence.iter().map(evidence_view).collect(),
         destroyed: revocation.is_destroyed,
         failure,
         forget: revocation.forget.iter().map(forget_view).collect(),
-        dead_ms: milliseconds(times.requested, times.dead),
+        dead_ms: milliseconds(times.requested, times.dead).filter(|_| !revocation.stays_at_store),
         proven_ms: milliseconds(times.requested, times.proven),
         destroyed_ms: milliseconds(times.requested, times.destroyed),
     }
+}
+
+fn still_current_at(world: &World, revocation: &Revocation) -> Option<String> {
+    let secret = world.secrets.get(&revocation.secret);
+    let place = secret.and_then(Secret::place);
+    place
+        .filter(|_| revocation.stays_at_store)
+        .map(|place| place.store.to_string())
 }
 
 fn proof(revocation: &Revocation) -> (&'static str, Option<&str>, &[Evidence]) {

@@ -114,6 +114,24 @@ fn the_data_key_goes_after_the_login_was_refused_and_not_before() {
 }
 
 #[test]
+fn what_was_made_unusable_opens_nothing_that_the_next_value_cannot_have() {
+    let kept = |given: &Given| {
+        let secret = &given.world().secrets[&SECRET];
+        let at = given.world().at_resource(secret, &[2]).unwrap();
+        at.kept
+    };
+    let given = alternating().and(revoke(None));
+    assert_eq!(kept(&given), [1]);
+    let given = given.and(told(1, None));
+    assert!(
+        kept(&given).is_empty(),
+        "its value stays for the proof alone"
+    );
+    let given = given.and(proof(2, evidence(Answer::Accepted), None));
+    assert_eq!(kept(&given), [1], "it is let in");
+}
+
+#[test]
 fn what_opens_no_account_is_revoked_in_one_part_and_nobody_looks_for_a_login() {
     let given = Given::first_version().and(revoke(None));
     assert_eq!(part_of(&given), Some((Part::Whole, 1, false)));

@@ -481,3 +481,11 @@ fn what_a_static_role_made_and_somebody_rotated_since_is_rolled_back_at_once() {
     let taken = done_back.and(seen(THIRD, Some(7), Some(8)));
     assert_eq!(taken.world().open_rotation(SECRET).unwrap().id, THIRD);
 }
+
+#[test]
+fn a_value_that_stays_current_outside_is_never_said_to_be_dead_there() {
+    let given = following().and(revoke(None)).and(confirmed());
+    let ended = &given.world().revocations[&REVOCATION];
+    assert!(ended.closed && ended.is_destroyed && ended.stays_at_store);
+    assert!(!ended.is_dead_at_backend);
+}
