@@ -144,7 +144,7 @@ pub struct RevokePlan {
     pub containers: u64,
     /// How many of them stop: the value is in their environment, or their binding says so.
     pub stops: u64,
-    /// How many restart, as their binding says.
+    /// How many restart: their binding says so, or another version takes the place of what dies.
     #[serde(default)]
     pub restarts: u64,
     /// How many hosts may hold something of it.

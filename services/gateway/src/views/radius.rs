@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use keywheel_core::assignment::{self, Assignment};
-use keywheel_core::binding::{OnRevoke, Target};
+use keywheel_core::binding::{OnRevoke, Reload, Target};
 use keywheel_core::decision::scope::{Hit, struck};
 use keywheel_core::host::LEASE;
 use keywheel_core::id::{ContainerId, HostId, SecretId};
+use keywheel_core::rotation::{Phase, Rotation};
 use keywheel_core::secret::Secret;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
@@ -15,7 +16,7 @@ use keywheel_engine::state::Contact;
 use keywheel_schemas::api::{AwayHost, PlannedLoss, PlannedRevocation, RevokePlan};
 use keywheel_schemas::mirror::TextForm as _;
 
-use super::{count, host_name};
+use super::{beside, count, host_name};
 
 /// What revoking these would do at this time; hosts were heard as `contact` says.
 #[must_use]
@@ -39,7 +40,8 @@ pub fn revoke_plan(
             ..hit.clone()
         };
         let hit = &dying;
-        let losses = losses(world, secret, hit);
+        let next = replacement(world, secret, hit, beaten);
+        let losses = losses(world, secret, hit, next);
         for (key, loss) in &losses {
             let instance: (HostId, &ContainerId) = (key.host, &key.container);
             losing.insert(instance);
@@ -133,10 +135,28 @@ fn holding(world: &World, secret: &Secret, hit: &Hit) -> BTreeSet<HostId> {
     hosts
 }
 
+/// The version that takes the place of what dies: the current one, where that lives on, or the one that canaries have
+/// already, which everybody gets at once then.
+fn replacement(
+    world: &World,
+    secret: &Secret,
+    hit: &Hit,
+    beaten: Option<&Rotation>,
+) -> Option<u64> {
+    let lives = |version: &u64| !hit.versions.contains(version);
+    let ahead = world.open_rotation(secret.id);
+    let ahead = ahead.filter(|open| open.phase == Phase::Canary && beaten.is_none());
+    let ahead = ahead.map(|open| open.version).filter(lives);
+    let current = secret.current.filter(lives);
+    current.or(ahead)
+}
+
+/// Everybody who has what dies, and what befalls them; `next` takes its place, where anything does.
 fn losses<'w>(
     world: &'w World,
     secret: &Secret,
     hit: &Hit,
+    next: Option<u64>,
 ) -> Vec<(&'w assignment::Key, PlannedLoss)> {
     let is_lost = |state: &Assignment| {
         let has = [state.holds, state.runs_on];
@@ -145,17 +165,58 @@ fn losses<'w>(
     };
     let mut losses = Vec::new();
     for id in given(world, secret) {
-        let consumers = world.consumers(id).filter(|(_, state)| is_lost(state));
-        losses.extend(consumers.map(|(key, state)| (key, loss(world, key, state))));
+        for (key, state) in world.consumers(id) {
+            let before = beside(world, key, state);
+            let before = before.filter(|version| hit.versions.contains(version));
+            match (is_lost(state), before) {
+                (true, _) => losses.push((key, loss(world, key, state, next))),
+                (false, Some(version)) => losses.push((key, rewritten(world, key, state, version))),
+                (false, None) => {}
+            }
+        }
     }
     losses
 }
 
-fn loss(world: &World, key: &assignment::Key, state: &Assignment) -> PlannedLoss {
+/// Whose file has it as the version before the current one.
+fn rewritten(
+    world: &World,
+    key: &assignment::Key,
+    state: &Assignment,
+    version: u64,
+) -> PlannedLoss {
+    PlannedLoss {
+        version,
+        action: "file made again without it, as the version before".to_owned(),
+        stops: false,
+        restarts: false,
+        ..loss(world, key, state, None)
+    }
+}
+
+fn loss(
+    world: &World,
+    key: &assignment::Key,
+    state: &Assignment,
+    next: Option<u64>,
+) -> PlannedLoss {
     let binding = world.bindings.get(&key.binding);
     let spec = binding.and_then(|known| known.spec.as_ref());
     let is_env = spec.is_some_and(|spec| matches!(spec.target, Target::Env { .. }));
     let on_revoke = spec.map(|spec| spec.on_revoke).unwrap_or_default();
+    let is_restarted = spec.is_some_and(|spec| matches!(spec.reload, Reload::Restart { .. }));
+    let (action, stops, restarts) = match next {
+        Some(next) => (
+            replaced(is_env, is_restarted, next),
+            false,
+            is_env || is_restarted,
+        ),
+        None => (
+            action(is_env, on_revoke).to_owned(),
+            is_env || on_revoke == OnRevoke::Stop,
+            !is_env && on_revoke == OnRevoke::Restart,
+        ),
+    };
     PlannedLoss {
         container: key.container.to_string(),
         name: state.container_name.clone(),
@@ -163,13 +224,22 @@ fn loss(world: &World, key: &assignment::Key, state: &Assignment) -> PlannedLoss
         host: host_name(world, key.host),
         binding: binding.map_or_else(String::new, |known| known.name.to_string()),
         version: state.holds,
-        action: action(is_env, on_revoke).to_owned(),
-        stops: is_env || on_revoke == OnRevoke::Stop,
-        restarts: !is_env && on_revoke == OnRevoke::Restart,
+        action,
+        stops,
+        restarts,
     }
 }
 
-/// What befalls a container, in words.
+/// What befalls a container that gets another version at once, in words.
+fn replaced(is_env: bool, is_restarted: bool, next: u64) -> String {
+    match (is_env, is_restarted) {
+        (true, _) => format!("restarted with version {next}"),
+        (false, true) => format!("file replaced by version {next}, then restarted"),
+        (false, false) => format!("file replaced by version {next}"),
+    }
+}
+
+/// What befalls a container that gets no other version, in words.
 const fn action(is_env: bool, on_revoke: OnRevoke) -> &'static str {
     match (is_env, on_revoke) {
         (true, _) => "stopped: the value is in its environment",

@@ -62,6 +62,21 @@ async fn the_blast_radius_names_everybody_and_begins_nothing() {
 }
 
 #[tokio::test]
+async fn who_gets_another_version_at_once_loses_nothing() {
+    let bench = Bench::start().await;
+    bench.estate().await;
+    let rotated = bench.post("rotate", json!({ "secret": "prod/db" })).await;
+    assert_eq!(rotated.0, 200, "{}", rotated.1);
+    bench.work().await;
+    let (_, one) = bench.see("revoke-plan?secret=prod/db&version=1").await;
+    let action = |plan: &Value| plan["secrets"][0]["consumers"][0]["action"].clone();
+    assert_eq!(action(&one), "file replaced by version 2", "{one}");
+    assert_eq!(one["stops"], 0);
+    let (_, all) = bench.see("revoke-plan?secret=prod/db").await;
+    assert_eq!(action(&all), "file removed", "{all}");
+}
+
+#[tokio::test]
 async fn each_secret_below_a_path_is_revoked_by_itself_and_a_repeat_begins_nothing_more() {
     let bench = Bench::start().await;
     bench.estate().await;
