@@ -34,6 +34,9 @@ pub(super) fn request_of(
     if reason.trim().is_empty() {
         return Err(revocation::Rejection::ReasonMissing.into());
     }
+    if reason.trim().chars().count() > revocation::MAX_REASON_CHARS {
+        return Err(revocation::Rejection::ReasonTooLong.into());
+    }
     let versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
     if versions.is_empty() {
         return Err(revocation::Rejection::NothingAlive {

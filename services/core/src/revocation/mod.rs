@@ -148,7 +148,7 @@ pub enum Rejection {
     Unknown(RevocationId),
 }
 
-/// Most characters of a reason for which a revocation is forgotten.
+/// Most characters of a reason for which something is revoked, or a revocation forgotten.
 pub const MAX_REASON_CHARS: usize = 1000;
 
 /// Where the open part of the store's half stands.
@@ -214,7 +214,8 @@ pub struct Revocation {
     pub proven: Proven,
     /// Whether their data keys are gone.
     pub is_destroyed: bool,
-    /// Who would have the store asked no more, and why; the second one settles it.
+    /// Who would have the store asked no more, and why; the second one settles it. What the store does or a login
+    /// shows meanwhile makes the first one void.
     pub forget: Vec<(Principal, String)>,
     /// Whether a store outside goes on to give one of them out, since it cannot be without a current version; the world
     /// says so when it is requested.
@@ -424,6 +425,10 @@ impl Revocation {
 
     /// What goes on at the store, part after part.
     fn evolve_backend(&mut self, event: &Event) {
+        // The first word was about how it stood then.
+        if !self.is_forgotten() {
+            self.forget.clear();
+        }
         match event {
             Event::BackendConfirmed if self.part == Part::Disable => {
                 self.is_dead_at_backend = true;

@@ -43,6 +43,10 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// turns end.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Why nothing is told.
+const UNREADABLE: &str =
+    "its condition cannot be read by this version; apply the notification again";
+
 /// Tells receivers.
 pub struct Notifier {
     inner: Arc<Inner>,
@@ -216,6 +220,9 @@ impl Run {
         let Some(declared) = declared else {
             return Ok(Step::Gone);
         };
+        if !self.reads_condition(&declared) {
+            return Ok(Step::Later(UNREADABLE.to_owned()));
+        }
         let deliveries = &inner.parts.deliveries;
         let claimed = inner.parts.clock.monotonic();
         let place = deliveries.claim(self.id, declared.since, TURN_SPAN).await?;
@@ -269,16 +276,18 @@ impl Run {
         Names::of(&committed.world, &self.memory, &event.event)
     }
 
-    fn wants(&mut self, declared: &Declared, names: &Names, event: &RecordedEvent) -> bool {
+    /// Reads a condition that is another one by now. What an older or newer build took and this one cannot read, it
+    /// waits for: nothing is passed over.
+    fn reads_condition(&mut self, declared: &Declared) -> bool {
         let when = &declared.spec.when;
         if self.condition.0 != *when {
-            // What an older or newer build took and this one cannot read holds for nothing.
-            let read = match Condition::parse(when) {
-                Ok(condition) => Some(condition),
-                Err(_) => Condition::parse("false").ok(),
-            };
-            self.condition = (when.clone(), read);
+            self.condition = (when.clone(), Condition::parse(when).ok());
         }
+        when.is_empty() || self.condition.1.is_some()
+    }
+
+    fn wants(&self, declared: &Declared, names: &Names, event: &RecordedEvent) -> bool {
+        let when = &declared.spec.when;
         let condition = self.condition.1.as_ref().filter(|_| !when.is_empty());
         let all = match (condition, &names.secret) {
             (Some(_), None) => self.inner.secret_names(),

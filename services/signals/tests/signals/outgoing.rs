@@ -307,3 +307,26 @@ async fn status_warns_of_who_cannot_be_told() {
     assert_eq!((facts.len(), facts[0].health), (1, Health::Warning));
     assert!(facts[0].note.contains("`soc` cannot be told"), "{facts:?}");
 }
+
+#[tokio::test]
+async fn what_cannot_be_read_as_a_condition_passes_nothing_over() {
+    let hook = Hook::start().await;
+    let bench = Bench::start(&[hook.at]).await;
+    bench
+        .declare("soc", bench.webhook(hook.url()), "no condition at all (")
+        .await;
+    bench.happen("prod/a").await;
+    let desk = bench.desk();
+    let _running = bench.notify(&desk);
+    until("a trouble", || {
+        let troubles = desk.troubles();
+        troubles
+            .values()
+            .any(|one| one.reason.contains("cannot be read"))
+    })
+    .await;
+    bench.declare("soc", bench.webhook(hook.url()), "").await;
+    desk.call();
+    let all = hook.wait_for(1).await;
+    assert!(!all.is_empty());
+}

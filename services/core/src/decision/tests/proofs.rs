@@ -275,6 +275,38 @@ fn two_principals_forget_what_no_store_confirms_and_the_data_key_goes() {
 }
 
 #[test]
+fn a_first_word_is_void_once_the_store_or_a_login_says_something_else() {
+    let given = alternating()
+        .and(revoke(None))
+        .and(forget(user(1000, "ann")))
+        .and(told(1, None));
+    let given = given.when(forget(user(1001, "bob")));
+    let first = |uid, name| {
+        of_revocation(E::ForgetAsked {
+            by: user(uid, name),
+            reason: "switched off".to_owned(),
+        })
+    };
+    let given = given.then([first(1001, "bob")]);
+    let given = given.and(proof(2, evidence(Answer::Accepted), None));
+    let given = given.when(forget(user(1000, "ann")));
+    let _asked = given.then([first(1000, "ann")]);
+}
+
+#[test]
+fn a_reason_is_as_long_as_a_record_holds() {
+    let because = |reason: String| Command::Revoke {
+        revocation: REVOCATION,
+        secret: secret_name(),
+        version: None,
+        reason,
+    };
+    let _begun = alternating().and(because("x".repeat(MAX_REASON_CHARS)));
+    let longer = alternating().when(because("x".repeat(MAX_REASON_CHARS + 1)));
+    longer.then_rejected(No::ReasonTooLong);
+}
+
+#[test]
 fn only_a_person_forgets_and_with_a_reason() {
     let given = alternating().and(revoke(None));
     let service = given

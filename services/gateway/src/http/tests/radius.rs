@@ -3,6 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Method, Uri};
+use keywheel_core::audit::Principal;
+use keywheel_core::name::SecretName;
+
 use super::*;
 use crate::http::revocations::{One, revoke_in_turn};
 
@@ -126,7 +131,10 @@ async fn where_a_version_lives_on_the_older_ones_are_left_to_the_repeat() {
     assert_eq!(rotated.0, 200, "{}", rotated.1);
     bench.work().await;
     let asked = (&Method::POST, &Uri::from_static("/"), &HeaderMap::new());
-    let caller = Caller::of(OPERATOR, asked, &Bytes::new()).unwrap();
+    let ann = Principal::Operator {
+        name: "ann".to_owned(),
+    };
+    let caller = Caller::of(ann, asked, &Bytes::new()).unwrap();
     let of = |version| One {
         name: SecretName::parse("prod/api").unwrap(),
         version: Some(version),
