@@ -255,8 +255,8 @@ impl Revocation {
         Ok(())
     }
 
-    /// Takes the store's answer. Whoever was asked for the proof and only says that it is done, is of an
-    /// older release: it proved nothing.
+    /// Takes the store's answer. Whoever was asked for the proof and only says that it is done, proved nothing, and is
+    /// asked again.
     ///
     /// # Errors
     /// When that attempt is not open.
@@ -268,9 +268,9 @@ impl Revocation {
                 reason: reason.to_owned(),
             },
             (None, Part::Whole | Part::Disable) => Event::BackendConfirmed,
-            (None, Part::Prove) => Event::NotProvable {
-                evidence: Vec::new(),
-                reason: NOTHING_TO_ASK.to_owned(),
+            (None, Part::Prove) => Event::BackendFailed {
+                attempt,
+                reason: NOT_PROVEN.to_owned(),
             },
             (None, Part::Destroy) => Event::Destroyed,
         })
@@ -466,6 +466,9 @@ impl Revocation {
     }
 }
 
+/// Why a proof is asked for again.
+const NOT_PROVEN: &str =
+    "who was asked for the proof says that it is done, and not what the server answered";
 /// Why the store is asked once more.
 const STILL_ACCEPTED: &str =
     "a login with it was let in after the store had confirmed; it is made unusable once more";

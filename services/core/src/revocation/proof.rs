@@ -62,7 +62,7 @@ impl Proof {
         }
         let is_asked = |version: &u64| evidence.iter().any(|one| one.version == *version);
         match &self.lacking {
-            None if versions.iter().all(is_asked) => Judged::Dead(evidence),
+            None if !versions.is_empty() && versions.iter().all(is_asked) => Judged::Dead(evidence),
             lacking => {
                 let reason = lacking.as_deref().unwrap_or(NOTHING_TO_ASK);
                 Judged::Unknown(evidence, reason.to_owned())

@@ -180,8 +180,6 @@ fn what_cannot_be_probed_says_why_and_does_not_wait() {
             "its value is gone",
         ),
         (proof(2, Vec::new(), None), NOTHING_TO_ASK),
-        // A worker of an older release says that it is done, and looked for nothing.
-        (told(2, None), NOTHING_TO_ASK),
     ] {
         let given = alternating().and(revoke(None)).and(told(1, None));
         let unknown = E::NotProvable {
@@ -191,6 +189,10 @@ fn what_cannot_be_probed_says_why_and_does_not_wait() {
         let given = given.when(command).then([of_revocation(unknown)]);
         assert_eq!(part_of(&given), Some((Part::Destroy, 3, false)));
     }
+    // Who says only that it is done looked for nothing, and is asked again.
+    let given = alternating().and(revoke(None)).and(told(1, None));
+    let given = given.and(told(2, None)).and(retry());
+    assert_eq!(part_of(&given), Some((Part::Prove, 3, true)));
     // Evidence of a version that is not meant shows nothing.
     let given = alternating().and(revoke(None)).and(told(1, None));
     let mut other = evidence(Answer::WrongPassword);
