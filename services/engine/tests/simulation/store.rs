@@ -95,6 +95,11 @@ impl Store {
             Work::Step(work) if work.outside.is_some() => self.lease_step(work, fault, now)?,
             Work::Step(work) => self.step(work, fault)?,
             Work::Revoke(work) if work.part == Part::Prove => {}
+            // It says that it did, and the proof shows that it did not.
+            Work::Revoke(work) if work.part == Part::Disable && fault == StoreFault::Lies => {}
+            Work::Revoke(work) if work.part == Part::Disable => {
+                self.disable(work.secret, &work.versions);
+            }
             Work::Revoke(work) => {
                 let outside = work.outside.iter();
                 let retire: Vec<RemoteVersion> =
@@ -108,7 +113,16 @@ impl Store {
         }
     }
 
-    /// A login with each version.
+    /// The server refuses them from now on; their values stay for the proof.
+    fn disable(&mut self, secret: SecretId, versions: &[u64]) {
+        for value in versions.iter().map(|version| (secret, *version)) {
+            self.accepted.remove(&value);
+            self.sessions.remove(&value);
+            self.gone.insert(value);
+        }
+    }
+
+    /// A login with each version whose value is kept.
     pub(crate) fn prove(&self, work: &RevokeWork, at: Timestamp) -> Proof {
         let ask = |version: &u64| Evidence {
             version: *version,
@@ -119,9 +133,11 @@ impl Store {
                 false => Answer::WrongPassword,
             },
         };
+        let is_kept = |version: &&u64| self.values.contains(&(work.secret, **version));
+        let lost = work.versions.iter().any(|version| !is_kept(&version));
         Proof {
-            evidence: work.versions.iter().map(ask).collect(),
-            lacking: None,
+            evidence: work.versions.iter().filter(is_kept).map(ask).collect(),
+            lacking: lost.then(|| "its value is gone".to_owned()),
         }
     }
 
