@@ -309,9 +309,7 @@ impl WorkerCommand {
                 attempt,
                 failure,
             },
-            Self::RetryStep { rotation } => Command::RetryStep {
-                rotation: rotation.0,
-            },
+            Self::RetryStep { rotation: id } => Command::RetryStep { rotation: id.0 },
             Self::RetryRevoke { revocation } => Command::RetryRevoke {
                 revocation: revocation.0,
             },
