@@ -35,7 +35,6 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-
 /// Characters of the password with which it is tried whether a server lets everybody in.
 const NONSENSE_LENGTH: u32 = 32;
 
