@@ -54,7 +54,8 @@ impl Sender {
     pub(crate) fn new(inner: Arc<Inner>) -> Self {
         let (clock, entropy) = (inner.parts.clock.clone(), inner.parts.entropy.clone());
         Self {
-            client: Client::new(clock, entropy, MAX_ANSWER_BYTES),
+            // What was taken is not told again for what else its receiver says.
+            client: Client::new(clock, entropy, MAX_ANSWER_BYTES).by_status(),
             inner,
             kept: SecretBytes::from(Vec::new()),
             nats: None,

@@ -1,5 +1,8 @@
 //! Receivers that listen, hang, fail, refuse and come back.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use keywheel_core::audit::Principal;
 use keywheel_core::command::{Command, Outward};
 use keywheel_core::name::NotificationName;
@@ -9,7 +12,8 @@ use keywheel_engine::port::outside::Outside as _;
 use keywheel_rotators::webhook::Keys;
 use keywheel_seal::SecretBytes;
 use keywheel_signals::{GIVE_UP_AFTER, GIVE_UP_PATIENCE};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::bench::{Bench, KEY, until};
 use crate::hook::{Got, Hook};
@@ -90,6 +94,41 @@ async fn a_receiver_that_hangs_delays_nobody_else() {
     let place = bench.place(blocked).await;
     assert!(place.is_none_or(|place| place == 1), "{place:?}");
     assert!(bench.journal.letters().await.unwrap().is_empty());
+}
+
+/// Takes a request, says 200, and never ends what else it says.
+async fn answer_half(mut stream: TcpStream, asked: Arc<AtomicUsize>) {
+    let mut text = Vec::new();
+    while !text.windows(4).any(|end| end == b"\r\n\r\n") {
+        if stream.read_buf(&mut text).await.unwrap() == 0 {
+            return;
+        }
+    }
+    asked.fetch_add(1, Ordering::SeqCst);
+    let half = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nthank you";
+    stream.write_all(half).await.unwrap();
+    let mut rest = Vec::new();
+    let _ended = stream.read_to_end(&mut rest).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_took_it_and_never_ends_its_answer_is_told_once() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer_half(stream, Arc::clone(&count)));
+        }
+    });
+    let bench = Bench::start(&[at]).await;
+    let url = format!("http://{at}/hook");
+    let id = bench.declare("soc", bench.webhook(url), "").await;
+    let _running = bench.notify(&bench.desk());
+    bench.happen("prod/a").await;
+    bench.until_place(id, Some(2)).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
