@@ -31,6 +31,9 @@ mirror_struct! {
         /// Versions to make unusable there.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         retire: Vec<Text<RemoteVersion>>,
+        /// The rotation whose half-made value is taken back there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unstage: Option<Text<RotationId>>,
     }
 }
 

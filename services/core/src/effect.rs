@@ -61,6 +61,8 @@ pub struct Outside {
     pub fetch: Option<RemoteVersion>,
     /// Versions to make unusable there: of a revocation and of `RevokeOld`.
     pub retire: Vec<RemoteVersion>,
+    /// The rotation whose half-made value is taken back there: a revocation cancelled it.
+    pub unstage: Option<RotationId>,
 }
 
 /// The resource whose accounts a secret's versions open, as it was decided: whoever works looks nothing

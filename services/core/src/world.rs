@@ -537,6 +537,12 @@ impl World {
                 hosts, versions, ..
             } => {
                 revocation.generation = number;
+                let last = self.closed_rotations.get(&secret).and_then(VecDeque::back);
+                let last = last.and_then(|id| self.rotations.get(id));
+                let cancelled =
+                    last.filter(|run| run.is_cancelled() && versions.contains(&run.version));
+                let half_made = cancelled.filter(|run| !run.takes_over());
+                revocation.unstage = half_made.map(|run| run.id);
                 if let Some(secret) = self.secrets.get_mut(&secret) {
                     revocation.retire = secret.remotes_of(versions);
                     revocation.stays_at_store = secret.stays_current_outside(versions);

@@ -354,6 +354,7 @@ mod tests {
             known: None,
             fetch: None,
             retire: Vec::new(),
+            unstage: None,
         }
     }
 

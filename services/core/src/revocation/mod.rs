@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use self::proof::Judged;
 use crate::audit::Principal;
 use crate::effect::{AtResource, Effect, Outside, Part, RevokeWork, Work};
-use crate::id::{HostId, RevocationId, SecretId};
+use crate::id::{HostId, RevocationId, RotationId, SecretId};
 use crate::name::SecretName;
 use crate::store::RemoteVersion;
 use crate::world::World;
@@ -220,6 +220,9 @@ pub struct Revocation {
     /// Whether a store outside goes on to give one of them out, since it cannot be without a current version; the world
     /// says so when it is requested.
     pub stays_at_store: bool,
+    /// The rotation that it cancelled, if that may have left a half-made value outside; the world says so when it is
+    /// requested.
+    pub unstage: Option<RotationId>,
 }
 
 impl Revocation {
@@ -242,6 +245,7 @@ impl Revocation {
             is_destroyed: false,
             forget: Vec::new(),
             stays_at_store: false,
+            unstage: None,
         }
     }
 
@@ -541,6 +545,7 @@ fn reach(world: &World, revocation: &Revocation) -> Reach {
     let outside = secret.and_then(|secret| world.outside(secret));
     let outside = outside.map(|mut outside| {
         outside.retire.clone_from(&revocation.retire);
+        outside.unstage = revocation.unstage;
         Box::new(outside)
     });
     // An account that was only about to be taken over is none of ours to lock.

@@ -313,6 +313,18 @@ impl Rotation {
         !matches!(self.phase, Phase::Closed(_))
     }
 
+    /// Whether something else took its place before its end.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.phase == Phase::Closed(Outcome::Cancelled)
+    }
+
+    /// Whether it takes over what is outside, and writes nothing there.
+    #[must_use]
+    pub const fn takes_over(&self) -> bool {
+        matches!(self.trigger, Trigger::External { .. })
+    }
+
     /// Whether consumers and hosts have all acknowledged.
     #[must_use]
     pub fn is_settled(&self) -> bool {

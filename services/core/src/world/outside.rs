@@ -59,6 +59,7 @@ impl World {
             known: secret.known.clone(),
             fetch: None,
             retire: Vec::new(),
+            unstage: None,
         })
     }
 
