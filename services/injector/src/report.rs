@@ -219,10 +219,13 @@ pub(crate) async fn run(
         for number in waiting {
             let of = spool.clone();
             let read = tokio::task::spawn_blocking(move || of.read(number)).await;
-            if let Ok(Some(spooled)) = read
-                && is_own(&shared, &spooled)
-            {
+            let Ok(Some(spooled)) = read else { continue };
+            if is_own(&shared, &spooled) {
                 deliver(&shared, &spool, (spooled, true), None).await;
+            } else {
+                let of = spool.clone();
+                // A run that ends before it looks at it again.
+                let _ = tokio::task::spawn_blocking(move || of.pass_over(number)).await;
             }
         }
         send_queued(&shared, &spool, queued).await;

@@ -125,6 +125,9 @@ pub(crate) struct Spooled {
     pub(crate) report: HostReport,
 }
 
+/// What the name of a file ends with that was passed over.
+const PASSED_OVER: &str = ".passed-over";
+
 /// The spool's directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Spool {
@@ -185,7 +188,7 @@ impl Spool {
         Ok(all)
     }
 
-    /// One of them; one that is not understood or too large is named, passed over and kept. Blocks.
+    /// One of them; one that cannot be read, is not understood or too large is named, passed over and kept. Blocks.
     pub(crate) fn read(&self, number: u64) -> Option<Spooled> {
         let path = self.path(number);
         let reason = match read_bounded(&path) {
@@ -200,7 +203,20 @@ impl Spool {
             }
         };
         tracing::error!(path = %path.display(), reason, "spooled report passed over; look at it");
+        self.pass_over(number);
         None
+    }
+
+    /// Keeps a file under a name that no run sends: by the time it could be sent, newer reports were. Blocks.
+    pub(crate) fn pass_over(&self, number: u64) {
+        let path = self.path(number);
+        let mut kept = path.clone().into_os_string();
+        kept.push(PASSED_OVER);
+        if let Err(error) = std::fs::rename(&path, kept)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::error!(path = %path.display(), %error, "it keeps its name, and the next run looks at it again; remove it");
+        }
     }
 }
 

@@ -74,6 +74,8 @@ const ANY: &[i64] = &[
 #[cfg(target_arch = "x86_64")]
 const OLDER: &[i64] = &[
     libc::SYS_open,
+    libc::SYS_stat,
+    libc::SYS_lstat,
     libc::SYS_readlink,
     libc::SYS_mkdir,
     libc::SYS_rmdir,

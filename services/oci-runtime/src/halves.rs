@@ -327,9 +327,10 @@ impl Outer<'_> {
             Err(error) => return Some(Err(error)),
         };
         if matches!(self.work, Work::Create { .. }) && self.is_left_alone(&mut child) {
-            // Nobody would go on with what it makes.
+            // Nobody would go on with what it makes; what it had made by then is removed, and what a killed one left is
+            // the engine's to remove.
             let _ = child.kill();
-            let _ = child.wait();
+            self.ran = child.wait().ok().filter(ExitStatus::success);
             return None;
         }
         // It ran: an error would let somebody run it once more.

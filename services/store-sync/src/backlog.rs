@@ -99,11 +99,12 @@ impl Ready {
     }
 
     /// The one that waits longest of those whose store has a place; revocations first.
-    fn pop(&mut self, has_place: impl Fn(Option<&Server>) -> bool) -> Option<SecretId> {
+    fn pop(&mut self, has_place: impl Fn(Option<&Server>, bool) -> bool) -> Option<SecretId> {
         let oldest = |urgent: bool| {
             let queues = self.queues.iter();
-            let fronts = queues
-                .filter(|((revokes, store), _)| *revokes == urgent && has_place(store.as_ref()));
+            let fronts = queues.filter(|((revokes, store), _)| {
+                *revokes == urgent && has_place(store.as_ref(), urgent)
+            });
             let fronts = fronts.filter_map(|(key, queue)| Some((queue.front()?.0, key)));
             let (_, key) = fronts.min_by_key(|(stamp, _)| *stamp)?;
             Some(key.clone())
@@ -217,7 +218,9 @@ impl Backlog {
     /// The next job that may run: a revocation before others, else the one that waits longest.
     pub(crate) fn start(&mut self) -> Option<Job> {
         let running = &self.running;
-        let secret = self.ready.pop(|store| has_place(running, store))?;
+        let secret = self
+            .ready
+            .pop(|store, urgent| has_place(running, store, urgent))?;
         let queue = self.waiting.get_mut(&secret)?;
         let job = queue.pop_front()?;
         if queue.is_empty() {
@@ -252,13 +255,18 @@ impl Backlog {
     }
 }
 
-/// Whether one more may run there, beside what runs.
-fn has_place(running: &HashMap<SecretId, Option<Server>>, store: Option<&Server>) -> bool {
+/// Whether one more may run there, beside what runs. What is left for the local store is a revocation's, too: servers
+/// that hang take no place from it.
+fn has_place(
+    running: &HashMap<SecretId, Option<Server>>,
+    store: Option<&Server>,
+    is_urgent: bool,
+) -> bool {
     let Some(store) = store else {
         return true;
     };
     let outside = || running.values().flatten();
-    outside().count() < MAX_RUNNING_OUTSIDE
+    (is_urgent || outside().count() < MAX_RUNNING_OUTSIDE)
         && outside().filter(|other| *other == store).count() < MAX_RUNNING_PER_STORE
 }
 
@@ -370,6 +378,14 @@ mod tests {
         assert_eq!(started, MAX_RUNNING_OUTSIDE);
         backlog.admit(job(101, 1), 101);
         assert_eq!(backlog.start(), Some(job(101, 1)), "ours");
+        // Nor do they keep a revocation elsewhere from its place.
+        let mut revoked = job(102, 1);
+        if let Work::Revoke(work) = &mut revoked.effect.work {
+            work.outside = Some(Box::new(at("e")));
+        }
+        backlog.admit(revoked.clone(), 102);
+        assert_eq!(backlog.start(), Some(revoked.clone()));
+        backlog.finish(&revoked.effect);
         backlog.finish(&step_at(0, "a").effect);
         assert_eq!(backlog.start(), Some(step_at(12, "a")));
     }

@@ -73,6 +73,8 @@ fn prepare(root: &Path, suite: &Suite, said: &str) -> Result<(Job, Beside)> {
         Counting::Libtest => own_program(root, words, said)?,
     };
     let log = root.join(format!("target/{}.log", suite.name));
+    // Of a run before: it is not to be read as this one's.
+    let _ = fs::remove_file(&log);
     let (end, ended) = sync_channel(1);
     let job = Job {
         words: in_one_stream(words),
@@ -96,7 +98,10 @@ impl Beside {
     /// Waits for its end, and prints what it said.
     pub(crate) fn finish(self) -> Result<Ran> {
         let ran = self.ended.recv();
-        println!("{}", fs::read_to_string(&self.log).unwrap_or_default());
+        match fs::read(&self.log) {
+            Ok(said) => println!("{}", String::from_utf8_lossy(&said)),
+            Err(error) => println!("xtask: no log at {}: {error}", self.log.display()),
+        }
         ran.context("the thread over it ended")?
     }
 }
@@ -136,6 +141,11 @@ fn target<'a>(words: &[&'a str]) -> Option<&'a str> {
 
 /// The same tests by their own program, in the directory in which Cargo runs it.
 fn own_program(root: &Path, words: &[&str], said: &str) -> Result<Vec<String>> {
+    // What stands before it would be lost, a variable for instance.
+    anyhow::ensure!(
+        words.first() == Some(&"cargo"),
+        "it does not begin with cargo"
+    );
     let name = target(words).context("its command line names no test")?;
     let path =
         executable(said, name).with_context(|| format!("no program of its tests: {said}"))?;
@@ -193,6 +203,8 @@ mod tests {
         let flags = ["/r/target/debug/deps/traffic-3e", "--test-threads", "1"];
         assert!(own.ends_with(&flags.map(str::to_owned)), "{own:?}");
         assert!(own_program(Path::new("/r"), &words, "").is_err());
+        let with_variable = [&["env", "A=b"], &words[..]].concat();
+        assert!(own_program(Path::new("/r"), &with_variable, said).is_err());
         assert!(own_program(Path::new("/r"), &["cargo", "clippy"], said).is_err());
     }
 

@@ -16,6 +16,7 @@ use crate::binding::Spec;
 use crate::event::Event;
 use crate::id::{ContainerId, DeliveryId, HostId, RotationId};
 use crate::report::HostReport;
+use crate::rollout::{Member, Stage};
 use crate::rotation::{self, Phase, Rotation, Step, Trigger};
 use crate::secret::Secret;
 use crate::time::Timestamp;
@@ -33,8 +34,6 @@ const NOBODY_WELL: &str = "no container is known to run well with the version be
 const TAKEN_OVER: &str = "the value was changed outside, and is in use there";
 /// Why they are watched no longer.
 const OLD_REVOKED: &str = "the version before was revoked meanwhile, so nobody is to go back to it";
-/// Why a canary may not restart, and will not.
-const BARRED: &str = "containers of its service are down and do not run well with the version before, so that none of the others may restart; leave `canary` out of the secret's `rotation`, then rotate again";
 /// What became of a canary that is no consumer any more.
 const GONE: &str = "it ended, was removed, or gave up the secret while it ran on it before all others; look at its log, then rotate again";
 /// What became of a canary whose host is trusted with nothing any more.
@@ -357,22 +356,31 @@ pub(super) fn deadline(
         return Ok(promoting(open.id, rotation::Event::CanaryPassed).to_vec());
     };
     let is_held_back = waiting::is_held_back(world, open);
-    let is_barred = is_held_back && waiting::is_barred(world, open);
-    if is_held_back && !is_barred {
+    let barring = waiting::barring(world, open).filter(|_| is_held_back);
+    if is_held_back && barring.is_none() {
         let deadline = now.plus(secret.spec.rotation.ack_deadline());
         let moved = rotation::Event::DeadlineMoved { deadline };
         return Ok(vec![Event::Rotation(open.id, moved)]);
     }
-    let lack = match is_barred {
-        true => BARRED.to_owned(),
-        false => rotation::lack_of(world, late),
-    };
+    let lack = barring.map_or_else(|| rotation::lack_of(world, late), barred_by);
     let reason = format!("it did not show in time that it runs on it: {lack}");
     let passed = rotation::Event::DeadlinePassed;
     let mut events = vec![Event::Rotation(open.id, passed)];
     events.push(halted(open.id, (late.clone(), reason)));
     events.extend(back(world, open, secret, (&Moved::new(), None), now)?);
     Ok(events)
+}
+
+/// Why a canary may not restart, and will not.
+fn barred_by(down: &Member) -> String {
+    let why = match &down.stage {
+        Stage::Failed(reason) => format!(" ({reason})"),
+        Stage::Waiting | Stage::Leave { .. } | Stage::Unwell => String::new(),
+    };
+    format!(
+        "container {} of its service is down{why}, so that none of the others may restart; bring it up, or leave `canary` out of the secret's `rotation` where it is down with the version before, then rotate again",
+        down.container_name
+    )
 }
 
 /// Whether a revocation takes away what canaries go back to.

@@ -155,7 +155,7 @@ impl<'w> Draft<'w> {
                 .state(&service)
                 .is_some_and(|rollout| rollout.has_failed(&due))
         {
-            let policy = self.smallest(due.iter());
+            let policy = smallest(self.world, due.iter());
             self.give_one(&service, &instance, &due, policy);
         }
     }
@@ -377,22 +377,11 @@ impl<'w> Draft<'w> {
                 return None;
             }
             let concerned = open.iter().copied().chain(&member.due);
-            let policy = self.smallest(concerned);
+            let policy = smallest(self.world, concerned);
             let has_room = fits(leaves, policy.max_parallel)
                 && (member.is_down || fits(unavailable, policy.max_unavailable));
             has_room.then(|| (instance.clone(), member.due.clone(), policy))
         })
-    }
-
-    fn smallest<'d>(&self, concerned: impl Iterator<Item = &'d Due>) -> Policy {
-        let policies = concerned.filter_map(|due| policy_of(spec_of(self.world, due.binding)?));
-        let least = policies.reduce(|one, other| Policy {
-            max_parallel: one.max_parallel.min(other.max_parallel),
-            max_unavailable: one.max_unavailable.min(other.max_unavailable),
-            delay: one.delay.max(other.delay),
-            monitor: one.monitor.max(other.monitor),
-        });
-        least.unwrap_or_default()
     }
 
     /// Whether another secret of the container is about to change: then one restart serves both.
@@ -469,6 +458,18 @@ pub(super) fn longest_restart(spec: &Spec) -> Duration {
         }
         _ => Duration::ZERO,
     }
+}
+
+/// The strictest of what the bindings of these ask for.
+fn smallest<'d>(world: &World, concerned: impl Iterator<Item = &'d Due>) -> Policy {
+    let policies = concerned.filter_map(|due| policy_of(spec_of(world, due.binding)?));
+    let least = policies.reduce(|one, other| Policy {
+        max_parallel: one.max_parallel.min(other.max_parallel),
+        max_unavailable: one.max_unavailable.min(other.max_unavailable),
+        delay: one.delay.max(other.delay),
+        monitor: one.monitor.max(other.monitor),
+    });
+    least.unwrap_or_default()
 }
 
 fn fits(taken: usize, most: u32) -> bool {

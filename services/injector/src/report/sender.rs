@@ -50,18 +50,29 @@ pub(super) async fn deliver(
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MOST);
-        if !is_spooled && let Some(next) = newer.as_mut().and_then(|newer| newer.try_recv().ok()) {
+        // A write that failed may have left a file, which a later run would send after the newer one.
+        if !is_spooled
+            && let Some(newer) = newer.as_mut().filter(|newer| !newer.is_empty())
+            && remove(spool, spooled.number).await
+            && let Ok(next) = newer.try_recv()
+        {
             return Some(next);
         }
     }
-    let (spool, number) = (spool.clone(), spooled.number);
     // A file that stays is replayed, and the gateway knows its command.
-    let _ = tokio::task::spawn_blocking(move || spool.remove(number)).await;
+    remove(spool, spooled.number).await;
     if has_facts(&spooled.report) {
         // Nothing is left to fail.
         let _injected = failpoint::hit_async("injector.after_unspool").await;
     }
     None
+}
+
+/// Whether no file of that number is left.
+async fn remove(spool: &Spool, number: u64) -> bool {
+    let spool = spool.clone();
+    let removed = tokio::task::spawn_blocking(move || spool.remove(number)).await;
+    matches!(removed, Ok(Ok(())))
 }
 
 /// Sends once, after it is on the disk.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{longest_restart, spec_of};
+use super::{fits, longest_restart, smallest, spec_of};
 use crate::assignment;
 use crate::id::{BindingId, HostId, SecretId};
 use crate::rollout::{Due, Instance, Member, Stage};
@@ -45,21 +45,27 @@ pub(in crate::decision) fn with_leave<'a>(
     ends.max()
 }
 
-/// Whether the room that a rotation's consumers wait for does not come by itself: those of their service who take it
-/// are down, and wait for a version that failed, with which none of them restarts.
-pub(in crate::decision) fn is_barred(world: &World, open: &Rotation) -> bool {
+/// Who takes the room that a rotation's consumers wait for, when that does not come by itself: all who take it are down,
+/// and none of them has leave or will get it.
+pub(in crate::decision) fn barring<'w>(world: &'w World, open: &Rotation) -> Option<&'w Member> {
     let is_ours = |instance: &Instance| {
         let mut waiting = open.waiting.iter();
         waiting.any(|key| key.host == instance.host && key.container == instance.container)
     };
-    world.rollouts.values().any(|rollout| {
-        let mut down = rollout.members.values();
-        let is_over = |member: &Member| {
-            member.is_down && !member.has_leave() && rollout.has_failed(&member.due)
+    world.rollouts.values().find_map(|rollout| {
+        let has_no_room = |member: &Member| {
+            let most = smallest(world, member.due.iter()).max_unavailable;
+            !fits(rollout.unavailable(), most)
         };
-        rollout.unavailable() > 0
-            && rollout.members.keys().any(is_ours)
-            && down.all(|member| !member.is_unavailable() || is_over(member))
+        let gets_no_leave = |member: &Member| {
+            let waits = member.stage == Stage::Waiting && !rollout.has_failed(&member.due);
+            member.is_down && !member.has_leave() && !waits
+        };
+        let mut members = rollout.members.iter();
+        let is_short = members.any(|(instance, one)| is_ours(instance) && has_no_room(one));
+        let mut taking = rollout.members.values().filter(|one| one.is_unavailable());
+        let is_barred = is_short && taking.clone().all(gets_no_leave);
+        taking.next().filter(|_| is_barred)
     })
 }
 

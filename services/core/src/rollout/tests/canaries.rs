@@ -131,3 +131,65 @@ fn a_canary_is_not_waited_for_whose_service_is_down_with_the_version_before() {
         "{halted:?}"
     );
 }
+
+/// Container 2 ends again and again on its own, on the version that everybody has; container 1 is the next one's canary
+/// and wants to restart.
+fn canary_beside_one_that_is_down(policy: Policy) -> Given {
+    let canary = Canary {
+        consumers: CANARIES,
+        watch: CANARY_WATCH,
+    };
+    let spec = secret::Spec {
+        rotation: RotationPolicy {
+            canary: Some(canary),
+            ..RotationPolicy::default()
+        },
+        ..generated()
+    };
+    let down = || wish(2, Vec::new(), RestartState::UnderWay);
+    let told = |restarts| {
+        Command::Report(HostReport {
+            knows_staged: true,
+            restarts,
+            ..report(Vec::new(), &[1])
+        })
+    };
+    let given = served(policy)
+        .and(apply_secret(spec))
+        .and(told(vec![down()]))
+        .and(rotate(SECOND));
+    let steps = [Step::Create, Step::Set, Step::Test];
+    let given = steps
+        .into_iter()
+        .fold(given, |given, step| given.and(done(SECOND, step)));
+    let open = &given.world().rotations[&SECOND];
+    assert_eq!(open.phase, Phase::Canary);
+    assert_eq!(open.canaries[0].container, container(1));
+    given.and(told(vec![down(), waits(1, 2)]))
+}
+
+#[test]
+fn a_canary_is_not_waited_for_beside_one_that_does_not_come_up() {
+    let given = canary_beside_one_that_is_down(Policy::default());
+    assert!(members_with_leave(&given).is_empty(), "there is no room");
+    let deadline = Command::DeadlinePassed { rotation: SECOND };
+    let given = given.at(later(200_000)).when(deadline);
+    let given = given.then_among_others([of_rotation(SECOND, rotation::Event::DeadlinePassed)]);
+    let open = &given.world().rotations[&SECOND];
+    assert!(open.is_canary_return());
+    let halted = format!("{:?}", open.halted);
+    assert!(
+        halted.contains("container web of its service is down"),
+        "{halted}"
+    );
+}
+
+#[test]
+fn a_canary_for_which_there_is_room_restarts_beside_one_that_does_not_come_up() {
+    let two = Policy {
+        max_unavailable: 2,
+        ..Policy::default()
+    };
+    let given = canary_beside_one_that_is_down(two);
+    assert_eq!(members_with_leave(&given), [on(HOST, 1)]);
+}

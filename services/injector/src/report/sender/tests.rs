@@ -208,10 +208,15 @@ async fn what_was_never_sent_gives_way() {
     let shared = shared(&gateway, 1);
     let (queue, mut queued) = mpsc::channel(1);
     queue.send((numbered(2), false)).await.unwrap();
+    // What a write left that failed after the file had its name.
+    spool.write(&numbered(1)).unwrap();
     let next = deliver(&shared, &spool, (numbered(1), false), Some(&mut queued)).await;
     assert_eq!(next.map(|(next, _)| next.number), Some(2));
     assert!(gateway.attempts().is_empty());
-    assert!(spool.waiting().unwrap().is_empty());
+    assert!(
+        spool.waiting().unwrap().is_empty(),
+        "it would come after the newer one"
+    );
 }
 
 #[tokio::test]
@@ -249,9 +254,16 @@ async fn what_waits_of_the_host_that_the_machine_was_before_holds_up_nothing_and
     let gateway: Arc<Gateway> = Arc::default();
     gateway.answer(true);
     let (_outbox, sending) = begin(&gateway, 1, folder.path());
-    let is_left = || spool.waiting().unwrap() == [1];
+    let is_left = || spool.waiting().unwrap().is_empty();
     until("the host's own is told", is_left).await;
     kill(sending).await;
+    let left = folder.path().read_dir().unwrap().flatten();
+    let left: Vec<_> = left.map(|entry| entry.file_name()).collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(
+        left[0].to_string_lossy().ends_with(".passed-over"),
+        "{left:?}"
+    );
     let sent: Vec<HostReport> = gateway.attempts().into_iter().map(|one| one.1).collect();
     assert_eq!(sent, [quiet(2)]);
 }
