@@ -215,10 +215,12 @@ impl Nats {
     /// is `Unavailable`.
     pub async fn shutdown(&self) {
         self.shared.closed.send_replace(true);
-        // Nothing is left to be said to a server that is gone.
         let line = self.shared.line();
-        let drained = line.client.drain();
-        let _ = tokio::time::timeout(Duration::from_secs(2), drained).await;
+        // Nothing is left to be said to a server that is gone.
+        if self.shared.is_connected() {
+            line::flush(&line.client).await;
+        }
+        let _ = line.client.drain().await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! What waits on the bus server for a store-sync and an injector, as it says itself.
+//! What waits on the bus server for a store-sync and an injector, as it says itself, and what is said last.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -11,7 +11,7 @@ mod support;
 use keywheel_core::audit::Role;
 use keywheel_engine::port::bus::{Incoming, Subscription, Topic};
 use keywheel_engine::presence::Backlog as _;
-use keywheel_testkit::conformance::bus::{HOST, work};
+use keywheel_testkit::conformance::bus::{HOST, presence, work};
 use keywheel_testkit::server::nats::{NatsServer, VERSIONS};
 use support::nats::{connect, settings};
 use support::{SOON, id, plan};
@@ -55,4 +55,24 @@ async fn what_waits_for_a_reader_is_told_until_it_is_acknowledged() {
     assert_eq!(injector.backlog().await, [], "nobody reads any more");
     gateway.shutdown().await;
     assert_eq!(gateway.backlog().await, []);
+}
+
+/// A last word is on its way before the connection is closed, whatever else the processor does.
+#[tokio::test]
+async fn what_is_said_right_before_the_end_is_heard() {
+    let server = NatsServer::start(settings(VERSIONS[2]));
+    let gateway = connect(&server, Role::Gateway).await;
+    let endpoint = gateway.endpoint();
+    let mut heard = endpoint.subscribe(Topic::Presence, "one").await.unwrap();
+    for number in 1..=50 {
+        let injector = connect(&server, Role::Injector).await;
+        let said = presence(Role::Injector, Some(HOST), number);
+        let told = injector.endpoint();
+        let told = told.publish(Topic::Presence, id(number.into()), None, said);
+        told.await.unwrap();
+        injector.shutdown().await;
+        // As a program that ends: nothing of it goes on.
+        drop(injector);
+        assert_eq!(next(&mut *heard).await.message.id, id(number.into()));
+    }
 }

@@ -71,6 +71,11 @@ impl Line {
     }
 }
 
+/// Waits until what was said is on its way: a drain alone may close the connection before it.
+pub(super) async fn flush(client: &Client) {
+    let _ = tokio::time::timeout(LAST_WORDS, client.flush()).await;
+}
+
 impl Drop for Line {
     fn drop(&mut self) {
         self.retire();
@@ -80,7 +85,8 @@ impl Drop for Line {
         };
         runtime.spawn(async move {
             // A server that is gone hears nothing more.
-            let _ = tokio::time::timeout(LAST_WORDS, client.drain()).await;
+            flush(&client).await;
+            let _ = client.drain().await;
         });
     }
 }

@@ -4,6 +4,8 @@
 //! most is what a consumer does with a message that nobody may have sent.
 
 mod presence;
+
+pub use presence::presence;
 mod requests;
 
 use std::collections::BTreeSet;

@@ -10,7 +10,9 @@ use keywheel_engine::presence::{Presence, Seen};
 
 use super::{BusUnderTest, HOST, QUIET, assert_quiet, id, next};
 
-fn presence(role: Role, host: Option<HostId>, instance: u8) -> Body {
+/// What an instance tells of itself.
+#[must_use]
+pub fn presence(role: Role, host: Option<HostId>, instance: u8) -> Body {
     Body::Presence(Box::new(Presence {
         role,
         host,
