@@ -50,15 +50,7 @@ fn events_of(stage: &Stage, kind: &str) -> Result<Vec<String>> {
     Ok(texts.filter(|text| text.contains(&name)).collect())
 }
 
-#[test]
-fn a_parked_rotation_waits_once_more_and_is_forced_on_the_record() -> Result<()> {
-    if !docker::ready()? {
-        return Ok(());
-    }
-    let stage = Stage::set()?;
-    let secret = manifest::secret(SECRET, &["rotation: { deadline: 10s }"]);
-    let container = deaf(&stage, &secret)?;
-    let first = stage.value_in(&container)?;
+fn a_look_says_what_would_be_and_begins_nothing(stage: &Stage) -> Result<()> {
     let plan = stage.keywheel.json(&["rotate", SECRET, "--dry-run"])?;
     let moving = find(&plan, "consumers").map(items).unwrap_or_default();
     ensure!(moving.len() == 1, "{plan}");
@@ -71,20 +63,14 @@ fn a_parked_rotation_waits_once_more_and_is_forced_on_the_record() -> Result<()>
         "{plan}"
     );
     ensure!(
-        events_of(&stage, "started")?.len() == 1 && current(&stage.keywheel, SECRET)? == 1,
+        events_of(stage, "started")?.len() == 1 && current(&stage.keywheel, SECRET)? == 1,
         "a look begins nothing"
     );
+    Ok(())
+}
 
-    // Without a terminal each consumer has a line of its own while it is waited for.
-    let waited = stage.keywheel.cli(&["rotate", SECRET, "--wait"])?;
-    let row = format!("  {} on ", container.name());
-    let is_row = |line: &str| line.starts_with(&row) && line.contains("test-file: version ");
-    ensure!(
-        waited.code != 0 && waited.stderr.lines().any(is_row),
-        "{}",
-        waited.said()
-    );
-    wait_state(&stage, "parked", PARKED_WITHIN)?;
+/// In `describe`, in the event and in the list, by the reason.
+fn who_is_waited_for_is_named(stage: &Stage, container: &Container) -> Result<()> {
     let parked = stage.keywheel.json(&["rotation", "describe", SECRET])?;
     let next = find(&parked, "next_step").and_then(Value::as_str);
     ensure!(
@@ -98,7 +84,7 @@ fn a_parked_rotation_waits_once_more_and_is_forced_on_the_record() -> Result<()>
         }),
         "who is waited for, and why: {parked}"
     );
-    let named = events_of(&stage, "stragglers_named")?;
+    let named = events_of(stage, "stragglers_named")?;
     ensure!(
         named.len() == 1 && named[0].contains("signal_unhandled"),
         "{named:?}"
@@ -110,6 +96,31 @@ fn a_parked_rotation_waits_once_more_and_is_forced_on_the_record() -> Result<()>
         items(&listed).into_iter().filter(is_parked).count() == 1,
         "{listed}"
     );
+    Ok(())
+}
+
+#[test]
+fn a_parked_rotation_waits_once_more_and_is_forced_on_the_record() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    let secret = manifest::secret(SECRET, &["rotation: { deadline: 10s }"]);
+    let container = deaf(&stage, &secret)?;
+    let first = stage.value_in(&container)?;
+    a_look_says_what_would_be_and_begins_nothing(&stage)?;
+
+    // Without a terminal each consumer has a line of its own while it is waited for.
+    let waited = stage.keywheel.cli(&["rotate", SECRET, "--wait"])?;
+    let row = format!("  {} on ", container.name());
+    let is_row = |line: &str| line.starts_with(&row) && line.contains("test-file: version ");
+    ensure!(
+        waited.code != 0 && waited.stderr.lines().any(is_row),
+        "{}",
+        waited.said()
+    );
+    wait_state(&stage, "parked", PARKED_WITHIN)?;
+    who_is_waited_for_is_named(&stage, &container)?;
 
     let retry = ["rotation", "retry", SECRET, "--reason", WHY];
     stage.keywheel.json(&retry)?;

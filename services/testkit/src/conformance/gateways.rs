@@ -1,8 +1,7 @@
 //! Two gateways over one log: each decides with a command bus of its own, one at a time tells the world.
 //!
-//! The laws of `journal_shared` are about the log; these are about what the gateways make of it: a
-//! command is decided once whoever gets it, a slot fires once, no answer rests on an old head, and what
-//! was appended is told although whoever told it is gone.
+//! The laws of `journal_shared` are about the log; these are about what the gateways make of it: a command is decided
+//! once whoever gets it, a slot fires once, no answer rests on an old head, and what was appended is told by somebody.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;

@@ -134,7 +134,7 @@ const CONFINED: [(&str, &[&str]); 4] = [
 /// The pure crate's whole list of third-party crates.
 const CORE_THIRD_PARTY: [&str; 1] = ["thiserror"];
 /// The OCI runtime's: tiny, no async.
-const RUNTIME_THIRD_PARTY: [&str; 3] = ["serde_json", "rustix", "base64"];
+const RUNTIME_THIRD_PARTY: [&str; 4] = ["serde_json", "rustix", "libc", "base64"];
 
 /// Findings over the output of `cargo metadata --no-deps`.
 pub(crate) fn check(metadata: &Value) -> Result<Vec<String>> {
