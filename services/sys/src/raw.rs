@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_program_of_several_threads_is_not_doubled() {
-        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let (end, ended) = std::sync::mpsc::sync_channel::<()>(1);
         let other = std::thread::spawn(move || ended.recv());
         let refused = fork().unwrap_err();
         drop(end);
