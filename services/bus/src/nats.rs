@@ -218,7 +218,7 @@ impl Nats {
         let line = self.shared.line();
         // Nothing is left to be said to a server that is gone.
         if self.shared.is_connected() {
-            line::flush(&line.client).await;
+            line.wait_heard().await;
         }
         let _ = line.client.drain().await;
     }

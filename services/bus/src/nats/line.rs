@@ -65,6 +65,12 @@ impl Line {
         self.standing.in_use.store(true, Ordering::SeqCst);
     }
 
+    /// Waits until the bus server has all that was said: its answer comes after it. A connection that is closed before
+    /// may take with it what is on its way.
+    pub(super) async fn wait_heard(&self) {
+        let _ = tokio::time::timeout(LAST_WORDS, self.context.query_account()).await;
+    }
+
     /// Another one is in use from now on.
     pub(super) fn retire(&self) {
         self.standing.in_use.store(false, Ordering::SeqCst);
