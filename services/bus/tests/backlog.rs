@@ -13,7 +13,7 @@ use keywheel_engine::port::bus::{Incoming, Subscription, Topic};
 use keywheel_engine::presence::Backlog as _;
 use keywheel_testkit::conformance::bus::{HOST, presence, work};
 use keywheel_testkit::server::nats::{NatsServer, VERSIONS};
-use support::nats::{connect, settings};
+use support::nats::{connect, options, settings, try_connect};
 use support::{SOON, id, plan};
 
 async fn next(subscription: &mut dyn Subscription) -> Incoming {
@@ -57,22 +57,27 @@ async fn what_waits_for_a_reader_is_told_until_it_is_acknowledged() {
     assert_eq!(gateway.backlog().await, []);
 }
 
-/// A last word is on its way before the connection is closed, whatever else the processor does.
+/// A program that says its last word and ends: nothing of it goes on once `shutdown` has returned.
 #[tokio::test]
 async fn what_is_said_right_before_the_end_is_heard() {
     let server = NatsServer::start(settings(VERSIONS[2]));
     let gateway = connect(&server, Role::Gateway).await;
     let endpoint = gateway.endpoint();
     let mut heard = endpoint.subscribe(Topic::Presence, "one").await.unwrap();
-    for number in 1..=50 {
-        let injector = connect(&server, Role::Injector).await;
-        let said = presence(Role::Injector, Some(HOST), number);
-        let told = injector.endpoint();
-        let told = told.publish(Topic::Presence, id(number.into()), None, said);
-        told.await.unwrap();
-        injector.shutdown().await;
-        // As a program that ends: nothing of it goes on.
-        drop(injector);
+    for number in 1..=20 {
+        let options = options(&server, Role::Injector);
+        let program = std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            runtime.enable_all().build().unwrap().block_on(async {
+                let injector = try_connect(options, Role::Injector).await.unwrap();
+                let said = presence(Role::Injector, Some(HOST), number);
+                let told = injector.endpoint();
+                let told = told.publish(Topic::Presence, id(number.into()), None, said);
+                told.await.unwrap();
+                injector.shutdown().await;
+            });
+        });
+        program.join().unwrap();
         assert_eq!(next(&mut *heard).await.message.id, id(number.into()));
     }
 }
