@@ -381,7 +381,10 @@ impl Outer<'_> {
             let is_gone = fds
                 .first()
                 .is_some_and(|socket| !socket.revents().is_empty());
-            if polled.is_ok() && is_gone {
+            if polled.is_err() {
+                return false;
+            }
+            if is_gone {
                 return matches!(child.try_wait(), Ok(None));
             }
         }

@@ -65,10 +65,9 @@ impl Line {
         self.standing.in_use.store(true, Ordering::SeqCst);
     }
 
-    /// Waits until the bus server has all that was said: its answer comes after it. A connection that is closed before
-    /// may take with it what is on its way.
+    /// Waits until the bus server has all that was said.
     pub(super) async fn wait_heard(&self) {
-        let _ = tokio::time::timeout(LAST_WORDS, self.context.query_account()).await;
+        wait_heard(&self.context).await;
     }
 
     /// Another one is in use from now on.
@@ -77,21 +76,22 @@ impl Line {
     }
 }
 
-/// Waits until what was said is on its way: a drain alone may close the connection before it.
-pub(super) async fn flush(client: &Client) {
-    let _ = tokio::time::timeout(LAST_WORDS, client.flush()).await;
+/// Its answer comes after what was said before the question. A connection that is closed earlier may take with it what
+/// is on its way, and a drain does not wait for that.
+async fn wait_heard(context: &Context) {
+    let _ = tokio::time::timeout(LAST_WORDS, context.query_account()).await;
 }
 
 impl Drop for Line {
     fn drop(&mut self) {
         self.retire();
-        let client = self.client.clone();
+        let (client, context) = (self.client.clone(), self.context.clone());
         let Ok(runtime) = tokio::runtime::Handle::try_current() else {
             return;
         };
         runtime.spawn(async move {
             // A server that is gone hears nothing more.
-            flush(&client).await;
+            wait_heard(&context).await;
             let _ = client.drain().await;
         });
     }

@@ -3,24 +3,28 @@
 use super::*;
 use crate::schedule::{CANARIES, CANARY_WATCH, Canary, RotationPolicy};
 
-#[test]
-fn leave_for_one_secret_does_not_wait_while_canaries_of_another_are_watched() {
+/// A secret whose next versions go to few containers first.
+fn with_canary() -> secret::Spec {
     let canary = Canary {
         consumers: CANARIES,
         watch: CANARY_WATCH,
     };
-    let spec = secret::Spec {
+    secret::Spec {
         rotation: RotationPolicy {
             canary: Some(canary),
             ..RotationPolicy::default()
         },
         ..generated()
-    };
+    }
+}
+
+#[test]
+fn leave_for_one_secret_does_not_wait_while_canaries_of_another_are_watched() {
     let wished = Command::Apply(vec![Declaration::Secret {
         id: OTHER_SECRET,
         rotation: FOURTH,
         name: SecretName::parse("prod/other").unwrap(),
-        spec,
+        spec: with_canary(),
     }]);
     let runs = Item {
         binding: OTHER_BINDING,
@@ -82,17 +86,6 @@ fn failing() -> RestartState {
 
 #[test]
 fn a_canary_is_not_waited_for_whose_service_is_down_with_the_version_before() {
-    let canary = Canary {
-        consumers: CANARIES,
-        watch: CANARY_WATCH,
-    };
-    let spec = secret::Spec {
-        rotation: RotationPolicy {
-            canary: Some(canary),
-            ..RotationPolicy::default()
-        },
-        ..generated()
-    };
     let deadline = |rotation| Command::DeadlinePassed { rotation };
     let failed = says(HOST, vec![broken(1, 2), waits(2, 2)], Vec::new(), &[2]);
     let knowing = Command::Report(HostReport {
@@ -110,7 +103,7 @@ fn a_canary_is_not_waited_for_whose_service_is_down_with_the_version_before() {
     let given = given.and(deadline(SECOND));
     assert!(!given.world().rotations[&SECOND].is_open());
     let given = given
-        .and(apply_secret(spec))
+        .and(apply_secret(with_canary()))
         .and(knowing)
         .and(rotate(THIRD));
     let steps = [Step::Create, Step::Set, Step::Test];
@@ -135,17 +128,6 @@ fn a_canary_is_not_waited_for_whose_service_is_down_with_the_version_before() {
 /// Container 2 ends again and again on its own, on the version that everybody has; container 1 is the next one's canary
 /// and wants to restart.
 fn canary_beside_one_that_is_down(policy: Policy) -> Given {
-    let canary = Canary {
-        consumers: CANARIES,
-        watch: CANARY_WATCH,
-    };
-    let spec = secret::Spec {
-        rotation: RotationPolicy {
-            canary: Some(canary),
-            ..RotationPolicy::default()
-        },
-        ..generated()
-    };
     let down = || wish(2, Vec::new(), RestartState::UnderWay);
     let told = |restarts| {
         Command::Report(HostReport {
@@ -155,7 +137,7 @@ fn canary_beside_one_that_is_down(policy: Policy) -> Given {
         })
     };
     let given = served(policy)
-        .and(apply_secret(spec))
+        .and(apply_secret(with_canary()))
         .and(told(vec![down()]))
         .and(rotate(SECOND));
     let steps = [Step::Create, Step::Set, Step::Test];
