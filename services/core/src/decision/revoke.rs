@@ -56,7 +56,7 @@ pub(super) fn request_of(
                 outcome: Outcome::Cancelled,
             };
             events.push(Event::Rotation(open.id, cancelled));
-            versions.extend(left_over(secret, open));
+            versions.extend(left_over(world, secret, open));
             versions.sort_unstable();
             versions.dedup();
         } else if open.is_draining() {
@@ -80,7 +80,7 @@ pub(super) fn request_of(
 
 /// Versions that the rotation had revoked, and whose end its store did not confirm: nobody else asks for it once the
 /// rotation is cancelled. At a store outside the next rotation retires them, as is declared there.
-fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
+fn left_over(world: &World, secret: &Secret, open: &Rotation) -> Vec<u64> {
     let was_retiring = match &open.phase {
         Phase::Performing { step, .. } | Phase::Retrying { step, .. } => *step == Step::RevokeOld,
         _ => false,
@@ -88,9 +88,12 @@ fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
     if !was_retiring || secret.stays_outside() {
         return Vec::new();
     }
-    let is_left =
-        |version: &&u64| !secret.is_deliverable(**version) && !secret.destroyed.contains(*version);
-    open.old.iter().filter(is_left).copied().collect()
+    let is_left = |version: &u64| {
+        let is_ended =
+            secret.destroyed.contains(version) || world.awaits_proof(secret.id, *version);
+        !secret.is_deliverable(*version) && !is_ended
+    };
+    open.old.iter().copied().filter(is_left).collect()
 }
 
 /// Whether somebody can be asked whether they are dead: they open accounts of a server that we know, or belong

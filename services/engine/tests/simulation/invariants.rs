@@ -1,4 +1,4 @@
-//! What holds after every step (I1 to I9), and what holds when everybody behaves again.
+//! What holds after every step (I1 to I9; X1 to X5 are in `revocations`), and what holds when everybody behaves again.
 //!
 //! Truth is kept apart from the core: what died, by the events alone; what containers use, by the hosts;
 //! what a server accepts, by the store. The core's own state is compared with it, never asked about it.
@@ -8,18 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use keywheel_core::assignment;
 use keywheel_core::command::Command;
 use keywheel_core::event::Event;
-use keywheel_core::id::{BindingId, RevocationId, RotationId, SecretId, SlotId};
+use keywheel_core::id::{BindingId, RotationId, SecretId, SlotId};
 use keywheel_core::plan::{HostPlan, plan_host};
 use keywheel_core::rotation::{self, Intervention, Phase, Step, Trigger};
 use keywheel_core::schedule::OnDeadline;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_core::{revocation, secret};
+use keywheel_engine::port::journal::RecordedEvent;
 
 use crate::canaries::Canaries;
 use crate::container::Wanted;
 use crate::host::Host;
 use crate::leases::{Leases, no_login_is_an_orphan, own_key};
+use crate::revocations::Revocations;
 use crate::scene::{DRAINED, secret_id};
 use crate::store::{Store, Value};
 
@@ -68,6 +70,7 @@ pub(crate) struct Truth {
     promoted: BTreeSet<Value>,
     canaries: Canaries,
     leases: Leases,
+    pub(crate) revocations: Revocations,
 }
 
 impl Truth {
@@ -90,8 +93,14 @@ impl Truth {
     }
 
     /// Looks at one event that was appended; the world is the one after all of its append.
-    pub(crate) fn see(&mut self, event: &Event, now: &Now<'_>) -> Result<(), Broken> {
-        match event {
+    pub(crate) fn see(
+        &mut self,
+        recorded: &RecordedEvent,
+        (command, now): (&Command, &Now<'_>),
+    ) -> Result<(), Broken> {
+        let is_end = matches!(recorded.event, Event::Revocation(id, _) if self.leases.is_end(id));
+        self.revocations.see(recorded, is_end, (command, now))?;
+        match &recorded.event {
             Event::Secret(id, event) => {
                 self.leases.see_secret(*id, event);
                 self.canaries.see_secret(*id, event)?;
@@ -104,8 +113,7 @@ impl Truth {
             }
             Event::Revocation(id, event) => {
                 let seen = (&self.by_person, now);
-                self.leases.see_revocation(*id, event, seen)?;
-                see_destroyed(*id, event, now)
+                self.leases.see_revocation(*id, event, seen)
             }
             Event::Assignment(key, event) => {
                 self.canaries.see_consumer(key, event);
@@ -362,6 +370,11 @@ impl Truth {
         })
     }
 
+    /// What a server may let in at the end, though it is dead.
+    pub(crate) fn may_live(&self) -> BTreeSet<Value> {
+        self.revocations.may_live()
+    }
+
     /// I8: what a container has, its server accepts, unless a person revoked it or it is a login that ended by
     /// itself; and it was current once: what is staged is given to canaries alone.
     pub(crate) fn copies_are_accepted(&self, hosts: &[Host], store: &Store) -> Result<(), Broken> {
@@ -389,21 +402,6 @@ impl Truth {
         }
         Ok(())
     }
-}
-
-/// A data key goes after the proof that its version is dead, or once two people gave it up.
-fn see_destroyed(id: RevocationId, event: &revocation::Event, now: &Now<'_>) -> Result<(), Broken> {
-    let ended = now.world.revocations.get(&id);
-    let Some(ended) = ended.filter(|_| *event == revocation::Event::Destroyed) else {
-        return Ok(());
-    };
-    let is_open = matches!(
-        ended.proven,
-        revocation::Proven::Awaited | revocation::Proven::Alive(_)
-    );
-    hold(!is_open || ended.is_forgotten(), "X2", || {
-        format!("revocation {id}: destroyed before its proof")
-    })
 }
 
 /// What there is beside the events when one is looked at.
@@ -450,7 +448,11 @@ pub(crate) fn barriers_open_by_reports(
 }
 
 /// The end: what was begun has ended (I7), and everything is as the log says.
-pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Result<(), Broken> {
+pub(crate) fn all_is_well(
+    world: &World,
+    hosts: &[Host],
+    (store, may_live): (&Store, &BTreeSet<Value>),
+) -> Result<(), Broken> {
     let alive: BTreeSet<Value> = world
         .secrets
         .values()
@@ -466,13 +468,15 @@ pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Resul
         let secret = world.secrets.get(id);
         !secret.is_some_and(|secret| store.logins.is_over(secret, *version))
     });
-    hold(store.accepted == good, "I17", || {
-        format!("the server accepts {:?}, good are {good:?}", store.accepted)
+    let accepted = store.accepted.difference(may_live);
+    let accepted: BTreeSet<Value> = accepted.copied().collect();
+    hold(accepted == good, "I17", || {
+        format!("the server accepts {accepted:?}, good are {good:?}")
     })?;
     hold(store.values == alive, "I17", || {
         format!("store-sync has {:?}, alive are {alive:?}", store.values)
     })?;
-    no_login_is_an_orphan(world, hosts, store)?;
+    no_login_is_an_orphan(world, hosts, (store, may_live))?;
     let mut held = BTreeMap::new();
     for host in hosts {
         let plan = plan_host(world, host.id);

@@ -31,6 +31,8 @@ pub(crate) const HOSTS: usize = 2;
 /// Places for containers on a host.
 pub(crate) const CONTAINERS: usize = 3;
 
+/// The path below which all of them lie.
+pub(crate) const FOLDER: &str = "shop";
 /// The secret whose containers have logins of their own.
 const LEASED: SecretId = SecretId::from_bytes([0x1e; 16]);
 /// Its binding.
@@ -39,13 +41,15 @@ pub(crate) const LEASED_BINDING: usize = 3;
 const LINGER: Duration = Duration::from_secs(60);
 
 /// How much may happen in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reach {
     /// What could happen at first: seeds that found something then do it by the same run still.
     First,
     /// People step in, deadlines force, restarts have leaves.
     People,
-    /// All there is: canaries and leases, too.
+    /// Canaries and leases, too.
+    Logins,
+    /// All there is: incidents, and servers that are away for long or tell less than they should.
     Whole,
 }
 
@@ -91,11 +95,16 @@ pub(crate) fn secret_id(n: usize) -> SecretId {
 }
 
 pub(crate) fn secret_name(n: usize) -> SecretName {
-    SecretName::parse(&format!("secret-{n}")).unwrap()
+    SecretName::parse(&format!("{FOLDER}/secret-{n}")).unwrap()
 }
 
 pub(crate) fn leased_name() -> SecretName {
-    SecretName::parse("logins").unwrap()
+    SecretName::parse(&format!("{FOLDER}/logins")).unwrap()
+}
+
+/// The store that makes them.
+pub(crate) fn store_name() -> StoreName {
+    StoreName::parse("bao").unwrap()
 }
 
 fn binding_id(n: usize) -> BindingId {
@@ -210,7 +219,7 @@ pub(crate) fn apply_binding(
 
 /// The secret of which each container has a login of its own; a server makes them.
 pub(crate) fn apply_leased() -> Command {
-    let store = StoreName::parse("bao").unwrap();
+    let store = store_name();
     let backend = Backend::Vault(VaultSpec {
         address: "https://vault:8200".to_owned(),
         namespace: String::new(),
