@@ -45,7 +45,7 @@ pub(super) fn request_of(
         .into());
     }
     let (mut versions, beaten) = struck(world, secret, &versions);
-    let mut events = Vec::new();
+    let (mut events, mut later) = (Vec::new(), Vec::new());
     for version in &versions {
         events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
     }
@@ -60,7 +60,8 @@ pub(super) fn request_of(
             versions.sort_unstable();
             versions.dedup();
         } else if open.is_draining() {
-            events.extend(drained(open, secret, &versions)?);
+            // It leaves to the revocation what that has to prove, so it has to be there.
+            later = drained(open, secret, &versions)?;
         } else if secret.current.is_some_and(|old| versions.contains(&old)) {
             events.extend(canary::hurried(open));
         }
@@ -75,6 +76,7 @@ pub(super) fn request_of(
         reason: reason.trim().to_owned(),
     };
     events.push(Event::Revocation(id, requested));
+    events.extend(later);
     Ok(events)
 }
 

@@ -11,7 +11,7 @@ use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, RotationId, SecretId, SlotId};
 use keywheel_core::plan::{HostPlan, plan_host};
 use keywheel_core::rotation::{self, Intervention, Phase, Step, Trigger};
-use keywheel_core::schedule::OnDeadline;
+use keywheel_core::schedule::{Ack, OnDeadline};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_core::{revocation, secret};
@@ -22,7 +22,6 @@ use crate::container::Wanted;
 use crate::host::Host;
 use crate::leases::{Leases, no_login_is_an_orphan, own_key};
 use crate::revocations::Revocations;
-use crate::scene::{DRAINED, secret_id};
 use crate::store::{Store, Value};
 
 /// A rule that does not hold.
@@ -60,6 +59,8 @@ pub(crate) struct Truth {
     by_person: BTreeSet<Value>,
     /// Secrets whose old versions die at a deadline.
     forcing: BTreeSet<SecretId>,
+    /// Secrets whose old versions die only once their sessions are gone.
+    drained: BTreeSet<SecretId>,
     /// Rotations whose wait may be ended with what is being appended.
     may_force: BTreeSet<RotationId>,
     /// Rotations whose server does not tell its sessions, and until when the old version lives all the same.
@@ -131,6 +132,9 @@ impl Truth {
                     OnDeadline::Force => self.forcing.insert(id),
                     OnDeadline::Hold => self.forcing.remove(&id),
                 };
+                if spec.rotation.ack == Some(Ack::Drained) {
+                    self.drained.insert(id);
+                }
                 Ok(())
             }
             secret::Event::VersionStaged { version, .. } => {
@@ -283,7 +287,7 @@ impl Truth {
         // Where the server does not tell them, the old version lived on for a grace.
         let is_over = |until: &Timestamp| now.at >= *until;
         let had_grace = self.graces.get(&id).is_some_and(is_over);
-        if open.secret != secret_id(DRAINED) || open.forced || had_grace {
+        if !self.drained.contains(&open.secret) || open.forced || had_grace {
             return Ok(());
         }
         for version in &open.old {

@@ -32,6 +32,7 @@ impl Sim {
         if self.reach >= Reach::Logins {
             self.wishes.canaries = [0, 0, 1, 2][self.random.below(4)];
             self.wishes.leases = self.random.permille(250);
+            self.wishes.drains_all = self.reach == Reach::Whole && self.wishes.canaries == 1;
         }
     }
 

@@ -8,11 +8,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use keywheel_core::assignment;
 use keywheel_core::audit::Principal;
 use keywheel_core::command::Command;
-use keywheel_core::effect::{Effect, Part, Work};
+use keywheel_core::effect::{Effect, Part, StepWork, Work};
 use keywheel_core::event::Event;
 use keywheel_core::id::{HostId, RevocationId, SecretId};
 use keywheel_core::plan::HostPlan;
 use keywheel_core::revocation;
+use keywheel_core::rotation::{Rotation, Step};
 use keywheel_core::secret;
 use keywheel_core::world::World;
 use keywheel_engine::port::journal::RecordedEvent;
@@ -244,6 +245,34 @@ impl Revocations {
             let known = world.revocations.get(id);
             hold(known.is_some_and(|known| !known.closed), "X3", || {
                 format!("revocation {id} is open, and the core has {known:?} of {course:?}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// X2: no rotation that runs has a value destroyed that a revocation needs for its proof.
+    pub(crate) fn are_left_alone<'e>(
+        &self,
+        world: &World,
+        open: impl Iterator<Item = &'e Effect>,
+    ) -> Result<(), Broken> {
+        let steps = open.filter_map(|effect| match &effect.work {
+            Work::Step(work) if work.step == Step::RevokeOld => Some(work),
+            _ => None,
+        });
+        let runs = |work: &&StepWork| {
+            let rotation = world.rotations.get(&work.rotation);
+            rotation.is_some_and(Rotation::is_open)
+        };
+        for work in steps.filter(runs) {
+            let needs = |course: &&Course| {
+                let mut own = course.values.iter();
+                let is_hit = own.any(|(id, one)| *id == work.secret && work.versions.contains(one));
+                is_hit && course.is_to_prove && !course.may_destroy()
+            };
+            let needed = self.courses.values().find(needs);
+            hold(needed.is_none(), "X2", || {
+                format!("rotation {} is to end what {needed:?} needs", work.rotation)
             })?;
         }
         Ok(())

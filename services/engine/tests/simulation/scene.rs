@@ -64,6 +64,8 @@ pub(crate) struct Wishes {
     pub(crate) canaries: u32,
     /// Whether containers have logins of their own. Nobody changes that.
     pub(crate) leases: bool,
+    /// Whether old passwords of the account die only once their sessions are gone, too. Nobody changes that.
+    pub(crate) drains_all: bool,
 }
 
 /// How a binding's containers come to use a new value.
@@ -167,7 +169,7 @@ pub(crate) fn apply_secret(n: usize, rotation: RotationId, wishes: &Wishes) -> C
             generator: Some(Generator::default()),
             rotation: RotationPolicy {
                 schedule: Schedule::Interval(Duration::from_secs(3600)),
-                ack: (n == DRAINED).then_some(Ack::Drained),
+                ack: (n == DRAINED || wishes.drains_all).then_some(Ack::Drained),
                 canary: canary(n, wishes),
                 on_deadline: match wishes.forces[n] {
                     true => OnDeadline::Force,

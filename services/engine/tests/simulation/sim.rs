@@ -232,6 +232,8 @@ impl Sim {
         if self.gateway.log.len() > before {
             self.truth.stages_are_sane(world)?;
             self.truth.revocations.are_kept(world)?;
+            let open = self.gateway.open.values();
+            self.truth.revocations.are_left_alone(world, open)?;
         }
         Ok(())
     }
