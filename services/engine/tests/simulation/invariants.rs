@@ -457,16 +457,12 @@ pub(crate) fn all_is_well(
     hosts: &[Host],
     (store, may_live): (&Store, &BTreeSet<Value>),
 ) -> Result<(), Broken> {
-    let alive: BTreeSet<Value> = world
-        .secrets
-        .values()
-        .flat_map(|secret| {
-            secret
-                .alive()
-                .into_iter()
-                .map(|version| (secret.id, version))
-        })
-        .collect();
+    let secrets = world.secrets.values();
+    let alive = secrets.flat_map(|secret| {
+        let alive = secret.alive().into_iter();
+        alive.map(|version| (secret.id, version))
+    });
+    let alive: BTreeSet<Value> = alive.collect();
     let mut good = alive.clone();
     good.retain(|(id, version)| {
         let secret = world.secrets.get(id);
