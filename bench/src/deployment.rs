@@ -169,6 +169,7 @@ impl Gateway {
             },
             // Another signal each time: SIGHUP or SIGUSR1.
             reload: Reload::Signal(if self.turn % 2 == 0 { 1 } else { 10 }),
+            on_revoke: keywheel_core::binding::OnRevoke::Remove,
         };
         let submission = Submission {
             id: CommandId::from_bytes(SystemIds.draw()),

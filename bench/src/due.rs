@@ -200,6 +200,14 @@ pub fn wait_rest(keywheel: &Keywheel) -> Result<()> {
     })
 }
 
+/// Waits until no revocation is open.
+pub fn wait_revoked(keywheel: &Keywheel) -> Result<()> {
+    wait::until_true("every revocation to end", PATIENCE, || {
+        let open = numbers(keywheel, "keywheel_revocations_open")?;
+        Ok(!open.is_empty() && open.iter().sum::<f64>() < 1.0)
+    })
+}
+
 /// Events in the log.
 pub fn head(keywheel: &Keywheel) -> Result<String> {
     let said = numbers(keywheel, "keywheel_journal_events")?;

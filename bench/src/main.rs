@@ -8,6 +8,7 @@ mod crowd;
 mod delivery;
 mod due_at_once;
 mod fleet;
+mod incident;
 mod long_log;
 mod rotations;
 mod starting;
@@ -37,7 +38,7 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 16] = [
+const BENCHMARKS: [Benchmark; 17] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
@@ -54,6 +55,7 @@ const BENCHMARKS: [Benchmark; 16] = [
     ("scheduler", timers::scheduler),
     ("cold_start", long_log::cold_start),
     ("stores", stores::stores),
+    ("incident", incident::incident),
 ];
 
 fn main() -> ExitCode {

@@ -25,7 +25,7 @@ const LOCAL: Shape = Shape {
     containers: 10,
     groups: 10,
 };
-const POSTGRES: Shape = Shape {
+pub(crate) const POSTGRES: Shape = Shape {
     secrets: 20,
     containers: 10,
     groups: 10,
@@ -59,16 +59,22 @@ fn local() -> Result<Vec<Line>> {
 
 fn postgres() -> Result<Vec<Line>> {
     let server = PostgresServer::start();
+    let stage = with_accounts(&server)?;
+    let secret = |number: usize, more: &[&str]| account(&server, number, more);
+    measure(&stage, &POSTGRES, "postgres", secret)
+}
+
+/// A stage whose secrets open accounts of a server, each with its first version.
+pub(crate) fn with_accounts(server: &PostgresServer) -> Result<Stage> {
     let _url = server.database(DATABASE);
     let _said = server.psql(DATABASE, &roles(POSTGRES.secrets));
     let stage = Stage::set()?;
-    put_admin(&stage, &server)?;
-    let secret = |number: usize, more: &[&str]| account(&server, number, more);
+    put_admin(&stage, server)?;
     let before = due::completed(&stage.keywheel)?;
-    POSTGRES.apply(&stage, |number| secret(number, &[]))?;
+    POSTGRES.apply(&stage, |number| account(server, number, &[]))?;
     due::wait_completed(&stage.keywheel, before + POSTGRES.secrets)?;
     stage.keywheel.wait_plans()?;
-    measure(&stage, &POSTGRES, "postgres", secret)
+    Ok(stage)
 }
 
 /// What a superuser gives the admin, for each of these accounts: as `rotator grants` prints it.

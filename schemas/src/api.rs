@@ -5,6 +5,8 @@
 
 mod doctor;
 mod host;
+mod outward;
+mod revocation;
 mod rotation;
 mod schedule;
 mod status;
@@ -13,6 +15,11 @@ mod subscription;
 
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
+pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
+pub use revocation::{
+    AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation,
+    RefusedRevocation, RevocationStates, RevokeByAnswer, RevokeByRequest, RevokePlan, RevokeScope,
+};
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use schedule::{FireView, ScheduleView};
 pub use status::{
@@ -53,6 +60,10 @@ macro_rules! of_shapes {
             InterveneRequest,
             RotationPlan,
             RevokeRequest,
+            ForgetRequest,
+            RevokeByRequest,
+            RevokeByAnswer,
+            RevokePlan,
             HistoryView,
             StoreKey,
             StoreView,
@@ -62,6 +73,10 @@ macro_rules! of_shapes {
             SubscriptionView,
             SubscribeRequest,
             AcknowledgeRequest,
+            NotificationView,
+            ReplayRequest,
+            SignalSourceView,
+            LetterView,
             AuditExport,
             AuditProof,
             VerifyReport
@@ -130,7 +145,7 @@ pub struct ApplyAnswer {
 /// What became of one document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
-    /// `Secret`, `Store` or `Binding`.
+    /// `Secret`, `Store`, `Binding`, `Notification` or `SignalSource`.
     pub kind: String,
     /// Its name.
     pub name: String,
@@ -205,6 +220,10 @@ pub struct BindingView {
     pub target: String,
     /// What happens on change, in words.
     pub reload: String,
+    /// What befalls a container that loses a revoked value: `remove` (its file goes), `restart`, `disconnect`, `pause`
+    /// or `stop`; absent in answers of older gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_revoke: Option<String>,
     /// How many live consumers.
     pub consumers: u64,
     /// What to know, for example that a selector is weak.
@@ -297,7 +316,7 @@ pub struct RevocationView {
     pub versions: Vec<u64>,
     /// `running` or `closed`.
     pub state: String,
-    /// `asked`, `failed` or `confirmed`.
+    /// `asked`, `failed` or `confirmed`; `forgotten` when two principals had it asked no more.
     pub backend: String,
     /// Hosts that may still hold one.
     pub waiting_hosts: Vec<String>,
@@ -305,6 +324,9 @@ pub struct RevocationView {
     pub reason: String,
     /// Request durable to gone from every container, in milliseconds.
     pub withdrawn_ms: Option<f64>,
+    /// How far each half of it is; absent in answers of older gateways.
+    #[serde(default)]
+    pub states: RevocationStates,
 }
 
 /// `POST /v1/put`.

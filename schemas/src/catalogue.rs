@@ -10,10 +10,12 @@ use serde_json::{Map, Value, json};
 use crate::event::assignment::{AssignmentEvent, Consumer};
 use crate::event::binding::BindingEvent;
 use crate::event::host::HostEvent;
+use crate::event::notification::NotificationEvent;
 use crate::event::revocation::RevocationEvent;
 use crate::event::rollout::{RolloutEvent, Service};
 use crate::event::rotation::RotationEvent;
 use crate::event::secret::SecretEvent;
+use crate::event::signal::SignalEvent;
 use crate::event::store::StoreEvent;
 use crate::event::{self, Envelope, KINDS, Kind};
 use crate::examples::{self, ExampleError};
@@ -168,6 +170,8 @@ pub(crate) fn event_schema(kind: &Kind) -> Value {
         "rotation" => variant::<RotationEvent>(kind),
         "revocation" => variant::<RevocationEvent>(kind),
         "store" => variant::<StoreEvent>(kind),
+        "notification" => variant::<NotificationEvent>(kind),
+        "signal" => variant::<SignalEvent>(kind),
         "rollout" => variant::<RolloutEvent>(kind).map(|(mut members, mut definitions)| {
             add_member(
                 &mut members,

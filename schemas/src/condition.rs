@@ -7,6 +7,7 @@
 //! after one.
 
 mod known;
+pub mod mapping;
 mod tokens;
 
 use std::collections::HashMap;

@@ -8,6 +8,7 @@ pub mod host_cache;
 pub mod metrics;
 pub mod otlp;
 pub mod shape;
+pub mod signals;
 mod sources;
 
 #[cfg(test)]
@@ -24,6 +25,7 @@ use apart::Apart;
 use host_cache::HostCacheSettings;
 use metrics::MetricsListen;
 use otlp::Otlp;
+use signals::Signals;
 use sources::Sources;
 
 /// Most addresses of `rotators.webhook_allow`.
@@ -132,6 +134,8 @@ pub struct Config {
     pub metrics: Option<MetricsListen>,
     /// The collector that is told this process's spans; none by default.
     pub otlp: Option<Otlp>,
+    /// Signals from outside, and notifications to there.
+    pub signals: Signals,
     /// What only services that run apart need.
     pub apart: Apart,
 }
@@ -194,6 +198,7 @@ impl Config {
             && !refuse_key_beside_data(config, &mut sources)
         {
             refuse_our_own_beside_theirs(config, &mut sources);
+            refuse_key_in_reach_of_manifests(config, &mut sources);
         }
         match config {
             Some(config) if sources.faults.is_empty() => Ok(config),
@@ -241,6 +246,7 @@ impl Config {
         };
         let metrics = MetricsListen::take(sources);
         let otlp = otlp::take(sources);
+        let signals = Signals::take(sources);
         let apart = Apart::take(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
@@ -255,6 +261,7 @@ impl Config {
             injector,
             metrics,
             otlp,
+            signals,
             apart,
         })
     }
@@ -295,6 +302,24 @@ fn refuse_key_beside_data(config: &Config, sources: &mut Sources) -> bool {
         sources.fault("unseal_key_file", message);
     }
     is_beside
+}
+
+/// What lies below the directory of signals' keys may be named by a manifest, and shown to a receiver.
+fn refuse_key_in_reach_of_manifests(config: &Config, sources: &mut Sources) {
+    let directory = &config.signals.credentials_dir;
+    if !sources.faults.is_empty() {
+        return;
+    }
+    let is_shared = config.unseal_key_file.starts_with(directory)
+        || directory.starts_with(&config.data_dir)
+        || config.data_dir.starts_with(directory);
+    if is_shared {
+        let message = format!(
+            "the directory of signals' keys `{}` must hold neither the unseal key nor the data, nor lie among the data: manifests name files below it; name a directory of its own",
+            directory.display()
+        );
+        sources.fault("signals.credentials_dir", message);
+    }
 }
 
 /// What lies below the directory of stores' credentials is sent to servers outside.

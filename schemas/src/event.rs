@@ -9,12 +9,14 @@ pub mod binding;
 mod envelope;
 pub mod host;
 mod kind;
+pub mod notification;
 mod proven;
 pub mod resource;
 pub mod revocation;
 pub mod rollout;
 pub mod rotation;
 pub mod secret;
+pub mod signal;
 pub mod store;
 
 #[cfg(test)]
@@ -118,6 +120,8 @@ pub fn subject(event: &Event) -> String {
         Event::Revocation(id, _) => format!("revocation/{id}"),
         Event::Store(id, _) => format!("store/{id}"),
         Event::Rollout(service, _) => format!("rollout/{}", rollout::derive_subject(service)),
+        Event::Notification(id, _) => format!("notification/{id}"),
+        Event::Signal(id, _) => format!("signal/{id}"),
     }
 }
 
@@ -140,6 +144,8 @@ fn body(event: &Event) -> Map<String, Value> {
         Event::Rotation(_, event) => members(&rotation::RotationEvent::of(event)),
         Event::Revocation(_, event) => members(&revocation::RevocationEvent::of(event)),
         Event::Store(_, event) => members(&store::StoreEvent::of(event)),
+        Event::Notification(_, event) => members(&notification::NotificationEvent::of(event)),
+        Event::Signal(_, event) => members(&signal::SignalEvent::of(event)),
         Event::Rollout(service, event) => {
             let mut members = members(&rollout::RolloutEvent::of(event));
             let service = canonical::value(&rollout::Service::of(service));
@@ -213,6 +219,14 @@ fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, Deco
         "store" => Event::Store(
             id_of(kind, subject)?,
             core_of::<store::StoreEvent>(kind, data)?,
+        ),
+        "notification" => Event::Notification(
+            id_of(kind, subject)?,
+            core_of::<notification::NotificationEvent>(kind, data)?,
+        ),
+        "signal" => Event::Signal(
+            id_of(kind, subject)?,
+            core_of::<signal::SignalEvent>(kind, data)?,
         ),
         "rollout" => {
             let shape = |what| move |source| DecodeError::Shape { what, source };

@@ -2,22 +2,25 @@
 //!
 //! Ids and instants are fixed, so that the files only change when the format does.
 
+mod outward;
 mod store;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keywheel_core::assignment::{self, Key};
+use keywheel_core::audit::Principal;
 use keywheel_core::binding::{self, ImageSelector, Reload, Selector, Target};
 use keywheel_core::event::Event;
 use keywheel_core::id::{
-    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId,
-    RotationId, SecretId, SlotId, StoreId,
+    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, NotificationId,
+    RevocationId, RotationId, SecretId, SignalSourceId, SlotId, StoreId,
 };
 use keywheel_core::lease::DEFAULT_LINGER;
 use keywheel_core::name::{
     BindingName, BusKey, Directory, FileName, HostName, NameError, SecretName,
 };
+use keywheel_core::revocation::Answer;
 use keywheel_core::rotation::{self, Outcome, Step, Trigger};
 use keywheel_core::schedule::{CANARY_WATCH, MissedRun, RotationPolicy, Schedule};
 use keywheel_core::secret::{self, Generator, Spec, Store};
@@ -55,6 +58,8 @@ const ROTATION: RotationId = RotationId::from_bytes(id(0x04));
 const TOKEN: JoinTokenId = JoinTokenId::from_bytes(id(0x08));
 const STORE: StoreId = StoreId::from_bytes(id(0x09));
 const REVOCATION: RevocationId = RevocationId::from_bytes(id(0x05));
+const NOTIFICATION: NotificationId = NotificationId::from_bytes(id(0x0a));
+const SOURCE: SignalSourceId = SignalSourceId::from_bytes(id(0x0b));
 
 /// The trace context of every example (W3C's own).
 pub const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
@@ -108,6 +113,7 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
     events.extend(
         of_revocation()
             .into_iter()
+            .chain(of_proof())
             .map(|event| Event::Revocation(REVOCATION, event)),
     );
     let stores = store::of_store()?.into_iter();
@@ -121,6 +127,10 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
             .into_iter()
             .map(|event| Event::Rollout(service.clone(), event)),
     );
+    let notifications = outward::of_notification()?.into_iter();
+    events.extend(notifications.map(|event| Event::Notification(NOTIFICATION, event)));
+    let signals = outward::of_signal()?.into_iter();
+    events.extend(signals.map(|event| Event::Signal(SOURCE, event)));
     Ok(events)
 }
 
@@ -225,6 +235,7 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
         selector,
         target,
         reload: Reload::Signal(1),
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     };
     Ok(vec![
         binding::Event::Bound {
@@ -264,6 +275,9 @@ fn of_assignment() -> Vec<assignment::Event> {
             version: 2,
             reason: "the container does not run under the keywheel runtime; recreate it with --runtime keywheel"
                 .to_owned(),
+        },
+        assignment::Event::ServiceNoted {
+            service: "shop/payments".to_owned(),
         },
     ]
 }
@@ -471,6 +485,7 @@ fn of_revocation() -> Vec<revocation::Event> {
             versions: vec![1, 2],
             hosts: vec![HOST],
             reason: "leaked in a build log".to_owned(),
+            is_to_prove: false,
         },
         revocation::Event::WithdrawnOnHost { host: HOST },
         revocation::Event::HostReleased { host: HOST },
@@ -481,5 +496,46 @@ fn of_revocation() -> Vec<revocation::Event> {
         },
         revocation::Event::BackendRetried { attempt: 2 },
         revocation::Event::Closed,
+    ]
+}
+
+fn of_proof() -> Vec<revocation::Event> {
+    let evidence = |answer| {
+        vec![revocation::Evidence {
+            version: 1,
+            at: NIGHT,
+            place: "account app of postgres at db.example:5432".to_owned(),
+            answer,
+        }]
+    };
+    let first = Principal::User {
+        uid: 1000,
+        name: "ann".to_owned(),
+    };
+    let second = Principal::Operator {
+        name: "bob".to_owned(),
+    };
+    vec![
+        revocation::Event::WithdrawnEverywhere,
+        revocation::Event::ProvenDead {
+            evidence: evidence(Answer::WrongPassword),
+        },
+        revocation::Event::NotProvable {
+            evidence: Vec::new(),
+            reason: revocation::NOTHING_TO_ASK.to_owned(),
+        },
+        revocation::Event::StillAccepted {
+            attempt: 3,
+            evidence: evidence(Answer::Accepted),
+        },
+        revocation::Event::Destroyed,
+        revocation::Event::ForgetAsked {
+            by: first,
+            reason: "the server was switched off".to_owned(),
+        },
+        revocation::Event::Forgotten {
+            by: second,
+            reason: "seen: it is gone".to_owned(),
+        },
     ]
 }

@@ -7,6 +7,7 @@
 mod binding;
 mod canary;
 mod dynamic;
+mod notification;
 mod on_event;
 pub mod proposal;
 mod reader;
@@ -16,6 +17,7 @@ mod rotator;
 mod scalar;
 mod secret;
 pub mod shape;
+mod signal_source;
 mod store;
 mod tree;
 
@@ -24,15 +26,17 @@ mod tests;
 
 pub use reload::parse_reload;
 pub use scalar::{MAX_SIGNAL, signal_number};
+pub use signal_source::MAX_FIELD_NAME_BYTES;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::name::{BindingName, SecretName, StoreName};
+use keywheel_core::binding::{OnRevoke, Reload, Selector, Target};
+use keywheel_core::name::{BindingName, NotificationName, SecretName, SignalSourceName, StoreName};
 use keywheel_core::secret::Spec;
 use keywheel_core::store::StoreSpec;
+use keywheel_core::{notification as told, signal};
 
 use reader::{Faults, Fields};
 
@@ -148,19 +152,41 @@ pub enum Manifest {
         reload: Reload,
         /// Those whose version before the current one its templates name, too.
         previous: BTreeSet<SecretName>,
+        /// What befalls a container that loses a revoked value.
+        on_revoke: OnRevoke,
+        /// Where the document begins.
+        position: Position,
+    },
+    /// A notification.
+    Notification {
+        /// Its name.
+        name: NotificationName,
+        /// What is declared.
+        spec: told::Spec,
+        /// Where the document begins.
+        position: Position,
+    },
+    /// A source of signals.
+    SignalSource {
+        /// Its name.
+        name: SignalSourceName,
+        /// What is declared.
+        spec: signal::Spec,
         /// Where the document begins.
         position: Position,
     },
 }
 
 impl Manifest {
-    /// `Secret`, `Store` or `Binding`.
+    /// `Secret`, `Store`, `Binding`, `Notification` or `SignalSource`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Secret { .. } => "Secret",
             Self::Store { .. } => "Store",
             Self::Binding { .. } => "Binding",
+            Self::Notification { .. } => "Notification",
+            Self::SignalSource { .. } => "SignalSource",
         }
     }
 
@@ -171,6 +197,8 @@ impl Manifest {
             Self::Secret { name, .. } => name.as_str(),
             Self::Store { name, .. } => name.as_str(),
             Self::Binding { name, .. } => name.as_str(),
+            Self::Notification { name, .. } => name.as_str(),
+            Self::SignalSource { name, .. } => name.as_str(),
         }
     }
 
@@ -180,7 +208,9 @@ impl Manifest {
         match self {
             Self::Secret { position, .. }
             | Self::Store { position, .. }
-            | Self::Binding { position, .. } => *position,
+            | Self::Binding { position, .. }
+            | Self::Notification { position, .. }
+            | Self::SignalSource { position, .. } => *position,
         }
     }
 }
@@ -250,7 +280,7 @@ pub fn parse(
 }
 
 /// The kinds and what each declares, for the text about an unknown one.
-const KINDS: [&str; 3] = ["Secret", "Binding", "Store"];
+const KINDS: [&str; 5] = ["Secret", "Binding", "Store", "Notification", "SignalSource"];
 
 fn read_manifest(
     document: &tree::Located,
@@ -271,6 +301,8 @@ fn read_manifest(
         "Secret" => secret::read(name, spec?, fields.position, check, faults),
         "Binding" => binding::read(name, spec?, fields.position, faults),
         "Store" => store::read(name, spec?, fields.position, faults),
+        "Notification" => notification::read(name, spec?, fields.position, faults),
+        "SignalSource" => signal_source::read(name, spec?, fields.position, faults),
         other => {
             let near = crate::near::nearest(other, &KINDS);
             let message = format!(

@@ -179,12 +179,12 @@ macro_rules! text_form {
 }
 
 use keywheel_core::id::{
-    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId,
-    RotationId, SecretId, SlotId, StoreId,
+    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, NotificationId,
+    RevocationId, RotationId, SecretId, SignalSourceId, SlotId, StoreId,
 };
 use keywheel_core::name::{
-    BindingName, BusKey, Directory, EnvName, FileName, HostName, SecretName, StoreName,
-    SubscriptionName,
+    BindingName, BusKey, Directory, EnvName, FileName, HostName, NotificationName, SecretName,
+    SignalSourceName, StoreName, SubscriptionName,
 };
 
 text_form! {
@@ -199,12 +199,16 @@ text_form! {
     SecretId as "SecretId" { "format": "uuid" }
     SlotId as "SlotId" { "format": "uuid" }
     StoreId as "StoreId" { "format": "uuid" }
+    NotificationId as "NotificationId" { "format": "uuid" }
+    SignalSourceId as "SignalSourceId" { "format": "uuid" }
     ContainerId as "ContainerId" { "pattern": "^[0-9a-f]{64}$" }
     SecretName as "SecretName" { "pattern": "^[a-z0-9._-]+(/[a-z0-9._-]+)*$", "maxLength": 255 }
     StoreName as "StoreName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     BindingName as "BindingName" { "pattern": "^[a-z0-9._-]+(/[a-z0-9._-]+)*$", "maxLength": 255 }
     BusKey as "BusKey" { "pattern": "^U[A-Z2-7]{55}$" }
     HostName as "HostName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
+    NotificationName as "NotificationName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
+    SignalSourceName as "SignalSourceName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     SubscriptionName as "SubscriptionName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     FileName as "FileName" { "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$", "maxLength": 128 }
     EnvName as "EnvName" { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": 128 }

@@ -4,7 +4,9 @@
 mod routes;
 
 use keywheel_core::id::RotationId;
-use keywheel_core::name::{BindingName, SecretName, StoreName, SubscriptionName};
+use keywheel_core::name::{
+    BindingName, NotificationName, SecretName, SignalSourceName, StoreName, SubscriptionName,
+};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -160,10 +162,18 @@ fn problem_statuses(route: &Route) -> Vec<u16> {
     statuses
 }
 
-/// Whether a repeat under one key is one request. A look at stores is always a new one, and a subscription
-/// is no command: a repeat finds it as it is.
+/// Whether a repeat under one key is one request. A look at stores is always a new one, and so is a message to
+/// a receiver; a subscription is no command: a repeat finds it as it is.
 fn takes_key(route: &Route) -> bool {
-    let is_command = route.operation != "refresh" && !route.path.starts_with("/v1/subscriptions");
+    let anew = [
+        "refresh",
+        "test_notification",
+        "replay_notification",
+        "retry_letter",
+        "discard_letter",
+    ];
+    let is_command =
+        !anew.contains(&route.operation) && !route.path.starts_with("/v1/subscriptions");
     route.method != "get" && is_command
 }
 
@@ -198,7 +208,9 @@ fn path_schema(path: &str) -> Value {
         "bindings" => BindingName::schema().to_value(),
         "stores" => StoreName::schema().to_value(),
         "subscriptions" => SubscriptionName::schema().to_value(),
-        "rotations" | "revocations" => RotationId::schema().to_value(),
+        "notifications" => NotificationName::schema().to_value(),
+        "signal-sources" => SignalSourceName::schema().to_value(),
+        "rotations" | "revocations" | "letters" => RotationId::schema().to_value(),
         "audit" => json!({ "type": "integer", "minimum": 0 }),
         // By name or id.
         _ => json!({ "type": "string", "minLength": 1 }),

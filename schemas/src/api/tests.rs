@@ -48,6 +48,8 @@ fn is_value_like(name: &str) -> bool {
         "credential_for",
         "credentialFor",
         "credentials_dir",
+        "credentials_file",
+        "credentialsFile",
     ];
     !known.contains(&name)
         && VALUE_LIKE

@@ -59,6 +59,9 @@ pub struct ConfigFile {
     /// What store-sync may ask of this machine for rotators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotators: Option<RotatorsSection>,
+    /// Signals from outside, and notifications to there, for the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signals: Option<SignalsSection>,
     /// TCP ports of a gateway that runs apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listen: Option<ListenSection>,
@@ -238,6 +241,25 @@ pub struct StoresSection {
     /// `/etc/keywheel/stores`; neither the data nor the unseal key below it. Absolute path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_dir: Option<String>,
+}
+
+/// `[signals]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SignalsSection {
+    /// Where signals are taken in plain HTTP: `127.0.0.1:PORT`, with a proxy in front of it that has a
+    /// certificate. Default: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(127\.[0-9.]+:[0-9]+|\[::1\]:[0-9]+)$"))]
+    pub listen: Option<String>,
+    /// Directory below which the keys lie that a `kind: Notification` or `kind: SignalSource` names as files.
+    /// Default `/etc/keywheel/signals`; neither the data nor the unseal key below it. Absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_dir: Option<String>,
+    /// Addresses of this machine and its link at which a receiver of a notification may be: `IP:PORT`, several
+    /// with commas between. None by default: a manifest makes the gateway ask no service beside it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<String>,
 }
 
 /// `[rotators]`.

@@ -17,7 +17,7 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 33] = [
+pub(super) const SETTINGS: [&str; 36] = [
     "bus.monitors",
     "bus.servers",
     "cache.password_file",
@@ -48,6 +48,9 @@ pub(super) const SETTINGS: [&str; 33] = [
     "otlp.headers_file",
     "rotators.webhook_allow",
     "run_dir",
+    "signals.allow",
+    "signals.credentials_dir",
+    "signals.listen",
     "socket",
     "stores.credentials_dir",
     "unseal_key_file",

@@ -464,3 +464,31 @@ fn receivers_of_this_machine_are_named_one_by_one() {
     let found = load(Some(&many), &[], machine()).unwrap_err();
     assert!(found[0].contains("at most"), "{found:?}");
 }
+
+#[test]
+fn signals_are_taken_on_loopback_and_their_keys_lie_apart() {
+    let read = |text: &str| load(Some(text), &[], machine());
+    let signals = load(None, &[], machine()).unwrap().signals;
+    assert_eq!((signals.listen, signals.allow.len()), (None, 0));
+    let file = "[signals]\nlisten = \"127.0.0.1:8210\"\nallow = \"127.0.0.1:8099\"\n";
+    let signals = read(file).unwrap().signals;
+    assert_eq!(signals.listen.map(|at| at.port()), Some(8210));
+    assert_eq!(signals.allow.len(), 1);
+    let many = vec!["127.0.0.1:1"; super::signals::MAX_SIGNALS_ALLOW + 1].join(",");
+    for (text, part) in [
+        ("listen = \"0.0.0.0:8210\"".to_owned(), "without TLS"),
+        (
+            "credentials_dir = \"signals\"".to_owned(),
+            "is not absolute",
+        ),
+        (
+            "credentials_dir = \"/etc/keywheel\"".to_owned(),
+            "the unseal key",
+        ),
+        ("allow = \"localhost:1\"".to_owned(), "write IP:PORT"),
+        (format!("allow = \"{many}\""), "at most"),
+    ] {
+        let found = read(&format!("[signals]\n{text}\n")).unwrap_err();
+        assert!(found[0].contains(part), "{text}: {found:?}");
+    }
+}

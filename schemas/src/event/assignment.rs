@@ -74,5 +74,10 @@ mirror_enum! {
             /// Why, with the next step.
             reason: String,
         },
+        /// Its host told to which service the container belongs.
+        ServiceNoted {
+            /// `PROJECT/SERVICE` under Compose, the service's name under Swarm.
+            service: String,
+        },
     }
 }

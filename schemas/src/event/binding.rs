@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::leaf::Mode;
-use crate::mirror::{Mirror, Set, Text, mirror_enum, mirror_struct};
+use crate::mirror::{Mirror, Set, Text, mirror_enum, mirror_struct, mirror_words};
 
 /// How an image is named.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -292,6 +292,35 @@ mirror_struct! {
         /// Those whose version before the current one its templates name, too; seldom any.
         #[serde(default, skip_serializing_if = "Set::is_empty")]
         previous: Set<Text<SecretId>>,
+        /// What befalls a container that loses a revoked value; absent: its file goes.
+        #[serde(default, skip_serializing_if = "OnRevoke::is_remove")]
+        on_revoke: OnRevoke,
+    }
+}
+
+mirror_words! {
+    /// What befalls a container beside that its file goes, when a value that it has is revoked and no other is to
+    /// be had.
+    #[derive(Default)]
+    OnRevoke = binding::OnRevoke {
+        /// Nothing.
+        #[default]
+        Remove,
+        /// It is restarted, without the file.
+        Restart,
+        /// It is cut off all its networks.
+        Disconnect,
+        /// Its processes are frozen.
+        Pause,
+        /// It is stopped.
+        Stop,
+    }
+}
+
+impl OnRevoke {
+    /// Whether only the file goes.
+    pub(crate) fn is_remove(&self) -> bool {
+        *self == Self::Remove
     }
 }
 

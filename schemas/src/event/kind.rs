@@ -1,7 +1,9 @@
 //! Every event type by its full name, and the aggregate and variant it stands for.
 
 use keywheel_core::event::Event;
-use keywheel_core::{assignment, binding, host, revocation, rollout, rotation, secret, store};
+use keywheel_core::{
+    assignment, binding, host, notification, revocation, rollout, rotation, secret, signal, store,
+};
 
 /// One event type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,7 @@ kinds! {
         E::Withdrawn => "withdrawn",
         E::Vanished => "vanished",
         E::Refused { .. } => "refused",
+        E::ServiceNoted { .. } => "service_noted",
     }
     host {
         E::JoinTokenIssued { .. } => "join_token_issued",
@@ -109,6 +112,13 @@ kinds! {
         E::BackendFailed { .. } => "backend_failed",
         E::BackendRetried { .. } => "backend_retried",
         E::Closed => "closed",
+        E::WithdrawnEverywhere => "withdrawn_everywhere",
+        E::ProvenDead { .. } => "proven_dead",
+        E::NotProvable { .. } => "not_provable",
+        E::StillAccepted { .. } => "still_accepted",
+        E::Destroyed => "destroyed",
+        E::ForgetAsked { .. } => "forget_asked",
+        E::Forgotten { .. } => "forgotten",
     }
     store {
         E::Declared { .. } => "declared",
@@ -124,6 +134,17 @@ kinds! {
         E::Failed { .. } => "failed",
         E::Settled { .. } => "settled",
     }
+    notification {
+        E::Declared { .. } => "declared",
+        E::Changed { .. } => "changed",
+        E::Removed => "removed",
+    }
+    signal {
+        E::SourceDeclared { .. } => "source_declared",
+        E::SourceChanged { .. } => "source_changed",
+        E::SourceRemoved => "source_removed",
+        E::Received { .. } => "received",
+    }
 }
 
 /// The full type name of an event.
@@ -138,6 +159,8 @@ pub fn type_name(event: &Event) -> &'static str {
         Event::Revocation(_, event) => revocation(event),
         Event::Store(_, event) => store(event),
         Event::Rollout(_, event) => rollout(event),
+        Event::Notification(_, event) => notification(event),
+        Event::Signal(_, event) => signal(event),
     }
 }
 

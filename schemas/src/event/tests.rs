@@ -579,6 +579,7 @@ fn any_event() -> impl Strategy<Value = Event> {
                 versions,
                 hosts: Vec::new(),
                 reason,
+                is_to_prove: false,
             };
             Event::Revocation(RevocationId::from_bytes(id), event)
         });

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keywheel_core::binding::{
-    Binding, DEFAULT_DIRECTORY, ImageSelector, Rejection, Reload, Selector, SetFile, Spec, Target,
+    Binding, DEFAULT_DIRECTORY, ImageSelector, OnRevoke, Rejection, Reload, Selector, SetFile,
+    Spec, Target,
 };
 use keywheel_core::id::{BindingId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
@@ -15,6 +16,16 @@ use super::tree::{Located, Node, position};
 use super::{MAX_IMAGE_BYTES, MAX_LABEL_BYTES, MAX_LABELS, Manifest, Position};
 use crate::template::{check_together, further, previous_in, secrets_of};
 
+/// What a binding's `spec` has.
+const FIELDS: [&str; 7] = [
+    "secret",
+    "containers",
+    "file",
+    "files",
+    "env",
+    "reload",
+    "onRevoke",
+];
 /// Permission bits of a file that names none.
 const DEFAULT_MODE: u32 = 0o400;
 /// Highest user and group id; the one above means "none" to the kernel.
@@ -27,12 +38,7 @@ pub(super) fn read(
     faults: &mut Faults,
 ) -> Option<Manifest> {
     let name = name.and_then(|name| named(name, BindingName::parse, faults));
-    let fields = Fields::of(
-        node,
-        "spec",
-        &["secret", "containers", "file", "files", "env", "reload"],
-        faults,
-    )?;
+    let fields = Fields::of(node, "spec", &FIELDS, faults)?;
     fields.required("secret", faults);
     let secret = fields.named("secret", SecretName::parse, faults);
     let selector = fields
@@ -48,6 +54,7 @@ pub(super) fn read(
         None if is_env => Some(default_restart()),
         None => Some(Reload::None),
     };
+    let on_revoke = read_on_revoke(&fields, faults);
     let (name, selector, target, reload) = (name?, selector?, target?, reload?);
     let spec = Spec {
         secret: SecretId::default(),
@@ -56,6 +63,7 @@ pub(super) fn read(
         target,
         reload,
         previous: BTreeSet::new(),
+        on_revoke,
     };
     refuse_by_rule(&name, &spec, &fields, faults);
     let Spec {
@@ -72,7 +80,25 @@ pub(super) fn read(
         target,
         reload,
         previous,
+        on_revoke,
         position: at,
+    })
+}
+
+/// What befalls a container that loses a revoked value.
+fn read_on_revoke(fields: &Fields<'_>, faults: &mut Faults) -> OnRevoke {
+    let Some((word, at)) = fields.text("onRevoke", faults) else {
+        return OnRevoke::default();
+    };
+    OnRevoke::parse(word).unwrap_or_else(|| {
+        let known = OnRevoke::WORDS.map(|(word, _)| format!("`{word}`"));
+        let found = crate::leaf::shorten(word);
+        let known = known.join(", ");
+        faults.add(
+            at,
+            format!("onRevoke `{found}` is not known; write one of {known}"),
+        );
+        OnRevoke::default()
     })
 }
 
@@ -83,6 +109,7 @@ fn refuse_by_rule(name: &BindingName, spec: &Spec, fields: &Fields<'_>, faults: 
     };
     let field = match rejection {
         Rejection::EnvNeedsRestart { .. } => "reload",
+        Rejection::VariableStays { .. } => "onRevoke",
         _ => "containers",
     };
     faults.add(fields.position_of(field), rejection.to_string());

@@ -1,4 +1,5 @@
-//! `onEvent` of a secret's `rotation`: which of Keywheel's own events lead to a rotation.
+//! `onEvent` of a secret's `rotation`: which of Keywheel's own events lead to a rotation, and which signals
+//! from outside.
 //!
 //! A rule that what its own rotation brings about would set off again is refused where it can be seen.
 //! What cannot be seen here, such as two secrets that follow each other, the scheduler leaves out.
@@ -14,9 +15,16 @@ use crate::condition::Condition;
 use crate::event;
 use crate::near::nearest;
 
-/// Aggregates whose events may lead to a rotation: those that are about a secret, a host or a store. The
-/// others are said of single containers, many times in one rotation.
-const EVENT_AGGREGATES: [&str; 5] = ["secret", "rotation", "revocation", "host", "store"];
+/// Aggregates whose events may lead to a rotation: those that are about a secret, a host or a store, and
+/// signals from outside. The others are said of single containers, many times in one rotation.
+const EVENT_AGGREGATES: [&str; 6] = [
+    "secret",
+    "rotation",
+    "revocation",
+    "host",
+    "store",
+    "signal",
+];
 /// Aggregates whose events a rotation brings about itself.
 const OWN_AGGREGATES: [&str; 2] = ["secret", "rotation"];
 

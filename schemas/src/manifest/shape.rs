@@ -1,8 +1,12 @@
 //! Shapes of the manifests for the JSON Schema that editors read. Parsing does not go through them:
 //! it keeps positions, which serde's own shapes lose.
 
+mod outward;
 mod store;
 
+pub use outward::{
+    EmailReceiver, NatsReceiver, Notification, SignalSource, SlackReceiver, WebhookReceiver,
+};
 pub use store::{
     AppRole, Aws, AwsAuth, Cert, Credential, Jwt, Keys, Source, Store, Vault, VaultAuth,
 };
@@ -48,6 +52,28 @@ pub enum Document {
         metadata: Metadata,
         /// What it grants.
         spec: Binding,
+    },
+    /// Who outside is told which events.
+    Notification {
+        /// Always `keywheel.dev/v1`.
+        #[serde(rename = "apiVersion")]
+        #[schemars(regex(pattern = r"^keywheel\.dev/v1$"))]
+        api_version: String,
+        /// Its name.
+        metadata: Metadata,
+        /// What is declared.
+        spec: outward::Notification,
+    },
+    /// Who outside may say that something happened.
+    SignalSource {
+        /// Always `keywheel.dev/v1`.
+        #[serde(rename = "apiVersion")]
+        #[schemars(regex(pattern = r"^keywheel\.dev/v1$"))]
+        api_version: String,
+        /// Its name.
+        metadata: Metadata,
+        /// What is declared.
+        spec: outward::SignalSource,
     },
 }
 
@@ -259,7 +285,7 @@ pub struct Rotation {
     /// Its place among related secrets that are not to rotate at the same time; goes with `schedule`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// It also rotates after these of Keywheel's own events.
+    /// It also rotates after these of Keywheel's own events, signals from outside among them.
     #[serde(default, rename = "onEvent", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
     pub on_event: Option<Vec<EventRule>>,
@@ -291,7 +317,7 @@ pub struct EventRule {
     /// The event's type, for example `dev.keywheel.rotation.closed.v1`.
     #[serde(rename = "type")]
     #[schemars(regex(
-        pattern = r"^dev\.keywheel\.(secret|rotation|revocation|host|store)\.[a-z_]+\.v1$"
+        pattern = r"^dev\.keywheel\.(secret|rotation|revocation|host|store|signal)\.[a-z_]+\.v1$"
     ))]
     pub event: String,
     /// What has to hold for it, in CEL over `event` and `held`; absent: every one.
@@ -373,6 +399,12 @@ pub struct Binding {
     /// What happens on change; by default nothing for a file, a restart for an env variable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reload: Option<Reload>,
+    /// What befalls a container beside that its file goes, when a value that it has is revoked and no other is to be
+    /// had: `remove` (nothing, the default), `restart` (without the file), `disconnect` (cut off all its networks),
+    /// `pause`, `stop`. With `env` it is stopped in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "onRevoke")]
+    #[schemars(regex(pattern = r"^(remove|restart|disconnect|pause|stop)$"))]
+    pub on_revoke: Option<String>,
 }
 
 /// Which containers; every part that is given must hold.

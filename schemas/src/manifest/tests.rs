@@ -5,6 +5,7 @@ mod dynamic;
 mod faults;
 mod limits;
 mod on_event;
+mod outward;
 mod rotation;
 mod rotators;
 mod stores;
@@ -13,7 +14,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keywheel_core::binding::{
-    DEFAULT_COMMAND_TIMEOUT, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, ImageSelector, Reload, Target,
+    DEFAULT_COMMAND_TIMEOUT, DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, ImageSelector, OnRevoke,
+    Reload, Target,
 };
 use keywheel_core::schedule::{Ack, MissedRun, OnDeadline, Schedule};
 use keywheel_core::secret::{DEFAULT_ALPHABET, Generator};
@@ -130,6 +132,7 @@ fn the_issues_binding_is_read_whole() {
         target,
         reload,
         previous,
+        on_revoke,
         position,
     } = &manifests[1]
     else {
@@ -167,7 +170,7 @@ fn the_issues_binding_is_read_whole() {
         (directory.as_str(), name.as_str(), *uid, *gid, *mode),
         ("/run/secrets", "db_password", 1000, 0, 0o400)
     );
-    assert_eq!(*reload, Reload::Signal(1));
+    assert_eq!((reload, *on_revoke), (&Reload::Signal(1), OnRevoke::Remove));
     assert_eq!(*position, Position { line: 9, column: 1 });
     assert_eq!(
         (manifests[0].kind(), manifests[1].kind(), manifests.len()),
@@ -202,7 +205,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(spec.rotation.schedule, utc);
     let reload_of = |spec: &str| match &read(&binding(spec)).unwrap()[0] {
         Manifest::Binding { reload, .. } => reload.clone(),
-        Manifest::Secret { .. } | Manifest::Store { .. } => panic!(),
+        other => panic!("{other:?}"),
     };
     let restart = Reload::Restart {
         settle: DEFAULT_SETTLE,
@@ -238,12 +241,33 @@ fn what_is_left_out_has_its_default() {
 }
 
 #[test]
+fn what_befalls_who_loses_a_revoked_value_is_read() {
+    let with = |target: &str, line: &str| binding(&format!("  {target}{line}"));
+    let of = |line: &str| match &read(&with("file: { name: db }", line)).unwrap()[0] {
+        Manifest::Binding { on_revoke, .. } => *on_revoke,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(of(""), OnRevoke::Remove);
+    for (word, on_revoke) in OnRevoke::WORDS {
+        assert_eq!(of(&format!("\n  onRevoke: {word}")), on_revoke);
+    }
+    let unknown = with("file: { name: db }", "\n  onRevoke: freeze");
+    assert!(faults(&unknown).concat().contains("`pause`"));
+    let variable = with("env: { name: DB }", "\n  onRevoke: pause");
+    assert!(
+        faults(&variable)
+            .concat()
+            .contains("only a stop takes away")
+    );
+}
+
+#[test]
 fn a_reload_command_and_the_word_label_are_read() {
     let reload_of = |reload: &str| {
         let text = binding(&format!("  file: {{ name: db }}\n  reload: {reload}"));
         match read(&text).unwrap().remove(0) {
             Manifest::Binding { reload, .. } => reload,
-            Manifest::Secret { .. } | Manifest::Store { .. } => panic!(),
+            other => panic!("{other:?}"),
         }
     };
     assert_eq!(reload_of("label"), Reload::Label);

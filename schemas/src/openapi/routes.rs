@@ -81,6 +81,28 @@ const WAIT: &[Parameter] = &[number(
     "Answer when it has ended, or after so many seconds; 60 at most.",
 )];
 const CONSUMERS: &[Parameter] = &[LIMIT, AFTER, text("secret", "Only those of this secret.")];
+const SCOPE: &[Parameter] = &[
+    text("secret", "One secret; exactly one of these is given."),
+    number("version", "With `secret`: only this version."),
+    text("prefix", "Every secret at this path or below it."),
+    text("store", "Every secret that lies in this store."),
+    text(
+        "container",
+        "Whatever this container has: its name, its id, or at least twelve digits of that.",
+    ),
+    text(
+        "image",
+        "Whatever the containers of this image have: its config digest.",
+    ),
+    text(
+        "service",
+        "Whatever the containers of this service have: `PROJECT/SERVICE` or `SERVICE` of Compose, or Swarm's name.",
+    ),
+    flag(
+        "emergency",
+        "Whether all that is alive of every secret that is hit would die.",
+    ),
+];
 const AUDIT: &[Parameter] = &[
     number("after", "Begin at this record; the first is 0."),
     number("limit", "At most so many; without it all there are."),
@@ -277,6 +299,27 @@ pub const ROUTES: &[Route] = &[
         Answer::One("RevocationView"),
     )
     .asked(WAIT),
+    post(
+        "/v1/revocations/{id}/forget",
+        "forget_revocation",
+        "Has its store asked no more though it never confirmed; it takes two principals",
+        Some("ForgetRequest"),
+        "RevocationView",
+    ),
+    get(
+        "/v1/revoke-plan",
+        "plan_revocation",
+        "The blast radius of a revocation; nothing is begun",
+        Answer::One("RevokePlan"),
+    )
+    .asked(SCOPE),
+    post(
+        "/v1/revoke-by",
+        "revoke_by",
+        "Makes unusable what a path, a store, a container, an image or a service has, each secret by itself",
+        Some("RevokeByRequest"),
+        "RevokeByAnswer",
+    ),
     get(
         "/v1/hosts",
         "list_hosts",
@@ -382,6 +425,81 @@ pub const ROUTES: &[Route] = &[
         query: &[],
         body: None,
         answer: Answer::One("SubscriptionView"),
+    },
+    get(
+        "/v1/notifications",
+        "list_notifications",
+        "Who outside is told which events, by name",
+        Answer::Many("NotificationView"),
+    )
+    .asked(PAGE),
+    get(
+        "/v1/notifications/{name}",
+        "describe_notification",
+        "One notification, and how far its receiver came",
+        Answer::One("NotificationView"),
+    ),
+    Route {
+        method: "delete",
+        path: "/v1/notifications/{name}",
+        operation: "remove_notification",
+        summary: "Tells a receiver nothing any more",
+        query: &[],
+        body: None,
+        answer: Answer::One("ApplyAnswer"),
+    },
+    post(
+        "/v1/notifications/{name}/test",
+        "test_notification",
+        "Sends a receiver a message that says it is a test, and answers when it has it",
+        None,
+        "NotificationView",
+    ),
+    post(
+        "/v1/notifications/{name}/replay",
+        "replay_notification",
+        "Tells a receiver again what happened after an event",
+        Some("ReplayRequest"),
+        "NotificationView",
+    ),
+    get(
+        "/v1/signal-sources",
+        "list_signal_sources",
+        "Who outside may say that something happened, by name",
+        Answer::Many("SignalSourceView"),
+    )
+    .asked(PAGE),
+    Route {
+        method: "delete",
+        path: "/v1/signal-sources/{name}",
+        operation: "remove_signal_source",
+        summary: "Takes no signals of a source any more",
+        query: &[],
+        body: None,
+        answer: Answer::One("ApplyAnswer"),
+    },
+    get(
+        "/v1/letters",
+        "list_letters",
+        "What could not be delivered, or not be read of what came, oldest first",
+        Answer::Many("LetterView"),
+    )
+    .asked(PAGE),
+    post(
+        "/v1/letters/{id}/retry",
+        "retry_letter",
+        "Delivers, or reads, a letter once more; it is gone when that goes well",
+        None,
+        "LetterView",
+    ),
+    Route {
+        method: "delete",
+        path: "/v1/letters/{id}",
+        operation: "discard_letter",
+        summary: "Throws a letter away",
+        query: &[],
+        body: None,
+        answer: Answer::One("LetterView"),
     },
     get(
         "/v1/audit",

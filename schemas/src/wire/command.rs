@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::report::Report;
+use crate::event::revocation::Proof;
 use crate::event::rotation::{Sessions, Step};
 use crate::mirror::{Mirror, Text, mirror_struct};
 
@@ -35,6 +36,18 @@ mirror_struct! {
         /// Whether the known lease of a container ended there.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         is_gone: bool,
+    }
+}
+
+mirror_struct! {
+    /// What came of logins with what was revoked.
+    ProofTaken = command::ProofTaken {
+        /// The revocation.
+        revocation: Text<RevocationId>,
+        /// The attempt.
+        attempt: u32,
+        /// What came of them.
+        proof: Proof,
     }
 }
 
@@ -137,6 +150,11 @@ pub enum WorkerCommand {
         /// The container's hidden secret.
         secret: Text<SecretId>,
     },
+    /// A worker tells what came of logins with what was revoked.
+    ProofOutcome {
+        /// What came of it.
+        taken: ProofTaken,
+    },
 }
 
 impl WorkerCommand {
@@ -205,6 +223,9 @@ impl WorkerCommand {
             },
             Command::Report(report) => Self::Report {
                 report: Report::of(report),
+            },
+            Command::ProofOutcome(taken) => Self::ProofOutcome {
+                taken: ProofTaken::of(taken),
             },
             other => return Self::of_time(other).ok_or(NotAWorkersCommand(person_s(other))),
         })
@@ -288,9 +309,7 @@ impl WorkerCommand {
                 attempt,
                 failure,
             },
-            Self::RetryStep { rotation } => Command::RetryStep {
-                rotation: rotation.0,
-            },
+            Self::RetryStep { rotation: id } => Command::RetryStep { rotation: id.0 },
             Self::RetryRevoke { revocation } => Command::RetryRevoke {
                 revocation: revocation.0,
             },
@@ -298,6 +317,7 @@ impl WorkerCommand {
                 rotation: rotation.0,
             },
             Self::LingerEnded { secret } => Command::LingerEnded { secret: secret.0 },
+            Self::ProofOutcome { taken } => Command::ProofOutcome(taken.into_core()),
             Self::Report { report } => Command::Report(report.into_core()),
         }
     }
@@ -318,12 +338,15 @@ const fn person_s(command: &Command) -> &'static str {
         Command::RotateHostKey(_) => "rotate host key",
         Command::NotePermit(_) => "note permit",
         Command::EvictHost { .. } => "evict host",
+        Command::ForgetRevocation { .. } => "forget revocation",
+        Command::Outward(_) => "outward",
         Command::Due { .. }
         | Command::EnrolHost { .. }
         | Command::StepOutcome { .. }
         | Command::Observed(_)
         | Command::StoreContact { .. }
         | Command::RevokeOutcome { .. }
+        | Command::ProofOutcome { .. }
         | Command::RetryStep { .. }
         | Command::RetryRevoke { .. }
         | Command::DeadlinePassed { .. }

@@ -12,7 +12,7 @@ use crate::event::resource::Resource;
 use crate::event::rotation::Step;
 use crate::event::secret::Generator;
 use crate::event::store::{NamedStore, Source};
-use crate::mirror::{Mirror, Text, mirror_struct};
+use crate::mirror::{Mirror, Text, mirror_struct, mirror_words};
 use crate::wire::store::CredentialNow;
 
 mirror_struct! {
@@ -31,6 +31,9 @@ mirror_struct! {
         /// Versions to make unusable there.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         retire: Vec<Text<RemoteVersion>>,
+        /// The rotation whose half-made value is taken back there.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unstage: Option<Text<RotationId>>,
     }
 }
 
@@ -101,6 +104,32 @@ mirror_struct! {
         /// The resource whose accounts its versions open.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         resource: Option<Box<AtResource>>,
+        /// Which part of it; absent for all of it at once.
+        #[serde(default, skip_serializing_if = "Part::is_whole")]
+        part: Part,
+    }
+}
+
+mirror_words! {
+    /// Which part of a revocation is asked for.
+    #[derive(Default)]
+    Part = effect::Part {
+        /// Unusable at the store, and their data keys destroyed.
+        #[default]
+        Whole,
+        /// Unusable at the store; their data keys stay.
+        Disable,
+        /// A login with each, which has to be refused.
+        Prove,
+        /// Their data keys are destroyed; the store is not asked.
+        Destroy,
+    }
+}
+
+impl Part {
+    /// Whether it is all of it at once.
+    fn is_whole(&self) -> bool {
+        *self == Self::Whole
     }
 }
 

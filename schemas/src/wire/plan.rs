@@ -7,7 +7,7 @@ use keywheel_core::name::{BindingName, HostName, SecretName};
 use keywheel_core::plan;
 use keywheel_core::time::Timestamp;
 
-use crate::event::binding::{Reload, Selector, Target};
+use crate::event::binding::{OnRevoke, Reload, Selector, Target};
 use crate::mirror::{Text, mirror_struct};
 
 mirror_struct! {
@@ -86,6 +86,9 @@ mirror_struct! {
         /// Versions before the current one that its templates name; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         previous: Vec<PlannedPrevious>,
+        /// What befalls a container that loses a revoked value; absent: its file goes.
+        #[serde(default, skip_serializing_if = "OnRevoke::is_remove")]
+        on_revoke: OnRevoke,
     }
 }
 

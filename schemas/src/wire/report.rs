@@ -59,6 +59,9 @@ mirror_struct! {
         secret: Text<SecretId>,
         /// The fact.
         fact: Fact,
+        /// The service it belongs to; absent when it belongs to none.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        service: String,
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record, Role};
 use keywheel_core::binding::{ImageSelector, Reload, Rollout, Selector, SetFile, Target};
-use keywheel_core::command::{Command, Declaration};
-use keywheel_core::effect::{Effect, Key, RevokeWork, StepWork, Work};
+use keywheel_core::command::{Command, Declaration, ProofTaken};
+use keywheel_core::effect::{Effect, Key, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, SecretId,
     SlotId,
@@ -21,6 +21,7 @@ use keywheel_core::report::{
     DeniedStart, Executed, Fact, HostReport, Item, RestartState, RestartWish, StalePlan, UsageKind,
     UsageNote,
 };
+use keywheel_core::revocation::Proof;
 use keywheel_core::rollout::Due;
 use keywheel_core::rotation::{Intervention, Sessions, Step};
 use keywheel_core::secret::{Generator, Spec};
@@ -74,6 +75,7 @@ fn planned(
         dead: BTreeSet::from([5, 7]),
         traceparent: Some(examples::TRACE.to_owned()),
         leases: false,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }
 }
 
@@ -220,6 +222,7 @@ fn report() -> HostReport {
         binding: BINDING,
         secret: SECRET,
         fact,
+        service: "shop/payments".to_owned(),
     };
     HostReport {
         host: HOST,
@@ -308,9 +311,18 @@ fn effects() -> Vec<Effect> {
                 attempt: 1,
                 outside: None,
                 resource: Some(Box::new(resource::at_resource())),
+                part: Part::Whole,
             }),
         },
     ]
+}
+
+fn unproven() -> ProofTaken {
+    ProofTaken {
+        revocation: REVOCATION,
+        attempt: 3,
+        proof: Proof::lacking("its value is gone"),
+    }
 }
 
 fn workers_commands() -> Vec<Command> {
@@ -378,6 +390,7 @@ fn workers_commands() -> Vec<Command> {
         },
         Command::DeadlinePassed { rotation: ROTATION },
         Command::LingerEnded { secret: SECRET },
+        Command::ProofOutcome(unproven()),
         Command::Report(report()),
     ]
 }
@@ -502,6 +515,7 @@ fn a_workers_command_comes_back_and_every_other_is_refused() {
             selector: Selector::default(),
             target,
             reload: Reload::None,
+            on_revoke: keywheel_core::binding::OnRevoke::Remove,
         }]),
         Command::Unbind { name },
         Command::Put {

@@ -12,6 +12,7 @@ mod ends;
 pub mod envelope;
 mod in_process;
 mod nats;
+pub mod outward;
 mod refusal;
 mod trust;
 mod window;

@@ -10,6 +10,8 @@ mod host;
 mod import;
 mod log;
 mod migrate;
+mod outward;
+mod revocation;
 mod rotation;
 mod rotator;
 mod serve;
@@ -20,6 +22,8 @@ pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
 pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
 pub(crate) use migrate::MigrateArgs;
+pub(crate) use outward::{LetterVerb, NotificationVerb, SignalVerb};
+pub(crate) use revocation::{ForgetArgs, RevocationVerb, RevokeArgs};
 pub(crate) use rotation::{ForceArgs, InterveneArgs, RotateArgs, RotationVerb};
 pub(crate) use rotator::RotatorVerb;
 pub(crate) use serve::{
@@ -136,6 +140,9 @@ pub(crate) enum Verb {
     Rotator(RotatorVerb),
     /// Make versions unusable: taken out of every container, destroyed in the store, for ever.
     Revoke(RevokeArgs),
+    /// List revocations, show how far one is; have one forgotten, which takes two.
+    #[command(subcommand)]
+    Revocation(RevocationVerb),
     /// Remove a binding: its containers lose the secret.
     Unbind(UnbindArgs),
     /// Show who holds which version.
@@ -146,6 +153,15 @@ pub(crate) enum Verb {
     /// Show what happened, as the journal has it.
     #[command(subcommand)]
     Events(EventsVerb),
+    /// List who outside is told which events; test, replay or remove one.
+    #[command(subcommand)]
+    Notification(NotificationVerb),
+    /// List who outside may say that something happened, or remove one.
+    #[command(subcommand)]
+    Signal(SignalVerb),
+    /// List what could not be delivered outside or read of what came; retry it or throw it away.
+    #[command(subcommand)]
+    Letter(LetterVerb),
     /// Show who held which version of a secret at a time.
     History(HistoryArgs),
     /// Show, export and verify who did what.
@@ -355,27 +371,6 @@ pub(crate) struct WaitArgs {
     /// How long to wait: 30s, 5m, 1h. What was begun goes on afterwards.
     #[arg(long, value_name = "SPAN", default_value = "5m", value_parser = crate::span::parse)]
     pub(crate) timeout: std::time::Duration,
-}
-
-/// `revoke`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  keywheel revoke prod/db --reason \"leaked in ticket 4711\"\n  keywheel revoke prod/db --version 3 --reason leaked --yes --wait\n\nThere is no way back: a revoked version is never served again. A file is taken out of its containers;\na container that has the value in its environment is stopped. `keywheel rotate` gives a new value."
-)]
-pub(crate) struct RevokeArgs {
-    /// The secret.
-    pub(crate) name: String,
-    /// Only this version; without it all that are alive.
-    #[arg(long, value_name = "N")]
-    pub(crate) version: Option<u64>,
-    /// Why, for the record.
-    #[arg(long, value_name = "TEXT")]
-    pub(crate) reason: String,
-    /// Do not ask.
-    #[arg(long)]
-    pub(crate) yes: bool,
-    #[command(flatten)]
-    pub(crate) wait: WaitArgs,
 }
 
 /// `unbind`.

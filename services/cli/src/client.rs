@@ -24,7 +24,7 @@ mod operator;
 
 /// How long an answer may take: more than the longest wait the daemon grants.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
-/// The same for answers that read everything: verification and export.
+/// The same for answers that read everything (verification, export), and for a revocation of many.
 pub(crate) const LONG_PATIENCE: Duration = Duration::from_secs(1800);
 /// Most pages of one list: a page has a thousand rows.
 pub(crate) const MAX_PAGES: usize = 1000;
@@ -89,7 +89,16 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        self.send(path, body, false).await
+        self.send(path, body, (PATIENCE, false)).await
+    }
+
+    /// Asks for a change of many things at once.
+    pub(crate) async fn change_many<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
+        self.send(path, body, (LONG_PATIENCE, false)).await
     }
 
     /// Asks for a change by a file: what is invalid then is the input, not the command line.
@@ -98,7 +107,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        self.send(path, body, true).await
+        self.send(path, body, (PATIENCE, true)).await
     }
 
     /// Removes a resource.
@@ -134,7 +143,7 @@ impl Client {
         &self,
         path: &str,
         body: &impl Serialize,
-        of_input: bool,
+        (patience, of_input): (Duration, bool),
     ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| {
             Failure::new(
@@ -148,7 +157,7 @@ impl Client {
             path: path.to_owned(),
             body: Some(body),
         };
-        self.typed(ask, PATIENCE, of_input).await
+        self.typed(ask, patience, of_input).await
     }
 
     async fn typed<T: DeserializeOwned>(

@@ -27,6 +27,7 @@ mod init;
 mod metrics;
 mod nats;
 mod output;
+mod outside;
 mod parts;
 mod presence;
 mod server;

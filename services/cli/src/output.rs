@@ -4,8 +4,11 @@
 //! `NO_COLOR` is honoured; what the server or a container's name says cannot steer the terminal.
 
 pub(crate) mod hosts;
+pub(crate) mod outward;
 pub(crate) mod progress;
+pub(crate) mod radius;
 pub(crate) mod records;
+pub(crate) mod revocations;
 pub(crate) mod rotations;
 pub(crate) mod schedule;
 pub(crate) mod status;

@@ -9,7 +9,9 @@ mod import;
 mod input;
 mod look;
 mod migrate;
+mod outward;
 mod plain;
+mod revocation;
 mod revoke;
 mod rotate;
 mod rotation;
@@ -99,11 +101,15 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Store(verb) => store::run(desk, &verb).await,
         Verb::Rotator(verb) => rotator::run(desk, &verb).await,
         Verb::Revoke(args) => revoke::revoke(desk, &args).await,
+        Verb::Revocation(verb) => revocation::run(desk, &verb).await,
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
         Verb::Migrate(args) => Box::pin(migrate::migrate(desk, &args)).await,
         Verb::Host(verb) => host::run(desk, &verb).await,
         Verb::Consumers(args) => look::consumers(desk, args.secret.as_deref()).await,
         Verb::Events(verb) => subscriptions::events(desk, verb).await,
+        Verb::Notification(verb) => outward::notification(desk, &verb).await,
+        Verb::Signal(verb) => outward::signal(desk, &verb).await,
+        Verb::Letter(verb) => outward::letter(desk, &verb).await,
         Verb::History(args) => look::history(desk, &args).await,
         Verb::Audit(AuditVerb::List(page)) => {
             let wish = streams::Wish::of_page(&page);

@@ -5,6 +5,7 @@
 //! whose text says what to do.
 
 mod exec;
+mod networks;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -269,6 +270,22 @@ impl ContainerHost for DockerHost {
             }) => Ok(()),
             Err(error) => Err(self.failed(&format!("stop container {}", id.short()), error)),
         }
+    }
+
+    async fn pause(&self, id: &ContainerId) -> Result<(), PortError> {
+        let client = self.client().await?;
+        let Err(error) = client.pause_container(id.as_str()).await else {
+            return Ok(());
+        };
+        // It is an error where it is paused already.
+        match self.inspect(id).await {
+            Ok(Some(record)) if record.paused => Ok(()),
+            _ => Err(self.failed(&format!("pause container {}", id.short()), error)),
+        }
+    }
+
+    async fn disconnect(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.cut_off(id).await
     }
 
     async fn exec(

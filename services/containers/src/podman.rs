@@ -164,6 +164,14 @@ impl ContainerHost for PodmanHost {
         self.docker.stop(id).await
     }
 
+    async fn pause(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.docker.pause(id).await
+    }
+
+    async fn disconnect(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.docker.disconnect(id).await
+    }
+
     async fn exec(
         &self,
         id: &ContainerId,

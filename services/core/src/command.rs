@@ -2,15 +2,35 @@
 
 use std::collections::BTreeSet;
 
-use crate::binding::{Reload, Selector, Target};
+use crate::audit::Principal;
+use crate::binding::{OnRevoke, Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
-use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
-use crate::name::{BindingName, HostName, SecretName, StoreName};
+use crate::id::{
+    BindingId, HostId, NotificationId, RevocationId, RotationId, SecretId, SignalSourceId, SlotId,
+    StoreId,
+};
+use crate::name::{
+    BindingName, HostName, NotificationName, SecretName, SignalSourceName, StoreName,
+};
+use crate::notification;
 use crate::report::HostReport;
+use crate::revocation::Proof;
 use crate::rotation::{Intervention, Sessions, Step};
 use crate::secret;
+use crate::signal::{self, Signal};
 use crate::store::{RemoteVersion, StoreSpec};
 use crate::time::Timestamp;
+
+/// What came of logins with what was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProofTaken {
+    /// The revocation.
+    pub revocation: RevocationId,
+    /// The attempt.
+    pub attempt: u32,
+    /// What came of them.
+    pub proof: Proof,
+}
 
 /// What a person declares. Each one is decided on what those before it make.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +73,26 @@ pub enum Declaration {
         reload: Reload,
         /// Those whose version before the current one its templates name, too.
         previous: BTreeSet<SecretName>,
+        /// What befalls a container that loses a revoked value.
+        on_revoke: OnRevoke,
+    },
+    /// Declares a notification, or changes what is known about it.
+    Notification {
+        /// Id if the name is new.
+        id: NotificationId,
+        /// Its name.
+        name: NotificationName,
+        /// The declaration, whole.
+        spec: notification::Spec,
+    },
+    /// Declares a source of signals, or changes what is known about it.
+    SignalSource {
+        /// Id if the name is new.
+        id: SignalSourceId,
+        /// Its name.
+        name: SignalSourceName,
+        /// The declaration, whole.
+        spec: signal::Spec,
     },
 }
 
@@ -224,4 +264,28 @@ pub enum Command {
         /// The container's hidden secret.
         secret: SecretId,
     },
+    /// A worker tells what came of logins with what was revoked.
+    ProofOutcome(ProofTaken),
+    /// A person would have a revocation's store asked no more; it takes two.
+    ForgetRevocation {
+        /// The revocation.
+        revocation: RevocationId,
+        /// Who.
+        by: Principal,
+        /// Why, in a person's words.
+        reason: String,
+    },
+    /// What goes between here and others outside.
+    Outward(Outward),
+}
+
+/// What goes between here and others outside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outward {
+    /// Tells a receiver nothing any more.
+    RemoveNotification(NotificationName),
+    /// Takes no signals of a source any more.
+    RemoveSignalSource(SignalSourceName),
+    /// Somebody outside says that something happened.
+    TakeSignal(Signal),
 }

@@ -61,6 +61,8 @@ pub struct Outside {
     pub fetch: Option<RemoteVersion>,
     /// Versions to make unusable there: of a revocation and of `RevokeOld`.
     pub retire: Vec<RemoteVersion>,
+    /// The rotation whose half-made value is taken back there: a revocation cancelled it.
+    pub unstage: Option<RotationId>,
 }
 
 /// The resource whose accounts a secret's versions open, as it was decided: whoever works looks nothing
@@ -75,7 +77,7 @@ pub struct AtResource {
     /// The version that is current; a roll-back gives the account its password back.
     pub current: Option<u64>,
     /// Every other version whose value may still be kept, but the one that is worked on: what they open is
-    /// in use.
+    /// in use. What a revocation made unusable there, and keeps for its proof, is none.
     pub kept: Vec<u64>,
     /// Whether an earlier attempt at `set` may have been done without an answer. Then an account that has
     /// neither the new password nor the one before is left to a person.
@@ -97,6 +99,23 @@ pub struct RevokeWork {
     pub outside: Option<Box<Outside>>,
     /// The resource whose accounts its versions open; `None` for a value that opens none.
     pub resource: Option<Box<AtResource>>,
+    /// Which part of it.
+    pub part: Part,
+}
+
+/// Which part of a revocation is asked for. Where a login can show that a credential is dead, its value is
+/// needed until then, and the parts come one after the other; else there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    /// Unusable at the store, and their data keys destroyed.
+    #[default]
+    Whole,
+    /// Unusable at the store; their data keys stay.
+    Disable,
+    /// A login with each, which has to be refused.
+    Prove,
+    /// Their data keys are destroyed; the store is not asked.
+    Destroy,
 }
 
 /// Identifies an effect; an outcome is taken once per key.

@@ -1,7 +1,11 @@
 //! Any event, and the aggregate it belongs to.
 
-use crate::id::{BindingId, HostId, RevocationId, RotationId, SecretId, StoreId};
-use crate::{assignment, binding, host, revocation, rollout, rotation, secret, store};
+use crate::id::{
+    BindingId, HostId, NotificationId, RevocationId, RotationId, SecretId, SignalSourceId, StoreId,
+};
+use crate::{
+    assignment, binding, host, notification, revocation, rollout, rotation, secret, signal, store,
+};
 
 /// Any event with its aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,10 @@ pub enum Event {
     Store(StoreId, store::Event),
     /// Of a service's rollout.
     Rollout(rollout::Service, rollout::Event),
+    /// Of a notification.
+    Notification(NotificationId, notification::Event),
+    /// Of a source of signals.
+    Signal(SignalSourceId, signal::Event),
 }
 
 /// Names the aggregate of an event.
@@ -43,6 +51,10 @@ pub enum AggregateKey {
     Store(StoreId),
     /// A service's rollout.
     Rollout(rollout::Service),
+    /// A notification.
+    Notification(NotificationId),
+    /// A source of signals.
+    Signal(SignalSourceId),
 }
 
 impl Event {
@@ -58,6 +70,8 @@ impl Event {
             Self::Revocation(id, _) => AggregateKey::Revocation(*id),
             Self::Store(id, _) => AggregateKey::Store(*id),
             Self::Rollout(service, _) => AggregateKey::Rollout(service.clone()),
+            Self::Notification(id, _) => AggregateKey::Notification(*id),
+            Self::Signal(id, _) => AggregateKey::Signal(*id),
         }
     }
 }

@@ -99,6 +99,12 @@ id_type!(/// One fire of a schedule: derived from secret and scheduled instant.
     SlotId);
 id_type!(/// This installation; bound into everything sealed.
     DeploymentId);
+id_type!(/// A declared notification, independent of its name.
+    NotificationId);
+id_type!(/// What could not be delivered to somebody outside, or not be read of what came.
+    LetterId);
+id_type!(/// A declared source of signals, independent of its name.
+    SignalSourceId);
 
 /// Full id of a container as its engine prints it: 64 lower-case hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -18,6 +18,7 @@ pub mod host;
 pub mod id;
 pub mod lease;
 pub mod name;
+pub mod notification;
 pub mod plan;
 pub mod report;
 pub mod resource;
@@ -26,6 +27,7 @@ pub mod rollout;
 pub mod rotation;
 pub mod schedule;
 pub mod secret;
+pub mod signal;
 pub mod store;
 #[cfg(test)]
 mod testing;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::binding::{self, Binding, Reload, Selector, Spec, Target};
+use crate::binding::{self, Binding, OnRevoke, Reload, Selector, Spec, Target};
 use crate::id::{BindingId, ContainerId, DeliveryId, HostId, SecretId};
 use crate::lease;
 use crate::name::{BindingName, HostName, SecretName};
@@ -87,6 +87,8 @@ pub struct PlannedBinding {
     /// Versions before the current one that its templates name. One that is not here is filled in as an
     /// empty text.
     pub previous: Vec<PlannedPrevious>,
+    /// What befalls a container that loses a revoked value for which there is no other.
+    pub on_revoke: OnRevoke,
 }
 
 /// A version before the current one, of a secret of a binding on one host.
@@ -153,6 +155,7 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
             traceparent: None,
             leases: secret.gives_leases(),
             previous: previous_of(world, spec, host),
+            on_revoke: spec.on_revoke,
         });
         if secret.gives_leases() {
             let leases = world.leases_of(secret.id);
@@ -248,6 +251,7 @@ fn planned_lease(
         traceparent: None,
         leases: false,
         previous: Vec::new(),
+        on_revoke: OnRevoke::Remove,
     })
 }
 

@@ -10,6 +10,9 @@ pub const MAX_REPORT_ITEMS: usize = 10_000;
 /// Most notes of stale plans in one report; further ones are added to the first.
 pub const MAX_STALE_PLANS: usize = 100;
 
+/// Longest name of a service that is noted; a longer one is as none.
+pub const MAX_SERVICE_BYTES: usize = 255;
+
 /// What is on a host, after reconciling towards a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostReport {
@@ -175,6 +178,8 @@ pub struct Item {
     pub secret: SecretId,
     /// The fact.
     pub fact: Fact,
+    /// The service it belongs to: `PROJECT/SERVICE` under Compose, the service's name under Swarm, else empty.
+    pub service: String,
 }
 
 /// A fact.

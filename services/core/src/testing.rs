@@ -173,6 +173,7 @@ pub(crate) fn apply_binding(selector: Selector, target: Target, reload: Reload) 
         selector,
         target,
         reload,
+        on_revoke: crate::binding::OnRevoke::Remove,
     }])
 }
 
@@ -270,6 +271,7 @@ pub(crate) fn item(n: u8, fact: Fact) -> Item {
         binding: BINDING,
         secret: SECRET,
         fact,
+        service: String::new(),
     }
 }
 

@@ -5,6 +5,7 @@
 mod difference;
 mod leases;
 mod outside;
+mod outward;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -13,13 +14,16 @@ use crate::binding::{self, Binding};
 use crate::event::Event;
 use crate::host::{self, Host, JoinToken};
 use crate::id::{
-    BindingId, ContainerId, HostId, JoinTokenId, RevocationId, RotationId, SecretId, StoreId,
+    BindingId, ContainerId, HostId, JoinTokenId, NotificationId, RevocationId, RotationId,
+    SecretId, SignalSourceId, StoreId,
 };
 use crate::name::{BindingName, HostName, SecretName, StoreName};
+use crate::notification;
 use crate::revocation::{self, Revocation};
 use crate::rollout::{self, Rollout};
 use crate::rotation::{self, Rotation, Trigger};
 use crate::secret::{self, Secret};
+use crate::signal;
 use crate::store;
 use crate::time::Timestamp;
 
@@ -47,6 +51,10 @@ pub struct World {
     pub stores: BTreeMap<StoreId, store::Declared>,
     /// Rollouts that have something to do or to remember, by service.
     pub rollouts: BTreeMap<rollout::Service, Rollout>,
+    /// Declared notifications, by id.
+    pub notifications: BTreeMap<NotificationId, notification::Declared>,
+    /// Declared sources of signals, by id.
+    pub signal_sources: BTreeMap<SignalSourceId, signal::Source>,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -250,6 +258,8 @@ impl World {
             Event::Revocation(id, event) => self.apply_revocation(number, *id, event),
             Event::Store(id, event) => self.apply_store(number, *id, event),
             Event::Rollout(service, event) => self.apply_rollout(number, service, event),
+            Event::Notification(id, event) => self.apply_notification(number, *id, event),
+            Event::Signal(id, event) => self.apply_signal(*id, event),
         }
         self.note_outside(number, event);
     }
@@ -527,8 +537,15 @@ impl World {
                 hosts, versions, ..
             } => {
                 revocation.generation = number;
+                let last = self.closed_rotations.get(&secret).and_then(VecDeque::back);
+                let last = last.and_then(|id| self.rotations.get(id));
+                let cancelled =
+                    last.filter(|run| run.is_cancelled() && versions.contains(&run.version));
+                let half_made = cancelled.filter(|run| !run.takes_over());
+                revocation.unstage = half_made.map(|run| run.id);
                 if let Some(secret) = self.secrets.get_mut(&secret) {
                     revocation.retire = secret.remotes_of(versions);
+                    revocation.stays_at_store = secret.stays_current_outside(versions);
                     secret.note_revoked(versions);
                 }
                 self.bump(number, hosts.iter().copied());

@@ -42,6 +42,10 @@ lines! {
     REVOCATION_WITHDRAWN = "revocation.withdrawn_on_host", "A host holds none of them any more.";
     REVOCATION_CONFIRMED = "revocation.backend_confirmed", "The store made them unusable.";
     REVOCATION_FAILED = "revocation.backend_failed", "The store could not yet; it is tried again.";
+    REVOCATION_PROVEN = "revocation.proven_dead", "A login with each of the versions was refused.";
+    REVOCATION_UNPROVEN = "revocation.not_provable", "No login can show that all versions are dead, and why.";
+    REVOCATION_ALIVE = "revocation.still_accepted", "The store had confirmed, and a login was let in all the same; it is made unusable once more.";
+    REVOCATION_FORGOTTEN = "revocation.forgotten", "Two principals had the store asked no more though it never confirmed, and why.";
     REVOCATION_CLOSED = "revocation.closed", "Withdrawn everywhere and confirmed.";
     SWAPPED = "assignment.swapped", "It is on record that a container has this version.";
     RELOADED = "assignment.reloaded", "It is on record that a container uses it.";
@@ -59,6 +63,7 @@ lines! {
     CONTAINER_RESTARTED = "container.restarted", "The injector restarted a container, so that it takes a version.";
     CONTAINER_STARTED = "container.started", "The injector started a container whose start was refused before.";
     CONTAINER_STOPPED = "container.stopped", "The injector stopped a container whose variable may not be used any more.";
+    CONTAINER_ON_REVOKE = "container.on_revoke", "The injector does to a container that lost a revoked value what its binding says.";
     TIMER_FIRED = "timer.fired", "The scheduler asks for what is due.";
 }
 

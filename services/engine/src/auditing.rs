@@ -6,7 +6,7 @@
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
 use keywheel_core::binding::Reload;
-use keywheel_core::command::{Command, Declaration};
+use keywheel_core::command::{Command, Declaration, Outward};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, CommandId, HostId, RevocationId, RotationId, SecretId};
@@ -176,6 +176,8 @@ fn declared(declaration: &Declaration) -> Described {
         Declaration::Secret { name, .. } => ("apply", format!("secret/{name}"), None),
         Declaration::Binding { name, .. } => ("bind", format!("binding/{name}"), None),
         Declaration::Store { name, .. } => ("apply", format!("store/{name}"), None),
+        Declaration::Notification { name, .. } => ("apply", format!("notification/{name}"), None),
+        Declaration::SignalSource { name, .. } => ("apply", format!("signal-source/{name}"), None),
     }
 }
 
@@ -230,6 +232,7 @@ fn end_of(events: &[Event]) -> Option<&'static str> {
 fn own_words(command: &Command) -> Option<String> {
     let (Command::Revoke { reason, .. }
     | Command::EvictHost { reason, .. }
+    | Command::ForgetRevocation { reason, .. }
     | Command::Intervene { reason, .. }) = command
     else {
         return None;
@@ -243,6 +246,7 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
     match command {
         Command::Revoke { reason, .. }
         | Command::EvictHost { reason, .. }
+        | Command::ForgetRevocation { reason, .. }
         | Command::Intervene { reason, .. } => reason.clone(),
         Command::StepOutcome {
             failure: Some(failure),
@@ -256,9 +260,17 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
             failure: Some(failure),
             ..
         } => failure.clone(),
+        Command::Outward(Outward::TakeSignal(_))
+            if !matches!(principal, Principal::Stranger { .. }) =>
+        {
+            "a letter that was retried".to_owned()
+        }
         _ => match principal {
             Principal::User { .. } => "local-socket".to_owned(),
             Principal::Operator { .. } => "client-certificate".to_owned(),
+            Principal::Stranger { .. } if matches!(command, Command::Outward(_)) => {
+                "signature".to_owned()
+            }
             Principal::Stranger { .. } => "join-token".to_owned(),
             Principal::Service(_) => "role-table".to_owned(),
         },
@@ -317,12 +329,34 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             ("retry-step", rotated(world, rotation), version_of(rotation))
         }
         Command::RetryRevoke { revocation } => ("retry-revoke", revoked(world, revocation), None),
+        Command::ProofOutcome(taken) => ("prove-dead", revoked(world, &taken.revocation), None),
+        Command::ForgetRevocation { revocation, .. } => {
+            ("forget-revocation", revoked(world, revocation), None)
+        }
         Command::DeadlinePassed { rotation } => {
             ("deadline", rotated(world, rotation), version_of(rotation))
         }
         Command::LingerEnded { secret } => ("end-lease", secret_object(world, *secret), None),
+        Command::Outward(wish) => outward(wish),
         Command::Apply(_) | Command::Report(_) => return None,
     })
+}
+
+fn outward(wish: &Outward) -> Described {
+    match wish {
+        Outward::RemoveNotification(name) => {
+            ("remove-notification", format!("notification/{name}"), None)
+        }
+        Outward::RemoveSignalSource(name) => (
+            "remove-signal-source",
+            format!("signal-source/{name}"),
+            None,
+        ),
+        Outward::TakeSignal(signal) => {
+            let object = format!("signal-source/{}", signal.via);
+            ("take-signal", object, None)
+        }
+    }
 }
 
 /// The secret of a rotation.
@@ -483,7 +517,7 @@ fn usage_record(
     let held = known.map_or(0, |assignment| assignment.holds);
     let (verb, version, outcome, reason) = match event {
         // The wish is in the log; only deeds are usage.
-        assignment::Event::Assigned { .. } => return None,
+        assignment::Event::Assigned { .. } | assignment::Event::ServiceNoted { .. } => return None,
         assignment::Event::Swapped { version, .. } if held == 0 => {
             ("inject", *version, Outcome::Allowed, "")
         }

@@ -53,7 +53,9 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::JoinHost(_)
         | Command::RotateHostKey(_)
         | Command::NotePermit(_)
-        | Command::EvictHost { .. } => Role::Gateway,
+        | Command::EvictHost { .. }
+        | Command::ForgetRevocation { .. }
+        | Command::Outward(_) => Role::Gateway,
         Command::Due { .. }
         | Command::DeadlinePassed { .. }
         | Command::RetryStep { .. }
@@ -61,6 +63,7 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::LingerEnded { .. } => Role::Scheduler,
         Command::StepOutcome { .. }
         | Command::RevokeOutcome { .. }
+        | Command::ProofOutcome { .. }
         | Command::Observed(_)
         | Command::StoreContact { .. } => Role::StoreSync,
         Command::EnrolHost { .. } | Command::Report(_) => Role::Injector,

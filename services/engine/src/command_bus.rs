@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use keywheel_core::audit::{self, Principal};
-use keywheel_core::command::Command;
+use keywheel_core::command::{Command, ProofTaken};
 use keywheel_core::decision::{self, Context, Enrolment, Refusal, Rejection};
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::event::Event;
@@ -578,7 +578,12 @@ fn answered_effect(command: &Command) -> Option<effect::Key> {
             revocation,
             attempt,
             ..
-        } => Some(effect::Key::Revoke(*revocation, *attempt)),
+        }
+        | Command::ProofOutcome(ProofTaken {
+            revocation,
+            attempt,
+            ..
+        }) => Some(effect::Key::Revoke(*revocation, *attempt)),
         _ => None,
     }
 }

@@ -47,6 +47,12 @@ pub struct RevocationTimes {
     pub requested: Option<Timestamp>,
     /// Last host withdrew.
     pub withdrawn: Option<Timestamp>,
+    /// Dead at the backend.
+    pub dead: Option<Timestamp>,
+    /// Its login was refused.
+    pub proven: Option<Timestamp>,
+    /// Data keys gone.
+    pub destroyed: Option<Timestamp>,
     /// Closed.
     pub closed: Option<Timestamp>,
 }
@@ -240,8 +246,13 @@ impl Committed {
                 if times.withdrawn.is_none() && !waits {
                     times.withdrawn = Some(at);
                 }
-                if *event == revocation::Event::Closed {
-                    times.closed = Some(at);
+                match event {
+                    revocation::Event::BackendConfirmed => times.dead = Some(at),
+                    revocation::Event::StillAccepted { .. } => times.dead = None,
+                    revocation::Event::ProvenDead { .. } => times.proven = Some(at),
+                    revocation::Event::Destroyed => times.destroyed = Some(at),
+                    revocation::Event::Closed => times.closed = Some(at),
+                    _ => {}
                 }
             }
             _ => {}
@@ -453,6 +464,7 @@ mod tests {
                 versions: vec![number],
                 hosts: Vec::new(),
                 reason: String::new(),
+                is_to_prove: false,
             };
             let revocation = RevocationId::from_bytes(numbered(number));
             apply(

@@ -228,7 +228,7 @@ impl Tally {
             assignment::Event::Withdrawn | assignment::Event::Vanished => {
                 self.replaced.remove(key);
             }
-            assignment::Event::Assigned { .. } => {}
+            assignment::Event::Assigned { .. } | assignment::Event::ServiceNoted { .. } => {}
         }
     }
 

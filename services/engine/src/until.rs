@@ -26,6 +26,12 @@ impl Until {
         Self { deadline, clock }
     }
 
+    /// What this clock says now.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Whether it is too late.
     #[must_use]
     pub fn is_past(&self) -> bool {

@@ -413,6 +413,7 @@ const fn word(command: &Command) -> &'static str {
         Command::Report(_) => "report",
         Command::StepOutcome { .. } => "step_outcome",
         Command::RevokeOutcome { .. } => "revoke_outcome",
+        Command::ProofOutcome { .. } => "proof_outcome",
         Command::Due { .. } => "due",
         Command::RetryStep { .. } => "retry_step",
         Command::RetryRevoke { .. } => "retry_revoke",

@@ -6,14 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use keywheel_core::id::EventId;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Body, Bus, Topic};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
-use keywheel_engine::presence::{Heard, Look, Presence, Reached, Row, Seen, Table};
+use keywheel_engine::presence::{Heard, Presence, Reached, Row, Table};
 use keywheel_engine::state::View;
 use tokio_util::sync::CancellationToken;
 
@@ -123,19 +122,6 @@ impl Listener {
                 let host = presence.host?;
                 Some(self.view.read().world.host_generation(host))
             }
-        }
-    }
-}
-
-/// A gateway looks at itself.
-pub struct OwnLook(pub View);
-
-#[async_trait]
-impl Look for OwnLook {
-    async fn look(&self) -> Seen {
-        Seen {
-            reached: Some(Reached::Event(self.0.read().number)),
-            facts: Vec::new(),
         }
     }
 }

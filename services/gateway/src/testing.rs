@@ -10,12 +10,14 @@ use async_trait::async_trait;
 use keywheel_core::audit::{Principal, Role};
 use keywheel_core::command::Command;
 use keywheel_core::effect::Work;
-use keywheel_core::id::{CommandId, DeploymentId, RotationId};
-use keywheel_core::name::HostName;
+use keywheel_core::id::{CommandId, DeploymentId, NotificationId, RotationId};
+use keywheel_core::name::{HostName, NotificationName};
 use keywheel_core::store::{Looked, NamedStore, PlannedUse};
 use keywheel_engine::command_bus::{CommandBus, Parts, Started, Submission};
 use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Source, Subscription, Topic};
+use keywheel_engine::port::deliveries::Letter;
 use keywheel_engine::port::journal::Journal as _;
+use keywheel_engine::port::outside::{Outside, Trouble};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 
@@ -112,8 +114,43 @@ impl Bus for FakeStore {
     }
 }
 
+/// Whoever speaks with others outside: keeps what it was asked.
+#[derive(Default)]
+pub(crate) struct FakeOutside {
+    pub(crate) asked: Mutex<Vec<String>>,
+    /// Why the next thing fails.
+    pub(crate) fault: Mutex<Option<String>>,
+}
+
+impl FakeOutside {
+    fn note(&self, asked: String) -> Result<(), PortError> {
+        self.asked.lock().unwrap().push(asked);
+        match self.fault.lock().unwrap().take() {
+            Some(text) => Err(PortError::new(ErrorKind::Unavailable, text)),
+            None => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Outside for FakeOutside {
+    async fn test(&self, name: &NotificationName) -> Result<(), PortError> {
+        self.note(format!("test {name}"))
+    }
+    async fn retry(&self, letter: &Letter, _by: &Principal) -> Result<(), PortError> {
+        self.note(format!("retry {}", letter.heading))
+    }
+    fn troubles(&self) -> std::collections::BTreeMap<NotificationId, Trouble> {
+        std::collections::BTreeMap::new()
+    }
+    fn call(&self) {
+        self.asked.lock().unwrap().push("call".to_owned());
+    }
+}
+
 /// The gateway and its surroundings.
 pub(crate) struct Bench {
+    pub(crate) outside: Arc<FakeOutside>,
     pub(crate) api: Api,
     pub(crate) journal: Arc<MemoryJournal>,
     pub(crate) store: Arc<FakeStore>,
@@ -165,10 +202,13 @@ impl Bench {
         tokio::spawn(bus.run());
         tokio::spawn(async move { while commits.recv().await.is_some() {} });
         let nowhere = std::path::PathBuf::from("/nonexistent");
+        let outside = Arc::new(FakeOutside::default());
         let api = Api {
             commands: handle,
             view,
             journal: encoded,
+            deliveries: journal.clone(),
+            outside: outside.clone(),
             bus: store.clone(),
             clock: clock.clone(),
             ids,
@@ -193,6 +233,7 @@ impl Bench {
             parts: Arc::new(Vec::new),
         };
         Self {
+            outside,
             api,
             journal,
             store,

@@ -4,6 +4,8 @@ mod fires;
 mod hosts;
 mod next;
 pub mod plan;
+pub mod radius;
+mod revocations;
 pub mod status;
 pub mod stores;
 
@@ -13,7 +15,7 @@ pub use hosts::{held, host, host_page, hosts};
 use std::collections::BTreeSet;
 
 use keywheel_core::assignment::{self, Assignment, Progress};
-use keywheel_core::binding::{self, ImageSelector, Reload, Target};
+use keywheel_core::binding::{self, ImageSelector, OnRevoke, Reload, Target};
 use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
 use keywheel_core::revocation::{Backend, Revocation};
 use keywheel_core::rollout::Stage;
@@ -156,9 +158,18 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
             }
             Reload::Label => "label".to_owned(),
         },
+        on_revoke: Some(on_revoke(spec).word().to_owned()),
         consumers: count(consumers.count()),
         note: binding_note(&spec.selector, &spec.target),
     })
+}
+
+/// What befalls who loses a revoked value; one that has it in a variable is stopped, whatever its binding says.
+fn on_revoke(spec: &binding::Spec) -> OnRevoke {
+    match spec.target {
+        Target::Env { .. } => OnRevoke::Stop,
+        Target::File { .. } | Target::Files { .. } => spec.on_revoke,
+    }
 }
 
 fn rollout_words(rollout: &binding::Rollout) -> String {
@@ -529,14 +540,17 @@ pub fn revocation(committed: &Committed, id: RevocationId) -> Option<RevocationV
         }
         .to_owned(),
         backend: match &revocation.backend {
-            Backend::Asked { .. } => "asked",
+            _ if revocation.is_dead_at_backend => "confirmed",
+            _ if revocation.is_forgotten() => "forgotten",
             Backend::Failed { .. } => "failed",
             Backend::Confirmed => "confirmed",
+            Backend::Asked { .. } => "asked",
         }
         .to_owned(),
         waiting_hosts: hosts.map(|host| host.name.to_string()).collect(),
         reason: revocation.reason.clone(),
         withdrawn_ms: milliseconds(times.requested, times.withdrawn),
+        states: revocations::states(world, revocation, times),
     })
 }
 

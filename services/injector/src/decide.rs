@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_core::binding::{Reload, Target};
+use keywheel_core::binding::{OnRevoke, Reload, Target};
 use keywheel_core::id::{BindingId, SecretId};
 use keywheel_core::name::{Directory, FileName, HostName};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
@@ -35,6 +35,8 @@ pub(crate) struct Todo {
     pub(crate) refusals: Vec<(BindingId, SecretId, u64, String)>,
     /// Values that the writes and restarts need.
     pub(crate) needs: Vec<(SecretId, Grant)>,
+    /// What befalls it because a file goes whose value was revoked, and nothing takes its place.
+    pub(crate) on_revoke: OnRevoke,
 }
 
 /// How far the injector is with a value.
@@ -202,6 +204,11 @@ fn take_back(
         if stays {
             continue;
         }
+        let mut meant = given.iter().filter(|binding| binding.binding == *id);
+        let is_file = matches!(holding.place, Place::File { .. });
+        if let Some(binding) = meant.find(|binding| is_file && is_revoked(binding, holding)) {
+            todo.on_revoke = todo.on_revoke.max(binding.on_revoke);
+        }
         match &holding.place {
             Place::File { directory, name } => {
                 todo.removes
@@ -210,6 +217,11 @@ fn take_back(
             Place::Env { .. } => todo.stop.push((*id, holding.secret)),
         }
     }
+}
+
+/// Whether what is held may not be used any more, and its binding gives out nothing else.
+fn is_revoked(binding: &PlannedBinding, holding: &Holding) -> bool {
+    grant_of(binding).is_none() && holding.held().any(|one| is_dead(binding, one))
 }
 
 /// Whether a file holds what its binding gives out no more, and what would replace it cannot be made now.

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_core::binding::Reload;
+use keywheel_core::binding::{OnRevoke, Reload};
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::name::{Directory, EnvName, FileName};
-use keywheel_core::report::{Fact, Item};
+use keywheel_core::report::{Fact, Item, MAX_SERVICE_BYTES};
 use keywheel_engine::port::container_host::ContainerRecord;
 use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{FileAttr, SecretDir};
@@ -21,6 +21,13 @@ use crate::granted::mark;
 use crate::kept::KeptValue;
 use crate::reload::said;
 use crate::shared::VersionKey;
+
+/// Compose's label of a container's project.
+const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+/// Compose's label of its service.
+const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+/// Swarm's label of its service.
+const SWARM_SERVICE: &str = "com.docker.swarm.service.name";
 
 /// Where in a container a value is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,6 +198,8 @@ pub(crate) enum Busy {
     Restarting,
     /// It is being stopped by us.
     Stopping,
+    /// It is being paused or cut off its networks by us.
+    CuttingOff,
 }
 
 /// One incarnation of a container.
@@ -231,6 +240,8 @@ pub(crate) struct Tracked {
     pub(crate) tries: BTreeMap<BindingId, Tries>,
     /// What cannot be filled in, so that it is not tried over and over.
     pub(crate) unformed: BTreeMap<BindingId, Unformed>,
+    /// What is to befall it because it lost a revoked value, and was not done yet.
+    pub(crate) owed: OnRevoke,
 }
 
 impl Tracked {
@@ -254,6 +265,7 @@ impl Tracked {
             is_commanded: false,
             tries: BTreeMap::new(),
             unformed: BTreeMap::new(),
+            owed: OnRevoke::Remove,
         }
     }
 
@@ -330,7 +342,7 @@ impl Tracked {
             .record
             .facts
             .labels
-            .get("com.docker.compose.service")
+            .get(COMPOSE_SERVICE)
             .cloned()
             .unwrap_or_default();
         (self.record.facts.image_digest.clone(), label)
@@ -365,7 +377,23 @@ impl Tracked {
             binding,
             secret,
             fact,
+            service: service_name(&self.record.facts.labels),
         }
+    }
+}
+
+/// The service that a container belongs to, as people name it; empty for one of its own. Labels are what its
+/// creator says: they widen what a revocation hits, and grant nothing.
+pub(crate) fn service_name(labels: &BTreeMap<String, String>) -> String {
+    let label = |name: &str| labels.get(name).map(String::as_str).unwrap_or_default();
+    let service = match (label(COMPOSE_PROJECT), label(COMPOSE_SERVICE)) {
+        (_, "") => label(SWARM_SERVICE).to_owned(),
+        ("", service) => service.to_owned(),
+        (project, service) => format!("{project}/{service}"),
+    };
+    match service.len() <= MAX_SERVICE_BYTES {
+        true => service,
+        false => String::new(),
     }
 }
 
@@ -388,6 +416,22 @@ mod tests {
 
     const OWN: SecretId = SecretId::from_bytes([1; 16]);
     const OTHER: SecretId = SecretId::from_bytes([9; 16]);
+
+    #[test]
+    fn a_container_tells_its_service_as_people_name_it() {
+        let of = |labels: &[(&str, &str)]| {
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            service_name(&labels.iter().map(owned).collect())
+        };
+        let web = (COMPOSE_SERVICE, "web");
+        assert_eq!(of(&[(COMPOSE_PROJECT, "shop"), web]), "shop/web");
+        assert_eq!(of(&[web]), "web");
+        assert_eq!(of(&[(SWARM_SERVICE, "shop_web")]), "shop_web");
+        assert_eq!(of(&[(COMPOSE_PROJECT, "shop")]), "");
+        let longest = "s".repeat(MAX_SERVICE_BYTES);
+        assert_eq!(of(&[(SWARM_SERVICE, &longest)]), longest);
+        assert_eq!(of(&[(SWARM_SERVICE, &format!("{longest}s"))]), "");
+    }
 
     #[test]
     fn a_refusal_is_said_once_and_again_for_another_version_of_any_of_its_secrets() {

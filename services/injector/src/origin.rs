@@ -229,6 +229,7 @@ mod tests {
             dead: BTreeSet::new(),
             traceparent: Some(trace(*n).to_string()),
             leases: false,
+            on_revoke: keywheel_core::binding::OnRevoke::Remove,
         });
         HostPlan {
             host: HostId::default(),

@@ -14,6 +14,7 @@ mod comeback;
 mod command;
 mod content;
 mod exec;
+mod on_revoke;
 mod pass;
 mod progress;
 mod records;
@@ -296,6 +297,7 @@ impl Reconciler {
             Event::Used(seen) => self.take_used(&seen),
             Event::Restarted { id, result } => self.take_restarted(&id, result),
             Event::Stopped { id, result } => self.take_stopped(&id, result),
+            Event::CutOff { id, result } => self.take_cut_off(&id, result),
             Event::Commanded {
                 id,
                 pid,

@@ -107,6 +107,11 @@ pub(crate) enum Event {
         id: ContainerId,
         result: Result<(), String>,
     },
+    /// A container that lost a revoked value is paused or cut off its networks, or could not be.
+    CutOff {
+        id: ContainerId,
+        result: Result<(), String>,
+    },
     /// A reload command ended, or its time was over.
     Commanded {
         id: ContainerId,

@@ -97,6 +97,9 @@ struct StoredItem {
     binding: String,
     secret: String,
     fact: StoredFact,
+    /// Not in files of earlier versions.
+    #[serde(default)]
+    service: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -371,6 +374,7 @@ fn store_item(item: &Item) -> StoredItem {
         binding: item.binding.to_string(),
         secret: item.secret.to_string(),
         fact,
+        service: item.service.clone(),
     }
 }
 
@@ -454,6 +458,7 @@ fn load_item(item: StoredItem) -> Option<Item> {
         binding: BindingId::parse(&item.binding).ok()?,
         secret: SecretId::parse(&item.secret).ok()?,
         fact,
+        service: item.service,
     })
 }
 

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use keywheel_core::binding::OnRevoke;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::name::{Directory, EnvName, FileName};
 use keywheel_core::report::{Fact, Item};
@@ -28,6 +29,9 @@ pub(crate) struct Remembered {
     pub(crate) ticks: u64,
     pub(crate) dirs: Vec<RememberedDir>,
     pub(crate) holdings: Vec<RememberedHolding>,
+    /// What is to befall it because it lost a revoked value, by its word; empty: nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) owed: String,
 }
 
 /// A file system of ours in it.
@@ -81,7 +85,16 @@ impl Remembered {
             ticks: tracked.ticks,
             dirs: dirs.collect(),
             holdings: holdings.collect(),
+            owed: match tracked.owed {
+                OnRevoke::Remove => String::new(),
+                owed => owed.word().to_owned(),
+            },
         }
+    }
+
+    /// What is to befall it yet.
+    pub(crate) fn owed(&self) -> OnRevoke {
+        OnRevoke::parse(&self.owed).unwrap_or_default()
     }
 
     /// The holdings, with files of unknown content and variables as remembered.
@@ -104,6 +117,7 @@ impl Remembered {
             binding,
             secret,
             fact: Fact::Vanished,
+            service: String::new(),
         };
         let mut items = Vec::new();
         for (binding, holding) in self.holdings() {
@@ -287,6 +301,7 @@ mod tests {
                 holding("/run/secrets", "db", true),
                 holding("", "DB_PASSWORD", false),
             ],
+            owed: "pause".to_owned(),
         }
     }
 

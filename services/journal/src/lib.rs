@@ -19,6 +19,7 @@
 
 mod batch;
 pub mod checkpoint;
+mod deliveries;
 mod fault;
 mod file;
 mod lock;

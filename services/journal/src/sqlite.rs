@@ -4,6 +4,8 @@
 //! an append that was dropped half way is found out by reading the file again; after a failed write
 //! nothing more is written (rule E9).
 
+mod deliveries;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use keywheel_core::id::{DeploymentId, SubscriptionId};
 use keywheel_core::name::SubscriptionName;
+use keywheel_engine::port::deliveries::Deliveries;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::port::subscriptions::{Subscription, Subscriptions as _};
 use keywheel_seal::SecretBytes;
@@ -58,6 +59,19 @@ async fn the_adapter_keeps_the_laws_of_subscriptions_and_they_outlive_it() {
         acknowledged: 5,
     };
     assert_eq!(kept, [expected]);
+}
+
+#[tokio::test]
+async fn the_adapter_keeps_the_laws_of_deliveries() {
+    let directory = tempfile::tempdir().unwrap();
+    let count = std::sync::atomic::AtomicU32::new(0);
+    conformance::deliveries::check(|| async {
+        let n = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = directory.path().join(format!("{n}/journal.db"));
+        let one: Arc<dyn Deliveries> = Arc::new(open(&path).await);
+        [Arc::clone(&one), one]
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -4,9 +4,9 @@
 //! Which account a version opens stands in its value, so that whoever performs a step after a crash
 //! finds it there. Invariants: an account is chosen only when no other version that is kept opens it, and
 //! given a new password only when no session of it is left ([`sessions`]); what is kept in the vault is fit to be a
-//! password; a server that lets everybody in fails the test. How passwords die is in [`ending`], what an
-//! unclear cut-over came to in [`cutting_over`]. It
-//! talks to no server itself.
+//! password; a server that lets everybody in fails the test. How passwords die is in [`ending`], what shows
+//! that they are dead in [`proving`], what an unclear cut-over came to in [`cutting_over`]. It talks to no
+//! server itself.
 
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use keywheel_core::effect::{AtResource, Outside, StepWork};
 use keywheel_core::id::SecretId;
 use keywheel_core::resource::Strategy;
+use keywheel_core::revocation::Proof;
 use keywheel_core::rotation::{Sessions, Step};
 use keywheel_core::secret::Generator;
 use keywheel_core::store::RemoteVersion;
@@ -25,10 +26,11 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::{Entropy, SecretBytes};
 
-use crate::{form, password};
+use crate::{barring, form, password};
 
 mod cutting_over;
 mod ending;
+mod proving;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -233,6 +235,44 @@ impl AccountRotator {
         accounts.accept(login, password, keep, until).await
     }
 
+    /// The server accepts the new version, by its strategy.
+    async fn accept_made(
+        &self,
+        work: &StepWork,
+        made: &Credential,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        match self.strategy() {
+            Strategy::DualPassword => return self.accept_beside(work.secret, made, until).await,
+            Strategy::AlternatingUsers if !self.admits(made, until).await? => {
+                self.check_drained(&made.login, until).await?;
+            }
+            Strategy::AlternatingUsers => {}
+            Strategy::SingleUser => return self.cut_over(work, made, until).await,
+        }
+        let Credential { login, password } = made;
+        let keep = Keep::Nothing;
+        self.accounts.accept(login, password, keep, until).await
+    }
+
+    /// Fails when the version was revoked. Where the server lets it in all the same, it was told of it since.
+    async fn check_barred(
+        &self,
+        work: &StepWork,
+        made: &Credential,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let version = new_version(work)?;
+        until.check()?;
+        if !barring::is_barred(&*self.vault, work.secret, version).await? {
+            return Ok(());
+        }
+        if self.admits(made, until).await? {
+            self.disable_one(work.secret, version, until).await?;
+        }
+        Err(barring::barred(work, version))
+    }
+
     /// What the current version opens.
     async fn current(
         &self,
@@ -280,19 +320,13 @@ impl Rotator for AccountRotator {
         keep(&*self.vault, work, version, &value, until).await
     }
 
+    /// What was revoked is not set, however late this comes, and what a revocation in the meantime did not see ends.
     async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let made = self.made(work, until).await?;
-        match self.strategy() {
-            Strategy::DualPassword => return self.accept_beside(work.secret, &made, until).await,
-            Strategy::AlternatingUsers if !self.admits(&made, until).await? => {
-                self.check_drained(&made.login, until).await?;
-            }
-            Strategy::AlternatingUsers => {}
-            Strategy::SingleUser => return self.cut_over(work, &made, until).await,
-        }
-        let Credential { login, password } = made;
-        let keep = Keep::Nothing;
-        self.accounts.accept(&login, &password, keep, until).await
+        self.check_barred(work, &made, until).await?;
+        let done = self.accept_made(work, &made, until).await;
+        self.check_barred(work, &made, until).await?;
+        done
     }
 
     async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
@@ -341,7 +375,32 @@ impl Rotator for AccountRotator {
         first
     }
 
-    /// The same at the end of a rotation: sessions go on, and end as their clients end them.
+    /// As `revoke`, every version is tried; their values stay.
+    async fn disable(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        _: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let mut first = Ok(());
+        for version in versions {
+            let done = self.disable_one(secret, *version, until).await;
+            first = first.and(done);
+        }
+        first
+    }
+
+    async fn prove(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        until: &Until,
+    ) -> Result<Proof, PortError> {
+        self.knock_with(secret, versions, until).await
+    }
+
+    /// `revoke` at the end of a rotation: sessions go on, and end as their clients end them.
     async fn retire(
         &self,
         secret: SecretId,
@@ -370,7 +429,10 @@ impl Rotator for AccountRotator {
             }
             // An account that keeps one password has all of its rights.
             Step::Set if self.strategy() == Strategy::SingleUser => {
-                self.is_cut_over(work, until).await?
+                let version = new_version(work)?;
+                // Then `set` ends it.
+                let is_barred = barring::is_barred(&*self.vault, work.secret, version).await?;
+                !is_barred && self.is_cut_over(work, until).await?
             }
             // That an account lets in is not all of `set`: its rights may be missing yet. `accept` sees what
             // is, and changes nothing where nothing is.

@@ -11,7 +11,9 @@
 
 mod account;
 mod address;
+mod barring;
 mod connector;
+pub mod endpoint;
 mod failpoint;
 pub mod form;
 pub mod mariadb;

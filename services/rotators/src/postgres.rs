@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::resource::Resource;
+use keywheel_core::revocation::Answer;
 use keywheel_core::store::CredentialRef;
 use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login, Mark};
 use keywheel_engine::port::failpoint::Points;
+use keywheel_engine::port::rotator::TellsNothing;
 use keywheel_engine::port::store::{Credentials, LoginRefused};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
@@ -40,8 +42,10 @@ const UNDEFINED_OBJECT: &str = "42704";
 const DUPLICATE_OBJECT: &str = "42710";
 /// A module that judges passwords refuses this one.
 const INVALID_PARAMETER_VALUE: &str = "22023";
-/// The admin may not do this.
+/// The admin may not do this; of a login, that the role may not connect to that database.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
+/// No such database.
+const UNDEFINED_DATABASE: &str = "3D000";
 /// How often it is looked whether sessions that were told to end are gone, and the time between.
 const END_ROUNDS: u32 = 100;
 const END_PAUSE: Duration = Duration::from_millis(20);
@@ -187,6 +191,31 @@ impl PostgresAccounts {
         Ok(door)
     }
 
+    /// Why the server turned a login away that has no wrong password: a role that may not sign in is an answer.
+    async fn shut(
+        &self,
+        login: &Login,
+        error: sqlx::Error,
+        until: &Until,
+    ) -> Result<Answer, PortError> {
+        let next = match code(&error).as_deref() {
+            Some(INVALID_AUTHORIZATION) => {
+                // A locked role is told so by its words only, and they differ by language.
+                if self.can_login(login, until).await? != Some(true) {
+                    return Ok(Answer::NoLogin);
+                }
+                "add a line for it to pg_hba.conf there"
+            }
+            Some(INSUFFICIENT_PRIVILEGE) => "grant it CONNECT on that database there",
+            _ => return Err(self.failed("signing in", error)),
+        };
+        let text = format!(
+            "{} does not let account {login} in, whatever its password; {next}",
+            self.resource
+        );
+        Err(TellsNothing::caused(text, error))
+    }
+
     /// Whether a password is still this role's, for all that the server lets us know: only where it is
     /// told to be wrong, it is not. Of a role that is locked, full or kept out by `pg_hba.conf` the
     /// password would be good again once that ends.
@@ -328,6 +357,12 @@ fn is_away(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut)
 }
 
+/// Whether a login failed after its password was found right.
+fn is_let_in(error: &sqlx::Error) -> bool {
+    let code = code(error);
+    [INSUFFICIENT_PRIVILEGE, UNDEFINED_DATABASE].contains(&code.as_deref().unwrap_or_default())
+}
+
 /// The server's code for a failure.
 fn code(error: &sqlx::Error) -> Option<String> {
     let error = error.as_database_error()?;
@@ -379,27 +414,26 @@ impl Accounts for PostgresAccounts {
         password: &SecretBytes,
         until: &Until,
     ) -> Result<bool, PortError> {
-        let error = match self.knock(login, password, until).await? {
-            Door::Open => return Ok(true),
-            Door::WrongPassword => return Ok(false),
-            Door::Shut(error) => error,
-        };
-        let next = match code(&error).as_deref() {
-            Some(INVALID_AUTHORIZATION) => {
-                // A locked role is told so by its words only, and they differ by language.
-                if self.can_login(login, until).await? != Some(true) {
-                    return Ok(false);
-                }
-                "add a line for it to pg_hba.conf there"
-            }
-            Some(INSUFFICIENT_PRIVILEGE) => "grant it CONNECT on that database there",
-            _ => return Err(self.failed("signing in", error)),
-        };
-        let text = format!(
-            "{} does not let account {login} in, whatever its password; {next}",
-            self.resource
-        );
-        Err(PortError::caused(ErrorKind::Denied, text, error))
+        match self.knock(login, password, until).await? {
+            Door::Open => Ok(true),
+            Door::WrongPassword => Ok(false),
+            Door::Shut(error) => Ok(self.shut(login, error, until).await? == Answer::Accepted),
+        }
+    }
+
+    async fn answer(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<Answer, PortError> {
+        match self.knock(login, password, until).await? {
+            Door::Open => Ok(Answer::Accepted),
+            Door::WrongPassword => Ok(Answer::WrongPassword),
+            // The server looks for the database and the right to it once the password was right.
+            Door::Shut(error) if is_let_in(&error) => Ok(Answer::Accepted),
+            Door::Shut(error) => self.shut(login, error, until).await,
+        }
     }
 
     /// The server's verifier where the admin may read it, which takes a superuser; else by a login.

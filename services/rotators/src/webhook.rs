@@ -7,8 +7,8 @@
 //! (`ending`). How many sessions are open there nobody can tell.
 
 mod ending;
-mod receiver;
-mod signature;
+pub(crate) mod receiver;
+pub(crate) mod signature;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,12 +17,13 @@ use async_trait::async_trait;
 use keywheel_core::effect::{AtResource, Outside, StepWork};
 use keywheel_core::id::{RotationId, SecretId};
 use keywheel_core::resource::{Resource, Strategy};
+use keywheel_core::revocation::Proof;
 use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
 use keywheel_engine::generator;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::failpoint::{Failpoint, Points};
-use keywheel_engine::port::rotator::{Probed, Rotator};
+use keywheel_engine::port::rotator::{Probed, Rotator, TellsNothing};
 use keywheel_engine::port::store::Credentials;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -34,8 +35,9 @@ use keywheel_seal::{Entropy, SecretBytes};
 
 use self::receiver::Receiver;
 pub use self::receiver::{ANSWER_TIMEOUT, MAX_ANSWER_BYTES, MAX_REASON_CHARS, MAX_VALUE_BYTES};
-pub use self::signature::{MAX_KEY_BYTES, MAX_KEYS, MIN_KEY_BYTES};
+pub use self::signature::{Keys, MAX_KEY_BYTES, MAX_KEYS, MAX_SIGNATURES, MIN_KEY_BYTES};
 use crate::account::{keep, new_version, refused};
+use crate::barring;
 
 /// The receiver's account where none is named and the URL has no path.
 const NO_ACCOUNT: &str = "/";
@@ -167,7 +169,7 @@ impl WebhookRotator {
                 "{} answers with success and does not say whether it accepts the value, so nothing is proven; have it answer `{{\"accepted\": true}}` or `false`",
                 self.plan.resource
             );
-            PortError::new(ErrorKind::Denied, text)
+            TellsNothing::error(text)
         })
     }
 
@@ -198,6 +200,21 @@ impl WebhookRotator {
             PortError::new(ErrorKind::NotFound, text)
         })?;
         Ok((version, value))
+    }
+
+    /// Fails when the version was revoked; the receiver is told so once more, for it may have been told of it since.
+    async fn check_barred(
+        &self,
+        work: &StepWork,
+        version: u64,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        until.check()?;
+        if !barring::is_barred(&*self.vault, work.secret, version).await? {
+            return Ok(());
+        }
+        self.disable_all(work.secret, &[version], until).await?;
+        Err(barring::barred(work, version))
     }
 
     /// The new value: what was given, else what the receiver makes, else a generated one.
@@ -308,14 +325,18 @@ impl Rotator for WebhookRotator {
         keep(&*self.vault, work, version, &value, until).await
     }
 
+    /// What was revoked is not set, however late this comes, and what a revocation in the meantime did not see ends.
     async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let (version, value) = self.made(work, until).await?;
+        self.check_barred(work, version, until).await?;
         let data = WebhookTask {
             value: Some(text(&value)?),
             ..self.task(work.secret, Some(work.rotation), version)
         };
         let id = step_id(work.rotation, "set");
-        self.tell(&id, Kind::Set, data, until).await.map(drop)
+        let done = self.tell(&id, Kind::Set, data, until).await.map(drop);
+        self.check_barred(work, version, until).await?;
+        done
     }
 
     async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
@@ -358,6 +379,25 @@ impl Rotator for WebhookRotator {
         until: &Until,
     ) -> Result<(), PortError> {
         self.end_all(secret, versions, Reason::Revoked, until).await
+    }
+
+    async fn disable(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        _: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        self.disable_all(secret, versions, until).await
+    }
+
+    async fn prove(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        until: &Until,
+    ) -> Result<Proof, PortError> {
+        self.ask_all(secret, versions, until).await
     }
 
     async fn retire(

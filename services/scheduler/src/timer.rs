@@ -144,7 +144,9 @@ impl Timers {
             | Event::Assignment(..)
             | Event::Host(..)
             | Event::Store(..)
-            | Event::Rollout(..) => {}
+            | Event::Rollout(..)
+            | Event::Notification(..)
+            | Event::Signal(..) => {}
         }
     }
 
@@ -317,15 +319,22 @@ impl Timers {
 
     fn apply_revocation(&mut self, time: Timestamp, id: RevocationId, event: &revocation::Event) {
         match event {
-            revocation::Event::BackendFailed { attempt, .. } => {
+            revocation::Event::BackendFailed { attempt, .. }
+            | revocation::Event::StillAccepted { attempt, .. } => {
                 self.queue
                     .set(Key::Revoke(id), time.plus(retry_delay(*attempt)));
             }
             revocation::Event::BackendRetried { .. }
             | revocation::Event::BackendConfirmed
+            | revocation::Event::ProvenDead { .. }
+            | revocation::Event::NotProvable { .. }
+            | revocation::Event::Destroyed
+            | revocation::Event::Forgotten { .. }
             | revocation::Event::Closed => self.queue.clear(Key::Revoke(id)),
             revocation::Event::Requested { .. }
             | revocation::Event::WithdrawnOnHost { .. }
+            | revocation::Event::WithdrawnEverywhere
+            | revocation::Event::ForgetAsked { .. }
             | revocation::Event::HostReleased { .. } => {}
         }
     }

@@ -272,7 +272,7 @@ fn has_place(
 
 #[cfg(test)]
 mod tests {
-    use keywheel_core::effect::Outside;
+    use keywheel_core::effect::{Outside, Part};
     use keywheel_core::id::{RevocationId, RotationId};
     use keywheel_core::rotation::Step;
     use keywheel_core::store::{
@@ -289,6 +289,7 @@ mod tests {
             attempt,
             outside: None,
             resource: None,
+            part: Part::Whole,
         };
         Job {
             effect: Effect {
@@ -361,6 +362,7 @@ mod tests {
             known: None,
             fetch: None,
             retire: Vec::new(),
+            unstage: None,
         }
     }
 

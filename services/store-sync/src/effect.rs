@@ -9,9 +9,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_core::command::Command;
-use keywheel_core::effect::{AtResource, Effect, Key, Outside, RevokeWork, StepWork, Work};
+use keywheel_core::command::{Command, ProofTaken};
+use keywheel_core::effect::{AtResource, Effect, Key, Outside, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::CommandId;
+use keywheel_core::revocation::Proof;
 use keywheel_core::rotation::{Sessions, Step};
 use keywheel_core::store::RemoteVersion;
 use keywheel_daemon::failpoint::{self, Injected};
@@ -114,7 +115,12 @@ fn span_of(job: &Job) -> Span {
             step.attempt,
             &step.versions,
         ),
-        Work::Revoke(revoke) => ("revoke", &revoke.outside, revoke.attempt, &revoke.versions),
+        Work::Revoke(revoke) => (
+            part_word(revoke.part),
+            &revoke.outside,
+            revoke.attempt,
+            &revoke.versions,
+        ),
     };
     let above = job.traceparent.as_deref().and_then(Context::parse);
     let name = format!("{operation} {}", names::WORK);
@@ -144,6 +150,16 @@ fn span_of(job: &Job) -> Span {
     span
 }
 
+/// A part's word.
+const fn part_word(part: Part) -> &'static str {
+    match part {
+        Part::Whole => "revoke",
+        Part::Disable => "disable",
+        Part::Prove => "prove",
+        Part::Destroy => "destroy",
+    }
+}
+
 /// Where else than in the store `local` it is performed.
 pub(crate) fn outside(effect: &Effect) -> Option<&Outside> {
     let (Work::Step(StepWork { outside, .. }) | Work::Revoke(RevokeWork { outside, .. })) =
@@ -169,11 +185,17 @@ fn failpoints(effect: &Effect) -> Points {
             step: Step::RevokeOld | Step::RollBack,
             ..
         })
-        | Work::Revoke(_) => Points {
+        | Work::Revoke(RevokeWork {
+            part: Part::Whole | Part::Disable | Part::Destroy,
+            ..
+        }) => Points {
             before: "storesync.before_destroy",
             after: "storesync.after_destroy",
         },
-        Work::Step(_) => Points {
+        Work::Step(_)
+        | Work::Revoke(RevokeWork {
+            part: Part::Prove, ..
+        }) => Points {
             before: "storesync.before_step",
             after: "storesync.after_step",
         },
@@ -187,6 +209,8 @@ struct Told {
     remote: Option<RemoteVersion>,
     /// After `drain` the sessions that are left; `None` when the backend does not tell.
     sessions: Option<Sessions>,
+    /// After logins with what was revoked what came of them.
+    proof: Option<Proof>,
 }
 
 impl Told {
@@ -194,6 +218,7 @@ impl Told {
         Self {
             remote,
             sessions: None,
+            proof: None,
         }
     }
 }
@@ -262,12 +287,25 @@ async fn perform_at_its_store(shared: &Shared, job: &Job, until: &Until) -> Done
             }
             perform_step(ports, &*rotator, step, until).await
         }
-        Work::Revoke(revoke) => {
-            let (secret, versions) = (revoke.secret, &revoke.versions);
-            let revoked = rotator.revoke(secret, versions, outside, until);
-            revoked.await.map(|()| Told::default())
+        Work::Revoke(revoke) => perform_revoke(&*rotator, revoke, until).await,
+    }
+}
+
+/// One part of a revocation. Data keys alone are destroyed by our own store, which is what works without
+/// an outside and a resource.
+async fn perform_revoke(rotator: &dyn Rotator, work: &RevokeWork, until: &Until) -> Done {
+    let (secret, versions, outside) = (work.secret, &work.versions, work.outside.as_deref());
+    match work.part {
+        Part::Whole | Part::Destroy => rotator.revoke(secret, versions, outside, until).await?,
+        Part::Disable => rotator.disable(secret, versions, outside, until).await?,
+        Part::Prove => {
+            return Ok(Told {
+                proof: Some(rotator.prove(secret, versions, until).await?),
+                ..Told::default()
+            });
         }
     }
+    Ok(Told::default())
 }
 
 /// What a rotator did.
@@ -290,8 +328,8 @@ async fn perform_step(
         Step::Drain => {
             let sessions = rotator.sessions(work, until).await?;
             return Ok(Told {
-                remote: None,
                 sessions,
+                ..Told::default()
             });
         }
         Step::RevokeOld => {
@@ -374,10 +412,17 @@ fn outcome(effect: &Effect, ended: Ended) -> Command {
             remote: told.remote,
             sessions: told.sessions,
         },
-        Work::Revoke(revoke) => Command::RevokeOutcome {
-            revocation: revoke.revocation,
-            attempt: revoke.attempt,
-            failure,
+        Work::Revoke(revoke) => match told.proof {
+            Some(proof) => Command::ProofOutcome(ProofTaken {
+                revocation: revoke.revocation,
+                attempt: revoke.attempt,
+                proof,
+            }),
+            None => Command::RevokeOutcome {
+                revocation: revoke.revocation,
+                attempt: revoke.attempt,
+                failure,
+            },
         },
     }
 }

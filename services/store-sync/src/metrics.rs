@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::{RotationId, SecretId};
+use keywheel_core::revocation::Proof;
 use keywheel_core::rotation::Sessions;
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
@@ -186,6 +187,27 @@ impl Rotator for Timed {
     ) -> Result<(), PortError> {
         let call = self.store.revoke(secret, versions, outside, until);
         self.metrics.time(&self.name, "revoke", call).await
+    }
+
+    async fn disable(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        outside: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let call = self.store.disable(secret, versions, outside, until);
+        self.metrics.time(&self.name, "revoke", call).await
+    }
+
+    async fn prove(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        until: &Until,
+    ) -> Result<Proof, PortError> {
+        let call = self.store.prove(secret, versions, until);
+        self.metrics.time(&self.name, "probe", call).await
     }
 
     async fn retire(

@@ -11,7 +11,7 @@ use keywheel_bus::{Identity, InProcess, Trust};
 use keywheel_cache::Cache;
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
-use keywheel_core::effect::{Effect, Outside, RevokeWork, StepWork, Work};
+use keywheel_core::effect::{Effect, Outside, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
     CommandId, DeliveryId, DeploymentId, HostId, RevocationId, RotationId, SecretId,
 };

@@ -31,6 +31,8 @@ pub const ATTEMPTS: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Connections kept for the next request.
 const MAX_IDLE: usize = 4;
+/// How long an answer's body may take that nobody reads for what it says.
+const BODY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A byte stream to the server.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -99,6 +101,8 @@ pub struct Client {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     max_answer: usize,
+    /// Whether an answer is its status, however its body ends.
+    by_status: bool,
     idle: Mutex<VecDeque<Connection>>,
 }
 
@@ -110,7 +114,18 @@ impl Client {
             clock,
             entropy,
             max_answer,
+            by_status: false,
             idle: Mutex::default(),
+        }
+    }
+
+    /// The same for whom the status says all: a body that is too large, breaks off or never ends makes no answer
+    /// undone.
+    #[must_use]
+    pub fn by_status(self) -> Self {
+        Self {
+            by_status: true,
+            ..self
         }
     }
 
@@ -181,11 +196,20 @@ impl Client {
         let (status, headers) = (response.status().as_u16(), response.headers());
         let retry_after = headers.get(header::RETRY_AFTER);
         let retry_after = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        let body = self.read(door.name(), response).await?;
-        self.keep(connection);
+        let reading = self.read(door.name(), response);
+        let body = match self.by_status {
+            false => Some(reading.await?),
+            true => match tokio::time::timeout(BODY_PATIENCE, reading).await {
+                Ok(read) => read.ok(),
+                Err(_) => None,
+            },
+        };
+        if body.is_some() {
+            self.keep(connection);
+        }
         Ok(Answer {
             status,
-            body,
+            body: body.unwrap_or_default(),
             retry_after: retry_after.map(Duration::from_secs),
         })
     }

@@ -180,6 +180,10 @@ impl RemoteRotator {
                     (first, ended) => first.and(ended),
                 };
             }
+            if let Some(token) = outside.unstage {
+                let unstaged = self.store.unstage(&outside.source, token, until).await;
+                first = first.and(unstaged);
+            }
         }
         first
     }

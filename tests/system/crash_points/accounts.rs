@@ -12,6 +12,7 @@ use keywheel_tests::docker::{self, Container};
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::stage::{PATIENCE, Stage, current};
 use keywheel_tests::wait;
+use serde_json::Value;
 
 use crate::order;
 use crate::revokes::is_revoking;
@@ -156,6 +157,10 @@ impl Scene {
         ensure!(!server.admits(before)?, "the revoked login is let in");
         let accepted = server.accepted()?;
         ensure!(accepted.is_empty(), "let in: {accepted:?}");
+        let words = ["describe", "revocation", server.secret];
+        let told = self.stage.keywheel.json(&words)?;
+        let proof = told.pointer("/states/proof").and_then(Value::as_str);
+        ensure!(proof == Some("proven_dead"), "{told}");
         wait::until_true("no session and no lock", PATIENCE, || server.is_quiet())?;
         self.stage.rotate(server.secret)?;
         let after = self.held(server)?;

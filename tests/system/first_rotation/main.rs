@@ -15,6 +15,7 @@ mod refusals;
 mod revoke;
 mod said;
 mod sets;
+mod signals;
 mod step_in;
 mod storm;
 mod stream;

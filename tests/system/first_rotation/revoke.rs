@@ -1,7 +1,8 @@
 //! Revocation: gone from every container, dead for ever, on the record.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use keywheel_tests::docker::{self, Container};
+use keywheel_tests::manifest;
 use keywheel_tests::planted::{PLANTED, plant};
 use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, find};
 use keywheel_tests::wait;
@@ -100,6 +101,90 @@ fn a_revoked_version_is_never_served_again() -> Result<()> {
     let fresh = stage.value_in(&container)?;
     assert_ne!(fresh, value);
     stage.finish(&[value, fresh], &[&container])
+}
+
+/// What bindings say of who loses a revoked value, and how that is seen from outside.
+const ON_REVOKE: [(&str, &str, &str); 5] = [
+    ("stop", "{{.State.Running}}", "false"),
+    ("pause", "{{.State.Paused}}", "true"),
+    ("disconnect", "{{len .NetworkSettings.Networks}}", "0"),
+    ("restart", "{{.State.Running}}", "true"),
+    (
+        "remove",
+        "{{.State.Running}} {{.State.Paused}} {{len .NetworkSettings.Networks}}",
+        "true false 1",
+    ),
+];
+
+/// The labels of a container of Compose's service `web` in the project `shop`.
+const OF_SERVICE: [&str; 4] = [
+    "--label",
+    "com.docker.compose.project=shop",
+    "--label",
+    "com.docker.compose.service=web",
+];
+
+#[test]
+fn who_loses_a_revoked_value_gets_what_its_binding_says() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    let mut text = manifest::secret(SECRET, &[]);
+    for (word, ..) in ON_REVOKE {
+        let (name, on) = (format!("on-{word}"), stage.on(word));
+        let binding = manifest::file_binding(&name, SECRET, &on, "db_password", "none");
+        let said = format!("reload: none\n  onRevoke: {word}\n");
+        text += &binding.replace("reload: none\n", &said);
+    }
+    stage.keywheel.apply(&text)?;
+    stage.wait_current(SECRET, 1)?;
+    let run = |(word, ..): &(&str, &str, &str)| {
+        let label = format!("app={word}");
+        let mut flags = vec!["--runtime", &stage.runtime, "--label", &label];
+        flags.extend(OF_SERVICE);
+        Container::run_with(&stage.image, &flags, &[], &["/bin/app-idle"])
+    };
+    let containers = ON_REVOKE
+        .iter()
+        .map(run)
+        .collect::<Result<Vec<Container>>>()?;
+    let [stopped, paused, _, restarted, _] = &containers[..] else {
+        bail!("{} containers run", containers.len());
+    };
+    let (value, began) = (stage.value_in(restarted)?, restarted.downtime()?);
+    let service = ["revoke", "--service", "shop/web"];
+    let look = [&service[..], &["--dry-run", "-o", "json"]].concat();
+    let plan = wait::until("the service", PATIENCE, || {
+        let said = stage.keywheel.cli(&look)?;
+        let plan = (said.code == 0).then(|| said.json()).transpose()?;
+        Ok(plan.filter(|plan| plan["containers"] == ON_REVOKE.len()))
+    })?;
+    assert_eq!((&plan["stops"], &plan["restarts"]), (&1.into(), &1.into()));
+    let sure = ["--reason", "test", "--yes", "--wait"];
+    stage.keywheel.json(&[&service[..], &sure].concat())?;
+    wait::until_true("the restart", PATIENCE, || {
+        Ok(restarted.downtime()? != began && restarted.field("{{.State.Running}}")? == "true")
+    })?;
+    for (container, (word, field, wanted)) in containers.iter().zip(ON_REVOKE) {
+        wait::until_true(word, PATIENCE, || Ok(container.field(field)? == wanted))?;
+        let is_open = !["stop", "pause"].contains(&word);
+        assert!(
+            !is_open || container.read(FILE)?.is_none(),
+            "{word}: it has the file"
+        );
+    }
+    // What a person undoes is not done again, and a fresh value comes to everybody.
+    docker::docker(&["unpause", paused.id()])?.ok()?;
+    stage.rotate(SECRET)?;
+    docker::docker(&["start", stopped.id()])?.ok()?;
+    let fresh = stage.value_soon_in(stopped)?;
+    for container in &containers {
+        assert_eq!(stage.value_soon_in(container)?, fresh);
+        assert_eq!(container.field("{{.State.Paused}}")?, "false");
+    }
+    let borrowed: Vec<&Container> = containers.iter().collect();
+    stage.finish(&[value, fresh], &borrowed)
 }
 
 #[test]

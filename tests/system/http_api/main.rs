@@ -32,10 +32,16 @@ const STORES: [&str; 2] = ["away", "spare"];
 /// Subscriptions: one that is read and moved, one that may be forgotten.
 const SUBSCRIPTIONS: [&str; 2] = ["siem", "spare"];
 /// What may be taken away, by operation: something else than what others look at.
-const REMOVALS: [(&str, &str); 2] = [
+const REMOVALS: [(&str, &str); 4] = [
     ("remove_store", STORES[1]),
     ("unsubscribe", SUBSCRIPTIONS[1]),
+    ("remove_notification", NOTIFICATIONS[1]),
+    ("remove_signal_source", SOURCE),
 ];
+/// Notifications of which nothing is ever told: one that is read, one that may be removed.
+const NOTIFICATIONS: [&str; 2] = ["soc", "spare"];
+/// A source of signals that may be removed.
+const SOURCE: &str = "scanner";
 /// A time to fold the log up to; no text that is made up is one.
 const LATER: &str = "2100-01-01T00:00:00Z";
 /// Where the tool writes what it asked and was answered.
@@ -135,7 +141,14 @@ fn known_of(path: &str, operation: &Value, known: &Known) -> Vec<String> {
     if let Some((_, name)) = REMOVALS.iter().find(|(remove, _)| *remove == operation) {
         return vec![(*name).to_owned()];
     }
-    let looks = !["unbind", "evict_host", "make_join_token"].contains(&operation);
+    // These would take away what others look at, or ask receivers that are not there.
+    let others = [
+        "unbind",
+        "evict_host",
+        "make_join_token",
+        "test_notification",
+    ];
+    let looks = !others.contains(&operation);
     let about = path.split('/').nth(2).filter(|_| looks);
     let found = known.iter().find(|(name, _)| about == Some(*name));
     found.map(|(_, names)| names.clone()).unwrap_or_default()
@@ -198,6 +211,19 @@ fn store(name: &str) -> String {
     )
 }
 
+/// `kind: Notification` for no event, and a source of signals.
+fn outward() -> String {
+    let told = NOTIFICATIONS.map(|name| {
+        format!(
+            "---\napiVersion: keywheel.dev/v1\nkind: Notification\nmetadata: {{ name: {name} }}\nspec: {{ slack: {{ urlFile: /etc/none }}, when: 'false' }}\n"
+        )
+    });
+    let heard = format!(
+        "---\napiVersion: keywheel.dev/v1\nkind: SignalSource\nmetadata: {{ name: {SOURCE} }}\nspec: {{ format: cloudEvents, keyFile: /etc/none }}\n"
+    );
+    told.concat() + &heard
+}
+
 /// A server that did a little of everything, and what is there to ask about.
 fn busy() -> Result<(Keywheel, Box<Known>)> {
     // No container is wanted here, so no engine is either.
@@ -215,7 +241,7 @@ fn busy() -> Result<(Keywheel, Box<Known>)> {
         .collect();
     let stores = STORES.map(store).concat();
     let far = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: prod/far }\nspec: { store: away, source: { path: db, field: password } }\n---\n";
-    let all = format!("{manifests}{stores}{far}{BINDING}");
+    let all = format!("{manifests}{stores}{far}{BINDING}{}", outward());
     let all = keywheel
         .scratch()
         .write("all.yaml", all)?
@@ -239,6 +265,7 @@ fn busy() -> Result<(Keywheel, Box<Known>)> {
     let secrets: Vec<String> = SECRETS.map(str::to_owned).to_vec();
     let known = vec![
         ("stores", vec![STORES[0].to_owned()]),
+        ("notifications", vec![NOTIFICATIONS[0].to_owned()]),
         ("hosts", vec![host]),
         ("subscriptions", vec![SUBSCRIPTIONS[0].to_owned()]),
         (IDS, vec![text_of(&subscriptions[0], "id")?]),
@@ -290,6 +317,8 @@ fn were_compared(exchanges: &Path, known: &Known) -> Result<()> {
     let looks = named
         .flat_map(|(about, names)| names.iter().map(move |name| format!("GET {about}/{name}")));
     let changes = [
+        format!("DELETE notifications/{}", NOTIFICATIONS[1]),
+        format!("DELETE signal-sources/{SOURCE}"),
         format!("POST subscriptions/{}/acknowledge", SUBSCRIPTIONS[0]),
         format!("DELETE subscriptions/{}", SUBSCRIPTIONS[1]),
         format!("DELETE stores/{}", STORES[1]),

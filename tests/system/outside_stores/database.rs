@@ -245,6 +245,7 @@ fn two_accounts_take_turns_and_the_server_refuses_what_no_container_has() -> Res
     let revoked = ["revoke", SECRET, "--reason", "drill", "--yes", "--wait"];
     keywheel.cli(&revoked)?.ok()?;
     ensure!(!before.is_good(&server), "{before:?} is still let in");
+    proven(&keywheel.json(&["describe", "revocation", SECRET])?)?;
     let log = server.log();
     ensure!(log.contains("ALTER ROLE "), "the server logs statements");
     for value in &values {
@@ -254,4 +255,22 @@ fn two_accounts_take_turns_and_the_server_refuses_what_no_container_has() -> Res
         );
     }
     stage.finish(&values, &[&container, &solo, &hooked])
+}
+
+/// Keywheel itself tried the login, was refused, and says where; only then the value went.
+fn proven(revocation: &Value) -> Result<()> {
+    let states = revocation.get("states").context("no states")?;
+    let is = |state: &str| states.get(state) == Some(&Value::Bool(true));
+    ensure!(is("dead_at_backend") && is("destroyed"), "{revocation}");
+    ensure!(is("withdrawn_everywhere"), "{revocation}");
+    let word = |path: &str| states.pointer(path).and_then(Value::as_str);
+    ensure!(word("/proof") == Some("proven_dead"), "{revocation}");
+    let place = word("/evidence/0/place").unwrap_or_default();
+    ensure!(place.contains("of postgres at "), "{revocation}");
+    let answer = word("/evidence/0/answer").unwrap_or_default();
+    ensure!(
+        ["wrong_password", "no_login"].contains(&answer),
+        "{revocation}"
+    );
+    Ok(())
 }

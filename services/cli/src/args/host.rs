@@ -32,7 +32,7 @@ pub(crate) enum HostVerb {
 /// `host evict`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  keywheel host evict web-1 --reason \"stolen\"\n  keywheel host evict web-1 --reason retired --yes\n\nThere is no way back for this host: it gets no plan and no value, its reports are refused, and no\nrotation or revocation waits for it. What it holds, it holds: rotate what this verb names. The machine\ncan join again under the same name, as a new host; the machine of `keywheel up` does so at its next\nstart."
+    after_help = "Examples:\n  keywheel host evict web-1 --reason \"stolen\"\n  keywheel host evict web-1 --reason retired --yes --rotate\n\nThere is no way back for this host: it gets no plan and no value, its reports are refused, and no\nrotation or revocation waits for it. What it holds, it holds: rotate what this verb names. The machine\ncan join again under the same name, as a new host; the machine of `keywheel up` does so at its next\nstart."
 )]
 pub(crate) struct EvictArgs {
     /// The host, by name or id.
@@ -41,6 +41,9 @@ pub(crate) struct EvictArgs {
     /// Why, for the record.
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: String,
+    /// Rotate what it may hold at once.
+    #[arg(long)]
+    pub(crate) rotate: bool,
     /// Do not ask.
     #[arg(long)]
     pub(crate) yes: bool,

@@ -186,8 +186,14 @@ pub(crate) fn rotation(rotation: &RotationView) -> String {
 pub(crate) fn revocation(revocation: &RevocationView) -> String {
     match revocation.waiting_hosts.as_slice() {
         [] => format!(
-            "{}: gone from all containers; the store: {}",
-            revocation.secret, revocation.backend
+            "{}: gone from all containers; the store: {}{}",
+            revocation.secret,
+            revocation.backend,
+            match revocation.states.proof.as_str() {
+                "awaited" => "; a login with it is not refused yet",
+                "still_accepted" => "; a login with it is still let in",
+                _ => "",
+            }
         ),
         hosts => format!(
             "{}: may still be held by {}",

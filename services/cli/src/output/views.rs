@@ -168,6 +168,7 @@ pub(crate) fn binding(binding: &BindingView) -> String {
         ("containers", binding.selector.clone()),
         ("target", binding.target.clone()),
         ("reload", binding.reload.clone()),
+        ("on revoke", binding.on_revoke.clone().unwrap_or_default()),
         ("consumers", binding.consumers.to_string()),
         ("note", binding.note.clone().unwrap_or_default()),
     ])
@@ -348,23 +349,6 @@ pub(crate) fn revocations(revocations: &[RevocationView], color: bool) -> String
         "REASON",
     ];
     columns(&headers, revocations.iter().map(row).collect(), color)
-}
-
-/// One revocation.
-pub(crate) fn revocation(revocation: &RevocationView) -> String {
-    fields(&[
-        ("revocation", revocation.revocation_id.clone()),
-        ("secret", revocation.secret.clone()),
-        ("versions", version_list(&revocation.versions)),
-        ("state", revocation.state.clone()),
-        ("in the store", revocation.backend.clone()),
-        ("may still be held by", revocation.waiting_hosts.join(", ")),
-        (
-            "gone from all containers within",
-            milliseconds(revocation.withdrawn_ms),
-        ),
-        ("reason", revocation.reason.clone()),
-    ])
 }
 
 /// What became of a manifest.

@@ -10,6 +10,7 @@ use keywheel_core::host::refused_keys;
 use keywheel_core::world::World;
 use keywheel_engine::command_bus::LearnHosts;
 use keywheel_engine::port::bus::HostKeys;
+use keywheel_engine::port::deliveries::Deliveries;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::presence::Fact;
 use keywheel_gateway::access::Access;
@@ -18,7 +19,6 @@ use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http::{Scans, TokenMaker};
 use keywheel_gateway::join::JoinServer;
 use keywheel_gateway::metrics::Metrics;
-use keywheel_gateway::presence::OwnLook;
 use keywheel_gateway::registry::Registry;
 use keywheel_gateway::remote::RemoteServer;
 use keywheel_gateway::server::{Server, Spans};
@@ -26,11 +26,13 @@ use keywheel_gateway::views::status::Part;
 use keywheel_gateway::{door, evictions, http};
 use keywheel_identity::tls::{TlsError, TlsIdentity};
 use keywheel_journal::{JournalOptions, PostgresJournal, SqliteJournal};
+use keywheel_signals::Desk;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::bus_part::Monitors;
 use super::{Opened, claim, credentials, database};
+use crate::outside::{self, OutsidePorts};
 use crate::parts;
 use crate::up::{Error, Kind, fires};
 use crate::wiring::{Ends, GatewayPorts, Spawner, listen, start_gateway};
@@ -58,12 +60,26 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         renewals: Some(registry.clone()),
     };
     let ends = start_gateway(&ports, spawn).await?;
-    let look = Arc::new(OwnLook(ends.view.clone()));
+    let deliveries = log.deliveries();
+    let outside_ports = OutsidePorts {
+        journal: ports.journal.clone(),
+        deliveries: deliveries.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+    };
+    let desk = outside::start(&opened.config, &ends, outside_ports, spawn).await?;
     let own = (Role::Gateway, None);
+    let look = Arc::new(desk.clone());
     opened.run().beat(own, ports.bus.clone(), look, spawn);
     let told = tell_claims(opened, spawn, &registry);
     let parts = own_parts(opened, log, told, spawn);
-    let api = api(opened, &ends, ports, registry.clone(), parts);
+    let api = api(
+        opened,
+        &ends,
+        ports,
+        (registry.clone(), deliveries, desk),
+        parts,
+    );
     serve_ports(opened, spawn, &api, registry.clone(), &tls).await?;
     credentials::keep_own(opened, registry, tls, spawn);
     spawn.shown.add(Arc::new(Metrics::new(api.clone())));
@@ -182,6 +198,13 @@ impl Log {
         }
     }
 
+    fn deliveries(&self) -> Arc<dyn Deliveries> {
+        match self {
+            Self::Sqlite(journal) => journal.clone(),
+            Self::Postgres(journal, _) => journal.clone(),
+        }
+    }
+
     fn part(&self) -> Part {
         match self {
             Self::Sqlite(journal) => parts::sqlite(journal),
@@ -244,7 +267,7 @@ fn api(
     opened: &Opened,
     ends: &Ends,
     ports: GatewayPorts,
-    registry: Arc<Registry>,
+    (registry, deliveries, desk): (Arc<Registry>, Arc<dyn Deliveries>, Desk),
     parts: Parts,
 ) -> http::Api {
     let public_key = opened.identity.trust.get(&Role::Gateway);
@@ -253,6 +276,8 @@ fn api(
         commands: ends.handle.clone(),
         view: ends.view.clone(),
         journal: ports.journal,
+        deliveries,
+        outside: Arc::new(desk),
         bus: ports.bus,
         clock: ports.clock,
         ids: ports.ids,

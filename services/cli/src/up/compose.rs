@@ -18,12 +18,12 @@ use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http;
 use keywheel_gateway::metrics::Metrics;
-use keywheel_gateway::presence::OwnLook;
 use keywheel_gateway::server::{Server, Spans};
 use keywheel_gateway::views::status::Part;
 use keywheel_injector::{HostSettings, Injector, InjectorOptions};
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
+use keywheel_signals::Desk;
 use keywheel_store_sync::{ArmedFailpoints, Ports, StoreSync, StoreSyncOptions, Watched};
 use keywheel_stores::{Connector, LocalStore};
 use tokio::task::JoinHandle;
@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use super::error::{Error, Kind};
 use super::{Opened, fires};
 use crate::metrics::{self, Shown};
+use crate::outside::{self, OutsidePorts};
 use crate::parts;
 use crate::presence::Run;
 use crate::wiring::{
@@ -79,7 +80,8 @@ pub(super) async fn all(
         clock: opened.clock.clone(),
         ids: opened.ids.clone(),
     };
-    let own = Arc::new(OwnLook(ends.view.clone()));
+    let desk = outside::start(&opened.config, &ends, outside_ports(opened), &spawn).await?;
+    let own = Arc::new(desk.clone());
     run.beat((Role::Gateway, None), gateway.clone(), own, &spawn);
     let copy_fault = start_workers(opened, &spawn, &hub, &run).await?;
     let engine = container_engine()?;
@@ -107,7 +109,7 @@ pub(super) async fn all(
     let restoring = parts::restore(opened.journal.clone(), shutdown.token());
     spawn.start("disk reserve", restoring);
     let parts = own_parts(opened, &hub, copy_fault);
-    serve_socket(opened, &spawn, ends, gateway, parts, listener);
+    serve_socket(opened, &spawn, ends, (gateway, desk), parts, listener);
     metrics::serve(&opened.config, &spawn).await?;
     tasks.close();
     let stopped = spawn_wait(tasks);
@@ -264,11 +266,20 @@ fn injector_options(opened: &Opened, host: HostId) -> InjectorOptions {
     }
 }
 
+fn outside_ports(opened: &Opened) -> OutsidePorts {
+    OutsidePorts {
+        journal: opened.journal.clone(),
+        deliveries: opened.journal.clone(),
+        clock: opened.clock.clone(),
+        ids: opened.ids.clone(),
+    }
+}
+
 fn serve_socket(
     opened: &Opened,
     spawn: &Spawner,
     ends: Ends,
-    gateway: Arc<dyn Bus>,
+    (gateway, desk): (Arc<dyn Bus>, Desk),
     parts: Parts,
     listener: tokio::net::UnixListener,
 ) {
@@ -276,6 +287,8 @@ fn serve_socket(
         commands: ends.handle.clone(),
         view: ends.view.clone(),
         journal: opened.journal.clone(),
+        deliveries: opened.journal.clone(),
+        outside: Arc::new(desk),
         bus: gateway,
         clock: opened.clock.clone(),
         ids: opened.ids.clone(),

@@ -6,7 +6,7 @@ use keywheel_schemas::api::{EvictAnswer, EvictRequest, HostPage, HostView, JoinT
 use serde_json::json;
 
 use super::Desk;
-use super::revoke::{confirm, require_person};
+use super::revoke::{confirm, require_person, rotate_all};
 use crate::args::{EvictArgs, HostVerb};
 use crate::exit::Failure;
 use crate::http::escape;
@@ -69,5 +69,11 @@ async fn evict(desk: &Desk, args: &EvictArgs) -> Result<(), Failure> {
     };
     let answer: EvictAnswer = desk.client.change(&path, &request).await?;
     desk.screen
-        .show(&answer, |answer| views::evicted(answer, desk.screen.color))
+        .show(&answer, |answer| views::evicted(answer, desk.screen.color))?;
+    if !args.rotate {
+        return Ok(());
+    }
+    let held = answer.held.iter().map(|held| held.secret.as_str());
+    let next = "the host is evicted all the same; `keywheel secret put`, or `keywheel revoke` when it cannot wait";
+    rotate_all(desk, &Vec::from_iter(held), next).await
 }

@@ -15,7 +15,7 @@ use super::streams;
 use crate::args::{DescribeArgs, DescribeKind, GetArgs, HistoryArgs, Kind, StatusArgs};
 use crate::exit::{Exit, Failure};
 use crate::http::escape;
-use crate::output::{self, tame, views};
+use crate::output::{self, revocations, tame, views};
 
 /// Rotations that the description of a secret shows.
 const RECENT: usize = 5;
@@ -170,7 +170,7 @@ pub(super) async fn rotation_of(desk: &Desk, name: &str) -> Result<RotationView,
 }
 
 /// A revocation by id, or the newest of a secret.
-async fn revocation_of(desk: &Desk, name: &str) -> Result<RevocationView, Failure> {
+pub(super) async fn revocation_of(desk: &Desk, name: &str) -> Result<RevocationView, Failure> {
     if RotationId::parse(name).is_ok() {
         return desk.client.read(&format!("/v1/revocations/{name}")).await;
     }
@@ -265,7 +265,7 @@ pub(super) async fn describe(desk: &Desk, args: &DescribeArgs) -> Result<(), Fai
         }
         DescribeKind::Revocation => {
             let revocation = revocation_of(desk, &args.name).await?;
-            desk.screen.show(&revocation, views::revocation)
+            desk.screen.show(&revocation, revocations::revocation)
         }
         DescribeKind::Host => host::describe(desk, &args.name).await,
         DescribeKind::Store => store::describe(desk, &args.name).await,

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use keywheel_schemas::api::{
-    ApplyAnswer, ConsumerView, RevocationView, RevokeRequest, VersionView,
+    ApplyAnswer, ConsumerView, RevocationView, RevokeByAnswer, RevokeByRequest, RevokePlan,
+    RevokeRequest, RevokeScope, RotateRequest, RotationView, VersionView,
 };
 
 use super::rotate::with_nearest;
@@ -11,43 +12,176 @@ use super::{Desk, waiting};
 use crate::args::{RevokeArgs, UnbindArgs};
 use crate::exit::{Exit, Failure};
 use crate::http::escape;
-use crate::output::{Screen, views};
+use crate::output::{Screen, radius, views};
 
 pub(super) async fn revoke(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure> {
+    if args.dry_run {
+        let plan = plan(desk, args).await?;
+        return desk
+            .screen
+            .show(&plan, |plan| radius::plan(plan, desk.screen.color));
+    }
+    match &args.name {
+        Some(name) => revoke_one(desk, args, name).await,
+        None => revoke_many(desk, args).await,
+    }
+}
+
+/// What it would do.
+async fn plan(desk: &Desk, args: &RevokeArgs) -> Result<RevokePlan, Failure> {
+    let mut query = vec![format!("emergency={}", args.emergency)];
+    let named = |key: &str, value: &String| format!("{key}={}", escape(value));
+    query.extend(args.name.iter().map(|value| named("secret", value)));
+    query.extend(args.version.iter().map(|value| format!("version={value}")));
+    query.extend(args.prefix.iter().map(|value| named("prefix", value)));
+    query.extend(args.store.iter().map(|value| named("store", value)));
+    query.extend(args.container.iter().map(|value| named("container", value)));
+    query.extend(args.image.iter().map(|value| named("image", value)));
+    query.extend(args.service.iter().map(|value| named("service", value)));
+    let path = format!("/v1/revoke-plan?{}", query.join("&"));
+    desk.client.read(&path).await
+}
+
+/// The one thing that is typed to confirm it.
+fn meant(args: &RevokeArgs) -> &str {
+    let mut named = [
+        &args.name,
+        &args.prefix,
+        &args.store,
+        &args.container,
+        &args.image,
+        &args.service,
+    ]
+    .into_iter()
+    .flatten();
+    named.next().map_or("", String::as_str)
+}
+
+async fn revoke_one(desk: &Desk, args: &RevokeArgs, name: &str) -> Result<(), Failure> {
     if !args.yes {
         require_person(desk.screen, "revoke")?;
-        let path = format!("/v1/consumers?secret={}", escape(&args.name));
+        let path = format!("/v1/consumers?secret={}", escape(name));
         let consumers = match desk.client.read_all::<ConsumerView>(&path).await {
             Ok(consumers) => consumers,
-            Err(failure) => return Err(with_nearest(desk, &args.name, failure).await),
+            Err(failure) => return Err(with_nearest(desk, name, failure).await),
         };
-        let path = format!("/v1/versions/{}", escape(&args.name));
+        let path = format!("/v1/versions/{}", escape(name));
         let versions = desk.client.read::<Vec<VersionView>>(&path).await?;
-        desk.screen.note(&warning(args, &consumers, &versions));
-        confirm(desk.screen, &args.name)?;
+        let text = warning((name, args.version), &consumers, &versions);
+        desk.screen.note(&text);
+        confirm(desk.screen, name)?;
     }
     let request = RevokeRequest {
-        secret: args.name.clone(),
+        secret: name.to_owned(),
         version: args.version,
-        reason: args.reason.clone(),
+        reason: args.reason.clone().unwrap_or_default(),
     };
     match desk
         .client
         .change::<RevocationView>("/v1/revoke", &request)
         .await
     {
-        Ok(begun) => waiting::revocation(desk, begun, &args.wait).await,
-        Err(failure) => Err(with_nearest(desk, &args.name, failure).await),
+        Ok(begun) => {
+            let replaced = replace(desk, args, &[begun.secret.as_str()]).await;
+            let ended = waiting::revocation(desk, begun, &args.wait).await;
+            ended.and(replaced)
+        }
+        Err(failure) => Err(with_nearest(desk, name, failure).await),
     }
 }
 
-fn warning(args: &RevokeArgs, consumers: &[ConsumerView], versions: &[VersionView]) -> String {
-    let what = match args.version {
-        Some(version) => format!("version {version} of {}", args.name),
-        None => format!("all versions of {}", args.name),
+/// Has a fresh value made of each, where that was asked for. Each is tried, and the first failure is told: what was
+/// revoked is dead all the same.
+async fn replace(desk: &Desk, args: &RevokeArgs, names: &[&str]) -> Result<(), Failure> {
+    if !args.replace {
+        return Ok(());
+    }
+    let next =
+        "it is revoked all the same; `keywheel secret put` or `keywheel rotate` gives it a value";
+    rotate_all(desk, names, next).await
+}
+
+/// Begins a rotation of each. Each is tried, and the first failure is told, with what to do then.
+pub(super) async fn rotate_all(
+    desk: &Desk,
+    names: &[&str],
+    next: &'static str,
+) -> Result<(), Failure> {
+    let mut first = Ok(());
+    for name in names {
+        let request = RotateRequest {
+            secret: (*name).to_owned(),
+        };
+        let begun = desk.client.change::<RotationView>("/v1/rotate", &request);
+        let begun = begun.await.map_err(|failure| {
+            Failure::new(
+                Exit::Partial,
+                format!("no fresh value for {name}: {}", failure.what),
+                next,
+            )
+        });
+        first = first.and(begun.map(drop));
+    }
+    first
+}
+
+/// Each secret by itself; one that is refused or is not through in time does not hold up the others.
+async fn revoke_many(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure> {
+    if !args.yes {
+        require_person(desk.screen, "revoke")?;
+        let plan = plan(desk, args).await?;
+        let text = radius::plan(&plan, false);
+        let text = format!("This revokes, for ever:\n{text}");
+        desk.screen.note(&text);
+        confirm(desk.screen, meant(args))?;
+    }
+    let request = RevokeByRequest {
+        scope: RevokeScope {
+            prefix: args.prefix.clone(),
+            store: args.store.clone(),
+            container: args.container.clone(),
+            image: args.image.clone(),
+            service: args.service.clone(),
+            ..RevokeScope::default()
+        },
+        reason: args.reason.clone().unwrap_or_default(),
+        emergency: args.emergency,
+    };
+    let many = desk.client.change_many("/v1/revoke-by", &request);
+    let mut answer: RevokeByAnswer = many.await?;
+    let revoked = answer.revocations.iter();
+    let revoked: BTreeSet<&str> = revoked.map(|view| view.secret.as_str()).collect();
+    let replaced = replace(desk, args, &Vec::from_iter(revoked)).await;
+    let waited = waiting::revocation_ends(desk, &mut answer.revocations, &args.wait).await;
+    let color = desk.screen.color;
+    desk.screen
+        .show(&answer, |answer| radius::answer(answer, color))?;
+    let is_open = |view: &&RevocationView| args.wait.wait && view.state != "closed";
+    let open = answer.revocations.iter().filter(is_open).count();
+    if open == 0 && answer.refused.is_empty() {
+        return waited.and(replaced);
+    }
+    Err(Failure::new(
+        Exit::Partial,
+        format!(
+            "{} secrets were not revoked, and {open} revocations are not through",
+            answer.refused.len()
+        ),
+        "the reasons stand above; `keywheel revocation list` shows how they stand",
+    ))
+}
+
+fn warning(
+    (name, meant): (&str, Option<u64>),
+    consumers: &[ConsumerView],
+    versions: &[VersionView],
+) -> String {
+    let what = match meant {
+        Some(version) => format!("version {version} of {name}"),
+        None => format!("all versions of {name}"),
     };
     let holds = |consumer: &&ConsumerView| {
-        args.version
+        meant
             .is_none_or(|version| consumer.version == version || consumer.previous == Some(version))
     };
     let hit: Vec<ConsumerView> = consumers.iter().filter(holds).cloned().collect();
@@ -61,9 +195,9 @@ fn warning(args: &RevokeArgs, consumers: &[ConsumerView], versions: &[VersionVie
             views::consumers(&hit, false)
         ));
     }
-    let is_meant = |view: &&VersionView| args.version.is_none_or(|version| view.version == version);
-    let meant = versions.iter().filter(is_meant);
-    let hosts: BTreeSet<&str> = meant
+    let is_meant = |view: &&VersionView| meant.is_none_or(|version| view.version == version);
+    let dying = versions.iter().filter(is_meant);
+    let hosts: BTreeSet<&str> = dying
         .flat_map(|view| &view.hosts)
         .map(String::as_str)
         .collect();
@@ -117,7 +251,7 @@ pub(super) fn confirm(screen: Screen, name: &str) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::{Format, WaitArgs};
+    use crate::args::Format;
 
     fn consumer(name: &str, version: u64) -> ConsumerView {
         ConsumerView {
@@ -138,34 +272,23 @@ mod tests {
 
     #[test]
     fn the_warning_lists_exactly_those_who_hold_what_is_revoked() {
-        let mut args = RevokeArgs {
-            name: "a/b".to_owned(),
-            version: Some(2),
-            reason: "r".to_owned(),
-            yes: false,
-            wait: WaitArgs {
-                wait: false,
-                timeout: std::time::Duration::ZERO,
-            },
-        };
         let consumers = [consumer("old", 1), consumer("new", 2)];
-        let one = warning(&args, &consumers, &[]);
+        let one = warning(("a/b", Some(2)), &consumers, &[]);
         assert!(
             one.contains("version 2 of a/b") && one.contains("new (") && !one.contains("old ("),
             "{one}"
         );
-        args.version = None;
-        let all = warning(&args, &consumers, &[]);
+        let all = warning(("a/b", None), &consumers, &[]);
         assert!(
             all.contains("2 consumers lose it") && all.contains("old ("),
             "{all}"
         );
-        assert!(warning(&args, &[], &[]).contains("No container holds it"));
+        assert!(warning(("a/b", None), &[], &[]).contains("No container holds it"));
         // As the version before, beside the current one.
-        args.version = Some(1);
+        let first = ("a/b", Some(1));
         let mut beside = consumer("both", 2);
         beside.previous = Some(1);
-        let one = warning(&args, &[consumer("new", 2), beside], &[]);
+        let one = warning(first, &[consumer("new", 2), beside], &[]);
         assert!(
             one.contains("1 consumers lose it") && one.contains("both ("),
             "{one}"
@@ -179,7 +302,7 @@ mod tests {
             evicted_hosts: Vec::new(),
         };
         let versions = [granted(2, "web-2"), granted(1, "web-1")];
-        let one = warning(&args, &[], &versions);
+        let one = warning(first, &[], &versions);
         assert!(one.ends_with("Hosts that may hold it: web-1."), "{one}");
     }
 

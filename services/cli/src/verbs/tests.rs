@@ -13,6 +13,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
 
+mod revocations;
+
 /// Requests as they came: line and body.
 type Seen = Arc<Mutex<Vec<(String, String)>>>;
 
@@ -90,6 +92,9 @@ async fn answer(mut stream: UnixStream, answers: &[(&str, u16, &str)], log: &See
 const ROTATION: &str = r#"{"rotation_id":"r1","secret":"a/b","version":2,"state":"distributing","trigger":"on_demand","waiting_for":[],"timings":{},"consumers":[]}"#;
 const PARKED: &str = r#"{"rotation_id":"r1","secret":"a/b","version":2,"state":"parked","trigger":"on_demand","waiting_for":["container web: gone wrong"],"timings":{},"consumers":[]}"#;
 const COMPLETED: &str = r#"{"rotation_id":"r1","secret":"a/b","version":2,"state":"completed","trigger":"on_demand","waiting_for":[],"timings":{},"consumers":[]}"#;
+const REVOCATION: &str = r#"{"revocation_id":"v1","secret":"a/b","versions":[1],"state":"running","backend":"asked","waiting_hosts":[],"reason":"why","withdrawn_ms":null}"#;
+const REVOCATIONS: &str = r#"[{"revocation_id":"v1","secret":"a/b","versions":[1],"state":"running","backend":"asked","waiting_hosts":[],"reason":"why","withdrawn_ms":null}]"#;
+const CLOSED: &str = r#"{"revocation_id":"v1","secret":"a/b","versions":[1],"state":"closed","backend":"confirmed","waiting_hosts":[],"reason":"why","withdrawn_ms":1.0}"#;
 const SECRETS: &str = r#"[{"name":"a/b","id":"i","store":"local","current":1,"pending":null,"last_version":1,"generated":true,"schedule":"on demand","next_fires":[],"consumers":0,"open_rotation":null}]"#;
 const NOT_FOUND: &str = r#"{"type":"x","title":"t","status":404,"detail":"no secret is named `a/c`","code":"not_found"}"#;
 const INVALID: &str = r#"{"type":"x","title":"t","status":400,"detail":"stdin:1:2: bad\nstdin:3:4: worse","code":"invalid"}"#;
@@ -507,6 +512,7 @@ async fn hosts_are_shown_evicted_and_let_in() {
             ("GET /v1/hosts/web-1 ", 200, PAGE),
             ("GET /v1/hosts/web-9 ", 404, NO_HOST),
             ("POST /v1/hosts/web-1/evict ", 200, EVICTED),
+            ("POST /v1/rotate ", 200, ROTATION),
             ("POST /v1/hosts/web-2/join-token ", 200, TOKEN),
             ("POST /v1/hosts/web-3/join-token ", 409, ONE_PROCESS),
         ],
@@ -524,6 +530,15 @@ async fn hosts_are_shown_evicted_and_let_in() {
     }
     let sent = daemon.bodies("POST /v1/hosts/web-1/evict ");
     assert_eq!(sent, [serde_json::json!({ "reason": "stolen" })]);
+    assert!(
+        daemon.bodies("POST /v1/rotate ").is_empty(),
+        "not asked for"
+    );
+    let words = ["host", "evict", "web-1", "--reason", "stolen", "--yes"];
+    let words = [&words[..], &["--rotate"]].concat();
+    assert_eq!(daemon.run(&words).await, Ok(()));
+    let sent = daemon.bodies("POST /v1/rotate ");
+    assert_eq!(sent, [serde_json::json!({ "secret": "a/b" })]);
     let unknown = daemon.run(&["host", "describe", "web-9"]).await;
     assert_eq!(unknown.unwrap_err().exit, Exit::NotFound);
     let refused = daemon.run(&["host", "join-token", "web-3"]).await;

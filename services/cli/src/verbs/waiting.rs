@@ -11,7 +11,7 @@ use super::Desk;
 use crate::args::WaitArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::progress::{self, Progress, Standing};
-use crate::output::views;
+use crate::output::{revocations, views};
 use crate::span;
 
 /// Longest wait of one request when somebody watches.
@@ -190,7 +190,7 @@ pub(super) async fn revocation(
 ) -> Result<(), Failure> {
     let again = format!("`keywheel describe revocation {}`", begun.revocation_id);
     if !wait.wait {
-        desk.screen.show(&begun, views::revocation)?;
+        desk.screen.show(&begun, revocations::revocation)?;
         if !desk.screen.is_json() {
             desk.screen.note(&format!(
                 "it goes on by itself; {again} shows how it stands, --wait waits for its end"
@@ -200,7 +200,7 @@ pub(super) async fn revocation(
     }
     let path = format!("/v1/revocations/{}", begun.revocation_id);
     let view: RevocationView = until_final(desk, &path, wait, &again).await?;
-    desk.screen.show(&view, views::revocation)?;
+    desk.screen.show(&view, revocations::revocation)?;
     if view.is_final() {
         return Ok(());
     }
@@ -215,6 +215,33 @@ pub(super) async fn revocation(
         what,
         format!("no host gets it any more; {again} shows who may still hold it"),
     ))
+}
+
+/// How revocations that were begun stand once all are through, or when the time is over. One that nobody can be
+/// asked about stays as it was known last, and the others are waited for all the same; the first failure is told.
+pub(super) async fn revocation_ends(
+    desk: &Desk,
+    begun: &mut [RevocationView],
+    wait: &WaitArgs,
+) -> Result<(), Failure> {
+    if !wait.wait {
+        return Ok(());
+    }
+    let clock = SystemClock::new();
+    let mut first = Ok(());
+    for view in begun {
+        let again = format!("`keywheel describe revocation {}`", view.revocation_id);
+        let path = format!("/v1/revocations/{}", view.revocation_id);
+        let left = WaitArgs {
+            timeout: wait.timeout.saturating_sub(clock.monotonic()),
+            ..wait.clone()
+        };
+        match until_final(desk, &path, &left, &again).await {
+            Ok(ended) => *view = ended,
+            Err(failure) => first = first.and(Err(failure)),
+        }
+    }
+    first
 }
 
 #[cfg(test)]

@@ -73,6 +73,11 @@ pub enum Event {
         /// Why, with the next step.
         reason: String,
     },
+    /// Its host told to which service the container belongs.
+    ServiceNoted {
+        /// `PROJECT/SERVICE` under Compose, the service's name under Swarm.
+        service: String,
+    },
 }
 
 /// A normal "no" about an assignment.
@@ -125,6 +130,8 @@ pub struct Assignment {
     pub container_name: String,
     /// Config digest of its image.
     pub image_digest: String,
+    /// The service it belongs to; empty when it belongs to none, or its host did not tell yet.
+    pub service: String,
 }
 
 impl Assignment {
@@ -171,6 +178,7 @@ impl Assignment {
             Event::Withdrawn => self.progress == Progress::Withdrawn,
             Event::Vanished => self.progress == Progress::Vanished,
             Event::Refused { reason, .. } => self.progress == Progress::Refused(reason.clone()),
+            Event::ServiceNoted { service } => self.service == *service,
         };
         Ok(if known { None } else { Some(event) })
     }
@@ -237,6 +245,7 @@ impl Assignment {
                 self.progress = Progress::Vanished;
             }
             Event::Refused { reason, .. } => self.progress = Progress::Refused(reason.clone()),
+            Event::ServiceNoted { service } => self.service.clone_from(service),
         }
     }
 }

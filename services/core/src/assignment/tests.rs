@@ -260,6 +260,7 @@ fn a_consumer_whose_binding_means_another_secret_moves_to_that_one() {
             selector: crate::testing::anywhere(),
             target: file(),
             reload: Reload::None,
+            on_revoke: crate::binding::OnRevoke::Remove,
         }]));
     let mut moved = reloaded(1, 1);
     moved.secret = other_id;

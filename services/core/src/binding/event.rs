@@ -1,6 +1,6 @@
 //! Facts about a binding, its state and its decisions.
 
-use super::{Reload, Spec, Target};
+use super::{OnRevoke, Reload, Spec, Target};
 use crate::id::BindingId;
 use crate::name::BindingName;
 
@@ -37,6 +37,22 @@ pub enum Rejection {
         /// Name of the binding.
         binding: BindingName,
     },
+    /// A variable stays in a program for as long as that lives.
+    #[error(
+        "binding `{binding}` sets an env variable, which only a stop takes away; use `onRevoke: stop` or leave `onRevoke` out"
+    )]
+    VariableStays {
+        /// Name of the binding.
+        binding: BindingName,
+    },
+    /// A lease ends with its container's file, and the container gets another one.
+    #[error(
+        "binding `{binding}` gives leases, of which only the file goes when one is revoked; leave `onRevoke` out"
+    )]
+    LeaseOnRevoke {
+        /// Name of the binding.
+        binding: BindingName,
+    },
     /// It grants nothing already.
     #[error("binding `{binding}` is not bound")]
     NotBound {
@@ -70,7 +86,7 @@ impl Binding {
     /// Grants; the same wish again gives no event.
     ///
     /// # Errors
-    /// When the selector is too weak or the reload cannot work.
+    /// When the selector is too weak, or the reload or what follows a revocation cannot work.
     pub fn decide_bind(&self, spec: &Spec) -> Result<Option<Event>, Rejection> {
         if !spec.selector.is_strong() && !spec.selector.insecure {
             return Err(Rejection::SelectorTooWeak {
@@ -80,6 +96,12 @@ impl Binding {
         let restarts = matches!(spec.reload, Reload::Restart { .. });
         if matches!(spec.target, Target::Env { .. }) && !restarts {
             return Err(Rejection::EnvNeedsRestart {
+                binding: self.name.clone(),
+            });
+        }
+        let only_stops = matches!(spec.on_revoke, OnRevoke::Remove | OnRevoke::Stop);
+        if matches!(spec.target, Target::Env { .. }) && !only_stops {
+            return Err(Rejection::VariableStays {
                 binding: self.name.clone(),
             });
         }

@@ -128,6 +128,53 @@ pub enum Reload {
     Label,
 }
 
+/// What befalls a container beside that its file goes, when a value that it has is revoked and no other is to be
+/// had. Where several bindings say so, the last of these words counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum OnRevoke {
+    /// Nothing: it runs on without its file. One that has the value in a variable is stopped.
+    #[default]
+    Remove,
+    /// It is restarted, without the file.
+    Restart,
+    /// It is cut off all its networks.
+    Disconnect,
+    /// Its processes are frozen.
+    Pause,
+    /// It is stopped.
+    Stop,
+}
+
+impl OnRevoke {
+    /// All of them, with the words of manifests and state files.
+    pub const WORDS: [(&'static str, Self); 5] = [
+        ("remove", Self::Remove),
+        ("restart", Self::Restart),
+        ("disconnect", Self::Disconnect),
+        ("pause", Self::Pause),
+        ("stop", Self::Stop),
+    ];
+
+    /// Its word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Remove => "remove",
+            Self::Restart => "restart",
+            Self::Disconnect => "disconnect",
+            Self::Pause => "pause",
+            Self::Stop => "stop",
+        }
+    }
+
+    /// The one of this word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        let mut words = Self::WORDS.into_iter();
+        words.find_map(|(known, one)| (known == word).then_some(one))
+    }
+}
+
 /// What a consumer has to show before the old version may die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AckLevel {
@@ -153,6 +200,8 @@ pub struct Spec {
     pub reload: Reload,
     /// Those among its secrets whose version before the current one its templates name, too.
     pub previous: BTreeSet<SecretId>,
+    /// What befalls a container that loses a revoked value.
+    pub on_revoke: OnRevoke,
 }
 
 impl Spec {

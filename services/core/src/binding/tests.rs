@@ -28,6 +28,7 @@ fn spec(selector: Selector, target: Target, reload: Reload) -> Spec {
         selector,
         target,
         reload,
+        on_revoke: crate::binding::OnRevoke::Remove,
     }
 }
 
@@ -138,6 +139,49 @@ fn an_env_variable_without_a_restart_is_refused() {
         .then([bound(spec(anywhere(), env(), restart()))]);
 }
 
+/// The same wish, with what is to befall who loses a revoked value.
+fn with_on_revoke(command: Command, wanted: OnRevoke) -> Command {
+    let Command::Apply(mut declarations) = command else {
+        panic!("it declares a binding");
+    };
+    for declaration in &mut declarations {
+        if let Declaration::Binding { on_revoke, .. } = declaration {
+            *on_revoke = wanted;
+        }
+    }
+    Command::Apply(declarations)
+}
+
+#[test]
+fn what_befalls_who_loses_a_value_goes_with_the_plan_and_a_variable_only_stops() {
+    for (word, on_revoke) in OnRevoke::WORDS {
+        assert_eq!(
+            (on_revoke.word(), OnRevoke::parse(word)),
+            (word, Some(on_revoke))
+        );
+        let wish = with_on_revoke(apply_binding(anywhere(), file(), Reload::None), on_revoke);
+        let given = Given::first_version().and(enrol(HOST)).and(wish);
+        let plan = plan_host(given.world(), HOST).unwrap();
+        assert_eq!(plan.bindings[0].on_revoke, on_revoke);
+        let wish = with_on_revoke(apply_binding(anywhere(), env(), restart()), on_revoke);
+        let asked = Given::first_version().when(wish);
+        match on_revoke {
+            OnRevoke::Remove | OnRevoke::Stop => {
+                let spec = Spec {
+                    on_revoke,
+                    ..spec(anywhere(), env(), restart())
+                };
+                asked.then([bound(spec)]);
+            }
+            OnRevoke::Restart | OnRevoke::Disconnect | OnRevoke::Pause => {
+                let binding = binding_name();
+                asked.then_rejected(Rejection::VariableStays { binding });
+            }
+        }
+    }
+    assert_eq!(OnRevoke::parse("freeze"), None);
+}
+
 #[test]
 fn a_binding_is_unbound_once() {
     let rejection = Rejection::NotBound {
@@ -174,6 +218,7 @@ fn two_bindings_of_one_selector_do_not_place_the_same_file() {
             selector,
             target: file(),
             reload: Reload::None,
+            on_revoke: crate::binding::OnRevoke::Remove,
         }])
     };
     let rejection = decision::Rejection::TargetTaken {

@@ -2,7 +2,7 @@
 //! and nothing waits for it. All of it is one append.
 
 use super::report::needs_old;
-use super::{Context, Rejection, canary, lease, rollout, rotate, staging};
+use super::{Context, Rejection, canary, lease, revoke, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;
@@ -114,11 +114,6 @@ fn release_revocation(host: HostId, open: &Revocation, events: &mut Vec<Event>) 
     if !open.waiting.contains(&host) {
         return;
     }
-    let mut after = open.clone();
     let released = revocation::Event::HostReleased { host };
-    after.evolve(&released);
-    events.push(Event::Revocation(open.id, released));
-    if after.is_done() {
-        events.push(Event::Revocation(open.id, revocation::Event::Closed));
-    }
+    revoke::withdrawn(open, released, events);
 }

@@ -223,6 +223,8 @@ pub(super) fn swapped(
             versions,
             hosts: Vec::new(),
             reason: SWAPPED.to_owned(),
+            // Its store makes them itself: nobody else knows a login with them.
+            is_to_prove: false,
         };
         events.push(Event::Revocation(lease::end_of(id), requested));
     }
@@ -260,6 +262,8 @@ pub(super) fn left_to_end(
         versions: vec![version],
         hosts: Vec::new(),
         reason: NOT_ENDED.to_owned(),
+        // Its store makes them itself: nobody else knows a login with them.
+        is_to_prove: false,
     };
     let end = lease::end_of(rotation.id);
     events.push(Event::Revocation(end, requested));

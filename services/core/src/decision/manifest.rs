@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeFrom;
 
-use super::{Context, Rejection, lease, rotate, secret_or_reject, store};
+use super::{Context, Rejection, lease, outward, rotate, secret_or_reject, store};
 use crate::binding::{self, Binding, Target};
 use crate::command::Declaration;
 use crate::event::Event;
@@ -118,7 +118,10 @@ fn refuse_shared_phases(world: &World, declarations: &[Declaration]) -> Result<(
         .iter()
         .filter_map(|declaration| match declaration {
             Declaration::Secret { name, spec, .. } => Some((name, spec.rotation.phase.as_ref())),
-            Declaration::Store { .. } | Declaration::Binding { .. } => None,
+            Declaration::Store { .. }
+            | Declaration::Binding { .. }
+            | Declaration::Notification { .. }
+            | Declaration::SignalSource { .. } => None,
         })
         .collect();
     if declared.values().all(Option::is_none) {
@@ -159,6 +162,8 @@ fn words(declaration: &Declaration) -> String {
         Declaration::Secret { name, .. } => format!("Secret `{name}`"),
         Declaration::Store { name, .. } => format!("Store `{name}`"),
         Declaration::Binding { name, .. } => format!("Binding `{name}`"),
+        Declaration::Notification { name, .. } => format!("Notification `{name}`"),
+        Declaration::SignalSource { name, .. } => format!("SignalSource `{name}`"),
     }
 }
 
@@ -177,6 +182,14 @@ fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Pl
             world.store_named(name).is_none(),
             store::declare(world, *id, name, spec)?,
         ),
+        Declaration::Notification { id, name, spec } => (
+            world.notification_named(name).is_none(),
+            outward::declare_notification(world, *id, name, spec)?,
+        ),
+        Declaration::SignalSource { id, name, spec } => (
+            world.signal_source_named(name).is_none(),
+            outward::declare_source(world, *id, name, spec)?,
+        ),
         Declaration::Binding {
             id,
             name,
@@ -186,6 +199,7 @@ fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Pl
             target,
             reload,
             previous,
+            on_revoke,
         } => {
             let known = world.binding_named(name);
             let own = secret_or_reject(world, secret)?;
@@ -199,6 +213,7 @@ fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Pl
                 target: target.clone(),
                 reload: reload.clone(),
                 previous: named_in(previous, own, &further),
+                on_revoke: *on_revoke,
             };
             (
                 known.is_none_or(|binding| binding.spec.is_none()),
@@ -318,6 +333,10 @@ fn declare_binding(
         if secret.spec.lease.is_some() && !further.is_empty() {
             let secret = secret.name.clone();
             return Err(secret::Rejection::LeaseNotAlone { secret }.into());
+        }
+        if secret.spec.lease.is_some() && spec.on_revoke != binding::OnRevoke::Remove {
+            let binding = name.clone();
+            return Err(binding::Rejection::LeaseOnRevoke { binding }.into());
         }
     }
     refuse_taken_target(world, name, spec)?;

@@ -10,11 +10,13 @@ mod intervene;
 mod join;
 mod lease;
 mod manifest;
+mod outward;
 mod refusal;
 mod report;
 mod revoke;
 mod rollout;
 mod rotate;
+pub mod scope;
 mod staging;
 mod store;
 #[cfg(test)]
@@ -88,9 +90,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::Unbind { name } => manifest::unbind(world, name),
         Command::RemoveStore { name } => store::remove(world, name),
         Command::Observed(seen) => store::observed(world, seen, ctx),
-        Command::StoreContact { store, failure } => {
-            Ok(store::contact(world, *store, failure.as_deref()))
-        }
+        Command::StoreContact { store, failure } => store::note(world, *store, failure.as_deref()),
         Command::Put {
             id,
             rotation,
@@ -138,17 +138,35 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             let answer = rotate::Answer::new((*step, *attempt), failure_of(failed, *is_away), told);
             rotate::outcome(world, *rotation, &answer, ctx)
         }
+        Command::RetryStep { rotation } => rotate::retry(world, *rotation),
+        Command::DeadlinePassed { rotation } => intervene::deadline(world, *rotation, ctx.now),
+        Command::Report(report) => report::record(world, report, ctx),
+        Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
+        Command::Outward(wish) => outward::decide(world, wish),
+        Command::RevokeOutcome { .. }
+        | Command::RetryRevoke { .. }
+        | Command::ProofOutcome { .. }
+        | Command::ForgetRevocation { .. } => decide_about_revocation(world, command),
+    }?)
+}
+
+/// What is decided about a revocation that runs.
+fn decide_about_revocation(world: &World, command: &Command) -> Result<Vec<Event>, Rejection> {
+    match command {
         Command::RevokeOutcome {
             revocation,
             attempt,
             failure,
         } => revoke::outcome(world, *revocation, *attempt, failure.as_deref()),
-        Command::RetryStep { rotation } => rotate::retry(world, *rotation),
         Command::RetryRevoke { revocation } => revoke::retry(world, *revocation),
-        Command::DeadlinePassed { rotation } => intervene::deadline(world, *rotation, ctx.now),
-        Command::Report(report) => report::record(world, report, ctx),
-        Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
-    }?)
+        Command::ProofOutcome(taken) => revoke::proof(world, taken),
+        Command::ForgetRevocation {
+            revocation,
+            by,
+            reason,
+        } => revoke::forget(world, *revocation, by, reason),
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn failure_of(reason: Option<&str>, is_away: bool) -> Option<rotation::Failure<'_>> {

@@ -2,7 +2,7 @@
 
 use crate::event::Event;
 use crate::name::{BindingName, SecretName};
-use crate::{binding, host, revocation, rotation, secret, store};
+use crate::{binding, host, notification, revocation, rotation, secret, signal, store};
 
 /// A refused command: why, and the facts that stand all the same. A join token, for example, is
 /// spent by coming with it, whatever comes of that.
@@ -75,6 +75,12 @@ pub enum Rejection {
     /// About a store outside.
     #[error(transparent)]
     Store(#[from] store::Rejection),
+    /// About a notification.
+    #[error(transparent)]
+    Notification(#[from] notification::Rejection),
+    /// About a signal or its source.
+    #[error(transparent)]
+    Signal(#[from] signal::Rejection),
 }
 
 /// What sort of "no" it is; exit codes and HTTP statuses follow it.
@@ -99,6 +105,8 @@ impl Rejection {
             | Self::Secret(secret::Rejection::VersionUnknown { .. })
             | Self::Host(host::Rejection::NotEnrolled(_))
             | Self::Store(store::Rejection::Unknown(_))
+            | Self::Notification(notification::Rejection::Unknown(_))
+            | Self::Signal(signal::Rejection::Unknown(_))
             | Self::Rotation(rotation::Rejection::Unknown(_))
             | Self::Revocation(revocation::Rejection::Unknown(_)) => RejectionKind::NotFound,
             Self::Binding(binding::Rejection::NotBound { .. }) => RejectionKind::Conflict,
@@ -131,7 +139,12 @@ impl Rejection {
                 | secret::Rejection::LeaseNotAlone { .. }
                 | secret::Rejection::DrainedUntold { .. },
             )
-            | Self::Revocation(revocation::Rejection::ReasonMissing) => RejectionKind::Invalid,
+            | Self::Revocation(
+                revocation::Rejection::ReasonMissing | revocation::Rejection::ReasonTooLong,
+            )
+            | Self::Signal(signal::Rejection::OutOfBounds | signal::Rejection::NoText) => {
+                RejectionKind::Invalid
+            }
             _ => RejectionKind::Conflict,
         }
     }

@@ -6,12 +6,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Rejection, canary, join, lease, rollout, rotate, staging};
+use super::{Context, Rejection, canary, join, lease, revoke, rollout, rotate, staging};
 use crate::assignment::{self, Assignment};
 use crate::binding::AckLevel;
 use crate::event::Event;
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
-use crate::report::{Fact, HostReport, Item};
+use crate::report::{Fact, HostReport, Item, MAX_SERVICE_BYTES};
 use crate::revocation;
 use crate::rotation::{self, Phase, Rotation};
 use crate::secret::Secret;
@@ -136,6 +136,12 @@ fn record_item(
     if let Ok(Some(event)) = state.decide_report(&key, fact) {
         push(state, event);
     }
+    let noted = service_of(item).filter(|_| state.is_live());
+    if let Some(noted) = noted
+        && let Ok(Some(event)) = state.decide_report(&key, noted)
+    {
+        push(state, event);
+    }
 }
 
 /// What a fact means for its container's assignment, if any comes of it.
@@ -183,6 +189,13 @@ fn shown_late(
         && (known.holds..known.assigned).contains(&version);
     let is_news = known.holds != version || known.shown.is_none_or(|shown| shown < level);
     (is_between && is_news && was_granted(secret, host, version)).then_some(event)
+}
+
+/// The service that an item tells; an older host tells of none.
+fn service_of(item: &Item) -> Option<assignment::Event> {
+    let is_told = !item.service.is_empty() && item.service.len() <= MAX_SERVICE_BYTES;
+    let service = item.service.clone();
+    is_told.then_some(assignment::Event::ServiceNoted { service })
 }
 
 /// What a complete report does not name any more is gone, as after a reboot or a lost report.
@@ -393,11 +406,6 @@ fn advance_revocation(
     if !clear {
         return;
     }
-    let mut after = open.clone();
     let withdrawn = revocation::Event::WithdrawnOnHost { host: report.host };
-    after.evolve(&withdrawn);
-    events.push(Event::Revocation(open.id, withdrawn));
-    if after.is_done() {
-        events.push(Event::Revocation(open.id, revocation::Event::Closed));
-    }
+    revoke::withdrawn(open, withdrawn, events);
 }

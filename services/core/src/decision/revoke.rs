@@ -1,6 +1,8 @@
 //! Decisions of a revocation. Revoke beats rotate: an open rotation is cancelled in the same append.
 
 use super::{Rejection, canary, drain, secret_or_reject};
+use crate::audit::Principal;
+use crate::command::ProofTaken;
 use crate::event::Event;
 use crate::id::{HostId, RevocationId};
 use crate::name::SecretName;
@@ -32,33 +34,34 @@ pub(super) fn request_of(
     if reason.trim().is_empty() {
         return Err(revocation::Rejection::ReasonMissing.into());
     }
-    let mut versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
+    if reason.trim().chars().count() > revocation::MAX_REASON_CHARS {
+        return Err(revocation::Rejection::ReasonTooLong.into());
+    }
+    let versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
     if versions.is_empty() {
         return Err(revocation::Rejection::NothingAlive {
             secret: secret.name.clone(),
         }
         .into());
     }
-    let open = world.open_rotation(secret.id);
-    // Canaries have nothing to go back to then, and what was never promoted would bar the next rotation.
-    let stranded = open.filter(|open| canary::is_stranded(open, secret, &versions));
-    versions.extend(stranded.map(|open| open.version));
-    let mut events = Vec::new();
+    let (mut versions, beaten) = struck(world, secret, &versions);
+    let (mut events, mut later) = (Vec::new(), Vec::new());
     for version in &versions {
         events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
     }
-    if let Some(open) = open {
-        if is_beaten(open, &versions) {
+    if let Some(open) = world.open_rotation(secret.id) {
+        if beaten.is_some() {
             events.extend(taken_over(secret, open));
             let cancelled = rotation::Event::Closed {
                 outcome: Outcome::Cancelled,
             };
             events.push(Event::Rotation(open.id, cancelled));
-            versions.extend(left_over(secret, open));
+            versions.extend(left_over(world, secret, open));
             versions.sort_unstable();
             versions.dedup();
         } else if open.is_draining() {
-            events.extend(drained(open, secret, &versions)?);
+            // It leaves to the revocation what that has to prove, so it has to be there.
+            later = drained(open, secret, &versions)?;
         } else if secret.current.is_some_and(|old| versions.contains(&old)) {
             events.extend(canary::hurried(open));
         }
@@ -67,17 +70,19 @@ pub(super) fn request_of(
     hosts.retain(|host| without != Some(*host));
     let requested = revocation::Event::Requested {
         secret: secret.id,
+        is_to_prove: is_to_prove(world, secret, &versions),
         versions,
         hosts,
         reason: reason.trim().to_owned(),
     };
     events.push(Event::Revocation(id, requested));
+    events.extend(later);
     Ok(events)
 }
 
 /// Versions that the rotation had revoked, and whose end its store did not confirm: nobody else asks for it once the
 /// rotation is cancelled. At a store outside the next rotation retires them, as is declared there.
-fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
+fn left_over(world: &World, secret: &Secret, open: &Rotation) -> Vec<u64> {
     let was_retiring = match &open.phase {
         Phase::Performing { step, .. } | Phase::Retrying { step, .. } => *step == Step::RevokeOld,
         _ => false,
@@ -85,9 +90,20 @@ fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
     if !was_retiring || secret.stays_outside() {
         return Vec::new();
     }
-    let is_left =
-        |version: &&u64| !secret.is_deliverable(**version) && !secret.destroyed.contains(*version);
-    open.old.iter().filter(is_left).copied().collect()
+    let is_left = |version: &u64| {
+        let is_ended =
+            secret.destroyed.contains(version) || world.awaits_proof(secret.id, *version);
+        !secret.is_deliverable(*version) && !is_ended
+    };
+    open.old.iter().copied().filter(is_left).collect()
+}
+
+/// Whether somebody can be asked whether they are dead: they open accounts of a server that we know, or belong
+/// to a receiver, and it may have been told of one.
+fn is_to_prove(world: &World, secret: &Secret, versions: &[u64]) -> bool {
+    let may_be_set = |version: &u64| world.may_be_set(secret.id, *version);
+    let has_resource = secret.spec.rotator.is_some() && secret.place().is_none();
+    has_resource && versions.iter().any(may_be_set)
 }
 
 /// Sessions of what is dead are waited for no longer.
@@ -100,6 +116,21 @@ fn drained(open: &Rotation, secret: &Secret, dying: &[u64]) -> Result<Vec<Event>
         true => Ok(Vec::new()),
         false => drain::drained(open, &left),
     }
+}
+
+/// What a revocation of these versions kills, and the rotation that ends with them.
+pub(super) fn struck<'w>(
+    world: &'w World,
+    secret: &Secret,
+    versions: &[u64],
+) -> (Vec<u64>, Option<&'w Rotation>) {
+    let mut versions = versions.to_vec();
+    let open = world.open_rotation(secret.id);
+    // Canaries have nothing to go back to then, and what was never promoted would bar the next rotation.
+    let stranded = open.filter(|open| canary::is_stranded(open, secret, &versions));
+    versions.extend(stranded.map(|open| open.version));
+    let beaten = open.filter(|open| is_beaten(open, &versions));
+    (versions, beaten)
 }
 
 /// Whether a rotation has nothing left to bring: its version dies, or the one it turns back to. Then its
@@ -156,25 +187,77 @@ pub(super) fn outcome(
 ) -> Result<Vec<Event>, Rejection> {
     let revocation = known(world, id)?;
     let event = revocation.decide_outcome(attempt, failure)?;
-    let mut after = revocation.clone();
-    after.evolve(&event);
-    let mut events = vec![Event::Revocation(id, event)];
-    if failure.is_none()
+    let mut events = Vec::new();
+    if event == revocation::Event::BackendConfirmed
         && let Some(secret) = world.secrets.get(&revocation.secret)
     {
         let retired = revocation.retire.iter().cloned();
         events.extend(retired.map(|remote| {
             Event::Secret(secret.id, secret::Event::RemoteVersionRetired { remote })
         }));
-        for version in &revocation.versions {
-            let destroyed = secret.decide_destroy(*version)?;
-            events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
+    }
+    let mut after = revocation.clone();
+    after.evolve(&event);
+    if after.is_destroyed && !revocation.is_destroyed {
+        events.extend(destroyed(world, revocation)?);
+        if event != revocation::Event::Destroyed {
+            events.push(Event::Revocation(id, revocation::Event::Destroyed));
         }
     }
-    if after.is_done() {
-        events.push(Event::Revocation(id, revocation::Event::Closed));
+    events.insert(0, Event::Revocation(id, event));
+    events.extend(closed(&after));
+    Ok(events)
+}
+
+/// What their data keys were is gone.
+fn destroyed(world: &World, revocation: &Revocation) -> Result<Vec<Event>, Rejection> {
+    let Some(secret) = world.secrets.get(&revocation.secret) else {
+        return Ok(Vec::new());
+    };
+    let mut events = Vec::new();
+    for version in &revocation.versions {
+        let destroyed = secret.decide_destroy(*version)?;
+        events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
     }
     Ok(events)
+}
+
+/// Ends one of which every half is done.
+pub(super) fn closed(after: &Revocation) -> Option<Event> {
+    let closed = Event::Revocation(after.id, revocation::Event::Closed);
+    after.is_done().then_some(closed)
+}
+
+/// A host holds none of them any more, or is let go: says so, and what ends with it.
+pub(super) fn withdrawn(open: &Revocation, event: revocation::Event, events: &mut Vec<Event>) {
+    let is_last = open.is_withdrawn_by(&event);
+    let mut after = open.clone();
+    after.evolve(&event);
+    events.push(Event::Revocation(open.id, event));
+    if is_last {
+        let everywhere = revocation::Event::WithdrawnEverywhere;
+        events.push(Event::Revocation(open.id, everywhere));
+    }
+    events.extend(closed(&after));
+}
+
+/// Takes what came of the logins.
+pub(super) fn proof(world: &World, taken: &ProofTaken) -> Result<Vec<Event>, Rejection> {
+    let open = known(world, taken.revocation)?;
+    let versions = revocation::to_prove(world, open);
+    let event = open.decide_proof(taken.attempt, &taken.proof, &versions)?;
+    Ok(vec![Event::Revocation(open.id, event)])
+}
+
+/// A principal would have the store asked no more.
+pub(super) fn forget(
+    world: &World,
+    id: RevocationId,
+    by: &Principal,
+    reason: &str,
+) -> Result<Vec<Event>, Rejection> {
+    let event = known(world, id)?.decide_forget(by, reason)?;
+    Ok(vec![Event::Revocation(id, event)])
 }
 
 pub(super) fn retry(world: &World, id: RevocationId) -> Result<Vec<Event>, Rejection> {

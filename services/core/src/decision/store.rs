@@ -119,13 +119,15 @@ pub(super) fn remove(world: &World, name: &StoreName) -> Result<Vec<Event>, Reje
 }
 
 /// Takes word that a store answers, or does not; of a store that was removed it is worth nothing.
-pub(super) fn contact(world: &World, id: StoreId, failure: Option<&str>) -> Vec<Event> {
+pub(super) fn note(
+    world: &World,
+    id: StoreId,
+    failure: Option<&str>,
+) -> Result<Vec<Event>, Rejection> {
     let known = world.stores.get(&id);
     let event = known.and_then(|known| known.decide_contact(failure));
-    event
-        .map(|event| Event::Store(id, event))
-        .into_iter()
-        .collect()
+    let events = event.map(|event| Event::Store(id, event)).into_iter();
+    Ok(events.collect())
 }
 
 /// Refuses a place that is none, or another secret's; and to move a credential out of reach.

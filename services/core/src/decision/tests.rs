@@ -6,7 +6,10 @@ mod history;
 mod leases;
 mod left;
 mod model;
+mod outward;
 mod previous;
+mod proofs;
+mod scopes;
 mod several;
 mod staging;
 
@@ -160,6 +163,7 @@ fn two_bindings() -> [Declaration; 2] {
         selector: anywhere(),
         target: env(),
         reload: restart(),
+        on_revoke: crate::binding::OnRevoke::Remove,
     };
     [first, second]
 }

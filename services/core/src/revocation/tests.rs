@@ -21,6 +21,7 @@ fn requested(versions: &[u64], hosts: &[HostId]) -> event::Event {
         versions: versions.to_vec(),
         hosts: hosts.to_vec(),
         reason: "leaked".to_owned(),
+        is_to_prove: false,
     })
 }
 
@@ -77,10 +78,12 @@ fn withdrawing_first_then_confirming_closes() {
         .then([
             of_consumer(1, assignment::Event::Withdrawn),
             of_revocation(Event::WithdrawnOnHost { host: HOST }),
+            of_revocation(Event::WithdrawnEverywhere),
         ]);
     let given = given.when(confirmed(1)).then([
         of_revocation(Event::BackendConfirmed),
         of_secret(secret::Event::VersionDestroyed { version: 1 }),
+        of_revocation(Event::Destroyed),
         of_revocation(Event::Closed),
     ]);
     assert!(given.world().revocations[&REVOCATION].closed);
@@ -91,10 +94,12 @@ fn confirming_first_then_withdrawing_closes() {
     let given = Given::serving().and(revoke(None)).when(confirmed(1)).then([
         of_revocation(Event::BackendConfirmed),
         of_secret(secret::Event::VersionDestroyed { version: 1 }),
+        of_revocation(Event::Destroyed),
     ]);
     given.when(withdrawn_report()).then([
         of_consumer(1, assignment::Event::Withdrawn),
         of_revocation(Event::WithdrawnOnHost { host: HOST }),
+        of_revocation(Event::WithdrawnEverywhere),
         of_revocation(Event::Closed),
     ]);
 }
@@ -190,7 +195,10 @@ fn a_report_that_is_partial_old_or_still_holds_the_version_withdraws_nothing() {
     same.generation = generation;
     let withdrawn = of_revocation(Event::WithdrawnOnHost { host: HOST });
     let gone = of_consumer(1, assignment::Event::Withdrawn);
-    given.when(Command::Report(same)).then([gone, withdrawn]);
+    let everywhere = of_revocation(Event::WithdrawnEverywhere);
+    given
+        .when(Command::Report(same))
+        .then([gone, withdrawn, everywhere]);
 }
 
 #[test]
@@ -207,6 +215,7 @@ fn each_host_that_was_granted_a_version_withdraws_for_itself() {
     let given = first.then([of_revocation(Event::WithdrawnOnHost { host: HOST })]);
     given.when(Command::Report(other)).then([
         of_revocation(Event::WithdrawnOnHost { host: OTHER_HOST }),
+        of_revocation(Event::WithdrawnEverywhere),
         of_revocation(Event::Closed),
     ]);
 }

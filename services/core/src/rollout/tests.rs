@@ -480,6 +480,7 @@ fn with_another_secret() -> Given {
             name: EnvName::parse("OTHER").unwrap(),
         },
         reload: rolling(Policy::default()),
+        on_revoke: crate::binding::OnRevoke::Remove,
     }]);
     let runs = Item {
         binding: OTHER_BINDING,

@@ -11,6 +11,7 @@ mod cut_over;
 mod drain;
 mod event;
 mod react;
+mod rejection;
 mod state;
 mod stragglers;
 #[cfg(test)]
@@ -19,8 +20,10 @@ mod tests;
 pub use drain::Drain;
 pub use event::{Event, Intervention, Outcome, Sessions, Step, Straggler, Trigger};
 pub use react::react;
+pub(crate) use react::retired_by;
+pub use rejection::Rejection;
 pub(crate) use state::is_before_promotion;
-pub use state::{Failure, Phase, Rejection, Rotation};
+pub use state::{Failure, Phase, Rotation};
 pub use stragglers::{Lack, lack, lack_of, stragglers};
 
 use std::time::Duration;

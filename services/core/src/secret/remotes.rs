@@ -27,12 +27,25 @@ impl Secret {
     /// leases stand beside each other.
     #[must_use]
     pub fn remotes_of(&self, versions: &[u64]) -> Vec<RemoteVersion> {
-        let known = self.known.as_ref();
-        let stays = known.filter(|_| !self.is_made_there() && self.lease_of().is_none());
+        let stays = self.stays();
         let holds =
             |remote: &&Remote| versions.contains(&remote.version) && stays != Some(&remote.remote);
         let remotes = self.remotes.iter().filter(holds);
         remotes.map(|remote| remote.remote.clone()).collect()
+    }
+
+    /// Whether one of these is what the store outside goes on to give to whoever reads there.
+    #[must_use]
+    pub fn stays_current_outside(&self, versions: &[u64]) -> bool {
+        let stays = self.stays();
+        let mut there = self.remotes.iter();
+        there.any(|remote| versions.contains(&remote.version) && stays == Some(&remote.remote))
+    }
+
+    /// The version outside that no revocation ends there.
+    fn stays(&self) -> Option<&RemoteVersion> {
+        let known = self.known.as_ref();
+        known.filter(|_| !self.is_made_there() && self.lease_of().is_none())
     }
 
     /// The version outside that is known and was to be taken over until a person aborted that. It is taken

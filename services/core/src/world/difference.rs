@@ -44,6 +44,16 @@ impl World {
                 format!("the rollout of service `{}`", service.name)
             })
         };
+        let notification = || {
+            first(&self.notifications, &other.notifications, |id| {
+                format!("notification {id}")
+            })
+        };
+        let source = || {
+            first(&self.signal_sources, &other.signal_sources, |id| {
+                format!("the source of signals {id}")
+            })
+        };
         let found = secret()
             .or_else(binding)
             .or_else(assignment)
@@ -52,7 +62,9 @@ impl World {
             .or_else(rotation)
             .or_else(revocation)
             .or_else(store)
-            .or_else(rollout);
+            .or_else(rollout)
+            .or_else(notification)
+            .or_else(source);
         Some(found.unwrap_or_else(|| "an index".to_owned()))
     }
 }

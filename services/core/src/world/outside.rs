@@ -1,6 +1,7 @@
 //! What lies in stores outside, and what of that changed since when: store-sync asks for the changes
 //! after an event's number, so it is told every thing once.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::World;
@@ -9,7 +10,7 @@ use crate::event::Event;
 use crate::id::{SecretId, StoreId};
 use crate::name::{SecretName, StoreName};
 use crate::resource::{Kind, Resource};
-use crate::revocation::{self, Revocation};
+use crate::revocation::{self, Proven, Revocation};
 use crate::rotation::{Outcome, Phase, Rotation, Trigger};
 use crate::secret::{self, Secret};
 use crate::store::{
@@ -58,6 +59,7 @@ impl World {
             known: secret.known.clone(),
             fetch: None,
             retire: Vec::new(),
+            unstage: None,
         })
     }
 
@@ -75,6 +77,7 @@ impl World {
             version: admin.current,
         });
         let worked_on = |version: &u64| versions.contains(version);
+        let is_dead = self.dead_at_backend(secret);
         Some(AtResource {
             resource: *resource,
             admin,
@@ -82,8 +85,32 @@ impl World {
             kept: secret
                 .kept()
                 .filter(|kept| !worked_on(kept) && secret.current != Some(*kept))
+                .filter(|kept| !is_dead.contains(kept))
                 .collect(),
             unclear: false,
+        })
+    }
+
+    /// Versions whose value is kept for the proof alone: their server made them unusable, so what they opened is free.
+    fn dead_at_backend(&self, secret: &Secret) -> BTreeSet<u64> {
+        if secret.kept().all(|kept| secret.is_deliverable(kept)) {
+            return BTreeSet::new();
+        }
+        let open = self.revocations.values();
+        let open = open.filter(|open| open.secret == secret.id && open.is_dead_at_backend);
+        open.flat_map(|open| open.versions.iter().copied())
+            .collect()
+    }
+
+    /// Whether a version's value is a revocation's to destroy, after the proof that needs it: nobody else does it.
+    #[must_use]
+    pub fn awaits_proof(&self, secret: SecretId, version: u64) -> bool {
+        let mut open = self.revocations.values();
+        open.any(|open| {
+            open.secret == secret
+                && open.versions.contains(&version)
+                && open.proven != Proven::NotAsked
+                && !open.is_destroyed
         })
     }
 

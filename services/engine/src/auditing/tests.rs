@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 
 use keywheel_core::audit::Role;
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::command::Observation;
+use keywheel_core::command::{Observation, ProofTaken};
 use keywheel_core::decision::Rejection;
 use keywheel_core::id::{
     BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId, StoreId,
 };
-use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
+use keywheel_core::name::{
+    BindingName, BusKey, EnvName, HostName, SecretName, SignalSourceName, StoreName,
+};
 use keywheel_core::report::{Executed, HostReport, StalePlan};
+use keywheel_core::revocation::Proof;
 use keywheel_core::rotation::{Intervention, Step};
+use keywheel_core::signal::Signal;
 use keywheel_core::{binding, host, rotation, secret};
 
 use super::*;
@@ -75,6 +79,7 @@ fn declarations() -> Command {
         selector: Selector::default(),
         target: Target::Env { name },
         reload: Reload::None,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     };
     Command::Apply(vec![secret, binding])
 }
@@ -107,6 +112,13 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         host: HOST,
         reason: "stolen".to_owned(),
     };
+    let forget = Command::ForgetRevocation {
+        revocation,
+        by: Principal::Operator {
+            name: "ann".to_owned(),
+        },
+        reason: "switched off".to_owned(),
+    };
     let force = Command::Intervene {
         rotation,
         intervention: Intervention::Force,
@@ -122,7 +134,20 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["issue-join-token"], Command::IssueJoinToken(token)),
         (&["remove-store"], Command::RemoveStore { name: store }),
         (&["evict"], evict),
+        (&["forget-revocation"], forget),
+        (&["take-signal"], take_signal()),
     ]
+}
+
+fn take_signal() -> Command {
+    Command::Outward(Outward::TakeSignal(Signal {
+        via: SignalSourceName::parse("pager").unwrap(),
+        source: "s".to_owned(),
+        id: "1".to_owned(),
+        kind: "k".to_owned(),
+        subject: String::new(),
+        fields: std::collections::BTreeMap::new(),
+    }))
 }
 
 fn host_s_commands() -> Vec<(&'static [&'static str], Command)> {
@@ -184,6 +209,11 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         attempt,
         failure: None,
     };
+    let proven = Command::ProofOutcome(ProofTaken {
+        revocation,
+        attempt,
+        proof: Proof::default(),
+    });
     let seen = Observation {
         secret: SECRET,
         rotation,
@@ -202,6 +232,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["observe"], Command::Observed(seen)),
         (&["note-store"], contact),
         (&["revoke-at-store"], revoked),
+        (&["prove-dead"], proven),
         (&["retry-step"], Command::RetryStep { rotation }),
         (&["retry-revoke"], Command::RetryRevoke { revocation }),
         (&["deadline"], Command::DeadlinePassed { rotation }),
@@ -235,6 +266,9 @@ const fn kind_of(command: &Command) -> usize {
         Command::StoreContact { .. } => 20,
         Command::Intervene { .. } => 21,
         Command::LingerEnded { .. } => 22,
+        Command::ProofOutcome { .. } => 23,
+        Command::ForgetRevocation { .. } => 24,
+        Command::Outward(_) => 25,
     }
 }
 
@@ -245,7 +279,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=22),
+        Vec::from_iter(0..=25),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);
@@ -365,6 +399,7 @@ fn left_by(reload: Reload, is_waited_for: bool) -> Record {
                 name: EnvName::parse("A").unwrap(),
             },
             reload,
+            on_revoke: keywheel_core::binding::OnRevoke::Remove,
         },
     };
     let started = rotation::Event::Started {

@@ -3,16 +3,20 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use keywheel_core::audit::Principal;
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::command::{Declaration, Observation};
-use keywheel_core::effect::{Effect, RevokeWork, Work};
+use keywheel_core::command::{Declaration, Observation, Outward, ProofTaken};
+use keywheel_core::effect::{Effect, Part, RevokeWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
     SecretId, SlotId, StoreId,
 };
-use keywheel_core::name::{BindingName, BusKey, EnvName, HostName, SecretName, StoreName};
+use keywheel_core::name::{
+    BindingName, BusKey, EnvName, HostName, NotificationName, SecretName, StoreName,
+};
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::HostReport;
+use keywheel_core::revocation::Proof;
 use keywheel_core::rotation::Step;
 use keywheel_core::store::{
     AwsAuth, AwsSpec, Backend, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore, StoreSpec,
@@ -55,6 +59,7 @@ fn people_commands() -> Vec<Command> {
             name: EnvName::parse("A").unwrap(),
         },
         reload: Reload::None,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }]);
     let unbind = Command::Unbind {
         name: BindingName::parse("b").unwrap(),
@@ -77,7 +82,16 @@ fn people_commands() -> Vec<Command> {
     };
     let name = StoreName::parse("aws").unwrap();
     let remove = Command::RemoveStore { name };
-    let mut commands = vec![apply, bind, unbind, put, rotate, revoke, remove];
+    let forget = Command::ForgetRevocation {
+        revocation: REVOCATION,
+        by: Principal::Service(Role::Gateway),
+        reason: "gone".to_owned(),
+    };
+    let soc = NotificationName::parse("soc").unwrap();
+    let silence = Command::Outward(Outward::RemoveNotification(soc));
+    let mut commands = vec![
+        apply, bind, unbind, put, rotate, revoke, remove, forget, silence,
+    ];
     commands.extend(host_commands());
     commands
 }
@@ -161,6 +175,11 @@ fn worker_commands() -> Vec<(Role, Command)> {
         attempt: 1,
         failure: None,
     };
+    let proven = Command::ProofOutcome(ProofTaken {
+        revocation: REVOCATION,
+        attempt: 1,
+        proof: Proof::default(),
+    });
     let seen = Observation {
         secret: SECRET,
         rotation: ROTATION,
@@ -191,6 +210,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
         (Role::Scheduler, Command::LingerEnded { secret: SECRET }),
         (Role::StoreSync, step),
         (Role::StoreSync, revoked),
+        (Role::StoreSync, proven),
         (Role::StoreSync, Command::Observed(seen)),
         (Role::StoreSync, contact),
         (Role::Injector, enrol),
@@ -367,6 +387,7 @@ fn all_bodies() -> Vec<Body> {
         attempt: 1,
         outside: None,
         resource: None,
+        part: Part::Whole,
     });
     let value = ValueRequest {
         host: HOST,
@@ -512,7 +533,7 @@ fn every_command_has_exactly_one_submitter() {
                 .to_owned()
         })
         .collect();
-    assert_eq!(kinds.len(), 22, "one of each command");
+    assert_eq!(kinds.len(), 25, "one of each command");
     for (wanted, command) in &commands {
         for role in ROLES {
             assert_eq!(

@@ -24,6 +24,8 @@ pub(super) fn of(command: &Command) -> Class {
         Command::Revoke { .. }
         | Command::RevokeOutcome { .. }
         | Command::RetryRevoke { .. }
+        | Command::ProofOutcome { .. }
+        | Command::ForgetRevocation { .. }
         | Command::LingerEnded { .. }
         | Command::EvictHost { .. } => Class::Revocation,
         Command::Report(_) => Class::Fact,

@@ -115,6 +115,8 @@ impl Handle {
             Command::Revoke { .. }
             | Command::RevokeOutcome { .. }
             | Command::RetryRevoke { .. }
+            | Command::ProofOutcome { .. }
+            | Command::ForgetRevocation { .. }
             | Command::LingerEnded { .. }
             | Command::EvictHost { .. } => (&self.urgent, MAX_URGENT),
             _ => (&self.commands, MAX_WAITING),

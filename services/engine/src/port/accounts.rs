@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use keywheel_core::resource::Resource;
+use keywheel_core::revocation::Answer;
 use keywheel_seal::SecretBytes;
 
 use super::PortError;
@@ -99,6 +100,19 @@ pub trait Accounts: Send + Sync {
         password: &SecretBytes,
         until: &Until,
     ) -> Result<bool, PortError>;
+    /// How the server answers a login with a password that was revoked: the same login, and the class of the
+    /// answer as far as the server tells.
+    async fn answer(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<Answer, PortError> {
+        Ok(match self.admits(login, password, until).await? {
+            true => Answer::Accepted,
+            false => Answer::Refused,
+        })
+    }
     /// Whether the account has this password: what the server keeps of it, as the admin reads it; a login only
     /// where the admin may not. A login that fails counts at some servers, and keeps a block alive.
     async fn keeps(

@@ -14,7 +14,7 @@ use keywheel_core::binding::ContainerFacts;
 use keywheel_core::id::ContainerId;
 use keywheel_core::time::Timestamp;
 
-use super::PortError;
+use super::{ErrorKind, PortError};
 
 /// Health as the engine reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -209,6 +209,19 @@ pub trait ContainerHost: Send + Sync {
     async fn restart(&self, id: &ContainerId) -> Result<(), PortError>;
     /// Stops it.
     async fn stop(&self, id: &ContainerId) -> Result<(), PortError>;
+    /// Freezes its processes; one that is paused is left as it is.
+    async fn pause(&self, _id: &ContainerId) -> Result<(), PortError> {
+        let text = format!("{} does not pause containers; choose `stop`", self.name());
+        Err(PortError::new(ErrorKind::Denied, text))
+    }
+    /// Cuts it off all its networks; one that has none is left as it is.
+    async fn disconnect(&self, _id: &ContainerId) -> Result<(), PortError> {
+        let text = format!(
+            "{} does not cut containers off their networks; choose `stop`",
+            self.name()
+        );
+        Err(PortError::new(ErrorKind::Denied, text))
+    }
     /// Runs a program in a running container, as the container's own user and with what the engine
     /// knows as its env, and waits for its end, `timeout` at most from its start on. Its output goes
     /// nowhere. An error says that it was not begun.

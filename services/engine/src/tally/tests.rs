@@ -84,6 +84,7 @@ impl Log {
                     health_timeout: Duration::from_secs(1),
                     rollout: None,
                 },
+                on_revoke: keywheel_core::binding::OnRevoke::Remove,
             },
         };
         log.add(0, Event::Binding(BINDING, bound));

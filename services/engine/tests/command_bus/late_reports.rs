@@ -41,6 +41,7 @@ fn bind() -> Command {
             template: None,
         },
         reload: Reload::None,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }])
 }
 
@@ -70,6 +71,7 @@ fn started(at: keywheel_core::time::Timestamp) -> Item {
         binding: BINDING,
         secret: SecretId::from_bytes([1; 16]),
         fact: Fact::Swapped { version: 1, at },
+        service: String::new(),
     }
 }
 

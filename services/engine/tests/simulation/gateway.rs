@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, Principal, Record};
-use keywheel_core::command::Command;
+use keywheel_core::command::{Command, ProofTaken};
 use keywheel_core::decision::{Context, Enrolment, Refusal, Rejection, decide};
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::event::Event;
@@ -100,10 +100,10 @@ impl Gateway {
         }
     }
 
-    /// The plan that a host would be told with a planted bug.
-    pub(crate) fn spoiled(&self, mut plan: HostPlan) -> HostPlan {
+    /// The plan that a host would be told with a planted bug; one that was away had another.
+    pub(crate) fn spoiled(&self, mut plan: HostPlan, had: Option<&HostPlan>) -> HostPlan {
         if let Some(planted) = self.planted {
-            planted.spoil_plan(&mut plan);
+            planted.spoil_plan(&mut plan, had);
         }
         plan
     }
@@ -170,6 +170,11 @@ impl Gateway {
         }
         if let (Some(planted), Ok(events)) = (self.planted, &mut decided) {
             planted.spoil(world, &submission.command, events);
+        }
+        if let (Some(planted), Err(refusal)) = (self.planted, &decided)
+            && let Some(events) = planted.let_pass(&submission.command, refusal)
+        {
+            decided = Ok(events);
         }
         let deed = Deed {
             principal: &submission.principal,
@@ -303,7 +308,12 @@ const fn answered(command: &Command) -> Option<effect::Key> {
             revocation,
             attempt,
             ..
-        } => Some(effect::Key::Revoke(*revocation, *attempt)),
+        }
+        | Command::ProofOutcome(ProofTaken {
+            revocation,
+            attempt,
+            ..
+        }) => Some(effect::Key::Revoke(*revocation, *attempt)),
         _ => None,
     }
 }
@@ -321,7 +331,10 @@ fn check_records(
     }
     let is_use = |event: &&Event| {
         matches!(event, Event::Assignment(_, fact)
-            if !matches!(fact, assignment::Event::Assigned { .. }))
+        if !matches!(
+            fact,
+            assignment::Event::Assigned { .. } | assignment::Event::ServiceNoted { .. }
+        ))
     };
     let uses = decided.iter().flatten().filter(is_use).count();
     let is_usage = |record: &&Record| record.category == Category::Usage;

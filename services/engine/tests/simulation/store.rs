@@ -1,15 +1,17 @@
 //! The side of the store: which credentials a server accepts, and which values store-sync has.
 //!
 //! It performs what effects say, each idempotent. What was made unusable stays so, whatever comes late:
-//! that is what the real stores do (`services/stores`). It decides nothing.
+//! that is what the real stores do (`services/stores`, `services/rotators`). It decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use keywheel_core::effect::{Effect, StepWork, Work};
+use keywheel_core::effect::{Effect, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::SecretId;
+use keywheel_core::revocation::{Answer, Evidence, Proof};
 use keywheel_core::rotation::{Sessions, Step};
 use keywheel_core::store::RemoteVersion;
+use keywheel_core::time::Timestamp;
 
 use crate::leases::Logins;
 
@@ -70,8 +72,12 @@ pub(crate) struct Store {
     pub(crate) gone: BTreeSet<Value>,
     /// Whether the server is away for a while.
     pub(crate) is_away: bool,
+    /// Whether that is a long one.
+    pub(crate) is_away_long: bool,
     /// Logins by lease.
     pub(crate) logins: Logins,
+    /// Planted: what is gone may be set again.
+    pub(crate) forgets: bool,
 }
 
 impl Store {
@@ -92,6 +98,13 @@ impl Store {
             // Nothing lies outside but logins.
             Work::Step(work) if work.outside.is_some() => self.lease_step(work, fault, now)?,
             Work::Step(work) => self.step(work, fault)?,
+            Work::Revoke(work) if work.part == Part::Prove => {}
+            Work::Revoke(work) if work.part == Part::Disable => {
+                self.disable(work.secret, &work.versions, fault == StoreFault::Lies);
+            }
+            Work::Revoke(work) if work.part == Part::Destroy => {
+                self.destroy(work.secret, &work.versions);
+            }
             Work::Revoke(work) => {
                 let outside = work.outside.iter();
                 let retire: Vec<RemoteVersion> =
@@ -105,12 +118,61 @@ impl Store {
         }
     }
 
+    /// store-sync has the server told of none of them again, and keeps their values for the proof. The server refuses
+    /// them from now on, or only says so.
+    fn disable(&mut self, secret: SecretId, versions: &[u64], is_lie: bool) {
+        for value in versions.iter().map(|version| (secret, *version)) {
+            self.gone.insert(value);
+            if !is_lie {
+                self.accepted.remove(&value);
+                self.sessions.remove(&value);
+            }
+        }
+    }
+
+    /// Their values go, and no server is asked.
+    fn destroy(&mut self, secret: SecretId, versions: &[u64]) {
+        for value in versions.iter().map(|version| (secret, *version)) {
+            self.values.remove(&value);
+            self.gone.insert(value);
+        }
+    }
+
+    /// One of them cannot be opened any more.
+    pub(crate) fn lose(&mut self, work: &RevokeWork) {
+        if let Some(version) = work.versions.first() {
+            self.values.remove(&(work.secret, *version));
+        }
+    }
+
+    /// A login with each version whose value is kept.
+    pub(crate) fn prove(&self, work: &RevokeWork, at: Timestamp) -> Proof {
+        let ask = |version: &u64| Evidence {
+            version: *version,
+            at,
+            place: "the server".to_owned(),
+            answer: match self.accepted.contains(&(work.secret, *version)) {
+                true => Answer::Accepted,
+                false => Answer::WrongPassword,
+            },
+        };
+        let is_kept = |version: &&u64| self.values.contains(&(work.secret, **version));
+        let lost = work.versions.iter().any(|version| !is_kept(&version));
+        Proof {
+            evidence: work.versions.iter().filter(is_kept).map(ask).collect(),
+            lacking: lost.then(|| "its value is gone".to_owned()),
+        }
+    }
+
     fn step(&mut self, work: &StepWork, fault: StoreFault) -> Result<(), Failure> {
         for value in work.versions.iter().map(|version| (work.secret, *version)) {
             match work.step {
                 Step::Create if self.gone.contains(&value) => return Err(refuses("it is revoked")),
                 Step::Create => {
                     self.values.insert(value);
+                }
+                Step::Set if self.gone.contains(&value) && !self.forgets => {
+                    return Err(refuses("it is revoked"));
                 }
                 Step::Set if !self.values.contains(&value) => return Err(refuses("no value")),
                 Step::Set if fault == StoreFault::Lies => {}

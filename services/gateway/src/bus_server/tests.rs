@@ -83,6 +83,7 @@ fn bound_to(host: &str) -> Command {
             template: None,
         },
         reload: Reload::None,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }])
 }
 

@@ -9,7 +9,8 @@ use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::decision::{self, Action, Context, Enrolment, Planned, Rejection};
 use keywheel_core::id::{
-    BindingId, CommandId, PutToken, RevocationId, RotationId, SecretId, StoreId,
+    BindingId, CommandId, NotificationId, PutToken, RevocationId, RotationId, SecretId,
+    SignalSourceId, StoreId,
 };
 use keywheel_core::name::{BindingName, NameError, SecretName, StoreName};
 use keywheel_core::secret;
@@ -194,6 +195,7 @@ fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declarat
             target,
             reload,
             previous,
+            on_revoke,
             ..
         } => Declaration::Binding {
             id: BindingId::from_bytes(draw("binding")),
@@ -204,6 +206,17 @@ fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declarat
             target: target.clone(),
             reload: reload.clone(),
             previous: previous.clone(),
+            on_revoke: *on_revoke,
+        },
+        Manifest::Notification { name, spec, .. } => Declaration::Notification {
+            id: NotificationId::from_bytes(draw("notification")),
+            name: name.clone(),
+            spec: spec.clone(),
+        },
+        Manifest::SignalSource { name, spec, .. } => Declaration::SignalSource {
+            id: SignalSourceId::from_bytes(draw("signal-source")),
+            name: name.clone(),
+            spec: spec.clone(),
         },
     }
 }
@@ -274,7 +287,10 @@ const fn action_word(action: Action) -> &'static str {
 
 fn applied((manifest, action): (&Manifest, &'static str)) -> Applied {
     let note = match manifest {
-        Manifest::Secret { .. } | Manifest::Store { .. } => None,
+        Manifest::Secret { .. }
+        | Manifest::Store { .. }
+        | Manifest::Notification { .. }
+        | Manifest::SignalSource { .. } => None,
         Manifest::Binding {
             selector, target, ..
         } => views::binding_note(selector, target),
@@ -295,7 +311,9 @@ fn store_of(manifest: &Manifest) -> Option<&StoreName> {
             secret::Store::Outside(place) => Some(&place.store),
             secret::Store::Local => None,
         },
-        Manifest::Binding { .. } => None,
+        Manifest::Binding { .. }
+        | Manifest::Notification { .. }
+        | Manifest::SignalSource { .. } => None,
     }
 }
 

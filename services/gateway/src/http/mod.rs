@@ -10,9 +10,11 @@ mod history;
 mod hosts;
 mod interventions;
 mod named;
+mod outward;
 mod pages;
 mod problem;
 mod read;
+mod revocations;
 mod scans;
 pub(crate) mod status;
 mod stores;
@@ -37,8 +39,10 @@ use keywheel_core::name::HostName;
 use keywheel_engine::command_bus::Handle;
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::deliveries::Deliveries;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
+use keywheel_engine::port::outside::Outside;
 use keywheel_engine::state::View;
 use keywheel_schemas::api::MAX_BODY_BYTES;
 
@@ -64,6 +68,16 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait one request may ask for.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
+/// What has verbs at the end of its paths.
+const SPEAKING_PATHS: [&str; 6] = [
+    "hosts",
+    "revocations",
+    "rotations",
+    "subscriptions",
+    "notifications",
+    "letters",
+];
+
 /// Longest object of a record that a person's words are put into, in characters.
 const MAX_OBJECT_CHARS: usize = 300;
 
@@ -79,6 +93,10 @@ pub struct Api {
     pub view: View,
     /// The log of record.
     pub journal: Arc<dyn Journal>,
+    /// Places of receivers, and letters.
+    pub deliveries: Arc<dyn Deliveries>,
+    /// Speaks with others outside.
+    pub outside: Arc<dyn Outside>,
     /// This service's end of the bus.
     pub bus: Arc<dyn Bus>,
     /// Time.
@@ -117,8 +135,17 @@ pub struct Api {
     pub parts: Arc<dyn Fn() -> Vec<Part> + Send + Sync>,
 }
 
+/// One method of one path.
+type Route = (Method, &'static str, MethodRouter<Api>);
+
 /// Every route, one method each.
-fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
+fn routes() -> Vec<Route> {
+    let mut all = own_routes();
+    all.extend(outward::routes());
+    all
+}
+
+fn own_routes() -> Vec<Route> {
     let look = |path, handler| (Method::GET, path, handler);
     let change = |path, handler| (Method::POST, path, handler);
     vec![
@@ -144,6 +171,9 @@ fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         look("/v1/rotation-plan/{*name}", get(interventions::plan)),
         look("/v1/revocations", get(read::revocations)),
         look("/v1/revocations/{id}", get(read::revocation)),
+        change("/v1/revocations/{id}/forget", post(revocations::forget)),
+        look("/v1/revoke-plan", get(revocations::plan)),
+        change("/v1/revoke-by", post(revocations::revoke_by)),
         look("/v1/hosts", get(hosts::list)),
         look("/v1/hosts/{name}", get(hosts::describe)),
         change("/v1/hosts/{name}/evict", post(hosts::evict)),
@@ -314,11 +344,12 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::GET | Method::HEAD => "describe",
         Method::DELETE if first == "stores" => "remove-store",
         Method::DELETE if first == "subscriptions" => "unsubscribe",
+        Method::DELETE if first == "notifications" => "remove-notification",
+        Method::DELETE if first == "signal-sources" => "remove-signal-source",
+        Method::DELETE if first == "letters" => "discard-letter",
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
-        _ if ["hosts", "rotations", "subscriptions"].contains(&first) => {
-            path.rsplit('/').next().unwrap_or(first)
-        }
+        _ if SPEAKING_PATHS.contains(&first) => path.rsplit('/').next().unwrap_or(first),
         _ => first,
     };
     (verb.chars().take(40).collect(), object)

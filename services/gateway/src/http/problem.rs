@@ -34,6 +34,10 @@ impl Failure {
             come_again: None,
         }
     }
+    /// What is wrong, and the next step.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
     /// The thing named does not exist.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new(

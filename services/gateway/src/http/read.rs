@@ -8,7 +8,7 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keywheel_core::id::{RevocationId, RotationId};
+use keywheel_core::id::{HostId, RevocationId, RotationId};
 use keywheel_core::name::{BindingName, SecretName};
 use keywheel_core::rotation::Rotation;
 use keywheel_core::world::World;
@@ -219,7 +219,7 @@ pub(super) async fn revocations(State(api): State<Api>, page: Paged) -> Result<R
     let committed = api.view.read();
     let ids = committed.revocations_newest_first();
     let views = ids.into_iter();
-    let views = views.filter_map(|id| views::revocation(&committed, id));
+    let views = views.filter_map(|id| told_of(&api, &committed, id));
     let by_id = (Order::Other, |view: &RevocationView| {
         view.revocation_id.clone()
     });
@@ -291,13 +291,23 @@ pub(super) async fn revocation(
     let id = RevocationId::parse(&id).map_err(|e| Failure::invalid(e.to_string()))?;
     let is_open = |world: &World| world.revocations.get(&id).is_some_and(|open| !open.closed);
     wait_for(&api, query?.0.wait, is_open, |committed| {
-        views::revocation(committed, id).ok_or_else(|| {
+        told_of(&api, committed, id).ok_or_else(|| {
             Failure::not_found(format!(
                 "no revocation {id}, or it ended long ago; `keywheel events list` has all of them"
             ))
         })
     })
     .await
+}
+
+/// One revocation, with what this gateway heard of the hosts that it waits for.
+fn told_of(api: &Api, committed: &Committed, id: RevocationId) -> Option<RevocationView> {
+    let mut view = views::revocation(committed, id)?;
+    let open = committed.world.revocations.get(&id)?;
+    let contact = |host: HostId| api.view.contact(host);
+    let now = api.clock.now();
+    view.states.away = views::radius::away(&committed.world, &open.waiting, &contact, now);
+    Some(view)
 }
 
 pub(super) async fn verify(State(api): State<Api>) -> Result<Json<VerifyReport>, Failure> {

@@ -10,9 +10,12 @@ use keywheel_engine::stash;
 use serde_json::{Value, json};
 
 mod contract;
+mod forgotten;
 mod history;
 mod interventions;
 mod looks;
+mod outward;
+mod radius;
 mod repeats;
 mod stores;
 mod streams;

@@ -90,7 +90,9 @@ pub(super) fn of(committed: &Committed, recorded: &RecordedEvent) -> Option<Line
         Event::Secret(id, event) => (of_secret(committed, *id, event)?, None),
         Event::Host(id, event) => (of_host(committed, *id, event)?, None),
         Event::Rollout(service, event) => (of_rollout(committed, service, event)?, None),
-        Event::Binding(..) | Event::Store(..) => return None,
+        Event::Binding(..) | Event::Store(..) | Event::Notification(..) | Event::Signal(..) => {
+            return None;
+        }
     };
     // Whatever its report answers, a container goes for reasons of its own.
     let trace = match line.event {
@@ -327,8 +329,30 @@ fn of_revocation(
             is_bad: true,
             ..Line::new(lines::REVOCATION_FAILED, "store could not revoke yet")
         },
+        E::ProvenDead { .. } => Line::new(lines::REVOCATION_PROVEN, "its login is refused"),
+        E::StillAccepted { attempt, .. } => Line {
+            attempt: Some(u64::from(*attempt)),
+            is_bad: true,
+            ..Line::new(lines::REVOCATION_ALIVE, "its login is still let in")
+        },
+        E::NotProvable { reason, .. } => Line {
+            reason: Some(reason.clone()),
+            ..Line::new(
+                lines::REVOCATION_UNPROVEN,
+                "no login can show that it is dead",
+            )
+        },
+        E::Forgotten { reason, .. } => Line {
+            reason: Some(reason.clone()),
+            is_bad: true,
+            ..Line::new(lines::REVOCATION_FORGOTTEN, "store is asked no more")
+        },
         E::Closed => Line::new(lines::REVOCATION_CLOSED, "revocation ended"),
-        E::HostReleased { .. } | E::BackendRetried { .. } => return None,
+        E::HostReleased { .. }
+        | E::BackendRetried { .. }
+        | E::WithdrawnEverywhere
+        | E::Destroyed
+        | E::ForgetAsked { .. } => return None,
     };
     line.revocation = Some(id.to_string());
     let known = committed.world.revocations.get(&id);
@@ -356,7 +380,7 @@ fn of_assignment(
             is_bad: true,
             ..with(version, lines::REFUSED, "container not served")
         },
-        E::Assigned { .. } => return None,
+        E::Assigned { .. } | E::ServiceNoted { .. } => return None,
     };
     let known = committed.world.assignments.get(key);
     line.secret_name = known.map(|known| secret_name(committed, known.secret));

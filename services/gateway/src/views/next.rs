@@ -368,6 +368,7 @@ mod tests {
             versions: vec![1],
             hosts: Vec::new(),
             reason: "its store did not end it".to_owned(),
+            is_to_prove: false,
         };
         let registered = secret::Event::Registered { name, spec };
         let outcome = Outcome::RolledBack;

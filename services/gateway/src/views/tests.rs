@@ -65,11 +65,40 @@ fn a_binding_s_description_has_the_note() {
             selector: selector(Some(ImageSelector::Repository("app".to_owned())), false),
             target: file(),
             reload: Reload::None,
+            on_revoke: keywheel_core::binding::OnRevoke::Remove,
         },
     };
     world.apply(1, &keywheel_core::event::Event::Binding(id, bound));
     let shown = super::binding(&world, &world.bindings[&id]).unwrap();
     assert!(shown.note.unwrap().contains("repository name is weaker"));
+}
+
+#[test]
+fn a_binding_says_what_befalls_who_loses_a_revoked_value() {
+    let env = Target::Env {
+        name: EnvName::parse("A").unwrap(),
+    };
+    for (target, on_revoke, shown) in [
+        (file(), OnRevoke::Remove, OnRevoke::Remove),
+        (file(), OnRevoke::Pause, OnRevoke::Pause),
+        (env, OnRevoke::Remove, OnRevoke::Stop),
+    ] {
+        let spec = binding::Spec {
+            secret: keywheel_core::id::SecretId::default(),
+            also: std::collections::BTreeSet::new(),
+            previous: std::collections::BTreeSet::new(),
+            selector: selector(None, true),
+            target,
+            reload: Reload::None,
+            on_revoke,
+        };
+        let id = keywheel_core::id::BindingId::default();
+        let name = keywheel_core::name::BindingName::parse("payments").unwrap();
+        let mut bound = binding::Binding::new(id, name);
+        bound.spec = Some(spec);
+        let view = super::binding(&World::default(), &bound).unwrap();
+        assert_eq!(view.on_revoke.as_deref(), Some(shown.word()));
+    }
 }
 
 #[test]
@@ -96,6 +125,7 @@ fn a_binding_of_several_files_names_them() {
                 files: vec![one("password"), one("user")],
             },
             reload: Reload::None,
+            on_revoke: keywheel_core::binding::OnRevoke::Remove,
         },
     };
     world.apply(1, &keywheel_core::event::Event::Binding(id, bound));
@@ -128,6 +158,7 @@ fn a_binding_of_several_secrets_names_them() {
             selector: selector(None, true),
             target: file(),
             reload: Reload::None,
+            on_revoke: keywheel_core::binding::OnRevoke::Remove,
         },
     };
     world.apply(3, &keywheel_core::event::Event::Binding(id, bound));
@@ -212,6 +243,7 @@ fn a_consumer_s_version_before_is_shown_while_its_binding_names_it() {
                 selector: selector(None, true),
                 target: file(),
                 reload: Reload::None,
+                on_revoke: keywheel_core::binding::OnRevoke::Remove,
             },
         };
         world.apply(19, &Event::Binding(key.binding, bound));
@@ -253,6 +285,7 @@ fn with_canary() -> Vec<keywheel_core::event::Event> {
             selector: selector(None, true),
             target: file(),
             reload: Reload::None,
+            on_revoke: binding::OnRevoke::Remove,
         },
     };
     let at = Timestamp::default();

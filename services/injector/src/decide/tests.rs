@@ -71,6 +71,7 @@ pub(crate) fn binding(
         dead: BTreeSet::new(),
         traceparent: None,
         leases: false,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }
 }
 
@@ -247,6 +248,47 @@ fn a_file_that_nothing_grants_any_more_is_taken_away() {
     };
     let todo = decided(vec![moved], &container);
     assert_eq!((todo.removes.len(), todo.writes.len()), (1, 1));
+}
+
+#[test]
+fn what_a_binding_says_befalls_who_loses_a_revoked_value_for_which_there_is_no_other() {
+    let bound = PlannedBinding {
+        on_revoke: OnRevoke::Pause,
+        ..binding(1, file("db"), Reload::None, Some(3))
+    };
+    let mut container = tracked("runc", &[]);
+    holds(&mut container, &bound, Some(3), Ack::Done);
+    let revoked = PlannedBinding {
+        current: None,
+        floor: 3,
+        ..bound.clone()
+    };
+    let todo = decided(vec![revoked.clone()], &container);
+    assert_eq!((todo.removes.len(), todo.on_revoke), (1, OnRevoke::Pause));
+    // Not when another value takes its place, and not when it is bound no more or nothing was revoked.
+    let newer = binding(1, file("db"), Reload::None, Some(4));
+    let replaced = PlannedBinding {
+        floor: 3,
+        on_revoke: OnRevoke::Pause,
+        ..newer
+    };
+    let without = PlannedBinding {
+        current: None,
+        ..bound
+    };
+    for bindings in [vec![replaced], Vec::new(), vec![without]] {
+        assert_eq!(decided(bindings, &container).on_revoke, OnRevoke::Remove);
+    }
+    // Of several the strongest counts.
+    let other = PlannedBinding {
+        on_revoke: OnRevoke::Stop,
+        current: None,
+        floor: 3,
+        ..binding(2, file("other"), Reload::None, Some(3))
+    };
+    holds(&mut container, &other, Some(3), Ack::Done);
+    let todo = decided(vec![other, revoked], &container);
+    assert_eq!(todo.on_revoke, OnRevoke::Stop);
 }
 
 #[test]

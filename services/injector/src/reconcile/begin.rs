@@ -114,7 +114,11 @@ impl Reconciler {
             { names::CONTAINER } = id.short(),
             "container stopped: a variable it holds may not be used any more"
         );
-        let (shared, events, id) = (Arc::clone(&self.shared), self.events.clone(), id.clone());
+        self.spawn_stop(id.clone());
+    }
+
+    pub(super) fn spawn_stop(&self, id: ContainerId) {
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.tasks.spawn(async move {
             let work = async {
                 failpoint::hit_async("injector.before_stop")

@@ -3,12 +3,16 @@
 //!
 //! Pure. Invariant: an acknowledgement counts for exactly the versions that the file held.
 
+use std::time::Duration;
+
 use keywheel_core::binding::Reload;
 use keywheel_core::id::BindingId;
 use keywheel_core::report::{Fact, Item};
+use keywheel_core::time::Timestamp;
 
 use crate::model::{Ack, Holding, Tracked};
 use crate::shared::VersionKey;
+use crate::swap::Told;
 
 /// Whether, as an earlier run remembered, its consumer had acknowledged exactly these versions.
 pub(super) fn was_acked(held: &Holding, versions: &[VersionKey]) -> bool {
@@ -71,6 +75,24 @@ pub(super) fn drop_others(
         tracked.drop_holding(binding);
     }
     (gone, is_other)
+}
+
+/// What a consumer has to do with a version that is new to it.
+pub(super) fn ack_of(reload: &Reload, told: Told, is_first: bool, now: Duration) -> Ack {
+    match (reload, told) {
+        (Reload::None, _) | (Reload::Signal(_), Told::At(_)) => Ack::Done,
+        (Reload::Signal(_) | Reload::Command { .. } | Reload::Label, _) => Ack::Due,
+        (Reload::Restart { .. }, _) if is_first => Ack::Gate { since: now },
+        (Reload::Restart { .. }, _) => Ack::Due,
+    }
+}
+
+/// When the process heard of it; one that had acknowledged is not asked again.
+pub(super) fn told_at(told: Told, acked: Option<Timestamp>) -> Option<Timestamp> {
+    match told {
+        Told::At(at) => Some(at),
+        Told::NotAsked | Told::Unhandled => acked,
+    }
 }
 
 #[cfg(test)]

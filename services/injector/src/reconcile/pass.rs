@@ -6,17 +6,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_core::binding::Reload;
+use keywheel_core::binding::{OnRevoke, Reload};
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 use keywheel_core::report::Fact;
-use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, failpoint, lines, names};
 use keywheel_engine::trace::Context;
 use keywheel_seal::SecretBytes;
 
 use super::begin::further_values;
-use super::content::{began_with, drop_others, news_of, was_acked};
+use super::content::{ack_of, began_with, drop_others, news_of, told_at, was_acked};
 use super::start::hold;
 use super::{Reconciler, again};
 use crate::decide::{FileWish, Had, Todo, attr_of, decide, place_of};
@@ -50,6 +49,9 @@ pub(super) struct Gathered {
     /// Those that take leave, also while they have none.
     rolling: BTreeMap<ContainerId, Vec<Due>>,
     stops: Vec<ContainerId>,
+    /// What is to befall those that lose a revoked value, and those to which it is to be done now.
+    losing: Vec<(ContainerId, OnRevoke)>,
+    owed: Vec<ContainerId>,
     refusals: Vec<(ContainerId, BindingId, SecretId, u64, String)>,
 }
 
@@ -148,6 +150,9 @@ impl Reconciler {
                 is_wrapped,
                 &had,
             );
+            if todo.on_revoke != OnRevoke::Remove {
+                gathered.losing.push((id.clone(), todo.on_revoke));
+            }
             for (binding, secret, directory, name) in &todo.removes {
                 let dir = tracked.dirs.get(directory).cloned();
                 let (container, name) = (id.clone(), name.to_string());
@@ -192,6 +197,10 @@ impl Reconciler {
             if now >= tracked.stop_at {
                 gathered.stops.push(id.clone());
             }
+            return self.keep_place(id, gathered);
+        }
+        if tracked.owed != OnRevoke::Remove && now >= tracked.stop_at {
+            gathered.owed.push(id.clone());
             return self.keep_place(id, gathered);
         }
         // A directory is attached with all its files at once.
@@ -282,6 +291,7 @@ impl Reconciler {
 
     /// `true` when something changed that may lead to more.
     async fn do_now(&mut self, plan: &HostPlan, gathered: Gathered) -> bool {
+        self.note_owed(gathered.losing);
         let removed = self.remove(gathered.removals).await;
         for (key, grant) in gathered.needs {
             self.fetch(key, grant);
@@ -302,6 +312,9 @@ impl Reconciler {
         }
         for id in gathered.stops {
             self.begin_stop(&id);
+        }
+        for id in gathered.owed {
+            self.begin_owed(&id);
         }
         for (id, due) in gathered.restarts {
             self.begin_restart(&id, &due);
@@ -534,7 +547,8 @@ impl Reconciler {
         let mut changed = Vec::new();
         for tracked in self.containers.values_mut() {
             // While something is being attached its job keeps the file.
-            if tracked.dirty && tracked.busy != Busy::Attaching && tracked.target.is_some() {
+            let is_kept = tracked.target.is_some() || tracked.owed != OnRevoke::Remove;
+            if tracked.dirty && tracked.busy != Busy::Attaching && is_kept {
                 tracked.dirty = false;
                 changed.push(Remembered::of(tracked));
             }
@@ -556,24 +570,6 @@ fn due_of(wish: &FileWish) -> impl Iterator<Item = Due> + '_ {
 
 fn wish_versions(wish: &FileWish) -> Vec<VersionKey> {
     wish.versions().collect()
-}
-
-/// What a consumer has to do with a version that is new to it.
-fn ack_of(reload: &Reload, told: Told, is_first: bool, now: Duration) -> Ack {
-    match (reload, told) {
-        (Reload::None, _) | (Reload::Signal(_), Told::At(_)) => Ack::Done,
-        (Reload::Signal(_) | Reload::Command { .. } | Reload::Label, _) => Ack::Due,
-        (Reload::Restart { .. }, _) if is_first => Ack::Gate { since: now },
-        (Reload::Restart { .. }, _) => Ack::Due,
-    }
-}
-
-/// When the process heard of it; one that had acknowledged is not asked again.
-fn told_at(told: Told, acked: Option<Timestamp>) -> Option<Timestamp> {
-    match told {
-        Told::At(at) => Some(at),
-        Told::NotAsked | Told::Unhandled => acked,
-    }
 }
 
 fn say_replaced(container: &ContainerId, planned: &PlannedBinding, (secret, version): VersionKey) {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keywheel_core::binding::OnRevoke;
 use keywheel_core::id::{BindingId, ContainerId};
 use keywheel_core::report::Fact;
 use keywheel_daemon::{chain, names};
@@ -182,11 +183,14 @@ impl Reconciler {
             // An answer about the incarnation before.
         } else if record.running {
             // Started anew without the wrapper: its file systems went with the old process.
+            let owed = self.owed_anew(&id);
             let refused = self.part_before(&id);
             self.containers.remove(&id);
             self.insert(record);
             if let Some(tracked) = self.containers.get_mut(&id) {
                 tracked.refused = refused;
+                tracked.owed = owed;
+                tracked.dirty = owed != OnRevoke::Remove;
             }
         } else {
             self.forget(&id, false);

@@ -12,6 +12,7 @@ use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::FileAttr;
 
 use super::beside::{notes_of, written_beside};
+use super::on_revoke::owed_after_restart;
 use super::{RELIST_AFTER, RETRY_AFTER, Reconciler, again};
 use crate::attach::{Adopted, Attached, Written};
 use crate::form::Form;
@@ -203,6 +204,7 @@ impl Reconciler {
         tracked.dirs = adopted.dirs.into_iter().collect();
         tracked.dirty = true;
         if !adopted.is_same {
+            tracked.owed = owed_after_restart(remembered.owed());
             return;
         }
         let mut holdings = remembered.holdings();
@@ -227,6 +229,7 @@ impl Reconciler {
             }
         }
         tracked.holdings = holdings.into_iter().collect();
+        tracked.owed = remembered.owed();
     }
 
     /// Its variables are known; its files are what was remembered, until they can be reached.
@@ -235,6 +238,7 @@ impl Reconciler {
         holdings.retain(|_, holding| matches!(holding.place, Place::Env { .. }));
         if let Some(tracked) = self.containers.get_mut(id) {
             tracked.holdings = holdings.into_iter().collect();
+            tracked.owed = remembered.owed();
         }
         if is_first_look {
             let reason = self.tools.lacks.as_deref();
@@ -258,6 +262,7 @@ impl Reconciler {
         attached: Attached,
     ) {
         let now = self.now();
+        let owed = self.owed_anew(id);
         let refused = self.part_before(id);
         self.note_start(id, pending, &attached.written);
         self.graveyard.remove(id);
@@ -282,6 +287,7 @@ impl Reconciler {
             };
         }
         tracked.refused = refused;
+        tracked.owed = owed;
         tracked.creating_until = Some(now + PENDING_LIMIT);
         tracked.target = Some(attached.target);
         tracked.ticks = attached.ticks;
@@ -351,6 +357,7 @@ impl Reconciler {
         };
         tracked.busy = Busy::No;
         if result.is_ok() {
+            tracked.owed = owed_after_restart(tracked.owed);
             tracing::info!(
                 { names::EVENT } = lines::CONTAINER_RESTARTED,
                 { names::CONTAINER } = id.short(),
@@ -364,6 +371,7 @@ impl Reconciler {
         }
         if let Err(reason) = result {
             tracked.retry_at = self.shared.clock.monotonic() + again::derive_wait(id);
+            tracked.stop_at = tracked.retry_at;
             let plan = self.shared.plan();
             let seen = plan.as_deref().map(|plan| seen_by(plan, id));
             let due: Vec<_> = seen
@@ -405,7 +413,7 @@ impl Reconciler {
                 tracing::error!(
                     { names::CONTAINER } = id.short(),
                     { names::REASON } = reason,
-                    "container that holds a revoked variable not stopped; stop it by hand"
+                    "container that has or had a revoked value not stopped; stop it by hand"
                 );
                 tracked.busy = Busy::No;
                 tracked.stop_at = now + RETRY_AFTER;

@@ -15,6 +15,7 @@ use keywheel_core::report::{Fact, Item};
 
 use super::Reconciler;
 use crate::leases::{WANT_AGAIN, WANT_LIMIT, unleased, unmeant};
+use crate::model::service_name;
 
 /// Which container, under which binding of the plan.
 type Key = (ContainerId, BindingId);
@@ -102,6 +103,7 @@ impl Reconciler {
             binding: binding.binding,
             secret: binding.secret,
             fact: Fact::Removed,
+            service: String::new(),
         }));
     }
 }
@@ -129,6 +131,7 @@ fn about(facts: &ContainerFacts, binding: &PlannedBinding, fact: Fact) -> Item {
         binding: binding.binding,
         secret: binding.secret,
         fact,
+        service: service_name(&facts.labels),
     }
 }
 

@@ -229,6 +229,7 @@ fn remembered(pending: &Pending) -> Remembered {
         ticks: 0,
         dirs: Vec::new(),
         holdings: pending.env.iter().filter_map(holding).collect(),
+        owed: String::new(),
     }
 }
 

@@ -4,7 +4,7 @@
 //! variable and the secret, grants it (rule Z2). `{keywheel:file:NAME}` becomes the path of the secret's
 //! file: no value, so it is nothing that the container holds, and no rotation changes it.
 
-use keywheel_core::binding::{ContainerFacts, Target};
+use keywheel_core::binding::{ContainerFacts, OnRevoke, Target};
 use keywheel_core::name::{BindingName, HostName};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 
@@ -114,13 +114,21 @@ pub(crate) fn choose(
         }
         chosen.entries.push(entry);
     }
+    let is_file = |binding: &&&PlannedBinding| !matches!(binding.target, Target::Env { .. });
     for binding in matching
         .iter()
-        .filter(|binding| !matches!(binding.target, Target::Env { .. }))
+        .filter(is_file)
+        .filter(|one| !goes_without(one))
     {
         chosen.files.push(choose_file(binding, facts, mounts)?);
     }
     Ok(chosen)
+}
+
+/// Whether a container starts without a file: its value was revoked, nothing takes its place, and its binding says so.
+fn goes_without(binding: &PlannedBinding) -> bool {
+    let was_revoked = binding.floor > 0 || !binding.dead.is_empty();
+    binding.on_revoke == OnRevoke::Restart && was_revoked && grant_of(binding).is_none()
 }
 
 fn choose_env(

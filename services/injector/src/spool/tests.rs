@@ -13,6 +13,7 @@ fn item(fact: Fact) -> Item {
         binding: BindingId::from_bytes([1; 16]),
         secret: SecretId::from_bytes([2; 16]),
         fact,
+        service: "shop/web".to_owned(),
     }
 }
 

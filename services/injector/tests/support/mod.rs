@@ -440,6 +440,7 @@ pub fn binding(
         dead: std::collections::BTreeSet::new(),
         traceparent: None,
         leases: false,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }
 }
 

@@ -7,6 +7,7 @@
 //! its command under the same lock before anything is said about it.
 
 mod bell;
+mod deliveries;
 pub(crate) mod fault;
 mod lost;
 #[cfg(test)]
@@ -47,10 +48,11 @@ use lost::{Failure, Lost, Trace};
 /// Where the tables are.
 const SCHEMA: &str = "keywheel_journal";
 /// One text per format of the tables.
-const UPGRADES: [&str; 3] = [
+const UPGRADES: [&str; 4] = [
     include_str!("0001_tables.sql"),
     include_str!("0002_subscriptions.sql"),
     include_str!("0003_subscription_ids.sql"),
+    include_str!("0004_deliveries.sql"),
 ];
 /// How often, and how far apart, a lost COMMIT is looked up before the caller is told to ask again.
 const SETTLE_TRIES: u32 = 10;

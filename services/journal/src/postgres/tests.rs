@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::deliveries::Deliveries;
 use keywheel_engine::port::journal::{Decision, Journal};
 use keywheel_postgres::Address;
 use keywheel_testkit::conformance::journal::{decision, effect};
@@ -67,6 +68,20 @@ async fn the_adapter_keeps_the_laws_of_subscriptions() {
         [pair.one, pair.other]
     })
     .await;
+}
+
+#[tokio::test]
+async fn the_adapter_keeps_the_laws_of_deliveries() {
+    let (server, names) = (PostgresServer::start(), Names::default());
+    let ends = || async {
+        let url = names.next(&server);
+        let (one, other) = tokio::join!(open(&url), open(&url));
+        let ends: [Arc<dyn Deliveries>; 2] = [Arc::new(one), Arc::new(other)];
+        ends
+    };
+    conformance::deliveries::check(ends).await;
+    let end = |span: Duration| std::thread::sleep(span + Duration::from_millis(100));
+    conformance::deliveries::check_turns(&ends().await, end).await;
 }
 
 #[tokio::test]

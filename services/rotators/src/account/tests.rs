@@ -15,6 +15,7 @@ use keywheel_testkit::fake::{Cut, FakeAccounts, FakeVault};
 use super::*;
 
 mod endings;
+mod proving;
 mod unclear;
 
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);

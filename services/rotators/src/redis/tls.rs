@@ -88,7 +88,7 @@ fn configuration(name: &str, authorities: Option<&[u8]>) -> Result<ClientConfig,
     }
     if roots.is_empty() {
         let text = format!(
-            "{name}: there is no authority to check its certificate by; name one in the rotator's caFile"
+            "{name}: there is no authority to check its certificate by; name one as caFile"
         );
         return Err(PortError::new(ErrorKind::Denied, text));
     }
@@ -100,7 +100,7 @@ fn configuration(name: &str, authorities: Option<&[u8]>) -> Result<ClientConfig,
 }
 
 fn unusable(error: impl std::error::Error + Send + Sync + 'static) -> PortError {
-    let text = "the rotator's caFile cannot be used; put the authority's certificate there, as PEM";
+    let text = "the caFile cannot be used; put the authority's certificate there, as PEM";
     PortError::caused(ErrorKind::Denied, text, error)
 }
 
@@ -108,7 +108,7 @@ fn untrusted(name: &str, error: io::Error) -> PortError {
     let (kind, why) = match is_distrusted(&error) {
         true => (
             ErrorKind::Denied,
-            "its certificate is not trusted; name its authority in the rotator's caFile",
+            "its certificate is not trusted; name its authority as caFile",
         ),
         false => (
             ErrorKind::Unavailable,

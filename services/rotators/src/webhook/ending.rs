@@ -6,6 +6,8 @@
 
 use keywheel_core::effect::StepWork;
 use keywheel_core::id::SecretId;
+use keywheel_core::revocation::{Answer, Evidence, Proof};
+use keywheel_engine::port::rotator::TellsNothing;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_schemas::webhook::{Kind, Overlap, Reason, WebhookCurrent, WebhookTask};
@@ -14,6 +16,7 @@ use keywheel_seal::SecretBytes;
 use super::receiver::Refused;
 use super::{WebhookRotator, sent_again, step_id};
 use crate::account::new_version;
+use crate::barring;
 
 impl WebhookRotator {
     /// The receiver refuses a version's value from now on, and is asked once more whether it does. Where it
@@ -119,8 +122,7 @@ impl WebhookRotator {
         }
     }
 
-    /// One version ends. A revocation insists where another version has the same value, and where its value
-    /// cannot be read.
+    /// One version ends, and its value goes.
     async fn end_one(
         &self,
         secret: SecretId,
@@ -128,6 +130,24 @@ impl WebhookRotator {
         reason: Reason,
         until: &Until,
     ) -> Result<(), PortError> {
+        self.refuse_one(secret, version, reason, until).await?;
+        until.check()?;
+        self.vault.destroy(secret, version).await
+    }
+
+    /// One version ends at the receiver. A revocation insists where another version has the same value, and where
+    /// its value cannot be read.
+    async fn refuse_one(
+        &self,
+        secret: SecretId,
+        version: u64,
+        reason: Reason,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        if reason == Reason::Revoked {
+            until.check()?;
+            barring::bar(&*self.vault, secret, version).await?;
+        }
         let value = match reason {
             Reason::Revoked => self.readable(secret, version, until).await?,
             Reason::Retired | Reason::RolledBack => self.kept(secret, version, until).await?,
@@ -159,8 +179,62 @@ impl WebhookRotator {
             };
             self.end(&id, data, reason, until).await?;
         }
-        until.check()?;
-        self.vault.destroy(secret, version).await
+        Ok(())
+    }
+
+    /// As [`Self::end_all`] of a revocation, and the values stay: the receiver is asked about them once more.
+    pub(super) async fn disable_all(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let mut first = Ok(());
+        for version in versions {
+            let done = self.refuse_one(secret, *version, Reason::Revoked, until);
+            first = first.and(done.await);
+        }
+        first
+    }
+
+    /// Whether the receiver says of each that it refuses it. What it says nothing of is told.
+    pub(super) async fn ask_all(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        until: &Until,
+    ) -> Result<Proof, PortError> {
+        let mut proof = Proof::default();
+        for version in versions {
+            let kept = self.readable(secret, *version, until).await?;
+            let Some(value) = sent_again(kept.as_ref()) else {
+                let lacking = format!(
+                    "the value of version {version} is gone, damaged or none that is sent, so nobody can ask about it"
+                );
+                proof.lacking.get_or_insert(lacking);
+                continue;
+            };
+            let question = WebhookTask {
+                value: Some(value),
+                ..self.task(secret, None, *version)
+            };
+            match self.is_accepted(Kind::Probe, question, until).await {
+                Ok(is_accepted) => proof.evidence.push(Evidence {
+                    version: *version,
+                    at: until.now(),
+                    place: self.plan.resource.to_string(),
+                    answer: match is_accepted {
+                        true => Answer::Accepted,
+                        false => Answer::Refused,
+                    },
+                }),
+                Err(error) if TellsNothing::is_beneath(&error) => {
+                    proof.lacking.get_or_insert(error.text);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(proof)
     }
 
     /// Every version is tried, also after one failed; the first failure is told.

@@ -101,39 +101,6 @@ impl Receiver {
         Self { near, ..self }
     }
 
-    /// Where its name leads now, without what may not be asked.
-    async fn addresses(&self) -> Result<Vec<SocketAddr>, PortError> {
-        let (host, port) = match &self.address.target {
-            Target::Tcp(host, port) => (host.as_str(), *port),
-            // No URL of a receiver leads to one.
-            Target::Socket(_) => return Ok(Vec::new()),
-        };
-        let found = tokio::net::lookup_host((host, port)).await;
-        let found = found.map_err(|error| {
-            let text = format!("{} has no address now; see the name service", self.name());
-            PortError::caused(ErrorKind::Unavailable, text, error)
-        })?;
-        let found: Vec<SocketAddr> = found.collect();
-        let may_be_asked = |at: &&SocketAddr| !is_near(at.ip()) || self.is_allowed(**at);
-        let allowed: Vec<SocketAddr> = found.iter().filter(may_be_asked).copied().collect();
-        match (allowed.is_empty(), found.first()) {
-            (true, Some(refused)) => {
-                let text = format!(
-                    "{} is {refused}, on store-sync's own machine or link, and is not asked; start store-sync with it in `rotators.webhook_allow`",
-                    self.name()
-                );
-                Err(PortError::new(ErrorKind::Denied, text))
-            }
-            _ => Ok(allowed),
-        }
-    }
-
-    fn is_allowed(&self, at: SocketAddr) -> bool {
-        let is_it =
-            |one: &SocketAddr| one.ip() == at.ip().to_canonical() && one.port() == at.port();
-        self.near.iter().any(is_it)
-    }
-
     /// Asks under an id, and again under the same where that helps. A refusal is an error, which quotes
     /// neither what was sent nor these other values.
     pub(super) async fn ask(
@@ -295,11 +262,60 @@ impl Door for Receiver {
 
     async fn open(&self) -> Result<Box<dyn Stream>, PortError> {
         let authorities = self.authorities().await?;
-        let at = self.addresses().await?;
+        let at = addresses(&self.address, &self.near, "rotators.webhook_allow").await?;
         let opened = tls::connect_to(&self.address, &at, authorities.as_deref()).await;
         let stream = opened.map_err(|failure| wire::explain(failure, self.name()))?;
         Ok(Box::new(stream))
     }
+}
+
+/// Where an address's name leads now, without what may not be asked; `setting` allows more.
+pub(crate) async fn addresses(
+    address: &Address,
+    near: &[SocketAddr],
+    setting: &str,
+) -> Result<Vec<SocketAddr>, PortError> {
+    let (host, port) = match &address.target {
+        Target::Tcp(host, port) => (host.as_str(), *port),
+        // No URL of a receiver leads to one.
+        Target::Socket(_) => return Ok(Vec::new()),
+    };
+    let name = &address.name;
+    let found = look_up((host, port), name).await?;
+    let may_be_asked = |at: &&SocketAddr| may_be_asked(near, **at);
+    let allowed: Vec<SocketAddr> = found.iter().filter(may_be_asked).copied().collect();
+    match (allowed.is_empty(), found.first()) {
+        (true, Some(refused)) => Err(too_near(name, *refused, setting)),
+        _ => Ok(allowed),
+    }
+}
+
+/// Where a name leads now.
+pub(crate) async fn look_up(place: (&str, u16), name: &str) -> Result<Vec<SocketAddr>, PortError> {
+    let found = tokio::net::lookup_host(place).await;
+    let found = found.map_err(|error| {
+        let text = format!("{name} has no address now; see the name service");
+        PortError::caused(ErrorKind::Unavailable, text, error)
+    })?;
+    Ok(found.collect())
+}
+
+/// That somebody is not asked where it is.
+pub(crate) fn too_near(name: &str, at: SocketAddr, setting: &str) -> PortError {
+    let text = format!(
+        "{name} is {at}, on this service's own machine or link, and is not asked; start it with that in `{setting}`"
+    );
+    PortError::new(ErrorKind::Denied, text)
+}
+
+/// Whether an address is away from this machine and its link, or allowed.
+pub(crate) fn may_be_asked(near: &[SocketAddr], at: SocketAddr) -> bool {
+    !is_near(at.ip()) || is_allowed(near, at)
+}
+
+fn is_allowed(near: &[SocketAddr], at: SocketAddr) -> bool {
+    let is_it = |one: &SocketAddr| one.ip() == at.ip().to_canonical() && one.port() == at.port();
+    near.iter().any(is_it)
 }
 
 /// Whether an address is this machine's own, or its link's: what listens there trusts its neighbours.
@@ -374,13 +390,32 @@ fn quotes(text: &[u8], value: &[u8]) -> bool {
     value.windows(length).any(|part| parts.contains(part))
 }
 
+/// What a URL may begin with, and the ports that are meant where none is said.
+pub(crate) struct Schemes {
+    /// With TLS.
+    pub(crate) secure: (&'static str, u16),
+    /// Without, to this machine only.
+    pub(crate) plain: (&'static str, u16),
+}
+
+const HTTP: Schemes = Schemes {
+    secure: ("https", HTTPS_PORT),
+    plain: ("http", HTTP_PORT),
+};
+
 /// The address and the path of `https://host[:port]/path`; `http` only of this machine.
-pub(super) fn parse(url: &str) -> Result<(Address, String), PortError> {
+pub(crate) fn parse(url: &str) -> Result<(Address, String), PortError> {
+    parse_as(url, &HTTP)
+}
+
+/// The same with other schemes.
+pub(crate) fn parse_as(url: &str, schemes: &Schemes) -> Result<(Address, String), PortError> {
     let refuse = |why: &str| {
         let text = format!("`connection` of a rotator cannot be used: {why}");
         PortError::new(ErrorKind::Denied, text)
     };
-    let unclear = || refuse("it is not https://host/path; correct it");
+    let (secure, plain) = (schemes.secure, schemes.plain);
+    let unclear = || refuse(&format!("it is not {}://host/path; correct it", secure.0));
     if url.len() > MAX_URL_BYTES {
         return Err(refuse("it is too long; correct it"));
     }
@@ -395,12 +430,15 @@ pub(super) fn parse(url: &str) -> Result<(Address, String), PortError> {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let is_near = is_this_machine(host);
     let is_tls = match scheme {
-        "https" => true,
-        "http" if is_near => false,
-        "http" => return Err(refuse("only https:// may leave this machine; use that")),
+        scheme if scheme == secure.0 => true,
+        scheme if scheme == plain.0 && is_near => false,
+        scheme if scheme == plain.0 => {
+            let why = format!("only {}:// may leave this machine; use that", secure.0);
+            return Err(refuse(&why));
+        }
         _ => return Err(unclear()),
     };
-    let default = if is_tls { HTTPS_PORT } else { HTTP_PORT };
+    let default = if is_tls { secure.1 } else { plain.1 };
     let port = authority.port_u16().unwrap_or(default);
     let address = Address {
         user: String::new(),

@@ -2,7 +2,7 @@
 //!
 //! Invariants: a key is `whsec_` and the base64 of 24 to 64 bytes; what is signed is
 //! `id.timestamp.body`, the very bytes that are sent; keys are overwritten when they are dropped, and
-//! nothing tells one. Whether a receiver checks it is the receiver's.
+//! nothing tells one. What is signed by others is checked in constant time; how old it may be is its taker's.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,14 +19,17 @@ pub const MIN_KEY_BYTES: usize = 24;
 pub const MAX_KEY_BYTES: usize = 64;
 /// Keys that sign one request: while a receiver changes over, the new one and the one before.
 pub const MAX_KEYS: usize = 2;
+/// Signatures of one message that are looked at.
+pub const MAX_SIGNATURES: usize = 8;
 
 /// The keys that sign.
-pub(super) struct Keys(Vec<Zeroizing<Vec<u8>>>);
+pub struct Keys(Vec<Zeroizing<Vec<u8>>>);
 
 impl Keys {
     /// Reads `whsec_…`, or two of these with a space or a line break between them; nothing when it is
     /// anything else.
-    pub(super) fn parse(secret: &SecretBytes) -> Option<Self> {
+    #[must_use]
+    pub fn parse(secret: &SecretBytes) -> Option<Self> {
         // EXPOSE: the keys that sign are read from it.
         let text = std::str::from_utf8(secret.expose()).ok()?;
         let mut keys = Vec::with_capacity(MAX_KEYS);
@@ -42,18 +45,10 @@ impl Keys {
     }
 
     /// `webhook-signature`: one signature for each key.
-    pub(super) fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+    #[must_use]
+    pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let signed = self.0.iter().filter_map(|key| {
-            let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
-            for part in [
-                id.as_bytes(),
-                b".",
-                timestamp.to_string().as_bytes(),
-                b".",
-                body,
-            ] {
-                mac.update(part);
-            }
+            let mac = mac(key, (id, timestamp, body))?;
             Some(format!(
                 "v1,{}",
                 STANDARD.encode(mac.finalize().into_bytes())
@@ -61,6 +56,33 @@ impl Keys {
         });
         signed.collect::<Vec<_>>().join(" ")
     }
+
+    /// Whether one of the signatures in a `webhook-signature` is one of these keys', compared in constant time.
+    #[must_use]
+    pub fn is_signed(&self, id: &str, timestamp: i64, body: &[u8], signatures: &str) -> bool {
+        let words = signatures.split_ascii_whitespace().take(MAX_SIGNATURES);
+        let given = words.filter_map(|word| STANDARD.decode(word.strip_prefix("v1,")?).ok());
+        let given: Vec<Vec<u8>> = given.collect();
+        // Whoever comes may send signatures of anything: the body is hashed once for each key, not for each of them.
+        let mut macs = self
+            .0
+            .iter()
+            .filter_map(|key| mac(key, (id, timestamp, body)));
+        macs.any(|mac| {
+            let is_it = |given: &Vec<u8>| mac.clone().verify_slice(given).is_ok();
+            given.iter().any(is_it)
+        })
+    }
+}
+
+/// Over `id.timestamp.body`.
+fn mac(key: &[u8], (id, timestamp, body): (&str, i64, &[u8])) -> Option<Hmac<Sha256>> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
+    let timestamp = timestamp.to_string();
+    for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
+        mac.update(part);
+    }
+    Some(mac)
 }
 
 #[cfg(test)]
@@ -89,6 +111,20 @@ mod tests {
             let keys = keys(&words.collect::<Vec<_>>().join(" ")).unwrap();
             let signed = keys.sign(id, timestamp, text("body").as_bytes());
             assert_eq!(signed, text("signature"), "{id}");
+            let body = text("body").as_bytes();
+            let last = signed.split(' ').next_back().unwrap();
+            assert!(keys.is_signed(id, timestamp, body, last), "{id}");
+            for other in [
+                format!("v2{}", &last[2..]),
+                format!("{last}A"),
+                String::new(),
+            ] {
+                assert!(
+                    !keys.is_signed(id, timestamp, body, &other),
+                    "{id}: {other}"
+                );
+            }
+            assert!(!keys.is_signed(id, timestamp + 1, body, last), "{id}");
             assert_ne!(
                 signed,
                 keys.sign(id, timestamp + 1, text("body").as_bytes())

@@ -5,8 +5,10 @@ use std::path::Path;
 use std::process::Command;
 
 use keywheel_core::resource::Strategy;
-use keywheel_engine::port::ErrorKind;
+use keywheel_core::revocation::Answer;
 use keywheel_engine::port::accounts::{Accounts as _, Keep, Login};
+use keywheel_engine::port::rotator::TellsNothing;
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_rotators::postgres::PostgresAccounts;
 use keywheel_testkit::conformance::accounts;
 use keywheel_testkit::conformance::store::{kind, plenty, refused, text, value};
@@ -69,6 +71,15 @@ async fn an_account_that_is_kept_out_by_something_else_is_locked_all_the_same() 
     ));
     let asked = hand.admits(&login, &value("one"), &plenty()).await;
     assert_eq!(kind(asked), ErrorKind::Denied);
+    // The server says so only to who has the right password.
+    assert_eq!(
+        answer(&hand, &login, "one").await.unwrap(),
+        Answer::Accepted
+    );
+    assert_ne!(
+        answer(&hand, &login, "two").await.unwrap(),
+        Answer::Accepted
+    );
     refuse(&hand, &login, "one").await;
     assert_eq!(shop.psql(STATE), "f|t");
 
@@ -78,11 +89,17 @@ async fn an_account_that_is_kept_out_by_something_else_is_locked_all_the_same() 
     let before = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("host all app all reject\n{before}")).unwrap();
     reload(&shop, &hand, &login, false).await;
+    let error = answer(&hand, &login, "two").await.unwrap_err();
+    assert!(TellsNothing::is_beneath(&error), "{error}");
     refuse(&hand, &login, "two").await;
     assert_eq!(shop.psql(STATE), "f|t");
     std::fs::write(&file, before).unwrap();
     reload(&shop, &hand, &login, true).await;
     assert!(!admits(&hand, &login, "two").await);
+}
+
+async fn answer(hand: &PostgresAccounts, login: &Login, name: &str) -> Result<Answer, PortError> {
+    hand.answer(login, &value(name), &plenty()).await
 }
 
 /// The server reads `pg_hba.conf` again; until it says or does not say that it keeps the account out.

@@ -15,6 +15,7 @@ mod tls;
 use keywheel_core::effect::StepWork;
 use keywheel_core::id::RotationId;
 use keywheel_core::resource::Strategy;
+use keywheel_core::revocation::Answer;
 use keywheel_core::rotation::Step;
 use keywheel_engine::port::rotator::Rotator as _;
 use keywheel_engine::port::store::LoginRefused;
@@ -85,6 +86,28 @@ async fn the_old_value_is_good_as_long_as_the_receiver_promised() {
                 assert!(!bench.accepts(&undone).await);
             }
             let rotator = bench.over(Some(2), &[]);
+            for answer in [Answer::Accepted, Answer::Refused] {
+                let proof = rotator.prove(SECRET, &[2], &until).await.unwrap();
+                let answers: Vec<Answer> = proof.evidence.iter().map(|one| one.answer).collect();
+                assert_eq!((answers, proof.lacking), (vec![answer], None));
+                rotator.disable(SECRET, &[2], None, &until).await.unwrap();
+                assert!(bench.value(2).ct_eq(&new), "it stays until the proof");
+            }
+            for status in [302, 404, 422] {
+                bench.proxy.on("_asked_", Fault::Status(status, None), 1);
+                let asked = rotator.prove(SECRET, &[2], &until).await;
+                assert_eq!(
+                    refused(asked).kind,
+                    ErrorKind::Denied,
+                    "{status}: asked again"
+                );
+            }
+            bench.proxy.on("_asked_", Fault::Lie("{}".to_owned()), 1);
+            let told = rotator.prove(SECRET, &[2], &until).await.unwrap();
+            assert!(
+                told.evidence.is_empty() && told.lacking.is_some(),
+                "{told:?}"
+            );
             rotator.revoke(SECRET, &[2], None, &until).await.unwrap();
             assert!(!bench.accepts(&new).await);
         }

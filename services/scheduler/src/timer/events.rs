@@ -320,9 +320,12 @@ impl Timers {
                 secret: None,
                 host: Some(*id),
             },
-            Event::Binding(..) | Event::Assignment(..) | Event::Store(..) | Event::Rollout(..) => {
-                Whom::default()
-            }
+            Event::Binding(..)
+            | Event::Assignment(..)
+            | Event::Store(..)
+            | Event::Rollout(..)
+            | Event::Notification(..)
+            | Event::Signal(..) => Whom::default(),
         }
     }
 

@@ -4,6 +4,7 @@ mod events;
 mod leases;
 mod limits;
 
+use keywheel_core::audit::Principal;
 use keywheel_core::id::HostId;
 use keywheel_core::name::SecretName;
 use keywheel_core::rotation::{Outcome, Step, Trigger};
@@ -456,7 +457,28 @@ fn a_failed_revocation_is_retried_for_ever_at_the_cap() {
     let retried = revocation(revocation::Event::BackendRetried { attempt: 1001 });
     assert!(after(&[(10, failed.clone()), (11, retried)]).is_empty());
     let confirmed = revocation(revocation::Event::BackendConfirmed);
-    assert!(after(&[(10, failed), (11, confirmed)]).is_empty());
+    assert!(after(&[(10, failed.clone()), (11, confirmed)]).is_empty());
+    let forgotten = revocation(revocation::Event::Forgotten {
+        by: Principal::Operator {
+            name: "ann".to_owned(),
+        },
+        reason: "switched off".to_owned(),
+    });
+    assert!(after(&[(10, failed), (11, forgotten)]).is_empty());
+}
+
+#[test]
+fn what_is_still_let_in_is_revoked_once_more_after_a_pause() {
+    let alive = revocation(revocation::Event::StillAccepted {
+        attempt: 1000,
+        evidence: Vec::new(),
+    });
+    let timers = after(&[(10, alive.clone())]);
+    assert_eq!(timers.next_due(), Some(at(10).plus(RETRY_CAP)));
+    let proven = revocation(revocation::Event::ProvenDead {
+        evidence: Vec::new(),
+    });
+    assert!(after(&[(10, alive), (11, proven)]).is_empty());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use keywheel_core::effect::AtResource;
 use keywheel_core::name::SecretName;
 use keywheel_core::resource::{Kind, Resource, Strategy};
+use keywheel_core::revocation::Answer;
 use keywheel_core::rotation::Sessions;
 
 use super::*;
@@ -68,6 +69,7 @@ async fn what_containers_get_is_what_the_server_accepts_and_the_old_one_dies() {
             attempt: 1,
             outside: None,
             resource: at(None),
+            part: Part::Whole,
         }))
         .await;
     assert_eq!(failure(&world.outcome().await), None);
@@ -163,6 +165,62 @@ async fn sessions_are_told_by_the_server_that_has_them_and_else_said_to_be_untol
     };
     world.send(Work::Step(nowhere)).await;
     assert_eq!(sessions(world.outcome().await), None);
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_revocation_goes_part_after_part_and_the_value_stays_until_the_proof() {
+    let mut world = World::new().await;
+    world.accounts.make("app");
+    let (shutdown, task) = world.start();
+    let first = made(&mut world, 1).await;
+    let part = |part, attempt| {
+        Work::Revoke(RevokeWork {
+            revocation: RevocationId::from_bytes([3; 16]),
+            secret: SECRET,
+            versions: vec![1],
+            attempt,
+            outside: None,
+            resource: at(None).filter(|_| part != Part::Destroy),
+            part,
+        })
+    };
+    world.send(part(Part::Disable, 1)).await;
+    assert_eq!(failure(&world.outcome().await), None);
+    assert!(!world.accounts.accepts("app", &first));
+    assert!(world.vault.open_version(SECRET, 1).await.is_ok());
+    world.send(part(Part::Prove, 2)).await;
+    let (_, told) = world.outcome().await;
+    let Command::ProofOutcome(taken) = told else {
+        panic!("{told:?}");
+    };
+    assert_eq!(taken.attempt, 2);
+    let answers: Vec<_> = taken.proof.evidence.iter().map(|one| one.answer).collect();
+    assert_eq!(
+        (answers, taken.proof.lacking),
+        (vec![Answer::Refused], None)
+    );
+    world.send(part(Part::Destroy, 3)).await;
+    assert_eq!(failure(&world.outcome().await), None);
+    assert!(world.vault.open_version(SECRET, 1).await.is_err());
+    // What opens no account says that there is no login, and is no failure.
+    world
+        .send(Work::Revoke(RevokeWork {
+            revocation: RevocationId::from_bytes([4; 16]),
+            secret: SECRET,
+            versions: vec![1],
+            attempt: 1,
+            outside: None,
+            resource: None,
+            part: Part::Prove,
+        }))
+        .await;
+    let (_, told) = world.outcome().await;
+    assert!(
+        matches!(&told, Command::ProofOutcome(taken) if taken.proof.lacking.is_some()),
+        "{told:?}"
+    );
     shutdown.request();
     task.await.unwrap();
 }

@@ -444,6 +444,7 @@ async fn work_outside_is_done_there_and_told_with_the_version() {
         known: None,
         fetch: None,
         retire: Vec::new(),
+        unstage: None,
     };
     for step in [Step::Create, Step::Set, Step::Test, Step::Finish] {
         let work = StepWork {
@@ -557,6 +558,7 @@ async fn an_old_version_that_is_current_again_is_left_there_unless_it_is_revoked
         known: None,
         fetch: None,
         retire: vec![remote("1")],
+        unstage: None,
     });
     let retire = StepWork {
         outside: Some(outside.clone()),
@@ -577,6 +579,7 @@ async fn an_old_version_that_is_current_again_is_left_there_unless_it_is_revoked
         secret: SECRET,
         versions: Vec::new(),
         attempt: 1,
+        part: Part::Whole,
     };
     world.send(Work::Revoke(revoke)).await;
     let (_, told) = world.outcome().await;

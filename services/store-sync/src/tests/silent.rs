@@ -69,6 +69,7 @@ async fn at_the_deadline_of_an_effect_the_connection_of_its_call_ends_and_nothin
         known: Some(RemoteVersion("1".to_owned())),
         fetch: None,
         retire: Vec::new(),
+        unstage: None,
     };
     let finish = Work::Step(StepWork {
         outside: Some(Box::new(outside)),

@@ -54,6 +54,7 @@ async fn rolling_back_and_revoking_destroy_and_may_be_repeated() {
             attempt,
             outside: None,
             resource: None,
+            part: Part::Whole,
         })
     };
     world.send(Work::Step(step(Step::Create, 1))).await;
@@ -273,6 +274,7 @@ async fn what_comes_after_its_deadline_is_left_to_its_next_copy() {
         attempt: 1,
         outside: None,
         resource: None,
+        part: Part::Whole,
     };
     world.send(Work::Revoke(revoke)).await;
     let (_, answered) = world.outcome().await;

@@ -202,6 +202,7 @@ impl Home for Elsewhere {
             known: None,
             fetch: None,
             retire: Vec::new(),
+            unstage: None,
         })
     }
 

@@ -63,6 +63,7 @@ fn outside(retire: &[RemoteVersion]) -> Outside {
         known: None,
         fetch: None,
         retire: retire.to_vec(),
+        unstage: None,
     }
 }
 

@@ -61,6 +61,7 @@ fn outside(known: Option<&str>, fetch: Option<&str>, retire: &[&str]) -> Outside
         known: known.map(version),
         fetch: fetch.map(version),
         retire: retire.iter().map(|text| version(text)).collect(),
+        unstage: None,
     }
 }
 
@@ -331,4 +332,28 @@ async fn a_provided_value_is_written_there_once() {
     }
     assert_eq!(there(&bench).unwrap(), b"provided");
     assert_eq!(bench.store.writes(), 1);
+}
+
+#[tokio::test]
+async fn a_revocation_takes_back_what_a_rotation_staged_that_it_cancelled() {
+    let bench = bench();
+    bench.store.write(PATH, &[(FIELD, "old")]);
+    for step in [Step::Create, Step::Set] {
+        let done = perform(&bench.rotator, step, outside(Some("1"), None, &[]));
+        done.await.unwrap();
+    }
+    assert_eq!(bench.store.staged(), 1);
+    let cancelled = Outside {
+        unstage: Some(TOKEN),
+        ..outside(Some("1"), None, &[])
+    };
+    for _ in 0..2 {
+        let valid = always();
+        let revoked = bench
+            .rotator
+            .revoke(SECRET, &[VERSION], Some(&cancelled), &valid);
+        revoked.await.unwrap();
+    }
+    assert_eq!(bench.store.staged(), 0);
+    assert_eq!(there(&bench), Some(b"old".to_vec()));
 }

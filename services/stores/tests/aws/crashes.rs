@@ -42,6 +42,7 @@ fn lies(store: &NamedStore, source: Source) -> Lies {
         known: None,
         fetch: None,
         retire: Vec::new(),
+        unstage: None,
     }
 }
 

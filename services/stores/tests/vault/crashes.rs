@@ -60,6 +60,7 @@ fn lies(bench: &Bench, token: &str, source: Source) -> Lies {
         known: None,
         fetch: None,
         retire: Vec::new(),
+        unstage: None,
     }
 }
 
@@ -141,6 +142,7 @@ async fn is_child() -> bool {
         known: None,
         fetch: None,
         retire: Vec::new(),
+        unstage: None,
     };
     if order.at.starts_with("store.lease.") {
         let rotator = LeaseRotator::new(live, vault).passing(deadly);

@@ -103,6 +103,7 @@ impl Shop {
                 known: Some(known.clone()),
                 fetch: None,
                 retire: Vec::new(),
+                unstage: None,
             })),
             resource: None,
             mark: None,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use keywheel_core::revocation::Answer;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login};
 use keywheel_seal::SecretBytes;
@@ -87,6 +88,12 @@ impl Hand {
         admitted.await.unwrap()
     }
 
+    async fn answer(&self, login: &Login, name: &str) -> Answer {
+        let (password, until) = (value(name), plenty());
+        let answered = self.0.answer(login, &password, &until);
+        answered.await.unwrap()
+    }
+
     /// Of these passwords, those that are let in.
     async fn admitted<'n>(&self, login: &Login, names: &[&'n str]) -> Vec<&'n str> {
         let mut admitted = Vec::new();
@@ -106,7 +113,11 @@ async fn what_is_accepted_is_admitted_and_nothing_else(resource: &dyn Resource) 
         hand.accept(&login, "one", Keep::Nothing).await;
         let admitted = hand.admitted(&login, &["one", "two", ""]).await;
         assert_eq!(admitted, ["one"]);
+        assert_eq!(hand.answer(&login, "one").await, Answer::Accepted);
+        assert_ne!(hand.answer(&login, "two").await, Answer::Accepted);
     }
+    hand.refuse(&login, Some("one")).await;
+    assert_ne!(hand.answer(&login, "one").await, Answer::Accepted);
 }
 
 async fn what_an_account_has_is_told_and_nothing_is_changed(resource: &dyn Resource) {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::audit::Role;
-use keywheel_core::effect::{Effect, RevokeWork, Work};
+use keywheel_core::effect::{Effect, Part, RevokeWork, Work};
 use keywheel_core::id::{HostId, RevocationId, SecretId};
 use keywheel_core::name::HostName;
 use keywheel_core::plan::HostPlan;
@@ -148,6 +148,7 @@ pub fn work(attempt: u32) -> Body {
         attempt,
         outside: None,
         resource: None,
+        part: Part::Whole,
     };
     Body::Work {
         effect: Effect {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use keywheel_core::audit::{Category, Outcome, Principal, Record, Role};
 use keywheel_core::decision::RejectionKind;
-use keywheel_core::effect::{Effect, RevokeWork, StepWork, Work};
+use keywheel_core::effect::{Effect, Part, RevokeWork, StepWork, Work};
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, RevocationId, RotationId, SecretId};
 use keywheel_core::name::SecretName;
@@ -93,6 +93,7 @@ pub fn effect(n: u64) -> Effect {
             attempt: 2,
             outside: None,
             resource: None,
+            part: Part::Whole,
         })
     };
     Effect { work }

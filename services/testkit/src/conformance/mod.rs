@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod bus;
 pub mod container_host;
+pub mod deliveries;
 pub mod gateways;
 pub mod journal;
 pub mod journal_shared;

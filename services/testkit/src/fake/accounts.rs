@@ -31,6 +31,7 @@ struct State {
     kept: Kept,
     calls: u32,
     cut: Option<(u32, Cut)>,
+    failure: Option<PortError>,
 }
 
 #[derive(Default)]
@@ -210,6 +211,11 @@ impl FakeAccounts {
         self.state().cut = Some((call, cut));
     }
 
+    /// The next call fails like this, and does nothing.
+    pub fn fail_next(&self, failure: PortError) {
+        self.state().failure = Some(failure);
+    }
+
     /// No call is cut off any more.
     pub fn heal(&self) {
         self.state().cut = None;
@@ -223,6 +229,9 @@ impl FakeAccounts {
         until.check()?;
         let mut state = self.state();
         state.calls += 1;
+        if let Some(failure) = state.failure.take() {
+            return Err(failure);
+        }
         let due = match &mut state.cut {
             Some((0, when)) => Some(*when),
             Some((left, _)) => {

@@ -31,6 +31,7 @@ struct Inner {
     down: bool,
     restarts: Vec<ContainerId>,
     stops: Vec<ContainerId>,
+    cut_off: Vec<(ContainerId, &'static str)>,
     asked_starts: Vec<ContainerId>,
     refuse_starts: bool,
 }
@@ -146,6 +147,12 @@ impl FakeContainerHost {
     #[must_use]
     pub fn restarts(&self) -> Vec<ContainerId> {
         self.with(|inner| inner.restarts.clone())
+    }
+
+    /// Containers paused or cut off their networks so far, in order, and which of the two.
+    #[must_use]
+    pub fn cut_off(&self) -> Vec<(ContainerId, &'static str)> {
+        self.with(|inner| inner.cut_off.clone())
     }
 
     /// Containers stopped so far, in order.
@@ -288,6 +295,25 @@ impl ContainerHost for FakeContainerHost {
         self.hint(EngineEvent::Stopped(id.clone()));
         self.hint(EngineEvent::Started(id.clone()));
         Ok(())
+    }
+
+    async fn pause(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.asked(|inner| {
+            inner.known(id)?;
+            if let Some(record) = inner.containers.get_mut(id) {
+                record.paused = true;
+            }
+            inner.cut_off.push((id.clone(), "paused"));
+            Ok(())
+        })
+    }
+
+    async fn disconnect(&self, id: &ContainerId) -> Result<(), PortError> {
+        self.asked(|inner| {
+            inner.known(id)?;
+            inner.cut_off.push((id.clone(), "disconnected"));
+            Ok(())
+        })
     }
 
     async fn stop(&self, id: &ContainerId) -> Result<(), PortError> {

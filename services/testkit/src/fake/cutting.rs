@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
+use keywheel_core::revocation::Answer;
 use keywheel_engine::port::accounts::{Accounts, Keep, Keeps, Login, Mark};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
@@ -74,6 +75,15 @@ impl Accounts for CuttingAccounts {
         until: &Until,
     ) -> Result<bool, PortError> {
         self.call(self.inner.admits(login, password, until)).await
+    }
+
+    async fn answer(
+        &self,
+        login: &Login,
+        password: &SecretBytes,
+        until: &Until,
+    ) -> Result<Answer, PortError> {
+        self.call(self.inner.answer(login, password, until)).await
     }
 
     async fn keeps(

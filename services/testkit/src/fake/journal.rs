@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::effect::{self, Effect};
-use keywheel_core::id::{CommandId, EventId};
+use keywheel_core::id::{CommandId, EventId, LetterId, NotificationId};
 use keywheel_core::name::SubscriptionName;
+use keywheel_engine::port::deliveries::Letter;
 use keywheel_engine::port::journal::{
     AuditLeaf, Class, Decision, Head, Journal, MAX_READ, Mark, OpenEffect, RecordedEvent, Turn,
     Verdict, Verification,
@@ -42,6 +43,9 @@ pub(super) struct State {
     turn: Option<u64>,
     told: Mark,
     pub(super) subscriptions: BTreeMap<SubscriptionName, Subscription>,
+    /// How far receivers came, and whose turn each is.
+    pub(super) places: BTreeMap<NotificationId, (u64, Option<u64>)>,
+    pub(super) letters: BTreeMap<LetterId, Letter>,
 }
 
 /// A journal in memory; one handle of possibly several.
@@ -96,7 +100,11 @@ impl MemoryJournal {
 
     /// Ends whoever's turn it is, as if it had not been renewed in time.
     pub fn end_turn(&self) {
-        self.state().turn = None;
+        let mut state = self.state();
+        state.turn = None;
+        for (_, holder) in state.places.values_mut() {
+            *holder = None;
+        }
     }
 
     /// How many transactions changed something.
@@ -134,6 +142,11 @@ impl MemoryJournal {
             .full_below
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = class;
+    }
+
+    /// Which handle of its log it is.
+    pub(super) const fn handle(&self) -> u64 {
+        self.handle
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -384,6 +397,8 @@ impl Journal for MemoryJournal {
 
 #[cfg(test)]
 mod tests {
+    use keywheel_engine::port::deliveries::Deliveries;
+
     use super::*;
     use crate::conformance;
     use crate::conformance::journal_shared::Pair;
@@ -426,6 +441,25 @@ mod tests {
             [handle(), handle()]
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn its_handles_keep_the_laws_of_deliveries() {
+        conformance::deliveries::check(|| async {
+            let mut handles = MemoryJournal::shared(2).into_iter();
+            let mut handle = || Arc::new(handles.next().unwrap()) as Arc<dyn Deliveries>;
+            [handle(), handle()]
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn one_handle_at_a_time_has_a_receiver_s_turn() {
+        let mut handles = MemoryJournal::shared(2).into_iter();
+        let (one, other) = (handles.next().unwrap(), handles.next().unwrap());
+        let ended = Arc::new(one);
+        let ends: [Arc<dyn Deliveries>; 2] = [ended.clone(), Arc::new(other)];
+        conformance::deliveries::check_turns(&ends, |_| ended.end_turn()).await;
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@ mod accounts;
 mod clock;
 mod container_host;
 mod cutting;
+mod deliveries;
 mod flood;
 mod ids;
 mod journal;

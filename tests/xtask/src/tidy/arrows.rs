@@ -13,7 +13,7 @@ const FREE: [&str; 4] = ["cli", "tests", "bench", "xtask"];
 const FOR_TESTS: [&str; 5] = ["core", "seal", "engine", "testkit", "schemas"];
 
 /// Our crates' arrows, without the `keywheel-` prefix.
-const ARROWS: [(&str, &[&str]); 23] = [
+const ARROWS: [(&str, &[&str]); 24] = [
     ("core", &[]),
     ("sys", &[]),
     ("seal", &["core", "sys"]),
@@ -37,6 +37,12 @@ const ARROWS: [(&str, &[&str]); 23] = [
     (
         "rotators",
         &["engine", "core", "seal", "schemas", "postgres", "stores"],
+    ),
+    (
+        "signals",
+        &[
+            "engine", "core", "seal", "schemas", "bus", "stores", "rotators",
+        ],
     ),
     ("containers", &["engine", "core", "seal", "schemas"]),
     ("daemon", &["engine", "core", "schemas"]),

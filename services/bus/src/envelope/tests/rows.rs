@@ -81,6 +81,7 @@ fn plan() -> HostPlan {
         dead: [5].into(),
         traceparent: Some(TRACE.to_owned()),
         leases: false,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     };
     HostPlan {
         host: HOST,

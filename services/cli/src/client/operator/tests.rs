@@ -102,11 +102,24 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
     } = CommandBus::start(parts).await.unwrap();
     tokio::spawn(bus.run());
     tokio::spawn(async move { while commits.recv().await.is_some() {} });
+    let outside = keywheel_signals::Desk::new(keywheel_signals::Parts {
+        journal: journal.clone(),
+        deliveries: journal.clone(),
+        view: view.clone(),
+        commands: handle.clone(),
+        clock: clock.clone(),
+        ids: Arc::new(SystemIds),
+        entropy: Arc::new(OsEntropy),
+        directory: PathBuf::from("/nonexistent"),
+        near: Vec::new(),
+    });
     let trust = Trust::new(DEPLOYMENT, []);
     let gateway = Speaker::service(DEPLOYMENT, Role::Gateway, SigningKey::generate(&OsEntropy));
     Api {
         commands: handle,
         view,
+        deliveries: journal.clone(),
+        outside: Arc::new(outside),
         journal,
         bus: InProcess::new(trust, clock.clone(), Arc::new(SystemIds)).endpoint(gateway),
         clock: clock.clone(),

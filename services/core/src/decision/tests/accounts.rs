@@ -20,7 +20,7 @@ fn admin_name() -> SecretName {
     SecretName::parse("shop/admin").unwrap()
 }
 
-fn resource(accounts: &[&str]) -> Resource {
+pub(super) fn resource(accounts: &[&str]) -> Resource {
     Resource {
         kind: Kind::Postgres,
         connection: "postgres://rotator@db.example:5432/shop".to_owned(),
@@ -34,7 +34,7 @@ fn resource(accounts: &[&str]) -> Resource {
     }
 }
 
-fn opening(resource: Resource) -> Spec {
+pub(super) fn opening(resource: Resource) -> Spec {
     Spec {
         rotator: Some(Box::new(resource)),
         ..generated()
@@ -51,7 +51,7 @@ fn secret(id: SecretId, name: SecretName, spec: Spec) -> Command {
 }
 
 /// The admin's password is there.
-fn with_admin() -> Given {
+pub(super) fn with_admin() -> Given {
     with_admin_beside(Given::nothing())
 }
 
@@ -71,7 +71,7 @@ fn with_admin_beside(given: Given) -> Given {
 }
 
 /// A secret over two accounts, whose version 1 is current.
-fn alternating() -> Given {
+pub(super) fn alternating() -> Given {
     let spec = opening(resource(&["app", "app_b"]));
     with_admin().and(apply_secret(spec)).finished(FIRST)
 }

@@ -112,22 +112,28 @@ fn the_other_hosts_are_still_waited_for() {
 #[test]
 fn a_revocation_waits_for_an_evicted_host_no_more_and_says_so() {
     let released = of_revocation(revocation::Event::HostReleased { host: HOST });
+    let everywhere = of_revocation(revocation::Event::WithdrawnEverywhere);
     let vanished = of_consumer(1, assignment::Event::Vanished);
     let revoking = Given::serving().and(revoke(None));
-    revoking
-        .clone()
-        .when(evict(HOST))
-        .then([evicted(), vanished.clone(), released.clone()]);
+    revoking.clone().when(evict(HOST)).then([
+        evicted(),
+        vanished.clone(),
+        released.clone(),
+        everywhere.clone(),
+    ]);
     let confirmed = Command::RevokeOutcome {
         revocation: crate::testing::REVOCATION,
         attempt: 1,
         failure: None,
     };
     let closed = of_revocation(revocation::Event::Closed);
-    revoking
-        .and(confirmed)
-        .when(evict(HOST))
-        .then([evicted(), vanished, released, closed]);
+    revoking.and(confirmed).when(evict(HOST)).then([
+        evicted(),
+        vanished,
+        released,
+        everywhere,
+        closed,
+    ]);
 }
 
 #[test]

@@ -131,6 +131,7 @@ impl Model {
                 selector: host.map_or_else(anywhere, |n| on_host(host_name(n))),
                 target: target(*binding, *form),
                 reload: [Reload::None, Reload::Signal(1), restart()][usize::from(*form)].clone(),
+                on_revoke: crate::binding::OnRevoke::Remove,
             }]),
             Move::Unbind(n) => Command::Unbind {
                 name: binding_name(*n),
@@ -308,6 +309,7 @@ impl Model {
                 version: *version,
                 at,
             },
+            service: String::new(),
         };
         Some(HostReport {
             host: host_id(host),
@@ -419,6 +421,7 @@ impl Model {
                 binding: binding_id(*binding),
                 secret,
                 fact,
+                service: String::new(),
             }
         });
         let newest = self.world.host_generation(host_id(*host));
@@ -569,6 +572,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
             binding,
             secret,
             fact,
+            service: String::new(),
         }));
     }
     let holds = items.iter().filter_map(|item| match item.fact {

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::decision::scope::{Scope, hits};
 use crate::plan::HostPlan;
 use crate::resource::{Kind, Resource, Strategy};
 use crate::rotation::{Intervention, Outcome, Phase};
@@ -32,6 +33,7 @@ fn naming() -> Command {
         target: file(),
         reload: Reload::None,
         previous: BTreeSet::from([secret_name()]),
+        on_revoke: crate::binding::OnRevoke::Remove,
     }])
 }
 
@@ -349,4 +351,19 @@ fn the_version_at_a_store_outside_that_holds_the_one_before_is_not_retired() {
     );
     secret.evolve(&crate::secret::Event::VersionPromoted { version: 3 });
     assert_eq!(secret.written_before(3), [remote(1)]);
+}
+
+#[test]
+fn what_a_container_has_beside_the_current_version_is_hit_with_it() {
+    let hit = |given: &Given| {
+        let scope = Scope::Container("web".to_owned());
+        let all = hits(given.world(), &scope);
+        all.into_iter()
+            .flat_map(|hit| hit.versions)
+            .collect::<Vec<u64>>()
+    };
+    assert_eq!(hit(&first()), [1]);
+    assert_eq!(hit(&second()), [1, 2]);
+    // It moves on, and version 1 is in its file until it has.
+    assert_eq!(hit(&third()), [1, 2, 3]);
 }

@@ -32,6 +32,7 @@ pub(super) fn bind(own: SecretName, also: &[SecretName]) -> Command {
         selector: anywhere(),
         target: file(),
         reload: Reload::None,
+        on_revoke: crate::binding::OnRevoke::Remove,
     }])
 }
 

@@ -144,6 +144,7 @@ impl Model {
                 name: EnvName::parse("OTHER").unwrap(),
             },
             reload: rolling(policy),
+            on_revoke: binding::OnRevoke::Remove,
         }]);
         let given = Given::first_version()
             .and(enrol(HOST))

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::binding::Rollout as Policy;
+use crate::decision::scope::{Hit, struck};
 use crate::id::HostId;
 use crate::plan::{HostPlan, plan_host};
 use crate::report::{Item, RestartState, RestartWish};
@@ -382,7 +383,22 @@ fn a_revocation_of_the_version_before_promotes_the_new_one_at_once() {
 
 #[test]
 fn a_revocation_of_what_canaries_go_back_to_takes_both() {
-    let given = refused().when(revoke(Some(1)));
+    let turned = refused();
+    let hit = Hit {
+        secret: turned.secret().id,
+        versions: vec![1],
+        is_whole: false,
+    };
+    let (dying, cancelled) = struck(turned.world(), &hit);
+    assert_eq!(
+        (dying, cancelled.map(|open| open.id)),
+        (vec![1, 2], Some(SECOND))
+    );
+    let going_on = begun();
+    let (dying, cancelled) = struck(going_on.world(), &hit);
+    assert_eq!((dying, cancelled), (vec![1], None));
+
+    let given = turned.when(revoke(Some(1)));
     let given = given.then_among_others([revoked(1), revoked(2), closed(Outcome::Cancelled)]);
     assert_eq!(given.secret().pending, None);
     let _next = given.and(rotate(THIRD));

@@ -481,3 +481,25 @@ fn what_a_static_role_made_and_somebody_rotated_since_is_rolled_back_at_once() {
     let taken = done_back.and(seen(THIRD, Some(7), Some(8)));
     assert_eq!(taken.world().open_rotation(SECRET).unwrap().id, THIRD);
 }
+
+#[test]
+fn a_value_that_stays_current_outside_is_never_said_to_be_dead_there() {
+    let given = following().and(revoke(None)).and(confirmed());
+    let ended = &given.world().revocations[&REVOCATION];
+    assert!(ended.closed && ended.is_destroyed && ended.stays_at_store);
+    assert!(!ended.is_dead_at_backend);
+}
+
+#[test]
+fn a_revocation_takes_back_at_the_store_what_the_rotation_made_there_that_it_cancels() {
+    let unstaged = |given: &Given| given.world().revocations[&REVOCATION].unstage;
+    let given = writing()
+        .and(rotate(SECOND))
+        .and(done(SECOND, Step::Create));
+    assert_eq!(unstaged(&given.and(revoke(None))), Some(SECOND));
+    // One that takes over what is there made nothing.
+    let taking = following().and(seen(SECOND, Some(7), Some(8)));
+    assert_eq!(unstaged(&taking.and(revoke(None))), None);
+    // One that came to its end has nothing half-made.
+    assert_eq!(unstaged(&writing().and(revoke(None))), None);
+}

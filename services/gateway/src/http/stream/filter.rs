@@ -104,7 +104,9 @@ impl Filter {
             | Event::Binding(..)
             | Event::Host(..)
             | Event::Store(..)
-            | Event::Rollout(..) => {}
+            | Event::Rollout(..)
+            | Event::Notification(..)
+            | Event::Signal(..) => {}
         }
         if self.order.len() > MAX_RUNS
             && let Some(oldest) = self.order.pop_front()
@@ -127,7 +129,12 @@ impl Filter {
             Event::Rotation(id, _) => world.rotations.get(id).map(|run| run.secret),
             Event::Revocation(id, _) => world.revocations.get(id).map(|run| run.secret),
             Event::Assignment(key, _) => world.assignments.get(key).map(|one| one.secret),
-            Event::Binding(..) | Event::Host(..) | Event::Store(..) | Event::Rollout(..) => None,
+            Event::Binding(..)
+            | Event::Host(..)
+            | Event::Store(..)
+            | Event::Rollout(..)
+            | Event::Notification(..)
+            | Event::Signal(..) => None,
         };
         let name = secret.to_string();
         known == Some(secret)

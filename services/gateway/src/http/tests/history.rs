@@ -61,6 +61,7 @@ impl Bench {
             binding,
             secret,
             fact: Fact::Swapped { version, at },
+            service: String::new(),
         };
         let items = ids.iter().map(item).collect();
         self.report(items, ids, false, version).await;

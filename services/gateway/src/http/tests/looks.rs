@@ -48,6 +48,8 @@ impl Bench {
 async fn every_look_of_the_route_table_answers_and_is_on_record() {
     let (bench, rotation, revocation) = Bench::with_one_of_each().await;
     bench.apply(super::stores::STORE).await;
+    bench.apply(&MANIFEST.replace("prod/db", "prod/api")).await;
+    bench.apply(super::outward::NOTIFICATION).await;
     let siem = json!({ "name": "siem" });
     assert_eq!(bench.post("subscriptions", siem).await.0, 200);
     let mut asked = 0;
@@ -62,6 +64,7 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
             "/v1/hosts/{name}" => "web-1".to_owned(),
             "/v1/stores/{name}" => "bao".to_owned(),
             "/v1/subscriptions/{name}" => "siem".to_owned(),
+            "/v1/notifications/{name}" => "soc".to_owned(),
             "/v1/audit/proofs/{index}" => "0".to_owned(),
             _ => "prod/db".to_owned(),
         };
@@ -71,7 +74,12 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
             false => path.to_owned(),
         };
         let before = bench.audit().await.len();
-        let (status, text) = bench.ask_as(OPERATOR, "GET", &filled, Body::empty()).await;
+        let query = match path {
+            "/v1/revoke-plan" => "?secret=prod/api",
+            _ => "",
+        };
+        let asks = format!("{filled}{query}");
+        let (status, text) = bench.ask_as(OPERATOR, "GET", &asks, Body::empty()).await;
         assert_eq!(status, StatusCode::OK, "{filled}: {text}");
         let left = bench.audit().await.split_off(before);
         let is_quiet = ["/v1/status", "/v1/store-key", "/v1/openapi.json"].contains(&path);

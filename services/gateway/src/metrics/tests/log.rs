@@ -42,6 +42,7 @@ pub(super) async fn with_host(bench: &Bench) {
             template: None,
         },
         reload: Reload::None,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     };
     submit(bench, Command::Apply(vec![binding])).await;
 }
@@ -60,6 +61,7 @@ fn report_of(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) -> HostReport {
         binding: BINDING,
         secret: SECRET,
         fact,
+        service: String::new(),
     };
     HostReport {
         host: HOST,

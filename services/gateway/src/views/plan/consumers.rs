@@ -81,6 +81,7 @@ fn bound(binding: u8, reload: Reload) -> Event {
         },
         reload,
         previous: BTreeSet::new(),
+        on_revoke: binding::OnRevoke::Remove,
     };
     let name = BindingName::parse(&format!("shop-{binding}")).unwrap();
     Event::Binding(

@@ -49,6 +49,7 @@ fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
         dead: BTreeSet::new(),
         traceparent: None,
         leases: false,
+        on_revoke: keywheel_core::binding::OnRevoke::Remove,
     }
 }
 
@@ -221,6 +222,27 @@ fn a_secret_without_a_usable_version_is_refused() {
         assert_eq!(denied.binding, BindingName::parse("b").ok());
     }
     assert!(chosen(vec![bound(file(), "prod/db", None)], &[], &[]).is_err());
+}
+
+#[test]
+fn who_is_to_be_restarted_without_a_revoked_file_starts_without_it_and_nobody_else() {
+    let revoked = |on_revoke, version| PlannedBinding {
+        on_revoke,
+        floor: 4,
+        ..bound(file(), "prod/db", version)
+    };
+    for (_, on_revoke) in OnRevoke::WORDS {
+        let started = chosen(vec![revoked(on_revoke, None)], &[], &[]);
+        match on_revoke {
+            OnRevoke::Restart => assert!(started.unwrap().files.is_empty()),
+            _ => assert!(started.is_err(), "{on_revoke:?}"),
+        }
+    }
+    let fresh = chosen(vec![revoked(OnRevoke::Restart, Some(5))], &[], &[]);
+    assert_eq!(fresh.unwrap().files.len(), 1, "there is another value");
+    let mut never = revoked(OnRevoke::Restart, None);
+    never.floor = 0;
+    assert!(chosen(vec![never], &[], &[]).is_err(), "it never had one");
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn roll_back(number: u16, store: &str) -> Work {
         known: None,
         fetch: None,
         retire: Vec::new(),
+        unstage: None,
     };
     Work::Step(StepWork {
         secret: SecretId::from_bytes(id),
@@ -144,6 +145,7 @@ async fn work_waits_for_a_login_that_is_refused_and_any_other_refusal_is_a_failu
             known: None,
             fetch: Some(remote("1")),
             retire: Vec::new(),
+            unstage: None,
         };
         world
             .send(Work::Step(StepWork {

@@ -9,6 +9,7 @@ fn at_one(step: Step, attempt: u32) -> StepWork {
         known: Some(remote("1")),
         fetch: None,
         retire: Vec::new(),
+        unstage: None,
     };
     StepWork {
         outside: Some(Box::new(outside)),

@@ -119,6 +119,7 @@ pub(super) fn outside() -> Outside {
         known: Some(remote("6")),
         fetch: Some(remote("7")),
         retire: vec![remote("4"), remote("5")],
+        unstage: None,
     }
 }
 

@@ -1,0 +1,164 @@
+//! One revocation as a person reads it: each half of it by itself, for none waits for another.
+
+use keywheel_schemas::api::{EvidenceView, RevocationView};
+
+use super::radius;
+use super::table::fields;
+use super::views::{milliseconds, version_list};
+
+/// One revocation.
+pub(crate) fn revocation(revocation: &RevocationView) -> String {
+    let states = &revocation.states;
+    let done = |is_done: bool, ms: Option<f64>| match (is_done, ms) {
+        (true, Some(_)) => format!("yes, within {}", milliseconds(ms)),
+        (true, None) => "yes".to_owned(),
+        (false, _) => "not yet".to_owned(),
+    };
+    let mut rows = vec![
+        ("revocation", revocation.revocation_id.clone()),
+        ("secret", revocation.secret.clone()),
+        ("versions", version_list(&revocation.versions)),
+        ("state", revocation.state.clone()),
+        ("reason", revocation.reason.clone()),
+        ("in the store", revocation.backend.clone()),
+        (
+            "dead there",
+            match &states.still_current_at {
+                Some(store) => format!(
+                    "NO: it is still what store {store} gives out; rotate the secret, or put another value there"
+                ),
+                None => done(states.dead_at_backend, states.dead_ms),
+            },
+        ),
+        ("may still be held by", revocation.waiting_hosts.join(", ")),
+        (
+            "gone from all containers within",
+            milliseconds(revocation.withdrawn_ms),
+        ),
+        ("proven dead", proof(revocation)),
+        (
+            "data keys destroyed",
+            done(states.destroyed, states.destroyed_ms),
+        ),
+    ];
+    rows.extend(
+        states
+            .failure
+            .iter()
+            .map(|why| ("last failure", why.clone())),
+    );
+    rows.extend(states.away.iter().map(|host| ("away", radius::away(host))));
+    rows.extend(states.evidence.iter().map(|one| ("login", evidence(one))));
+    let said = states.forget.iter();
+    rows.extend(said.map(|one| ("to be forgotten", format!("{}: {}", one.by, one.reason))));
+    fields(&rows)
+}
+
+fn proof(revocation: &RevocationView) -> String {
+    let states = &revocation.states;
+    let because = states.not_probed_because.as_deref().unwrap_or_default();
+    match states.proof.as_str() {
+        "proven_dead" => match states.proven_ms {
+            Some(_) => format!("yes, within {}", milliseconds(states.proven_ms)),
+            None => "yes".to_owned(),
+        },
+        "awaited" => "not yet".to_owned(),
+        "still_accepted" => "NO: a login with it is let in".to_owned(),
+        "not_probed" | "not_provable" => format!("cannot be probed: {because}"),
+        other => other.to_owned(),
+    }
+}
+
+fn evidence(one: &EvidenceView) -> String {
+    let EvidenceView {
+        version,
+        at,
+        place,
+        answer,
+    } = one;
+    format!("version {version}, {at}, {place}: {answer}")
+}
+
+#[cfg(test)]
+mod tests {
+    use keywheel_schemas::api::{AwayHost, ForgetView, RevocationStates};
+
+    use super::*;
+
+    fn view(states: RevocationStates) -> RevocationView {
+        RevocationView {
+            revocation_id: "v1".to_owned(),
+            secret: "a/b".to_owned(),
+            versions: vec![3],
+            state: "running".to_owned(),
+            backend: "confirmed".to_owned(),
+            waiting_hosts: vec!["web-2".to_owned()],
+            reason: "leaked".to_owned(),
+            withdrawn_ms: None,
+            states,
+        }
+    }
+
+    #[test]
+    fn what_a_store_still_gives_out_is_not_said_to_be_dead_there() {
+        let text = revocation(&view(RevocationStates {
+            still_current_at: Some("bao".to_owned()),
+            ..RevocationStates::default()
+        }));
+        assert!(
+            text.contains("NO: it is still what store bao gives out"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn each_half_is_told_by_itself_and_the_evidence_with_it() {
+        let text = revocation(&view(RevocationStates {
+            dead_at_backend: true,
+            proof: "proven_dead".to_owned(),
+            proven_ms: Some(12.0),
+            evidence: vec![EvidenceView {
+                version: 3,
+                at: "2026-01-04T02:00:00Z".to_owned(),
+                place: "account app of postgres at db:5432".to_owned(),
+                answer: "wrong_password".to_owned(),
+            }],
+            ..RevocationStates::default()
+        }));
+        for words in [
+            "web-2",
+            "yes, within",
+            "not yet",
+            "version 3, 2026-01-04T02:00:00Z, account app of postgres at db:5432: wrong_password",
+        ] {
+            assert!(text.contains(words), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_probed_and_who_would_forget_it_is_told() {
+        let text = revocation(&view(RevocationStates {
+            proof: "not_probed".to_owned(),
+            not_probed_because: Some("it opens nothing".to_owned()),
+            failure: Some("the store is away".to_owned()),
+            away: vec![AwayHost {
+                host: "web-2".to_owned(),
+                last_seen: None,
+                starts_until: None,
+            }],
+            forget: vec![ForgetView {
+                by: "user ann (uid 1000)".to_owned(),
+                reason: "switched off".to_owned(),
+            }],
+            ..RevocationStates::default()
+        }));
+        for words in [
+            "cannot be probed: it opens nothing",
+            "the store is away",
+            "web-2 is away: not heard since this gateway started",
+            "user ann (uid 1000): switched off",
+        ] {
+            assert!(text.contains(words), "{text}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! A revocation of many: its blast radius begins nothing and is on record, each secret dies by itself, and a repeat
+//! is told what the first one began.
+
+use std::collections::BTreeSet;
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Method, Uri};
+use keywheel_core::audit::Principal;
+use keywheel_core::name::SecretName;
+
+use super::*;
+use crate::http::revocations::{One, revoke_in_turn};
+
+const KEY: (&str, &str) = ("idempotency-key", "9f31");
+
+impl Bench {
+    /// `prod/db` in two containers, and another secret beside it that nobody has.
+    async fn estate(&self) {
+        self.serve_consumers(2).await;
+        self.apply(&MANIFEST.replace("prod/db", "prod/api")).await;
+        self.work().await;
+    }
+
+    async fn revoke_by(&self, body: &Value) -> (u16, Value) {
+        let body = Body::from(body.to_string());
+        let asked = ("POST", "/v1/revoke-by");
+        let response = self.send(asked, &[KEY], body).await;
+        let status = response.status().as_u16();
+        let text = text_of(response).await;
+        (status, serde_json::from_str(&text).unwrap())
+    }
+}
+
+/// The ids of what began.
+fn begun(answer: &Value) -> BTreeSet<String> {
+    let all = answer["revocations"].as_array().unwrap().iter();
+    let id = |one: &Value| one["revocation_id"].as_str().unwrap().to_owned();
+    all.map(id).collect()
+}
+
+#[tokio::test]
+async fn the_blast_radius_names_everybody_and_begins_nothing() {
+    let bench = Bench::start().await;
+    bench.estate().await;
+    let before = bench.audit().await.len();
+    let (status, plan) = bench.see("revoke-plan?prefix=prod").await;
+    assert_eq!(status, 200, "{plan}");
+    let names = plan["secrets"].as_array().unwrap().iter();
+    let names: Vec<&str> = names.map(|one| one["secret"].as_str().unwrap()).collect();
+    assert_eq!(names, ["prod/api", "prod/db"]);
+    let hit = &plan["secrets"][1];
+    assert_eq!(
+        (&hit["versions"], &hit["store"]),
+        (&json!([1]), &json!("local"))
+    );
+    assert_eq!(hit["is_proven"], false);
+    assert_eq!(hit["consumers"].as_array().unwrap().len(), 2);
+    assert_eq!(hit["consumers"][0]["action"], "file removed");
+    let counts = (&plan["containers"], &plan["stops"], &plan["hosts"]);
+    assert_eq!(counts, (&json!(2), &json!(0), &json!(1)));
+    assert_eq!(bench.see("revocations").await.1, json!([]), "nothing began");
+    assert_eq!(
+        bench.audit().await.len(),
+        before + 2,
+        "both looks are on record"
+    );
+}
+
+#[tokio::test]
+async fn who_gets_another_version_at_once_loses_nothing() {
+    let bench = Bench::start().await;
+    bench.estate().await;
+    let rotated = bench.post("rotate", json!({ "secret": "prod/db" })).await;
+    assert_eq!(rotated.0, 200, "{}", rotated.1);
+    bench.work().await;
+    let (_, one) = bench.see("revoke-plan?secret=prod/db&version=1").await;
+    let action = |plan: &Value| plan["secrets"][0]["consumers"][0]["action"].clone();
+    assert_eq!(action(&one), "file replaced by version 2", "{one}");
+    assert_eq!(one["stops"], 0);
+    let (_, all) = bench.see("revoke-plan?secret=prod/db").await;
+    assert_eq!(action(&all), "file removed", "{all}");
+}
+
+#[tokio::test]
+async fn each_secret_below_a_path_is_revoked_by_itself_and_a_repeat_begins_nothing_more() {
+    let bench = Bench::start().await;
+    bench.estate().await;
+    let wish = json!({ "scope": { "prefix": "prod" }, "reason": "leaked" });
+    let (status, first) = bench.revoke_by(&wish).await;
+    assert_eq!(status, 200, "{first}");
+    assert_eq!(first["refused"], json!([]));
+    let ids = begun(&first);
+    assert_eq!(ids.len(), 2, "{first}");
+    let (status, again) = bench.revoke_by(&wish).await;
+    assert_eq!(
+        (status, begun(&again)),
+        (200, ids.clone()),
+        "its answer was lost"
+    );
+    // Also when there is a new value by then: that one lives.
+    let rotated = bench.post("rotate", json!({ "secret": "prod/api" })).await;
+    assert_eq!(rotated.0, 200, "{}", rotated.1);
+    let (status, again) = bench.revoke_by(&wish).await;
+    assert_eq!((status, begun(&again)), (200, ids));
+    let (_, all) = bench.see("revocations").await;
+    assert_eq!(all.as_array().unwrap().len(), 2, "{all}");
+    let other = json!({ "scope": { "prefix": "prod/db" }, "reason": "again" });
+    let nothing = bench.revoke_by(&other).await;
+    assert_problem(&nothing, 404, "not_found", "nothing that is alive");
+}
+
+#[tokio::test]
+async fn what_a_container_has_dies_and_nothing_beside_it() {
+    let bench = Bench::start().await;
+    bench.estate().await;
+    let id = "a".repeat(64);
+    let wish =
+        json!({ "scope": { "container": id }, "reason": "a shell in it", "emergency": true });
+    let (status, answer) = bench.revoke_by(&wish).await;
+    assert_eq!(status, 200, "{answer}");
+    let names = answer["revocations"].as_array().unwrap().iter();
+    let names: Vec<&str> = names.map(|one| one["secret"].as_str().unwrap()).collect();
+    assert_eq!(names, ["prod/db"]);
+}
+
+#[tokio::test]
+async fn where_a_version_lives_on_the_older_ones_are_left_to_the_repeat() {
+    let bench = Bench::start().await;
+    bench.estate().await;
+    let rotated = bench.post("rotate", json!({ "secret": "prod/api" })).await;
+    assert_eq!(rotated.0, 200, "{}", rotated.1);
+    bench.work().await;
+    let asked = (&Method::POST, &Uri::from_static("/"), &HeaderMap::new());
+    let ann = Principal::Operator {
+        name: "ann".to_owned(),
+    };
+    let caller = Caller::of(ann, asked, &Bytes::new()).unwrap();
+    let of = |version| One {
+        name: SecretName::parse("prod/api").unwrap(),
+        version: Some(version),
+    };
+    // Without a reason each is refused.
+    let refused = revoke_in_turn(&bench.api, &caller, vec![of(2), of(1)], "").await;
+    let [Err(refused)] = refused.as_slice() else {
+        panic!("{refused:?}");
+    };
+    assert!(
+        refused.reason.contains("older versions were not"),
+        "{refused:?}"
+    );
+    // One that is dead holds up nothing.
+    let begun = revoke_in_turn(&bench.api, &caller, vec![of(1), of(2)], "leaked").await;
+    assert_eq!(begun.len(), 2, "{begun:?}");
+    assert!(begun[1].is_ok(), "{begun:?}");
+}
+
+#[tokio::test]
+async fn a_scope_names_one_thing() {
+    let bench = Bench::start().await;
+    bench.estate().await;
+    for (query, part) in [
+        ("", "exactly one"),
+        ("?prefix=prod&store=bao", "exactly one"),
+        ("?image=sha256:1&service=web", "exactly one"),
+        ("?prefix=/", "no path"),
+        ("?prefix=prod&version=1", "of one secret"),
+        ("?secret=PROD", "secret"),
+    ] {
+        let answer = bench.see(&format!("revoke-plan{query}")).await;
+        assert_problem(&answer, 400, "invalid", part);
+    }
+    for query in ["store=bao", "service=shop/web"] {
+        let none = bench.see(&format!("revoke-plan?{query}")).await;
+        assert_problem(&none, 404, "not_found", "nothing that is alive");
+    }
+}

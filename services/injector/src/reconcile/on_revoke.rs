@@ -1,0 +1,120 @@
+//! What befalls a container that lost a revoked value for which there is no other, beside that its file goes: what
+//! its binding says.
+//!
+//! Invariants: it is written down with the loss itself and done until it worked, also by a later run of this process;
+//! it comes once with each loss, so that what a person undoes is not done again; it holds up no new value. A new
+//! incarnation of a container has begun without the value: it is not restarted once more.
+
+use std::sync::Arc;
+
+use keywheel_core::binding::OnRevoke;
+use keywheel_core::id::ContainerId;
+use keywheel_daemon::{chain, lines, names};
+
+use super::{RETRY_AFTER, Reconciler};
+use crate::model::{Busy, Tracked};
+use crate::service::Event;
+use crate::state::Remembered;
+
+impl Reconciler {
+    /// Containers that just lose a value; the strongest word counts.
+    pub(super) fn note_owed(&mut self, owed: Vec<(ContainerId, OnRevoke)>) {
+        for (id, action) in owed {
+            let Some(tracked) = self.containers.get_mut(&id) else {
+                continue;
+            };
+            if tracked.owed < action {
+                tracked.owed = action;
+                tracked.dirty = true;
+            }
+        }
+    }
+
+    /// What is owed to the incarnation of a container that begins now, also after what a run before this one wrote
+    /// down. It is read before that of the one before is let go.
+    pub(super) fn owed_anew(&self, id: &ContainerId) -> OnRevoke {
+        let tracked = self.containers.get(id).map(|tracked| tracked.owed);
+        let remembered = self.remembered.get(id).map(Remembered::owed);
+        owed_after_restart(tracked.max(remembered).unwrap_or_default())
+    }
+
+    /// Begins what is owed to a container.
+    pub(super) fn begin_owed(&mut self, id: &ContainerId) {
+        let Some(tracked) = self.containers.get_mut(id) else {
+            return;
+        };
+        let action = tracked.owed;
+        tracing::warn!(
+            { names::EVENT } = lines::CONTAINER_ON_REVOKE,
+            { names::CONTAINER } = id.short(),
+            { names::KIND } = action.word(),
+            "container lost a revoked value: what its binding says is done"
+        );
+        match action {
+            OnRevoke::Remove => {}
+            OnRevoke::Restart => {
+                tracked.busy = Busy::Restarting;
+                self.spawn_restart(id.clone(), None);
+            }
+            OnRevoke::Stop => {
+                tracked.busy = Busy::Stopping;
+                self.spawn_stop(id.clone());
+            }
+            OnRevoke::Disconnect | OnRevoke::Pause => {
+                tracked.busy = Busy::CuttingOff;
+                self.spawn_cut_off(id.clone(), action);
+            }
+        }
+    }
+
+    fn spawn_cut_off(&self, id: ContainerId, action: OnRevoke) {
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        self.tasks.spawn(async move {
+            let done = match action {
+                OnRevoke::Pause => shared.containers.pause(&id).await,
+                _ => shared.containers.disconnect(&id).await,
+            };
+            let result = done.map_err(|error| chain(&error));
+            let _ = events.send(Event::CutOff { id, result }).await;
+        });
+    }
+
+    /// It is paused or cut off its networks, or could not be.
+    pub(super) fn take_cut_off(&mut self, id: &ContainerId, result: Result<(), String>) {
+        let now = self.now();
+        let is_it = |tracked: &&mut Tracked| tracked.busy == Busy::CuttingOff;
+        let Some(tracked) = self.containers.get_mut(id).filter(is_it) else {
+            return;
+        };
+        tracked.busy = Busy::No;
+        match result {
+            Ok(()) => {
+                tracked.owed = OnRevoke::Remove;
+                tracked.dirty = true;
+                if tracked.target.is_none() {
+                    // Nothing else of it was written down.
+                    let ticks = tracked.ticks;
+                    self.forget_file(id, ticks);
+                }
+            }
+            Err(reason) => {
+                tracing::error!(
+                    { names::CONTAINER } = id.short(),
+                    { names::KIND } = tracked.owed.word(),
+                    { names::REASON } = reason,
+                    "container that lost a revoked value is not what its binding says; do it by hand"
+                );
+                tracked.stop_at = now + RETRY_AFTER;
+                self.wake_by(now + RETRY_AFTER);
+            }
+        }
+    }
+}
+
+/// What is owed to the next incarnation of a container: it began without the value.
+pub(super) fn owed_after_restart(before: OnRevoke) -> OnRevoke {
+    match before {
+        OnRevoke::Restart => OnRevoke::Remove,
+        owed => owed,
+    }
+}

@@ -1,0 +1,7 @@
+//! The way of a signal in: who proves it, how it is read, how many are taken, and the door it comes by.
+
+pub(crate) mod limit;
+pub(crate) mod proof;
+pub(crate) mod reading;
+pub(crate) mod refusals;
+pub(crate) mod server;
