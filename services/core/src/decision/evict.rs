@@ -1,8 +1,10 @@
 //! The decision to evict a host: it is trusted with nothing any more, what ran on it is no consumer,
 //! and nothing waits for it. All of it is one append.
 
+use std::borrow::Cow;
+
 use super::report::needs_old;
-use super::{Context, Rejection, canary, lease, revoke, rollout, rotate, staging};
+use super::{Context, Rejection, canary, lease, replace, revoke, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;
@@ -96,16 +98,16 @@ fn release_rotation(
     if open.barrier.contains(&host) {
         push(&mut after, rotation::Event::HostReleased { host });
     }
+    let Some(secret) = world.secrets.get(&open.secret) else {
+        return Ok(());
+    };
+    let (after, secret) = replace::take_over(world, Cow::Owned(after), secret, events)?;
     let is_held = world
         .consumers(open.secret)
-        .any(|(key, state)| key.host != host && needs_old(world, key, state, open));
+        .any(|(key, state)| key.host != host && needs_old(world, key, state, &after));
     let is_moving = open.returning.is_some() && rollouts.is_moving(open);
-    if after.is_settled()
-        && !is_held
-        && !is_moving
-        && let Some(secret) = world.secrets.get(&open.secret)
-    {
-        events.extend(rotate::settled(open, secret, now)?);
+    if after.is_settled() && !is_held && !is_moving {
+        events.extend(rotate::settled(&after, &secret, now)?);
     }
     Ok(())
 }

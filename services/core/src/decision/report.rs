@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Rejection, canary, join, lease, revoke, rollout, rotate, staging};
+use super::{Context, Rejection, canary, join, lease, replace, revoke, rollout, rotate, staging};
 use crate::assignment::{self, Assignment};
 use crate::binding::AckLevel;
 use crate::event::Event;
@@ -337,6 +337,10 @@ fn advance_rotation(
             rotation::Event::HostBarrierAcknowledged { host: report.host },
         );
     }
+    let Some(secret) = world.secrets.get(&open.secret) else {
+        return Ok(());
+    };
+    let (after, secret) = replace::take_over(world, after, secret, events)?;
     if !after.is_settled() {
         return Ok(());
     }
@@ -346,14 +350,11 @@ fn advance_rotation(
         .map(|(key, state)| (key, moved.get(key).unwrap_or(state)));
     let is_held = known
         .chain(moved)
-        .any(|(key, state)| needs_old(world, key, state, open));
+        .any(|(key, state)| needs_old(world, key, state, &after));
     // Whoever failed with what is taken back is brought up first.
     let is_moving = open.returning.is_some() && rollouts.is_moving(open);
-    if !is_held
-        && !is_moving
-        && let Some(secret) = world.secrets.get(&open.secret)
-    {
-        events.extend(rotate::settled(open, secret, now)?);
+    if !is_held && !is_moving {
+        events.extend(rotate::settled(&after, &secret, now)?);
     }
     Ok(())
 }
