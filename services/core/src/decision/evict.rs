@@ -101,12 +101,14 @@ fn release_rotation(
     let Some(secret) = world.secrets.get(&open.secret) else {
         return Ok(());
     };
-    let (after, secret) = replace::take_over(world, Cow::Owned(after), secret, events)?;
-    let is_held = world
-        .consumers(open.secret)
-        .any(|(key, state)| key.host != host && needs_old(world, key, state, &after));
+    let is_held = |open: &Rotation| {
+        let mut others = world.consumers(open.secret);
+        others.any(|(key, state)| key.host != host && needs_old(world, key, state, open))
+    };
+    let left = (Cow::Owned(after), secret);
+    let (after, secret) = replace::take_over(world, left, (Some(host), &is_held), events)?;
     let is_moving = open.returning.is_some() && rollouts.is_moving(open);
-    if after.is_settled() && !is_held && !is_moving {
+    if after.is_settled() && !is_held(&after) && !is_moving {
         events.extend(rotate::settled(&after, &secret, now)?);
     }
     Ok(())

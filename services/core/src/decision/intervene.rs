@@ -239,7 +239,12 @@ fn retry(
         Phase::Closed(Outcome::Parked) => {
             let mut events = vec![reopened(world, known, secret, ctx)?];
             let known = Cow::Borrowed(&*known);
-            let (after, secret) = replace::take_over(world, known, secret, &mut events)?;
+            let is_held = |open: &Rotation| {
+                let mut consumers = world.consumers(open.secret);
+                consumers.any(|(key, state)| needs_old(world, key, state, open))
+            };
+            let whose = (None, &is_held as replace::IsHeld<'_>);
+            let (after, secret) = replace::take_over(world, (known, secret), whose, &mut events)?;
             if may_end(world, &after, ctx) {
                 events.extend(rotate::settled(&after, &secret, ctx.now)?);
             }
@@ -289,7 +294,12 @@ fn forced(
     own.extend(staging::gap(open, &after, now));
     let own = own.into_iter().map(|event| Event::Rotation(open.id, event));
     let mut events: Vec<Event> = own.collect();
-    let (after, secret) = replace::take_over(world, Cow::Owned(after), secret, &mut events)?;
+    let (after, secret) = replace::take_over(
+        world,
+        (Cow::Owned(after), secret),
+        (None, &|_| false),
+        &mut events,
+    )?;
     events.extend(rotate::ended(&after, &secret)?);
     Ok(events)
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use super::{Context, Rejection, lease, revoke, rotate, secret_or_reject};
 use crate::command::Replacing;
 use crate::event::Event;
-use crate::id::{RevocationId, RotationId, SecretId};
+use crate::id::{HostId, RevocationId, RotationId, SecretId};
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use crate::secret::{self, Secret};
@@ -134,11 +134,15 @@ fn is_in_use(open: &Rotation, is_emergency: bool) -> bool {
 /// A rotation, and its secret, as they are once revocations have begun that waited for it.
 pub(super) type Left<'a> = (Cow<'a, Rotation>, Cow<'a, Secret>);
 
-/// Begins those revocations that waited for what this rotation brought, as it is by now.
+/// Whether somebody needs an old version though nobody waits for them.
+pub(super) type IsHeld<'f> = &'f dyn Fn(&Rotation) -> bool;
+
+/// Begins those revocations that waited for what this rotation brought, as it is by now, but for an emergency not while
+/// somebody who was told of late is held by an old version. Nothing waits for a host that is let go in the same append.
 pub(super) fn take_over<'a>(
     world: &World,
-    rotation: Cow<'a, Rotation>,
-    secret: &'a Secret,
+    (rotation, secret): (Cow<'a, Rotation>, &'a Secret),
+    (without, is_held): (Option<HostId>, IsHeld<'_>),
     events: &mut Vec<Event>,
 ) -> Result<Left<'a>, Rejection> {
     let mut left = (rotation, Cow::Borrowed(secret));
@@ -147,7 +151,8 @@ pub(super) fn take_over<'a>(
             .replacement
             .as_ref()
             .is_some_and(|it| it.is_emergency);
-        if !is_in_use(&left.0, is_emergency) {
+        let is_early = !is_emergency && is_held(&left.0);
+        if !is_in_use(&left.0, is_emergency) || is_early {
             continue;
         }
         let dying = dying(waiting, &left.1, Some(left.0.version));
@@ -155,7 +160,7 @@ pub(super) fn take_over<'a>(
             events.extend(needless(waiting.id));
             continue;
         }
-        events.extend(begin(world, waiting, &mut left.1, &dying)?);
+        events.extend(begin(world, waiting, &mut left.1, (&dying, without))?);
         left.0.to_mut().give_over(&dying);
     }
     Ok(left)
@@ -175,9 +180,9 @@ fn begin(
     world: &World,
     waiting: &Revocation,
     secret: &mut Cow<'_, Secret>,
-    dying: &[u64],
+    (dying, without): (&[u64], Option<HostId>),
 ) -> Result<Vec<Event>, Rejection> {
-    let requested = revoke::requested(world, secret, (dying, None), &waiting.reason);
+    let requested = revoke::requested(world, secret, (dying, without), &waiting.reason);
     let mut events = Vec::new();
     for version in dying {
         let revoked = secret.decide_revoke(*version)?;
@@ -234,7 +239,7 @@ pub(super) fn follow(world: &World, events: &mut Vec<Event>) -> Result<(), Rejec
             if dying.is_empty() {
                 further.extend(needless(waiting.id));
             } else if let Some((rotation, outcome)) = ended.filter(|_| is_emergency) {
-                further.extend(begin(world, waiting, &mut after, &dying)?);
+                further.extend(begin(world, waiting, &mut after, (&dying, None))?);
                 let reason = format!("rotation {rotation} {}", ended_as(outcome));
                 further.push(given_up(waiting.id, reason));
             }

@@ -340,20 +340,22 @@ fn advance_rotation(
     let Some(secret) = world.secrets.get(&open.secret) else {
         return Ok(());
     };
-    let (after, secret) = replace::take_over(world, after, secret, events)?;
+    // A start that was told of late may hold an older version though nobody waited for it.
+    let is_held = |open: &Rotation| {
+        let known = world
+            .consumers(open.secret)
+            .map(|(key, state)| (key, moved.get(key).unwrap_or(state)));
+        known
+            .chain(moved)
+            .any(|(key, state)| needs_old(world, key, state, open))
+    };
+    let (after, secret) = replace::take_over(world, (after, secret), (None, &is_held), events)?;
     if !after.is_settled() {
         return Ok(());
     }
-    // A start that was told of late may hold an older version though nobody waited for it.
-    let known = world
-        .consumers(open.secret)
-        .map(|(key, state)| (key, moved.get(key).unwrap_or(state)));
-    let is_held = known
-        .chain(moved)
-        .any(|(key, state)| needs_old(world, key, state, &after));
     // Whoever failed with what is taken back is brought up first.
     let is_moving = open.returning.is_some() && rollouts.is_moving(open);
-    if !is_held && !is_moving {
+    if !is_held(&after) && !is_moving {
         events.extend(rotate::settled(&after, &secret, now)?);
     }
     Ok(())

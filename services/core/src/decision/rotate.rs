@@ -405,7 +405,12 @@ fn promote(
     let mut after = rotation.clone();
     after.evolve(&started);
     events.push(Event::Rotation(rotation.id, started));
-    let (after, secret) = replace::take_over(world, Cow::Owned(after), secret, &mut events)?;
+    let (after, secret) = replace::take_over(
+        world,
+        (Cow::Owned(after), secret),
+        (None, &|_| false),
+        &mut events,
+    )?;
     if after.is_settled() {
         match drain::begin(&after, &secret, ctx.now) {
             Some(asked) => events.extend(asked),
