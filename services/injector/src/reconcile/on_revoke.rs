@@ -61,9 +61,9 @@ impl Reconciler {
         }
     }
 
-    /// A container is gone for good, and nothing is owed to it.
-    pub(super) fn forget_owing(&mut self, id: &ContainerId) {
-        if let Some(owing) = self.owing.remove(id) {
+    /// A container ended; to one that is gone for good nothing is owed.
+    pub(super) fn forget_owing(&mut self, id: &ContainerId, removed: bool) {
+        if removed && let Some(owing) = self.owing.remove(id) {
             self.forget_file(id, owing.ticks);
         }
     }
@@ -149,10 +149,12 @@ impl Reconciler {
     }
 }
 
-/// What is owed to a container that ended; to one that we stopped nothing, for there is no stronger word.
-pub(super) fn still_owing(tracked: &Tracked) -> Option<Remembered> {
+/// What is owed to a container that ended; to one that is gone for good nothing, nor to one that we stopped, for there
+/// is no stronger word.
+pub(super) fn still_owing(tracked: &Tracked, removed: bool) -> Option<Remembered> {
+    let is_over = removed || tracked.busy == Busy::Stopping;
     let owing = Remembered::of(tracked).owing();
-    owing.filter(|_| tracked.busy != Busy::Stopping)
+    owing.filter(|_| !is_over)
 }
 
 /// What is owed to the next incarnation of a container: it began without the value.

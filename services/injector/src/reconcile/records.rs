@@ -275,9 +275,7 @@ impl Reconciler {
     /// A container ended; `removed` when it is gone for good.
     pub(super) fn forget(&mut self, id: &ContainerId, removed: bool) {
         self.note_end(id);
-        if removed {
-            self.forget_owing(id);
-        }
+        self.forget_owing(id, removed);
         if let Some(hidden) = self.hidden.remove(id) {
             self.items.extend(hidden.vanished());
             self.forget_file(id, hidden.ticks);
@@ -342,8 +340,7 @@ impl Reconciler {
             self.note_fallen(id, &tracked, reason);
             self.graveyard.insert(id.clone(), owed);
         }
-        let owing = (!removed).then(|| still_owing(&tracked)).flatten();
-        self.go_down(id, tracked.ticks, owing);
+        self.go_down(id, tracked.ticks, still_owing(&tracked, removed));
     }
 
     /// Its state file goes once the disk has what was said of it.
