@@ -314,9 +314,10 @@ pub struct RevocationView {
     pub secret: String,
     /// The versions.
     pub versions: Vec<u64>,
-    /// `running` or `closed`.
+    /// `running` or `closed`; `awaiting_replacement` while its versions live until another one is in use.
     pub state: String,
-    /// `asked`, `failed` or `confirmed`; `forgotten` when two principals had it asked no more.
+    /// `asked`, `failed` or `confirmed`; `forgotten` when two principals had it asked no more; `not_asked` where
+    /// nothing of it has begun.
     pub backend: String,
     /// Hosts that may still hold one.
     pub waiting_hosts: Vec<String>,
@@ -363,6 +364,12 @@ pub struct RevokeRequest {
     pub version: Option<u64>,
     /// Why, for the record.
     pub reason: String,
+    /// Another version is made first, and these die once that is in use.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
+    /// With `replace`: they die as soon as it is promoted, and without one where there is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub emergency: bool,
 }
 
 /// `GET /v1/store-key`.

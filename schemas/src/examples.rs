@@ -537,5 +537,17 @@ fn of_proof() -> Vec<revocation::Event> {
             by: second,
             reason: "seen: it is gone".to_owned(),
         },
+        revocation::Event::ReplacementAwaited {
+            secret: SECRET,
+            versions: vec![1],
+            reason: "leaked in a build log".to_owned(),
+            rotation: ROTATION,
+            is_emergency: false,
+        },
+        revocation::Event::ReplacementGivenUp {
+            reason:
+                "rotation 049a5c10-3e77-7d21-8b44-010203040506 was rolled back, and brought none"
+                    .to_owned(),
+        },
     ]
 }

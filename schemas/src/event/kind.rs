@@ -119,6 +119,8 @@ kinds! {
         E::Destroyed => "destroyed",
         E::ForgetAsked { .. } => "forget_asked",
         E::Forgotten { .. } => "forgotten",
+        E::ReplacementAwaited { .. } => "replacement_awaited",
+        E::ReplacementGivenUp { .. } => "replacement_given_up",
     }
     store {
         E::Declared { .. } => "declared",

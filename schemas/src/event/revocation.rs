@@ -1,6 +1,6 @@
 //! Events of a revocation.
 
-use keywheel_core::id::{HostId, SecretId};
+use keywheel_core::id::{HostId, RotationId, SecretId};
 use keywheel_core::revocation;
 use keywheel_core::time::Timestamp;
 
@@ -126,6 +126,25 @@ mirror_enum! {
             /// Who.
             by: Principal,
             /// Why, in a person's words.
+            reason: String,
+        },
+        /// The versions die once another one is in use instead of them.
+        ReplacementAwaited {
+            /// The secret.
+            secret: Text<SecretId>,
+            /// The versions.
+            versions: Vec<u64>,
+            /// Why, in a person's words.
+            reason: String,
+            /// The rotation that is to bring the other one.
+            rotation: Text<RotationId>,
+            /// Whether they die as soon as that is promoted, and without one where it is not.
+            #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+            is_emergency: bool,
+        },
+        /// Nothing takes their place, or nothing of them was left to revoke.
+        ReplacementGivenUp {
+            /// Why.
             reason: String,
         },
     }

@@ -102,6 +102,10 @@ const SCOPE: &[Parameter] = &[
         "emergency",
         "Whether all that is alive of every secret that is hit would die.",
     ),
+    flag(
+        "replace",
+        "Whether another version of each would be made first.",
+    ),
 ];
 const AUDIT: &[Parameter] = &[
     number("after", "Begin at this record; the first is 0."),

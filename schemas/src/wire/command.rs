@@ -340,6 +340,7 @@ const fn person_s(command: &Command) -> &'static str {
         Command::EvictHost { .. } => "evict host",
         Command::ForgetRevocation { .. } => "forget revocation",
         Command::Outward(_) => "outward",
+        Command::Replace(_) => "revoke and replace",
         Command::Due { .. }
         | Command::EnrolHost { .. }
         | Command::StepOutcome { .. }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record, Role};
 use keywheel_core::binding::{ImageSelector, Reload, Rollout, Selector, SetFile, Target};
-use keywheel_core::command::{Command, Declaration, ProofTaken};
+use keywheel_core::command::{Command, Declaration, ProofTaken, Replacing};
 use keywheel_core::effect::{Effect, Key, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, SecretId,
@@ -535,10 +535,18 @@ fn a_workers_command_comes_back_and_every_other_is_refused() {
         },
         Command::Revoke {
             revocation: REVOCATION,
-            secret,
+            secret: secret.clone(),
             version: None,
             reason: "x".to_owned(),
         },
+        Command::Replace(Replacing {
+            revocation: REVOCATION,
+            rotation: ROTATION,
+            secret,
+            version: None,
+            reason: "x".to_owned(),
+            is_emergency: false,
+        }),
     ];
     for command in others {
         let error = command_to_json(&command).unwrap_err().to_string();

@@ -32,6 +32,23 @@ pub struct ProofTaken {
     pub proof: Proof,
 }
 
+/// A wish to have versions replaced, and unusable then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacing {
+    /// The revocation.
+    pub revocation: RevocationId,
+    /// The rotation that brings the replacement, unless one is under way that does.
+    pub rotation: RotationId,
+    /// The secret.
+    pub secret: SecretName,
+    /// One version, or all that are alive.
+    pub version: Option<u64>,
+    /// Why, in a person's words.
+    pub reason: String,
+    /// Whether they die as soon as the replacement is promoted, and without one where there is none.
+    pub is_emergency: bool,
+}
+
 /// What a person declares. Each one is decided on what those before it make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Declaration {
@@ -277,6 +294,8 @@ pub enum Command {
     },
     /// What goes between here and others outside.
     Outward(Outward),
+    /// Makes versions unusable once something else takes their place.
+    Replace(Replacing),
 }
 
 /// What goes between here and others outside.

@@ -6,6 +6,7 @@ mod difference;
 mod leases;
 mod outside;
 mod outward;
+mod replacement;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -73,6 +74,8 @@ pub struct World {
     leases: BTreeMap<SecretId, BTreeSet<SecretId>>,
     /// The same, by their containers' hosts.
     leases_at: BTreeMap<HostId, BTreeSet<SecretId>>,
+    /// Revocations that wait for a replacement, by secret.
+    awaiting: BTreeMap<SecretId, BTreeSet<RevocationId>>,
 }
 
 impl World {
@@ -530,8 +533,10 @@ impl World {
             .revocations
             .entry(id)
             .or_insert_with(|| Revocation::new(id));
+        let was_awaiting = revocation.is_awaiting();
         revocation.evolve(event);
         let secret = revocation.secret;
+        let is_awaiting = revocation.is_awaiting();
         match event {
             revocation::Event::Requested {
                 hosts, versions, ..
@@ -548,6 +553,9 @@ impl World {
                     revocation.stays_at_store = secret.stays_current_outside(versions);
                     secret.note_revoked(versions);
                 }
+                if was_awaiting {
+                    self.give_over(secret, versions);
+                }
                 self.bump(number, hosts.iter().copied());
             }
             revocation::Event::Closed => {
@@ -560,6 +568,9 @@ impl World {
                 }
             }
             _ => {}
+        }
+        if was_awaiting != is_awaiting {
+            self.index_awaiting(secret, id, is_awaiting);
         }
     }
 }

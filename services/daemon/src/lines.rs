@@ -39,6 +39,8 @@ lines! {
     ROTATION_CLOSED = "rotation.closed", "A rotation ended, with this outcome.";
     CHANGED_OUTSIDE = "secret.external_change_detected", "Somebody changed the value at the store outside.";
     REVOCATION_REQUESTED = "revocation.requested", "Versions are dead from now on.";
+    REVOCATION_AWAITS = "revocation.replacement_awaited", "Versions are revoked once another one is in use instead.";
+    REVOCATION_UNREPLACED = "revocation.replacement_given_up", "Nothing takes the place of what is revoked, and why.";
     REVOCATION_WITHDRAWN = "revocation.withdrawn_on_host", "A host holds none of them any more.";
     REVOCATION_CONFIRMED = "revocation.backend_confirmed", "The store made them unusable.";
     REVOCATION_FAILED = "revocation.backend_failed", "The store could not yet; it is tried again.";

@@ -6,7 +6,7 @@
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
 use keywheel_core::binding::Reload;
-use keywheel_core::command::{Command, Declaration, Outward};
+use keywheel_core::command::{Command, Declaration, Outward, Replacing};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, CommandId, HostId, RevocationId, RotationId, SecretId};
@@ -233,7 +233,8 @@ fn own_words(command: &Command) -> Option<String> {
     let (Command::Revoke { reason, .. }
     | Command::EvictHost { reason, .. }
     | Command::ForgetRevocation { reason, .. }
-    | Command::Intervene { reason, .. }) = command
+    | Command::Intervene { reason, .. }
+    | Command::Replace(Replacing { reason, .. })) = command
     else {
         return None;
     };
@@ -247,7 +248,8 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
         Command::Revoke { reason, .. }
         | Command::EvictHost { reason, .. }
         | Command::ForgetRevocation { reason, .. }
-        | Command::Intervene { reason, .. } => reason.clone(),
+        | Command::Intervene { reason, .. }
+        | Command::Replace(Replacing { reason, .. }) => reason.clone(),
         Command::StepOutcome {
             failure: Some(failure),
             ..
@@ -311,6 +313,10 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         Command::Revoke {
             secret, version, ..
         } => ("revoke", format!("secret/{secret}"), *version),
+        Command::Replace(wish) => {
+            let object = format!("secret/{}", wish.secret);
+            ("revoke-and-replace", object, wish.version)
+        }
         Command::EnrolHost { name, .. } => ("enrol", format!("host/{name}"), None),
         Command::IssueJoinToken(wish) => ("issue-join-token", format!("host/{}", wish.name), None),
         Command::JoinHost(joining) => ("join", format!("host/{}", joining.name), None),

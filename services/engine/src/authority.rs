@@ -55,6 +55,7 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::NotePermit(_)
         | Command::EvictHost { .. }
         | Command::ForgetRevocation { .. }
+        | Command::Replace(_)
         | Command::Outward(_) => Role::Gateway,
         Command::Due { .. }
         | Command::DeadlinePassed { .. }

@@ -182,24 +182,32 @@ impl Committed {
                 let trace = open.and_then(|id| self.rotation_trace(id));
                 self.note_change(*secret, trace);
             }
+            Event::Revocation(id, revocation::Event::ReplacementAwaited { .. }) => {
+                self.note_revocation(*id, trace, at);
+            }
             Event::Revocation(id, revocation::Event::Requested { secret, .. }) => {
-                self.revocations.insert(
-                    *id,
-                    RevocationTimes {
-                        trace,
-                        requested: Some(at),
-                        ..RevocationTimes::default()
-                    },
-                );
-                self.revocation_order.push_back(*id);
-                if self.revocation_order.len() > KEPT_TIMINGS
-                    && let Some(oldest) = self.revocation_order.pop_front()
-                {
-                    self.revocations.remove(&oldest);
+                // One that waited for a replacement is as old as its wish.
+                if !self.world.revocations.contains_key(id) {
+                    self.note_revocation(*id, trace, at);
                 }
                 self.note_change(*secret, self.revocation_trace(*id));
             }
             _ => {}
+        }
+    }
+
+    fn note_revocation(&mut self, id: RevocationId, trace: Option<Context>, at: Timestamp) {
+        let times = RevocationTimes {
+            trace,
+            requested: Some(at),
+            ..RevocationTimes::default()
+        };
+        self.revocations.insert(id, times);
+        self.revocation_order.push_back(id);
+        if self.revocation_order.len() > KEPT_TIMINGS
+            && let Some(oldest) = self.revocation_order.pop_front()
+        {
+            self.revocations.remove(&oldest);
         }
     }
 
@@ -242,7 +250,7 @@ impl Committed {
                     .world
                     .revocations
                     .get(id)
-                    .is_some_and(|r| !r.waiting.is_empty());
+                    .is_some_and(|r| !r.waiting.is_empty() || !r.is_begun());
                 if times.withdrawn.is_none() && !waits {
                     times.withdrawn = Some(at);
                 }

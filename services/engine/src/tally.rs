@@ -306,8 +306,8 @@ impl Tally {
 
     fn note_revocation(&mut self, id: RevocationId, event: &revocation::Event, at: Timestamp) {
         match event {
-            revocation::Event::Requested { .. } => {
-                self.open_revocations.insert(id, at);
+            revocation::Event::Requested { .. } | revocation::Event::ReplacementAwaited { .. } => {
+                self.open_revocations.entry(id).or_insert(at);
             }
             revocation::Event::Closed => {
                 if let Some(requested) = self.open_revocations.remove(&id) {

@@ -136,6 +136,10 @@ pub(crate) struct Reconciler {
     kept: Kept,
     /// State files to go, with the start of the incarnation they are of.
     forgotten: Vec<(ContainerId, u64)>,
+    /// Containers that are down, and to which something is owed whenever they begin anew.
+    owing: BTreeMap<ContainerId, Remembered>,
+    /// Those of them that the disk does not have so yet.
+    owing_unsaved: BTreeSet<ContainerId>,
     is_listed: bool,
     /// When the list under way was asked for.
     listing: Option<Duration>,
@@ -194,6 +198,8 @@ impl Reconciler {
             scan: comeback::Scan::default(),
             kept: Kept::new(),
             forgotten: Vec::new(),
+            owing: BTreeMap::new(),
+            owing_unsaved: BTreeSet::new(),
             is_listed: false,
             listing: None,
             ended: BTreeMap::new(),
@@ -366,7 +372,8 @@ impl Reconciler {
             let result = shared.containers.list().await;
             let _ = events.send(Event::Listed { begun, result }).await;
         });
-        for id in self.graveyard.keys().cloned().collect::<Vec<_>>() {
+        let down = self.graveyard.keys().chain(self.owing.keys());
+        for id in down.cloned().collect::<Vec<_>>() {
             self.inspect(id);
         }
     }

@@ -335,6 +335,8 @@ impl Timers {
             | revocation::Event::WithdrawnOnHost { .. }
             | revocation::Event::WithdrawnEverywhere
             | revocation::Event::ForgetAsked { .. }
+            | revocation::Event::ReplacementAwaited { .. }
+            | revocation::Event::ReplacementGivenUp { .. }
             | revocation::Event::HostReleased { .. } => {}
         }
     }

@@ -1,6 +1,6 @@
 //! One revocation as a person reads it: each half of it by itself, for none waits for another.
 
-use keywheel_schemas::api::{EvidenceView, RevocationView};
+use keywheel_schemas::api::{EvidenceView, ReplacementView, RevocationView};
 
 use super::radius;
 use super::table::fields;
@@ -41,6 +41,8 @@ pub(crate) fn revocation(revocation: &RevocationView) -> String {
             done(states.destroyed, states.destroyed_ms),
         ),
     ];
+    let replacement = states.replacement.iter();
+    rows.extend(replacement.map(|one| ("replacement", replaced(one))));
     rows.extend(
         states
             .failure
@@ -52,6 +54,14 @@ pub(crate) fn revocation(revocation: &RevocationView) -> String {
     let said = states.forget.iter();
     rows.extend(said.map(|one| ("to be forgotten", format!("{}: {}", one.by, one.reason))));
     fields(&rows)
+}
+
+fn replaced(one: &ReplacementView) -> String {
+    let of = one.rotation_id.as_deref();
+    let of = of.map_or_else(String::new, |id| format!(" (rotation {id})"));
+    let because = one.because.as_deref();
+    let because = because.map_or_else(String::new, |why| format!(": {why}"));
+    format!("{}{of}{because}", one.state)
 }
 
 fn proof(revocation: &RevocationView) -> String {
@@ -133,6 +143,20 @@ mod tests {
         ] {
             assert!(text.contains(words), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_revocation_waits_for_before_it_begins_is_told() {
+        let text = revocation(&view(RevocationStates {
+            replacement: Some(ReplacementView {
+                rotation_id: Some("r1".to_owned()),
+                state: "awaited".to_owned(),
+                because: Some("rotation r1 makes version 4".to_owned()),
+            }),
+            ..RevocationStates::default()
+        }));
+        let words = "awaited (rotation r1): rotation r1 makes version 4";
+        assert!(text.contains(words), "{text}");
     }
 
     #[test]

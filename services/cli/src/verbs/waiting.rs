@@ -213,7 +213,10 @@ pub(super) async fn revocation(
     Err(Failure::new(
         Exit::Partial,
         what,
-        format!("no host gets it any more; {again} shows who may still hold it"),
+        match view.state.as_str() {
+            "awaiting_replacement" => format!("what it waits for, {again} shows"),
+            _ => format!("no host gets it any more; {again} shows who may still hold it"),
+        },
     ))
 }
 

@@ -1,8 +1,10 @@
 //! The decision to evict a host: it is trusted with nothing any more, what ran on it is no consumer,
 //! and nothing waits for it. All of it is one append.
 
+use std::borrow::Cow;
+
 use super::report::needs_old;
-use super::{Context, Rejection, canary, lease, revoke, rollout, rotate, staging};
+use super::{Context, Rejection, canary, lease, replace, revoke, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;
@@ -96,16 +98,18 @@ fn release_rotation(
     if open.barrier.contains(&host) {
         push(&mut after, rotation::Event::HostReleased { host });
     }
-    let is_held = world
-        .consumers(open.secret)
-        .any(|(key, state)| key.host != host && needs_old(world, key, state, open));
+    let Some(secret) = world.secrets.get(&open.secret) else {
+        return Ok(());
+    };
+    let is_held = |open: &Rotation| {
+        let mut others = world.consumers(open.secret);
+        others.any(|(key, state)| key.host != host && needs_old(world, key, state, open))
+    };
+    let left = (Cow::Owned(after), secret);
+    let (after, secret) = replace::take_over(world, left, (Some(host), &is_held), events)?;
     let is_moving = open.returning.is_some() && rollouts.is_moving(open);
-    if after.is_settled()
-        && !is_held
-        && !is_moving
-        && let Some(secret) = world.secrets.get(&open.secret)
-    {
-        events.extend(rotate::settled(open, secret, now)?);
+    if after.is_settled() && !is_held(&after) && !is_moving {
+        events.extend(rotate::settled(&after, &secret, now)?);
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ mod lease;
 mod manifest;
 mod outward;
 mod refusal;
+mod replace;
 mod report;
 mod revoke;
 mod rollout;
@@ -83,6 +84,12 @@ impl Context {
 /// # Errors
 /// With the reason when the command is refused, and what happened all the same.
 pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Refusal> {
+    let mut events = decide_alone(world, command, ctx)?;
+    replace::follow(world, &mut events)?;
+    Ok(events)
+}
+
+fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Refusal> {
     Ok(match command {
         Command::JoinHost(joining) => return join::join(world, joining, ctx),
         Command::IssueJoinToken(wish) => join::issue_token(world, wish, ctx),
@@ -143,6 +150,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::Report(report) => report::record(world, report, ctx),
         Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
         Command::Outward(wish) => outward::decide(world, wish),
+        Command::Replace(wish) => replace::request(world, wish, ctx),
         Command::RevokeOutcome { .. }
         | Command::RetryRevoke { .. }
         | Command::ProofOutcome { .. }

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Rejection, canary, join, lease, revoke, rollout, rotate, staging};
+use super::{Context, Rejection, canary, join, lease, replace, revoke, rollout, rotate, staging};
 use crate::assignment::{self, Assignment};
 use crate::binding::AckLevel;
 use crate::event::Event;
@@ -337,23 +337,26 @@ fn advance_rotation(
             rotation::Event::HostBarrierAcknowledged { host: report.host },
         );
     }
+    let Some(secret) = world.secrets.get(&open.secret) else {
+        return Ok(());
+    };
+    // A start that was told of late may hold an older version though nobody waited for it.
+    let is_held = |open: &Rotation| {
+        let known = world
+            .consumers(open.secret)
+            .map(|(key, state)| (key, moved.get(key).unwrap_or(state)));
+        known
+            .chain(moved)
+            .any(|(key, state)| needs_old(world, key, state, open))
+    };
+    let (after, secret) = replace::take_over(world, (after, secret), (None, &is_held), events)?;
     if !after.is_settled() {
         return Ok(());
     }
-    // A start that was told of late may hold an older version though nobody waited for it.
-    let known = world
-        .consumers(open.secret)
-        .map(|(key, state)| (key, moved.get(key).unwrap_or(state)));
-    let is_held = known
-        .chain(moved)
-        .any(|(key, state)| needs_old(world, key, state, open));
     // Whoever failed with what is taken back is brought up first.
     let is_moving = open.returning.is_some() && rollouts.is_moving(open);
-    if !is_held
-        && !is_moving
-        && let Some(secret) = world.secrets.get(&open.secret)
-    {
-        events.extend(rotate::settled(open, secret, now)?);
+    if !is_held(&after) && !is_moving {
+        events.extend(rotate::settled(&after, &secret, now)?);
     }
     Ok(())
 }

@@ -31,12 +31,7 @@ pub(super) fn request_of(
     reason: &str,
     without: Option<HostId>,
 ) -> Result<Vec<Event>, Rejection> {
-    if reason.trim().is_empty() {
-        return Err(revocation::Rejection::ReasonMissing.into());
-    }
-    if reason.trim().chars().count() > revocation::MAX_REASON_CHARS {
-        return Err(revocation::Rejection::ReasonTooLong.into());
-    }
+    check_reason(reason)?;
     let versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
     if versions.is_empty() {
         return Err(revocation::Rejection::NothingAlive {
@@ -65,17 +60,39 @@ pub(super) fn request_of(
             events.extend(canary::hurried(open));
         }
     }
-    let mut hosts = hosts_holding(world, secret, &versions);
-    hosts.retain(|host| without != Some(*host));
-    let requested = revocation::Event::Requested {
-        secret: secret.id,
-        is_to_prove: is_to_prove(world, secret, &versions),
-        versions,
-        hosts,
-        reason: reason.trim().to_owned(),
-    };
+    let requested = requested(world, secret, (&versions, without), reason);
     events.push(Event::Revocation(id, requested));
     Ok(events)
+}
+
+/// Refuses a reason that no record takes.
+pub(super) fn check_reason(reason: &str) -> Result<(), revocation::Rejection> {
+    let reason = reason.trim();
+    if reason.is_empty() {
+        return Err(revocation::Rejection::ReasonMissing);
+    }
+    if reason.chars().count() > revocation::MAX_REASON_CHARS {
+        return Err(revocation::Rejection::ReasonTooLong);
+    }
+    Ok(())
+}
+
+/// That these versions of a secret, as it is before they die, are dead from now on.
+pub(super) fn requested(
+    world: &World,
+    secret: &Secret,
+    (versions, without): (&[u64], Option<HostId>),
+    reason: &str,
+) -> revocation::Event {
+    let mut hosts = hosts_holding(world, secret, versions);
+    hosts.retain(|host| without != Some(*host));
+    revocation::Event::Requested {
+        secret: secret.id,
+        is_to_prove: is_to_prove(world, secret, versions),
+        versions: versions.to_vec(),
+        hosts,
+        reason: reason.trim().to_owned(),
+    }
 }
 
 /// Versions that the rotation had revoked, and whose end its store did not confirm: nobody else asks for it once the

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{Context, Rejection, canary, drain, lease, revoke, rollout, secret_or_reject, staging};
+use super::{
+    Context, Rejection, canary, drain, lease, replace, revoke, rollout, secret_or_reject, staging,
+};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
@@ -394,22 +396,28 @@ fn promote(
     let held = |(host, v): &(HostId, u64)| old.contains(v).then_some(*host);
     let mut hosts: Vec<HostId> = secret.delivered.keys().filter_map(held).collect();
     hosts.dedup();
-    let settled = consumers.is_empty() && hosts.is_empty();
     let started = rotation::Event::DistributionStarted {
         consumers,
         hosts,
-        old: old.clone(),
+        old,
         deadline: ctx.now.plus(secret.spec.rotation.ack_deadline()),
     };
-    let mut after = Cow::Borrowed(rotation);
-    if settled {
-        after.to_mut().evolve(&started);
-    }
+    let mut after = rotation.clone();
+    after.evolve(&started);
     events.push(Event::Rotation(rotation.id, started));
-    if settled {
-        match drain::begin(&after, secret, ctx.now) {
+    let (after, secret) = replace::take_over(
+        world,
+        (Cow::Owned(after), secret),
+        (None, &|_| false),
+        &mut events,
+    )?;
+    if after.is_settled() {
+        match drain::begin(&after, &secret, ctx.now) {
             Some(asked) => events.extend(asked),
-            None => events.extend(retire_old((rotation.id, version), secret, &old)?),
+            None => {
+                let made = (rotation.id, version);
+                events.extend(retire_old(made, &secret, &after.old)?);
+            }
         }
     }
     Ok(events)

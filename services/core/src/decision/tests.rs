@@ -9,6 +9,7 @@ mod model;
 mod outward;
 mod previous;
 mod proofs;
+mod replace;
 mod scopes;
 mod several;
 mod staging;

@@ -4,13 +4,17 @@
 //! login that is refused, data keys destroyed. Invariants: the data keys go after the proof, or after the
 //! store's confirmation where nothing can be probed, and never wait for a host; the store's half is tried
 //! for ever until the store confirmed (rule X3), or two principals put on record that it is given up; it
-//! closes when every half is done.
+//! closes when every half is done. One that waits for a replacement has not begun: its versions live.
 
 mod proof;
+mod rejection;
+mod replacement;
 #[cfg(test)]
 mod tests;
 
 pub use proof::{Answer, Evidence, NOTHING_TO_ASK, Proof};
+pub use rejection::Rejection;
+pub use replacement::Replacement;
 
 use std::collections::BTreeSet;
 
@@ -18,7 +22,6 @@ use self::proof::Judged;
 use crate::audit::Principal;
 use crate::effect::{AtResource, Effect, Outside, Part, RevokeWork, Work};
 use crate::id::{HostId, RevocationId, RotationId, SecretId};
-use crate::name::SecretName;
 use crate::store::RemoteVersion;
 use crate::world::World;
 
@@ -102,50 +105,24 @@ pub enum Event {
         /// Why, in a person's words.
         reason: String,
     },
-}
-
-/// A normal "no" about a revocation.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
-    /// No version is alive.
-    #[error("secret `{secret}` has no version that is alive; there is nothing to revoke")]
-    NothingAlive {
-        /// Name of the secret.
-        secret: SecretName,
+    /// The versions die once another one is in use instead of them.
+    ReplacementAwaited {
+        /// The secret.
+        secret: SecretId,
+        /// The versions.
+        versions: Vec<u64>,
+        /// Why, in a person's words.
+        reason: String,
+        /// The rotation that is to bring the other one.
+        rotation: RotationId,
+        /// Whether they die as soon as that is promoted, and without one where it is not.
+        is_emergency: bool,
     },
-    /// An incident needs a reason on the record.
-    #[error("a revocation needs a reason; give one with --reason \"…\"")]
-    ReasonMissing,
-    /// An outcome nobody waits for.
-    #[error("revocation {revocation} does not wait for attempt {attempt}")]
-    AttemptNotOpen {
-        /// The revocation.
-        revocation: RevocationId,
-        /// The attempt.
-        attempt: u32,
+    /// Nothing takes their place, or nothing of them was left to revoke.
+    ReplacementGivenUp {
+        /// Why.
+        reason: String,
     },
-    /// A reason that no record holds.
-    #[error(
-        "the reason has more than {} characters; say it shorter, and where more is written",
-        MAX_REASON_CHARS
-    )]
-    ReasonTooLong,
-    /// The store confirmed, or there is nothing it could still be asked.
-    #[error(
-        "revocation {0} does not wait for its store, so there is nothing to forget; a host that holds it up is let go with `keywheel host evict`"
-    )]
-    NothingToForget(RevocationId),
-    /// One principal cannot give it up alone.
-    #[error(
-        "revocation {0} is forgotten only when a second principal says so; have somebody else repeat it, as another unix user or with another client certificate"
-    )]
-    SecondPrincipal(RevocationId),
-    /// A service has no say in it.
-    #[error("only a person can have a revocation forgotten")]
-    NoPerson,
-    /// No such revocation, or ended long ago.
-    #[error("no revocation {0}; `keywheel get revocations` lists them")]
-    Unknown(RevocationId),
 }
 
 /// Most characters of a reason for which something is revoked, or a revocation forgotten.
@@ -168,6 +145,8 @@ pub enum Backend {
     },
     /// Every part of it is done.
     Confirmed,
+    /// Nobody asked it yet: the versions live until something takes their place.
+    NotAsked,
 }
 
 /// What is known of whether a login with what was revoked is refused.
@@ -223,6 +202,10 @@ pub struct Revocation {
     /// The rotation that it cancelled, if that may have left a half-made value outside; the world says so when it is
     /// requested.
     pub unstage: Option<RotationId>,
+    /// What it waits for, or waited for, before its versions die.
+    pub replacement: Option<Replacement>,
+    /// Why nothing takes their place.
+    pub given_up: Option<String>,
 }
 
 impl Revocation {
@@ -246,6 +229,8 @@ impl Revocation {
             forget: Vec::new(),
             stays_at_store: false,
             unstage: None,
+            replacement: None,
+            given_up: None,
         }
     }
 
@@ -319,7 +304,8 @@ impl Revocation {
         if !matches!(by, Principal::User { .. } | Principal::Operator { .. }) {
             return Err(Rejection::NoPerson);
         }
-        if self.closed || self.backend == Backend::Confirmed || self.part == Part::Destroy {
+        let is_asked = self.is_begun() && self.backend != Backend::Confirmed;
+        if self.closed || !is_asked || self.part == Part::Destroy {
             return Err(Rejection::NothingToForget(self.id));
         }
         let (by, reason) = (by.clone(), reason.to_owned());
@@ -370,7 +356,7 @@ impl Revocation {
     fn begin(&mut self, part: Part) {
         let last = match &self.backend {
             Backend::Asked { attempt } | Backend::Failed { attempt, .. } => *attempt,
-            Backend::Confirmed => 0,
+            Backend::Confirmed | Backend::NotAsked => 0,
         };
         self.part = part;
         self.backend = Backend::Asked {
@@ -418,6 +404,9 @@ impl Revocation {
             Event::Forgotten { by, reason } => {
                 self.forget.push((by.clone(), reason.clone()));
                 self.begin(Part::Destroy);
+            }
+            Event::ReplacementAwaited { .. } | Event::ReplacementGivenUp { .. } => {
+                self.evolve_replacement(event);
             }
             Event::BackendConfirmed
             | Event::ProvenDead { .. }
@@ -497,7 +486,7 @@ pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effec
         | Event::NotProvable { .. }
         | Event::Forgotten { .. } => match revocation.backend {
             Backend::Asked { attempt } => (attempt, revocation.part),
-            Backend::Failed { .. } | Backend::Confirmed => return Vec::new(),
+            Backend::Failed { .. } | Backend::Confirmed | Backend::NotAsked => return Vec::new(),
         },
         Event::WithdrawnOnHost { .. }
         | Event::HostReleased { .. }
@@ -506,6 +495,8 @@ pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effec
         | Event::WithdrawnEverywhere
         | Event::StillAccepted { .. }
         | Event::Destroyed
+        | Event::ReplacementAwaited { .. }
+        | Event::ReplacementGivenUp { .. }
         | Event::ForgetAsked { .. } => return Vec::new(),
     };
     let (outside, resource) = match part {

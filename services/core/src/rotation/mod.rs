@@ -11,6 +11,7 @@ mod cut_over;
 mod drain;
 mod event;
 mod react;
+mod replacement;
 mod state;
 mod stragglers;
 #[cfg(test)]

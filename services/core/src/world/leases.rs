@@ -74,7 +74,7 @@ impl World {
     #[must_use]
     pub fn unconfirmed_revocations(&self, secret: SecretId) -> usize {
         let of_secret = self.revocations.values().filter(|one| one.secret == secret);
-        let open = of_secret.filter(|one| one.backend != Backend::Confirmed);
+        let open = of_secret.filter(|one| one.is_begun() && one.backend != Backend::Confirmed);
         open.count()
     }
 

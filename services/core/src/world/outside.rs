@@ -180,7 +180,7 @@ impl World {
     #[must_use]
     pub fn unconfirmed_revocation(&self, secret: SecretId) -> Option<&Revocation> {
         let mut of_secret = self.revocations.values().filter(|r| r.secret == secret);
-        of_secret.find(|open| open.backend != revocation::Backend::Confirmed)
+        of_secret.find(|open| open.is_begun() && open.backend != revocation::Backend::Confirmed)
     }
 
     /// What changed about stores after an event, at most about [`MAX_NEWS`] things; `head` is the

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use keywheel_core::audit::Role;
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::command::{Observation, ProofTaken};
+use keywheel_core::command::{Observation, ProofTaken, Replacing};
 use keywheel_core::decision::Rejection;
 use keywheel_core::id::{
     BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId, StoreId,
@@ -108,6 +108,14 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         version: None,
         reason: "leaked".to_owned(),
     };
+    let replace = Command::Replace(Replacing {
+        revocation,
+        rotation,
+        secret: secret.clone(),
+        version: None,
+        reason: "leaked".to_owned(),
+        is_emergency: false,
+    });
     let evict = Command::EvictHost {
         host: HOST,
         reason: "stolen".to_owned(),
@@ -131,6 +139,7 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["rotate"], Command::Rotate { rotation, secret }),
         (&["force-rotation"], force),
         (&["revoke"], revoke),
+        (&["revoke-and-replace"], replace),
         (&["issue-join-token"], Command::IssueJoinToken(token)),
         (&["remove-store"], Command::RemoveStore { name: store }),
         (&["evict"], evict),
@@ -269,6 +278,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::ProofOutcome { .. } => 23,
         Command::ForgetRevocation { .. } => 24,
         Command::Outward(_) => 25,
+        Command::Replace(_) => 26,
     }
 }
 
@@ -279,7 +289,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=25),
+        Vec::from_iter(0..=26),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

@@ -26,6 +26,7 @@ pub(super) fn of(command: &Command) -> Class {
         | Command::RetryRevoke { .. }
         | Command::ProofOutcome { .. }
         | Command::ForgetRevocation { .. }
+        | Command::Replace(_)
         | Command::LingerEnded { .. }
         | Command::EvictHost { .. } => Class::Revocation,
         Command::Report(_) => Class::Fact,

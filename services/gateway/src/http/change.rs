@@ -6,7 +6,7 @@ use axum::extract::{Extension, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_core::audit::{Outcome, Principal};
-use keywheel_core::command::{Command, Declaration};
+use keywheel_core::command::{Command, Declaration, Replacing};
 use keywheel_core::decision::{self, Action, Context, Enrolment, Planned, Rejection};
 use keywheel_core::id::{
     BindingId, CommandId, NotificationId, PutToken, RevocationId, RotationId, SecretId,
@@ -438,11 +438,22 @@ pub(super) async fn revoke(
     let Json(request) = body?;
     let secret = SecretName::parse(&request.secret).map_err(name_fault)?;
     let revocation = RevocationId::from_bytes(caller.draw(&api, "revocation"));
-    let command = Command::Revoke {
-        revocation,
-        secret,
-        version: request.version,
-        reason: request.reason,
+    let (version, reason) = (request.version, request.reason);
+    let command = match request.replace {
+        false => Command::Revoke {
+            revocation,
+            secret,
+            version,
+            reason,
+        },
+        true => Command::Replace(Replacing {
+            revocation,
+            rotation: RotationId::from_bytes(caller.draw(&api, "rotation")),
+            secret,
+            version,
+            reason,
+            is_emergency: request.emergency,
+        }),
     };
     api.submit(&caller, command).await?;
     views::revocation(&api.view.read(), revocation)

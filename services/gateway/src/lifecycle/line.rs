@@ -318,6 +318,14 @@ fn of_revocation(
             count: Some(versions.len() as u64),
             ..Line::new(lines::REVOCATION_REQUESTED, "versions are dead")
         },
+        E::ReplacementAwaited { versions, .. } => Line {
+            count: Some(versions.len() as u64),
+            ..Line::new(lines::REVOCATION_AWAITS, "a replacement is made first")
+        },
+        E::ReplacementGivenUp { reason } => Line {
+            reason: Some(reason.clone()),
+            ..Line::new(lines::REVOCATION_UNREPLACED, "nothing takes their place")
+        },
         E::WithdrawnOnHost { host } => Line {
             host: on_host(host),
             ..Line::new(lines::REVOCATION_WITHDRAWN, "host holds none of them")

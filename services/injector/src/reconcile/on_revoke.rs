@@ -3,7 +3,8 @@
 //!
 //! Invariants: it is written down with the loss itself and done until it worked, also by a later run of this process;
 //! it comes once with each loss, so that what a person undoes is not done again; it holds up no new value. A new
-//! incarnation of a container has begun without the value: it is not restarted once more.
+//! incarnation of a container has begun without the value: it is not restarted once more. A container that is down
+//! before it was done has it coming when it begins anew, until it is removed.
 
 use std::sync::Arc;
 
@@ -31,11 +32,48 @@ impl Reconciler {
     }
 
     /// What is owed to the incarnation of a container that begins now, also after what a run before this one wrote
-    /// down. It is read before that of the one before is let go.
+    /// down, or since it went down. It is read before that of the one before is let go.
     pub(super) fn owed_anew(&self, id: &ContainerId) -> OnRevoke {
         let tracked = self.containers.get(id).map(|tracked| tracked.owed);
         let remembered = self.remembered.get(id).map(Remembered::owed);
-        owed_after_restart(tracked.max(remembered).unwrap_or_default())
+        let owing = self.owing.get(id).map(Remembered::owed);
+        owed_after_restart(tracked.max(remembered).max(owing).unwrap_or_default())
+    }
+
+    /// A container is down. What is owed to it stays on the disk, for whenever it begins anew; whatever else was
+    /// written down of it goes.
+    pub(super) fn go_down(&mut self, id: &ContainerId, ticks: u64, owing: Option<Remembered>) {
+        // Of no incarnation, its file takes the place of what stays.
+        if owing.is_none() || ticks != 0 {
+            self.forget_file(id, ticks);
+        }
+        if let Some(owing) = owing {
+            self.owing.insert(id.clone(), owing);
+            self.owing_unsaved.insert(id.clone());
+        }
+    }
+
+    /// What is owed to a container is its new incarnation's from here on.
+    pub(super) fn take_owing(&mut self, id: &ContainerId, tracked: &mut Tracked) {
+        if let Some(owing) = self.owing.remove(id) {
+            tracked.owed = tracked.owed.max(owing.owed());
+            tracked.dirty = true;
+        }
+    }
+
+    /// A container ended; to one that is gone for good nothing is owed.
+    pub(super) fn forget_owing(&mut self, id: &ContainerId, removed: bool) {
+        if removed && let Some(owing) = self.owing.remove(id) {
+            self.forget_file(id, owing.ticks);
+        }
+    }
+
+    /// What is owed to containers that went down, to be written before what else was written down of them goes.
+    pub(super) fn owing_to_save(&mut self) -> Vec<Remembered> {
+        let unsaved = std::mem::take(&mut self.owing_unsaved).into_iter();
+        unsaved
+            .filter_map(|id| self.owing.get(&id).cloned())
+            .collect()
     }
 
     /// Begins what is owed to a container.
@@ -109,6 +147,14 @@ impl Reconciler {
             }
         }
     }
+}
+
+/// What is owed to a container that ended; to one that is gone for good nothing, nor to one that we stopped, for there
+/// is no stronger word.
+pub(super) fn still_owing(tracked: &Tracked, removed: bool) -> Option<Remembered> {
+    let is_over = removed || tracked.busy == Busy::Stopping;
+    let owing = Remembered::of(tracked).owing();
+    owing.filter(|_| !is_over)
 }
 
 /// What is owed to the next incarnation of a container: it began without the value.

@@ -287,6 +287,7 @@ impl Reconciler {
             };
         }
         tracked.refused = refused;
+        self.take_owing(id, &mut tracked);
         tracked.owed = owed;
         tracked.creating_until = Some(now + PENDING_LIMIT);
         tracked.target = Some(attached.target);

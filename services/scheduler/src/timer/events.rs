@@ -132,7 +132,11 @@ impl Rules {
             Event::Secret(id, secret::Event::Delivered { host, .. }) => {
                 self.given.entry(*host).or_default().insert(*id);
             }
-            Event::Revocation(id, revocation::Event::Requested { secret, .. }) => {
+            Event::Revocation(
+                id,
+                revocation::Event::Requested { secret, .. }
+                | revocation::Event::ReplacementAwaited { secret, .. },
+            ) => {
                 self.revocations.insert(*id, *secret);
             }
             Event::Rotation(id, rotation::Event::Started { secret, .. }) => {
@@ -307,7 +311,8 @@ impl Timers {
             },
             Event::Revocation(id, event) => Whom {
                 secret: match event {
-                    revocation::Event::Requested { secret, .. } => Some(*secret),
+                    revocation::Event::Requested { secret, .. }
+                    | revocation::Event::ReplacementAwaited { secret, .. } => Some(*secret),
                     _ => self.rules.revocations.get(id).copied(),
                 },
                 host: match event {

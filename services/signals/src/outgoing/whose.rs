@@ -50,7 +50,11 @@ impl Memory {
                 _,
                 rotation::Event::Started { secret, .. } | rotation::Event::Reopened { secret, .. },
             )
-            | Event::Revocation(_, revocation::Event::Requested { secret, .. })
+            | Event::Revocation(
+                _,
+                revocation::Event::Requested { secret, .. }
+                | revocation::Event::ReplacementAwaited { secret, .. },
+            )
             | Event::Assignment(_, assignment::Event::Assigned { secret, .. }) => *secret,
             _ => return,
         };
@@ -113,7 +117,10 @@ fn whom(world: &World, memory: &Memory, event: &Event) -> (Whose, Option<HostId>
         Event::Revocation(id, event) => {
             let known = || known(world.revocations.get(id).map(|run| run.secret));
             match event {
-                revocation::Event::Requested { secret, .. } => (Whose::Of(*secret), None),
+                revocation::Event::Requested { secret, .. }
+                | revocation::Event::ReplacementAwaited { secret, .. } => {
+                    (Whose::Of(*secret), None)
+                }
                 revocation::Event::WithdrawnOnHost { host, .. }
                 | revocation::Event::HostReleased { host, .. } => (known(), Some(*host)),
                 _ => (known(), None),

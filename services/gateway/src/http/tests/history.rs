@@ -46,7 +46,7 @@ impl Bench {
     }
 
     /// The host says that containers, named by the digit of their ids, run on a version.
-    async fn run_on(&self, version: u64, containers: &[String]) {
+    pub(super) async fn run_on(&self, version: u64, containers: &[String]) {
         let (binding, secret) = {
             let committed = self.api.view.read();
             let binding = committed.world.bindings.values().next().unwrap();
