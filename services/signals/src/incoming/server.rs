@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io::Write;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,8 +23,9 @@ use keywheel_core::audit::{Category, Outcome, Principal, Record};
 use keywheel_core::id::CommandId;
 use keywheel_core::name::SignalSourceName;
 use keywheel_core::signal::{Signal, Source};
-use keywheel_engine::port::deliveries::{Letter, MAX_LETTER_BYTES};
+use keywheel_engine::port::deliveries::MAX_LETTER_BYTES;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_seal::SecretBytes;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -274,12 +276,12 @@ impl Shared {
         let arrived = Arrived::of(&head.headers, &body);
         let read = read(name, spec, &arrived);
         // One that cannot be read has its place, too: it makes a letter.
-        self.limit(
-            name,
-            read.as_ref().map_or(1, |signals| signals.len().max(1)),
-        )?;
+        self.limit(name, read.as_ref().map_or(1, |heard| heard.len().max(1)))?;
         let taken = match read {
-            Ok(signals) => self.take(&source, principal, signals).await?,
+            Ok(heard) => {
+                let signals = self.inner.compare(heard).await;
+                self.take(&source, principal, signals).await?
+            }
             Err(unread) => Err(unread),
         };
         match taken {
@@ -446,18 +448,16 @@ impl Shared {
     async fn keep(&self, source: &Source, arrived: &Arrived, body: &[u8], unread: Unread) -> No {
         let parts = &self.inner.parts;
         let heading = format!("a request of {} bytes", body.len());
-        let kept = Letter {
-            body: match unread.may_be_kept {
-                true => small(arrived),
-                false => Vec::new(),
-            },
-            ..letter(
-                letter_of_request(source, body),
-                source_owner(&source.name),
-                (parts.clock.now(), heading, &unread.reason),
-            )
+        let bare = letter(
+            letter_of_request(source, body),
+            source_owner(&source.name),
+            (parts.clock.now(), heading, &unread.reason),
+        );
+        let kept = match small(arrived).filter(|_| unread.may_be_kept) {
+            Some(written) => self.inner.with_body(bare, &written),
+            None => bare,
         };
-        match parts.deliveries.keep(&kept).await {
+        match self.inner.keep(&kept).await {
             Ok(()) => No::new(StatusCode::UNPROCESSABLE_ENTITY, unread.reason),
             Err(error) => No::away(error.text),
         }
@@ -470,11 +470,28 @@ fn asked(path: &str) -> Option<SignalSourceName> {
 }
 
 /// What came, where it is small enough to be kept.
-fn small(arrived: &Arrived) -> Vec<u8> {
-    let written = serde_json::to_vec(arrived).unwrap_or_default();
-    match written.len() <= MAX_LETTER_BYTES {
-        true => written,
-        false => Vec::new(),
+fn small(arrived: &Arrived) -> Option<SecretBytes> {
+    // The room is taken at once: a grown buffer would leave a copy behind.
+    let mut written = Vec::with_capacity(MAX_LETTER_BYTES);
+    let is_written = serde_json::to_writer(LimitedTo(&mut written), arrived).is_ok();
+    let written = SecretBytes::from(written);
+    is_written.then_some(written)
+}
+
+/// Takes so much as there is room for, and fails at more.
+struct LimitedTo<'a>(&'a mut Vec<u8>);
+
+impl Write for LimitedTo<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_LETTER_BYTES {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

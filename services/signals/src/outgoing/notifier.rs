@@ -318,7 +318,7 @@ impl Run {
         };
         let kept = given_up(declared, event, (self.inner.parts.clock.now(), &reason));
         tracing::warn!(notification = %declared.name, event = event.number, reason, "an event was not delivered; it is a letter now");
-        self.inner.parts.deliveries.keep(&kept).await?;
+        self.inner.keep(&kept).await?;
         Ok(ended)
     }
 

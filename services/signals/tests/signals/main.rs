@@ -9,8 +9,10 @@
 )]
 
 mod bench;
+mod compared;
 mod hook;
 mod incoming;
 mod mail;
 mod nats;
 mod outgoing;
+mod store_sync;
