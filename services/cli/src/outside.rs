@@ -67,3 +67,6 @@ pub(crate) async fn start(
     }
     Ok(desk)
 }
+
+#[cfg(test)]
+mod tests;
