@@ -30,6 +30,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use super::limit::{BURST, Bucket};
@@ -105,7 +106,9 @@ impl Drop for Place<'_> {
                 source: self.source.to_string(),
                 fault: "the connection was cut before the body was whole".to_owned(),
             };
-            self.shared.refusals().count(refusal, 1);
+            // Who has a place is declared, or was a moment ago.
+            let pot = self.source.to_string();
+            self.shared.refusals().count(&pot, refusal, 1);
         }
     }
 }
@@ -151,11 +154,21 @@ impl Intake {
 
     /// Serves until told to stop.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        let connections = TaskTracker::new();
         let counting = count_refusals(Arc::clone(&self.shared), stop.clone());
-        tokio::join!(self.accept(listener, stop), counting);
+        tokio::join!(self.accept(listener, &connections, stop), counting);
+        // What is cut off now counts, too.
+        connections.close();
+        connections.wait().await;
+        self.shared.flush().await;
     }
 
-    async fn accept(&self, listener: TcpListener, stop: CancellationToken) {
+    async fn accept(
+        &self,
+        listener: TcpListener,
+        connections: &TaskTracker,
+        stop: CancellationToken,
+    ) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -169,7 +182,7 @@ impl Intake {
                 Ok((stream, from)) => {
                     let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
                     let from = from.ip().to_canonical();
-                    drop(tokio::spawn(serve(shared, (stream, from), place, stop)));
+                    connections.spawn(serve(shared, (stream, from), place, stop));
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "connection for signals not taken");
@@ -180,11 +193,11 @@ impl Intake {
     }
 }
 
-/// Puts on record what was only counted, every so often and at the end.
+/// Puts on record what was only counted, every so often.
 async fn count_refusals(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = stop.cancelled() => return shared.flush().await,
+            () = stop.cancelled() => return,
             () = tokio::time::sleep(FLUSH_INTERVAL) => shared.flush().await,
         }
     }
@@ -394,9 +407,10 @@ impl Shared {
             source: name.map_or_else(|| "unknown".to_owned(), |name| name.to_string()),
             fault: no.detail.clone(),
         };
-        let has_room = self.refusals().has_room(clock.monotonic());
+        let pot = self.pot(&refusal.source);
+        let has_room = self.refusals().has_room(&pot, clock.monotonic());
         if !has_room {
-            self.refusals().count(refusal, 1);
+            self.refusals().count(&pot, refusal, 1);
             return no;
         }
         tracing::warn!(
@@ -406,23 +420,36 @@ impl Shared {
         );
         match self.record(&refusal, refusal.fault.clone()).await {
             Ok(()) => no,
-            Err(error) => No::away(error.text),
+            Err(error) => {
+                // It is refused all the same, and on record later.
+                self.refusals().count(&pot, refusal, 1);
+                No::away(error.text)
+            }
         }
+    }
+
+    /// Under which name a refusal is counted: all that are declared by nobody are one.
+    fn pot(&self, name: &str) -> String {
+        let name = SignalSourceName::parse(name).ok();
+        let declared = name.filter(|name| self.inner.source(name).is_some());
+        declared.map_or_else(String::new, |name| name.to_string())
     }
 
     /// Puts on record what was counted; where that fails it is counted on.
     async fn flush(&self) {
-        let Some((last, count)) = self.refusals().take_counted() else {
-            return;
-        };
-        let reason = format!(
-            "{count} more signals were refused; the last of them: {}",
-            last.fault
-        );
-        tracing::warn!(source = last.source, count, "signals were refused");
-        if let Err(error) = self.record(&last, reason).await {
-            tracing::warn!(%error, "refused signals are not on record yet");
-            self.refusals().count(last, count);
+        let counted = self
+            .refusals()
+            .take_counted(|name| name.is_empty() || !self.pot(name).is_empty());
+        for (pot, last, count) in counted {
+            let reason = format!(
+                "{count} more signals were refused; the last of them: {}",
+                last.fault
+            );
+            tracing::warn!(source = last.source, count, "signals were refused");
+            if let Err(error) = self.record(&last, reason).await {
+                tracing::warn!(%error, "refused signals are not on record yet");
+                self.refusals().count(&pot, last, count);
+            }
         }
     }
 

@@ -522,3 +522,50 @@ async fn bodies_that_never_come_whole_leave_places_to_other_sources_and_are_on_r
     }
     panic!("nobody is told of them");
 }
+
+/// Reasons of records about refused signals.
+async fn refused(bench: &Bench) -> Vec<String> {
+    let leaves = bench.journal.read_audit(0, 1000).await.unwrap();
+    let text = leaves
+        .iter()
+        .map(|leaf| String::from_utf8_lossy(&leaf.bytes).into_owned());
+    let of_signals = |text: &String| text.contains("take-signal");
+    text.filter(of_signals).collect()
+}
+
+#[tokio::test]
+async fn a_refusal_that_could_not_be_recorded_is_on_record_later() {
+    let bench = Bench::start(&[]).await;
+    scanner(&bench).await;
+    let door = door(&bench).await;
+    bench.journal.fail_next_append(ErrorKind::Unavailable);
+    let (status, answer) = door.send("/signals/scanner", &[], b"{}").await;
+    assert_eq!(status, 503, "{answer}");
+    assert!(refused(&bench).await.is_empty());
+    drop(door);
+    for _ in 0..MAX_TRIES {
+        if let [record] = &refused(&bench).await[..] {
+            assert!(record.contains("1 more signals were refused"), "{record}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the refusal is lost");
+}
+
+#[tokio::test]
+async fn a_flood_at_names_that_nobody_declared_hides_no_refusal_of_a_source() {
+    let bench = Bench::start(&[]).await;
+    scanner(&bench).await;
+    let door = door(&bench).await;
+    for n in 0..BURST {
+        let path = format!("/signals/nobody-{n}");
+        assert_eq!(door.send(&path, &[], b"{}").await.0, 404);
+    }
+    let before = refused(&bench).await;
+    assert!(before.len() < BURST as usize, "the rest is only counted");
+    assert_eq!(door.send("/signals/scanner", &[], b"{}").await.0, 401);
+    let after = refused(&bench).await;
+    assert_eq!(after.len(), before.len() + 1);
+    assert!(after.last().unwrap().contains("signal-source/scanner"));
+}
