@@ -6,6 +6,7 @@ use keywheel_core::id::DeploymentId;
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::deliveries::Deliveries;
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
 use keywheel_schemas::config::Config;
@@ -45,6 +46,7 @@ pub(crate) async fn start(
         entropy: Arc::new(OsEntropy),
         directory: config.signals.credentials_dir.clone(),
         near: config.signals.allow.clone(),
+        points: Points::default(),
         deployment: ports.deployment,
         letter_key: ports.letter_key,
         bus: ports.bus,

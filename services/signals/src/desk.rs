@@ -19,6 +19,7 @@ use keywheel_engine::command_bus::{Decided, Handle, Submission};
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::deliveries::{Deliveries, Letter, MAX_LETTER_REASON_CHARS};
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::{Journal, Verdict};
 use keywheel_engine::port::outside::{Outside, Trouble};
@@ -60,6 +61,10 @@ pub struct Parts {
     pub near: Vec<SocketAddr>,
     /// This installation; what is kept of a letter opens nowhere else.
     pub deployment: DeploymentId,
+    /// Passes [`FAILPOINTS`]; by nobody watched but in tests.
+    ///
+    /// [`FAILPOINTS`]: crate::FAILPOINTS
+    pub points: Points,
     /// Asks store-sync, on the gateway's end.
     pub bus: Arc<dyn Bus>,
     /// Seals what is kept of letters; every gateway of the installation has the same.

@@ -4,8 +4,8 @@
 //! the API asks of both ([`Desk`]). Invariants: the log is the outbox, so nothing is lost that was not delivered
 //! yet, and each receiver has a place and a task of its own, so none delays another; what comes is believed only
 //! with its sender's proof, taken once, and kept only as far as a person chose, sealed and for a while
-//! ([`Sweeper`]); no value goes out, for none is
-//! in an event, and no key or token is in a text. It decides nothing.
+//! ([`Sweeper`]); a token that is reported is compared by its digest, and kept nowhere; no value goes out, for none
+//! is in an event, and no key or token is in a text. It decides nothing.
 //!
 //! ```text
 //! Desk::new(Parts)                           // in an Arc as http::Api::outside
@@ -44,3 +44,17 @@ pub use letters::{SWEEP_INTERVAL, Sweeper};
 pub use outgoing::notifier::{
     GIVE_UP_AFTER, GIVE_UP_PATIENCE, LONGEST_PAUSE, Notifier, PAGE, TURN_SPAN,
 };
+
+/// Where a test can end, delay or fail what is done: around a message to a receiver, and after a signal is durable.
+pub const FAILPOINTS: &[&str] = &[
+    BEFORE_SEND,
+    AFTER_SEND,
+    AFTER_KEEP,
+    AFTER_ADVANCE,
+    AFTER_TAKE,
+];
+const BEFORE_SEND: &str = "signals.before_send";
+const AFTER_SEND: &str = "signals.after_send";
+const AFTER_KEEP: &str = "signals.after_keep";
+const AFTER_ADVANCE: &str = "signals.after_advance";
+const AFTER_TAKE: &str = "signals.after_take";

@@ -92,6 +92,7 @@ impl Bench {
             entropy: Arc::new(OsEntropy),
             directory: directory.path().join("keys"),
             near: Vec::new(),
+            points: Points::default(),
             deployment: DEPLOYMENT,
             bus: hub.endpoint(gateway),
             letter_key: Arc::new(LetterKey::of(&UnsealKey::generate(&OsEntropy))),

@@ -37,6 +37,7 @@ use super::limit::{BURST, Bucket};
 use super::proof::{NoProof, verify};
 use super::reading::{Arrived, MAX_BATCH, Unread, may_be_kept, read};
 use super::refusals::{FLUSH_INTERVAL, Refusal, Refusals};
+use crate::AFTER_TAKE;
 use crate::desk::{Desk, Inner, letter, letter_of_request, source_owner};
 
 /// Connections at a time; more wait to be accepted.
@@ -371,6 +372,8 @@ impl Shared {
                 }
                 Err(error) => return Err(No::away(error.text)),
             }
+            let passed = self.inner.parts.points.pass(AFTER_TAKE).await;
+            passed.map_err(|error| No::away(error.text))?;
         }
         Ok(Ok((count - repeated, repeated)))
     }

@@ -17,6 +17,7 @@ use keywheel_core::signal;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::command_bus::{CommandBus, Handle, Parts as BusParts, Started, Submission};
 use keywheel_engine::port::deliveries::Deliveries as _;
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::ids::Ids as _;
 use keywheel_engine::port::journal::{Journal as _, RecordedEvent, Verdict};
 use keywheel_engine::state::View;
@@ -32,7 +33,7 @@ use crate::store_sync::StoreSync;
 
 const DEPLOYMENT: DeploymentId = DeploymentId::from_bytes([3; 16]);
 /// How long anything may take that is awaited.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// What signs.
 pub(crate) const KEY: &str = concat!("whsec_", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
 
@@ -98,6 +99,11 @@ impl Bench {
 
     /// A desk, as each process has one.
     pub(crate) fn desk(&self) -> Desk {
+        self.watched_desk(Points::default())
+    }
+
+    /// One whose failpoints are passed through these.
+    pub(crate) fn watched_desk(&self, points: Points) -> Desk {
         Desk::new(Parts {
             journal: self.journal.clone(),
             deliveries: self.journal.clone(),
@@ -108,6 +114,7 @@ impl Bench {
             entropy: Arc::new(OsEntropy),
             directory: self.keys.path().to_owned(),
             near: self.near.clone(),
+            points,
             deployment: DEPLOYMENT,
             letter_key: Arc::new(self.letter_key()),
             bus: self.bus.clone(),

@@ -38,10 +38,14 @@ pub(crate) struct Door {
 }
 
 pub(crate) async fn door(bench: &Bench) -> Door {
+    door_of(&bench.desk()).await
+}
+
+pub(crate) async fn door_of(desk: &Desk) -> Door {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    tokio::spawn(Intake::new(&bench.desk()).run(listener, stop.clone()));
+    tokio::spawn(Intake::new(desk).run(listener, stop.clone()));
     Door {
         at,
         _running: stop.drop_guard(),
@@ -123,7 +127,7 @@ fn leak(id: &str) -> Value {
 }
 
 /// Signals in the log: id, type, and what was kept.
-async fn received(bench: &Bench) -> Vec<(String, String, BTreeMap<String, String>)> {
+pub(crate) async fn received(bench: &Bench) -> Vec<(String, String, BTreeMap<String, String>)> {
     let events = bench.events(0).await;
     let one = |event: &Event| match event {
         Event::Signal(

@@ -10,6 +10,7 @@
 
 mod bench;
 mod compared;
+mod crashes;
 mod hook;
 mod incoming;
 mod mail;

@@ -8,6 +8,7 @@ use keywheel_core::id::DeploymentId;
 use keywheel_core::name::HostName;
 use keywheel_daemon::SystemIds;
 use keywheel_engine::command_bus::{CommandBus, Parts, Started};
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::journal::Journal as _;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
@@ -116,6 +117,7 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         entropy: Arc::new(OsEntropy),
         directory: PathBuf::from("/nonexistent"),
         near: Vec::new(),
+        points: Points::default(),
         deployment: DEPLOYMENT,
         letter_key: Arc::new(LetterKey::of(&UnsealKey::generate(&OsEntropy))),
         bus: bus.clone(),
