@@ -194,7 +194,7 @@ fn letters(page: &mut Page, all: &[Letter]) {
     for kind in names::LETTER_KINDS {
         let is_of = |one: &&Letter| one.owner.split('/').next() == Some(*kind);
         let of_kind = all.iter().filter(is_of).count();
-        page.count(&names::LETTERS, &[kind], count(of_kind));
+        page.count(&names::LETTERS, &[*kind], count(of_kind));
     }
 }
 

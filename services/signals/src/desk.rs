@@ -278,7 +278,7 @@ impl Desk {
             let text = format!("it still cannot be read: {}", unread.reason);
             PortError::new(ErrorKind::Denied, text)
         })?;
-        for signal in self.0.compare(heard).await {
+        for signal in self.0.compare(source.id, heard).await {
             self.0.take(by, source.id, signal).await?;
         }
         Ok(())

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use keywheel_core::id::SecretId;
+use keywheel_core::id::{SecretId, SignalSourceId};
 use keywheel_core::signal::{MAX_SIGNAL_MATCHES, Match, Signal};
 use keywheel_engine::port::bus::{
     Address, Body, Comparison, Held, MAX_COMPARED_AT_ONCE, MAX_COMPARED_TOKENS,
@@ -17,7 +17,7 @@ use keywheel_seal::{SecretBytes, digest};
 use zeroize::Zeroizing;
 
 use super::reading::{Heard, MAX_BATCH};
-use crate::desk::Inner;
+use crate::desk::{Inner, command_id};
 
 /// How long a comparison may take, whatever it is compared with.
 pub const COMPARE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,14 +30,17 @@ const _: () = assert!(
 );
 
 impl Inner {
-    /// Says of each signal that reports a token which versions hold it.
-    pub(crate) async fn compare(&self, heard: Vec<Heard>) -> Vec<Signal> {
+    /// Says of each signal of a source that reports a token which versions hold it. One that the log has already is
+    /// not compared again.
+    pub(crate) async fn compare(&self, source: SignalSourceId, heard: Vec<Heard>) -> Vec<Signal> {
         let (mut signals, mut tokens) = (Vec::new(), Vec::new());
-        for heard in heard {
-            if let Some(token) = heard.token {
+        for Heard { signal, token } in heard {
+            if let Some(token) = token
+                && !self.is_known(source, &signal).await
+            {
                 tokens.push((signals.len(), token));
             }
-            signals.push(heard.signal);
+            signals.push(signal);
         }
         if tokens.is_empty() {
             return signals;
@@ -67,13 +70,19 @@ impl Inner {
         signals
     }
 
+    /// Whether the log has a signal; where it cannot be asked, what takes the signal will say so.
+    async fn is_known(&self, source: SignalSourceId, signal: &Signal) -> bool {
+        let answered = self.parts.journal.verdict(command_id(source, signal)).await;
+        answered.is_ok_and(|known| known.is_some())
+    }
+
     /// Asks store-sync page by page; whether everything was compared.
     async fn ask(
         &self,
         tokens: &[(usize, SecretBytes)],
         found: &mut Vec<Held>,
     ) -> Result<bool, PortError> {
-        let mut key = Zeroizing::new([0; 32]);
+        let mut key = Zeroizing::new([0_u8; 32]);
         self.parts.entropy.fill(&mut *key);
         // EXPOSE: the token is digested under the key of this comparison; nothing else is made of it.
         let digest = |(_, token): &(usize, SecretBytes)| digest::keyed(&key, token.expose());

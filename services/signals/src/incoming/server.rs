@@ -293,7 +293,7 @@ impl Shared {
         self.limit(name, read.as_ref().map_or(1, |heard| heard.len().max(1)))?;
         let taken = match read {
             Ok(heard) => {
-                let signals = self.inner.compare(heard).await;
+                let signals = self.inner.compare(source.id, heard).await;
                 self.take(&source, principal, signals).await?
             }
             Err(unread) => Err(unread),

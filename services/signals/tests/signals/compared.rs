@@ -138,8 +138,11 @@ async fn a_signal_is_taken_without_a_comparison_while_store_sync_is_away_or_hang
     }
     // A repeat is the first one, whatever would be found by now.
     *bench.bus.mood.lock().unwrap() = Mood::Compares;
+    let asked = || bench.bus.asked.lock().unwrap().len();
+    let before = asked();
     let data = report(&bench, &door, "Hangs", Some(CANARY)).await;
     assert_eq!(data["compared"], json!(false));
+    assert_eq!(asked(), before, "nobody is asked for a repeat");
     nothing_is_kept(&bench).await;
 }
 
