@@ -41,7 +41,7 @@ fn deaths() -> Vec<Death> {
     };
     let around_messages = FAILPOINTS.iter().filter(|at| **at != "signals.after_take");
     around_messages
-        .flat_map(|at| [death(at, 1), death(at, 2)])
+        .flat_map(|&at| [death(at, 1), death(at, 2)])
         .collect()
 }
 

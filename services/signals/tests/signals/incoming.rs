@@ -318,7 +318,8 @@ async fn letters_end_after_a_week_and_with_their_source() {
     let door = door(&bench).await;
     unread(&bench, &door).await;
     let desk = bench.desk();
-    let sweep = || Sweeper::new(&desk).sweep();
+    let sweeper = Sweeper::new(&desk);
+    let sweep = || sweeper.sweep();
     bench.clock.advance(MAX_LETTER_AGE);
     assert_eq!(sweep().await.unwrap(), 0, "it is not older than that");
     // The same again is a letter of now.
