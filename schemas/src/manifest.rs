@@ -26,7 +26,7 @@ mod tests;
 
 pub use reload::parse_reload;
 pub use scalar::{MAX_SIGNAL, signal_number};
-pub use signal_source::MAX_FIELD_NAME_BYTES;
+pub use signal_source::{MAX_FIELD_NAME_BYTES, REPORTED_TOKEN};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -15,6 +15,8 @@ use super::{Manifest, Position};
 use crate::condition::mapping::Mapping;
 use crate::near::nearest;
 
+/// What a mapping calls the token that a signal reports: it is compared, and never kept.
+pub const REPORTED_TOKEN: &str = "token";
 /// Longest name of something that is kept, in bytes.
 pub const MAX_FIELD_NAME_BYTES: usize = 64;
 
@@ -166,7 +168,8 @@ fn fits(
     faults: &mut Faults,
 ) -> bool {
     let names = ["id", "type", "source", "subject"];
-    let own = map.keys().filter(|name| !names.contains(&name.as_str()));
+    let is_kept = |name: &str| name != REPORTED_TOKEN && !names.contains(&name);
+    let own = map.keys().filter(|name| is_kept(name));
     let kept = own.count();
     let fault = match format {
         _ if kept > MAX_SIGNAL_FIELDS => {

@@ -143,7 +143,8 @@ fn may_request(role: Role, host: Option<HostId>, body: &Body, to: Address) -> bo
             | Body::Stash { .. }
             | Body::DropStash { .. }
             | Body::CheckStore { .. }
-            | Body::LookNow { .. },
+            | Body::LookNow { .. }
+            | Body::Compare(_),
         ) => role == Role::Gateway,
         _ => false,
     }
@@ -165,7 +166,11 @@ fn may_answer(body: &Body, from: Address) -> bool {
         ),
         (Address::StoreSync, body) => matches!(
             body,
-            Body::SealedValue(_) | Body::StoreKey(_) | Body::Tried(_) | Body::Looked(_)
+            Body::SealedValue(_)
+                | Body::StoreKey(_)
+                | Body::Tried(_)
+                | Body::Looked(_)
+                | Body::Compared(_)
         ),
     }
 }

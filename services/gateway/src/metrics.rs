@@ -16,6 +16,7 @@ use keywheel_core::schedule::RotationPolicy;
 use keywheel_core::secret::Secret;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
+use keywheel_engine::port::deliveries::Letter;
 use keywheel_engine::presence::{Reached, Row, SILENT_AFTER};
 use keywheel_engine::state::Committed;
 use keywheel_engine::tally::Tally;
@@ -151,6 +152,9 @@ impl Source for Metrics {
         }
         let denied = self.api.denials.total();
         page.count(&names::REQUESTS_DENIED, &[], denied);
+        if let Ok(all) = self.api.deliveries.letters().await {
+            letters(page, &all);
+        }
         let rows = self.api.presences.rows();
         let steady = self.api.clock.monotonic();
         page.flag(&names::SEALED, &[], is_sealed(&rows, steady));
@@ -183,6 +187,15 @@ fn first_due(secret: &Secret, tally: &Tally) -> Option<Timestamp> {
     let comes_by_itself = secret.spec.generator.is_some() || is_outside;
     let registered = tally.registered(secret.id);
     registered.filter(|_| comes_by_itself)
+}
+
+/// Letters, by the kind of their owner.
+fn letters(page: &mut Page, all: &[Letter]) {
+    for kind in names::LETTER_KINDS {
+        let is_of = |one: &&Letter| one.owner.split('/').next() == Some(*kind);
+        let of_kind = all.iter().filter(is_of).count();
+        page.count(&names::LETTERS, &[*kind], count(of_kind));
+    }
 }
 
 fn count(n: usize) -> u64 {

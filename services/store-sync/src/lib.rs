@@ -11,6 +11,7 @@
 
 mod armed;
 mod backlog;
+mod compare;
 mod effect;
 mod metrics;
 mod outside;
@@ -26,6 +27,7 @@ pub use backlog::{
     MAX_PARKED, MAX_QUEUED, MAX_RUNNING_OUTSIDE, MAX_RUNNING_PER_STORE, MAX_TAKEN_OUTSIDE,
     MAX_TAKEN_PER_STORE,
 };
+pub use compare::MAX_COMPARING;
 pub use effect::{STEP_DEADLINE, SUBMIT_TIMEOUT};
 pub use metrics::Metrics;
 pub use outside::{

@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
 
 use crate::backlog::{Backlog, Job, is_first_attempt};
+use crate::compare;
 use crate::effect::{self, Unfinished};
 use crate::metrics::Metrics;
 use crate::outside::{self, Parts, Registry};
@@ -112,6 +113,8 @@ pub(crate) struct Shared {
     pub(crate) counts: Arc<Counts>,
     /// Places for requests that ask stores outside.
     pub(crate) asking_stores: Semaphore,
+    /// Places for comparisons with reported tokens.
+    pub(crate) comparing: Semaphore,
 }
 
 /// What the loop over work wakes up for.
@@ -142,6 +145,7 @@ impl StoreSync {
                 registry,
                 counts: Arc::default(),
                 asking_stores: Semaphore::new(value::MAX_ASKING_STORES),
+                comparing: Semaphore::new(compare::MAX_COMPARING),
             }),
         }
     }

@@ -1,4 +1,5 @@
-//! Requests: values for hosts, the key for provided values, keeping those, and looks at stores outside.
+//! Requests: values for hosts, the key for provided values, keeping those, comparisons with reported tokens, and looks
+//! at stores outside.
 //!
 //! Invariants: no value is opened before the gateway confirmed the grant at the log's head; a value
 //! leaves only sealed to the key the gateway named; a provided value goes when its
@@ -18,6 +19,7 @@ use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 
+use crate::compare;
 use crate::effect::SERVICE;
 use crate::outside;
 use crate::service::Shared;
@@ -114,6 +116,7 @@ async fn body(shared: &Arc<Shared>, message: &Message) -> Result<Body, PortError
             let _place = asks_stores(shared)?;
             Ok(Body::Looked(outside::look_now(shared, *secret).await?))
         }
+        Body::Compare(asked) => compare::run(shared, asked).await,
         _ => Err(PortError::new(
             ErrorKind::Denied,
             "store-sync does not answer such a request",

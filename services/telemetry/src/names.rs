@@ -161,6 +161,12 @@ const READ: Label = Label {
     name: "result",
     bound: Bound::Words(&["hit", "miss", "error"]),
 };
+/// Whose letters are counted apart: the kinds of their owners.
+pub const LETTER_KINDS: &[&str] = &["notification", "signal-source"];
+const KIND: Label = Label {
+    name: "kind",
+    bound: Bound::Words(LETTER_KINDS),
+};
 const SEVERITY: Label = Label {
     name: "severity",
     bound: Bound::Words(&["unknown", "warning", "problem"]),
@@ -402,6 +408,9 @@ metrics! {
     /// Denied requests.
     REQUESTS_DENIED = counter(GATEWAY, "keywheel_requests_denied_total", &[],
         "Requests of those who may not, at the socket and the ports of this gateway");
+    /// Letters.
+    LETTERS = gauge(GATEWAY, "keywheel_letters", Plain, &[KIND], Most,
+        "Letters that wait for a person: what could not be told to a receiver, or not be read of what came");
 
     /// How long stores take.
     STORE_DURATION = histogram(STORE_SYNC, "keywheel_store_operation_duration_seconds", &[STORE, OPERATION],

@@ -176,6 +176,9 @@ fn a_source_that_cannot_be_believed_or_read_is_refused() {
         ))
     };
     heard(&many(MAX_SIGNAL_FIELDS));
+    // What is only compared is none of them.
+    let with_token = many(MAX_SIGNAL_FIELDS).replace("map: {", "map: { token: body.value,");
+    assert_eq!(heard(&with_token).map.len(), MAX_SIGNAL_FIELDS + 1);
     refused(
         "SignalSource",
         &many(MAX_SIGNAL_FIELDS + 1),

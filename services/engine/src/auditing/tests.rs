@@ -156,6 +156,8 @@ fn take_signal() -> Command {
         kind: "k".to_owned(),
         subject: String::new(),
         fields: std::collections::BTreeMap::new(),
+        compared: None,
+        matched: None,
     }))
 }
 

@@ -26,7 +26,7 @@ use keywheel_core::{event, host, secret};
 
 use super::*;
 use crate::port::ErrorKind;
-use crate::port::bus::{HostKeys, ValueRequest};
+use crate::port::bus::{Comparison, HostKeys, ValueRequest};
 use crate::port::journal::{AuditLeaf, RecordedEvent, Verdict};
 use crate::presence::{Presence, Seen};
 
@@ -271,14 +271,17 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
         | Body::Granted { .. }
         | Body::Stores(_)
         | Body::Renewed(_) => vec![(Role::Gateway, "answer gateway")],
-        Body::SealedValue(_) | Body::StoreKey(_) | Body::Tried(_) | Body::Looked(_) => {
-            vec![(Role::StoreSync, "answer store-sync")]
-        }
+        Body::SealedValue(_)
+        | Body::StoreKey(_)
+        | Body::Tried(_)
+        | Body::Looked(_)
+        | Body::Compared(_) => vec![(Role::StoreSync, "answer store-sync")],
         Body::ReadStoreKey
         | Body::Stash { .. }
         | Body::DropStash { .. }
         | Body::CheckStore { .. }
-        | Body::LookNow { .. } => vec![(Role::Gateway, "request store-sync")],
+        | Body::LookNow { .. }
+        | Body::Compare(_) => vec![(Role::Gateway, "request store-sync")],
         Body::Done | Body::Failed { .. } => vec![
             (Role::Gateway, "answer gateway"),
             (Role::StoreSync, "answer store-sync"),
@@ -361,7 +364,7 @@ fn store() -> NamedStore {
 }
 
 /// About stores outside.
-fn store_bodies() -> [Body; 6] {
+fn store_bodies() -> [Body; 8] {
     [
         Body::ReadStores {
             after: 1,
@@ -376,6 +379,12 @@ fn store_bodies() -> [Body; 6] {
         Body::Tried(Vec::new()),
         Body::LookNow { secret: None },
         Body::Looked(Vec::new()),
+        Body::Compare(Comparison {
+            key: [1; 32],
+            digests: vec![[2; 32]],
+            among: vec![(SECRET, 1)],
+        }),
+        Body::Compared(Vec::new()),
     ]
 }
 

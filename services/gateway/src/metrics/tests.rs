@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use keywheel_core::audit::Principal;
 use keywheel_core::command::{Command, Declaration};
-use keywheel_core::id::{CommandId, RotationId};
+use keywheel_core::id::{CommandId, LetterId, RotationId};
 use keywheel_core::name::SecretName;
 use keywheel_core::rotation::{Rotation, Trigger};
 use keywheel_core::schedule::{RotationPolicy, Schedule};
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_engine::command_bus::Submission;
 use keywheel_engine::port::clock::Clock as _;
+use keywheel_engine::port::deliveries::Deliveries as _;
 
 use super::*;
 use crate::denials::Attempt;
@@ -170,6 +171,34 @@ async fn denied_requests_are_counted_whether_recorded_or_not() {
         bench.api.denials.note(&who, attempt);
     }
     assert_has(&page(&metrics).await, "keywheel_requests_denied_total 50");
+}
+
+#[tokio::test]
+async fn letters_are_counted_by_whose_they_are() {
+    let bench = Bench::start().await;
+    let metrics = Metrics::new(bench.api.clone());
+    let line = |kind: &str, n: u32| format!("keywheel_letters{{kind=\"{kind}\"}} {n}");
+    for kind in names::LETTER_KINDS {
+        assert_has(&page(&metrics).await, &line(kind, 0));
+    }
+    for (n, owner) in [
+        (1, "signal-source/a"),
+        (2, "signal-source/b"),
+        (3, "notification/a"),
+    ] {
+        let letter = Letter {
+            id: LetterId::from_bytes([n; 16]),
+            owner: owner.to_owned(),
+            heading: "a request".to_owned(),
+            time: Timestamp::default(),
+            reason: "it is no JSON".to_owned(),
+            body: Vec::new(),
+        };
+        bench.journal.keep(&letter).await.unwrap();
+    }
+    let shown = page(&metrics).await;
+    assert_has(&shown, &line("signal-source", 2));
+    assert_has(&shown, &line("notification", 1));
 }
 
 /// Every word that the log's numbers come with is one that the catalogue names.

@@ -325,12 +325,15 @@ impl Timers {
                 secret: None,
                 host: Some(*id),
             },
+            Event::Signal(_, event) => Whom {
+                secret: event.secret(),
+                host: None,
+            },
             Event::Binding(..)
             | Event::Assignment(..)
             | Event::Store(..)
             | Event::Rollout(..)
-            | Event::Notification(..)
-            | Event::Signal(..) => Whom::default(),
+            | Event::Notification(..) => Whom::default(),
         }
     }
 

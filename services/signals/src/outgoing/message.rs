@@ -207,6 +207,8 @@ mod tests {
             kind: "x`\nKeywheel: closed @all ![](https://e.example)".to_owned(),
             subject: String::new(),
             fields: std::collections::BTreeMap::new(),
+            compared: None,
+            matched: None,
         };
         let id = keywheel_core::id::SignalSourceId::from_bytes([4; 16]);
         let message = Message::of(&forgotten(), &recorded(Event::Signal(id, received)));

@@ -25,6 +25,7 @@ use super::message::{Message, is_wanted};
 use super::sender::{Sender, Told};
 use super::whose::{Memory, Names};
 use crate::desk::{Desk, Inner, letter, letter_of_event, notification_owner};
+use crate::{AFTER_ADVANCE, AFTER_KEEP, AFTER_SEND, BEFORE_SEND};
 
 /// How long after it happened an event is delivered at the latest; then it is a letter.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -247,6 +248,7 @@ impl Run {
                     // Somebody moved it, or has the turn by now.
                     return Ok(Step::On);
                 }
+                inner.parts.points.pass(AFTER_ADVANCE).await?;
                 if let Ended::GivenUp(reason) = ended {
                     // The next one would fail as well: it has its pause first.
                     return Ok(Step::Later(reason));
@@ -303,7 +305,10 @@ impl Run {
         event: &RecordedEvent,
     ) -> Result<Ended, PortError> {
         let message = Message::of(names, event);
+        let points = self.inner.parts.points.clone();
+        points.pass(BEFORE_SEND).await?;
         let told = self.sender.send(&declared.spec.receiver, &message).await;
+        points.pass(AFTER_SEND).await?;
         let (ended, reason) = match told {
             Told::Done => return Ok(Ended::Told),
             Told::Later(reason) => match self.is_given_up(event) {
@@ -317,7 +322,8 @@ impl Run {
         };
         let kept = given_up(declared, event, (self.inner.parts.clock.now(), &reason));
         tracing::warn!(notification = %declared.name, event = event.number, reason, "an event was not delivered; it is a letter now");
-        self.inner.parts.deliveries.keep(&kept).await?;
+        self.inner.keep(&kept).await?;
+        points.pass(AFTER_KEEP).await?;
         Ok(ended)
     }
 

@@ -67,6 +67,7 @@ const ROWS: &[(&str, &[Panel])] = &[
                 &[
                     ("max by (severity) (keywheel_findings)", "{{severity}}"),
                     ("max(keywheel_sealed)", "sealed"),
+                    ("max by (kind) (keywheel_letters)", "{{kind}} letters"),
                 ],
             ),
         ],

@@ -301,6 +301,8 @@ pub(super) fn answer_rows() -> Vec<(Role, Address, Body)> {
         (Role::StoreSync, store, Body::Tried(Vec::new())),
         (Role::StoreSync, store, stores::tried()),
         (Role::StoreSync, store, stores::looked()),
+        (Role::StoreSync, store, stores::compared()),
+        (Role::StoreSync, store, Body::Compared(Vec::new())),
         (Role::Gateway, gateway, stores::news()),
     ];
     for kind in [

@@ -12,7 +12,7 @@ use keywheel_core::store::{
     Looked, NamedStore, News, OldVersions, PlannedUse, RemoteVersion, SecretNow, Source, StoreNow,
     StoreSpec, VaultAuth, VaultSpec,
 };
-use keywheel_engine::port::bus::{Address, Body};
+use keywheel_engine::port::bus::{Address, Body, Comparison, Held};
 
 const SECRET: SecretId = SecretId::from_bytes([2; 16]);
 
@@ -175,7 +175,24 @@ pub(super) fn requests() -> Vec<(Role, Address, Body)> {
         (Role::Gateway, Address::StoreSync, check()),
         look(Some(SECRET)),
         look(None),
+        (Role::Gateway, Address::StoreSync, compare()),
     ]
+}
+
+fn compare() -> Body {
+    Body::Compare(Comparison {
+        key: [3; 32],
+        digests: vec![[4; 32], [5; 32]],
+        among: vec![(SECRET, 1), (SECRET, u64::MAX)],
+    })
+}
+
+pub(super) fn compared() -> Body {
+    Body::Compared(vec![Held {
+        token: 1,
+        secret: SECRET,
+        version: u64::MAX,
+    }])
 }
 
 pub(super) fn tried() -> Body {

@@ -1,5 +1,10 @@
 //! Given rules on events, when an event comes whose secret or cause it does not name, then it counts all the same.
 
+use std::collections::BTreeMap;
+
+use keywheel_core::id::SignalSourceId;
+use keywheel_core::name::SignalSourceName;
+use keywheel_core::signal::{self, Match};
 use keywheel_core::store::RemoteVersion;
 
 use super::*;
@@ -68,4 +73,34 @@ fn what_somebody_changed_at_a_store_goes_back_to_nobody() {
     let remote = RemoteVersion("8".to_owned());
     log.add(200, begun(APP, rotation, Trigger::External { remote }));
     assert_eq!(due_for(log.read().pop(at(200)), CA, told), at(200));
+}
+
+#[test]
+fn a_signal_is_about_the_secret_that_holds_what_it_reports() {
+    let policy = on("signal.received", "prod/app");
+    let mut log = Log::of(policy, RotationPolicy::default());
+    log.rotate(100, APP, ROTATION);
+    let received = |secrets: &[SecretId]| {
+        let held = |secret: &SecretId| Match {
+            secret: *secret,
+            version: 1,
+        };
+        let received = signal::Event::Received {
+            via: SignalSourceName::parse("scanner").unwrap(),
+            source: "s".to_owned(),
+            id: "1".to_owned(),
+            kind: "leak".to_owned(),
+            subject: String::new(),
+            fields: BTreeMap::new(),
+            compared: Some(true),
+            matched: Some(secrets.iter().map(held).collect()),
+        };
+        Event::Signal(SignalSourceId::from_bytes([4; 16]), received)
+    };
+    for other in [&[][..], &[CA], &[CA, APP]] {
+        log.add(200, received(other));
+        assert!(log.read().is_empty(), "{other:?}");
+    }
+    let told = log.add(300, received(&[APP]));
+    assert_eq!(due_for(log.read().pop(at(300)), APP, told), at(300));
 }
