@@ -14,7 +14,7 @@ mod text;
 mod words;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use keywheel_core::audit::Record;
 use keywheel_core::event::Event;

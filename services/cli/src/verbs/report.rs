@@ -184,3 +184,67 @@ fn words(found: &Finding) -> String {
         ),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+    use crate::args::Format;
+    use crate::report::tests::evidence;
+
+    const GOOD: [Option<Exit>; 2] = [None; 2];
+
+    /// What a report of both forms ends with, after a change of its text.
+    fn ends(change: impl Fn(&str) -> String, key: &str) -> Vec<Option<Exit>> {
+        let (report, _) = evidence();
+        let dir = tempfile::tempdir().unwrap();
+        let screen = Screen::of_terminal(Format::Json);
+        let written = [("r.html", Form::Page), ("r.json", Form::Json)];
+        let end = |(name, form): (&str, Form)| {
+            let file = dir.path().join(name);
+            let text = change(&text(&report, form).unwrap());
+            write_whole(&file, text.as_bytes()).unwrap();
+            verify(screen, &file, key).err().map(|failure| failure.exit)
+        };
+        written.into_iter().map(end).collect()
+    }
+
+    fn public_key() -> String {
+        STANDARD.encode(evidence().1.verifying_key().to_bytes())
+    }
+
+    #[test]
+    fn a_report_is_verified_without_a_server_and_a_broken_one_has_its_own_code() {
+        let key = public_key();
+        assert_eq!(ends(str::to_owned, &key), GOOD);
+        let broken = [Some(Exit::Unverified), Some(Exit::Unverified)];
+        let changes: [fn(&str) -> String; 4] = [
+            |text| text.replacen("wrong_password", "refused", 1),
+            |text| text.replacen("certificate ann", "certificate bob", 1),
+            |text| text.chars().take(text.chars().count() / 2).collect(),
+            |_| "{}".to_owned(),
+        ];
+        for change in changes {
+            assert_eq!(ends(change, &key), broken);
+        }
+        let other = STANDARD.encode([7; 32]);
+        assert_ne!(ends(str::to_owned, &other), GOOD);
+        let usage = [Some(Exit::Usage), Some(Exit::Usage)];
+        assert_eq!(ends(str::to_owned, "short"), usage);
+        let nowhere = Path::new("/nonexistent/report.html");
+        let missing = verify(Screen::of_terminal(Format::Table), nowhere, &key);
+        assert_eq!(missing.unwrap_err().exit, Exit::NoInput);
+    }
+
+    #[test]
+    fn a_file_says_by_its_ending_what_it_holds() {
+        assert_eq!(form(Path::new("a.html")), Ok(Form::Page));
+        assert_eq!(form(Path::new("a.json")), Ok(Form::Json));
+        for other in ["a", "a.pdf", ".html"] {
+            let refused = form(Path::new(other)).unwrap_err();
+            assert_eq!(refused.exit, Exit::Usage, "{other}");
+        }
+    }
+}

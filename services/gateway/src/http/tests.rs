@@ -17,6 +17,7 @@ mod looks;
 mod outward;
 mod radius;
 mod repeats;
+mod reports;
 mod stores;
 mod streams;
 mod wishes;
