@@ -28,7 +28,7 @@ use super::{Kind, Read, page, summarise};
 /// Most faults that are listed; one more says that there are more.
 const MAX_FAULTS: usize = 100;
 /// The verb of the record that seals a report.
-const SEALING: &str = "report";
+const SEALING: &str = "seal-report";
 
 /// Something that is not as it is proven to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

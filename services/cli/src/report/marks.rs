@@ -87,7 +87,10 @@ pub(super) fn revocation(case: &Case<'_>) -> Vec<ReportMark> {
 /// The event that made a rotation's version current.
 pub(super) fn promoted<'r>(case: &Case<'r>) -> Option<&'r EventMeta> {
     let made = made(case)?;
-    let promoted = |(_, event): &&(EventMeta, Event)| matches!(event, Event::Secret(id, secret::Event::VersionPromoted { version }) if (*id, *version) == made);
+    let promoted = |(_, event): &&(EventMeta, Event)| match event {
+        Event::Secret(id, secret::Event::VersionPromoted { version }) => (*id, *version) == made,
+        _ => false,
+    };
     case.since().find(promoted).map(|(meta, _)| meta)
 }
 

@@ -233,7 +233,12 @@ fn answered(events: &[Event], key: &SigningKey) -> EvidenceReport {
         let leaf = merkle::leaf_hash(&audit_record_to_json(record));
         seal.record(index, &leaf);
     }
-    let sealing = record("report", &format!("revocation/{id}"), ann(), &seal.words());
+    let sealing = record(
+        "seal-report",
+        &format!("revocation/{id}"),
+        ann(),
+        &seal.words(),
+    );
     records.push(sealing);
     let (records, checkpoint) = proven(&records, key);
     EvidenceReport {

@@ -35,7 +35,7 @@ use super::stream::hexadecimal;
 use super::{Api, Caller, Failure, Named, Route};
 
 /// What the audit calls the making of a report.
-const VERB: &str = "report";
+const VERB: &str = "seal-report";
 
 /// What there is to ask here.
 pub(super) fn routes() -> Vec<Route> {

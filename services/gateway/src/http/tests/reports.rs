@@ -196,7 +196,7 @@ impl Real {
         let sealed = audit_record_from_json(sealing.record.as_bytes()).unwrap();
         assert_eq!(
             (sealed.verb.as_str(), sealed.reason),
-            ("report", seal.words())
+            ("seal-report", seal.words())
         );
         assert_eq!(sealed.object, format!("{}/{}", report.kind, report.id));
         types
@@ -355,7 +355,7 @@ async fn what_is_not_there_is_named_and_leaves_no_seal() {
     }
     let leaves = real.bench.api.journal.read_audit(0, 100).await.unwrap();
     let sealed = |leaf: &keywheel_engine::port::journal::AuditLeaf| {
-        String::from_utf8_lossy(&leaf.bytes).contains("\"verb\":\"report\"")
+        String::from_utf8_lossy(&leaf.bytes).contains("\"verb\":\"seal-report\"")
     };
     assert!(!leaves.iter().any(sealed));
 }
