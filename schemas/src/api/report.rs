@@ -175,7 +175,8 @@ pub struct ReportConsumer {
     /// Version that it had when the run began; absent for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<u64>,
-    /// `withdrawn`, `vanished`, `swapped to version N`, `runs on version N`, `refused: …` or `not told`.
+    /// `withdrawn`, `vanished`, `swapped to version N`, `runs on version N`, `refused: …` or `not told`; in words where
+    /// its host was evicted.
     pub outcome: String,
     /// When, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]

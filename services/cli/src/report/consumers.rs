@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keywheel_core::assignment::{self, Key};
 use keywheel_core::event::Event;
-use keywheel_core::id::SecretId;
-use keywheel_core::revocation;
+use keywheel_core::id::{CommandId, SecretId};
 use keywheel_core::time::Timestamp;
+use keywheel_core::{host, revocation};
 use keywheel_schemas::api::ReportConsumer;
 use keywheel_schemas::event::EventMeta;
 use keywheel_schemas::mirror::TextForm as _;
@@ -17,6 +17,9 @@ use keywheel_schemas::mirror::TextForm as _;
 use super::Kind;
 use super::marks;
 use super::summary::{Case, micros};
+
+/// A container that is no consumer any more because its host is none: nobody heard that it gave anything up.
+const EVICTED: &str = "its host was evicted, and it may still have it";
 
 /// One container, as far as it was read.
 #[derive(Debug, Default)]
@@ -27,6 +30,7 @@ struct Seen<'r> {
     had: u64,
     end: Option<(String, &'r EventMeta)>,
     refused: Option<&'r str>,
+    is_evicted: bool,
 }
 
 /// What decides whether a container is through with it.
@@ -36,6 +40,8 @@ struct Rule {
     dying: BTreeSet<u64>,
     /// The version that a rotation makes.
     made: Option<u64>,
+    /// Commands that evicted a host.
+    evictions: BTreeSet<CommandId>,
 }
 
 impl Rule {
@@ -46,10 +52,15 @@ impl Rule {
             }
             _ => None,
         });
+        let evicting = |(meta, event): &(EventMeta, Event)| match event {
+            Event::Host(_, host::Event::Evicted { .. }) => Some(meta.causation),
+            _ => None,
+        };
         Self {
             kind: case.kind,
             dying: dying.unwrap_or_default(),
             made: marks::made(case).map(|(_, version)| version),
+            evictions: case.events.iter().filter_map(evicting).collect(),
         }
     }
 
@@ -124,6 +135,10 @@ fn note<'r>(
     if let assignment::Event::Refused { reason, .. } = fact {
         seen.refused = Some(reason.as_str());
     }
+    if rule.evictions.contains(&meta.causation) {
+        seen.is_evicted = true;
+        return;
+    }
     // What dies is gone when it first is; a rotation counts what its container came to last.
     let is_open = seen.end.is_none() || rule.kind == Kind::Rotation;
     if let Some(end) = rule.end(fact).filter(|_| is_open) {
@@ -133,6 +148,7 @@ fn note<'r>(
 
 fn view(case: &Case<'_>, key: &Key, seen: Seen<'_>, from: Timestamp) -> ReportConsumer {
     let open = match seen.refused {
+        _ if seen.is_evicted => EVICTED.to_owned(),
         Some(reason) => format!("refused: {reason}"),
         None => "not told".to_owned(),
     };

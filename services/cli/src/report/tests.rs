@@ -221,8 +221,11 @@ fn proven(records: &[Record], key: &SigningKey) -> (Vec<ProvenRecord>, String) {
 
 /// What a server answers of a revocation.
 fn answered(events: &[Event], key: &SigningKey) -> EvidenceReport {
-    let id = RUN.to_string();
-    let mut seal = Seal::new("revocation", &id);
+    answered_of("revocation", &RUN.to_string(), events, key)
+}
+
+fn answered_of(kind: &str, id: &str, events: &[Event], key: &SigningKey) -> EvidenceReport {
+    let mut seal = Seal::new(kind, id);
     let events = signed(events, key, &mut seal);
     let store_sync = Principal::Service(Role::StoreSync);
     let mut records = vec![
@@ -233,18 +236,13 @@ fn answered(events: &[Event], key: &SigningKey) -> EvidenceReport {
         let leaf = merkle::leaf_hash(&audit_record_to_json(record));
         seal.record(index, &leaf);
     }
-    let sealing = record(
-        "seal-report",
-        &format!("revocation/{id}"),
-        ann(),
-        &seal.words(),
-    );
+    let sealing = record("seal-report", &format!("{kind}/{id}"), ann(), &seal.words());
     records.push(sealing);
     let (records, checkpoint) = proven(&records, key);
     EvidenceReport {
         format: REPORT_FORMAT,
-        kind: "revocation".to_owned(),
-        id,
+        kind: kind.to_owned(),
+        id: id.to_owned(),
         origin: ORIGIN.to_owned(),
         public_key: STANDARD.encode(key.verifying_key().to_bytes()),
         checkpoint,
@@ -346,6 +344,33 @@ fn a_run_that_goes_on_says_what_it_waits_for() {
     assert_eq!(told.hosts[0].outcome, "not told");
     let closed = told.marks.iter().find(|mark| mark.what == "closed");
     assert_eq!(closed.unwrap().at, None);
+}
+
+#[test]
+fn what_an_evicted_host_s_container_had_is_not_said_to_be_gone() {
+    let key = key();
+    let mut events: Vec<Event> = events().into_iter().take(5).collect();
+    let Event::Assignment(consumer, _) = events[3].clone() else {
+        panic!("no assignment");
+    };
+    let reason = "stolen".to_owned();
+    events.extend([
+        Event::Host(HOST, keywheel_core::host::Event::Evicted { reason }),
+        Event::Assignment(consumer, assignment::Event::Vanished),
+    ]);
+    let id = HOST.to_string();
+    let told = complete(answered_of("host", &id, &events, &key))
+        .unwrap()
+        .summary
+        .unwrap();
+    assert_eq!((told.reason.as_str(), told.consumers.len()), ("stolen", 1));
+    let lost = &told.consumers[0];
+    assert!(
+        lost.outcome.contains("may still have it"),
+        "{}",
+        lost.outcome
+    );
+    assert_eq!((lost.version, lost.at.as_ref()), (Some(1), None));
 }
 
 #[test]
