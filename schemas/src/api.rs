@@ -6,6 +6,7 @@
 mod doctor;
 mod host;
 mod outward;
+mod report;
 mod revocation;
 mod rotation;
 mod schedule;
@@ -16,6 +17,11 @@ mod subscription;
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
+pub use report::{
+    EvidenceReport, EvidenceSummary, MAX_REPORT_EVENTS, MAX_REPORT_RECORDS, ProvenRecord,
+    REPORT_FORMAT, ReportConsumer, ReportDeed, ReportEntry, ReportHost, ReportLogin, ReportMark,
+    ReportSecret, SignedEvent,
+};
 pub use revocation::{
     AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation,
     RefusedRevocation, RevocationStates, RevokeByAnswer, RevokeByRequest, RevokePlan, RevokeScope,
@@ -79,7 +85,8 @@ macro_rules! of_shapes {
             LetterView,
             AuditExport,
             AuditProof,
-            VerifyReport
+            VerifyReport,
+            EvidenceReport
         ]
     };
 }

@@ -210,7 +210,7 @@ fn path_schema(path: &str) -> Value {
         "subscriptions" => SubscriptionName::schema().to_value(),
         "notifications" => NotificationName::schema().to_value(),
         "signal-sources" => SignalSourceName::schema().to_value(),
-        "rotations" | "revocations" | "letters" => RotationId::schema().to_value(),
+        "rotations" | "revocations" | "letters" | "reports" => RotationId::schema().to_value(),
         "audit" => json!({ "type": "integer", "minimum": 0 }),
         // By name or id.
         _ => json!({ "type": "string", "minLength": 1 }),

@@ -525,6 +525,24 @@ pub const ROUTES: &[Route] = &[
         Answer::One("AuditProof"),
     ),
     get(
+        "/v1/reports/revocations/{id}",
+        "report_revocation",
+        "Signed evidence of a revocation: its events, its audit records, and the proofs of both",
+        Answer::One("EvidenceReport"),
+    ),
+    get(
+        "/v1/reports/rotations/{id}",
+        "report_rotation",
+        "Signed evidence of a rotation: its events, its audit records, and the proofs of both",
+        Answer::One("EvidenceReport"),
+    ),
+    get(
+        "/v1/reports/hosts/{id}",
+        "report_host",
+        "Signed evidence of the eviction of a host: its events, its audit records, and the proofs of both",
+        Answer::One("EvidenceReport"),
+    ),
+    get(
         "/v1/journal/verify",
         "verify_journal",
         "Checks the whole log against its hashes and signatures",

@@ -11,6 +11,7 @@ mod import;
 mod log;
 mod migrate;
 mod outward;
+mod report;
 mod revocation;
 mod rotation;
 mod rotator;
@@ -23,6 +24,7 @@ pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
 pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
 pub(crate) use migrate::MigrateArgs;
 pub(crate) use outward::{LetterVerb, NotificationVerb, SignalVerb};
+pub(crate) use report::{ReportArgs, ReportVerb};
 pub(crate) use revocation::{ForgetArgs, RevocationVerb, RevokeArgs};
 pub(crate) use rotation::{ForceArgs, InterveneArgs, RotateArgs, RotationVerb};
 pub(crate) use rotator::RotatorVerb;
@@ -170,6 +172,9 @@ pub(crate) enum Verb {
     /// Check the journal.
     #[command(subcommand)]
     Journal(JournalVerb),
+    /// Write the evidence of a revocation, rotation or eviction; verify it without a server.
+    #[command(subcommand)]
+    Report(ReportVerb),
     /// Prepare this machine.
     #[command(subcommand)]
     Setup(SetupVerb),

@@ -11,6 +11,7 @@ mod look;
 mod migrate;
 mod outward;
 mod plain;
+mod report;
 mod revocation;
 mod revoke;
 mod rotate;
@@ -25,7 +26,7 @@ mod waiting;
 
 use crate::address::Address;
 use crate::args::{
-    AuditVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, SecretVerb, SetupVerb, Verb,
+    AuditVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, ReportVerb, SecretVerb, SetupVerb, Verb,
 };
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -78,6 +79,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             public_key,
             ..
         }) => audit::proof::verify_file(screen, &proof, public_key.as_deref()),
+        Verb::Report(ReportVerb::Verify { file, key }) => report::verify(screen, &file, &key),
         verb => {
             let client = Client::new(Address::parse(&cli.address)?, cli.identity.as_deref())?;
             ask_daemon(&Desk { client, screen }, verb).await
@@ -126,6 +128,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
             audit::verify(desk, public_key.as_deref()).await
         }
         Verb::Journal(JournalVerb::Verify) => look::journal(desk).await,
+        Verb::Report(verb) => report::run(desk, &verb).await,
         Verb::Up(_)
         | Verb::Server(_)
         | Verb::Init(_)

@@ -34,8 +34,30 @@ fn stopped_with_export() -> Result<(Keywheel, PathBuf)> {
     keywheel
         .cli(&["audit", "export", "--file", &path.display().to_string()])?
         .ok()?;
+    let [page, json] = reports(&keywheel).map(|file| file.display().to_string());
+    keywheel
+        .cli(&[
+            "report",
+            "revocation",
+            NAMED,
+            "--out",
+            &page,
+            "--out",
+            &json,
+        ])?
+        .ok()?;
     keywheel.stop()?;
     Ok((keywheel, path))
+}
+
+/// The revocation's report, as page and as JSON.
+fn reports(keywheel: &Keywheel) -> [PathBuf; 2] {
+    ["report.html", "report.json"].map(|name| keywheel.scratch().join(name))
+}
+
+fn verify_report(keywheel: &Keywheel, file: &Path, key: &str) -> Result<Output> {
+    let file = file.display().to_string();
+    keywheel.cli(&["report", "verify", &file, "--key", key])
 }
 
 fn verify(keywheel: &Keywheel, path: &Path) -> Result<Output> {
@@ -120,7 +142,29 @@ fn an_export_verifies_without_the_server() -> Result<()> {
     for word in ["a test", NAMED] {
         assert!(text.contains(word), "`{word}` is not on the record");
     }
+    let key = find(&said, "public_key").and_then(Value::as_str);
+    assert_reports(&keywheel, key.context("no key")?)?;
     finish(keywheel, &path)
+}
+
+/// Both forms of the report verify without the server; one that was changed has an exit code of its own.
+fn assert_reports(keywheel: &Keywheel, key: &str) -> Result<()> {
+    for (file, named) in reports(keywheel).iter().zip(["page", "event "]) {
+        verify_report(keywheel, file, key)?.ok()?;
+        let text = fs::read_to_string(file)?;
+        for word in ["a test", NAMED, "data keys destroyed", "cannot be probed"] {
+            assert!(text.contains(word), "`{word}` is not in {}", file.display());
+        }
+        fs::write(file, text.replacen("a test", "a jest", 1))?;
+        let said = verify_report(keywheel, file, key)?;
+        assert_eq!(said.code, 5, "{}", said.said());
+        assert!(said.said().contains(named), "{}", said.said());
+        fs::write(file, text)?;
+        let stranger = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+        let said = verify_report(keywheel, file, stranger)?;
+        assert_eq!(said.code, 5, "another key: {}", said.said());
+    }
+    Ok(())
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod outward;
 mod pages;
 mod problem;
 mod read;
+mod reports;
 mod revocations;
 mod scans;
 pub(crate) mod status;
@@ -142,6 +143,7 @@ type Route = (Method, &'static str, MethodRouter<Api>);
 fn routes() -> Vec<Route> {
     let mut all = own_routes();
     all.extend(outward::routes());
+    all.extend(reports::routes());
     all
 }
 

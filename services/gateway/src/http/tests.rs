@@ -18,6 +18,7 @@ mod outward;
 mod radius;
 mod repeats;
 mod replaced;
+mod reports;
 mod stores;
 mod streams;
 mod wishes;

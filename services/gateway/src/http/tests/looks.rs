@@ -54,7 +54,8 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
     assert_eq!(bench.post("subscriptions", siem).await.0, 200);
     let mut asked = 0;
     for (method, path, _) in routes() {
-        if method != Method::GET {
+        // A report leaves a second record, its seal: see `reports`.
+        if method != Method::GET || path.starts_with("/v1/reports/") {
             continue;
         }
         let object = match path {
