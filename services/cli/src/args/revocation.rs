@@ -14,7 +14,7 @@ pub(crate) struct RevokeArgs {
     /// The secret.
     pub(crate) name: Option<String>,
     /// Only this version; without it all that are alive.
-    #[arg(long, value_name = "N", requires = "name")]
+    #[arg(long, value_name = "N", conflicts_with_all = ["prefix", "store", "container", "image", "service"])]
     pub(crate) version: Option<u64>,
     /// Every secret at this path or below it.
     #[arg(long, value_name = "PATH")]

@@ -11,6 +11,7 @@ mod cut_over;
 mod drain;
 mod event;
 mod react;
+mod rejection;
 mod replacement;
 mod state;
 mod stragglers;
@@ -20,8 +21,9 @@ mod tests;
 pub use drain::Drain;
 pub use event::{Event, Intervention, Outcome, Sessions, Step, Straggler, Trigger};
 pub use react::react;
+pub use rejection::Rejection;
 pub(crate) use state::is_before_promotion;
-pub use state::{Failure, Phase, Rejection, Rotation};
+pub use state::{Failure, Phase, Rotation};
 pub use stragglers::{Lack, lack, lack_of, stragglers};
 
 use std::time::Duration;

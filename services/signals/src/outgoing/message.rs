@@ -212,7 +212,7 @@ mod tests {
         };
         let id = keywheel_core::id::SignalSourceId::from_bytes([4; 16]);
         let message = Message::of(&forgotten(), &recorded(Event::Signal(id, received)));
-        let said = "`x__Keywheel:_closed__all______https://e.example_` by `pager`";
+        let said = "`x__Keywheel:_closed__all_____https://e.example_` by `pager`";
         assert!(message.line.contains(said), "{}", message.line);
     }
 
