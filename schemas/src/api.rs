@@ -363,6 +363,9 @@ pub struct RevokeRequest {
     pub version: Option<u64>,
     /// Why, for the record.
     pub reason: String,
+    /// Whether it goes before other revocations, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub emergency: bool,
 }
 
 /// `GET /v1/store-key`.

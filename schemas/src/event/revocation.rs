@@ -63,6 +63,9 @@ mirror_enum! {
             /// Whether a login with each of them has to be refused before its data key goes.
             #[serde(default, skip_serializing_if = "std::ops::Not::not")]
             is_to_prove: bool,
+            /// Whether a person said that it is an emergency: it goes before other revocations, too.
+            #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+            is_emergency: bool,
         },
         /// A host shows that it holds none of them.
         WithdrawnOnHost {

@@ -277,6 +277,13 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
     }
 }
 
+const fn revoke_verb(is_emergency: bool) -> &'static str {
+    match is_emergency {
+        true => "revoke-in-emergency",
+        false => "revoke",
+    }
+}
+
 /// A command in a record; `None` where facts or declarations are recorded one by one.
 fn describe(world: &World, command: &Command) -> Option<Described> {
     let version_of = |id| world.rotations.get(id).map(|rotation| rotation.version);
@@ -309,8 +316,11 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             )
         }
         Command::Revoke {
-            secret, version, ..
-        } => ("revoke", format!("secret/{secret}"), *version),
+            secret,
+            version,
+            is_emergency,
+            ..
+        } => (revoke_verb(*is_emergency), format!("secret/{secret}"), *version),
         Command::EnrolHost { name, .. } => ("enrol", format!("host/{name}"), None),
         Command::IssueJoinToken(wish) => ("issue-join-token", format!("host/{}", wish.name), None),
         Command::JoinHost(joining) => ("join", format!("host/{}", joining.name), None),

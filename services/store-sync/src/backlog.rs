@@ -290,6 +290,7 @@ mod tests {
             outside: None,
             resource: None,
             part: Part::Whole,
+            is_emergency: false,
         };
         Job {
             effect: Effect {

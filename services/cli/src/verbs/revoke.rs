@@ -75,6 +75,7 @@ async fn revoke_one(desk: &Desk, args: &RevokeArgs, name: &str) -> Result<(), Fa
         secret: name.to_owned(),
         version: args.version,
         reason: args.reason.clone().unwrap_or_default(),
+        emergency: args.emergency,
     };
     match desk
         .client

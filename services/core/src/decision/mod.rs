@@ -116,7 +116,8 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             secret,
             version,
             reason,
-        } => lease::revoke(world, (*revocation, secret), *version, reason, ctx),
+            is_emergency,
+        } => lease::revoke(world, (*revocation, secret), *version, (reason, *is_emergency), ctx),
         Command::EnrolHost {
             host,
             name,

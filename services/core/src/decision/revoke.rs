@@ -11,15 +11,37 @@ use crate::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use crate::secret::{self, Secret};
 use crate::world::World;
 
+/// Why something is revoked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Why<'r> {
+    reason: &'r str,
+    is_emergency: bool,
+}
+
+impl<'r> Why<'r> {
+    /// A person says so, perhaps in an emergency.
+    pub(super) const fn of_person(reason: &'r str, is_emergency: bool) -> Self {
+        Self {
+            reason,
+            is_emergency,
+        }
+    }
+
+    /// It follows from a rule.
+    pub(super) const fn of_rule(reason: &'r str) -> Self {
+        Self::of_person(reason, false)
+    }
+}
+
 pub(super) fn request(
     world: &World,
     id: RevocationId,
     name: &SecretName,
     version: Option<u64>,
-    reason: &str,
+    why: Why<'_>,
 ) -> Result<Vec<Event>, Rejection> {
     let secret = secret_or_reject(world, name)?;
-    request_of(world, id, secret, version, reason, None)
+    request_of(world, id, secret, version, why, None)
 }
 
 /// The same of a secret that is known by its id. Nothing waits for a host that is let go in the same append.
@@ -28,15 +50,10 @@ pub(super) fn request_of(
     id: RevocationId,
     secret: &Secret,
     version: Option<u64>,
-    reason: &str,
+    why: Why<'_>,
     without: Option<HostId>,
 ) -> Result<Vec<Event>, Rejection> {
-    if reason.trim().is_empty() {
-        return Err(revocation::Rejection::ReasonMissing.into());
-    }
-    if reason.trim().chars().count() > revocation::MAX_REASON_CHARS {
-        return Err(revocation::Rejection::ReasonTooLong.into());
-    }
+    let reason = reason_of(why)?;
     let versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
     if versions.is_empty() {
         return Err(revocation::Rejection::NothingAlive {
@@ -72,20 +89,47 @@ pub(super) fn request_of(
         is_to_prove: is_to_prove(world, secret, &versions),
         versions,
         hosts,
-        reason: reason.trim().to_owned(),
+        reason,
+        is_emergency: why.is_emergency,
     };
-    events.push(Event::Revocation(id, requested));
+    events.extend(requested_events(id, requested));
     Ok(events)
 }
 
+/// An incident needs a reason that a record holds.
+fn reason_of(why: Why<'_>) -> Result<String, revocation::Rejection> {
+    let reason = why.reason.trim();
+    if reason.is_empty() {
+        return Err(revocation::Rejection::ReasonMissing);
+    }
+    if reason.chars().count() > revocation::MAX_REASON_CHARS {
+        return Err(revocation::Rejection::ReasonTooLong);
+    }
+    Ok(reason.to_owned())
+}
+
+/// A request, and what is true with it: where no host may hold one of them, they are gone everywhere.
+fn requested_events(id: RevocationId, requested: revocation::Event) -> Vec<Event> {
+    let mut after = Revocation::new(id);
+    after.evolve(&requested);
+    let mut events = vec![Event::Revocation(id, requested)];
+    if after.waiting.is_empty() {
+        let everywhere = revocation::Event::WithdrawnEverywhere;
+        events.push(Event::Revocation(id, everywhere));
+    }
+    events
+}
+
 /// Versions that the rotation had revoked, and whose end its store did not confirm: nobody else asks for it once the
-/// rotation is cancelled. At a store outside the next rotation retires them, as is declared there.
+/// rotation is cancelled. What is only kept at a store outside the next rotation retires there, as is declared; what
+/// opens an account does not wait for that.
 fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
     let was_retiring = match &open.phase {
         Phase::Performing { step, .. } | Phase::Retrying { step, .. } => *step == Step::RevokeOld,
         _ => false,
     };
-    if !was_retiring || secret.stays_outside() {
+    let is_only_kept = secret.stays_outside() && secret.spec.rotator.is_none();
+    if !was_retiring || is_only_kept {
         return Vec::new();
     }
     let is_left =
@@ -97,8 +141,7 @@ fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
 /// to a receiver, and it may have been told of one.
 fn is_to_prove(world: &World, secret: &Secret, versions: &[u64]) -> bool {
     let may_be_set = |version: &u64| world.may_be_set(secret.id, *version);
-    let has_resource = secret.spec.rotator.is_some() && secret.place().is_none();
-    has_resource && versions.iter().any(may_be_set)
+    secret.spec.rotator.is_some() && versions.iter().any(may_be_set)
 }
 
 /// Sessions of what is dead are waited for no longer.

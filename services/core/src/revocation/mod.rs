@@ -37,6 +37,8 @@ pub enum Event {
         reason: String,
         /// Whether a login with each of them has to be refused before its data key goes.
         is_to_prove: bool,
+        /// Whether a person said that it is an emergency: it goes before other revocations, too.
+        is_emergency: bool,
     },
     /// A host shows that it holds none of them.
     WithdrawnOnHost {
@@ -223,6 +225,8 @@ pub struct Revocation {
     /// The rotation that it cancelled, if that may have left a half-made value outside; the world says so when it is
     /// requested.
     pub unstage: Option<RotationId>,
+    /// Whether it goes before other revocations, too.
+    pub is_emergency: bool,
 }
 
 impl Revocation {
@@ -246,6 +250,7 @@ impl Revocation {
             forget: Vec::new(),
             stays_at_store: false,
             unstage: None,
+            is_emergency: false,
         }
     }
 
@@ -387,11 +392,13 @@ impl Revocation {
                 hosts,
                 reason,
                 is_to_prove,
+                is_emergency,
             } => {
                 self.secret = *secret;
                 self.versions.clone_from(versions);
                 self.waiting = hosts.iter().copied().collect();
                 self.reason.clone_from(reason);
+                self.is_emergency = *is_emergency;
                 self.backend = Backend::Asked { attempt: 1 };
                 (self.part, self.proven) = match is_to_prove {
                     true => (Part::Disable, Proven::Awaited),
@@ -525,6 +532,7 @@ pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effec
             outside,
             resource,
             part,
+            is_emergency: revocation.is_emergency,
         }),
     }]
 }

@@ -22,6 +22,7 @@ fn requested(versions: &[u64], hosts: &[HostId]) -> event::Event {
         hosts: hosts.to_vec(),
         reason: "leaked".to_owned(),
         is_to_prove: false,
+        is_emergency: false,
     })
 }
 
@@ -301,6 +302,7 @@ fn a_revocation_needs_a_reason() {
             secret: secret_name(),
             version: None,
             reason: reason.to_owned(),
+            is_emergency: false,
         };
         Given::serving()
             .when(command)

@@ -107,6 +107,7 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         secret: secret.clone(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     };
     let evict = Command::EvictHost {
         host: HOST,

@@ -443,6 +443,7 @@ pub(super) async fn revoke(
         secret,
         version: request.version,
         reason: request.reason,
+        is_emergency: request.emergency,
     };
     api.submit(&caller, command).await?;
     views::revocation(&api.view.read(), revocation)

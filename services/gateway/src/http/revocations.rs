@@ -175,10 +175,10 @@ pub(super) async fn revoke_by(
         Err(_) if !earlier.is_empty() => Vec::new(),
         wanted => wanted?,
     };
-    let reason = request.reason.as_str();
+    let why = (request.reason.as_str(), request.emergency);
     let works: Vec<_> = by_secret(not_begun(wanted, &earlier))
         .into_iter()
-        .map(|versions| revoke_in_turn(&api, &caller, versions, reason))
+        .map(|versions| revoke_in_turn(&api, &caller, versions, why))
         .collect();
     let begun: Vec<Vec<Result<RevocationView, RefusedRevocation>>> =
         stream::iter(works).buffered(AT_ONCE).collect().await;
@@ -276,13 +276,13 @@ pub(super) async fn revoke_in_turn(
     api: &Api,
     caller: &Caller,
     versions: Vec<One>,
-    reason: &str,
+    why: (&str, bool),
 ) -> Vec<Result<RevocationView, RefusedRevocation>> {
     let mut all = Vec::new();
     let mut left = versions.into_iter();
     while let Some(one) = left.next() {
         let (name, version) = (one.name.clone(), one.version);
-        let mut begun = revoke_one(api, caller, one, reason).await;
+        let mut begun = revoke_one(api, caller, one, why).await;
         let lives_on = begun.is_err() && is_alive(api, &name, version);
         if let (Err(no), true, 1..) = (&mut begun, lives_on, left.len()) {
             no.reason
@@ -309,7 +309,7 @@ async fn revoke_one(
     api: &Api,
     caller: &Caller,
     One { name, version }: One,
-    reason: &str,
+    (reason, is_emergency): (&str, bool),
 ) -> Result<RevocationView, RefusedRevocation> {
     let what = drawn_for(&name, version);
     let revocation = RevocationId::from_bytes(caller.draw(api, &what));
@@ -319,6 +319,7 @@ async fn revoke_one(
         secret: name.clone(),
         version,
         reason: reason.to_owned(),
+        is_emergency,
     };
     let refused = |failure: Failure| RefusedRevocation {
         secret: name.to_string(),

@@ -302,6 +302,7 @@ fn a_reason_is_as_long_as_a_record_holds() {
         secret: secret_name(),
         version: None,
         reason,
+        is_emergency: false,
     };
     let _begun = alternating().and(because("x".repeat(MAX_REASON_CHARS)));
     let longer = alternating().when(because("x".repeat(MAX_REASON_CHARS + 1)));

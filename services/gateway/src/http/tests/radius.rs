@@ -140,7 +140,7 @@ async fn where_a_version_lives_on_the_older_ones_are_left_to_the_repeat() {
         version: Some(version),
     };
     // Without a reason each is refused.
-    let refused = revoke_in_turn(&bench.api, &caller, vec![of(2), of(1)], "").await;
+    let refused = revoke_in_turn(&bench.api, &caller, vec![of(2), of(1)], ("", false)).await;
     let [Err(refused)] = refused.as_slice() else {
         panic!("{refused:?}");
     };
@@ -149,7 +149,7 @@ async fn where_a_version_lives_on_the_older_ones_are_left_to_the_repeat() {
         "{refused:?}"
     );
     // One that is dead holds up nothing.
-    let begun = revoke_in_turn(&bench.api, &caller, vec![of(1), of(2)], "leaked").await;
+    let begun = revoke_in_turn(&bench.api, &caller, vec![of(1), of(2)], ("leaked", false)).await;
     assert_eq!(begun.len(), 2, "{begun:?}");
     assert!(begun[1].is_ok(), "{begun:?}");
 }

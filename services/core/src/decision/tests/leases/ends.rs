@@ -81,6 +81,7 @@ fn a_container_gets_no_other_lease_while_its_store_confirms_the_end_of_none_of_s
             secret: secret_name(),
             version: None,
             reason: "leaked".to_owned(),
+            is_emergency: false,
         };
         given = given.drawn(0xb0 + n).and(revoke).and(wants(&[1]));
         let made = making(&given);
