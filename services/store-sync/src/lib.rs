@@ -23,8 +23,8 @@ mod vault;
 
 pub use armed::ArmedFailpoints;
 pub use backlog::{
-    MAX_PARKED, MAX_QUEUED, MAX_RUNNING_OUTSIDE, MAX_RUNNING_PER_STORE, MAX_TAKEN_OUTSIDE,
-    MAX_TAKEN_PER_STORE,
+    MAX_EMERGENCIES_PER_STORE, MAX_PARKED, MAX_QUEUED, MAX_RUNNING_OUTSIDE, MAX_RUNNING_PER_STORE,
+    MAX_TAKEN_OUTSIDE, MAX_TAKEN_PER_STORE,
 };
 pub use effect::{STEP_DEADLINE, SUBMIT_TIMEOUT};
 pub use metrics::Metrics;
@@ -34,7 +34,7 @@ pub use outside::{
 };
 pub use presence::Handle;
 pub use service::{
-    CONSUMER, MAX_RUNNING, Ports, RETRY_DELAY, STOP_GRACE, StoreSync, StoreSyncError,
+    CONSUMER, MAX_RUNNING, MAX_RUNNING_IN_EMERGENCY, Ports, RETRY_DELAY, STOP_GRACE, StoreSync, StoreSyncError,
     StoreSyncOptions,
 };
 pub use value::{GRANT_TIMEOUT, MAX_ANSWERING, MAX_ASKING_STORES};
