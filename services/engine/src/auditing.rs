@@ -320,7 +320,11 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             version,
             is_emergency,
             ..
-        } => (revoke_verb(*is_emergency), format!("secret/{secret}"), *version),
+        } => (
+            revoke_verb(*is_emergency),
+            format!("secret/{secret}"),
+            *version,
+        ),
         Command::EnrolHost { name, .. } => ("enrol", format!("host/{name}"), None),
         Command::IssueJoinToken(wish) => ("issue-join-token", format!("host/{}", wish.name), None),
         Command::JoinHost(joining) => ("join", format!("host/{}", joining.name), None),

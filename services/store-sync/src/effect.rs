@@ -272,7 +272,8 @@ async fn perform_at_its_store(shared: &Shared, job: &Job, until: &Until) -> Done
     let ports = &shared.ports;
     let outside = outside(&job.effect);
     let rotator = match (outside, resource(&job.effect)) {
-        (Some(outside), _) => shared.registry.rotator(outside)?,
+        (Some(outside), Some(at)) => shared.registry.kept_rotator(outside, at)?,
+        (Some(outside), None) => shared.registry.rotator(outside)?,
         (None, Some(at)) => shared.registry.account_rotator(at)?,
         (None, None) => Arc::clone(&ports.rotator),
     };

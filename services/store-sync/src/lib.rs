@@ -34,8 +34,8 @@ pub use outside::{
 };
 pub use presence::Handle;
 pub use service::{
-    CONSUMER, MAX_RUNNING, MAX_RUNNING_IN_EMERGENCY, Ports, RETRY_DELAY, STOP_GRACE, StoreSync, StoreSyncError,
-    StoreSyncOptions,
+    CONSUMER, MAX_RUNNING, MAX_RUNNING_IN_EMERGENCY, Ports, RETRY_DELAY, STOP_GRACE, StoreSync,
+    StoreSyncError, StoreSyncOptions,
 };
 pub use value::{GRANT_TIMEOUT, MAX_ANSWERING, MAX_ASKING_STORES};
 pub use vault::Watched;

@@ -117,7 +117,13 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             version,
             reason,
             is_emergency,
-        } => lease::revoke(world, (*revocation, secret), *version, (reason, *is_emergency), ctx),
+        } => lease::revoke(
+            world,
+            (*revocation, secret),
+            *version,
+            (reason, *is_emergency),
+            ctx,
+        ),
         Command::EnrolHost {
             host,
             name,
