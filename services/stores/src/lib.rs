@@ -24,7 +24,7 @@ pub mod vault;
 pub use connector::Connector;
 pub use failpoint::FAILPOINTS;
 pub use kept::KeptRotator;
-pub use lease::LeaseRotator;
+pub use lease::{LeaseRotator, forget_leases};
 pub use local::LocalStore;
 pub use remote::RemoteRotator;
 pub use vault::VaultStore;

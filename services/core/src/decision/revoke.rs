@@ -16,6 +16,7 @@ use crate::world::World;
 pub(super) struct Why<'r> {
     reason: &'r str,
     is_emergency: bool,
+    by_person: bool,
 }
 
 impl<'r> Why<'r> {
@@ -24,12 +25,17 @@ impl<'r> Why<'r> {
         Self {
             reason,
             is_emergency,
+            by_person: true,
         }
     }
 
     /// It follows from a rule.
     pub(super) const fn of_rule(reason: &'r str) -> Self {
-        Self::of_person(reason, false)
+        Self {
+            reason,
+            is_emergency: false,
+            by_person: false,
+        }
     }
 }
 
@@ -86,7 +92,8 @@ pub(super) fn request_of(
     hosts.retain(|host| without != Some(*host));
     let requested = revocation::Event::Requested {
         secret: secret.id,
-        is_to_prove: is_to_prove(world, secret, &versions),
+        is_to_prove: is_to_prove(world, secret, &versions)
+            || (why.by_person && secret.lease_of().is_some()),
         versions,
         hosts,
         reason,
@@ -138,7 +145,8 @@ fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
 }
 
 /// Whether somebody can be asked whether they are dead: they open accounts of a server that we know, or belong
-/// to a receiver, and it may have been told of one.
+/// to a receiver, and it may have been told of one. Of a lease its store is asked where a person revokes it, not
+/// whenever a container is through with its own.
 fn is_to_prove(world: &World, secret: &Secret, versions: &[u64]) -> bool {
     let may_be_set = |version: &u64| world.may_be_set(secret.id, *version);
     secret.spec.rotator.is_some() && versions.iter().any(may_be_set)

@@ -537,10 +537,12 @@ pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effec
     }]
 }
 
-/// The versions with which a login has to be refused: those that a server may have been told of.
+/// The versions with which a login has to be refused: those that a server may have been told of, and every lease.
 #[must_use]
 pub fn to_prove(world: &World, revocation: &Revocation) -> Vec<u64> {
-    let may_be_set = |version: &u64| world.may_be_set(revocation.secret, *version);
+    let secret = world.secrets.get(&revocation.secret);
+    let is_lease = secret.is_some_and(|secret| secret.lease_of().is_some());
+    let may_be_set = |version: &u64| is_lease || world.may_be_set(revocation.secret, *version);
     let versions = revocation.versions.iter().copied();
     versions.filter(may_be_set).collect()
 }

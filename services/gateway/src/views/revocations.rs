@@ -36,7 +36,8 @@ pub(super) fn states(
         destroyed: revocation.is_destroyed,
         failure,
         forget: revocation.forget.iter().map(forget_view).collect(),
-        dead_ms: milliseconds(times.requested, times.dead).filter(|_| !revocation.stays_at_store),
+        dead_ms: milliseconds(times.requested, times.dead)
+            .filter(|_| revocation.is_dead_at_backend),
         proven_ms: milliseconds(times.requested, times.proven),
         destroyed_ms: milliseconds(times.requested, times.destroyed),
     }
@@ -73,6 +74,8 @@ fn evidence_view(evidence: &Evidence) -> EvidenceView {
             Answer::NoLogin => "no_login",
             Answer::Refused => "refused",
             Answer::Accepted => "accepted",
+            Answer::LeaseGone => "lease_gone",
+            Answer::LeaseAlive => "lease_alive",
         }
         .to_owned(),
     }

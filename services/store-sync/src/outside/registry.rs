@@ -239,6 +239,7 @@ impl Registry {
         let rotator: Arc<dyn Rotator> = match outside.source.is_role(&outside.store.spec.backend) {
             true => {
                 let rotator = LeaseRotator::new(store, Arc::clone(vault));
+                let rotator = rotator.at(outside);
                 Arc::new(rotator.passing(Arc::new(ArmedFailpoints)))
             }
             false => {
