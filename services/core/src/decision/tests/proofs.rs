@@ -69,6 +69,8 @@ fn revocation(given: &Given) -> &revocation::Revocation {
 /// The work that the last event of the revocation asks for.
 fn asked(given: &Given) -> Option<RevokeWork> {
     let last = given.log().iter().rev().find_map(|event| match event {
+        // Where no host held it, this follows the request at once.
+        event::Event::Revocation(_, E::WithdrawnEverywhere) => None,
         event::Event::Revocation(_, event) => Some(event),
         _ => None,
     });
