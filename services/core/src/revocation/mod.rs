@@ -222,6 +222,8 @@ pub struct Revocation {
     /// Whether a store outside goes on to give one of them out, since it cannot be without a current version; the world
     /// says so when it is requested.
     pub stays_at_store: bool,
+    /// What that is called there, until a rotation put another one in its place and ended it; the world says so.
+    pub left_at_store: Option<RemoteVersion>,
     /// The rotation that it cancelled, if that may have left a half-made value outside; the world says so when it is
     /// requested.
     pub unstage: Option<RotationId>,
@@ -249,6 +251,7 @@ impl Revocation {
             is_destroyed: false,
             forget: Vec::new(),
             stays_at_store: false,
+            left_at_store: None,
             unstage: None,
             is_emergency: false,
         }
@@ -434,6 +437,17 @@ impl Revocation {
         }
     }
 
+    /// A rotation ended at the store outside what was left there.
+    pub fn note_ended_there(&mut self, remote: &RemoteVersion) {
+        if self.left_at_store.as_ref() != Some(remote) {
+            return;
+        }
+        self.left_at_store = None;
+        if self.part == Part::Whole && self.backend == Backend::Confirmed {
+            self.is_dead_at_backend = true;
+        }
+    }
+
     /// What goes on at the store, part after part.
     fn evolve_backend(&mut self, event: &Event) {
         // The first word was about how it stood then.
@@ -447,7 +461,7 @@ impl Revocation {
             }
             // Nothing else was said of the data keys before there were proofs.
             Event::BackendConfirmed => {
-                self.is_dead_at_backend = !self.stays_at_store;
+                self.is_dead_at_backend = self.left_at_store.is_none();
                 self.is_destroyed = true;
                 self.backend = Backend::Confirmed;
             }
