@@ -23,6 +23,7 @@ const OTHER: SecretId = SecretId::from_bytes([0x21; 16]);
 
 mod failing;
 mod hour;
+mod kept;
 mod leases;
 mod probe;
 
