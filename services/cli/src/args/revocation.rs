@@ -31,8 +31,8 @@ pub(crate) struct RevokeArgs {
     /// Whatever the containers of this service have: PROJECT/SERVICE or SERVICE of Compose, or Swarm's name.
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
-    /// All that is alive of every secret that is hit, also what a rotation under way may have made; it goes before other
-    /// revocations, too.
+    /// All that is alive of every secret that is hit, also what a rotation under way may have made; it goes before
+    /// other revocations, too.
     #[arg(long, conflicts_with = "version")]
     pub(crate) emergency: bool,
     /// Rotate what was revoked at once, so that its containers get a fresh value.

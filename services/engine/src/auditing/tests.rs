@@ -608,3 +608,18 @@ fn the_record_of_a_deadline_says_what_came_of_it() {
         );
     }
 }
+
+#[test]
+fn a_revocation_in_an_emergency_has_a_verb_of_its_own() {
+    let principal = Principal::Service(Role::Gateway);
+    let mut verbs = Vec::new();
+    for (_, mut command) in people_s_commands() {
+        if let Command::Revoke { is_emergency, .. } = &mut command {
+            *is_emergency = true;
+            let allowed = Ok(Vec::new());
+            let left = records(&World::default(), &deed(&principal), &command, &allowed);
+            verbs.extend(left.into_iter().map(|record| record.verb));
+        }
+    }
+    assert_eq!(verbs, ["revoke-in-emergency"]);
+}
