@@ -374,7 +374,8 @@ pub struct RevokeRequest {
     /// Another version is made first, and these die once that is in use.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replace: bool,
-    /// With `replace`: they die as soon as it is promoted, and without one where there is none.
+    /// Whether it goes before other revocations, too; with `replace` they die as soon as the other version is promoted,
+    /// and without one where there is none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub emergency: bool,
 }

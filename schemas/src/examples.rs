@@ -486,6 +486,7 @@ fn of_revocation() -> Vec<revocation::Event> {
             hosts: vec![HOST],
             reason: "leaked in a build log".to_owned(),
             is_to_prove: false,
+            is_emergency: false,
         },
         revocation::Event::WithdrawnOnHost { host: HOST },
         revocation::Event::HostReleased { host: HOST },

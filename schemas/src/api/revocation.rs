@@ -72,7 +72,8 @@ pub struct EvidenceView {
     pub at: String,
     /// Which account of which server.
     pub place: String,
-    /// `wrong_password`, `no_login`, `refused` or `accepted`.
+    /// `wrong_password`, `no_login`, `refused` or `accepted`; of a lease, about which its store is asked and no login
+    /// is made, `lease_gone` or `lease_alive`.
     pub answer: String,
 }
 

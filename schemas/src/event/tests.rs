@@ -580,6 +580,7 @@ fn any_event() -> impl Strategy<Value = Event> {
                 hosts: Vec::new(),
                 reason,
                 is_to_prove: false,
+                is_emergency: false,
             };
             Event::Revocation(RevocationId::from_bytes(id), event)
         });

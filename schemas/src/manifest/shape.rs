@@ -110,7 +110,8 @@ pub struct Secret {
     )]
     #[schemars(length(min = 1, max = 2048))]
     pub credential_for: Option<String>,
-    /// The accounts that its versions open, at a database or a cache; goes with the store `local`.
+    /// The accounts that its versions open, at a database or a cache. With another store than `local` each version lies
+    /// there, too; not with a webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotator: Option<AnyRotator>,
     /// How values are made; absent: they are always provided.

@@ -107,6 +107,9 @@ mirror_struct! {
         /// Which part of it; absent for all of it at once.
         #[serde(default, skip_serializing_if = "Part::is_whole")]
         part: Part,
+        /// Whether it goes before other revocations, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_emergency: bool,
     }
 }
 

@@ -312,6 +312,7 @@ fn effects() -> Vec<Effect> {
                 outside: None,
                 resource: Some(Box::new(resource::at_resource())),
                 part: Part::Whole,
+                is_emergency: false,
             }),
         },
     ]
@@ -538,6 +539,7 @@ fn a_workers_command_comes_back_and_every_other_is_refused() {
             secret: secret.clone(),
             version: None,
             reason: "x".to_owned(),
+            is_emergency: false,
         },
         Command::Replace(Replacing {
             revocation: REVOCATION,

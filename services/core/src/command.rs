@@ -207,6 +207,8 @@ pub enum Command {
         version: Option<u64>,
         /// Why, in a person's words.
         reason: String,
+        /// Whether it goes before other revocations, too.
+        is_emergency: bool,
     },
     /// Makes the gateway's own machine known as a host, or replaces its key.
     EnrolHost {

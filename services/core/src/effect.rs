@@ -101,6 +101,8 @@ pub struct RevokeWork {
     pub resource: Option<Box<AtResource>>,
     /// Which part of it.
     pub part: Part,
+    /// Whether it goes before other revocations, too.
+    pub is_emergency: bool,
 }
 
 /// Which part of a revocation is asked for. Where a login can show that a credential is dead, its value is

@@ -236,6 +236,7 @@ pub(crate) fn revoke(version: Option<u64>) -> Command {
         secret: secret_name(),
         version,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     }
 }
 

@@ -296,6 +296,9 @@ impl World {
                 self.let_ask_again(id);
             }
         }
+        if let secret::Event::RemoteVersionRetired { remote } = event {
+            self.note_ended_there(id, remote);
+        }
         let affected = match event {
             secret::Event::Delivered { host, .. } => vec![*host],
             secret::Event::VersionPromoted { .. } | secret::Event::VersionRevoked { .. } => {
@@ -550,7 +553,9 @@ impl World {
                 revocation.unstage = half_made.map(|run| run.id);
                 if let Some(secret) = self.secrets.get_mut(&secret) {
                     revocation.retire = secret.remotes_of(versions);
-                    revocation.stays_at_store = secret.stays_current_outside(versions);
+                    let stays = secret.stays_current_outside(versions);
+                    revocation.stays_at_store = stays.is_some();
+                    revocation.left_at_store = stays.cloned();
                     secret.note_revoked(versions);
                 }
                 if was_awaiting {

@@ -279,6 +279,20 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
     }
 }
 
+const fn revoke_verb(is_emergency: bool) -> &'static str {
+    match is_emergency {
+        true => "revoke-in-emergency",
+        false => "revoke",
+    }
+}
+
+const fn replace_verb(is_emergency: bool) -> &'static str {
+    match is_emergency {
+        true => "revoke-and-replace-in-emergency",
+        false => "revoke-and-replace",
+    }
+}
+
 /// A command in a record; `None` where facts or declarations are recorded one by one.
 fn describe(world: &World, command: &Command) -> Option<Described> {
     let version_of = |id| world.rotations.get(id).map(|rotation| rotation.version);
@@ -311,11 +325,18 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             )
         }
         Command::Revoke {
-            secret, version, ..
-        } => ("revoke", format!("secret/{secret}"), *version),
+            secret,
+            version,
+            is_emergency,
+            ..
+        } => (
+            revoke_verb(*is_emergency),
+            format!("secret/{secret}"),
+            *version,
+        ),
         Command::Replace(wish) => {
             let object = format!("secret/{}", wish.secret);
-            ("revoke-and-replace", object, wish.version)
+            (replace_verb(wish.is_emergency), object, wish.version)
         }
         Command::EnrolHost { name, .. } => ("enrol", format!("host/{name}"), None),
         Command::IssueJoinToken(wish) => ("issue-join-token", format!("host/{}", wish.name), None),

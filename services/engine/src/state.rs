@@ -473,6 +473,7 @@ mod tests {
                 hosts: Vec::new(),
                 reason: String::new(),
                 is_to_prove: false,
+                is_emergency: false,
             };
             let revocation = RevocationId::from_bytes(numbered(number));
             apply(

@@ -247,6 +247,32 @@ impl AccountRotator {
         }
     }
 
+    /// What somebody else put at a store outside may open no account that another version opens, where they
+    /// alternate: that one's end would lock it.
+    async fn refuse_taken(
+        &self,
+        work: &StepWork,
+        made: &Credential,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let outside = work.outside.as_deref();
+        let is_taken = outside.is_some_and(|outside| outside.fetch.is_some());
+        if !is_taken || self.strategy() != Strategy::AlternatingUsers {
+            return Ok(());
+        }
+        for version in self.others(&work.versions) {
+            let other = self.credential(work.secret, version, until).await?;
+            if other.is_some_and(|other| other.login.name == made.login.name) {
+                let text = format!(
+                    "somebody put another password of account {} at its store, which version {version} opens; put back what was there, and have Keywheel rotate it",
+                    made.login
+                );
+                return Err(PortError::new(ErrorKind::Denied, text));
+            }
+        }
+        Ok(())
+    }
+
     /// Fails when the server lets in who has no right password: then a login proves nothing.
     async fn check_door(&self, login: &Login, until: &Until) -> Result<(), PortError> {
         let spec = Generator {
@@ -299,6 +325,7 @@ impl Rotator for AccountRotator {
 
     async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let made = self.made(work, until).await?;
+        self.refuse_taken(work, &made, until).await?;
         let login = &made.login;
         if !self.admits(&made, until).await? {
             let text = format!(

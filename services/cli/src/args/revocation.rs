@@ -31,7 +31,8 @@ pub(crate) struct RevokeArgs {
     /// Whatever the containers of this service have: PROJECT/SERVICE or SERVICE of Compose, or Swarm's name.
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
-    /// All that is alive of every secret that is hit, also what a rotation under way may have made.
+    /// All that is alive of every secret that is hit, also what a rotation under way may have made; it goes before
+    /// other revocations, too.
     #[arg(long, conflicts_with = "version")]
     pub(crate) emergency: bool,
     /// Make another version first, and revoke once every running container uses that; with --emergency as soon as it

@@ -109,6 +109,7 @@ fn events() -> Vec<Event> {
             hosts: vec![HOST],
             reason: HOSTILE.to_owned(),
             is_to_prove: true,
+            is_emergency: false,
         }),
         Event::Secret(SECRET, secret::Event::VersionRevoked { version: 1 }),
         of(assignment::Event::Withdrawn),

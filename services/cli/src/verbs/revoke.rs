@@ -82,7 +82,7 @@ async fn revoke_one(desk: &Desk, args: &RevokeArgs, name: &str) -> Result<(), Fa
         version: args.version,
         reason: args.reason.clone().unwrap_or_default(),
         replace: args.replace,
-        emergency: args.replace && args.emergency,
+        emergency: args.emergency,
     };
     match desk
         .client

@@ -193,7 +193,8 @@ fn ended(
 ) -> Result<Vec<Event>, Rejection> {
     let mut events = vec![Event::Secret(secret.id, secret::Event::LeaseEnded)];
     if !secret.alive().is_empty() {
-        let revoked = revocation::request_of(world, revocation, secret, None, reason, without)?;
+        let why = revocation::Why::of_rule(reason);
+        let revoked = revocation::request_of(world, revocation, secret, None, why, without)?;
         events.extend(revoked);
     }
     Ok(events)
@@ -225,6 +226,7 @@ pub(super) fn swapped(
             reason: SWAPPED.to_owned(),
             // Its store makes them itself: nobody else knows a login with them.
             is_to_prove: false,
+            is_emergency: false,
         };
         events.push(Event::Revocation(lease::end_of(id), requested));
     }
@@ -264,6 +266,7 @@ pub(super) fn left_to_end(
         reason: NOT_ENDED.to_owned(),
         // Its store makes them itself: nobody else knows a login with them.
         is_to_prove: false,
+        is_emergency: false,
     };
     let end = lease::end_of(rotation.id);
     events.push(Event::Revocation(end, requested));
@@ -433,21 +436,22 @@ pub(super) fn revoke(
     world: &World,
     (id, name): (RevocationId, &SecretName),
     version: Option<u64>,
-    reason: &str,
+    (reason, is_emergency): (&str, bool),
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
+    let why = revocation::Why::of_person(reason, is_emergency);
     let declared = world.secret_named(name).filter(|one| one.gives_leases());
     let mut leases = declared
         .map(|one| world.leases_of(one.id))
         .into_iter()
         .flatten();
     let Some(first) = leases.next().filter(|_| version.is_none()) else {
-        return revocation::request(world, id, name, version, reason);
+        return revocation::request(world, id, name, version, why);
     };
-    let mut events = revocation::request_of(world, id, first, None, reason, None)?;
+    let mut events = revocation::request_of(world, id, first, None, why, None)?;
     for (lease, count) in leases.zip(FIRST_END..) {
         let id = RevocationId::from_bytes(ctx.id(count));
-        let revoked = revocation::request_of(world, id, lease, None, reason, None)?;
+        let revoked = revocation::request_of(world, id, lease, None, why, None)?;
         events.extend(revoked);
     }
     Ok(events)

@@ -123,7 +123,14 @@ fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<E
             secret,
             version,
             reason,
-        } => lease::revoke(world, (*revocation, secret), *version, reason, ctx),
+            is_emergency,
+        } => lease::revoke(
+            world,
+            (*revocation, secret),
+            *version,
+            (reason, *is_emergency),
+            ctx,
+        ),
         Command::EnrolHost {
             host,
             name,

@@ -44,7 +44,8 @@ fn at_once(
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
     let named = (wish.revocation, &wish.secret);
-    let mut events = lease::revoke(world, named, wish.version, &wish.reason, ctx)?;
+    let why = (wish.reason.as_str(), wish.is_emergency);
+    let mut events = lease::revoke(world, named, wish.version, why, ctx)?;
     events.push(given_up(wish.revocation, refused.to_string()));
     Ok(events)
 }
@@ -80,8 +81,8 @@ fn begun(
             Ok(events)
         }
         Some(open) if is_in_use(open, wish.is_emergency) => {
-            let (id, reason) = (wish.revocation, wish.reason.as_str());
-            revoke::request_of(world, id, secret, wish.version, reason, None)
+            let why = revoke::Why::of_person(&wish.reason, wish.is_emergency);
+            revoke::request_of(world, wish.revocation, secret, wish.version, why, None)
         }
         Some(_) => Ok(vec![Event::Revocation(wish.revocation, waiting)]),
     }
@@ -147,10 +148,7 @@ pub(super) fn take_over<'a>(
 ) -> Result<Left<'a>, Rejection> {
     let mut left = (rotation, Cow::Borrowed(secret));
     for waiting in world.awaiting(secret.id) {
-        let is_emergency = waiting
-            .replacement
-            .as_ref()
-            .is_some_and(|it| it.is_emergency);
+        let is_emergency = is_emergency(waiting);
         let is_early = !is_emergency && is_held(&left.0);
         if !is_in_use(&left.0, is_emergency) || is_early {
             continue;
@@ -175,21 +173,29 @@ fn dying(waiting: &Revocation, secret: &Secret, made: Option<u64>) -> Vec<u64> {
         .collect()
 }
 
-/// Its versions are dead from now on.
+/// Whether the person who would have them replaced called it an emergency.
+fn is_emergency(waiting: &Revocation) -> bool {
+    let asked = waiting.replacement.as_ref();
+    asked.is_some_and(|asked| asked.is_emergency)
+}
+
+/// Its versions are dead from now on, for the reason and with the urgency that it was wished for.
 fn begin(
     world: &World,
     waiting: &Revocation,
     secret: &mut Cow<'_, Secret>,
     (dying, without): (&[u64], Option<HostId>),
 ) -> Result<Vec<Event>, Rejection> {
-    let requested = revoke::requested(world, secret, (dying, without), &waiting.reason);
+    let is_emergency = is_emergency(waiting);
+    let why = revoke::Why::of_person(&waiting.reason, is_emergency);
+    let requested = revoke::requested(world, secret, (dying, without), why);
     let mut events = Vec::new();
     for version in dying {
         let revoked = secret.decide_revoke(*version)?;
         secret.to_mut().evolve(&revoked);
         events.push(Event::Secret(secret.id, revoked));
     }
-    events.push(Event::Revocation(waiting.id, requested));
+    events.extend(revoke::requested_events(waiting.id, requested));
     Ok(events)
 }
 
@@ -231,10 +237,7 @@ pub(super) fn follow(world: &World, events: &mut Vec<Event>) -> Result<(), Rejec
         }
         let settled = settled_in(events);
         for waiting in world.awaiting(id).filter(|one| !settled.contains(&one.id)) {
-            let is_emergency = waiting
-                .replacement
-                .as_ref()
-                .is_some_and(|it| it.is_emergency);
+            let is_emergency = is_emergency(waiting);
             let dying = dying(waiting, &after, None);
             if dying.is_empty() {
                 further.extend(needless(waiting.id));

@@ -11,15 +11,43 @@ use crate::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use crate::secret::{self, Secret};
 use crate::world::World;
 
+/// Why something is revoked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Why<'r> {
+    reason: &'r str,
+    is_emergency: bool,
+    by_person: bool,
+}
+
+impl<'r> Why<'r> {
+    /// A person says so, perhaps in an emergency.
+    pub(super) const fn of_person(reason: &'r str, is_emergency: bool) -> Self {
+        Self {
+            reason,
+            is_emergency,
+            by_person: true,
+        }
+    }
+
+    /// It follows from a rule.
+    pub(super) const fn of_rule(reason: &'r str) -> Self {
+        Self {
+            reason,
+            is_emergency: false,
+            by_person: false,
+        }
+    }
+}
+
 pub(super) fn request(
     world: &World,
     id: RevocationId,
     name: &SecretName,
     version: Option<u64>,
-    reason: &str,
+    why: Why<'_>,
 ) -> Result<Vec<Event>, Rejection> {
     let secret = secret_or_reject(world, name)?;
-    request_of(world, id, secret, version, reason, None)
+    request_of(world, id, secret, version, why, None)
 }
 
 /// The same of a secret that is known by its id. Nothing waits for a host that is let go in the same append.
@@ -28,10 +56,10 @@ pub(super) fn request_of(
     id: RevocationId,
     secret: &Secret,
     version: Option<u64>,
-    reason: &str,
+    why: Why<'_>,
     without: Option<HostId>,
 ) -> Result<Vec<Event>, Rejection> {
-    check_reason(reason)?;
+    check_reason(why.reason)?;
     let versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
     if versions.is_empty() {
         return Err(revocation::Rejection::NothingAlive {
@@ -60,12 +88,12 @@ pub(super) fn request_of(
             events.extend(canary::hurried(open));
         }
     }
-    let requested = requested(world, secret, (&versions, without), reason);
-    events.push(Event::Revocation(id, requested));
+    let requested = requested(world, secret, (&versions, without), why);
+    events.extend(requested_events(id, requested));
     Ok(events)
 }
 
-/// Refuses a reason that no record takes.
+/// Refuses a reason that no record takes: an incident needs one.
 pub(super) fn check_reason(reason: &str) -> Result<(), revocation::Rejection> {
     let reason = reason.trim();
     if reason.is_empty() {
@@ -82,27 +110,43 @@ pub(super) fn requested(
     world: &World,
     secret: &Secret,
     (versions, without): (&[u64], Option<HostId>),
-    reason: &str,
+    why: Why<'_>,
 ) -> revocation::Event {
     let mut hosts = hosts_holding(world, secret, versions);
     hosts.retain(|host| without != Some(*host));
     revocation::Event::Requested {
         secret: secret.id,
-        is_to_prove: is_to_prove(world, secret, versions),
+        is_to_prove: is_to_prove(world, secret, versions)
+            || (why.by_person && secret.lease_of().is_some()),
         versions: versions.to_vec(),
         hosts,
-        reason: reason.trim().to_owned(),
+        reason: why.reason.trim().to_owned(),
+        is_emergency: why.is_emergency,
     }
 }
 
+/// A request, and what is true with it: where no host may hold one of them, they are gone everywhere.
+pub(super) fn requested_events(id: RevocationId, requested: revocation::Event) -> Vec<Event> {
+    let mut after = Revocation::new(id);
+    after.evolve(&requested);
+    let mut events = vec![Event::Revocation(id, requested)];
+    if after.waiting.is_empty() {
+        let everywhere = revocation::Event::WithdrawnEverywhere;
+        events.push(Event::Revocation(id, everywhere));
+    }
+    events
+}
+
 /// Versions that the rotation had revoked, and whose end its store did not confirm: nobody else asks for it once the
-/// rotation is cancelled. At a store outside the next rotation retires them, as is declared there.
+/// rotation is cancelled. What is only kept at a store outside the next rotation retires there, as is declared; what
+/// opens an account does not wait for that.
 fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
     let was_retiring = match &open.phase {
         Phase::Performing { step, .. } | Phase::Retrying { step, .. } => *step == Step::RevokeOld,
         _ => false,
     };
-    if !was_retiring || secret.stays_outside() {
+    let is_only_kept = secret.stays_outside() && secret.spec.rotator.is_none();
+    if !was_retiring || is_only_kept {
         return Vec::new();
     }
     let is_left =
@@ -111,11 +155,11 @@ fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
 }
 
 /// Whether somebody can be asked whether they are dead: they open accounts of a server that we know, or belong
-/// to a receiver, and it may have been told of one.
+/// to a receiver, and it may have been told of one. Of a lease its store is asked where a person revokes it, not
+/// whenever a container is through with its own.
 fn is_to_prove(world: &World, secret: &Secret, versions: &[u64]) -> bool {
     let may_be_set = |version: &u64| world.may_be_set(secret.id, *version);
-    let has_resource = secret.spec.rotator.is_some() && secret.place().is_none();
-    has_resource && versions.iter().any(may_be_set)
+    secret.spec.rotator.is_some() && versions.iter().any(may_be_set)
 }
 
 /// Sessions of what is dead are waited for no longer.

@@ -40,6 +40,8 @@ pub enum Event {
         reason: String,
         /// Whether a login with each of them has to be refused before its data key goes.
         is_to_prove: bool,
+        /// Whether a person said that it is an emergency: it goes before other revocations, too.
+        is_emergency: bool,
     },
     /// A host shows that it holds none of them.
     WithdrawnOnHost {
@@ -199,6 +201,8 @@ pub struct Revocation {
     /// Whether a store outside goes on to give one of them out, since it cannot be without a current version; the world
     /// says so when it is requested.
     pub stays_at_store: bool,
+    /// What that is called there, until a rotation put another one in its place and ended it; the world says so.
+    pub left_at_store: Option<RemoteVersion>,
     /// The rotation that it cancelled, if that may have left a half-made value outside; the world says so when it is
     /// requested.
     pub unstage: Option<RotationId>,
@@ -206,6 +210,8 @@ pub struct Revocation {
     pub replacement: Option<Replacement>,
     /// Why nothing takes their place.
     pub given_up: Option<String>,
+    /// Whether it goes before other revocations, too.
+    pub is_emergency: bool,
 }
 
 impl Revocation {
@@ -228,9 +234,11 @@ impl Revocation {
             is_destroyed: false,
             forget: Vec::new(),
             stays_at_store: false,
+            left_at_store: None,
             unstage: None,
             replacement: None,
             given_up: None,
+            is_emergency: false,
         }
     }
 
@@ -373,11 +381,13 @@ impl Revocation {
                 hosts,
                 reason,
                 is_to_prove,
+                is_emergency,
             } => {
                 self.secret = *secret;
                 self.versions.clone_from(versions);
                 self.waiting = hosts.iter().copied().collect();
                 self.reason.clone_from(reason);
+                self.is_emergency = *is_emergency;
                 self.backend = Backend::Asked { attempt: 1 };
                 (self.part, self.proven) = match is_to_prove {
                     true => (Part::Disable, Proven::Awaited),
@@ -416,6 +426,17 @@ impl Revocation {
         }
     }
 
+    /// A rotation ended at the store outside what was left there.
+    pub fn note_ended_there(&mut self, remote: &RemoteVersion) {
+        if self.left_at_store.as_ref() != Some(remote) {
+            return;
+        }
+        self.left_at_store = None;
+        if self.part == Part::Whole && self.backend == Backend::Confirmed {
+            self.is_dead_at_backend = true;
+        }
+    }
+
     /// What goes on at the store, part after part.
     fn evolve_backend(&mut self, event: &Event) {
         // The first word was about how it stood then.
@@ -429,7 +450,7 @@ impl Revocation {
             }
             // Nothing else was said of the data keys before there were proofs.
             Event::BackendConfirmed => {
-                self.is_dead_at_backend = !self.stays_at_store;
+                self.is_dead_at_backend = self.left_at_store.is_none();
                 self.is_destroyed = true;
                 self.backend = Backend::Confirmed;
             }
@@ -516,14 +537,17 @@ pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effec
             outside,
             resource,
             part,
+            is_emergency: revocation.is_emergency,
         }),
     }]
 }
 
-/// The versions with which a login has to be refused: those that a server may have been told of.
+/// The versions with which a login has to be refused: those that a server may have been told of, and every lease.
 #[must_use]
 pub fn to_prove(world: &World, revocation: &Revocation) -> Vec<u64> {
-    let may_be_set = |version: &u64| world.may_be_set(revocation.secret, *version);
+    let secret = world.secrets.get(&revocation.secret);
+    let is_lease = secret.is_some_and(|secret| secret.lease_of().is_some());
+    let may_be_set = |version: &u64| is_lease || world.may_be_set(revocation.secret, *version);
     let versions = revocation.versions.iter().copied();
     versions.filter(may_be_set).collect()
 }

@@ -146,6 +146,18 @@ impl World {
         shared.next()
     }
 
+    /// Revocations that left it at its store are told that it ended there.
+    pub(super) fn note_ended_there(&mut self, secret: SecretId, remote: &RemoteVersion) {
+        let known = self.secrets.get(&secret);
+        if !known.is_some_and(|known| known.revoked_remotes.contains(remote)) {
+            return;
+        }
+        let revocations = self.revocations.values_mut();
+        for revocation in revocations.filter(|one| one.secret == secret) {
+            revocation.note_ended_there(remote);
+        }
+    }
+
     /// Whether a `finish` is under way of a rotation that a revocation cancelled: what is current
     /// outside may be its write.
     #[must_use]

@@ -107,6 +107,7 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         secret: secret.clone(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     };
     let replace = Command::Replace(Replacing {
         revocation,
@@ -618,4 +619,22 @@ fn the_record_of_a_deadline_says_what_came_of_it() {
             "{reason}"
         );
     }
+}
+
+#[test]
+fn a_revocation_in_an_emergency_has_a_verb_of_its_own() {
+    let principal = Principal::Service(Role::Gateway);
+    let mut verbs = Vec::new();
+    for (_, mut command) in people_s_commands() {
+        if let Command::Revoke { is_emergency, .. }
+        | Command::Replace(Replacing { is_emergency, .. }) = &mut command
+        {
+            *is_emergency = true;
+            let allowed = Ok(Vec::new());
+            let left = records(&World::default(), &deed(&principal), &command, &allowed);
+            verbs.extend(left.into_iter().map(|record| record.verb));
+        }
+    }
+    let wanted = ["revoke-in-emergency", "revoke-and-replace-in-emergency"];
+    assert_eq!(verbs, wanted);
 }

@@ -79,6 +79,7 @@ fn people_commands() -> Vec<Command> {
         secret: name(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     };
     let name = StoreName::parse("aws").unwrap();
     let remove = Command::RemoveStore { name };
@@ -397,6 +398,7 @@ fn all_bodies() -> Vec<Body> {
         outside: None,
         resource: None,
         part: Part::Whole,
+        is_emergency: false,
     });
     let value = ValueRequest {
         host: HOST,

@@ -66,6 +66,7 @@ mod tests {
             secret: secret.clone(),
             version: None,
             reason: "leaked".to_owned(),
+            is_emergency: false,
         };
         let outcome = Command::RevokeOutcome {
             revocation,

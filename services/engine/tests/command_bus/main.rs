@@ -370,6 +370,7 @@ async fn revoking_cancels_the_rotation_under_way_and_its_late_outcome_counts_no_
         secret: name(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     };
     bench.submit(2, user(), revoke).await;
     let late = bench.work(10).await;

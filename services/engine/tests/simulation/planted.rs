@@ -344,6 +344,7 @@ fn end_at_once(world: &World, events: &mut Vec<Event>) {
         hosts: Vec::new(),
         reason: "its container has another one".to_owned(),
         is_to_prove: false,
+        is_emergency: false,
     };
     events.push(Event::Revocation(lease::end_of(id), requested));
 }

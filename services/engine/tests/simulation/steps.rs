@@ -184,6 +184,7 @@ impl Sim {
                 secret: secret_name(n),
                 version: self.some_version(n),
                 reason: "leaked".to_owned(),
+                is_emergency: false,
             },
             2 => Command::Put {
                 id: secret_id(n),

@@ -96,8 +96,11 @@ impl Store {
             Work::Step(work) => self.step(work, fault)?,
             Work::Revoke(work) if work.part == Part::Prove => {}
             // It says that it did, and the proof shows that it did not.
-            Work::Revoke(work) if work.part == Part::Disable && fault == StoreFault::Lies => {}
-            Work::Revoke(work) if work.part == Part::Disable => {
+            Work::Revoke(work)
+                if work.part == Part::Disable
+                    && work.outside.is_none()
+                    && fault == StoreFault::Lies => {}
+            Work::Revoke(work) if work.part == Part::Disable && work.outside.is_none() => {
                 self.disable(work.secret, &work.versions);
             }
             Work::Revoke(work) => {
@@ -124,6 +127,9 @@ impl Store {
 
     /// A login with each version whose value is kept.
     pub(crate) fn prove(&self, work: &RevokeWork, at: Timestamp) -> Proof {
+        if work.outside.is_some() {
+            return Proof::lacking("its store says that the lease is gone");
+        }
         let ask = |version: &u64| Evidence {
             version: *version,
             at,

@@ -439,12 +439,14 @@ pub(super) async fn revoke(
     let secret = SecretName::parse(&request.secret).map_err(name_fault)?;
     let revocation = RevocationId::from_bytes(caller.draw(&api, "revocation"));
     let (version, reason) = (request.version, request.reason);
+    let is_emergency = request.emergency;
     let command = match request.replace {
         false => Command::Revoke {
             revocation,
             secret,
             version,
             reason,
+            is_emergency,
         },
         true => Command::Replace(Replacing {
             revocation,
@@ -452,7 +454,7 @@ pub(super) async fn revoke(
             secret,
             version,
             reason,
-            is_emergency: request.emergency,
+            is_emergency,
         }),
     };
     api.submit(&caller, command).await?;

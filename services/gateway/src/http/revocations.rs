@@ -170,8 +170,10 @@ pub(super) struct One {
 pub(super) struct How<'a> {
     /// Why, in a person's words.
     pub(super) reason: &'a str,
-    /// Whether another version is made first, and that in an emergency.
-    pub(super) replace: Option<bool>,
+    /// Whether it goes before other revocations, too.
+    pub(super) is_emergency: bool,
+    /// Whether another version is made first.
+    pub(super) replace: bool,
 }
 
 pub(super) async fn revoke_by(
@@ -190,7 +192,8 @@ pub(super) async fn revoke_by(
     };
     let how = How {
         reason: &request.reason,
-        replace: request.replace.then_some(request.emergency),
+        is_emergency: request.emergency,
+        replace: request.replace,
     };
     let works: Vec<_> = by_secret(not_begun(wanted, &earlier))
         .into_iter()
@@ -330,16 +333,17 @@ async fn revoke_one(
     let what = drawn_for(&name, version);
     let revocation = RevocationId::from_bytes(caller.draw(api, &what));
     let command = caller.draw(api, &format!("command/{what}"));
-    let reason = how.reason.to_owned();
+    let (reason, is_emergency) = (how.reason.to_owned(), how.is_emergency);
     let secret = name.clone();
     let wish = match how.replace {
-        None => Command::Revoke {
+        false => Command::Revoke {
             revocation,
             secret,
             version,
             reason,
+            is_emergency,
         },
-        Some(is_emergency) => Command::Replace(Replacing {
+        true => Command::Replace(Replacing {
             revocation,
             rotation: RotationId::from_bytes(caller.draw(api, &format!("rotation/{what}"))),
             secret,

@@ -379,6 +379,7 @@ mod tests {
             hosts: Vec::new(),
             reason: "its store did not end it".to_owned(),
             is_to_prove: false,
+            is_emergency: false,
         };
         let registered = secret::Event::Registered { name, spec };
         let outcome = Outcome::RolledBack;

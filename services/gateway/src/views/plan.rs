@@ -71,7 +71,14 @@ pub const fn deadline_word(policy: OnDeadline) -> &'static str {
 
 fn strategy(secret: &Secret) -> String {
     if let Some(resource) = secret.spec.rotator.as_deref() {
-        return at_resource(resource);
+        let words = at_resource(resource);
+        return match secret.place() {
+            Some(place) => format!(
+                "{words}; store `{}` has it, too: beside the one before from `set` on where it has a stage, and as the current one with the promotion",
+                place.store
+            ),
+            None => words,
+        };
     }
     let place = secret.place();
     let makes_itself = secret.is_made_there();

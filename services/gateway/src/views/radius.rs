@@ -149,7 +149,7 @@ fn away_host(host: String, contact: Option<Contact>, now: Timestamp) -> Option<A
 }
 
 fn is_proven(secret: &Secret) -> bool {
-    secret.spec.rotator.is_some() && secret.place().is_none()
+    secret.spec.rotator.is_some()
 }
 
 /// The secrets whose copies die: it, or the leases that it gives.

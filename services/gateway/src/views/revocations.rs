@@ -39,18 +39,24 @@ pub(super) fn states(
         destroyed: revocation.is_destroyed,
         failure,
         forget: revocation.forget.iter().map(forget_view).collect(),
-        dead_ms: milliseconds(times.requested, times.dead).filter(|_| !revocation.stays_at_store),
+        dead_ms: milliseconds(times.requested, times.dead).filter(|_| is_timed(revocation)),
         proven_ms: milliseconds(times.requested, times.proven),
         destroyed_ms: milliseconds(times.requested, times.destroyed),
         replacement: replacement::view(world, revocation),
     }
 }
 
+/// Whether the store's word was the end of it: what was left there ended with a later rotation.
+fn is_timed(revocation: &Revocation) -> bool {
+    let opens_accounts = revocation.proven != Proven::NotAsked;
+    revocation.is_dead_at_backend && (opens_accounts || !revocation.stays_at_store)
+}
+
 fn still_current_at(world: &World, revocation: &Revocation) -> Option<String> {
     let secret = world.secrets.get(&revocation.secret);
     let place = secret.and_then(Secret::place);
     place
-        .filter(|_| revocation.stays_at_store)
+        .filter(|_| revocation.left_at_store.is_some())
         .map(|place| place.store.to_string())
 }
 
@@ -80,6 +86,8 @@ fn evidence_view(evidence: &Evidence) -> EvidenceView {
             Answer::NoLogin => "no_login",
             Answer::Refused => "refused",
             Answer::Accepted => "accepted",
+            Answer::LeaseGone => "lease_gone",
+            Answer::LeaseAlive => "lease_alive",
         }
         .to_owned(),
     }

@@ -20,7 +20,7 @@ use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::presence::Fact;
 use keywheel_rotators::{AccountRotator, WebhookRotator};
 use keywheel_seal::Entropy;
-use keywheel_stores::{LeaseRotator, RemoteRotator};
+use keywheel_stores::{KeptRotator, LeaseRotator, RemoteRotator};
 use keywheel_telemetry::{Page, names};
 use tokio::sync::watch;
 
@@ -239,6 +239,7 @@ impl Registry {
         let rotator: Arc<dyn Rotator> = match outside.source.is_role(&outside.store.spec.backend) {
             true => {
                 let rotator = LeaseRotator::new(store, Arc::clone(vault));
+                let rotator = rotator.at(outside);
                 Arc::new(rotator.passing(Arc::new(ArmedFailpoints)))
             }
             false => {
@@ -269,6 +270,19 @@ impl Registry {
         };
         let label = at.resource.kind.word();
         Ok(parts.metrics.of_store(label, rotator))
+    }
+
+    /// Who performs work on accounts whose passwords lie at a store outside, too.
+    pub(crate) fn kept_rotator(
+        &self,
+        outside: &Outside,
+        at: &AtResource,
+    ) -> Result<Arc<dyn Rotator>, PortError> {
+        let accounts = self.account_rotator(at)?;
+        let store = self.store(&outside.store)?;
+        let rotator = KeptRotator::new(accounts, store, Arc::clone(&self.parts.vault));
+        let name = outside.store.name.as_str();
+        Ok(self.parts.metrics.of_store(name, Arc::new(rotator)))
     }
 
     /// A store that is about to be declared. It is kept, because a credential that is good for one

@@ -23,6 +23,7 @@ const OTHER: SecretId = SecretId::from_bytes([0x21; 16]);
 
 mod failing;
 mod hour;
+mod kept;
 mod leases;
 mod probe;
 
@@ -580,6 +581,7 @@ async fn an_old_version_that_is_current_again_is_left_there_unless_it_is_revoked
         versions: Vec::new(),
         attempt: 1,
         part: Part::Whole,
+        is_emergency: false,
     };
     world.send(Work::Revoke(revoke)).await;
     let (_, told) = world.outcome().await;

@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use hyper::Method;
 use keywheel_core::store::{RemoteVersion, Source};
 use keywheel_engine::port::leases::{Extended, Leases, MINT_SPAN, Minted};
+use keywheel_engine::port::rotator::TellsNothing;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
@@ -230,6 +231,28 @@ impl Api {
         self.points.pass("store.lease.after_end").await
     }
 
+    /// Whether the server knows the lease no more.
+    async fn is_gone(&self, role: &Source, name: &Name, call: Call<'_>) -> Result<bool, PortError> {
+        let place = "sys/leases/lookup";
+        let id = format!("{}/{}", role.path, name.suffix);
+        let body = serde_json::json!({ "lease_id": id });
+        let answer = self
+            .ask(Method::PUT, place, Some(json(&body)?), call)
+            .await?;
+        match answer.status {
+            200 => Ok(false),
+            400 | 404 if UNKNOWN.iter().any(|text| answer.mentions(text)) => Ok(true),
+            403 => {
+                let text = format!(
+                    "{} lets nobody look with this login whether a lease is gone; add `update` on {place} to its policy, as `keywheel store policy NAME` prints it",
+                    self.place()
+                );
+                Err(TellsNothing::error(text))
+            }
+            _ => Err(self.refused(&answer, "update", place, None)),
+        }
+    }
+
     /// Ends a token, and has every lease that it minted ended.
     async fn end_token(&self, accessor: &str, call: Call<'_>) -> Result<(), PortError> {
         let place = "auth/token/revoke-accessor";
@@ -291,6 +314,19 @@ impl Leases for VaultStore {
         let call = self.call(until);
         let ended = self.api.end_lease(role, &name, call);
         self.within(call, ended).await
+    }
+
+    async fn is_gone(
+        &self,
+        role: &Source,
+        lease: &RemoteVersion,
+        until: &Until,
+    ) -> Result<bool, PortError> {
+        let Some(name) = Name::parse(lease) else {
+            return Ok(true);
+        };
+        let call = self.call(until);
+        self.within(call, self.api.is_gone(role, &name, call)).await
     }
 }
 

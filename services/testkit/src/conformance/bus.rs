@@ -149,6 +149,7 @@ pub fn work(attempt: u32) -> Body {
         outside: None,
         resource: None,
         part: Part::Whole,
+        is_emergency: false,
     };
     Body::Work {
         effect: Effect {

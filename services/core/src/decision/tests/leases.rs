@@ -5,13 +5,14 @@ mod ends;
 
 use crate::assignment;
 use crate::binding::Reload;
-use crate::command::{Command, Declaration, Observation};
+use crate::command::{Command, Declaration, Observation, ProofTaken};
 use crate::event::Event;
-use crate::id::{RotationId, SecretId, StoreId};
+use crate::id::{RevocationId, RotationId, SecretId, StoreId};
 use crate::lease::{self, DEFAULT_LINGER, Lease, LeaseOf};
 use crate::name::{SecretName, StoreName};
 use crate::plan::plan_host;
 use crate::report::{Fact, HostReport, Item};
+use crate::revocation::Proof;
 use crate::rotation::{self, Intervention, Outcome, Phase, Step, Trigger};
 use crate::secret::{self, Place, Spec, Store};
 use crate::store::{
@@ -176,6 +177,30 @@ fn confirmed() -> Command {
     Command::RevokeOutcome {
         revocation: REVOCATION,
         attempt: 1,
+        failure: None,
+    }
+}
+
+/// The store ended what a person revoked, says so when it is asked, and nothing is kept of it any more.
+fn through(given: Given) -> Given {
+    [confirmed(), word(REVOCATION), dropped(REVOCATION)]
+        .into_iter()
+        .fold(given, Given::and)
+}
+
+/// Its store says that the lease is gone.
+fn word(revocation: RevocationId) -> Command {
+    Command::ProofOutcome(ProofTaken {
+        revocation,
+        attempt: 2,
+        proof: Proof::lacking("that is its word"),
+    })
+}
+
+fn dropped(revocation: RevocationId) -> Command {
+    Command::RevokeOutcome {
+        revocation,
+        attempt: 3,
         failure: None,
     }
 }
@@ -419,7 +444,7 @@ fn another_lease_for_a_container_that_does_not_run_is_not_kept_longer_and_none_i
 fn a_container_that_wants_one_again_after_its_own_ended_is_kept_no_time() {
     let down = served().and(only(&[])).and(revoke(None));
     let withdrawn = Command::Report(report(Vec::new(), &[]));
-    let down = down.and(confirmed()).and(withdrawn).drawn(0xdd);
+    let down = through(down).and(withdrawn).drawn(0xdd);
     let resumed = of_lease(1, secret::Event::LeaseResumed);
     let back = down.when(wants(&[1])).then_among_others([resumed]);
     assert_eq!(back.world().secrets[&lease(1)].lingers_until, None);

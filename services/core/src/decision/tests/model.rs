@@ -159,6 +159,7 @@ impl Model {
                 secret: secret_name(*n),
                 version: version.map(|nth| self.recent(secret_id(*n), nth)),
                 reason: "leaked".to_owned(),
+                is_emergency: false,
             },
             Move::Enrol(n) => Command::EnrolHost {
                 host: host_id(*n),

@@ -43,12 +43,22 @@ fn awaited(versions: &[u64], rotation: RotationId, is_emergency: bool) -> Event 
 }
 
 fn requested(versions: &[u64], hosts: &[HostId]) -> Event {
+    begun(versions, hosts, false)
+}
+
+/// The urgency goes with it.
+fn requested_urgently(versions: &[u64], hosts: &[HostId]) -> Event {
+    begun(versions, hosts, true)
+}
+
+fn begun(versions: &[u64], hosts: &[HostId], is_emergency: bool) -> Event {
     of_revocation(E::Requested {
         secret: SECRET,
         versions: versions.to_vec(),
         hosts: hosts.to_vec(),
         reason: "leaked".to_owned(),
         is_to_prove: false,
+        is_emergency,
     })
 }
 
@@ -182,7 +192,7 @@ fn in_an_emergency_it_begins_with_the_promotion() {
     let given = given.when(done(SECOND, Step::Finish)).then_among_others([
         of_secret(secret::Event::VersionPromoted { version: 2 }),
         revoked(1),
-        requested(&[1], &[HOST]),
+        requested_urgently(&[1], &[HOST]),
     ]);
     let open = &given.world().rotations[&SECOND];
     assert_eq!(open.phase, Phase::Distributing, "the others come over yet");
@@ -257,7 +267,7 @@ fn in_an_emergency_it_begins_without_a_replacement_once_there_is_none_to_come() 
             },
         ),
         revoked(1),
-        requested(&[1], &[HOST]),
+        requested_urgently(&[1], &[HOST]),
     ]);
     let why = revocation(&given).given_up.as_ref().unwrap();
     assert!(why.contains("was rolled back"), "{why}");
@@ -302,9 +312,11 @@ fn a_parked_rotation_leaves_it_waiting_and_a_person_who_ends_that_begins_it() {
 #[test]
 fn who_is_evicted_is_waited_for_neither_before_nor_after_it_begins() {
     let given = Given::serving().and(replace()).finished(SECOND);
-    given
-        .when(evict(HOST))
-        .then_among_others([revoked(1), requested(&[1], &[])]);
+    given.when(evict(HOST)).then_among_others([
+        revoked(1),
+        requested(&[1], &[]),
+        of_revocation(E::WithdrawnEverywhere),
+    ]);
 }
 
 #[test]
@@ -338,7 +350,7 @@ fn what_an_open_rotation_has_promoted_is_not_spared_unasked() {
     let dead = open.when(urgent()).then_among_others([
         revoked(1),
         revoked(2),
-        requested(&[1, 2], &[HOST]),
+        requested_urgently(&[1, 2], &[HOST]),
     ]);
     let why = revocation(&dead).given_up.as_ref().unwrap();
     assert!(why.contains("is open"), "{why}");
@@ -363,7 +375,8 @@ fn a_value_that_nobody_makes_is_not_replaced_and_dies_in_an_emergency() {
     given.clone().when(replace()).then_rejected(refused.clone());
     given.when(urgent()).then([
         revoked(1),
-        requested(&[1], &[]),
+        requested_urgently(&[1], &[]),
+        of_revocation(E::WithdrawnEverywhere),
         of_revocation(E::ReplacementGivenUp {
             reason: refused.to_string(),
         }),
@@ -400,6 +413,7 @@ fn one_whose_versions_die_otherwise_ends_and_says_so() {
         secret: secret_name(),
         version: None,
         reason: "now".to_owned(),
+        is_emergency: false,
     };
     let given = Given::serving().and(replace()).and(at_once);
     let ended = revocation(&given);

@@ -141,7 +141,8 @@ async fn where_a_version_lives_on_the_older_ones_are_left_to_the_repeat() {
     };
     let because = |reason| How {
         reason,
-        replace: None,
+        is_emergency: false,
+        replace: false,
     };
     // Without a reason each is refused.
     let refused = revoke_in_turn(&bench.api, &caller, vec![of(2), of(1)], because("")).await;
