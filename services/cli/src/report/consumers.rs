@@ -47,9 +47,11 @@ struct Rule {
 impl Rule {
     fn of(case: &Case<'_>) -> Self {
         let dying = case.own().find_map(|(_, event)| match event {
-            Event::Revocation(_, revocation::Event::Requested { versions, .. }) => {
-                Some(versions.iter().copied().collect())
-            }
+            Event::Revocation(
+                _,
+                revocation::Event::Requested { versions, .. }
+                | revocation::Event::ReplacementAwaited { versions, .. },
+            ) => Some(versions.iter().copied().collect()),
             _ => None,
         });
         let evicting = |(meta, event): &(EventMeta, Event)| match event {

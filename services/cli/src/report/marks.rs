@@ -64,7 +64,10 @@ pub(super) fn revocation(case: &Case<'_>) -> Vec<ReportMark> {
         )
     });
     let destroyed = destroyed.or(confirmed.filter(|_| whole.is_some()));
-    let mut marks = vec![
+    let wished = own(case, |fact| matches!(fact, Fact::ReplacementAwaited { .. }));
+    let wished = wished.map(|meta| mark(case, "wished for, once it is replaced", Some(meta)));
+    let mut marks = Vec::from_iter(wished);
+    marks.extend([
         mark(case, "requested, no host gets it any more", requested),
         mark(
             case,
@@ -72,7 +75,7 @@ pub(super) fn revocation(case: &Case<'_>) -> Vec<ReportMark> {
             gone.or(had_no_hosts),
         ),
         mark(case, "the store confirmed", confirmed),
-    ];
+    ]);
     if whole.is_none() {
         marks.push(mark(case, "proven dead by a login", proven));
     }
@@ -171,6 +174,9 @@ fn versions(case: &Case<'_>) -> BTreeSet<(SecretId, u64)> {
                 Event::Revocation(
                     _,
                     revocation::Event::Requested {
+                        secret, versions, ..
+                    }
+                    | revocation::Event::ReplacementAwaited {
                         secret, versions, ..
                     },
                 ),

@@ -99,7 +99,10 @@ fn case<'r>(kind: Kind, report: &'r EvidenceReport, read: &'r Read) -> Result<Ca
         begun: Timestamp::default(),
     };
     let is_first = |(_, event): &&(EventMeta, Event)| match event {
-        Event::Revocation(_, fact) => matches!(fact, revocation::Event::Requested { .. }),
+        Event::Revocation(_, fact) => matches!(
+            fact,
+            revocation::Event::Requested { .. } | revocation::Event::ReplacementAwaited { .. }
+        ),
         Event::Rotation(_, fact) => matches!(fact, rotation::Event::Started { .. }),
         Event::Host(_, fact) => matches!(fact, host::Event::Evicted { .. }),
         _ => false,
@@ -148,7 +151,8 @@ fn revocation_summary(case: &Case<'_>, summary: &mut EvidenceSummary) -> Result<
         };
         run.evolve(fact);
         match fact {
-            revocation::Event::Requested { secret, reason, .. } => {
+            revocation::Event::Requested { secret, reason, .. }
+            | revocation::Event::ReplacementAwaited { secret, reason, .. } => {
                 summary.name = case.names.secret(*secret);
                 summary.reason.clone_from(reason);
             }
@@ -178,6 +182,9 @@ fn login(evidence: &Evidence, event: u64) -> ReportLogin {
 }
 
 fn proof(run: &Revocation) -> String {
+    if !run.is_begun() {
+        return "not asked for: nothing was revoked by it".to_owned();
+    }
     match &run.proven {
         Proven::Awaited if run.is_forgotten() => {
             "not proven: two principals had its store asked no more".to_owned()
@@ -186,13 +193,22 @@ fn proof(run: &Revocation) -> String {
         Proven::Awaited => "not yet".to_owned(),
         Proven::Dead(_) => "proven dead: a login with each was refused".to_owned(),
         Proven::Unknown(_, why) => format!("cannot be probed: {why}"),
-        Proven::Alive(_) => "NOT dead: a login with one was let in".to_owned(),
+        Proven::Alive(_) => {
+            "NOT dead: a login with one was let in, or its store has its lease still".to_owned()
+        }
     }
 }
 
 fn revocation_state(case: &Case<'_>, run: &Revocation) -> String {
     if run.closed {
-        return "closed".to_owned();
+        return match run.is_begun() {
+            true => "closed",
+            false => "closed: nothing was left for it to revoke",
+        }
+        .to_owned();
+    }
+    if run.is_awaiting() {
+        return "open: waits for a replacement, its versions are alive".to_owned();
     }
     let mut open = Vec::new();
     if !run.waiting.is_empty() {

@@ -8,7 +8,7 @@ use keywheel_core::assignment::{self, Key};
 use keywheel_core::audit::{Category, Outcome, Principal, Record, Role};
 use keywheel_core::event::Event;
 use keywheel_core::id::{
-    BindingId, CommandId, ContainerId, EventId, HostId, RevocationId, SecretId,
+    BindingId, CommandId, ContainerId, EventId, HostId, RevocationId, RotationId, SecretId,
 };
 use keywheel_core::revocation::{self, Answer, Evidence};
 use keywheel_core::secret;
@@ -345,6 +345,39 @@ fn a_run_that_goes_on_says_what_it_waits_for() {
     assert_eq!(told.hosts[0].outcome, "not told");
     let closed = told.marks.iter().find(|mark| mark.what == "closed");
     assert_eq!(closed.unwrap().at, None);
+}
+
+#[test]
+fn one_that_waits_for_its_replacement_is_told_from_its_wish_on() {
+    let mut events = events();
+    let wish = revocation::Event::ReplacementAwaited {
+        secret: SECRET,
+        versions: vec![1],
+        reason: HOSTILE.to_owned(),
+        rotation: RotationId::from_bytes([6; 16]),
+        is_emergency: true,
+    };
+    events.insert(5, Event::Revocation(RUN, wish));
+    let told = |events: &[Event]| complete(answered(events, &key())).unwrap().summary.unwrap();
+    let waiting = told(&events[..6]);
+    assert!(
+        waiting.state.contains("waits for a replacement"),
+        "{waiting:?}"
+    );
+    assert!(waiting.proof.contains("nothing was revoked"), "{waiting:?}");
+    assert_eq!(waiting.secrets[0].outcome, "alive");
+    let begun = told(&events);
+    assert_eq!(
+        (begun.state.as_str(), &begun.begun),
+        ("closed", &waiting.begun)
+    );
+    let wished = &begun.marks[0];
+    assert_eq!((wished.event, wished.after_us), (Some(FIRST + 5), Some(0)));
+    let requested = &begun.marks[1];
+    assert_eq!(
+        (requested.event, requested.after_us),
+        (Some(FIRST + 6), Some(1000))
+    );
 }
 
 #[test]

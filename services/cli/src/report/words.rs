@@ -70,10 +70,12 @@ fn revocation_line(fact: &revocation::Event, names: &Names) -> String {
             versions,
             hosts,
             reason,
+            is_emergency,
             ..
         } => format!(
-            "revocation of {} begun, for {} hosts: {reason}",
+            "revocation of {} begun{}, for {} hosts: {reason}",
             versions_of(versions),
+            urgency(*is_emergency),
             hosts.len()
         ),
         Event::WithdrawnOnHost { host } => {
@@ -98,7 +100,8 @@ fn revocation_line(fact: &revocation::Event, names: &Names) -> String {
         ),
         Event::NotProvable { reason, .. } => format!("it cannot be proven dead: {reason}"),
         Event::StillAccepted { .. } => {
-            "NOT dead: a login was let in, and the store is asked once more".to_owned()
+            "NOT dead: a login was let in, or its store has its lease still; it is asked once more"
+                .to_owned()
         }
         Event::Destroyed => "its data keys are destroyed".to_owned(),
         Event::ForgetAsked { by, reason } => {
@@ -108,6 +111,25 @@ fn revocation_line(fact: &revocation::Event, names: &Names) -> String {
             "{} is the second to say so, the store is asked no more: {reason}",
             who(by)
         ),
+        Event::ReplacementAwaited {
+            versions,
+            reason,
+            rotation,
+            is_emergency,
+            ..
+        } => format!(
+            "revocation of {} wished for{}, once rotation {rotation} has replaced them: {reason}",
+            versions_of(versions),
+            urgency(*is_emergency)
+        ),
+        Event::ReplacementGivenUp { reason } => format!("nothing takes their place: {reason}"),
+    }
+}
+
+const fn urgency(is_emergency: bool) -> &'static str {
+    match is_emergency {
+        true => " in an emergency",
+        false => "",
     }
 }
 
@@ -254,13 +276,15 @@ pub(super) const fn ended(outcome: Outcome) -> &'static str {
     }
 }
 
-/// What a server answered, as the API says it.
+/// What a server answered, or the store of a lease, as the API says it.
 pub(super) const fn answer(answer: Answer) -> &'static str {
     match answer {
         Answer::WrongPassword => "wrong_password",
         Answer::NoLogin => "no_login",
         Answer::Refused => "refused",
         Answer::Accepted => "accepted",
+        Answer::LeaseGone => "lease_gone",
+        Answer::LeaseAlive => "lease_alive",
     }
 }
 

@@ -149,9 +149,12 @@ impl Outline {
         }
     }
 
+    /// A run begins once: a revocation that waited for a replacement with the wish.
     fn begin(&mut self, event: &RecordedEvent) {
-        self.is_known = true;
-        self.frame.from = event.number;
+        if !self.is_known {
+            self.is_known = true;
+            self.frame.from = event.number;
+        }
     }
 
     fn end(&mut self, event: &RecordedEvent) {
@@ -171,6 +174,13 @@ impl Outline {
                 self.frame.secret = Some(*secret);
                 self.frame.versions.extend(versions);
                 self.frame.hosts.extend(hosts);
+            }
+            revocation::Event::ReplacementAwaited {
+                secret, versions, ..
+            } => {
+                self.begin(event);
+                self.frame.secret = Some(*secret);
+                self.frame.versions.extend(versions);
             }
             revocation::Event::Closed => self.end(event),
             _ => {}

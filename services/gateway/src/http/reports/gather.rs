@@ -310,7 +310,11 @@ fn named_by(event: &RecordedEvent) -> Vec<Who> {
             who
         }
         Event::Rotation(_, rotation::Event::Started { secret: id, .. })
-        | Event::Revocation(_, revocation::Event::Requested { secret: id, .. }) => secret(*id),
+        | Event::Revocation(
+            _,
+            revocation::Event::Requested { secret: id, .. }
+            | revocation::Event::ReplacementAwaited { secret: id, .. },
+        ) => secret(*id),
         Event::Host(id, _) => vec![Who::Host(*id)],
         _ => Vec::new(),
     }
