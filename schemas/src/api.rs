@@ -24,7 +24,8 @@ pub use report::{
 };
 pub use revocation::{
     AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation,
-    RefusedRevocation, RevocationStates, RevokeByAnswer, RevokeByRequest, RevokePlan, RevokeScope,
+    RefusedRevocation, ReplacementView, RevocationStates, RevokeByAnswer, RevokeByRequest,
+    RevokePlan, RevokeScope,
 };
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use schedule::{FireView, ScheduleView};
