@@ -228,7 +228,8 @@ pub(crate) async fn an_incident_kills_it_at_the_server_and_clears_the_store(else
         retire: vec![first.clone()],
         ..shop.place.clone()
     };
-    let retired = shop.rotator(Some(3)).retire(SECRET, &[], Some(&at), &until);
+    let rotator = shop.rotator(Some(3));
+    let retired = rotator.retire(SECRET, &[], Some(&at), &until);
     retired.await.unwrap();
     assert!(elsewhere.is_ended(&at.source, &first).await);
 }
