@@ -6,6 +6,7 @@
 mod doctor;
 mod host;
 mod outward;
+mod playbook;
 mod revocation;
 mod rotation;
 mod schedule;
@@ -16,6 +17,10 @@ mod subscription;
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
+pub use playbook::{
+    ApproveRequest, PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView,
+    RunPlaybookRequest, RunStepView, RunTargetView,
+};
 pub use revocation::{
     AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation,
     RefusedRevocation, RevocationStates, RevokeByAnswer, RevokeByRequest, RevokePlan, RevokeScope,
@@ -64,6 +69,11 @@ macro_rules! of_shapes {
             RevokeByRequest,
             RevokeByAnswer,
             RevokePlan,
+            PlaybookView,
+            PlaybookPlan,
+            PlaybookRunView,
+            RunPlaybookRequest,
+            ApproveRequest,
             HistoryView,
             StoreKey,
             StoreView,
@@ -145,7 +155,7 @@ pub struct ApplyAnswer {
 /// What became of one document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
-    /// `Secret`, `Store`, `Binding`, `Notification` or `SignalSource`.
+    /// `Secret`, `Store`, `Binding`, `Notification`, `SignalSource` or `Playbook`.
     pub kind: String,
     /// Its name.
     pub name: String,

@@ -8,12 +8,12 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use keywheel_core::command::Command;
 use keywheel_core::effect;
 use keywheel_core::event::Event;
-use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
+use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId};
 use keywheel_core::plan::{HostPlan, plan_host};
 use keywheel_core::report::HostReport;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
-use keywheel_core::{revocation, rotation, secret};
+use keywheel_core::{playbook_run, revocation, rotation, secret};
 use tokio::sync::watch;
 
 use crate::port::journal::RecordedEvent;
@@ -72,6 +72,8 @@ pub struct Committed {
     revocation_order: VecDeque<RevocationId>,
     /// What last changed what a secret gives out.
     changed: BTreeMap<SecretId, Context>,
+    /// Where open runs of playbooks began.
+    runs: BTreeMap<RunId, Context>,
 }
 
 impl Committed {
@@ -108,6 +110,11 @@ impl Committed {
     pub fn revocation_trace(&self, id: RevocationId) -> Option<Context> {
         let above = self.revocations.get(&id)?.trace?;
         Some(above.at(span_of(id.bytes())))
+    }
+    /// Where what a run of a playbook begins stands: with the command that started it.
+    #[must_use]
+    pub fn run_trace(&self, id: RunId) -> Option<Context> {
+        self.runs.get(&id).copied()
     }
     /// Where the work of an effect stands.
     #[must_use]
@@ -198,6 +205,19 @@ impl Committed {
                     self.revocations.remove(&oldest);
                 }
                 self.note_change(*secret, self.revocation_trace(*id));
+            }
+            Event::PlaybookRun(id, event) => self.note_run(*id, event, trace),
+            _ => {}
+        }
+    }
+
+    fn note_run(&mut self, id: RunId, event: &playbook_run::Event, trace: Option<Context>) {
+        match (event, trace) {
+            (playbook_run::Event::Triggered { .. }, Some(trace)) => {
+                self.runs.insert(id, trace);
+            }
+            (playbook_run::Event::Completed { .. }, _) => {
+                self.runs.remove(&id);
             }
             _ => {}
         }

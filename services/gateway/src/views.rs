@@ -4,6 +4,7 @@ mod fires;
 mod hosts;
 mod next;
 pub mod plan;
+pub mod playbooks;
 pub mod radius;
 mod revocations;
 pub mod status;

@@ -11,6 +11,7 @@ mod join;
 mod lease;
 mod manifest;
 mod outward;
+mod playbook;
 mod refusal;
 mod report;
 mod revoke;
@@ -25,6 +26,7 @@ mod tests;
 pub use canary::canaries;
 pub use drain::drains;
 pub use manifest::{Action, Planned, plan_apply};
+pub use playbook::{PlannedStep, next_run, plan_playbook};
 pub use refusal::{Refusal, Rejection, RejectionKind};
 
 use crate::command::Command;
@@ -143,6 +145,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::Report(report) => report::record(world, report, ctx),
         Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
         Command::Outward(wish) => outward::decide(world, wish),
+        Command::Playbook(request) => playbook::decide(world, request, ctx),
         Command::RevokeOutcome { .. }
         | Command::RetryRevoke { .. }
         | Command::ProofOutcome { .. }

@@ -7,7 +7,7 @@ use keywheel_core::binding::{Reload, Selector, Target};
 use keywheel_core::command::{Observation, ProofTaken};
 use keywheel_core::decision::Rejection;
 use keywheel_core::id::{
-    BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId, StoreId,
+    BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, RunId, SlotId, StoreId,
 };
 use keywheel_core::name::{
     BindingName, BusKey, EnvName, HostName, SecretName, SignalSourceName, StoreName,
@@ -237,6 +237,12 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["retry-revoke"], Command::RetryRevoke { revocation }),
         (&["deadline"], Command::DeadlinePassed { rotation }),
         (&["end-lease"], Command::LingerEnded { secret: SECRET }),
+        (
+            &["advance-playbook"],
+            Command::Playbook(playbook_run::Request::Advance {
+                run: RunId::default(),
+            }),
+        ),
     ]
 }
 
@@ -269,6 +275,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::ProofOutcome { .. } => 23,
         Command::ForgetRevocation { .. } => 24,
         Command::Outward(_) => 25,
+        Command::Playbook(_) => 26,
     }
 }
 
@@ -279,7 +286,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=25),
+        Vec::from_iter(0..=26),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

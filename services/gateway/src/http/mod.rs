@@ -12,6 +12,7 @@ mod interventions;
 mod named;
 mod outward;
 mod pages;
+mod playbooks;
 mod problem;
 mod read;
 mod revocations;
@@ -81,6 +82,15 @@ const SPEAKING_PATHS: [&str; 6] = [
 /// Longest object of a record that a person's words are put into, in characters.
 const MAX_OBJECT_CHARS: usize = 300;
 
+/// Resources whose last part of a path is what is asked of one.
+const HAVE_VERBS: [&str; 5] = [
+    "hosts",
+    "rotations",
+    "subscriptions",
+    "playbooks",
+    "playbook-runs",
+];
+
 /// Checks a cron line and a zone; the text names the fault.
 pub type CheckSchedule = fn(&str, &str) -> Result<(), String>;
 
@@ -148,7 +158,7 @@ fn routes() -> Vec<Route> {
 fn own_routes() -> Vec<Route> {
     let look = |path, handler| (Method::GET, path, handler);
     let change = |path, handler| (Method::POST, path, handler);
-    vec![
+    let mut routes = vec![
         look("/v1/openapi.json", get(openapi)),
         look("/v1/status", get(status::status)),
         look("/v1/store-key", get(read::store_key)),
@@ -205,7 +215,9 @@ fn own_routes() -> Vec<Route> {
         change("/v1/put", post(change::put)),
         change("/v1/rotate", post(change::rotate)),
         change("/v1/revoke", post(change::revoke)),
-    ]
+    ];
+    routes.extend(playbooks::routes());
+    routes
 }
 
 /// The document that describes this API.
@@ -347,6 +359,7 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::DELETE if first == "notifications" => "remove-notification",
         Method::DELETE if first == "signal-sources" => "remove-signal-source",
         Method::DELETE if first == "letters" => "discard-letter",
+        Method::DELETE if first == "playbooks" => "remove-playbook",
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
         _ if SPEAKING_PATHS.contains(&first) => path.rsplit('/').next().unwrap_or(first),
@@ -372,7 +385,8 @@ fn is_repeated_wait(api: &Api, principal: &Principal, request: &Request) -> bool
     let uri = request.uri();
     let path = uri.path();
     let waits = uri.query().is_some_and(|query| query.starts_with("wait="));
-    let follows = path.starts_with("/v1/rotations/") || path.starts_with("/v1/revocations/");
+    let waited_for = ["/v1/rotations/", "/v1/revocations/", "/v1/playbook-runs/"];
+    let follows = waited_for.iter().any(|begin| path.starts_with(begin));
     waits && follows && api.waits.is_repeated(api.clock.now(), principal, path)
 }
 

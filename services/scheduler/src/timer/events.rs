@@ -250,6 +250,14 @@ impl Timers {
         if self.rules.watches.has(type_name(event)) {
             self.observe(place, time, event, whom);
         }
+        if self.triggers.has(type_name(event)) {
+            let facts = self.facts_of(place.1, time, event, whom);
+            let (secret, host) = self.names_of(whom);
+            let words = (secret.to_owned(), host.to_owned());
+            let event = (place.0, time, type_name(event));
+            self.triggers
+                .observe(event, &facts, &words, &mut self.queue);
+        }
         if self.rules.learns {
             self.rules.forget(event);
         }
@@ -259,7 +267,8 @@ impl Timers {
     /// for [`Timers::learn`] before anything else is folded. Without rules nothing is kept of them.
     #[must_use]
     pub fn lacks_names(&self) -> bool {
-        !self.rules.learns && !self.rules.watches.is_empty()
+        let asks = !self.rules.watches.is_empty() || self.triggers.ask();
+        !self.rules.learns && asks
     }
 
     /// Notes the names and places of an event that was folded; harmless when repeated.
@@ -325,8 +334,34 @@ impl Timers {
             | Event::Store(..)
             | Event::Rollout(..)
             | Event::Notification(..)
-            | Event::Signal(..) => Whom::default(),
+            | Event::Signal(..)
+            | Event::Playbook(..)
+            | Event::PlaybookRun(..) => Whom::default(),
         }
+    }
+
+    /// Names of the secret and the host that an event is about; empty for none.
+    fn names_of(&self, whom: Whom) -> (&str, &str) {
+        let name = whom.secret.and_then(|id| self.rules.names.get(&id));
+        let host = whom.host.and_then(|id| self.rules.hosts.get(&id));
+        (
+            name.map_or("", |name| &**name),
+            host.map_or("", |name| &**name),
+        )
+    }
+
+    /// An event as conditions ask about it.
+    fn facts_of(&self, id: EventId, time: Timestamp, event: &Event, whom: Whom) -> Facts {
+        let (secret, host) = self.names_of(whom);
+        let about = About {
+            id: &id.to_string(),
+            type_name: type_name(event),
+            subject: &subject(event),
+            time: &instant(time),
+            secret,
+            host,
+        };
+        Facts::of(about, &data(event))
     }
 
     fn observe(
@@ -339,18 +374,8 @@ impl Timers {
         let Some(chain) = self.rules.chain(event, whom) else {
             return;
         };
-        let name = whom.secret.and_then(|id| self.rules.names.get(&id));
-        let name = name.map_or("", |name| &**name);
-        let host = whom.host.and_then(|id| self.rules.hosts.get(&id));
-        let about = About {
-            id: &id.to_string(),
-            type_name: type_name(event),
-            subject: &subject(event),
-            time: &instant(time),
-            secret: name,
-            host: host.map_or("", |name| &**name),
-        };
-        let facts = Facts::of(about, &data(event));
+        let facts = self.facts_of(id, time, event, whom);
+        let (name, _) = self.names_of(whom);
         let given = whom.host.and_then(|id| self.rules.given.get(&id));
         let watches = &self.rules.watches;
         for (secret, rule) in watches.meant((type_name(event), name), &facts, given) {
