@@ -70,26 +70,19 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// What has verbs at the end of its paths.
-const SPEAKING_PATHS: [&str; 6] = [
+const SPEAKING_PATHS: [&str; 8] = [
     "hosts",
     "revocations",
     "rotations",
     "subscriptions",
     "notifications",
     "letters",
+    "playbooks",
+    "playbook-runs",
 ];
 
 /// Longest object of a record that a person's words are put into, in characters.
 const MAX_OBJECT_CHARS: usize = 300;
-
-/// Resources whose last part of a path is what is asked of one.
-const HAVE_VERBS: [&str; 5] = [
-    "hosts",
-    "rotations",
-    "subscriptions",
-    "playbooks",
-    "playbook-runs",
-];
 
 /// Checks a cron line and a zone; the text names the fault.
 pub type CheckSchedule = fn(&str, &str) -> Result<(), String>;

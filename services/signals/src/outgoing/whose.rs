@@ -132,7 +132,9 @@ fn whom(world: &World, memory: &Memory, event: &Event) -> (Whose, Option<HostId>
         | Event::Store(..)
         | Event::Rollout(..)
         | Event::Notification(..)
-        | Event::Signal(..) => (Whose::Nobody, None),
+        | Event::Signal(..)
+        | Event::Playbook(..)
+        | Event::PlaybookRun(..) => (Whose::Nobody, None),
     }
 }
 
