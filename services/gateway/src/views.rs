@@ -366,6 +366,7 @@ fn trigger_word(trigger: &Trigger) -> &'static str {
         Trigger::Provided => "provided",
         Trigger::External { .. } => "external",
         Trigger::Slot { .. } => "schedule",
+        Trigger::Playbook { .. } => "playbook",
     }
 }
 

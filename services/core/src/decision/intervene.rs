@@ -6,7 +6,7 @@
 
 use super::report::{Moved, is_acknowledged, needs_old};
 use super::rollout::waiting;
-use super::{Context, Rejection, canary, drain, rollout, rotate, staging};
+use super::{Context, Rejection, canary, drain, revoke, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::id::{HostId, RotationId};
@@ -285,7 +285,7 @@ fn forced(
     own.extend(staging::gap(open, &after, now));
     let own = own.into_iter().map(|event| Event::Rotation(open.id, event));
     let mut events: Vec<Event> = own.collect();
-    events.extend(rotate::ended(open, secret)?);
+    events.extend(revoke::waiting_for(open, rotate::ended(open, secret)?));
     Ok(events)
 }
 

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Deed, EVENT_WORDS, MAX_APPROVALS, MAX_DEADLINE, MAX_PARAMETERS, MAX_SELECTIONS, MAX_STEPS,
-    MAX_TRIGGERS, MAX_WORD_BYTES, MIN_DEADLINE, Selection, Spec, Step, Trigger, resolve,
+    Deed, EVENT_DATA, EVENT_WORDS, MAX_APPROVALS, MAX_DEADLINE, MAX_MESSAGE_BYTES, MAX_PARAMETERS,
+    MAX_SELECTIONS, MAX_STEPS, MAX_TRIGGERS, MAX_WORD_BYTES, MIN_DEADLINE, Selection, Spec, Step,
+    Trigger, resolve,
 };
 
 /// What is wrong with a playbook.
@@ -103,11 +104,19 @@ pub enum Fault {
     },
     /// A trigger's argument names something that is not there.
     #[error(
-        "`{text}` of a trigger names something else than `${{event.secret}}` and `${{event.host}}`, which triggers on events have"
+        "`{text}` of a trigger names something else than `${{event.secret}}`, `${{event.host}}` and what lies in `${{event.data.…}}`, which triggers on events have"
     )]
     TriggerText {
         /// The text, shortened.
         text: String,
+    },
+    /// A message off its bounds.
+    #[error(
+        "step `{step}` has to say something in {MAX_MESSAGE_BYTES} bytes at most, without control characters, to at least one notification"
+    )]
+    Message {
+        /// The step.
+        step: String,
     },
     /// A `${` without its end.
     #[error("step `{step}` has a `${{` without `}}` behind it")]
@@ -168,6 +177,21 @@ impl Spec {
                     return Some(fault);
                 }
             }
+            Deed::Notify {
+                notifications,
+                text,
+            } => {
+                let count = notifications.len();
+                if let Some(fault) = too_many("notifications", count, MAX_SELECTIONS) {
+                    return Some(fault);
+                }
+                if count == 0 || !is_message(text) {
+                    return Some(Fault::Message { step: name() });
+                }
+            }
+            Deed::Call { text, .. } if !is_message(text) => {
+                return Some(Fault::Message { step: name() });
+            }
             _ => {}
         }
         texts(&step.deed)
@@ -200,13 +224,13 @@ impl Spec {
             let parameter = missing.name.clone();
             return Some(Fault::TriggerSilent { parameter });
         }
-        let words: &[&str] = match trigger {
-            Trigger::Event { .. } => &EVENT_WORDS,
-            Trigger::Schedule { .. } => &[],
+        let is_told = |word: &str| match trigger {
+            Trigger::Event { .. } => EVENT_WORDS.contains(&word) || is_data(word),
+            Trigger::Schedule { .. } => false,
         };
         let is_off = |text: &&String| {
             let used = resolve::parameters_of(text);
-            used.is_none_or(|used| used.iter().any(|word| !words.contains(word)))
+            used.is_none_or(|used| used.iter().any(|word| !is_told(word)))
         };
         let off = told.values().find(is_off)?;
         let text = off.chars().take(MAX_WORD_BYTES).collect();
@@ -242,18 +266,25 @@ impl Spec {
 /// Texts of a deed that may hold parameters.
 fn texts(deed: &Deed) -> Vec<&str> {
     match deed {
-        Deed::Rotate { secrets } | Deed::Revoke { secrets, .. } => secrets
-            .iter()
-            .map(|selection| match selection {
-                Selection::Secret { name } => name.as_str(),
-                Selection::Prefix { path } => path.as_str(),
-                Selection::HeldBy { host } => host.as_str(),
-            })
-            .collect(),
+        Deed::Rotate { secrets } | Deed::Revoke { secrets, .. } => {
+            secrets.iter().map(Selection::text).collect()
+        }
         Deed::Evict { host } => vec![host.as_str()],
         Deed::Run { arguments, .. } => arguments.values().map(String::as_str).collect(),
-        Deed::Wait { .. } | Deed::Approve { .. } => Vec::new(),
+        Deed::Notify { text, .. } | Deed::Call { text, .. } => vec![text.as_str()],
+        Deed::Wait { .. } | Deed::Approve { .. } | Deed::Withdrawn | Deed::Prove => Vec::new(),
     }
+}
+
+/// Whether it names a part of an event's data.
+fn is_data(word: &str) -> bool {
+    let path = word.strip_prefix(EVENT_DATA);
+    path.is_some_and(|path| path.split('.').all(|part| !part.is_empty()))
+}
+
+fn is_message(text: &str) -> bool {
+    let is_bounded = text.len() <= MAX_MESSAGE_BYTES && !text.chars().any(char::is_control);
+    is_bounded && !text.trim().is_empty()
 }
 
 fn too_many(what: &'static str, count: usize, limit: usize) -> Option<Fault> {

@@ -13,11 +13,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::id::PlaybookId;
-use crate::name::PlaybookName;
+use crate::name::{NotificationName, PlaybookName};
 use crate::playbook_run::Cause;
 
 pub use check::Fault;
-pub use resolve::put_in;
+pub use resolve::{parameters_of, put_in};
 
 /// Most steps of one playbook, those of its branches and failure paths among them.
 pub const MAX_STEPS: usize = 64;
@@ -41,8 +41,12 @@ pub const MAX_DEADLINE: Duration = Duration::from_secs(7 * 86_400);
 pub const MAX_TRIGGERS: usize = 8;
 /// For how long events that tell a run the same begin no other one, unless the trigger says another time.
 pub const DEFAULT_HOLD_OFF: Duration = Duration::from_secs(600);
-/// What a trigger's arguments may name of its event.
+/// What a trigger's arguments may name of its event, beside what lies below [`EVENT_DATA`].
 pub const EVENT_WORDS: [&str; 2] = ["event.secret", "event.host"];
+/// How what a trigger's arguments name of its event's data begins: `event.data.fields.secret` of a signal.
+pub const EVENT_DATA: &str = "event.data.";
+/// Longest text of a message, in bytes, before its parameters are put in.
+pub const MAX_MESSAGE_BYTES: usize = 500;
 /// How long a step may take that says nothing.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(3600);
 
@@ -73,6 +77,56 @@ pub enum Selection {
         /// The host, by name or id.
         host: String,
     },
+    /// All that lie in a store.
+    Store {
+        /// The store, by name.
+        name: String,
+    },
+    /// What a container has, or is to have.
+    Container {
+        /// The container, by its name, or its id or the beginning of that.
+        name: String,
+    },
+    /// The same of every container of an image.
+    Image {
+        /// The image's config digest.
+        digest: String,
+    },
+    /// The same of every container of a service.
+    Service {
+        /// `PROJECT/SERVICE` under Compose, or `SERVICE` for that of every project.
+        name: String,
+    },
+}
+
+impl Selection {
+    /// Its text, which may hold parameters.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Secret { name }
+            | Self::Store { name }
+            | Self::Container { name }
+            | Self::Service { name } => name,
+            Self::Prefix { path } => path,
+            Self::HeldBy { host } => host,
+            Self::Image { digest } => digest,
+        }
+    }
+
+    /// The same with another text.
+    #[must_use]
+    pub fn with(&self, text: String) -> Self {
+        match self {
+            Self::Secret { .. } => Self::Secret { name: text },
+            Self::Prefix { .. } => Self::Prefix { path: text },
+            Self::HeldBy { .. } => Self::HeldBy { host: text },
+            Self::Store { .. } => Self::Store { name: text },
+            Self::Container { .. } => Self::Container { name: text },
+            Self::Image { .. } => Self::Image { digest: text },
+            Self::Service { .. } => Self::Service { name: text },
+        }
+    }
 }
 
 /// Which versions of a secret a step revokes.
@@ -120,6 +174,25 @@ pub enum Deed {
         playbook: PlaybookName,
         /// What it is told; values may hold parameters.
         arguments: BTreeMap<String, String>,
+    },
+    /// Waits until no host has what steps before it replace or revoke, as far back as the wait before it.
+    Withdrawn,
+    /// Waits until a login with each credential that steps before it replaced or revoked was refused, or says that
+    /// it cannot be tried.
+    Prove,
+    /// Tells receivers of notifications something, whatever else they are told.
+    Notify {
+        /// The notifications.
+        notifications: Vec<NotificationName>,
+        /// What they are told; may hold parameters.
+        text: String,
+    },
+    /// Tells one receiver something, and waits until it has taken it.
+    Call {
+        /// The notification.
+        notification: NotificationName,
+        /// What it is told; may hold parameters.
+        text: String,
     },
 }
 
@@ -326,6 +399,10 @@ impl Deed {
             Self::Wait { .. } => "wait",
             Self::Approve { .. } => "approve",
             Self::Run { .. } => "run",
+            Self::Withdrawn => "wait until withdrawn",
+            Self::Prove => "prove",
+            Self::Notify { .. } => "notify",
+            Self::Call { .. } => "call",
         }
     }
 }

@@ -9,7 +9,8 @@ const OPEN: &str = "${";
 const CLOSE: char = '}';
 
 /// Names of the parameters in a text; `None` when one has no end.
-pub(super) fn parameters_of(text: &str) -> Option<Vec<&str>> {
+#[must_use]
+pub fn parameters_of(text: &str) -> Option<Vec<&str>> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some((_, behind)) = rest.split_once(OPEN) {
@@ -96,11 +97,7 @@ impl Playbook {
 fn concrete_deed(deed: &Deed, arguments: &BTreeMap<String, String>) -> Deed {
     let text = |text: &String| put_in(text, arguments);
     let all = |secrets: &[Selection]| {
-        let one = |selection: &Selection| match selection {
-            Selection::Secret { name } => Selection::Secret { name: text(name) },
-            Selection::Prefix { path } => Selection::Prefix { path: text(path) },
-            Selection::HeldBy { host } => Selection::HeldBy { host: text(host) },
-        };
+        let one = |selection: &Selection| selection.with(put_in(selection.text(), arguments));
         secrets.iter().map(one).collect()
     };
     match deed {
@@ -122,6 +119,20 @@ fn concrete_deed(deed: &Deed, arguments: &BTreeMap<String, String>) -> Deed {
                 .map(|(name, value)| (name.clone(), text(value)))
                 .collect(),
         },
-        Deed::Wait { .. } | Deed::Approve { .. } => deed.clone(),
+        Deed::Notify {
+            notifications,
+            text: said,
+        } => Deed::Notify {
+            notifications: notifications.clone(),
+            text: text(said),
+        },
+        Deed::Call {
+            notification,
+            text: said,
+        } => Deed::Call {
+            notification: notification.clone(),
+            text: text(said),
+        },
+        Deed::Wait { .. } | Deed::Approve { .. } | Deed::Withdrawn | Deed::Prove => deed.clone(),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::id::{HostId, PlaybookId, RevocationId, RotationId, RunId, SecretId};
+use crate::id::{HostId, NotificationId, PlaybookId, RevocationId, RotationId, RunId, SecretId};
 use crate::name::PlaybookName;
 use crate::playbook::Step;
 use crate::time::Timestamp;
@@ -26,6 +26,11 @@ pub enum Target {
     Playbook {
         /// Which.
         name: PlaybookName,
+    },
+    /// A notification, whose receiver is told something.
+    Notification {
+        /// Which.
+        notification: NotificationId,
     },
 }
 
@@ -54,6 +59,11 @@ pub enum Begun {
     },
     /// Nothing: it was as the step wants it already.
     Nothing,
+    /// A message to a receiver: its event is the message.
+    Message {
+        /// The notification.
+        notification: NotificationId,
+    },
 }
 
 /// Why a run began.
@@ -159,6 +169,8 @@ pub enum Event {
     StepCompleted {
         /// The step.
         step: String,
+        /// What it found, in words; `None` for nothing beside that it is done.
+        note: Option<String>,
     },
     /// A step failed.
     StepFailed {
@@ -185,6 +197,26 @@ pub enum Event {
     Completed {
         /// How.
         outcome: Outcome,
+    },
+    /// A step tells a receiver something: this event is what it is told.
+    Notified {
+        /// The step.
+        step: String,
+        /// Which of its targets; the first is 0.
+        place: u32,
+        /// The notification.
+        notification: NotificationId,
+        /// What it is told.
+        text: String,
+    },
+    /// A receiver that is waited for has taken what it was told, or never will.
+    Answered {
+        /// The step.
+        step: String,
+        /// Which of its targets; the first is 0.
+        place: u32,
+        /// Why it did not take it; `None` when it did.
+        failure: Option<String>,
     },
 }
 
@@ -264,6 +296,14 @@ pub enum Rejection {
         "playbook `{0}` has no such trigger any more; `keywheel playbook describe {0}` shows those it has"
     )]
     NotTriggered(PlaybookName),
+    /// An answer of a receiver that no step waits for.
+    #[error("step `{step}` of playbook run {run} waits for no answer of a receiver")]
+    NotCalled {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: String,
+    },
     /// A timer of a step that waits no more, or for longer.
     #[error("step `{step}` of playbook run {run} is not due")]
     NotDue {

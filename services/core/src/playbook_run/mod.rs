@@ -6,6 +6,7 @@
 
 mod event;
 mod moves;
+mod proof;
 mod request;
 mod state;
 #[cfg(test)]

@@ -5,10 +5,12 @@
 use std::collections::BTreeSet;
 
 use super::event::{Begun, Outcome, Target};
+use super::proof;
 use super::state::{Act, Progress, Run, StepState};
 use crate::id::RotationId;
+use crate::lease;
 use crate::playbook::Deed;
-use crate::rotation;
+use crate::rotation::{self, Rotation};
 use crate::world::World;
 
 /// One move of a run.
@@ -18,8 +20,8 @@ pub enum Move {
     Start(usize),
     /// A step does its deed to one of its targets.
     Act(usize, u32),
-    /// A step is done.
-    Complete(usize),
+    /// A step is done, and found this beside.
+    Complete(usize, Option<String>),
     /// A step failed, for this reason.
     Fail(usize, String),
     /// A step will not begin.
@@ -29,7 +31,7 @@ pub enum Move {
 }
 
 /// Whether something a run waits for came to its end.
-enum End {
+pub(super) enum End {
     NotYet,
     Well,
     Badly(String),
@@ -82,21 +84,32 @@ fn pending_move(run: &Run, place: usize, state: &StepState) -> Option<Move> {
 fn open_move(world: &World, run: &Run, place: usize, state: &StepState) -> Option<Move> {
     match &state.step.deed {
         Deed::Wait { span: Some(_) } => None,
-        Deed::Wait { span: None } => ended(place, converged(world, run, state)),
+        Deed::Wait { span: None } => {
+            let ends = begun_before(run, state, true).map(|begun| end_of(world, begun));
+            ended(place, all(ends))
+        }
+        Deed::Withdrawn => {
+            let ends = begun_before(run, state, true).map(|begun| withdrawn(world, begun));
+            ended(place, all(ends))
+        }
+        Deed::Prove => proof::prove(world, place, begun_before(run, state, false)),
         Deed::Approve { count } => {
             let approved = u32::try_from(state.approvals.len()).unwrap_or(u32::MAX);
-            (approved >= *count).then_some(Move::Complete(place))
+            (approved >= *count).then_some(Move::Complete(place, None))
         }
-        Deed::Rotate { .. } | Deed::Revoke { .. } | Deed::Evict { .. } | Deed::Run { .. } => {
-            acting_move(world, place, state)
-        }
+        Deed::Rotate { .. }
+        | Deed::Revoke { .. }
+        | Deed::Evict { .. }
+        | Deed::Run { .. }
+        | Deed::Notify { .. }
+        | Deed::Call { .. } => acting_move(world, place, state),
     }
 }
 
 fn ended(place: usize, end: End) -> Option<Move> {
     match end {
         End::NotYet => None,
-        End::Well => Some(Move::Complete(place)),
+        End::Well => Some(Move::Complete(place, None)),
         End::Badly(reason) => Some(Move::Fail(place, reason)),
     }
 }
@@ -129,11 +142,22 @@ fn acting_move(world: &World, place: usize, state: &StepState) -> Option<Move> {
         let reason = format!("{count} of {of} refused; the first: {first}");
         return Some(Move::Fail(place, reason));
     }
-    let runs = state.begun().map(|begun| match begun {
-        Begun::Run { .. } => end_of(world, begun),
-        _ => End::Well,
+    let is_called = matches!(state.step.deed, Deed::Call { .. });
+    let ends = state.acts.iter().map(|(at, act)| match act {
+        Act::Begun(begun @ Begun::Run { .. }) => end_of(world, begun),
+        Act::Begun(Begun::Message { .. }) if is_called => answered(state, *at),
+        Act::Begun(_) | Act::Refused(_) => End::Well,
     });
-    ended(place, all(runs))
+    ended(place, all(ends))
+}
+
+/// Whether a receiver has taken what it was told.
+fn answered(state: &StepState, at: u32) -> End {
+    match state.answers.get(&at) {
+        None => End::NotYet,
+        Some(None) => End::Well,
+        Some(Some(reason)) => End::Badly(reason.clone()),
+    }
 }
 
 /// Whether a deed can be done to a target now; a rotation has to wait for one that is open.
@@ -146,8 +170,12 @@ fn is_free(world: &World, deed: &Deed, target: &Target) -> bool {
     }
 }
 
-/// Whether all that the steps before a `wait` began has ended, as far back as the `wait` before it.
-fn converged(world: &World, run: &Run, state: &StepState) -> End {
+/// What the steps before one began; where `to_wait`, as far back as the `wait` before it.
+fn begun_before<'r>(
+    run: &'r Run,
+    state: &'r StepState,
+    to_wait: bool,
+) -> impl Iterator<Item = &'r Begun> {
     let mut seen: BTreeSet<&str> = BTreeSet::new();
     let mut next: Vec<&str> = state.step.after.iter().map(|after| &*after.step).collect();
     let mut begun = Vec::new();
@@ -155,13 +183,40 @@ fn converged(world: &World, run: &Run, state: &StepState) -> End {
         let Some(before) = run.step(name).filter(|_| seen.insert(name)) else {
             continue;
         };
-        if matches!(before.step.deed, Deed::Wait { span: None }) {
+        if to_wait && matches!(before.step.deed, Deed::Wait { span: None }) {
             continue;
         }
         begun.extend(before.begun());
         next.extend(before.step.after.iter().map(|after| &*after.step));
     }
-    all(begun.into_iter().map(|begun| end_of(world, begun)))
+    begun.into_iter()
+}
+
+/// Whether no host has what it took away any more.
+fn withdrawn(world: &World, begun: &Begun) -> End {
+    match begun {
+        Begun::Rotation { rotation } => match world.rotations.get(rotation) {
+            Some(known) if is_given_up_by_all(known) => End::Well,
+            _ => end_of_rotation(world, *rotation),
+        },
+        Begun::Revocation { revocation } => match world.revocations.get(revocation) {
+            Some(open) if !open.waiting.is_empty() => End::NotYet,
+            _ => End::Well,
+        },
+        _ => end_of(world, begun),
+    }
+}
+
+/// Whether every consumer and every host gave the version before up: sessions may be waited for, or it dies now.
+fn is_given_up_by_all(known: &Rotation) -> bool {
+    use rotation::{Phase, Step};
+    let is_after = match &known.phase {
+        Phase::Performing { step, .. } | Phase::Retrying { step, .. } => {
+            matches!(step, Step::RevokeOld | Step::Drain)
+        }
+        _ => known.is_draining(),
+    };
+    is_after && known.returning.is_none() && known.barrier.is_empty()
 }
 
 /// Bad when one is and none is under way any more, so that all that can end well does.
@@ -197,11 +252,11 @@ fn end_of(world: &World, begun: &Begun) -> End {
             Some(Some(outcome)) => End::Badly(format!("run {run} ended as {}", outcome.word())),
             None => End::Badly(format!("how run {run} ended is in the log only")),
         },
-        Begun::Eviction { .. } | Begun::Nothing => End::Well,
+        Begun::Eviction { .. } | Begun::Nothing | Begun::Message { .. } => End::Well,
     }
 }
 
-fn end_of_rotation(world: &World, id: RotationId) -> End {
+pub(super) fn end_of_rotation(world: &World, id: RotationId) -> End {
     let Some(known) = world.rotations.get(&id) else {
         return End::Badly(format!("how rotation {id} ended is in the log only"));
     };
@@ -209,7 +264,14 @@ fn end_of_rotation(world: &World, id: RotationId) -> End {
         return End::NotYet;
     };
     let word = match outcome {
-        rotation::Outcome::Completed => return End::Well,
+        rotation::Outcome::Completed => {
+            // What it replaced dies by a revocation of its own, where a login can show that.
+            let end = world.revocations.get(&lease::end_of(id));
+            return match end {
+                Some(end) if !end.closed => End::NotYet,
+                _ => End::Well,
+            };
+        }
         rotation::Outcome::RolledBack => "rolled back",
         rotation::Outcome::Parked => "parked",
         rotation::Outcome::Cancelled => "cancelled",

@@ -58,6 +58,17 @@ pub enum Request {
         /// Why, in a person's words.
         reason: String,
     },
+    /// A receiver that a step waits for has taken what it was told, or never will. The gateway submits it to itself.
+    Answer {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: String,
+        /// Which of its targets; the first is 0.
+        place: u32,
+        /// Why it did not take it; `None` when it did.
+        failure: Option<String>,
+    },
     /// Lets a playbook be run no more.
     Remove {
         /// Its name.

@@ -47,6 +47,10 @@ pub struct StepState {
     pub acts: BTreeMap<u32, Act>,
     /// Who approved.
     pub approvals: BTreeSet<String>,
+    /// What receivers that are waited for answered, by place: `None` when one took what it was told.
+    pub answers: BTreeMap<u32, Option<String>>,
+    /// What it found, in words.
+    pub note: Option<String>,
     /// When it has to be over.
     pub until: Option<Timestamp>,
 }
@@ -91,6 +95,8 @@ impl StepState {
             targets: Vec::new(),
             acts: BTreeMap::new(),
             approvals: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            note: None,
             until: None,
         }
     }
@@ -197,9 +203,27 @@ impl Run {
             Event::Approved { step, by, .. } => self.change(step, |state| {
                 state.approvals.insert(by.clone());
             }),
-            Event::StepCompleted { step } => {
-                self.change(step, |state| state.progress = Progress::Done);
-            }
+            Event::StepCompleted { step, note } => self.change(step, |state| {
+                state.progress = Progress::Done;
+                state.note.clone_from(note);
+            }),
+            Event::Notified {
+                step,
+                place,
+                notification,
+                ..
+            } => self.change(step, |state| {
+                let notification = *notification;
+                let begun = Begun::Message { notification };
+                state.acts.insert(*place, Act::Begun(begun));
+            }),
+            Event::Answered {
+                step,
+                place,
+                failure,
+            } => self.change(step, |state| {
+                state.answers.insert(*place, failure.clone());
+            }),
             Event::StepFailed { step, reason } => self.change(step, |state| {
                 state.progress = Progress::Failed;
                 state.failure = Some(reason.clone());

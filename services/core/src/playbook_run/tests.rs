@@ -194,6 +194,7 @@ fn a_step_and_what_it_does_are_one_append() {
     assert_eq!(given.log().last(), Some(&of_run(acted)));
     let given = given.when(advance()).then([of_run(Event::StepCompleted {
         step: "rotate".to_owned(),
+        note: None,
     })]);
     let given = given.when(advance()).then([of_run(Event::Completed {
         outcome: Outcome::Completed,
@@ -298,6 +299,7 @@ fn a_deadline_fails_what_is_not_over_and_ends_a_plain_wait() {
     let given = given.at(later(30)).when(due("pause"));
     let given = settled(given.then([of_run(Event::StepCompleted {
         step: "pause".to_owned(),
+        note: None,
     })]));
     assert_eq!(progress(&given, "converge"), Progress::Open);
     let given = given

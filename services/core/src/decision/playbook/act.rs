@@ -1,15 +1,16 @@
 //! What a step means, and what it does: decided by those who own it, each with its own refusals.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::super::{Context, Rejection, evict, revoke, rotate, secret_or_reject};
+use super::super::{Context, Rejection, evict, revoke, rotate};
+use super::select::{self, Meant, host_of};
 use super::{Start, begin, failed};
 use crate::event::Event;
-use crate::host::Host;
-use crate::id::{HostId, RevocationId, RotationId, RunId, SecretId};
-use crate::name::{HostName, PlaybookName, SecretName};
+use crate::id::{NotificationId, RevocationId, RotationId, RunId, SecretId};
+use crate::name::{NotificationName, PlaybookName};
+use crate::notification;
 use crate::playbook::{Deed, MAX_TARGETS, Selection, Step, Which};
-use crate::playbook_run::{self, Begun, Cause, MAX_FAILURE_CHARS, Run, Target};
+use crate::playbook_run::{self, Begun, Cause, MAX_FAILURE_CHARS, Run, StepState, Target};
 use crate::rotation::Trigger;
 use crate::secret::Secret;
 use crate::time::Timestamp;
@@ -32,7 +33,13 @@ pub(super) fn pin_hosts(world: &World, steps: &mut [Step]) {
                     }
                 }
             }
-            Deed::Wait { .. } | Deed::Approve { .. } | Deed::Run { .. } => {}
+            Deed::Wait { .. }
+            | Deed::Approve { .. }
+            | Deed::Run { .. }
+            | Deed::Withdrawn
+            | Deed::Prove
+            | Deed::Notify { .. }
+            | Deed::Call { .. } => {}
         }
     }
 }
@@ -60,14 +67,17 @@ pub(super) fn start(world: &World, run: &Run, place: usize, now: Timestamp) -> p
 pub(super) fn targets(world: &World, deed: &Deed) -> Result<Vec<Target>, String> {
     match deed {
         Deed::Rotate { secrets } => {
-            let all = selected(world, secrets)?;
-            let target = |secret: &&Secret| Target::Secret {
-                secret: secret.id,
+            let all = select::selected(world, secrets)?;
+            let declared = all.iter().filter(|meant| select::is_declared(meant.secret));
+            let target = |meant: &Meant<'_>| Target::Secret {
+                secret: meant.secret.id,
                 version: None,
             };
-            Ok(all.iter().map(target).collect())
+            Ok(declared.map(target).collect())
         }
-        Deed::Revoke { secrets, which } => revoked(world, &selected(world, secrets)?, *which),
+        Deed::Revoke { secrets, which } => {
+            revoked(world, &select::selected(world, secrets)?, *which)
+        }
         Deed::Evict { host } => {
             let host = host_of(world, host)?.id;
             Ok(vec![Target::Host { host }])
@@ -75,101 +85,51 @@ pub(super) fn targets(world: &World, deed: &Deed) -> Result<Vec<Target>, String>
         Deed::Run { playbook, .. } => Ok(vec![Target::Playbook {
             name: playbook.clone(),
         }]),
-        Deed::Wait { .. } | Deed::Approve { .. } => Ok(Vec::new()),
-    }
-}
-
-/// Secrets that selections mean, each once, by name.
-fn selected<'w>(world: &'w World, selections: &[Selection]) -> Result<Vec<&'w Secret>, String> {
-    let mut found: BTreeMap<&SecretName, &Secret> = BTreeMap::new();
-    for selection in selections {
-        match selection {
-            Selection::Secret { name } => {
-                let name = SecretName::parse(name).map_err(|fault| fault.to_string())?;
-                let secret = secret_or_reject(world, &name).map_err(|no| no.to_string())?;
-                found.insert(&secret.name, secret);
-            }
-            Selection::Prefix { path } => {
-                let path = path.trim_end_matches('/');
-                // Whoever means all says so by a name, not by an empty parameter.
-                SecretName::parse(path).map_err(|fault| fault.to_string())?;
-                let all = world.secrets.values().filter(|one| is_declared(one));
-                let below = all.filter(|one| is_below(&one.name, path));
-                found.extend(below.map(|secret| (&secret.name, secret)));
-            }
-            Selection::HeldBy { host } => {
-                let ids = held_by(world, host_of(world, host)?);
-                let all = ids.iter().filter_map(|id| world.secrets.get(id));
-                let all = all.filter(|one| is_declared(one));
-                found.extend(all.map(|secret| (&secret.name, secret)));
-            }
+        Deed::Notify { notifications, .. } => {
+            let told = notifications.iter().map(|name| receiver(world, name));
+            told.collect()
         }
+        Deed::Call { notification, .. } => Ok(vec![receiver(world, notification)?]),
+        Deed::Wait { .. } | Deed::Approve { .. } | Deed::Withdrawn | Deed::Prove => Ok(Vec::new()),
     }
-    let count = found.len();
-    if count > MAX_TARGETS {
-        return Err(format!(
-            "it means {count} secrets; at most {MAX_TARGETS} are allowed; use longer prefixes in several steps"
-        ));
-    }
-    Ok(found.into_values().collect())
 }
 
-/// Whether a person declared it; a container's lease is no secret of a playbook.
-fn is_declared(secret: &Secret) -> bool {
-    secret.lease_of().is_none()
-}
-
-fn is_below(name: &SecretName, path: &str) -> bool {
-    let rest = name.as_str().strip_prefix(path);
-    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// A host by id or name; of those that were evicted only by id.
-fn host_of<'w>(world: &'w World, text: &str) -> Result<&'w Host, String> {
-    if let Some(known) = HostId::parse(text).ok().and_then(|id| world.hosts.get(&id)) {
-        return Ok(known);
-    }
-    let name = HostName::parse(text).map_err(|fault| fault.to_string())?;
-    let known = world.host_named(&name);
-    known.ok_or_else(|| format!("no host is named `{name}`; `keywheel host list` lists them"))
-}
-
-/// All that a host may hold or have held.
-fn held_by(world: &World, host: &Host) -> BTreeSet<SecretId> {
-    let was_given = |secret: &&Secret| {
-        let mut given = secret.delivered.keys();
-        given.any(|(to, _)| *to == host.id)
+fn receiver(world: &World, name: &NotificationName) -> Result<Target, String> {
+    let Some(known) = world.notification_named(name) else {
+        return Err(notification::Rejection::Unknown(name.clone()).to_string());
     };
-    let given = world.secrets.values().filter(was_given);
-    let given = given.map(|secret| secret.id);
-    let assigned = world.assignments_at(host.id).map(|(_, one)| one.secret);
-    given
-        .chain(assigned)
-        .chain(host.held.keys().copied())
-        .collect()
+    let notification = known.id;
+    Ok(Target::Notification { notification })
 }
 
-fn revoked(world: &World, secrets: &[&Secret], which: Which) -> Result<Vec<Target>, String> {
+fn revoked(world: &World, meant: &[Meant<'_>], which: Which) -> Result<Vec<Target>, String> {
     let mut targets = Vec::new();
-    for secret in secrets {
+    for Meant { secret, versions } in meant {
         let whole = |secret: SecretId| Target::Secret {
             secret,
             version: None,
         };
+        let single = |version| Target::Secret {
+            secret: secret.id,
+            version: Some(version),
+        };
+        let is_meant = |version: &u64| versions.as_ref().is_none_or(|all| all.contains(version));
         match which {
             // Leases have no version that is older than another container's.
             _ if secret.gives_leases() => {
                 let leases = world.leases_of(secret.id);
                 targets.extend(leases.map(|lease| whole(lease.id)));
             }
-            Which::Alive => targets.push(whole(secret.id)),
+            Which::Alive if versions.is_none() => targets.push(whole(secret.id)),
+            Which::Alive => {
+                let alive = secret.alive().into_iter();
+                targets.extend(alive.rev().filter(is_meant).map(single));
+            }
             Which::Old => {
                 let current = secret.current.unwrap_or(0);
-                let old = secret.alive().into_iter().filter(|one| *one < current);
-                targets.extend(old.map(|version| Target::Secret {
-                    secret: secret.id,
-                    version: Some(version),
-                }));
+                let alive = secret.alive().into_iter();
+                let old = alive.filter(|one| *one < current && is_meant(one));
+                targets.extend(old.map(single));
             }
         }
     }
@@ -195,6 +155,10 @@ pub(super) fn act(
         return Vec::new();
     };
     let step = state.step.name.clone();
+    if let Target::Notification { notification } = target {
+        let told = notified(world, state, (step, at), *notification);
+        return vec![Event::PlaybookRun(run.id, told)];
+    }
     let (mut events, event) = match done(world, run, (&state.step, target), ctx) {
         Ok((events, begun)) => {
             let place = at;
@@ -218,6 +182,32 @@ pub(super) fn act(
     events
 }
 
+/// What a receiver is told; it may have been removed since the step began.
+fn notified(
+    world: &World,
+    state: &StepState,
+    (step, place): (String, u32),
+    notification: NotificationId,
+) -> playbook_run::Event {
+    let text = match &state.step.deed {
+        Deed::Notify { text, .. } | Deed::Call { text, .. } => text.clone(),
+        _ => String::new(),
+    };
+    match world.notifications.contains_key(&notification) {
+        true => playbook_run::Event::Notified {
+            step,
+            place,
+            notification,
+            text,
+        },
+        false => playbook_run::Event::ActRefused {
+            step,
+            place,
+            reason: "the notification was removed; declare it again".to_owned(),
+        },
+    }
+}
+
 type Done = Result<(Vec<Event>, Begun), Rejection>;
 
 fn done(world: &World, run: &Run, (step, target): (&Step, &Target), ctx: &Context) -> Done {
@@ -229,7 +219,8 @@ fn done(world: &World, run: &Run, (step, target): (&Step, &Target), ctx: &Contex
                 return Ok((Vec::new(), Begun::Nothing));
             };
             let rotation = RotationId::from_bytes(fresh);
-            let events = rotate::start(world, known, rotation, Trigger::OnDemand, &inner)?;
+            let trigger = Trigger::Playbook { run: run.id };
+            let events = rotate::start(world, known, rotation, trigger, &inner)?;
             Ok((events, Begun::Rotation { rotation }))
         }
         (Target::Secret { secret, version }, Deed::Revoke { .. }) => {

@@ -3,6 +3,7 @@
 
 mod act;
 mod plan;
+mod select;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use crate::name::PlaybookName;
 use crate::playbook::{self, Deed, Spec};
 use crate::playbook_run::{
     self, Begun, Cause, Intervention, MAX_DEPTH, MAX_FAILURE_CHARS, MAX_OPEN_RUNS, Move, Outcome,
-    Progress, Request, Run, SCHEDULER, next_move,
+    Progress, Request, Run, SCHEDULER, StepState, next_move,
 };
 use crate::rotation::MAX_REASON_CHARS;
 use crate::time::Timestamp;
@@ -72,6 +73,12 @@ pub(super) fn decide(
             by,
             reason,
         } => intervene(world, (*run, *intervention), by, reason),
+        Request::Answer {
+            run,
+            step,
+            place,
+            failure,
+        } => answer(world, *run, (step, *place), failure.as_deref()),
         Request::Remove { name } => remove(world, name),
     }
 }
@@ -183,7 +190,10 @@ fn advance(world: &World, id: RunId, ctx: &Context) -> Result<Vec<Event>, Reject
     let event = match next {
         Move::Start(place) => act::start(world, run, place, ctx.now),
         Move::Act(place, target) => return Ok(act::act(world, run, (place, target), ctx)),
-        Move::Complete(place) => playbook_run::Event::StepCompleted { step: name(place) },
+        Move::Complete(place, note) => playbook_run::Event::StepCompleted {
+            step: name(place),
+            note: note.map(|note| note.chars().take(MAX_FAILURE_CHARS).collect()),
+        },
         Move::Fail(place, reason) => failed(name(place), &reason),
         Move::Skip(place) => playbook_run::Event::StepSkipped { step: name(place) },
         Move::End(outcome) => playbook_run::Event::Completed { outcome },
@@ -208,7 +218,10 @@ fn due(world: &World, id: RunId, step: &str, now: Timestamp) -> Result<Vec<Event
     };
     let name = state.step.name.clone();
     let event = match &state.step.deed {
-        Deed::Wait { span: Some(_) } => playbook_run::Event::StepCompleted { step: name },
+        Deed::Wait { span: Some(_) } => playbook_run::Event::StepCompleted {
+            step: name,
+            note: None,
+        },
         Deed::Approve { count } => {
             let reason = format!(
                 "{} of {count} principals approved before its deadline",
@@ -219,6 +232,32 @@ fn due(world: &World, id: RunId, step: &str, now: Timestamp) -> Result<Vec<Event
         _ => failed(name, "it was not over at its deadline"),
     };
     Ok(vec![Event::PlaybookRun(id, event)])
+}
+
+/// A receiver that a step waits for has taken what it was told, or never will; said once.
+fn answer(
+    world: &World,
+    id: RunId,
+    (step, place): (&str, u32),
+    failure: Option<&str>,
+) -> Result<Vec<Event>, Rejection> {
+    let run = open(world, id)?;
+    let waits = |state: &&StepState| {
+        let is_called = matches!(state.step.deed, Deed::Call { .. });
+        let is_told = state.acts.contains_key(&place) && !state.answers.contains_key(&place);
+        is_called && is_told && state.progress == Progress::Open
+    };
+    if run.step(step).filter(waits).is_none() {
+        let step = step.chars().take(playbook::MAX_WORD_BYTES).collect();
+        return Err(playbook_run::Rejection::NotCalled { run: id, step }.into());
+    }
+    let failure = failure.map(|reason| reason.chars().take(MAX_FAILURE_CHARS).collect());
+    let answered = playbook_run::Event::Answered {
+        step: step.to_owned(),
+        place,
+        failure,
+    };
+    Ok(vec![Event::PlaybookRun(id, answered)])
 }
 
 fn approve(

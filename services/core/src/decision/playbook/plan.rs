@@ -81,6 +81,7 @@ fn unrotatable(world: &World, secret: &Secret, ctx: &Context) -> Option<String> 
             .map(|no| no.to_string());
     }
     let rotation = RotationId::from_bytes(ctx.id(0));
+    // Whose run it is changes nothing of whether it may begin.
     let decided = rotate::start(world, secret, rotation, Trigger::OnDemand, ctx);
     decided.err().map(|no| no.to_string())
 }
