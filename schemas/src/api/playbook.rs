@@ -108,6 +108,9 @@ pub struct RunStepView {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// What it found: how many are proven dead, and which cannot be probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Who approved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<String>,
@@ -121,7 +124,7 @@ pub struct RunStepView {
 pub struct RunTargetView {
     /// The secret with its version, the host or the playbook.
     pub target: String,
-    /// What it began: `rotation ID`, `revocation ID`, `eviction`, `run ID`, or `nothing`; absent while it did not.
+    /// What it began: `rotation ID`, `revocation ID`, `eviction`, `run ID`, `told`, or `nothing`; absent while it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<String>,
     /// Why it was refused.

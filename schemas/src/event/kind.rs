@@ -162,6 +162,8 @@ kinds! {
         E::StepSkipped { .. } => "step_skipped",
         E::Intervened { .. } => "intervened",
         E::Completed { .. } => "completed",
+        E::Notified { .. } => "notified",
+        E::Answered { .. } => "answered",
     }
 }
 

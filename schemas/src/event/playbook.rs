@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keywheel_core::name::PlaybookName;
+use keywheel_core::name::{NotificationName, PlaybookName};
 use keywheel_core::playbook;
 
 use crate::mirror::{Text, mirror_enum, mirror_struct, mirror_words};
@@ -36,6 +36,26 @@ mirror_enum! {
         HeldBy {
             /// The host, by name or id.
             host: String,
+        },
+        /// All that lie in a store.
+        Store {
+            /// The store, by name.
+            name: String,
+        },
+        /// What a container has, or is to have.
+        Container {
+            /// The container, by its name, or its id or the beginning of that.
+            name: String,
+        },
+        /// The same of every container of an image.
+        Image {
+            /// The image's config digest.
+            digest: String,
+        },
+        /// The same of every container of a service.
+        Service {
+            /// `PROJECT/SERVICE`, or `SERVICE` for that of every project.
+            name: String,
         },
     }
 }
@@ -87,6 +107,24 @@ mirror_enum! {
             playbook: Text<PlaybookName>,
             /// What it is told.
             arguments: BTreeMap<String, String>,
+        },
+        /// Waits until no host has what steps before it replace or revoke.
+        Withdrawn {},
+        /// Waits until a login with each credential that steps before it took away was refused, or cannot be tried.
+        Prove {},
+        /// Tells receivers of notifications something.
+        Notify {
+            /// The notifications.
+            notifications: Vec<Text<NotificationName>>,
+            /// What they are told.
+            text: String,
+        },
+        /// Tells one receiver something, and waits until it has taken it.
+        Call {
+            /// The notification.
+            notification: Text<NotificationName>,
+            /// What it is told.
+            text: String,
         },
     }
 }

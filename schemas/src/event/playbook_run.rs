@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use keywheel_core::id::{HostId, PlaybookId, RevocationId, RotationId, RunId, SecretId};
+use keywheel_core::id::{
+    HostId, NotificationId, PlaybookId, RevocationId, RotationId, RunId, SecretId,
+};
 use keywheel_core::name::PlaybookName;
 use keywheel_core::playbook_run;
 use keywheel_core::time::Timestamp;
@@ -30,6 +32,11 @@ mirror_enum! {
         Playbook {
             /// Which.
             name: Text<PlaybookName>,
+        },
+        /// A notification, whose receiver is told something.
+        Notification {
+            /// Which.
+            notification: Text<NotificationId>,
         },
     }
 }
@@ -59,6 +66,11 @@ mirror_enum! {
         },
         /// Nothing: it was as the step wants it already.
         Nothing {},
+        /// A message to a receiver.
+        Message {
+            /// The notification.
+            notification: Text<NotificationId>,
+        },
     }
 }
 
@@ -169,6 +181,9 @@ mirror_enum! {
         StepCompleted {
             /// The step.
             step: String,
+            /// What it found, in words.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            note: Option<String>,
         },
         /// A step failed.
         StepFailed {
@@ -195,6 +210,27 @@ mirror_enum! {
         Completed {
             /// How.
             outcome: RunOutcome,
+        },
+        /// A step tells a receiver something: this event is what it is told.
+        Notified {
+            /// The step.
+            step: String,
+            /// Which of its targets; the first is 0.
+            place: u32,
+            /// The notification.
+            notification: Text<NotificationId>,
+            /// What it is told.
+            text: String,
+        },
+        /// A receiver that is waited for has taken what it was told, or never will.
+        Answered {
+            /// The step.
+            step: String,
+            /// Which of its targets; the first is 0.
+            place: u32,
+            /// Why it did not take it; absent when it did.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            failure: Option<String>,
         },
     }
 }

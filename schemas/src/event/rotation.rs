@@ -1,6 +1,6 @@
 //! Events of a rotation.
 
-use keywheel_core::id::{HostId, SecretId, SlotId};
+use keywheel_core::id::{HostId, RunId, SecretId, SlotId};
 use keywheel_core::rotation;
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keywheel_core::id::{PlaybookId, RunId};
-use keywheel_core::name::{NameError, PlaybookName};
+use keywheel_core::name::{NameError, NotificationName, PlaybookName};
 use keywheel_core::playbook::{
     After, DEFAULT_HOLD_OFF, Deed, Event, Parameter, Selection, Spec, Step, Trigger, Which,
 };
 use keywheel_core::playbook_run::{self, Begun, Intervention, Outcome, Target};
 
-use super::{HOST, NIGHT, REVOCATION, ROTATION, SECRET, id};
+use super::{HOST, NIGHT, NOTIFICATION, REVOCATION, ROTATION, SECRET, id};
 
-pub(super) const PLAYBOOK: PlaybookId = PlaybookId::from_bytes(id(0x0a));
-pub(super) const RUN: RunId = RunId::from_bytes(id(0x0b));
+pub(super) const PLAYBOOK: PlaybookId = PlaybookId::from_bytes(id(0x0c));
+pub(super) const RUN: RunId = RunId::from_bytes(id(0x0d));
 
 fn step(name: &str, deed: Deed, after: &[(&str, bool)]) -> Step {
     let after = after.iter().map(|(step, failed)| After {
@@ -42,6 +42,18 @@ fn steps() -> Result<Vec<Step>, NameError> {
             Selection::HeldBy {
                 host: "web-1".to_owned(),
             },
+            Selection::Store {
+                name: "bao".to_owned(),
+            },
+            Selection::Container {
+                name: "web-7".to_owned(),
+            },
+            Selection::Image {
+                digest: "sha256:1".to_owned(),
+            },
+            Selection::Service {
+                name: "shop/web".to_owned(),
+            },
         ],
         which: Which::Old,
     };
@@ -56,6 +68,15 @@ fn steps() -> Result<Vec<Step>, NameError> {
     let span = Some(Duration::from_secs(60));
     let arguments = BTreeMap::from([("secret".to_owned(), "${secret}".to_owned())]);
     let playbook = PlaybookName::parse("tell-everyone")?;
+    let text = || "${secret} is replaced".to_owned();
+    let notify = Deed::Notify {
+        notifications: vec![NotificationName::parse("soc")?],
+        text: text(),
+    };
+    let call = Deed::Call {
+        notification: NotificationName::parse("pager")?,
+        text: text(),
+    };
     Ok(vec![
         step("approve", Deed::Approve { count: 2 }, &[]),
         step(
@@ -77,6 +98,10 @@ fn steps() -> Result<Vec<Step>, NameError> {
             },
             &[("pause", false)],
         ),
+        step("withdrawn", Deed::Withdrawn, &[("tell", false)]),
+        step("prove", Deed::Prove, &[("withdrawn", false)]),
+        step("notify", notify, &[("prove", false)]),
+        step("call", call, &[("notify", false)]),
     ])
 }
 
@@ -145,7 +170,14 @@ pub(super) fn of_run() -> Result<Vec<playbook_run::Event>, NameError> {
         },
         E::StepStarted {
             step: word("revoke"),
-            targets: vec![target, Target::Host { host: HOST }, playbook],
+            targets: vec![
+                target,
+                Target::Host { host: HOST },
+                playbook,
+                Target::Notification {
+                    notification: NOTIFICATION,
+                },
+            ],
             until: NIGHT,
         },
         E::Acted {
@@ -166,7 +198,8 @@ pub(super) fn of_run() -> Result<Vec<playbook_run::Event>, NameError> {
             reason: word("seen in the log"),
         },
         E::StepCompleted {
-            step: word("approve"),
+            step: word("prove"),
+            note: Some(word("1 proven dead")),
         },
         E::StepFailed {
             step: word("converge"),
@@ -180,6 +213,17 @@ pub(super) fn of_run() -> Result<Vec<playbook_run::Event>, NameError> {
         },
         E::Completed {
             outcome: Outcome::Failed,
+        },
+        E::Notified {
+            step: word("notify"),
+            place: 0,
+            notification: NOTIFICATION,
+            text: word("prod/db is replaced"),
+        },
+        E::Answered {
+            step: word("call"),
+            place: 0,
+            failure: Some(word("it answered 400")),
         },
     ])
 }

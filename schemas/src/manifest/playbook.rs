@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use keywheel_core::name::PlaybookName;
+use keywheel_core::name::{NotificationName, PlaybookName};
 use keywheel_core::playbook::{
     After, DEFAULT_DEADLINE, DEFAULT_HOLD_OFF, Deed, MAX_APPROVALS, MAX_DEADLINE, MAX_PARAMETERS,
     MAX_SELECTIONS, MAX_STEPS, MAX_TRIGGERS, MIN_DEADLINE, Parameter, Selection, Spec, Step,
@@ -20,28 +20,18 @@ use super::{CheckSchedule, Manifest, Position};
 use crate::condition::Condition;
 
 /// Kinds of steps, each a field of its own.
-const DEEDS: [&str; 6] = ["rotate", "revoke", "evict", "wait", "approve", "run"];
+const DEEDS: [&str; 9] = [
+    "rotate", "revoke", "evict", "wait", "approve", "run", "prove", "notify", "call",
+];
 /// Kinds of steps that are known and performed by nothing yet, each with what to do instead.
-const NOT_YET: [(&str, &str); 5] = [
+const NOT_YET: [(&str, &str); 2] = [
     (
         "restart",
         "rotate a secret whose binding says `reload: restart`",
     ),
     (
         "quarantine",
-        "evict the host, and stop or disconnect the container with its engine",
-    ),
-    (
-        "prove",
-        "wait with `wait: {}`: a rotation and a revocation end when the backend has confirmed",
-    ),
-    (
-        "notify",
-        "follow `keywheel events tail --follow` with a subscription",
-    ),
-    (
-        "call",
-        "follow `keywheel events tail --follow` with a subscription, and call from there",
+        "say `onRevoke: disconnect` or `pause` in its binding, and revoke what it has: `revoke: { containers: […], versions: alive }`",
     ),
 ];
 
@@ -315,12 +305,21 @@ fn read_deed(fields: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {
             Some(Deed::Evict { host })
         }
         "wait" => {
-            let own = deed_fields(fields, "wait", &["for"], faults)?;
-            let span = match own.has("for") {
-                true => Some(own.span("for", MIN_DEADLINE, MAX_DEADLINE, faults)?),
-                false => None,
-            };
-            Some(Deed::Wait { span })
+            let own = deed_fields(fields, "wait", &["for", "until"], faults)?;
+            read_wait(&own, faults)
+        }
+        "prove" => {
+            deed_fields(fields, "prove", &[], faults)?;
+            Some(Deed::Prove)
+        }
+        "notify" => read_notify(fields, faults),
+        "call" => {
+            let own = deed_fields(fields, "call", &["notification", "text"], faults)?;
+            let notification = own.required_text("notification", faults);
+            let (text, _) = own.required_text("text", faults)?;
+            let notification = named(notification?, NotificationName::parse, faults)?;
+            let text = text.to_owned();
+            Some(Deed::Call { notification, text })
         }
         "approve" => {
             let own = deed_fields(fields, "approve", &["count"], faults)?;
@@ -349,17 +348,70 @@ fn deed_fields<'n>(
     Fields::of(node, word, known, faults)
 }
 
-const SELECTIONS: [&str; 3] = ["secrets", "prefixes", "heldBy"];
+fn read_wait(own: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {
+    match (own.has("for"), own.has("until")) {
+        (true, true) => {
+            let message = "`wait` has either `for`, a time, or `until`; `wait: {}` waits for the end of all that began";
+            faults.add(own.position_of("until"), message.to_owned());
+            None
+        }
+        (true, false) => {
+            let span = own.span("for", MIN_DEADLINE, MAX_DEADLINE, faults)?;
+            Some(Deed::Wait { span: Some(span) })
+        }
+        (false, false) => Some(Deed::Wait { span: None }),
+        (false, true) => match own.required_text("until", faults)? {
+            ("withdrawn", _) => Some(Deed::Withdrawn),
+            (_, at) => {
+                let message =
+                    "`until` has to be `withdrawn`: until no host has what is replaced or revoked";
+                faults.add(at, message.to_owned());
+                None
+            }
+        },
+    }
+}
+
+fn read_notify(fields: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {
+    let own = deed_fields(fields, "notify", &["notifications", "text"], faults)?;
+    own.required("notifications", faults);
+    let mut notifications = Vec::new();
+    for node in items(&own, "notifications", MAX_SELECTIONS, faults) {
+        let text = text_of(node, "notifications", faults)?;
+        notifications.push(named(text, NotificationName::parse, faults)?);
+    }
+    let (text, _) = own.required_text("text", faults)?;
+    let text = text.to_owned();
+    Some(Deed::Notify {
+        notifications,
+        text,
+    })
+}
+
+/// Fields of what a step is done to.
+const SELECTIONS: [&str; 7] = [
+    "secrets",
+    "prefixes",
+    "stores",
+    "containers",
+    "images",
+    "services",
+    "heldBy",
+];
 
 fn read_selections(fields: &Fields<'_>, faults: &mut Faults) -> Option<Vec<Selection>> {
     let mut selections = Vec::new();
-    for name in ["secrets", "prefixes"] {
+    for name in SELECTIONS.into_iter().filter(|name| *name != "heldBy") {
         for node in items(fields, name, MAX_SELECTIONS, faults) {
             let (text, _) = text_of(node, name, faults)?;
             let text = text.to_owned();
             selections.push(match name {
                 "secrets" => Selection::Secret { name: text },
-                _ => Selection::Prefix { path: text },
+                "prefixes" => Selection::Prefix { path: text },
+                "stores" => Selection::Store { name: text },
+                "containers" => Selection::Container { name: text },
+                "images" => Selection::Image { digest: text },
+                _ => Selection::Service { name: text },
             });
         }
     }
@@ -371,7 +423,8 @@ fn read_selections(fields: &Fields<'_>, faults: &mut Faults) -> Option<Vec<Selec
 }
 
 fn read_revoke(fields: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {
-    let known = ["secrets", "prefixes", "heldBy", "versions"];
+    let mut known = SELECTIONS.to_vec();
+    known.push("versions");
     let own = deed_fields(fields, "revoke", &known, faults)?;
     let secrets = read_selections(&own, faults)?;
     let which = match own.required_text("versions", faults)? {

@@ -9,8 +9,8 @@ pub use outward::{
     EmailReceiver, NatsReceiver, Notification, SignalSource, SlackReceiver, WebhookReceiver,
 };
 pub use playbook::{
-    Approve, Evict, OnFailure, OnFailureWord, Playbook, PlaybookParameter, PlaybookStep,
-    PlaybookTrigger, Revoke, RevokeVersions, RunPlaybook, Selections, Wait,
+    Approve, Call, Evict, Notify, OnFailure, OnFailureWord, Playbook, PlaybookParameter,
+    PlaybookStep, PlaybookTrigger, Prove, Revoke, RevokeVersions, RunPlaybook, Selections, Wait,
 };
 pub use store::{
     AppRole, Aws, AwsAuth, Cert, Credential, Jwt, Keys, Source, Store, Vault, VaultAuth,

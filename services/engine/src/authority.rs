@@ -65,6 +65,7 @@ pub const fn submitter_of(command: &Command) -> Role {
             | Request::Advance { .. }
             | Request::Approve { .. }
             | Request::Intervene { .. }
+            | Request::Answer { .. }
             | Request::Remove { .. },
         ) => Role::Gateway,
         Command::Playbook(Request::Start { .. } | Request::Due { .. }) => Role::Scheduler,

@@ -32,7 +32,7 @@ pub struct Playbook {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaybookTrigger {
-    /// Type of an event of a secret, a rotation, a revocation, a host or a store.
+    /// Type of an event of a secret, a rotation, a revocation, a host, a store or a signal from outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
     /// What has to hold for it, in CEL.
@@ -48,7 +48,7 @@ pub struct PlaybookTrigger {
     /// Its time zone, `UTC` by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
-    /// What a run is told; of an event `${event.secret}` and `${event.host}`.
+    /// What a run is told; of an event `${event.secret}`, `${event.host}` and texts of `${event.data.…}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub with: Option<BTreeMap<String, String>>,
 }
@@ -66,7 +66,8 @@ pub struct PlaybookParameter {
     pub default: Option<String>,
 }
 
-/// One step: a name and exactly one of `rotate`, `revoke`, `evict`, `wait`, `approve`, `run`; or `parallel` alone.
+/// One step: a name and exactly one of `rotate`, `revoke`, `evict`, `wait`, `approve`, `run`, `prove`, `notify`, `call`;
+/// or `parallel` alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaybookStep {
@@ -103,6 +104,44 @@ pub struct PlaybookStep {
     /// Runs another playbook and waits for its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunPlaybook>,
+    /// Waits until a login with each credential that steps before it took away was refused, or cannot be tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prove: Option<Prove>,
+    /// Tells receivers of notifications something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Notify>,
+    /// Tells one receiver something, and waits until it has taken it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call: Option<Call>,
+}
+
+/// Waits for proof; it says nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Prove {}
+
+/// Tells receivers of notifications something, whatever else they are told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    /// The notifications, by name.
+    #[schemars(length(min = 1, max = 64))]
+    pub notifications: Vec<String>,
+    /// What they are told; may hold parameters.
+    #[schemars(length(min = 1, max = 500))]
+    pub text: String,
+}
+
+/// Tells one receiver something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Call {
+    /// The notification, by name.
+    #[schemars(length(min = 1, max = 255), regex(pattern = r"^[a-z0-9._-]+$"))]
+    pub notification: String,
+    /// What it is told; may hold parameters.
+    #[schemars(length(min = 1, max = 500))]
+    pub text: String,
 }
 
 /// What follows when a step fails.
@@ -137,6 +176,22 @@ pub struct Selections {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub prefixes: Option<Vec<String>>,
+    /// All that lie in one of these stores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub stores: Option<Vec<String>>,
+    /// What containers of these names or ids have, or are to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub containers: Option<Vec<String>>,
+    /// The same of every container of one of these images, by config digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub images: Option<Vec<String>>,
+    /// The same of every container of one of these services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub services: Option<Vec<String>>,
     /// All that this host may hold, also one that was evicted since the run began.
     #[serde(default, rename = "heldBy", skip_serializing_if = "Option::is_none")]
     pub held_by: Option<String>,
@@ -154,6 +209,22 @@ pub struct Revoke {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub prefixes: Option<Vec<String>>,
+    /// All that lie in one of these stores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub stores: Option<Vec<String>>,
+    /// What containers of these names or ids have, or are to have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub containers: Option<Vec<String>>,
+    /// The same of every container of one of these images, by config digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub images: Option<Vec<String>>,
+    /// The same of every container of one of these services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub services: Option<Vec<String>>,
     /// All that this host may hold.
     #[serde(default, rename = "heldBy", skip_serializing_if = "Option::is_none")]
     pub held_by: Option<String>,
@@ -187,6 +258,10 @@ pub struct Wait {
     #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
     pub span: Option<String>,
+    /// `withdrawn`: until no host has what steps before it replace or revoke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^withdrawn$"))]
+    pub until: Option<String>,
 }
 
 /// Waits for people.

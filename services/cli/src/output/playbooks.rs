@@ -86,6 +86,10 @@ const fn word(deed: &PlaybookDeed) -> &'static str {
         PlaybookDeed::Wait { .. } => "wait",
         PlaybookDeed::Approve { .. } => "approve",
         PlaybookDeed::Run { .. } => "run",
+        PlaybookDeed::Withdrawn {} => "wait until withdrawn",
+        PlaybookDeed::Prove {} => "prove",
+        PlaybookDeed::Notify { .. } => "notify",
+        PlaybookDeed::Call { .. } => "call",
     }
 }
 
@@ -193,6 +197,9 @@ pub(crate) fn run(run: &PlaybookRunView, color: bool) -> String {
         if let Some(why) = &step.failure {
             text.push_str(&format!("\n{} failed: {}", tame(&step.name), tame(why)));
         }
+        if let Some(note) = &step.note {
+            text.push_str(&format!("\n{}: {}", tame(&step.name), tame(note)));
+        }
         for target in &step.targets {
             text.push_str(&format!("\n{}: {}", tame(&step.name), came_of(target)));
         }
@@ -223,6 +230,7 @@ mod tests {
             state: state.to_owned(),
             until: None,
             failure: None,
+            note: None,
             approvals: Vec::new(),
             targets: vec![RunTargetView {
                 target: "prod/db".to_owned(),

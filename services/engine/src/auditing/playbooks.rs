@@ -27,6 +27,7 @@ pub(super) fn described(world: &World, request: &Request) -> Described {
         Request::Intervene {
             run, intervention, ..
         } => (intervention_verb(*intervention), of(run), None),
+        Request::Answer { run, .. } => ("answer-playbook", of(run), None),
         Request::Remove { name } => ("remove-playbook", format!("playbook/{name}"), None),
     }
 }
@@ -70,7 +71,22 @@ pub(super) fn told(before: &World, events: &[Event]) -> Option<String> {
             place,
             reason,
         } => format!("step `{step}`, target {}: refused: {reason}", place + 1),
-        E::StepCompleted { step } => format!("step `{step}` is done"),
+        E::StepCompleted { step, note: None } => format!("step `{step}` is done"),
+        E::StepCompleted {
+            step,
+            note: Some(note),
+        } => format!("step `{step}` is done: {note}"),
+        E::Notified { step, place, .. } => format!("step `{step}`, target {}: told", place + 1),
+        E::Answered {
+            step,
+            place,
+            failure: None,
+        } => format!("step `{step}`, target {}: taken", place + 1),
+        E::Answered {
+            step,
+            place,
+            failure: Some(reason),
+        } => format!("step `{step}`, target {}: not taken: {reason}", place + 1),
         E::StepFailed { step, reason } => format!("step `{step}` failed: {reason}"),
         E::StepSkipped { step } => format!("step `{step}` is skipped"),
         E::Completed { outcome } if events.len() == 1 => format!("ended as {}", outcome.word()),

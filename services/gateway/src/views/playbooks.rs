@@ -130,6 +130,7 @@ fn step(world: &World, state: &StepState) -> RunStepView {
         state: word.to_owned(),
         until: state.until.map(|until| until.text()),
         failure: state.failure.clone(),
+        note: state.note.clone(),
         approvals: state.approvals.iter().cloned().collect(),
         targets: targets.collect(),
     }
@@ -142,6 +143,7 @@ fn begun_words(begun: &Begun) -> String {
         Begun::Eviction { .. } => "eviction".to_owned(),
         Begun::Run { run } => format!("run {run}"),
         Begun::Nothing => "nothing".to_owned(),
+        Begun::Message { .. } => "told".to_owned(),
     }
 }
 
@@ -160,6 +162,10 @@ fn target(world: &World, target: &Target) -> String {
             known.map_or_else(|| host.to_string(), |known| known.name.to_string())
         }
         Target::Playbook { name } => name.to_string(),
+        Target::Notification { notification } => {
+            let known = world.notifications.get(notification);
+            known.map_or_else(|| notification.to_string(), |known| known.name.to_string())
+        }
     }
 }
 
@@ -176,5 +182,9 @@ fn action(deed: &Deed) -> String {
         Deed::Approve { count: 1 } => "wait for an approval".to_owned(),
         Deed::Approve { count } => format!("wait for {count} approvals"),
         Deed::Run { .. } => "run".to_owned(),
+        Deed::Withdrawn => "wait until no host has it".to_owned(),
+        Deed::Prove => "prove dead".to_owned(),
+        Deed::Notify { .. } => "notify".to_owned(),
+        Deed::Call { .. } => "call and wait for the receiver".to_owned(),
     }
 }

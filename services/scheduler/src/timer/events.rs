@@ -22,6 +22,7 @@ use keywheel_core::{host, revocation, rotation, secret};
 use keywheel_schemas::condition::{About, Facts};
 use keywheel_schemas::event::{data, subject, type_name};
 
+use super::triggers::Said;
 use super::watches::Watches;
 use super::{Key, Timers, retry_delay};
 use crate::schedule::plan::{self, Gate};
@@ -142,6 +143,16 @@ impl Rules {
         }
     }
 
+    /// Names of the secret and the host that an event is about; empty for none.
+    fn names_of(&self, whom: Whom) -> (&str, &str) {
+        let name = whom.secret.and_then(|id| self.names.get(&id));
+        let host = whom.host.and_then(|id| self.hosts.get(&id));
+        (
+            name.map_or("", |name| &**name),
+            host.map_or("", |name| &**name),
+        )
+    }
+
     fn note_rotation(&mut self, secret: SecretId, rotation: RotationId) {
         if self.rotations.insert(rotation, secret).is_some() {
             return;
@@ -252,11 +263,15 @@ impl Timers {
         }
         if self.triggers.has(type_name(event)) {
             let facts = self.facts_of(place.1, time, event, whom);
-            let (secret, host) = self.names_of(whom);
-            let words = (secret.to_owned(), host.to_owned());
+            let data = data(event);
+            let (secret, host) = self.rules.names_of(whom);
+            let said = Said {
+                secret,
+                host,
+                data: &data,
+            };
             let event = (place.0, time, type_name(event));
-            self.triggers
-                .observe(event, &facts, &words, &mut self.queue);
+            self.triggers.observe(event, &facts, &said, &mut self.queue);
         }
         if self.rules.learns {
             self.rules.forget(event);
@@ -340,19 +355,9 @@ impl Timers {
         }
     }
 
-    /// Names of the secret and the host that an event is about; empty for none.
-    fn names_of(&self, whom: Whom) -> (&str, &str) {
-        let name = whom.secret.and_then(|id| self.rules.names.get(&id));
-        let host = whom.host.and_then(|id| self.rules.hosts.get(&id));
-        (
-            name.map_or("", |name| &**name),
-            host.map_or("", |name| &**name),
-        )
-    }
-
     /// An event as conditions ask about it.
     fn facts_of(&self, id: EventId, time: Timestamp, event: &Event, whom: Whom) -> Facts {
-        let (secret, host) = self.names_of(whom);
+        let (secret, host) = self.rules.names_of(whom);
         let about = About {
             id: &id.to_string(),
             type_name: type_name(event),
@@ -375,7 +380,7 @@ impl Timers {
             return;
         };
         let facts = self.facts_of(id, time, event, whom);
-        let (name, _) = self.names_of(whom);
+        let (name, _) = self.rules.names_of(whom);
         let given = whom.host.and_then(|id| self.rules.given.get(&id));
         let watches = &self.rules.watches;
         for (secret, rule) in watches.meant((type_name(event), name), &facts, given) {

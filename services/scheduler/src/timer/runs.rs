@@ -24,7 +24,7 @@ impl Runs {
                 let steps = self.open.entry(id).or_default();
                 steps.insert(step.clone(), *until);
             }
-            Event::StepCompleted { step }
+            Event::StepCompleted { step, .. }
             | Event::StepFailed { step, .. }
             | Event::StepSkipped { step } => {
                 if let Some(steps) = self.open.get_mut(&id) {
@@ -38,6 +38,8 @@ impl Runs {
             | Event::Acted { .. }
             | Event::ActRefused { .. }
             | Event::Approved { .. }
+            | Event::Notified { .. }
+            | Event::Answered { .. }
             | Event::Intervened { .. } => return,
         }
         if self.open.get(&id).is_some_and(BTreeMap::is_empty) {

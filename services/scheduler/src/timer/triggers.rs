@@ -10,11 +10,12 @@ use std::time::Duration;
 use keywheel_core::command::Command;
 use keywheel_core::id::PlaybookId;
 use keywheel_core::name::PlaybookName;
-use keywheel_core::playbook::{self, EVENT_WORDS, Trigger, put_in};
+use keywheel_core::playbook::{self, EVENT_DATA, EVENT_WORDS, Trigger, parameters_of, put_in};
 use keywheel_core::playbook_run::{self, Cause, Request};
 use keywheel_core::schedule::Schedule;
 use keywheel_core::time::Timestamp;
 use keywheel_schemas::condition::{Condition, Facts};
+use serde_json::{Map, Value};
 
 use super::queue::Queue;
 use super::{Key, MISSED_GRACE};
@@ -26,6 +27,42 @@ const MAX_WAITING_STARTS: usize = 256;
 
 /// What a run is told.
 type Arguments = BTreeMap<String, String>;
+
+/// What an event says that a run may be told.
+pub(super) struct Said<'e> {
+    /// Name of its secret; empty for none.
+    pub(super) secret: &'e str,
+    /// Name of its host; empty for none.
+    pub(super) host: &'e str,
+    /// Its data.
+    pub(super) data: &'e Map<String, Value>,
+}
+
+impl Said<'_> {
+    /// What a text names of the event; empty where the event does not say it.
+    fn words_of(&self, text: &str) -> BTreeMap<String, String> {
+        let [secret, host] = EVENT_WORDS;
+        let word = |name: &str| {
+            let word = if name == secret {
+                self.secret
+            } else if name == host {
+                self.host
+            } else {
+                self.part(name).unwrap_or_default()
+            };
+            word.to_owned()
+        };
+        let named = parameters_of(text).unwrap_or_default().into_iter();
+        named.map(|name| (name.to_owned(), word(name))).collect()
+    }
+
+    /// A text in its data, like `event.data.fields.secret` of a signal.
+    fn part(&self, name: &str) -> Option<&str> {
+        let mut path = name.strip_prefix(EVENT_DATA)?.split('.');
+        let first = self.data.get(path.next()?)?;
+        path.try_fold(first, |at, part| at.get(part))?.as_str()
+    }
+}
 
 /// Playbooks that have triggers.
 #[derive(Debug, Clone, Default)]
@@ -119,17 +156,17 @@ impl Triggers {
         self.arm(*playbook, queue);
     }
 
-    /// Notes what an event leads to; `words` are the names of its secret and host.
+    /// Notes what an event leads to.
     pub(super) fn observe(
         &mut self,
         (number, time, type_name): (u64, Timestamp, &str),
         facts: &Facts,
-        words: &(String, String),
+        said: &Said<'_>,
         queue: &mut Queue,
     ) {
         let mut touched = Vec::new();
         for (id, known) in &mut self.playbooks {
-            if known.observe((number, time, type_name), facts, words) {
+            if known.observe((number, time, type_name), facts, said) {
                 touched.push(*id);
             }
         }
@@ -248,13 +285,8 @@ impl Watched {
         &mut self,
         (number, time, type_name): (u64, Timestamp, &str),
         facts: &Facts,
-        (secret, host): &(String, String),
+        said: &Said<'_>,
     ) -> bool {
-        let [secret_word, host_word] = EVENT_WORDS;
-        let words = BTreeMap::from([
-            (secret_word.to_owned(), secret.clone()),
-            (host_word.to_owned(), host.clone()),
-        ]);
         let meant = self.events.iter().find(|trigger| {
             let holds = |when: &Condition| when.holds(facts, false);
             trigger.event == type_name && trigger.when.as_ref().is_none_or(holds)
@@ -264,9 +296,9 @@ impl Watched {
         };
         let told = trigger.arguments.iter();
         let told: Arguments = told
-            .map(|(name, value)| (name.clone(), put_in(value, &words)))
+            .map(|(name, value)| (name.clone(), put_in(value, &said.words_of(value))))
             .collect();
-        // An event about no secret, or no host, has nothing to tell.
+        // An event about no secret, or no host, or without that part, has nothing to tell.
         let is_silent = told.values().any(String::is_empty);
         let hold_off = trigger.hold_off;
         let is_served = |at: &Timestamp| time < at.plus(hold_off);

@@ -22,6 +22,7 @@ use keywheel_seal::digest;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::calls;
 use super::message::{Message, is_wanted};
 use super::sender::{Sender, Told};
 use super::whose::{Memory, Names};
@@ -287,6 +288,9 @@ impl Run {
     }
 
     fn wants(&self, declared: &Declared, names: &Names, event: &RecordedEvent) -> bool {
+        if calls::is_told(self.id, &event.event) {
+            return true;
+        }
         let when = &declared.spec.when;
         let condition = self.condition.1.as_ref().filter(|_| !when.is_empty());
         let all = match (condition, &names.secret) {
@@ -306,7 +310,10 @@ impl Run {
         let message = Message::of(names, event);
         let told = self.sender.send(&declared.spec.receiver, &message).await;
         let (ended, reason) = match told {
-            Told::Done => return Ok(Ended::Told),
+            Told::Done => {
+                calls::answer(&self.inner, self.id, event, None).await?;
+                return Ok(Ended::Told);
+            }
             Told::Later(reason) => match self.is_given_up(event) {
                 None => return Ok(Ended::Later(reason)),
                 Some(hours) => {
@@ -319,6 +326,7 @@ impl Run {
         let kept = given_up(declared, event, (self.inner.parts.clock.now(), &reason));
         tracing::warn!(notification = %declared.name, event = event.number, reason, "an event was not delivered; it is a letter now");
         self.inner.parts.deliveries.keep(&kept).await?;
+        calls::answer(&self.inner, self.id, event, Some(reason)).await?;
         Ok(ended)
     }
 

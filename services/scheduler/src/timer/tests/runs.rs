@@ -26,6 +26,7 @@ fn over(step: &str) -> Event {
         RUN,
         playbook_run::Event::StepCompleted {
             step: step.to_owned(),
+            note: None,
         },
     )
 }
