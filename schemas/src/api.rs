@@ -19,7 +19,7 @@ pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinToke
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
 pub use playbook::{
     ApproveRequest, PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView,
-    RunPlaybookRequest, RunStepView, RunTargetView,
+    RunPlaybookRequest, RunScore, RunStepView, RunTargetView,
 };
 pub use revocation::{
     AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation,

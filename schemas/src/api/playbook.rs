@@ -72,7 +72,7 @@ pub struct ApproveRequest {
 }
 
 /// `GET /v1/playbook-runs/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlaybookRunView {
     /// Its id.
     pub run_id: String,
@@ -91,10 +91,28 @@ pub struct PlaybookRunView {
     pub parent: Option<String>,
     /// Its steps.
     pub steps: Vec<RunStepView>,
+    /// How long it took, or takes so far, in milliseconds; absent where that is not known any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<f64>,
+    /// How many of what its steps rotate or revoke are through.
+    pub score: RunScore,
+}
+
+/// How well a run went.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct RunScore {
+    /// How many rotations and revocations its steps were to begin.
+    pub targets: u64,
+    /// How many of them came to a good end.
+    pub through: u64,
+    /// How many of a hundred; 100 where there is nothing to do.
+    pub percent: u64,
+    /// Those that are not, as far as they are still known, each with why or where it stands.
+    pub not_through: Vec<String>,
 }
 
 /// One step of a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RunStepView {
     /// Its name.
     pub name: String,
@@ -108,6 +126,9 @@ pub struct RunStepView {
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// How long it took, in milliseconds, once it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_ms: Option<f64>,
     /// What it found: how many are proven dead, and which cannot be probed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,

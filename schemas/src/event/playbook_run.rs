@@ -10,7 +10,7 @@ use keywheel_core::playbook_run;
 use keywheel_core::time::Timestamp;
 
 use super::playbook::PlaybookStep;
-use crate::mirror::{Text, mirror_enum, mirror_words};
+use crate::mirror::{Text, mirror_enum, mirror_struct, mirror_words};
 
 mirror_enum! {
     /// One thing that a step does something to.
@@ -101,6 +101,16 @@ mirror_words! {
         Failed,
         /// A person gave it up.
         Cancelled,
+    }
+}
+
+mirror_struct! {
+    /// How many of what the steps of a run were to begin came to a good end.
+    RunScore = playbook_run::Score {
+        /// How many rotations and revocations they were to begin.
+        targets: u64,
+        /// How many of them were through.
+        through: u64,
     }
 }
 
@@ -210,6 +220,8 @@ mirror_enum! {
         Completed {
             /// How.
             outcome: RunOutcome,
+            /// How many of what its steps were to begin were through by then.
+            score: RunScore,
         },
         /// A step tells a receiver something: this event is what it is told.
         Notified {

@@ -8,7 +8,7 @@ use keywheel_core::name::{NameError, NotificationName, PlaybookName};
 use keywheel_core::playbook::{
     After, DEFAULT_HOLD_OFF, Deed, Event, Parameter, Selection, Spec, Step, Trigger, Which,
 };
-use keywheel_core::playbook_run::{self, Begun, Intervention, Outcome, Target};
+use keywheel_core::playbook_run::{self, Begun, Intervention, Outcome, Score, Target};
 
 use super::{HOST, NIGHT, NOTIFICATION, REVOCATION, ROTATION, SECRET, id};
 
@@ -213,6 +213,10 @@ pub(super) fn of_run() -> Result<Vec<playbook_run::Event>, NameError> {
         },
         E::Completed {
             outcome: Outcome::Failed,
+            score: Score {
+                targets: 4,
+                through: 3,
+            },
         },
         E::Notified {
             step: word("notify"),

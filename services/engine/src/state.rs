@@ -2,6 +2,8 @@
 //!
 //! Readers see committed state only. The draft that decisions are made on is the command bus's own.
 
+mod runs;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -13,12 +15,14 @@ use keywheel_core::plan::{HostPlan, plan_host};
 use keywheel_core::report::HostReport;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
-use keywheel_core::{playbook_run, revocation, rotation, secret};
+use keywheel_core::{revocation, rotation, secret};
 use tokio::sync::watch;
 
 use crate::port::journal::RecordedEvent;
 use crate::tally::Tally;
 use crate::trace::{Context, Origins, span_of};
+use runs::Runs;
+pub use runs::{RunTimes, Span};
 
 /// Rotations and revocations whose instants are kept.
 pub const KEPT_TIMINGS: usize = 4096;
@@ -72,8 +76,8 @@ pub struct Committed {
     revocation_order: VecDeque<RevocationId>,
     /// What last changed what a secret gives out.
     changed: BTreeMap<SecretId, Context>,
-    /// Where open runs of playbooks began.
-    runs: BTreeMap<RunId, Context>,
+    /// Runs of playbooks.
+    runs: Runs,
 }
 
 impl Committed {
@@ -114,7 +118,12 @@ impl Committed {
     /// Where what a run of a playbook begins stands: with the command that started it.
     #[must_use]
     pub fn run_trace(&self, id: RunId) -> Option<Context> {
-        self.runs.get(&id).copied()
+        self.runs.trace(id)
+    }
+    /// When a run's steps were durable.
+    #[must_use]
+    pub fn run_times(&self, id: RunId) -> Option<&RunTimes> {
+        self.runs.times(id)
     }
     /// Where the work of an effect stands.
     #[must_use]
@@ -206,18 +215,8 @@ impl Committed {
                 }
                 self.note_change(*secret, self.revocation_trace(*id));
             }
-            Event::PlaybookRun(id, event) => self.note_run(*id, event, trace),
-            _ => {}
-        }
-    }
-
-    fn note_run(&mut self, id: RunId, event: &playbook_run::Event, trace: Option<Context>) {
-        match (event, trace) {
-            (playbook_run::Event::Triggered { .. }, Some(trace)) => {
-                self.runs.insert(id, trace);
-            }
-            (playbook_run::Event::Completed { .. }, _) => {
-                self.runs.remove(&id);
+            Event::PlaybookRun(id, event) => {
+                self.runs.note(&self.world, (*id, event), (at, trace));
             }
             _ => {}
         }

@@ -1,7 +1,8 @@
 //! Playbooks, plans and runs, as text for people. Pure.
 
 use keywheel_schemas::api::{
-    PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView, RunStepView, RunTargetView,
+    PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView, RunScore, RunStepView,
+    RunTargetView,
 };
 use keywheel_schemas::event::playbook::{
     PlaybookDeed, PlaybookParameter, PlaybookStep, PlaybookTrigger,
@@ -180,6 +181,8 @@ pub(crate) fn run(run: &PlaybookRunView, color: bool) -> String {
         ("by", run.by.clone()),
         ("reason", run.reason.clone()),
         ("step of run", run.parent.clone().unwrap_or_default()),
+        ("took", run.took_ms.map(took).unwrap_or_default()),
+        ("score", score(&run.score)),
     ]);
     let row = |step: &RunStepView| {
         vec![
@@ -187,12 +190,16 @@ pub(crate) fn run(run: &PlaybookRunView, color: bool) -> String {
             step.action.clone(),
             step.state.clone(),
             step.until.clone().unwrap_or_default(),
+            step.took_ms.map(took).unwrap_or_default(),
             step.approvals.join(", "),
         ]
     };
     let rows = run.steps.iter().map(row).collect();
-    let headers = ["STEP", "DOES", "STATE", "UNTIL", "APPROVED BY"];
+    let headers = ["STEP", "DOES", "STATE", "UNTIL", "TOOK", "APPROVED BY"];
     text.push_str(&format!("\n{}\n", columns(&headers, rows, color)));
+    for one in &run.score.not_through {
+        text.push_str(&format!("\nnot through: {}", tame(one)));
+    }
     for step in &run.steps {
         if let Some(why) = &step.failure {
             text.push_str(&format!("\n{} failed: {}", tame(&step.name), tame(why)));
@@ -205,6 +212,20 @@ pub(crate) fn run(run: &PlaybookRunView, color: bool) -> String {
         }
     }
     text
+}
+
+fn took(milliseconds: f64) -> String {
+    format!("{:.1} s", milliseconds / 1000.0)
+}
+
+fn score(score: &RunScore) -> String {
+    match score.targets {
+        0 => String::new(),
+        all => format!(
+            "{} % ({} of {all} are through)",
+            score.percent, score.through
+        ),
+    }
 }
 
 fn came_of(target: &RunTargetView) -> String {
@@ -231,6 +252,7 @@ mod tests {
             until: None,
             failure: None,
             note: None,
+            took_ms: None,
             approvals: Vec::new(),
             targets: vec![RunTargetView {
                 target: "prod/db".to_owned(),
@@ -247,6 +269,13 @@ mod tests {
             reason: "leaked".to_owned(),
             parent: None,
             steps: vec![step("first", "failed"), step("second", "running")],
+            took_ms: Some(61_000.0),
+            score: RunScore {
+                targets: 2,
+                through: 1,
+                percent: 50,
+                not_through: vec!["prod/db: no generator".to_owned()],
+            },
         };
         let text = run(&shown, false);
         assert!(
@@ -254,6 +283,11 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("second: prod/db: not yet"), "{text}");
+        assert!(text.contains("50 % (1 of 2 are through)"), "{text}");
+        assert!(
+            text.contains("not through: prod/db: no generator"),
+            "{text}"
+        );
         let line = standing(&shown);
         assert!(
             line.contains("1/2 steps") && line.contains("second"),

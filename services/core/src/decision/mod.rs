@@ -21,7 +21,7 @@ pub mod scope;
 mod staging;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use canary::canaries;
 pub use drain::drains;

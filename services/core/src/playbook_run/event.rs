@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::score::Score;
 use crate::id::{HostId, NotificationId, PlaybookId, RevocationId, RotationId, RunId, SecretId};
 use crate::name::PlaybookName;
 use crate::playbook::Step;
@@ -197,6 +198,8 @@ pub enum Event {
     Completed {
         /// How.
         outcome: Outcome,
+        /// How many of what its steps were to begin were through by then.
+        score: Score,
     },
     /// A step tells a receiver something: this event is what it is told.
     Notified {

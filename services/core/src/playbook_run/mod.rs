@@ -8,6 +8,7 @@ mod event;
 mod moves;
 mod proof;
 mod request;
+mod score;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod tests;
 pub use event::{Begun, Cause, Event, Intervention, Outcome, Rejection, Target};
 pub use moves::{Move, next_move};
 pub use request::Request;
+pub use score::{Lack, Score, score};
 pub use state::{Act, Progress, Run, StepState};
 
 /// Most runs that are open at the same time.

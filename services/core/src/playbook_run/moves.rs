@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::event::{Begun, Outcome, Target};
 use super::proof;
 use super::state::{Act, Progress, Run, StepState};
-use crate::id::RotationId;
+use crate::id::{RevocationId, RotationId};
 use crate::lease;
 use crate::playbook::Deed;
 use crate::rotation::{self, Rotation};
@@ -86,11 +86,11 @@ fn open_move(world: &World, run: &Run, place: usize, state: &StepState) -> Optio
         Deed::Wait { span: Some(_) } => None,
         Deed::Wait { span: None } => {
             let ends = begun_before(run, state, true).map(|begun| end_of(world, begun));
-            ended(place, all(ends))
+            over(place, all(ends))
         }
         Deed::Withdrawn => {
             let ends = begun_before(run, state, true).map(|begun| withdrawn(world, begun));
-            ended(place, all(ends))
+            over(place, all(ends))
         }
         Deed::Prove => proof::prove(world, place, begun_before(run, state, false)),
         Deed::Approve { count } => {
@@ -106,7 +106,7 @@ fn open_move(world: &World, run: &Run, place: usize, state: &StepState) -> Optio
     }
 }
 
-fn ended(place: usize, end: End) -> Option<Move> {
+fn over(place: usize, end: End) -> Option<Move> {
     match end {
         End::NotYet => None,
         End::Well => Some(Move::Complete(place, None)),
@@ -148,7 +148,7 @@ fn acting_move(world: &World, place: usize, state: &StepState) -> Option<Move> {
         Act::Begun(Begun::Message { .. }) if is_called => answered(state, *at),
         Act::Begun(_) | Act::Refused(_) => End::Well,
     });
-    ended(place, all(ends))
+    over(place, all(ends))
 }
 
 /// Whether a receiver has taken what it was told.
@@ -197,13 +197,21 @@ fn withdrawn(world: &World, begun: &Begun) -> End {
     match begun {
         Begun::Rotation { rotation } => match world.rotations.get(rotation) {
             Some(known) if is_given_up_by_all(known) => End::Well,
+            Some(known) if known.phase == rotation::Phase::Closed(rotation::Outcome::Completed) => {
+                withdrawn_by(world, lease::end_of(*rotation))
+            }
             _ => end_of_rotation(world, *rotation),
         },
-        Begun::Revocation { revocation } => match world.revocations.get(revocation) {
-            Some(open) if !open.waiting.is_empty() => End::NotYet,
-            _ => End::Well,
-        },
+        Begun::Revocation { revocation } => withdrawn_by(world, *revocation),
         _ => end_of(world, begun),
+    }
+}
+
+/// Whether no host is waited for; of a revocation that is known no more, none is.
+fn withdrawn_by(world: &World, id: RevocationId) -> End {
+    match world.revocations.get(&id) {
+        Some(open) if !open.waiting.is_empty() => End::NotYet,
+        _ => End::Well,
     }
 }
 
@@ -235,6 +243,15 @@ fn all(ends: impl Iterator<Item = End>) -> End {
         None => End::Well,
         Some(first) if bad.len() == 1 => End::Badly(first.clone()),
         Some(first) => End::Badly(format!("{first}; and {} more", bad.len() - 1)),
+    }
+}
+
+/// How what a step began ended, with why not well; `None` while it is under way.
+pub(super) fn ended(world: &World, begun: &Begun) -> Option<Result<(), String>> {
+    match end_of(world, begun) {
+        End::NotYet => None,
+        End::Well => Some(Ok(())),
+        End::Badly(reason) => Some(Err(reason)),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::{Begun, Cause, Event, Intervention, Outcome, Target};
+use super::score::Score;
 use crate::id::{PlaybookId, RunId};
 use crate::name::PlaybookName;
 use crate::playbook::Step;
@@ -82,6 +83,8 @@ pub struct Run {
     pub paused: bool,
     /// How it ended; `None` while it is open.
     pub outcome: Option<Outcome>,
+    /// How many of what its steps were to begin were through when it ended.
+    pub score: Option<Score>,
     /// How many events it has: each move is decided once per number.
     pub revision: u64,
 }
@@ -160,6 +163,7 @@ impl Run {
             cause: *cause,
             paused: false,
             outcome: None,
+            score: None,
             revision: 1,
         })
     }
@@ -236,7 +240,10 @@ impl Run {
                 Intervention::Resume => self.paused = false,
                 Intervention::Cancel => {}
             },
-            Event::Completed { outcome } => self.outcome = Some(*outcome),
+            Event::Completed { outcome, score } => {
+                self.outcome = Some(*outcome);
+                self.score = Some(*score);
+            }
         }
     }
 

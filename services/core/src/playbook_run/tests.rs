@@ -3,6 +3,8 @@
 
 mod graph;
 mod people;
+mod proof;
+mod told;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use super::*;
 use crate::command::{Command, Declaration};
 use crate::decision::next_run;
 use crate::event;
-use crate::id::{PlaybookId, RotationId, RunId};
+use crate::id::{PlaybookId, RevocationId, RotationId, RunId};
 use crate::name::PlaybookName;
 use crate::playbook::{self, After, Deed, Parameter, Selection, Spec, Step, Which};
 use crate::rotation;
@@ -198,6 +200,10 @@ fn a_step_and_what_it_does_are_one_append() {
     })]);
     let given = given.when(advance()).then([of_run(Event::Completed {
         outcome: Outcome::Completed,
+        score: Score {
+            targets: 1,
+            through: 0,
+        },
     })]);
     given.when(advance()).then_nothing();
 }

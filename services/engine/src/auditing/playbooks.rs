@@ -89,7 +89,12 @@ pub(super) fn told(before: &World, events: &[Event]) -> Option<String> {
         } => format!("step `{step}`, target {}: not taken: {reason}", place + 1),
         E::StepFailed { step, reason } => format!("step `{step}` failed: {reason}"),
         E::StepSkipped { step } => format!("step `{step}` is skipped"),
-        E::Completed { outcome } if events.len() == 1 => format!("ended as {}", outcome.word()),
+        E::Completed { outcome, score } if events.len() == 1 => format!(
+            "ended as {}, {} of {} are through",
+            outcome.word(),
+            score.through,
+            score.targets
+        ),
         E::Completed { .. } | E::Triggered { .. } | E::Approved { .. } | E::Intervened { .. } => {
             return None;
         }

@@ -15,6 +15,7 @@ use keywheel_core::id::RunId;
 use keywheel_core::name::PlaybookName;
 use keywheel_core::playbook::Rejection;
 use keywheel_core::playbook_run::{Cause, Intervention, Request, Run};
+use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
@@ -140,12 +141,12 @@ async fn run(
         cause: Cause::Person,
     };
     api.submit(&caller, Command::Playbook(request)).await?;
-    shown(&api.view.read(), run).map(Json)
+    shown(&api.view.read(), run, api.clock.now()).map(Json)
 }
 
 async fn runs(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
     let page = page?.0;
-    let views = views::runs(&api.view.read().world);
+    let views = views::runs(&api.view.read(), api.clock.now());
     let by_id = (Order::Other, |view: &PlaybookRunView| view.run_id.clone());
     pages::answer("/v1/playbook-runs", views, by_id, &page)
 }
@@ -158,7 +159,7 @@ async fn describe_run(
     let id = run_id(&id)?;
     let is_open = |world: &World| world.runs.get(&id).is_some_and(Run::is_open);
     wait_for(&api, query?.0.wait, is_open, |committed| {
-        shown(committed, id)
+        shown(committed, id, api.clock.now())
     })
     .await
 }
@@ -178,7 +179,7 @@ async fn approve(
         reason,
     };
     api.submit(&caller, Command::Playbook(request)).await?;
-    shown(&api.view.read(), run).map(Json)
+    shown(&api.view.read(), run, api.clock.now()).map(Json)
 }
 
 async fn pause(
@@ -223,7 +224,7 @@ async fn intervene(
         reason,
     };
     api.submit(caller, Command::Playbook(request)).await?;
-    shown(&api.view.read(), run).map(Json)
+    shown(&api.view.read(), run, api.clock.now()).map(Json)
 }
 
 /// Who somebody is where approvals are counted: what the kernel or the certificate says, never a login name
@@ -237,9 +238,9 @@ fn identity(principal: &Principal) -> String {
     }
 }
 
-fn shown(committed: &Committed, id: RunId) -> Result<PlaybookRunView, Failure> {
-    let world = &committed.world;
-    let run = world.runs.get(&id).map(|run| views::run(world, run));
+fn shown(committed: &Committed, id: RunId, now: Timestamp) -> Result<PlaybookRunView, Failure> {
+    let known = committed.world.runs.get(&id);
+    let run = known.map(|run| views::run(committed, run, now));
     run.ok_or_else(|| {
         Failure::not_found(format!(
             "no playbook run {id}, or it ended long ago; `keywheel events list` has all of them"

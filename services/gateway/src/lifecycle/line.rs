@@ -455,7 +455,7 @@ fn of_run(committed: &Committed, id: RunId, event: &playbook_run::Event) -> Opti
             is_bad: true,
             ..Line::new(lines::PLAYBOOK_STEP_FAILED, "step of a playbook failed")
         },
-        E::Completed { outcome } => Line {
+        E::Completed { outcome, .. } => Line {
             outcome: Some(outcome.word()),
             is_bad: *outcome == playbook_run::Outcome::Failed,
             ..Line::new(lines::PLAYBOOK_COMPLETED, "run of a playbook ended")

@@ -3,15 +3,20 @@
 use keywheel_core::decision::PlannedStep;
 use keywheel_core::name::PlaybookName;
 use keywheel_core::playbook::{After, Deed, Playbook, Which};
-use keywheel_core::playbook_run::{Act, Begun, Progress, Run, StepState, Target};
+use keywheel_core::playbook_run::{
+    self, Act, Begun, Lack, Progress, Run, Score, StepState, Target,
+};
+use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
+use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
-    PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView, RunStepView, RunTargetView,
+    PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView, RunScore, RunStepView,
+    RunTargetView,
 };
 use keywheel_schemas::event::playbook::PlaybookSpec;
 use keywheel_schemas::mirror::{Mirror as _, TextForm as _};
 
-use super::count;
+use super::{count, milliseconds};
 
 /// Every playbook, by name.
 #[must_use]
@@ -75,16 +80,32 @@ fn after(after: &After) -> String {
 
 /// Runs, open ones first and of each sort the newest first.
 #[must_use]
-pub fn runs(world: &World) -> Vec<PlaybookRunView> {
+pub fn runs(committed: &Committed, now: Timestamp) -> Vec<PlaybookRunView> {
+    let world = &committed.world;
     let (open, ended): (Vec<&Run>, Vec<&Run>) =
         world.runs.values().rev().partition(|run| run.is_open());
     let all = open.into_iter().chain(ended);
-    all.map(|known| run(world, known)).collect()
+    all.map(|known| run(committed, known, now)).collect()
 }
 
-/// One run.
+/// One run at this time.
 #[must_use]
-pub fn run(world: &World, run: &Run) -> PlaybookRunView {
+pub fn run(committed: &Committed, run: &Run, now: Timestamp) -> PlaybookRunView {
+    let world = &committed.world;
+    let times = committed.run_times(run.id);
+    let step_view = |state: &StepState| {
+        let span = times.and_then(|times| times.steps.get(&state.step.name));
+        let took_ms = span.and_then(|span| milliseconds(span.begun, span.ended));
+        RunStepView {
+            took_ms,
+            ..step(world, state)
+        }
+    };
+    let whole = times.map(|times| times.whole);
+    let took_ms = whole.and_then(|whole| {
+        let until = whole.ended.or_else(|| run.is_open().then_some(now));
+        milliseconds(whole.begun, until)
+    });
     let state = match run.outcome {
         Some(outcome) => outcome.word(),
         None if run.paused => "paused",
@@ -98,7 +119,9 @@ pub fn run(world: &World, run: &Run) -> PlaybookRunView {
         by: run.by.clone(),
         reason: run.reason.clone(),
         parent: run.parent.map(|parent| parent.to_string()),
-        steps: run.steps.iter().map(|state| step(world, state)).collect(),
+        steps: run.steps.iter().map(step_view).collect(),
+        took_ms,
+        score: score(world, run),
     }
 }
 
@@ -131,8 +154,30 @@ fn step(world: &World, state: &StepState) -> RunStepView {
         until: state.until.map(|until| until.text()),
         failure: state.failure.clone(),
         note: state.note.clone(),
+        took_ms: None,
         approvals: state.approvals.iter().cloned().collect(),
         targets: targets.collect(),
+    }
+}
+
+/// How many of what its steps rotate or revoke came to a good end: of a run that ended, by then.
+fn score(world: &World, run: &Run) -> RunScore {
+    let (now, lacking) = playbook_run::score(world, run);
+    let Score { targets, through } = run.score.unwrap_or(now);
+    let not_through = lacking.into_iter().filter_map(|(one, lack)| {
+        let lack = match lack {
+            Lack::NotBegun => "not begun".to_owned(),
+            Lack::UnderWay => "under way".to_owned(),
+            Lack::Failed(reason) => reason,
+            Lack::Forgotten => return None,
+        };
+        Some(format!("{}: {lack}", target(world, one)))
+    });
+    RunScore {
+        targets,
+        through,
+        percent: (through * 100).checked_div(targets).unwrap_or(100),
+        not_through: not_through.collect(),
     }
 }
 

@@ -14,7 +14,7 @@ use crate::name::PlaybookName;
 use crate::playbook::{self, Deed, Spec};
 use crate::playbook_run::{
     self, Begun, Cause, Intervention, MAX_DEPTH, MAX_FAILURE_CHARS, MAX_OPEN_RUNS, Move, Outcome,
-    Progress, Request, Run, SCHEDULER, StepState, next_move,
+    Progress, Request, Run, SCHEDULER, StepState, next_move, score,
 };
 use crate::rotation::MAX_REASON_CHARS;
 use crate::time::Timestamp;
@@ -196,7 +196,10 @@ fn advance(world: &World, id: RunId, ctx: &Context) -> Result<Vec<Event>, Reject
         },
         Move::Fail(place, reason) => failed(name(place), &reason),
         Move::Skip(place) => playbook_run::Event::StepSkipped { step: name(place) },
-        Move::End(outcome) => playbook_run::Event::Completed { outcome },
+        Move::End(outcome) => playbook_run::Event::Completed {
+            outcome,
+            score: score(world, run).0,
+        },
     };
     Ok(vec![Event::PlaybookRun(id, event)])
 }
@@ -339,7 +342,8 @@ fn step_in(
     events.push(Event::PlaybookRun(run.id, intervened));
     if intervention == Intervention::Cancel {
         let outcome = Outcome::Cancelled;
-        let completed = playbook_run::Event::Completed { outcome };
+        let score = score(world, run).0;
+        let completed = playbook_run::Event::Completed { outcome, score };
         events.push(Event::PlaybookRun(run.id, completed));
     }
     for begun in run.steps.iter().flat_map(|state| state.begun()) {

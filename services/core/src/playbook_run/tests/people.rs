@@ -147,6 +147,10 @@ fn a_cancelled_run_ends_and_what_it_began_goes_on() {
         intervened(Intervention::Cancel),
         of_run(Event::Completed {
             outcome: Outcome::Cancelled,
+            score: Score {
+                targets: 1,
+                through: 0,
+            },
         }),
     ]);
     assert!(given.world().open_rotation(SECRET).is_some());

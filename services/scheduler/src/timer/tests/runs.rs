@@ -60,6 +60,7 @@ fn the_step_that_is_due_first_fires_and_then_the_other() {
     assert_eq!(fired.command, due("late"));
     let ended = playbook_run::Event::Completed {
         outcome: Outcome::Failed,
+        score: playbook_run::Score::default(),
     };
     timers.apply(at(90), &Event::PlaybookRun(RUN, ended));
     assert!(timers.is_empty());

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use keywheel_core::id::{EventId, PlaybookId};
-use keywheel_core::name::PlaybookName;
+use keywheel_core::id::{EventId, PlaybookId, SignalSourceId};
+use keywheel_core::name::{PlaybookName, SignalSourceName};
 use keywheel_core::playbook::{self, DEFAULT_HOLD_OFF, Trigger};
 use keywheel_core::playbook_run::{self, Cause, Request};
+use keywheel_core::signal;
 
 use super::*;
 
@@ -185,4 +186,55 @@ fn a_slot_begins_one_run_and_a_missed_one_none() {
     // Down over the next one: a drill belongs to its hour.
     assert_eq!(pop(&mut timers, 7200 + 61), None);
     assert!(pop(&mut timers, 10_800).is_some());
+}
+
+fn leak(fields: &[(&str, &str)]) -> Event {
+    let word = |text: &str| text.to_owned();
+    let received = signal::Event::Received {
+        via: SignalSourceName::parse("scanner").unwrap(),
+        source: word("https://scanner.example"),
+        id: word("1"),
+        kind: word("leak"),
+        subject: word("build 4711"),
+        fields: fields
+            .iter()
+            .map(|(name, value)| (word(name), word(value)))
+            .collect(),
+    };
+    Event::Signal(SignalSourceId::from_bytes([0x40; 16]), received)
+}
+
+/// A playbook that a signal of this source begins, if its condition holds.
+fn on_signal(argument: &str) -> Event {
+    declared(vec![Trigger::Event {
+        event: "dev.keywheel.signal.received.v1".to_owned(),
+        when: Some("event.data.via == \"scanner\" && event.data.type == \"leak\"".to_owned()),
+        hold_off: DEFAULT_HOLD_OFF,
+        arguments: told(argument),
+    }])
+}
+
+fn told_by(log: &[Event]) -> Option<BTreeMap<String, String>> {
+    match pop(&mut folded(log), 10)? {
+        Command::Playbook(Request::Start { arguments, .. }) => Some(arguments),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_signal_from_outside_begins_a_run_told_of_what_was_kept_of_it() {
+    let signal = leak(&[("secret", "prod/db")]);
+    let by_field = on_signal("${event.data.fields.secret}");
+    assert_eq!(told_by(&[by_field, signal.clone()]), Some(told("prod/db")));
+    let by_subject = on_signal("${event.data.subject}");
+    assert_eq!(told_by(&[by_subject, signal]), Some(told("build 4711")));
+}
+
+#[test]
+fn a_signal_that_does_not_say_what_a_run_is_told_begins_none() {
+    let signal = leak(&[("repository", "shop")]);
+    let trigger = on_signal("${event.data.fields.secret}");
+    assert_eq!(told_by(&[trigger, signal]), None);
+    let whole = on_signal("${event.data.fields}");
+    assert_eq!(told_by(&[whole, leak(&[("secret", "prod/db")])]), None);
 }
