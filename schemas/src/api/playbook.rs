@@ -145,7 +145,7 @@ pub struct RunStepView {
 pub struct RunTargetView {
     /// The secret with its version, the host or the playbook.
     pub target: String,
-    /// What it began: `rotation ID`, `revocation ID`, `eviction`, `run ID`, `told`, or `nothing`; absent while it did not.
+    /// What it began: `rotation ID`, `revocation ID`, `eviction`, `run ID`, `told`, or `nothing`; absent before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<String>,
     /// Why it was refused.

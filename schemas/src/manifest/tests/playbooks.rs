@@ -1,5 +1,6 @@
 //! `kind: Playbook`: what steps become, and what is refused with which words.
 
+use keywheel_core::name::NotificationName;
 use keywheel_core::playbook::{
     DEFAULT_DEADLINE, DEFAULT_HOLD_OFF, Deed, MAX_STEPS, Selection, Spec, Step, Trigger, Which,
 };
@@ -87,6 +88,48 @@ fn every_kind_of_step_is_read() {
 }
 
 #[test]
+fn what_a_step_waits_for_proves_and_tells_is_read() {
+    let spec = spec_of(
+        "[{ name: a, wait: { until: withdrawn } }, { name: b, prove: {} }, \
+          { name: c, notify: { notifications: [soc, pager], text: \"${secret} leaked\" } }, \
+          { name: d, call: { notification: soc, text: x } }]",
+    );
+    let deeds: Vec<&Deed> = spec.steps.iter().map(|step| &step.deed).collect();
+    let soc = || NotificationName::parse("soc").unwrap();
+    let notify = Deed::Notify {
+        notifications: vec![soc(), NotificationName::parse("pager").unwrap()],
+        text: "${secret} leaked".to_owned(),
+    };
+    let call = Deed::Call {
+        notification: soc(),
+        text: "x".to_owned(),
+    };
+    assert_eq!(deeds, [&Deed::Withdrawn, &Deed::Prove, &notify, &call]);
+}
+
+#[test]
+fn a_step_means_what_a_revocation_can_be_about() {
+    let spec = spec_of(
+        "[{ name: a, revoke: { stores: [bao], containers: [web-7], images: [\"sha256:1\"], services: [shop/web], versions: alive } }]",
+    );
+    let word = |word: &str| word.to_owned();
+    let secrets = vec![
+        Selection::Store { name: word("bao") },
+        Selection::Container {
+            name: word("web-7"),
+        },
+        Selection::Image {
+            digest: word("sha256:1"),
+        },
+        Selection::Service {
+            name: word("shop/web"),
+        },
+    ];
+    let which = Which::Alive;
+    assert_eq!(spec.steps[0].deed, Deed::Revoke { secrets, which });
+}
+
+#[test]
 fn branches_and_failure_paths_become_one_graph() {
     let spec = spec_of(
         "[{ name: a, wait: {}, onFailure: [{ name: b, wait: {} }, { name: c, wait: {} }] }, \
@@ -103,7 +146,7 @@ fn branches_and_failure_paths_become_one_graph() {
 
 #[test]
 fn what_nothing_performs_yet_is_refused_with_what_to_do_instead() {
-    for word in ["restart", "quarantine", "prove", "notify", "call"] {
+    for word in ["restart", "quarantine"] {
         let fault = fault_of(&format!("[{{ name: a, {word}: {{}} }}]"));
         let begin = format!("nothing performs a step `{word}` yet; ");
         assert!(
@@ -147,6 +190,26 @@ fn faults_say_what_would_be_right() {
             "into a branch",
         ),
         ("[{ name: a, evict: { host: \"${hots}\" } }]", "`${hots}`"),
+        (
+            "[{ name: a, wait: { for: 5s, until: withdrawn } }]",
+            "either `for`",
+        ),
+        (
+            "[{ name: a, wait: { until: dead } }]",
+            "has to be `withdrawn`",
+        ),
+        (
+            "[{ name: a, notify: { notifications: [soc], text: \" \" } }]",
+            "has to say something",
+        ),
+        (
+            "[{ name: a, call: { notification: soc } }]",
+            "`text` is missing",
+        ),
+        (
+            "[{ name: a, notify: { notifications: [soc], text: \"${hots}\" } }]",
+            "`${hots}`",
+        ),
         (&many, "between 1 and 64"),
     ] {
         let fault = fault_of(steps);
@@ -189,6 +252,16 @@ fn triggers_on_events_and_schedules_are_read() {
 }
 
 #[test]
+fn a_trigger_on_a_signal_tells_what_was_kept_of_it() {
+    let text = "${event.data.fields.secret}";
+    let read = triggers(&format!(
+        "[{{ event: dev.keywheel.signal.received.v1, when: 'event.data.via == \"scanner\"', with: {{ secret: \"{text}\" }} }}]"
+    ));
+    let read = read.unwrap().remove(0);
+    assert_eq!(read.arguments()["secret"], text);
+}
+
+#[test]
 fn faults_of_triggers_say_what_would_be_right() {
     for (text, words) in [
         ("[{ with: { secret: x } }]", "either `event`"),
@@ -210,6 +283,10 @@ fn faults_of_triggers_say_what_would_be_right() {
         ),
         (
             "[{ schedule: \"0 3 * * *\", with: { secret: \"${event.secret}\" } }]",
+            "names something else",
+        ),
+        (
+            "[{ event: dev.keywheel.signal.received.v1, with: { secret: \"${event.data.fields.}\" } }]",
             "names something else",
         ),
     ] {

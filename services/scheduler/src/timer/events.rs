@@ -18,7 +18,7 @@ use keywheel_core::id::{EventId, HostId, RevocationId, RotationId, SecretId, Slo
 use keywheel_core::rotation::Trigger;
 use keywheel_core::schedule::{EVENT_HOLD_OFF, OnEvent, RotationPolicy};
 use keywheel_core::time::Timestamp;
-use keywheel_core::{host, revocation, rotation, secret};
+use keywheel_core::{host, lease, revocation, rotation, secret};
 use keywheel_schemas::condition::{About, Facts};
 use keywheel_schemas::event::{data, subject, type_name};
 
@@ -181,7 +181,12 @@ impl Rules {
     /// Whose events an event goes back to; `None` when they are too many. What people, hosts and others at a
     /// store bring about goes back to nobody, as far as events tell.
     fn chain(&self, event: &Event, whom: Whom) -> Option<Arc<[SecretId]>> {
-        let (Event::Secret(..) | Event::Rotation(..), Some(secret)) = (event, whom.secret) else {
+        let own = whom.secret.filter(|secret| match event {
+            Event::Secret(..) | Event::Rotation(..) => true,
+            Event::Revocation(id, _) => self.is_end_of_rotation(*secret, *id),
+            _ => false,
+        });
+        let Some(secret) = own else {
             return Some(Arc::default());
         };
         let before = match event {
@@ -202,6 +207,13 @@ impl Rules {
         let before = before.map(|chain| &**chain).unwrap_or_default();
         let is_short = before.len() < MAX_CHAIN;
         is_short.then(|| before.iter().copied().chain([secret]).collect())
+    }
+
+    /// Whether a revocation is of what a rotation replaced, so that it goes back to what led to that.
+    fn is_end_of_rotation(&self, secret: SecretId, revocation: RevocationId) -> bool {
+        let last = self.last.get(&secret).into_iter().flatten().flatten();
+        last.copied()
+            .any(|rotation| lease::end_of(rotation) == revocation)
     }
 
     fn wait(&mut self, secret: SecretId, waiting: Waiting) {

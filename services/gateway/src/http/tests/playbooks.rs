@@ -160,7 +160,7 @@ async fn a_leaked_credential_is_replaced_and_the_old_one_dies_whoever_is_too_slo
         .end_step(&id, "converge", Duration::from_secs(900))
         .await;
     let run = bench.until_step(&id, "dead-everywhere", "running").await;
-    let revoked = &run["steps"].as_array().unwrap()[5];
+    let revoked = &run["steps"].as_array().unwrap()[6];
     assert_eq!(revoked["name"], "revoke-old", "{run}");
     let targets = json!("prod/db version 1");
     assert_eq!(revoked["targets"][0]["target"], targets, "{run}");
@@ -180,6 +180,9 @@ async fn a_compromised_host_is_evicted_and_what_it_held_is_replaced() {
     bench.work().await;
     let run = bench.until_end(&id).await;
     assert_eq!(run["state"], "completed", "{run}");
+    let said = run["steps"].as_array().unwrap().last().unwrap();
+    let note = said["note"].as_str().unwrap();
+    assert!(note.starts_with("0 proven dead; 1 not probed"), "{run}");
     let (_, host) = bench.see("hosts").await;
     assert_eq!(host[0]["state"], "evicted", "{host}");
 }
@@ -206,5 +209,9 @@ async fn a_drill_begins_when_two_others_agree() {
     let targets = run["steps"][1]["targets"].as_array().unwrap();
     assert_eq!(targets.len(), 1, "{run}");
     bench.work().await;
-    assert_eq!(bench.until_end(&id).await["state"], "completed");
+    let run = bench.until_end(&id).await;
+    assert_eq!(run["state"], "completed", "{run}");
+    let score = json!({ "targets": 1, "through": 1, "percent": 100, "not_through": [] });
+    assert_eq!(run["score"], score, "{run}");
+    assert!(run["took_ms"].is_number() && run["steps"][0]["took_ms"].is_number());
 }
