@@ -1,6 +1,7 @@
 //! Given rules on events, when an event comes whose secret or cause it does not name, then it counts all the same.
 
 use keywheel_core::store::RemoteVersion;
+use keywheel_core::{lease, revocation};
 
 use super::*;
 
@@ -68,4 +69,29 @@ fn what_somebody_changed_at_a_store_goes_back_to_nobody() {
     let remote = RemoteVersion("8".to_owned());
     log.add(200, begun(APP, rotation, Trigger::External { remote }));
     assert_eq!(due_for(log.read().pop(at(200)), CA, told), at(200));
+}
+
+#[test]
+fn the_revocation_of_what_a_rotation_replaced_leads_to_none_of_its_secret_and_any_other_does() {
+    let requested = |id| {
+        let requested = revocation::Event::Requested {
+            secret: APP,
+            versions: vec![1],
+            hosts: Vec::new(),
+            reason: "leaked".to_owned(),
+            is_to_prove: true,
+        };
+        Event::Revocation(id, requested)
+    };
+    let kind = "dev.keywheel.revocation.requested.v1";
+    let policy = RotationPolicy {
+        on_event: vec![rule(kind, "event.secret == \"prod/app\"", 10)],
+        ..RotationPolicy::default()
+    };
+    let mut log = Log::of(policy, RotationPolicy::default());
+    log.rotate(100, APP, ROTATION);
+    log.add(100, requested(lease::end_of(ROTATION)));
+    assert!(log.read().is_empty());
+    let event = log.add(200, requested(RevocationId::from_bytes([9; 16])));
+    assert_eq!(due_for(log.read().pop(at(200)), APP, event), at(200));
 }
