@@ -135,6 +135,16 @@ pub fn data(event: &Event) -> Map<String, Value> {
     body(event)
 }
 
+/// A text in an event's data, by its path: `fields.secret` of a signal. `None` for what is no text, or not there.
+#[must_use]
+pub fn text_at(event: &Event, path: &str) -> Option<String> {
+    let data = data(event);
+    let mut parts = path.split('.');
+    let first = data.get(parts.next()?)?;
+    let found = parts.try_fold(first, |at, part| at.get(part))?;
+    Some(found.as_str()?.to_owned())
+}
+
 fn body(event: &Event) -> Map<String, Value> {
     match event {
         Event::Secret(_, event) => members(&secret::SecretEvent::of(event)),

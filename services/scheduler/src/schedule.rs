@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use cron::Found;
 use keywheel_core::id::{EventId, PlaybookId, RotationId, RunId, SecretId, SlotId};
-use keywheel_core::playbook_run::Cause;
+use keywheel_core::playbook_run;
 use keywheel_core::schedule::Schedule;
 use keywheel_core::time::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -103,14 +103,15 @@ pub fn event_rotation(slot: SlotId) -> RotationId {
 
 /// Id of the run of a playbook that an event begins, or a slot: the same for every scheduler.
 #[must_use]
-pub(crate) fn run_of(playbook: PlaybookId, cause: Cause) -> RunId {
+pub(crate) fn run_of(playbook: PlaybookId, cause: playbook_run::Cause) -> RunId {
+    use playbook_run::Cause as C;
     let (purpose, at) = match cause {
-        Cause::Slot { scheduled } => (
+        C::Slot { scheduled } => (
             "keywheel playbook slot v1",
             scheduled.micros().to_be_bytes(),
         ),
-        Cause::Event { number } => ("keywheel playbook event v1", number.to_be_bytes()),
-        Cause::Person => ("keywheel playbook person v1", [0; 8]),
+        C::Event { number } => ("keywheel playbook event v1", number.to_be_bytes()),
+        C::Person => ("keywheel playbook person v1", [0; 8]),
     };
     RunId::from_bytes(hash(purpose.as_bytes(), &[playbook.bytes(), &at]))
 }

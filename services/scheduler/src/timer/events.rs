@@ -275,12 +275,11 @@ impl Timers {
         }
         if self.triggers.has(type_name(event)) {
             let facts = self.facts_of(place.1, time, event, whom);
-            let data = data(event);
             let (secret, host) = self.rules.names_of(whom);
             let said = Said {
                 secret,
                 host,
-                data: &data,
+                event,
             };
             let event = (place.0, time, type_name(event));
             self.triggers.observe(event, &facts, &said, &mut self.queue);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keywheel_core::command::Command;
+use keywheel_core::event::Event;
 use keywheel_core::id::PlaybookId;
 use keywheel_core::name::PlaybookName;
 use keywheel_core::playbook::{self, EVENT_DATA, EVENT_WORDS, Trigger, parameters_of, put_in};
@@ -15,7 +16,7 @@ use keywheel_core::playbook_run::{self, Cause, Request};
 use keywheel_core::schedule::Schedule;
 use keywheel_core::time::Timestamp;
 use keywheel_schemas::condition::{Condition, Facts};
-use serde_json::{Map, Value};
+use keywheel_schemas::event::text_at;
 
 use super::queue::Queue;
 use super::{Key, MISSED_GRACE};
@@ -34,8 +35,8 @@ pub(super) struct Said<'e> {
     pub(super) secret: &'e str,
     /// Name of its host; empty for none.
     pub(super) host: &'e str,
-    /// Its data.
-    pub(super) data: &'e Map<String, Value>,
+    /// The event.
+    pub(super) event: &'e Event,
 }
 
 impl Said<'_> {
@@ -43,24 +44,21 @@ impl Said<'_> {
     fn words_of(&self, text: &str) -> BTreeMap<String, String> {
         let [secret, host] = EVENT_WORDS;
         let word = |name: &str| {
-            let word = if name == secret {
-                self.secret
+            if name == secret {
+                self.secret.to_owned()
             } else if name == host {
-                self.host
+                self.host.to_owned()
             } else {
                 self.part(name).unwrap_or_default()
-            };
-            word.to_owned()
+            }
         };
         let named = parameters_of(text).unwrap_or_default().into_iter();
         named.map(|name| (name.to_owned(), word(name))).collect()
     }
 
     /// A text in its data, like `event.data.fields.secret` of a signal.
-    fn part(&self, name: &str) -> Option<&str> {
-        let mut path = name.strip_prefix(EVENT_DATA)?.split('.');
-        let first = self.data.get(path.next()?)?;
-        path.try_fold(first, |at, part| at.get(part))?.as_str()
+    fn part(&self, name: &str) -> Option<String> {
+        text_at(self.event, name.strip_prefix(EVENT_DATA)?)
     }
 }
 

@@ -18,7 +18,6 @@ use keywheel_engine::port::journal::RecordedEvent;
 use keywheel_engine::port::outside::Trouble;
 use keywheel_schemas::condition::Condition;
 use keywheel_schemas::event::type_name;
-use keywheel_seal::digest;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
