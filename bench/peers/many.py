@@ -76,8 +76,12 @@ def declare(ours, containers):
     ours.keywheel.wait_rest()
 
 
-def agents(contest, directory, fifo, counts):
-    """OpenBao agents, one for each container as a sidecar is, at their shortest interval."""
+def agent(contest, directory, fifo, counts):
+    """One OpenBao agent for the host, at its shortest interval, with a template for each file.
+
+    An agent for each container, as a sidecar is, is a hundred programs that make a thousand requests a second
+    together: on two cores they do not come to an end.
+    """
     plain, bao = peers.Plain(contest, directory, fifo), contest.bao
     for count in counts:
         plain.pool.grow(count)
@@ -85,8 +89,10 @@ def agents(contest, directory, fifo, counts):
         put = lambda value: in_parallel(lambda file: bao.put(f"many/{file}", value), files.numbers(), peers.CORES)
         value = contest.value()
         put(value)
-        running = [bao.agent(f"many-{number}", settings(plain, number)) for number in plain.pool.numbers()]
-        wait_rendered([path_of(plain, file) for file in files.numbers()], value)
+        paths = {file: path_of(plain, file) for file in files.numbers()}
+        templates = "".join(ob.template(f"many/{file}", path) for file, path in paths.items())
+        running = [bao.agent("many", bao.agent_head("1s") + templates)]
+        wait_rendered(list(paths.values()), value)
         files.watch()
         change = lambda: put(contest.value())
         contest.measure("many_agent", "files", files, change, poll=peers.POLL, store="many")
@@ -97,12 +103,6 @@ def agents(contest, directory, fifo, counts):
 def path_of(plain, file):
     """Where the agent writes a file."""
     return f"{plain.directory(file // FILES)}/{name_of(file)}"
-
-
-def settings(plain, number):
-    """One agent's: a template for each file of its container."""
-    templates = (ob.template(f"many/{file}", path_of(plain, file)) for file in files_of(number))
-    return plain.contest.bao.agent_head("1s") + "".join(templates)
 
 
 def wait_rendered(paths, value):

@@ -30,7 +30,7 @@ ENV_KEYS = {
 }
 MANY_KEYS = {
     "many_keywheel": "Keywheel, all rotated by its API",
-    "many_agent": "OpenBao agent, one per container, looks every 1 s",
+    "many_agent": "OpenBao agent, one for the host, looks every 1 s",
     "many_swarm": "Docker Swarm, a service each, all updated at once",
 }
 PARTS = (

@@ -236,7 +236,7 @@ def run_all(contest, options, work, files, fifo):
         many.keywheel(contest, options.programs, work, fifo, image, counts)
     counts = counts_of("many_agent")
     if counts:
-        many.agents(contest, os.path.join(files, "many"), fifo, counts)
+        many.agent(contest, os.path.join(files, "many"), fifo, counts)
     counts = counts_of("many_swarm")
     if counts:
         many.swarm(contest, fifo, counts)

@@ -811,7 +811,7 @@ async fn who_lost_a_revoked_value_is_paused_after_a_crash_too_and_once() {
     injector.abandon().await;
     engine.is_willing.store(true, Ordering::SeqCst);
     let before = *engine.pauses.borrow();
-    let injector = begin();
+    let mut injector = begin();
     engine.asked(before + 1).await;
     assert!(is_paused());
 

@@ -348,9 +348,10 @@ async fn a_revocation_takes_back_what_a_rotation_staged_that_it_cancelled() {
         ..outside(Some("1"), None, &[])
     };
     for _ in 0..2 {
+        let valid = always();
         let revoked = bench
             .rotator
-            .revoke(SECRET, &[VERSION], Some(&cancelled), &always());
+            .revoke(SECRET, &[VERSION], Some(&cancelled), &valid);
         revoked.await.unwrap();
     }
     assert_eq!(bench.store.staged(), 0);

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::net::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -115,7 +116,7 @@ impl FaultProxy {
     /// When its port cannot be listened on.
     pub async fn listen(&mut self) {
         let place = (Ipv4Addr::LOCALHOST, self.port);
-        let listener = TcpListener::bind(place).await.unwrap();
+        let listener = Listener(TcpListener::bind(place).await.unwrap());
         let (server, state) = (self.server, Arc::clone(&self.state));
         self.accepting = Some(tokio::spawn(accept(listener, server, state)));
     }
@@ -171,10 +172,20 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Listens until it is dropped, and not longer. A child that was made a moment ago has a copy of every
+/// descriptor until its program begins: closing alone would leave the port taken until then.
+struct Listener(TcpListener);
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        let _closed_anyway = rustix::net::shutdown(&self.0, Shutdown::Both);
+    }
+}
+
 /// Connections end with this task.
-async fn accept(listener: TcpListener, server: SocketAddr, state: Arc<Mutex<State>>) {
+async fn accept(listener: Listener, server: SocketAddr, state: Arc<Mutex<State>>) {
     let mut connections = JoinSet::new();
-    while let Ok((client, _)) = listener.accept().await {
+    while let Ok((client, _)) = listener.0.accept().await {
         connections.spawn(serve(client, server, Arc::clone(&state)));
         while connections.try_join_next().is_some() {}
     }
@@ -313,6 +324,8 @@ async fn read_message(from: &mut (impl AsyncRead + Unpin)) -> Result<(String, Ve
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd as _;
+
     use super::*;
 
     /// A server that says how many requests it had, and closes.
@@ -380,5 +393,14 @@ mod tests {
         proxy.listen().await;
         assert!(ask(&proxy, "/a").await.unwrap().ends_with("7:body"));
         serving.abort();
+    }
+    #[tokio::test]
+    async fn a_port_is_free_at_once_though_a_child_has_a_copy_of_its_listener() {
+        let place = (Ipv4Addr::LOCALHOST, held_port());
+        let listener = Listener(TcpListener::bind(place).await.unwrap());
+        let copy = listener.0.as_fd().try_clone_to_owned().unwrap();
+        drop(listener);
+        TcpListener::bind(place).await.unwrap();
+        drop(copy);
     }
 }
