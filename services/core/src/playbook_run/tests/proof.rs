@@ -75,7 +75,16 @@ fn what_a_playbook_rotates_dies_by_a_revocation_that_proves_it() {
     let rotation = rotation_of(&given);
     let run = rotation::Trigger::Playbook { run: RUN };
     assert_eq!(given.world().rotations[&rotation].trigger, run);
-    let given = settled(given.finished(rotation));
+    // Where two accounts take turns, sessions of the old one are asked for first.
+    let given = settled(given.finished(rotation).and(Command::StepOutcome {
+        rotation,
+        step: rotation::Step::Drain,
+        attempt: 1,
+        failure: None,
+        is_away: false,
+        remote: None,
+        sessions: Some(rotation::Sessions { mark: 1, left: 0 }),
+    }));
     let ended = &given.world().rotations[&rotation];
     assert!(ended.phase == rotation::Phase::Closed(rotation::Outcome::Completed));
     assert_eq!(revocation(&given), lease::end_of(rotation));
