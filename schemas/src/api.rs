@@ -6,6 +6,7 @@
 mod doctor;
 mod host;
 mod outward;
+mod playbook;
 mod report;
 mod revocation;
 mod rotation;
@@ -17,6 +18,10 @@ mod subscription;
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
+pub use playbook::{
+    ApproveRequest, PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView,
+    RunPlaybookRequest, RunScore, RunStepView, RunTargetView,
+};
 pub use report::{
     EvidenceReport, EvidenceSummary, MAX_REPORT_EVENTS, MAX_REPORT_RECORDS, ProvenRecord,
     REPORT_FORMAT, ReportConsumer, ReportDeed, ReportEntry, ReportHost, ReportLogin, ReportMark,
@@ -71,6 +76,11 @@ macro_rules! of_shapes {
             RevokeByRequest,
             RevokeByAnswer,
             RevokePlan,
+            PlaybookView,
+            PlaybookPlan,
+            PlaybookRunView,
+            RunPlaybookRequest,
+            ApproveRequest,
             HistoryView,
             StoreKey,
             StoreView,
@@ -153,7 +163,7 @@ pub struct ApplyAnswer {
 /// What became of one document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
-    /// `Secret`, `Store`, `Binding`, `Notification` or `SignalSource`.
+    /// `Secret`, `Store`, `Binding`, `Notification`, `SignalSource` or `Playbook`.
     pub kind: String,
     /// Its name.
     pub name: String,

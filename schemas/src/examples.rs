@@ -3,6 +3,7 @@
 //! Ids and instants are fixed, so that the files only change when the format does.
 
 mod outward;
+mod playbook;
 mod store;
 
 use std::collections::BTreeMap;
@@ -131,6 +132,10 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
     events.extend(notifications.map(|event| Event::Notification(NOTIFICATION, event)));
     let signals = outward::of_signal()?.into_iter();
     events.extend(signals.map(|event| Event::Signal(SOURCE, event)));
+    let playbooks = playbook::of_playbook()?.into_iter();
+    events.extend(playbooks.map(|event| Event::Playbook(playbook::PLAYBOOK, event)));
+    let runs = playbook::of_run()?.into_iter();
+    events.extend(runs.map(|event| Event::PlaybookRun(playbook::RUN, event)));
     Ok(events)
 }
 

@@ -2,10 +2,15 @@
 //! it keeps positions, which serde's own shapes lose.
 
 mod outward;
+mod playbook;
 mod store;
 
 pub use outward::{
     EmailReceiver, NatsReceiver, Notification, SignalSource, SlackReceiver, WebhookReceiver,
+};
+pub use playbook::{
+    Approve, Call, Evict, Notify, OnFailure, OnFailureWord, Playbook, PlaybookParameter,
+    PlaybookStep, PlaybookTrigger, Prove, Revoke, RevokeVersions, RunPlaybook, Selections, Wait,
 };
 pub use store::{
     AppRole, Aws, AwsAuth, Cert, Credential, Jwt, Keys, Source, Store, Vault, VaultAuth,
@@ -74,6 +79,17 @@ pub enum Document {
         metadata: Metadata,
         /// What is declared.
         spec: outward::SignalSource,
+    },
+    /// A playbook.
+    Playbook {
+        /// Always `keywheel.dev/v1`.
+        #[serde(rename = "apiVersion")]
+        #[schemars(regex(pattern = r"^keywheel\.dev/v1$"))]
+        api_version: String,
+        /// Its name.
+        metadata: Metadata,
+        /// What it does.
+        spec: playbook::Playbook,
     },
 }
 

@@ -325,6 +325,87 @@ pub const ROUTES: &[Route] = &[
         "RevokeByAnswer",
     ),
     get(
+        "/v1/playbooks",
+        "list_playbooks",
+        "Playbooks by name",
+        Answer::Many("PlaybookView"),
+    )
+    .asked(PAGE),
+    get(
+        "/v1/playbooks/{name}",
+        "describe_playbook",
+        "One playbook",
+        Answer::One("PlaybookView"),
+    ),
+    Route {
+        method: "delete",
+        path: "/v1/playbooks/{name}",
+        operation: "remove_playbook",
+        summary: "Lets a playbook be run no more; runs that are open go on",
+        query: &[],
+        body: None,
+        answer: Answer::One("ApplyAnswer"),
+    },
+    post(
+        "/v1/playbooks/{name}/run",
+        "run_playbook",
+        "Begins a run of a playbook",
+        Some("RunPlaybookRequest"),
+        "PlaybookRunView",
+    ),
+    get(
+        "/v1/playbook-plan/{name}",
+        "plan_playbook",
+        "What a run of a playbook would do now; nothing is begun",
+        Answer::One("PlaybookPlan"),
+    )
+    .asked(&[text(
+        "arguments",
+        "What the run is told, as one JSON object of texts.",
+    )]),
+    get(
+        "/v1/playbook-runs",
+        "list_playbook_runs",
+        "Runs of playbooks: open ones first, and of each sort the newest first",
+        Answer::Many("PlaybookRunView"),
+    )
+    .asked(PAGE),
+    get(
+        "/v1/playbook-runs/{id}",
+        "describe_playbook_run",
+        "One run, with its steps and what they began",
+        Answer::One("PlaybookRunView"),
+    )
+    .asked(WAIT),
+    post(
+        "/v1/playbook-runs/{id}/approve",
+        "approve_playbook_run",
+        "Approves what a run waits for; who started it may not",
+        Some("ApproveRequest"),
+        "PlaybookRunView",
+    ),
+    post(
+        "/v1/playbook-runs/{id}/pause",
+        "pause_playbook_run",
+        "Begins nothing more of a run for now; deadlines go on",
+        Some("InterveneRequest"),
+        "PlaybookRunView",
+    ),
+    post(
+        "/v1/playbook-runs/{id}/resume",
+        "resume_playbook_run",
+        "Lets a paused run go on",
+        Some("InterveneRequest"),
+        "PlaybookRunView",
+    ),
+    post(
+        "/v1/playbook-runs/{id}/cancel",
+        "cancel_playbook_run",
+        "Ends a run; what it began goes on by itself",
+        Some("InterveneRequest"),
+        "PlaybookRunView",
+    ),
+    get(
         "/v1/hosts",
         "list_hosts",
         "Hosts that joined",

@@ -10,13 +10,16 @@ use keywheel_core::binding::{ImageSelector, Reload, Rollout, Selector, SetFile, 
 use keywheel_core::command::{Command, Declaration, ProofTaken, Replacing};
 use keywheel_core::effect::{Effect, Key, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
-    BindingId, CommandId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, SecretId,
-    SlotId,
+    BindingId, CommandId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, RunId,
+    SecretId, SlotId,
 };
-use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
+use keywheel_core::name::{
+    BindingName, Directory, EnvName, FileName, HostName, PlaybookName, SecretName,
+};
 use keywheel_core::plan::{
     Grant, HostPlan, Leave, PlannedBinding, PlannedPrevious, PlannedSecret, Staged,
 };
+use keywheel_core::playbook_run;
 use keywheel_core::report::{
     DeniedStart, Executed, Fact, HostReport, Item, RestartState, RestartWish, StalePlan, UsageKind,
     UsageNote,
@@ -392,6 +395,18 @@ fn workers_commands() -> Vec<Command> {
         Command::DeadlinePassed { rotation: ROTATION },
         Command::LingerEnded { secret: SECRET },
         Command::ProofOutcome(unproven()),
+        Command::Playbook(playbook_run::Request::Start {
+            run: RunId::from_bytes([0x0b; 16]),
+            playbook: PlaybookName::parse("leaked").unwrap(),
+            arguments: [("secret".to_owned(), "prod/db".to_owned())].into(),
+            by: String::new(),
+            reason: "event 7".to_owned(),
+            cause: playbook_run::Cause::Event { number: 7 },
+        }),
+        Command::Playbook(playbook_run::Request::Due {
+            run: RunId::from_bytes([0x0b; 16]),
+            step: "approve".to_owned(),
+        }),
         Command::Report(report()),
     ]
 }

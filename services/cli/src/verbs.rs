@@ -11,6 +11,7 @@ mod look;
 mod migrate;
 mod outward;
 mod plain;
+mod playbook;
 mod report;
 mod revocation;
 mod revoke;
@@ -104,6 +105,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Rotator(verb) => rotator::run(desk, &verb).await,
         Verb::Revoke(args) => revoke::revoke(desk, &args).await,
         Verb::Revocation(verb) => revocation::run(desk, &verb).await,
+        Verb::Playbook(verb) => playbook::run(desk, &verb).await,
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
         Verb::Migrate(args) => Box::pin(migrate::migrate(desk, &args)).await,
         Verb::Host(verb) => host::run(desk, &verb).await,

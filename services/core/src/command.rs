@@ -6,13 +6,15 @@ use crate::audit::Principal;
 use crate::binding::{OnRevoke, Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
 use crate::id::{
-    BindingId, HostId, NotificationId, RevocationId, RotationId, SecretId, SignalSourceId, SlotId,
-    StoreId,
+    BindingId, HostId, NotificationId, PlaybookId, RevocationId, RotationId, SecretId,
+    SignalSourceId, SlotId, StoreId,
 };
 use crate::name::{
-    BindingName, HostName, NotificationName, SecretName, SignalSourceName, StoreName,
+    BindingName, HostName, NotificationName, PlaybookName, SecretName, SignalSourceName, StoreName,
 };
 use crate::notification;
+use crate::playbook;
+use crate::playbook_run;
 use crate::report::HostReport;
 use crate::revocation::Proof;
 use crate::rotation::{Intervention, Sessions, Step};
@@ -110,6 +112,15 @@ pub enum Declaration {
         name: SignalSourceName,
         /// The declaration, whole.
         spec: signal::Spec,
+    },
+    /// Declares a playbook, or changes it.
+    Playbook {
+        /// Id if the name is new.
+        id: PlaybookId,
+        /// Its name.
+        name: PlaybookName,
+        /// The declaration, whole.
+        spec: playbook::Spec,
     },
 }
 
@@ -298,6 +309,8 @@ pub enum Command {
     Outward(Outward),
     /// Makes versions unusable once something else takes their place.
     Replace(Replacing),
+    /// About a playbook or a run of one.
+    Playbook(playbook_run::Request),
 }
 
 /// What goes between here and others outside.

@@ -6,6 +6,7 @@ mod difference;
 mod leases;
 mod outside;
 mod outward;
+mod playbooks;
 mod replacement;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -15,11 +16,13 @@ use crate::binding::{self, Binding};
 use crate::event::Event;
 use crate::host::{self, Host, JoinToken};
 use crate::id::{
-    BindingId, ContainerId, HostId, JoinTokenId, NotificationId, RevocationId, RotationId,
-    SecretId, SignalSourceId, StoreId,
+    BindingId, ContainerId, HostId, JoinTokenId, NotificationId, PlaybookId, RevocationId,
+    RotationId, RunId, SecretId, SignalSourceId, StoreId,
 };
-use crate::name::{BindingName, HostName, SecretName, StoreName};
+use crate::name::{BindingName, HostName, PlaybookName, SecretName, StoreName};
 use crate::notification;
+use crate::playbook::Playbook;
+use crate::playbook_run::Run;
 use crate::revocation::{self, Revocation};
 use crate::rollout::{self, Rollout};
 use crate::rotation::{self, Rotation, Trigger};
@@ -56,6 +59,10 @@ pub struct World {
     pub notifications: BTreeMap<NotificationId, notification::Declared>,
     /// Declared sources of signals, by id.
     pub signal_sources: BTreeMap<SignalSourceId, signal::Source>,
+    /// Playbooks that may be run, by id.
+    pub playbooks: BTreeMap<PlaybookId, Playbook>,
+    /// Open runs of playbooks, and the last ones that ended.
+    pub runs: BTreeMap<RunId, Run>,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -76,6 +83,9 @@ pub struct World {
     leases_at: BTreeMap<HostId, BTreeSet<SecretId>>,
     /// Revocations that wait for a replacement, by secret.
     awaiting: BTreeMap<SecretId, BTreeSet<RevocationId>>,
+    playbooks_by_name: BTreeMap<PlaybookName, PlaybookId>,
+    open_runs: BTreeSet<RunId>,
+    closed_runs: BTreeMap<PlaybookId, VecDeque<RunId>>,
 }
 
 impl World {
@@ -263,6 +273,8 @@ impl World {
             Event::Rollout(service, event) => self.apply_rollout(number, service, event),
             Event::Notification(id, event) => self.apply_notification(number, *id, event),
             Event::Signal(id, event) => self.apply_signal(*id, event),
+            Event::Playbook(id, event) => self.apply_playbook(*id, event),
+            Event::PlaybookRun(id, event) => self.apply_playbook_run(*id, event),
         }
         self.note_outside(number, event);
     }

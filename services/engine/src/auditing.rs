@@ -10,10 +10,13 @@ use keywheel_core::command::{Command, Declaration, Outward, Replacing};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, CommandId, HostId, RevocationId, RotationId, SecretId};
+use keywheel_core::playbook_run;
 use keywheel_core::report::{DeniedStart, Executed, StalePlan, UsageKind, UsageNote};
 use keywheel_core::rotation::{self, MAX_REASON_CHARS};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
+
+mod playbooks;
 
 /// Who asks, by what command, when.
 pub struct Deed<'a> {
@@ -147,6 +150,9 @@ fn own_records(
                 if let (Command::DeadlinePassed { .. }, Some(end)) = (command, end_of(events)) {
                     record.reason = format!("{}: {end}", record.reason);
                 }
+                if let Some(told) = playbooks::told(before, events) {
+                    record.reason = told;
+                }
             }
             Err(refusal) => {
                 refuse(&mut record, refusal);
@@ -178,6 +184,7 @@ fn declared(declaration: &Declaration) -> Described {
         Declaration::Store { name, .. } => ("apply", format!("store/{name}"), None),
         Declaration::Notification { name, .. } => ("apply", format!("notification/{name}"), None),
         Declaration::SignalSource { name, .. } => ("apply", format!("signal-source/{name}"), None),
+        Declaration::Playbook { name, .. } => ("apply", format!("playbook/{name}"), None),
     }
 }
 
@@ -236,7 +243,7 @@ fn own_words(command: &Command) -> Option<String> {
     | Command::Intervene { reason, .. }
     | Command::Replace(Replacing { reason, .. })) = command
     else {
-        return None;
+        return playbooks::own_words(command);
     };
     let words: String = reason.trim().chars().take(MAX_REASON_CHARS).collect();
     (!words.is_empty()).then_some(words)
@@ -249,7 +256,12 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
         | Command::EvictHost { reason, .. }
         | Command::ForgetRevocation { reason, .. }
         | Command::Intervene { reason, .. }
-        | Command::Replace(Replacing { reason, .. }) => reason.clone(),
+        | Command::Replace(Replacing { reason, .. })
+        | Command::Playbook(
+            playbook_run::Request::Start { reason, .. }
+            | playbook_run::Request::Approve { reason, .. }
+            | playbook_run::Request::Intervene { reason, .. },
+        ) => reason.clone(),
         Command::StepOutcome {
             failure: Some(failure),
             ..
@@ -365,6 +377,7 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         }
         Command::LingerEnded { secret } => ("end-lease", secret_object(world, *secret), None),
         Command::Outward(wish) => outward(wish),
+        Command::Playbook(request) => playbooks::described(world, request),
         Command::Apply(_) | Command::Report(_) => return None,
     })
 }

@@ -6,6 +6,7 @@
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::id::HostId;
+use keywheel_core::playbook_run::{Cause, Request};
 
 use crate::port::bus::{Address, Body, Topic};
 
@@ -57,6 +58,18 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::ForgetRevocation { .. }
         | Command::Replace(_)
         | Command::Outward(_) => Role::Gateway,
+        Command::Playbook(
+            Request::Start {
+                cause: Cause::Person,
+                ..
+            }
+            | Request::Advance { .. }
+            | Request::Approve { .. }
+            | Request::Intervene { .. }
+            | Request::Answer { .. }
+            | Request::Remove { .. },
+        ) => Role::Gateway,
+        Command::Playbook(Request::Start { .. } | Request::Due { .. }) => Role::Scheduler,
         Command::Due { .. }
         | Command::DeadlinePassed { .. }
         | Command::RetryStep { .. }

@@ -13,6 +13,7 @@
 mod class;
 mod follow;
 mod inbox;
+mod runs;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use keywheel_core::decision::{self, Context, Enrolment, Refusal, Rejection};
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, HostId};
+use keywheel_core::playbook_run::Request::Advance;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_core::{revocation, rotation};
@@ -40,6 +42,7 @@ use crate::state::{Committed, View, ViewWriter, view};
 pub use follow::FOLLOW_INTERVAL;
 pub use inbox::{Decided, Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
+use runs::Runs;
 
 /// How often a batch is decided anew because others appended first; then its senders come back.
 pub const MAX_ROUNDS: u32 = 32;
@@ -184,6 +187,8 @@ impl CommandBus {
         let mut look = tokio::time::interval(FOLLOW_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // What people and services ask for waits for one move of a run at most.
+            let runs = self.advance_run().await?;
             tokio::select! {
                 biased;
                 batch = self.inbox.next_batch() => match batch {
@@ -194,10 +199,13 @@ impl CommandBus {
                     let heard = bell.as_mut().map(|bell| *bell.borrow_and_update());
                     self.keep_up(heard).await?;
                 }
-                _ = look.tick(), if self.shared => {
-                    let heard = self.parts.journal.head().await.ok().map(|head| head.mark());
-                    self.keep_up(heard).await?;
+                _ = look.tick(), if self.shared || runs == Runs::Stuck => {
+                    if self.shared {
+                        let heard = self.parts.journal.head().await.ok().map(|head| head.mark());
+                        self.keep_up(heard).await?;
+                    }
                 }
+                () = std::future::ready(()), if runs == Runs::Moved => {}
             }
         }
     }
@@ -481,6 +489,11 @@ impl CommandBus {
             time: now,
             traceparent: submission.traceparent.as_deref(),
         };
+        let is_idle = matches!(&outcome, Ok(events) if events.is_empty());
+        if is_idle && matches!(submission.command, Command::Playbook(Advance { .. })) {
+            // Others were first, and the run waits now.
+            return Ok(None);
+        }
         let audit = auditing::records(&self.draft, &deed, &submission.command, &outcome);
         if let Some(traceparent) = submission
             .traceparent

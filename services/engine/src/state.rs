@@ -2,13 +2,15 @@
 //!
 //! Readers see committed state only. The draft that decisions are made on is the command bus's own.
 
+mod runs;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use keywheel_core::command::Command;
 use keywheel_core::effect;
 use keywheel_core::event::Event;
-use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
+use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId};
 use keywheel_core::plan::{HostPlan, plan_host};
 use keywheel_core::report::HostReport;
 use keywheel_core::time::Timestamp;
@@ -19,6 +21,8 @@ use tokio::sync::watch;
 use crate::port::journal::RecordedEvent;
 use crate::tally::Tally;
 use crate::trace::{Context, Origins, span_of};
+use runs::Runs;
+pub use runs::{RunTimes, Span};
 
 /// Rotations and revocations whose instants are kept.
 pub const KEPT_TIMINGS: usize = 4096;
@@ -72,6 +76,8 @@ pub struct Committed {
     revocation_order: VecDeque<RevocationId>,
     /// What last changed what a secret gives out.
     changed: BTreeMap<SecretId, Context>,
+    /// Runs of playbooks.
+    runs: Runs,
 }
 
 impl Committed {
@@ -108,6 +114,16 @@ impl Committed {
     pub fn revocation_trace(&self, id: RevocationId) -> Option<Context> {
         let above = self.revocations.get(&id)?.trace?;
         Some(above.at(span_of(id.bytes())))
+    }
+    /// Where what a run of a playbook begins stands: with the command that started it.
+    #[must_use]
+    pub fn run_trace(&self, id: RunId) -> Option<Context> {
+        self.runs.trace(id)
+    }
+    /// When a run's steps were durable.
+    #[must_use]
+    pub fn run_times(&self, id: RunId) -> Option<&RunTimes> {
+        self.runs.times(id)
     }
     /// Where the work of an effect stands.
     #[must_use]
@@ -191,6 +207,9 @@ impl Committed {
                     self.note_revocation(*id, trace, at);
                 }
                 self.note_change(*secret, self.revocation_trace(*id));
+            }
+            Event::PlaybookRun(id, event) => {
+                self.runs.note(&self.world, (*id, event), (at, trace));
             }
             _ => {}
         }

@@ -339,7 +339,8 @@ pub const fn step_word(step: Step) -> &'static str {
 const fn trigger_word(trigger: &Trigger) -> &'static str {
     match trigger {
         Trigger::Initial => "initial",
-        Trigger::OnDemand => "on_demand",
+        // A playbook asks as a person does.
+        Trigger::OnDemand | Trigger::Playbook { .. } => "on_demand",
         Trigger::Provided => "provided",
         Trigger::Slot { .. } => "schedule",
         Trigger::External { .. } => "external",

@@ -4,6 +4,7 @@ mod fires;
 mod hosts;
 mod next;
 pub mod plan;
+pub mod playbooks;
 pub mod radius;
 mod replacement;
 mod revocations;
@@ -366,6 +367,7 @@ fn trigger_word(trigger: &Trigger) -> &'static str {
         Trigger::Provided => "provided",
         Trigger::External { .. } => "external",
         Trigger::Slot { .. } => "schedule",
+        Trigger::Playbook { .. } => "playbook",
     }
 }
 

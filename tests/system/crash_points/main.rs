@@ -13,6 +13,7 @@ mod creates;
 #[expect(dead_code, reason = "the order alone is looked at here")]
 #[path = "../under_load/order.rs"]
 mod order;
+mod playbooks;
 mod revokes;
 mod rotations;
 mod servers;

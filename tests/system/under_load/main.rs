@@ -4,6 +4,7 @@
 mod app;
 mod balancer;
 mod database;
+mod leak;
 mod order;
 mod pools;
 mod service;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use super::report::{Moved, is_acknowledged, needs_old};
 use super::rollout::waiting;
-use super::{Context, Rejection, canary, drain, replace, rollout, rotate, staging};
+use super::{Context, Rejection, canary, drain, replace, revoke, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::id::{HostId, RotationId};
@@ -300,7 +300,8 @@ fn forced(
         (None, &|_| false),
         &mut events,
     )?;
-    events.extend(rotate::ended(&after, &secret)?);
+    let ended = rotate::ended(&after, &secret)?;
+    events.extend(revoke::waiting_for(open, ended));
     Ok(events)
 }
 

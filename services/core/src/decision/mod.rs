@@ -11,6 +11,7 @@ mod join;
 mod lease;
 mod manifest;
 mod outward;
+mod playbook;
 mod refusal;
 mod replace;
 mod report;
@@ -21,11 +22,12 @@ pub mod scope;
 mod staging;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use canary::canaries;
 pub use drain::drains;
 pub use manifest::{Action, Planned, plan_apply};
+pub use playbook::{PlannedStep, next_run, plan_playbook};
 pub use refusal::{Refusal, Rejection, RejectionKind};
 
 use crate::command::Command;
@@ -118,19 +120,6 @@ fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<E
             after,
             tzdata,
         } => rotate::due(world, *rotation, *secret, (*slot, *at, tzdata), *after, ctx),
-        Command::Revoke {
-            revocation,
-            secret,
-            version,
-            reason,
-            is_emergency,
-        } => lease::revoke(
-            world,
-            (*revocation, secret),
-            *version,
-            (reason, *is_emergency),
-            ctx,
-        ),
         Command::EnrolHost {
             host,
             name,
@@ -157,17 +146,37 @@ fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<E
         Command::Report(report) => report::record(world, report, ctx),
         Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
         Command::Outward(wish) => outward::decide(world, wish),
-        Command::Replace(wish) => replace::request(world, wish, ctx),
-        Command::RevokeOutcome { .. }
+        Command::Playbook(request) => playbook::decide(world, request, ctx),
+        Command::Revoke { .. }
+        | Command::Replace(_)
+        | Command::RevokeOutcome { .. }
         | Command::RetryRevoke { .. }
         | Command::ProofOutcome { .. }
-        | Command::ForgetRevocation { .. } => decide_about_revocation(world, command),
+        | Command::ForgetRevocation { .. } => decide_about_revocation(world, command, ctx),
     }?)
 }
 
-/// What is decided about a revocation that runs.
-fn decide_about_revocation(world: &World, command: &Command) -> Result<Vec<Event>, Rejection> {
+/// What is decided about a revocation.
+fn decide_about_revocation(
+    world: &World,
+    command: &Command,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
     match command {
+        Command::Revoke {
+            revocation,
+            secret,
+            version,
+            reason,
+            is_emergency,
+        } => lease::revoke(
+            world,
+            (*revocation, secret),
+            *version,
+            (reason, *is_emergency),
+            ctx,
+        ),
+        Command::Replace(wish) => replace::request(world, wish, ctx),
         Command::RevokeOutcome {
             revocation,
             attempt,

@@ -2,7 +2,10 @@
 
 use crate::event::Event;
 use crate::name::{BindingName, SecretName};
-use crate::{binding, host, notification, revocation, rotation, secret, signal, store};
+use crate::{
+    binding, host, notification, playbook, playbook_run, revocation, rotation, secret, signal,
+    store,
+};
 
 /// A refused command: why, and the facts that stand all the same. A join token, for example, is
 /// spent by coming with it, whatever comes of that.
@@ -81,6 +84,12 @@ pub enum Rejection {
     /// About a signal or its source.
     #[error(transparent)]
     Signal(#[from] signal::Rejection),
+    /// About a playbook.
+    #[error(transparent)]
+    Playbook(#[from] playbook::Rejection),
+    /// About a run of a playbook.
+    #[error(transparent)]
+    PlaybookRun(#[from] playbook_run::Rejection),
 }
 
 /// What sort of "no" it is; exit codes and HTTP statuses follow it.
@@ -108,6 +117,8 @@ impl Rejection {
             | Self::Notification(notification::Rejection::Unknown(_))
             | Self::Signal(signal::Rejection::Unknown(_))
             | Self::Rotation(rotation::Rejection::Unknown(_))
+            | Self::Playbook(playbook::Rejection::Unknown(_))
+            | Self::PlaybookRun(playbook_run::Rejection::Unknown(_))
             | Self::Revocation(revocation::Rejection::Unknown(_)) => RejectionKind::NotFound,
             Self::Binding(binding::Rejection::NotBound { .. }) => RejectionKind::Conflict,
             Self::Store(
@@ -116,6 +127,11 @@ impl Rejection {
                 | store::Rejection::NotOutside(_),
             ) => RejectionKind::Conflict,
             Self::Binding(_) | Self::TargetTaken { .. } | Self::Store(_) => RejectionKind::Invalid,
+            Self::Playbook(playbook::Rejection::InUse { .. }) => RejectionKind::Conflict,
+            Self::Playbook(_)
+            | Self::PlaybookRun(
+                playbook_run::Rejection::ReasonMissing | playbook_run::Rejection::ReasonTooLong(_),
+            ) => RejectionKind::Invalid,
             Self::Host(
                 host::Rejection::TokenUnknown
                 | host::Rejection::TokenExpired(_)

@@ -5,6 +5,7 @@ use crate::audit::Principal;
 use crate::command::ProofTaken;
 use crate::event::Event;
 use crate::id::{HostId, RevocationId};
+use crate::lease;
 use crate::name::SecretName;
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
@@ -154,12 +155,72 @@ fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
     open.old.iter().filter(is_left).copied().collect()
 }
 
+/// What a playbook's rotation replaced dies by a revocation, since that shows that it is dead. `None` where no login is
+/// known that could show it, or nothing is left to die. Nobody is waited for: every host said that it holds none of them.
+pub(super) fn retired(
+    open: &Rotation,
+    secret: &Secret,
+    old: &[u64],
+) -> Result<Option<Vec<Event>>, Rejection> {
+    let Trigger::Playbook { run } = open.trigger else {
+        return Ok(None);
+    };
+    let dying = old
+        .iter()
+        .filter(|version| secret.is_deliverable(**version));
+    let versions: Vec<u64> = dying.copied().collect();
+    if versions.is_empty() || !has_resource(secret) {
+        return Ok(None);
+    }
+    let mut events = Vec::new();
+    for version in &versions {
+        events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
+    }
+    let outcome = Outcome::Completed;
+    events.push(Event::Rotation(
+        open.id,
+        rotation::Event::Closed { outcome },
+    ));
+    let requested = revocation::Event::Requested {
+        secret: secret.id,
+        versions,
+        hosts: Vec::new(),
+        reason: format!("replaced by rotation {} of playbook run {run}", open.id),
+        is_to_prove: true,
+        is_emergency: false,
+    };
+    events.extend(requested_events(lease::end_of(open.id), requested));
+    Ok(Some(events))
+}
+
+/// The same where hosts did not say so in time, and are waited for no more: the revocation waits for them.
+pub(super) fn waiting_for(open: &Rotation, mut events: Vec<Event>) -> Vec<Event> {
+    for event in &mut events {
+        if let Event::Revocation(_, revocation::Event::Requested { hosts, .. }) = event {
+            *hosts = open.barrier.iter().copied().collect();
+        }
+    }
+    let is_everywhere = |event: &Event| {
+        matches!(
+            event,
+            Event::Revocation(_, revocation::Event::WithdrawnEverywhere)
+        )
+    };
+    events.retain(|event| open.barrier.is_empty() || !is_everywhere(event));
+    events
+}
+
+/// Whether its versions open accounts of a server that we know, or belong to a receiver.
+fn has_resource(secret: &Secret) -> bool {
+    secret.spec.rotator.is_some()
+}
+
 /// Whether somebody can be asked whether they are dead: they open accounts of a server that we know, or belong
 /// to a receiver, and it may have been told of one. Of a lease its store is asked where a person revokes it, not
 /// whenever a container is through with its own.
 fn is_to_prove(world: &World, secret: &Secret, versions: &[u64]) -> bool {
     let may_be_set = |version: &u64| world.may_be_set(secret.id, *version);
-    secret.spec.rotator.is_some() && versions.iter().any(may_be_set)
+    has_resource(secret) && versions.iter().any(may_be_set)
 }
 
 /// Sessions of what is dead are waited for no longer.

@@ -414,10 +414,7 @@ fn promote(
     if after.is_settled() {
         match drain::begin(&after, &secret, ctx.now) {
             Some(asked) => events.extend(asked),
-            None => {
-                let made = (rotation.id, version);
-                events.extend(retire_old(made, &secret, &after.old)?);
-            }
+            None => events.extend(retire_old(&after, &secret, &after.old)?),
         }
     }
     Ok(events)
@@ -453,7 +450,7 @@ pub(super) fn settled(
 /// Ends all waiting: the old versions die, or the new one when consumers moved back.
 pub(super) fn ended(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
     let Some(back) = open.returning else {
-        return retire_old((open.id, open.version), secret, &open.old);
+        return retire_old(open, secret, &open.old);
     };
     // What is current at a store outside stays so, and without the version before nothing else dies; a
     // person decides. What only canaries had was current nowhere.
@@ -481,12 +478,16 @@ pub(super) fn ended(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Reje
 /// Ends the overlap: the old versions die, or there were none and the rotation is complete. Of leases it is complete
 /// then, too.
 pub(super) fn retire_old(
-    (id, version): (RotationId, u64),
+    open: &Rotation,
     secret: &Secret,
     old: &[u64],
 ) -> Result<Vec<Event>, Rejection> {
+    let (id, version) = (open.id, open.version);
     if secret.lease_of().is_some() {
         return lease::swapped(id, secret, old);
+    }
+    if let Some(proven) = revoke::retired(open, secret, old)? {
+        return Ok(proven);
     }
     let mut events = Vec::new();
     for version in old.iter().filter(|v| secret.is_deliverable(**v)) {

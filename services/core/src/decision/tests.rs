@@ -1,6 +1,6 @@
 //! What concerns all decisions: the plan's projection, replay, kinds of "no", and random histories.
 
-mod accounts;
+pub(crate) mod accounts;
 mod evict;
 mod history;
 mod leases;

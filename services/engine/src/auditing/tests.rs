@@ -7,7 +7,7 @@ use keywheel_core::binding::{Reload, Selector, Target};
 use keywheel_core::command::{Observation, ProofTaken, Replacing};
 use keywheel_core::decision::Rejection;
 use keywheel_core::id::{
-    BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId, StoreId,
+    BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, RunId, SlotId, StoreId,
 };
 use keywheel_core::name::{
     BindingName, BusKey, EnvName, HostName, SecretName, SignalSourceName, StoreName,
@@ -249,6 +249,12 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["retry-revoke"], Command::RetryRevoke { revocation }),
         (&["deadline"], Command::DeadlinePassed { rotation }),
         (&["end-lease"], Command::LingerEnded { secret: SECRET }),
+        (
+            &["advance-playbook"],
+            Command::Playbook(playbook_run::Request::Advance {
+                run: RunId::default(),
+            }),
+        ),
     ]
 }
 
@@ -282,6 +288,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::ForgetRevocation { .. } => 24,
         Command::Outward(_) => 25,
         Command::Replace(_) => 26,
+        Command::Playbook(_) => 27,
     }
 }
 
@@ -292,7 +299,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=26),
+        Vec::from_iter(0..=27),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

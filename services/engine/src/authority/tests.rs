@@ -9,7 +9,7 @@ use keywheel_core::command::{Declaration, Observation, Outward, ProofTaken};
 use keywheel_core::effect::{Effect, Part, RevokeWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
-    SecretId, SlotId, StoreId,
+    RunId, SecretId, SlotId, StoreId,
 };
 use keywheel_core::name::{
     BindingName, BusKey, EnvName, HostName, NotificationName, SecretName, StoreName,
@@ -131,7 +131,7 @@ fn host_commands() -> Vec<Command> {
         key: BusKey::parse(&"U".repeat(56)).unwrap(),
         expires_at: Timestamp::default(),
     });
-    vec![issue, join, rotate, permit, evict]
+    vec![issue, join, rotate, permit, evict, playbook_advance()]
 }
 
 fn empty_report() -> HostReport {
@@ -150,6 +150,19 @@ fn empty_report() -> HostReport {
         staged: Vec::new(),
         knows_staged: false,
     }
+}
+
+fn playbook_due() -> Command {
+    Command::Playbook(Request::Due {
+        run: RunId::default(),
+        step: "ask".to_owned(),
+    })
+}
+
+fn playbook_advance() -> Command {
+    Command::Playbook(Request::Advance {
+        run: RunId::default(),
+    })
 }
 
 fn worker_commands() -> Vec<(Role, Command)> {
@@ -209,6 +222,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
             },
         ),
         (Role::Scheduler, Command::LingerEnded { secret: SECRET }),
+        (Role::Scheduler, playbook_due()),
         (Role::StoreSync, step),
         (Role::StoreSync, revoked),
         (Role::StoreSync, proven),

@@ -10,6 +10,7 @@
 mod disk;
 mod late_reports;
 mod repeats;
+mod runs;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,7 +9,7 @@ use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{Command, Declaration, Replacing};
 use keywheel_core::decision::{self, Action, Context, Enrolment, Planned, Rejection};
 use keywheel_core::id::{
-    BindingId, CommandId, NotificationId, PutToken, RevocationId, RotationId, SecretId,
+    BindingId, CommandId, NotificationId, PlaybookId, PutToken, RevocationId, RotationId, SecretId,
     SignalSourceId, StoreId,
 };
 use keywheel_core::name::{BindingName, NameError, SecretName, StoreName};
@@ -187,6 +187,11 @@ fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declarat
             name: name.clone(),
             spec: spec.clone(),
         },
+        Manifest::Playbook { name, spec, .. } => Declaration::Playbook {
+            id: PlaybookId::from_bytes(draw("playbook")),
+            name: name.clone(),
+            spec: spec.clone(),
+        },
         Manifest::Binding {
             name,
             secret,
@@ -290,7 +295,8 @@ fn applied((manifest, action): (&Manifest, &'static str)) -> Applied {
         Manifest::Secret { .. }
         | Manifest::Store { .. }
         | Manifest::Notification { .. }
-        | Manifest::SignalSource { .. } => None,
+        | Manifest::SignalSource { .. }
+        | Manifest::Playbook { .. } => None,
         Manifest::Binding {
             selector, target, ..
         } => views::binding_note(selector, target),
@@ -313,7 +319,8 @@ fn store_of(manifest: &Manifest) -> Option<&StoreName> {
         },
         Manifest::Binding { .. }
         | Manifest::Notification { .. }
-        | Manifest::SignalSource { .. } => None,
+        | Manifest::SignalSource { .. }
+        | Manifest::Playbook { .. } => None,
     }
 }
 

@@ -15,6 +15,7 @@ mod history;
 mod interventions;
 mod looks;
 mod outward;
+mod playbooks;
 mod radius;
 mod repeats;
 mod replaced;

@@ -21,6 +21,7 @@ use keywheel_schemas::event::type_name;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::calls;
 use super::message::{Message, is_wanted};
 use super::sender::{Sender, Told};
 use super::whose::{Memory, Names};
@@ -288,6 +289,9 @@ impl Run {
     }
 
     fn wants(&self, declared: &Declared, names: &Names, event: &RecordedEvent) -> bool {
+        if calls::is_told(self.id, &event.event) {
+            return true;
+        }
         let when = &declared.spec.when;
         let condition = self.condition.1.as_ref().filter(|_| !when.is_empty());
         let all = match (condition, &names.secret) {
@@ -310,7 +314,10 @@ impl Run {
         let told = self.sender.send(&declared.spec.receiver, &message).await;
         points.pass(AFTER_SEND).await?;
         let (ended, reason) = match told {
-            Told::Done => return Ok(Ended::Told),
+            Told::Done => {
+                calls::answer(&self.inner, self.id, event, None).await?;
+                return Ok(Ended::Told);
+            }
             Told::Later(reason) => match self.is_given_up(event) {
                 None => return Ok(Ended::Later(reason)),
                 Some(hours) => {
@@ -324,6 +331,7 @@ impl Run {
         tracing::warn!(notification = %declared.name, event = event.number, reason, "an event was not delivered; it is a letter now");
         self.inner.keep(&kept).await?;
         points.pass(AFTER_KEEP).await?;
+        calls::answer(&self.inner, self.id, event, Some(reason)).await?;
         Ok(ended)
     }
 

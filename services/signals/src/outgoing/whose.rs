@@ -136,9 +136,12 @@ fn whom(world: &World, memory: &Memory, event: &Event) -> (Whose, Option<HostId>
         Event::Host(_, host::Event::JoinTokenSpent { .. }) => (Whose::Nobody, None),
         Event::Host(id, _) => (Whose::Nobody, Some(*id)),
         Event::Signal(_, event) => (event.secret().map_or(Whose::Nobody, Whose::Of), None),
-        Event::Binding(..) | Event::Store(..) | Event::Rollout(..) | Event::Notification(..) => {
-            (Whose::Nobody, None)
-        }
+        Event::Binding(..)
+        | Event::Store(..)
+        | Event::Rollout(..)
+        | Event::Notification(..)
+        | Event::Playbook(..)
+        | Event::PlaybookRun(..) => (Whose::Nobody, None),
     }
 }
 

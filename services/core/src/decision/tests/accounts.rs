@@ -71,7 +71,7 @@ fn with_admin_beside(given: Given) -> Given {
 }
 
 /// A secret over two accounts, whose version 1 is current.
-pub(super) fn alternating() -> Given {
+pub(crate) fn alternating() -> Given {
     let spec = opening(resource(&["app", "app_b"]));
     with_admin().and(apply_secret(spec)).finished(FIRST)
 }

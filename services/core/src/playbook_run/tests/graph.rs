@@ -1,0 +1,203 @@
+//! Branches beside each other, paths after a failure, and playbooks that run playbooks.
+
+use super::*;
+use crate::id::SecretId;
+
+fn after_failure(mut step: Step, of: &str) -> Step {
+    step.after = vec![After {
+        step: of.to_owned(),
+        failed: true,
+    }];
+    step
+}
+
+fn approving() -> Deed {
+    Deed::Approve { count: 1 }
+}
+
+/// An approval that nobody gives fails.
+fn failing(given: Given, step: &str) -> Given {
+    settled(given.at(later(60)).and(due(step)))
+}
+
+#[test]
+fn branches_go_on_beside_each_other_and_meet() {
+    let steps = vec![
+        step("ask", approving(), &[]),
+        step("rotate", rotating(), &[]),
+        step(
+            "last",
+            Deed::Wait {
+                span: Some(Duration::from_secs(5)),
+            },
+            &["ask", "rotate"],
+        ),
+    ];
+    let given = settled(running(steps));
+    assert_eq!(progress(&given, "ask"), Progress::Open);
+    assert_eq!(progress(&given, "rotate"), Progress::Done);
+    assert_eq!(progress(&given, "last"), Progress::Pending);
+    let given = settled(given.and(people::approve("certificate:anna")));
+    assert_eq!(progress(&given, "last"), Progress::Open);
+}
+
+#[test]
+fn a_failure_takes_its_own_path_and_skips_the_other() {
+    let steps = vec![
+        step("ask", approving(), &[]),
+        step("then", rotating(), &["ask"]),
+        step("later", converging(), &["then"]),
+        after_failure(step("instead", rotating(), &[]), "ask"),
+    ];
+    let given = failing(settled(running(steps.clone())), "ask");
+    assert_eq!(progress(&given, "then"), Progress::Skipped);
+    assert_eq!(progress(&given, "later"), Progress::Skipped);
+    assert_eq!(progress(&given, "instead"), Progress::Done);
+    assert_eq!(outcome(&given), Some(Outcome::Failed));
+    let given = settled(settled(running(steps)).and(people::approve("certificate:anna")));
+    assert_eq!(progress(&given, "instead"), Progress::Skipped);
+    assert_eq!(progress(&given, "then"), Progress::Done);
+}
+
+#[test]
+fn a_step_that_may_fail_holds_nothing_up() {
+    let mut ask = step("ask", approving(), &[]);
+    ask.may_fail = true;
+    let steps = vec![ask, step("then", rotating(), &["ask"])];
+    let given = failing(settled(running(steps)), "ask");
+    assert_eq!(progress(&given, "ask"), Progress::Failed);
+    assert_eq!(progress(&given, "then"), Progress::Done);
+    assert_eq!(outcome(&given), Some(Outcome::Completed));
+}
+
+#[test]
+fn a_wait_asks_only_for_what_began_since_the_wait_before_it() {
+    let steps = vec![
+        step("rotate", rotating(), &[]),
+        step("first", converging(), &["rotate"]),
+        after_failure(step("ask", approving(), &[]), "first"),
+        step("second", converging(), &["ask"]),
+    ];
+    let given = settled(running(steps));
+    let rotation = rotation_of(&given);
+    let revoked = Command::Revoke {
+        revocation: crate::testing::REVOCATION,
+        secret: crate::testing::secret_name(),
+        version: None,
+        reason: "leaked".to_owned(),
+    };
+    let given = settled(given.and(revoked));
+    assert_eq!(progress(&given, "first"), Progress::Failed);
+    let why = given.world().runs[&RUN]
+        .step("first")
+        .unwrap()
+        .failure
+        .clone();
+    let why = why.unwrap();
+    assert!(
+        why.contains(&rotation.to_string()) && why.contains("cancelled"),
+        "{why}"
+    );
+    let given = settled(given.and(people::approve("certificate:anna")));
+    assert_eq!(progress(&given, "second"), Progress::Done);
+}
+
+const BELOW: PlaybookId = PlaybookId::from_bytes([0x22; 16]);
+
+fn below_name() -> PlaybookName {
+    PlaybookName::parse("below").unwrap()
+}
+
+fn below(steps: Vec<Step>) -> Command {
+    Command::Apply(vec![Declaration::Playbook {
+        id: BELOW,
+        name: below_name(),
+        spec: spec(steps),
+    }])
+}
+
+fn running_below() -> Deed {
+    Deed::Run {
+        playbook: below_name(),
+        arguments: BTreeMap::from([("secret".to_owned(), "${secret}".to_owned())]),
+    }
+}
+
+fn nested(below_steps: Vec<Step>) -> Given {
+    let given = Given::serving().and(below(below_steps));
+    let steps = vec![step("below", running_below(), &[])];
+    settled(given.and(declare(spec(steps))).and(start()))
+}
+
+#[test]
+fn a_run_waits_for_the_one_it_began_and_ends_as_it_did() {
+    let given = nested(vec![step("rotate", rotating(), &[])]);
+    assert_eq!(outcome(&given), Some(Outcome::Completed));
+    let mut runs = given.world().runs.values();
+    let run = runs.find(|run| run.parent == Some(RUN)).unwrap();
+    assert_eq!((run.depth, run.outcome), (1, Some(Outcome::Completed)));
+    let given = nested(vec![step("ask", approving(), &[])]);
+    assert_eq!(progress(&given, "below"), Progress::Open);
+    let mut runs = given.world().runs.values();
+    let run = runs.find(|run| run.parent == Some(RUN)).unwrap().id;
+    let late = Command::Playbook(Request::Due {
+        run,
+        step: "ask".to_owned(),
+    });
+    let given = settled(given.at(later(60)).and(late));
+    assert_eq!(outcome(&given), Some(Outcome::Failed));
+}
+
+#[test]
+fn playbooks_that_run_each_other_come_to_an_end() {
+    let around = Deed::Run {
+        playbook: name(),
+        arguments: BTreeMap::new(),
+    };
+    let given = nested_around(around);
+    assert_eq!(outcome(&given), Some(Outcome::Failed));
+    let depth = given.world().runs.values().map(|run| run.depth).max();
+    assert_eq!(depth, Some(MAX_DEPTH));
+}
+
+/// `below` runs the playbook that runs it. Ids are drawn for each command, as they are outside of tests.
+fn nested_around(around: Deed) -> Given {
+    let given = Given::serving().and(below(vec![step("around", around, &[])]));
+    let steps = vec![step("below", running_below(), &[])];
+    let mut given = given.and(declare(spec(steps))).and(start());
+    for draw in 0..100 {
+        let Some(next) = next_run(given.world()).map(|run| run.id) else {
+            return given;
+        };
+        let advance = Command::Playbook(Request::Advance { run: next });
+        given = given.drawn(0x80 + draw).and(advance);
+    }
+    panic!("a run never comes to rest");
+}
+
+#[test]
+fn a_step_means_a_thousand_secrets_and_not_one_more() {
+    let registered = |n: usize| {
+        let id = SecretId::from_bytes(u128::try_from(n + 1000).unwrap().to_be_bytes());
+        let event = crate::secret::Event::Registered {
+            name: crate::name::SecretName::parse(&format!("many/s{n}")).unwrap(),
+            spec: generated(),
+        };
+        event::Event::Secret(id, event)
+    };
+    let started = |count: usize| {
+        let below = Deed::Rotate {
+            secrets: vec![Selection::Prefix {
+                path: "many".to_owned(),
+            }],
+        };
+        let given = Given::events((0..count).map(registered));
+        let given = given.and(declare(spec(vec![step("rotate", below, &[])])));
+        given.and(start()).and(advance())
+    };
+    let fits = started(playbook::MAX_TARGETS);
+    let targets = &fits.world().runs[&RUN].steps[0].targets;
+    assert_eq!(targets.len(), playbook::MAX_TARGETS);
+    let more = started(playbook::MAX_TARGETS + 1);
+    assert_eq!(progress(&more, "rotate"), Progress::Failed);
+}
