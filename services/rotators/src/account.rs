@@ -26,7 +26,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::{Entropy, SecretBytes};
 
-use crate::{form, password};
+use crate::{barring, form, password};
 
 mod cutting_over;
 mod ending;
@@ -235,6 +235,44 @@ impl AccountRotator {
         accounts.accept(login, password, keep, until).await
     }
 
+    /// The server accepts the new version, by its strategy.
+    async fn accept_made(
+        &self,
+        work: &StepWork,
+        made: &Credential,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        match self.strategy() {
+            Strategy::DualPassword => return self.accept_beside(work.secret, made, until).await,
+            Strategy::AlternatingUsers if !self.admits(made, until).await? => {
+                self.check_drained(&made.login, until).await?;
+            }
+            Strategy::AlternatingUsers => {}
+            Strategy::SingleUser => return self.cut_over(work, made, until).await,
+        }
+        let Credential { login, password } = made;
+        let keep = Keep::Nothing;
+        self.accounts.accept(login, password, keep, until).await
+    }
+
+    /// Fails when the version was revoked. Where the server lets it in all the same, it was told of it since.
+    async fn check_barred(
+        &self,
+        work: &StepWork,
+        made: &Credential,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let version = new_version(work)?;
+        until.check()?;
+        if !barring::is_barred(&*self.vault, work.secret, version).await? {
+            return Ok(());
+        }
+        if self.admits(made, until).await? {
+            self.disable_one(work.secret, version, until).await?;
+        }
+        Err(barring::barred(work, version))
+    }
+
     /// What the current version opens.
     async fn current(
         &self,
@@ -308,19 +346,13 @@ impl Rotator for AccountRotator {
         keep(&*self.vault, work, version, &value, until).await
     }
 
+    /// What was revoked is not set, however late this comes, and what a revocation in the meantime did not see ends.
     async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let made = self.made(work, until).await?;
-        match self.strategy() {
-            Strategy::DualPassword => return self.accept_beside(work.secret, &made, until).await,
-            Strategy::AlternatingUsers if !self.admits(&made, until).await? => {
-                self.check_drained(&made.login, until).await?;
-            }
-            Strategy::AlternatingUsers => {}
-            Strategy::SingleUser => return self.cut_over(work, &made, until).await,
-        }
-        let Credential { login, password } = made;
-        let keep = Keep::Nothing;
-        self.accounts.accept(&login, &password, keep, until).await
+        self.check_barred(work, &made, until).await?;
+        let done = self.accept_made(work, &made, until).await;
+        self.check_barred(work, &made, until).await?;
+        done
     }
 
     async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
@@ -424,7 +456,10 @@ impl Rotator for AccountRotator {
             }
             // An account that keeps one password has all of its rights.
             Step::Set if self.strategy() == Strategy::SingleUser => {
-                self.is_cut_over(work, until).await?
+                let version = new_version(work)?;
+                // Then `set` ends it.
+                let is_barred = barring::is_barred(&*self.vault, work.secret, version).await?;
+                !is_barred && self.is_cut_over(work, until).await?
             }
             // That an account lets in is not all of `set`: its rights may be missing yet. `accept` sees what
             // is, and changes nothing where nothing is.

@@ -11,6 +11,7 @@
 
 mod account;
 mod address;
+mod barring;
 mod connector;
 pub mod endpoint;
 mod failpoint;

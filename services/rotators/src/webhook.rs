@@ -37,6 +37,7 @@ use self::receiver::Receiver;
 pub use self::receiver::{ANSWER_TIMEOUT, MAX_ANSWER_BYTES, MAX_REASON_CHARS, MAX_VALUE_BYTES};
 pub use self::signature::{Keys, MAX_KEY_BYTES, MAX_KEYS, MAX_SIGNATURES, MIN_KEY_BYTES};
 use crate::account::{keep, new_version, refused};
+use crate::barring;
 
 /// The receiver's account where none is named and the URL has no path.
 const NO_ACCOUNT: &str = "/";
@@ -201,6 +202,21 @@ impl WebhookRotator {
         Ok((version, value))
     }
 
+    /// Fails when the version was revoked; the receiver is told so once more, for it may have been told of it since.
+    async fn check_barred(
+        &self,
+        work: &StepWork,
+        version: u64,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        until.check()?;
+        if !barring::is_barred(&*self.vault, work.secret, version).await? {
+            return Ok(());
+        }
+        self.disable_all(work.secret, &[version], until).await?;
+        Err(barring::barred(work, version))
+    }
+
     /// The new value: what was given, else what the receiver makes, else a generated one.
     async fn value(
         &self,
@@ -309,14 +325,18 @@ impl Rotator for WebhookRotator {
         keep(&*self.vault, work, version, &value, until).await
     }
 
+    /// What was revoked is not set, however late this comes, and what a revocation in the meantime did not see ends.
     async fn set(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let (version, value) = self.made(work, until).await?;
+        self.check_barred(work, version, until).await?;
         let data = WebhookTask {
             value: Some(text(&value)?),
             ..self.task(work.secret, Some(work.rotation), version)
         };
         let id = step_id(work.rotation, "set");
-        self.tell(&id, Kind::Set, data, until).await.map(drop)
+        let done = self.tell(&id, Kind::Set, data, until).await.map(drop);
+        self.check_barred(work, version, until).await?;
+        done
     }
 
     async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {

@@ -220,6 +220,7 @@ pub(super) fn trigger_words(trigger: &rotation::Trigger) -> String {
         Trigger::Provided => "somebody provided a value".to_owned(),
         Trigger::External { .. } => "it was changed at the store outside".to_owned(),
         Trigger::Slot { scheduled, .. } => format!("it was due at {}", scheduled.text()),
+        Trigger::Playbook { run } => format!("a step of playbook run {run} asked for it"),
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn request_of(
         .into());
     }
     let (mut versions, beaten) = struck(world, secret, &versions);
-    let mut events = Vec::new();
+    let (mut events, mut later) = (Vec::new(), Vec::new());
     for version in &versions {
         events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
     }
@@ -80,17 +80,19 @@ pub(super) fn request_of(
                 outcome: Outcome::Cancelled,
             };
             events.push(Event::Rotation(open.id, cancelled));
-            versions.extend(left_over(secret, open));
+            versions.extend(left_over(world, secret, open));
             versions.sort_unstable();
             versions.dedup();
         } else if open.is_draining() {
-            events.extend(drained(open, secret, &versions)?);
+            // It leaves to the revocation what that has to prove, so it has to be there.
+            later = drained(open, secret, &versions)?;
         } else if secret.current.is_some_and(|old| versions.contains(&old)) {
             events.extend(canary::hurried(open));
         }
     }
     let requested = requested(world, secret, (&versions, without), why);
     events.extend(requested_events(id, requested));
+    events.extend(later);
     Ok(events)
 }
 
@@ -141,7 +143,7 @@ pub(super) fn requested_events(id: RevocationId, requested: revocation::Event) -
 /// Versions that the rotation had revoked, and whose end its store did not confirm: nobody else asks for it once the
 /// rotation is cancelled. What is only kept at a store outside the next rotation retires there, as is declared; what
 /// opens an account does not wait for that.
-fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
+fn left_over(world: &World, secret: &Secret, open: &Rotation) -> Vec<u64> {
     let was_retiring = match &open.phase {
         Phase::Performing { step, .. } | Phase::Retrying { step, .. } => *step == Step::RevokeOld,
         _ => false,
@@ -150,9 +152,12 @@ fn left_over(secret: &Secret, open: &Rotation) -> Vec<u64> {
     if !was_retiring || is_only_kept {
         return Vec::new();
     }
-    let is_left =
-        |version: &&u64| !secret.is_deliverable(**version) && !secret.destroyed.contains(*version);
-    open.old.iter().filter(is_left).copied().collect()
+    let is_left = |version: &u64| {
+        let is_ended =
+            secret.destroyed.contains(version) || world.awaits_proof(secret.id, *version);
+        !secret.is_deliverable(*version) && !is_ended
+    };
+    open.old.iter().copied().filter(is_left).collect()
 }
 
 /// What a playbook's rotation replaced dies by a revocation, since that shows that it is dead. `None` where no login is

@@ -276,8 +276,8 @@ pub(super) fn outcome(
             events.extend(retired.map(|remote| {
                 Event::Secret(secret.id, secret::Event::RemoteVersionRetired { remote })
             }));
-            for version in &rotation.old {
-                let destroyed = secret.decide_destroy(*version)?;
+            for version in rotation::retired_by(world, rotation) {
+                let destroyed = secret.decide_destroy(version)?;
                 events.extend(destroyed.map(|event| Event::Secret(secret.id, event)));
             }
         }

@@ -21,6 +21,7 @@ mod tests;
 pub use drain::Drain;
 pub use event::{Event, Intervention, Outcome, Sessions, Step, Straggler, Trigger};
 pub use react::react;
+pub(crate) use react::retired_by;
 pub use rejection::Rejection;
 pub(crate) use state::is_before_promotion;
 pub use state::{Failure, Phase, Rotation};

@@ -15,7 +15,8 @@ pub fn react(world: &World, rotation: &Rotation, event: &Event) -> Vec<Effect> {
         return Vec::new();
     };
     let versions = match step {
-        Step::RevokeOld | Step::Drain => rotation.old.clone(),
+        Step::RevokeOld => retired_by(world, rotation),
+        Step::Drain => rotation.old.clone(),
         _ => vec![rotation.version],
     };
     let outside = world.outside(secret).map(|mut outside| {
@@ -48,4 +49,11 @@ pub fn react(world: &World, rotation: &Rotation, event: &Event) -> Vec<Effect> {
             mark: rotation.drain.mark.filter(|_| *step == Step::Drain),
         }),
     }]
+}
+
+/// The old versions that a rotation ends itself: the value of what a revocation ends is needed for its proof.
+pub(crate) fn retired_by(world: &World, rotation: &Rotation) -> Vec<u64> {
+    let old = rotation.old.iter().copied();
+    old.filter(|version| !world.awaits_proof(rotation.secret, *version))
+        .collect()
 }

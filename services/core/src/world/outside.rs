@@ -10,7 +10,7 @@ use crate::event::Event;
 use crate::id::{SecretId, StoreId};
 use crate::name::{SecretName, StoreName};
 use crate::resource::{Kind, Resource};
-use crate::revocation::{self, Revocation};
+use crate::revocation::{self, Proven, Revocation};
 use crate::rotation::{Outcome, Phase, Rotation, Trigger};
 use crate::secret::{self, Secret};
 use crate::store::{
@@ -100,6 +100,18 @@ impl World {
         let open = open.filter(|open| open.secret == secret.id && open.is_dead_at_backend);
         open.flat_map(|open| open.versions.iter().copied())
             .collect()
+    }
+
+    /// Whether a version's value is a revocation's to destroy, after the proof that needs it: nobody else does it.
+    #[must_use]
+    pub fn awaits_proof(&self, secret: SecretId, version: u64) -> bool {
+        let mut open = self.revocations.values();
+        open.any(|open| {
+            open.secret == secret
+                && open.versions.contains(&version)
+                && open.proven != Proven::NotAsked
+                && !open.is_destroyed
+        })
     }
 
     /// Whether a server may have been told of a version: the rotation that makes it began to, or is

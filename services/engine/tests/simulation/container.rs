@@ -162,6 +162,39 @@ pub(crate) fn withdraw(container: &mut Container, wanted: &[Wanted], items: &mut
     }
 }
 
+/// Takes files with what is dead that cannot be replaced yet: that waits for nothing
+/// (`services/injector/src/decide.rs`: `is_left_over`).
+pub(crate) fn take_dead(
+    container: &mut Container,
+    wanted: &[Wanted],
+    (plan, cache): (Option<&HostPlan>, &BTreeSet<Value>),
+    items: &mut Vec<Item>,
+) {
+    let is_left = |(binding, copy): &(&BindingId, &Held)| {
+        let mut instead = wanted.iter();
+        let instead = instead.find(|one| one.binding == **binding);
+        let is_late =
+            instead.is_some_and(|one| one.form != Form::Restart && !cache.contains(&one.value));
+        is_late && is_dead(plan, **binding, copy.there)
+    };
+    let left = container.copies.iter().filter(is_left);
+    let left: Vec<BindingId> = left.map(|(binding, _)| *binding).collect();
+    for binding in left {
+        if let Some(copy) = container.copies.remove(&binding) {
+            items.push(item(&container.id, binding, copy.there, Fact::Withdrawn));
+        }
+    }
+}
+
+/// Whether a plan tells that what a binding gave is dead.
+fn is_dead(plan: Option<&HostPlan>, binding: BindingId, (secret, version): Value) -> bool {
+    let mut planned = plan.into_iter().flat_map(|plan| &plan.bindings);
+    planned.any(|one| {
+        let is_it = one.binding == binding && one.secret == secret;
+        is_it && (version <= one.floor || one.dead.contains(&version))
+    })
+}
+
 /// What a file's new content drops: its binding gives another secret. The injector says it before it tells
 /// of the new one; a restart says nothing of what was there before (`services/injector/src/reconcile`:
 /// `drop_others` and `take_placed`).

@@ -100,10 +100,10 @@ impl Gateway {
         }
     }
 
-    /// The plan that a host would be told with a planted bug.
-    pub(crate) fn spoiled(&self, mut plan: HostPlan) -> HostPlan {
+    /// The plan that a host would be told with a planted bug; one that was away had another.
+    pub(crate) fn spoiled(&self, mut plan: HostPlan, had: Option<&HostPlan>) -> HostPlan {
         if let Some(planted) = self.planted {
-            planted.spoil_plan(&mut plan);
+            planted.spoil_plan(&mut plan, had);
         }
         plan
     }
@@ -170,6 +170,11 @@ impl Gateway {
         }
         if let (Some(planted), Ok(events)) = (self.planted, &mut decided) {
             planted.spoil(world, &submission.command, events);
+        }
+        if let (Some(planted), Err(refusal)) = (self.planted, &decided)
+            && let Some(events) = planted.let_pass(&submission.command, refusal)
+        {
+            decided = Ok(events);
         }
         let deed = Deed {
             principal: &submission.principal,

@@ -17,10 +17,10 @@ use keywheel_core::time::Timestamp;
 
 use crate::container::{
     Comes, Container, Down, IMAGE, Wanted, due_in, due_of, given_by, gone, is_behind, item, judge,
-    judge_ahead, put, restart, wanted_in, withdraw,
+    judge_ahead, put, restart, take_dead, wanted_in, withdraw,
 };
 use crate::leases::{lacks, wants};
-use crate::scene::{Form, container_id, host_id};
+use crate::scene::{Form, Reach, container_id, host_id};
 use crate::store::Value;
 
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub(crate) struct Host {
     pub(crate) needs_plan: bool,
     /// When it last heard a plan.
     heard: Duration,
+    /// Whether what is dead waits for nothing. It did in runs that found something once.
+    takes_back: bool,
     /// Programs do not run well with versions whose number it divides; 0: they do with all.
     pub(crate) weak: u64,
     pub(crate) containers: BTreeMap<usize, Container>,
@@ -55,7 +57,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(n: usize, life: usize, now: Duration) -> Self {
+    pub(crate) fn new(n: usize, life: usize, now: Duration, reach: Reach) -> Self {
         Self {
             n,
             life,
@@ -69,6 +71,7 @@ impl Host {
             asking: BTreeSet::new(),
             needs_plan: true,
             heard: now,
+            takes_back: reach == Reach::Whole,
             weak: 0,
             containers: BTreeMap::new(),
             down: BTreeMap::new(),
@@ -308,6 +311,10 @@ impl Host {
             let wanted = wanted_in(self.plan.as_ref(), &container.id);
             let has_all = wanted.iter().all(|one| self.cache.contains(&one.value));
             withdraw(container, &wanted, &mut items);
+            if self.takes_back {
+                let had = (self.plan.as_ref(), &self.cache);
+                take_dead(container, &wanted, had, &mut items);
+            }
             let is_rolled = due_in(container, &wanted).any(|one| one.rolls);
             let is_due = due_in(container, &wanted).next().is_some();
             let leave = leaves.iter().find(|leave| leave.container == container.id);

@@ -1,4 +1,4 @@
-//! What holds after every step (I1 to I9), and what holds when everybody behaves again.
+//! What holds after every step (I1 to I9; X1 to X5 are in `revocations`), and what holds when everybody behaves again.
 //!
 //! Truth is kept apart from the core: what died, by the events alone; what containers use, by the hosts;
 //! what a server accepts, by the store. The core's own state is compared with it, never asked about it.
@@ -8,19 +8,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use keywheel_core::assignment;
 use keywheel_core::command::Command;
 use keywheel_core::event::Event;
-use keywheel_core::id::{BindingId, RevocationId, RotationId, SecretId, SlotId};
+use keywheel_core::id::{BindingId, RotationId, SecretId, SlotId};
 use keywheel_core::plan::{HostPlan, plan_host};
 use keywheel_core::rotation::{self, Intervention, Phase, Step, Trigger};
-use keywheel_core::schedule::OnDeadline;
+use keywheel_core::schedule::{Ack, OnDeadline};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_core::{revocation, secret};
+use keywheel_engine::port::journal::RecordedEvent;
 
 use crate::canaries::Canaries;
 use crate::container::Wanted;
 use crate::host::Host;
 use crate::leases::{Leases, no_login_is_an_orphan, own_key};
-use crate::scene::{DRAINED, secret_id};
+use crate::revocations::Revocations;
 use crate::store::{Store, Value};
 
 /// A rule that does not hold.
@@ -58,6 +59,8 @@ pub(crate) struct Truth {
     by_person: BTreeSet<Value>,
     /// Secrets whose old versions die at a deadline.
     forcing: BTreeSet<SecretId>,
+    /// Secrets whose old versions die only once their sessions are gone.
+    drained: BTreeSet<SecretId>,
     /// Rotations whose wait may be ended with what is being appended.
     may_force: BTreeSet<RotationId>,
     /// Rotations whose server does not tell its sessions, and until when the old version lives all the same.
@@ -68,6 +71,7 @@ pub(crate) struct Truth {
     promoted: BTreeSet<Value>,
     canaries: Canaries,
     leases: Leases,
+    pub(crate) revocations: Revocations,
 }
 
 impl Truth {
@@ -90,8 +94,14 @@ impl Truth {
     }
 
     /// Looks at one event that was appended; the world is the one after all of its append.
-    pub(crate) fn see(&mut self, event: &Event, now: &Now<'_>) -> Result<(), Broken> {
-        match event {
+    pub(crate) fn see(
+        &mut self,
+        recorded: &RecordedEvent,
+        (command, now): (&Command, &Now<'_>),
+    ) -> Result<(), Broken> {
+        let is_end = matches!(recorded.event, Event::Revocation(id, _) if self.leases.is_end(id));
+        self.revocations.see(recorded, is_end, (command, now))?;
+        match &recorded.event {
             Event::Secret(id, event) => {
                 self.leases.see_secret(*id, event);
                 self.canaries.see_secret(*id, event)?;
@@ -104,8 +114,7 @@ impl Truth {
             }
             Event::Revocation(id, event) => {
                 let seen = (&self.by_person, now);
-                self.leases.see_revocation(*id, event, seen)?;
-                see_destroyed(*id, event, now)
+                self.leases.see_revocation(*id, event, seen)
             }
             Event::Assignment(key, event) => {
                 self.canaries.see_consumer(key, event);
@@ -123,6 +132,9 @@ impl Truth {
                     OnDeadline::Force => self.forcing.insert(id),
                     OnDeadline::Hold => self.forcing.remove(&id),
                 };
+                if spec.rotation.ack == Some(Ack::Drained) {
+                    self.drained.insert(id);
+                }
                 Ok(())
             }
             secret::Event::VersionStaged { version, .. } => {
@@ -275,7 +287,7 @@ impl Truth {
         // Where the server does not tell them, the old version lived on for a grace.
         let is_over = |until: &Timestamp| now.at >= *until;
         let had_grace = self.graces.get(&id).is_some_and(is_over);
-        if open.secret != secret_id(DRAINED) || open.forced || had_grace {
+        if !self.drained.contains(&open.secret) || open.forced || had_grace {
             return Ok(());
         }
         for version in &open.old {
@@ -362,6 +374,11 @@ impl Truth {
         })
     }
 
+    /// What a server may let in at the end, though it is dead.
+    pub(crate) fn may_live(&self) -> BTreeSet<Value> {
+        self.revocations.may_live()
+    }
+
     /// I8: what a container has, its server accepts, unless a person revoked it or it is a login that ended by
     /// itself; and it was current once: what is staged is given to canaries alone.
     pub(crate) fn copies_are_accepted(&self, hosts: &[Host], store: &Store) -> Result<(), Broken> {
@@ -389,21 +406,6 @@ impl Truth {
         }
         Ok(())
     }
-}
-
-/// A data key goes after the proof that its version is dead, or once two people gave it up.
-fn see_destroyed(id: RevocationId, event: &revocation::Event, now: &Now<'_>) -> Result<(), Broken> {
-    let ended = now.world.revocations.get(&id);
-    let Some(ended) = ended.filter(|_| *event == revocation::Event::Destroyed) else {
-        return Ok(());
-    };
-    let is_open = matches!(
-        ended.proven,
-        revocation::Proven::Awaited | revocation::Proven::Alive(_)
-    );
-    hold(!is_open || ended.is_forgotten(), "X2", || {
-        format!("revocation {id}: destroyed before its proof")
-    })
 }
 
 /// What there is beside the events when one is looked at.
@@ -450,7 +452,11 @@ pub(crate) fn barriers_open_by_reports(
 }
 
 /// The end: what was begun has ended (I7), and everything is as the log says.
-pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Result<(), Broken> {
+pub(crate) fn all_is_well(
+    world: &World,
+    hosts: &[Host],
+    (store, may_live): (&Store, &BTreeSet<Value>),
+) -> Result<(), Broken> {
     let alive: BTreeSet<Value> = world
         .secrets
         .values()
@@ -466,13 +472,15 @@ pub(crate) fn all_is_well(world: &World, hosts: &[Host], store: &Store) -> Resul
         let secret = world.secrets.get(id);
         !secret.is_some_and(|secret| store.logins.is_over(secret, *version))
     });
-    hold(store.accepted == good, "I17", || {
-        format!("the server accepts {:?}, good are {good:?}", store.accepted)
+    let accepted = store.accepted.difference(may_live);
+    let accepted: BTreeSet<Value> = accepted.copied().collect();
+    hold(accepted == good, "I17", || {
+        format!("the server accepts {accepted:?}, good are {good:?}")
     })?;
     hold(store.values == alive, "I17", || {
         format!("store-sync has {:?}, alive are {alive:?}", store.values)
     })?;
-    no_login_is_an_orphan(world, hosts, store)?;
+    no_login_is_an_orphan(world, hosts, (store, may_live))?;
     let mut held = BTreeMap::new();
     for host in hosts {
         let plan = plan_host(world, host.id);

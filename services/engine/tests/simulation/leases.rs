@@ -12,7 +12,7 @@ use keywheel_core::command::{Command, Observation};
 use keywheel_core::effect::StepWork;
 use keywheel_core::event::Event;
 use keywheel_core::id::{ContainerId, HostId, RevocationId, RotationId, SecretId};
-use keywheel_core::lease::{self, Lease};
+use keywheel_core::lease::{self, Lease, LeaseOf};
 use keywheel_core::plan::{HostPlan, PlannedBinding};
 use keywheel_core::rotation::{self, Step, Trigger};
 use keywheel_core::secret::{self, Secret};
@@ -122,12 +122,15 @@ impl Logins {
     }
 
     /// The end: what the server lets in and what store-sync wrote down is on the log, and what is in use is let in.
-    fn are_those_of(&self, world: &World) -> Result<(), Broken> {
+    /// Nobody looks after what was given up.
+    fn are_those_of(&self, world: &World, given_up: &BTreeSet<Value>) -> Result<(), Broken> {
         let leases = world.secrets.values();
         let leases = leases.filter(|secret| secret.lease_of().is_some());
         let living: BTreeSet<RemoteVersion> =
             leases.clone().flat_map(Secret::living_leases).collect();
-        let there: BTreeSet<RemoteVersion> = self.kept().map(|(lease, _)| lease.clone()).collect();
+        let there = self.kept();
+        let there = there.filter(|(_, login)| !given_up.contains(&login.value));
+        let there: BTreeSet<RemoteVersion> = there.map(|(lease, _)| lease.clone()).collect();
         hold(there.is_subset(&living), "leases", || {
             format!("the server lets in {there:?}, on the log are {living:?}")
         })?;
@@ -142,7 +145,8 @@ impl Logins {
             alive.map(|version| (secret.id, version))
         });
         let alive: BTreeSet<Value> = alive.collect();
-        let recorded: BTreeSet<Value> = self.recorded.keys().copied().collect();
+        let recorded = self.recorded.keys().copied();
+        let recorded: BTreeSet<Value> = recorded.filter(|one| !given_up.contains(one)).collect();
         hold(recorded == alive, "leases", || {
             format!("written down are {recorded:?}, alive are {alive:?}")
         })
@@ -379,7 +383,17 @@ impl Sim {
             running.all(|one| plan.is_none_or(|plan| !lacks(plan, &one.id)))
                 && host.down.values().all(|down| !down.is_refused)
         };
-        secrets.all(is_settled) && self.hosts.iter().all(is_given)
+        // What was made for a container that was gone by then ends once its host told of all that runs.
+        let runs = |of: &LeaseOf| {
+            let mut own = self.hosts.iter().filter(|host| host.id == of.host);
+            own.any(|host| host.containers.values().any(|one| one.id == of.container))
+        };
+        let is_used = |secret: &Secret| {
+            let of = secret.lease_of().filter(|_| !secret.alive().is_empty());
+            of.is_none_or(runs)
+        };
+        secrets.all(|secret| is_settled(secret) && is_used(secret))
+            && self.hosts.iter().all(is_given)
     }
 }
 
@@ -485,9 +499,9 @@ impl Leases {
 pub(crate) fn no_login_is_an_orphan(
     world: &World,
     hosts: &[Host],
-    store: &Store,
+    (store, given_up): (&Store, &BTreeSet<Value>),
 ) -> Result<(), Broken> {
-    store.logins.are_those_of(world)?;
+    store.logins.are_those_of(world, given_up)?;
     let containers = hosts.iter().flat_map(|host| {
         let running = host.containers.values();
         running.map(|one| (host.id, one.id.clone()))

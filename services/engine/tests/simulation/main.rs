@@ -3,10 +3,11 @@
 //! A seed decides everything: which commands people give, which containers start and stop, which messages
 //! are lost, doubled, late or out of order, who is killed, cut off or without power, what the store and the
 //! clocks do, who steps into a rotation, which containers restart with leave and do not run well, which get a
-//! version before all others, and which have logins of their own. After every step the invariants I1 to I9
-//! hold, nobody but canaries has what is not promoted, and no login is made twice; then everybody behaves, and
-//! all that was begun has to end: a server lets in exactly the logins that are on the log. It is one thread
-//! without a runtime, so that ten thousand runs fit into a test.
+//! version before all others, and which have logins of their own; what is revoked, by whatever names it, what a
+//! server says of that and does not do, and who gives it up. After every step the invariants I1 to I9 and the
+//! rules X1 to X5 hold, nobody but canaries has what is not promoted, and no login is made twice; then everybody
+//! behaves, and all that was begun has to end: a server lets in exactly the logins that are on the log. It is one
+//! thread without a runtime, so that ten thousand runs fit into a test.
 //!
 //! Real here: every decision, fold, effect and plan of `keywheel_core`; of the engine the committed state,
 //! its numbers, the audit records and the table of roles; and `bus` gives the same commands to the real
@@ -31,11 +32,13 @@ mod canaries;
 mod container;
 mod gateway;
 mod host;
+mod incidents;
 mod invariants;
 mod leases;
 mod people;
 mod planted;
 mod random;
+mod revocations;
 mod scene;
 mod sim;
 mod steps;
@@ -82,8 +85,9 @@ fn known_seeds() -> Vec<(u64, Reach)> {
         let reach = match words.next() {
             Some("first") => Reach::First,
             Some("people") => Reach::People,
+            Some("logins") => Reach::Logins,
             Some("whole") => Reach::Whole,
-            other => panic!("{other:?} is none of `first`, `people` and `whole`"),
+            other => panic!("{other:?} is none of `first`, `people`, `logins` and `whole`"),
         };
         (seed.parse().expect("a seed"), reach)
     });

@@ -29,9 +29,10 @@ impl Sim {
         for n in 0..HOSTS {
             self.hosts[n].weak = weak;
         }
-        if self.reach == Reach::Whole {
+        if self.reach >= Reach::Logins {
             self.wishes.canaries = [0, 0, 1, 2][self.random.below(4)];
             self.wishes.leases = self.random.permille(250);
+            self.wishes.drains_all = self.reach == Reach::Whole && self.wishes.canaries == 1;
         }
     }
 
@@ -80,7 +81,7 @@ impl Sim {
 
     /// Somebody wants it otherwise from now on.
     pub(crate) fn another_wish(&mut self, n: usize, rotation: RotationId) -> Command {
-        if self.reach == Reach::Whole && self.random.permille(300) {
+        if self.reach >= Reach::Logins && self.random.permille(300) {
             self.wishes.canaries = [1, 2, 0][self.random.below(3)];
             return apply_secret(DRAINED, rotation, &self.wishes);
         }

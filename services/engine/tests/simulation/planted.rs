@@ -2,6 +2,8 @@
 //! core, so no switch for them is in the product; what they do is what the bug in the core would do.
 
 use keywheel_core::command::Command;
+use keywheel_core::decision::{Refusal, Rejection};
+use keywheel_core::effect::Part;
 use keywheel_core::event::Event;
 use keywheel_core::id::{ContainerId, RotationId, SecretId};
 use keywheel_core::lease;
@@ -44,9 +46,23 @@ pub(crate) enum Planted {
     OrphanLeft,
     /// What a swap replaced ends while its container still has it.
     EndsBeforeSwapped,
+    /// A data key goes as soon as the server says that it did its part.
+    DestroyedUnproven,
+    /// A host that was away is told what is new, and not what died.
+    ReturnsWithoutFloor,
+    /// Who has a revocation given up and says so twice counts for two.
+    ForgetsAlone,
+    /// What is revoked is brought on.
+    RotatesOn,
+    /// A revocation closes though a host may hold what it is about.
+    ClosedWhileHeld,
+    /// A step that comes late has a server accept what was revoked.
+    SetsWhatIsRevoked,
+    /// A rotation destroys what a revocation has to prove dead.
+    RetiresUnproven,
 }
 
-pub(crate) const ALL: [Planted; 14] = [
+pub(crate) const ALL: [Planted; 21] = [
     Planted::RevokeBeforeAcknowledgement,
     Planted::StartEscapesBarrier,
     Planted::FloorInsteadOfDeadSet,
@@ -61,6 +77,13 @@ pub(crate) const ALL: [Planted; 14] = [
     Planted::MintsTwice,
     Planted::OrphanLeft,
     Planted::EndsBeforeSwapped,
+    Planted::DestroyedUnproven,
+    Planted::ReturnsWithoutFloor,
+    Planted::ForgetsAlone,
+    Planted::RotatesOn,
+    Planted::ClosedWhileHeld,
+    Planted::SetsWhatIsRevoked,
+    Planted::RetiresUnproven,
 ];
 
 impl Planted {
@@ -77,15 +100,41 @@ impl Planted {
             Self::AnotherForWhoAsks => give_another(world, command, events),
             Self::OrphanLeft => leave_orphan(events),
             Self::EndsBeforeSwapped => end_at_once(world, events),
+            Self::DestroyedUnproven => destroy_unproven(world, events),
+            Self::RotatesOn => rotate_on(events),
+            Self::ClosedWhileHeld => close_while_held(world, events),
+            Self::RetiresUnproven => retire_unproven(world, events),
             Self::FloorInsteadOfDeadSet
             | Self::WorldBesideLog
             | Self::PendingForAll
-            | Self::MintsTwice => {}
+            | Self::MintsTwice
+            | Self::ReturnsWithoutFloor
+            | Self::ForgetsAlone
+            | Self::SetsWhatIsRevoked => {}
         }
     }
 
-    /// What a host's plan would say with the bug.
-    pub(crate) fn spoil_plan(self, plan: &mut HostPlan) {
+    /// What would have been decided with the bug where it is refused.
+    pub(crate) fn let_pass(self, command: &Command, refusal: &Refusal) -> Option<Vec<Event>> {
+        let Rejection::Revocation(revocation::Rejection::SecondPrincipal(id)) = refusal.reason
+        else {
+            return None;
+        };
+        let Command::ForgetRevocation { by, reason, .. } = command else {
+            return None;
+        };
+        let forgotten = revocation::Event::Forgotten {
+            by: by.clone(),
+            reason: reason.clone(),
+        };
+        (self == Self::ForgetsAlone).then(|| vec![Event::Revocation(id, forgotten)])
+    }
+
+    /// What a host's plan would say with the bug; a host that was away had another.
+    pub(crate) fn spoil_plan(self, plan: &mut HostPlan, had: Option<&HostPlan>) {
+        if let (Self::ReturnsWithoutFloor, Some(had)) = (self, had) {
+            leave_as_it_was(plan, had);
+        }
         if self != Self::PendingForAll {
             return;
         }
@@ -120,6 +169,79 @@ impl Planted {
             secret.floor = secret.floor.max(*version);
             secret.dead.clear();
         }
+    }
+}
+
+/// What died meanwhile is alive to it.
+fn leave_as_it_was(plan: &mut HostPlan, had: &HostPlan) {
+    for planned in &mut plan.bindings {
+        let mut before = had.bindings.iter();
+        let before = before.find(|one| {
+            (one.binding, one.secret) == (planned.binding, planned.secret) && one.current.is_some()
+        });
+        if let Some(before) = before {
+            planned.current = before.current;
+            planned.floor = before.floor;
+            planned.dead.clone_from(&before.dead);
+        }
+    }
+}
+
+fn destroy_unproven(world: &World, events: &mut Vec<Event>) {
+    let confirmed = events.iter().find_map(|event| match event {
+        Event::Revocation(id, revocation::Event::BackendConfirmed) => world.revocations.get(id),
+        _ => None,
+    });
+    let Some(open) = confirmed.filter(|open| open.part == Part::Disable) else {
+        return;
+    };
+    let destroyed = open.versions.iter().map(|version| {
+        let destroyed = secret::Event::VersionDestroyed { version: *version };
+        Event::Secret(open.secret, destroyed)
+    });
+    events.extend(destroyed);
+    let destroyed = revocation::Event::Destroyed;
+    events.push(Event::Revocation(open.id, destroyed));
+}
+
+fn rotate_on(events: &mut Vec<Event>) {
+    let is_request = |event: &Event| {
+        matches!(
+            event,
+            Event::Revocation(_, revocation::Event::Requested { .. })
+        )
+    };
+    let cancelled = rotation::Event::Closed {
+        outcome: Outcome::Cancelled,
+    };
+    if events.iter().any(is_request) {
+        events.retain(|event| !matches!(event, Event::Rotation(_, own) if *own == cancelled));
+    }
+}
+
+fn close_while_held(world: &World, events: &mut Vec<Event>) {
+    let destroyed = events.iter().find_map(|event| match event {
+        Event::Revocation(id, revocation::Event::Destroyed) => world.revocations.get(id),
+        _ => None,
+    });
+    if let Some(open) = destroyed.filter(|open| !open.waiting.is_empty()) {
+        events.push(Event::Revocation(open.id, revocation::Event::Closed));
+    }
+}
+
+fn retire_unproven(world: &World, events: &mut Vec<Event>) {
+    let ended = rotation::Event::StepCompleted {
+        step: Step::RevokeOld,
+    };
+    let retired = events.iter().find_map(|event| match event {
+        Event::Rotation(id, own) if *own == ended => known(world, *id),
+        _ => None,
+    });
+    if let Some(open) = retired {
+        let old = open.old.iter().copied();
+        let needed = old.filter(|version| world.awaits_proof(open.secret, *version));
+        let destroyed = needed.map(|version| secret::Event::VersionDestroyed { version });
+        events.extend(destroyed.map(|event| Event::Secret(open.secret, event)));
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) const HOSTS: usize = 2;
 /// Places for containers on a host.
 pub(crate) const CONTAINERS: usize = 3;
 
+/// The path below which all of them lie.
+pub(crate) const FOLDER: &str = "shop";
 /// The secret whose containers have logins of their own.
 const LEASED: SecretId = SecretId::from_bytes([0x1e; 16]);
 /// Its binding.
@@ -39,13 +41,15 @@ pub(crate) const LEASED_BINDING: usize = 3;
 const LINGER: Duration = Duration::from_secs(60);
 
 /// How much may happen in a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reach {
     /// What could happen at first: seeds that found something then do it by the same run still.
     First,
     /// People step in, deadlines force, restarts have leaves.
     People,
-    /// All there is: canaries and leases, too.
+    /// Canaries and leases, too.
+    Logins,
+    /// All there is: incidents, and servers that are away for long or tell less than they should.
     Whole,
 }
 
@@ -60,6 +64,8 @@ pub(crate) struct Wishes {
     pub(crate) canaries: u32,
     /// Whether containers have logins of their own. Nobody changes that.
     pub(crate) leases: bool,
+    /// Whether old passwords of the account die only once their sessions are gone, too. Nobody changes that.
+    pub(crate) drains_all: bool,
 }
 
 /// How a binding's containers come to use a new value.
@@ -91,11 +97,16 @@ pub(crate) fn secret_id(n: usize) -> SecretId {
 }
 
 pub(crate) fn secret_name(n: usize) -> SecretName {
-    SecretName::parse(&format!("secret-{n}")).unwrap()
+    SecretName::parse(&format!("{FOLDER}/secret-{n}")).unwrap()
 }
 
 pub(crate) fn leased_name() -> SecretName {
-    SecretName::parse("logins").unwrap()
+    SecretName::parse(&format!("{FOLDER}/logins")).unwrap()
+}
+
+/// The store that makes them.
+pub(crate) fn store_name() -> StoreName {
+    StoreName::parse("bao").unwrap()
 }
 
 fn binding_id(n: usize) -> BindingId {
@@ -158,7 +169,7 @@ pub(crate) fn apply_secret(n: usize, rotation: RotationId, wishes: &Wishes) -> C
             generator: Some(Generator::default()),
             rotation: RotationPolicy {
                 schedule: Schedule::Interval(Duration::from_secs(3600)),
-                ack: (n == DRAINED).then_some(Ack::Drained),
+                ack: (n == DRAINED || wishes.drains_all).then_some(Ack::Drained),
                 canary: canary(n, wishes),
                 on_deadline: match wishes.forces[n] {
                     true => OnDeadline::Force,
@@ -210,7 +221,7 @@ pub(crate) fn apply_binding(
 
 /// The secret of which each container has a login of its own; a server makes them.
 pub(crate) fn apply_leased() -> Command {
-    let store = StoreName::parse("bao").unwrap();
+    let store = store_name();
     let backend = Backend::Vault(VaultSpec {
         address: "https://vault:8200".to_owned(),
         namespace: String::new(),

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use keywheel_core::audit::{Principal, Role};
-use keywheel_core::command::{Command, ProofTaken};
-use keywheel_core::effect::{Effect, Part, Work};
+use keywheel_core::command::Command;
+use keywheel_core::effect::{Effect, Work};
 use keywheel_core::id::{CommandId, HostId};
 use keywheel_core::plan::{HostPlan, plan_host};
 use keywheel_core::rotation::Step;
@@ -58,7 +58,7 @@ pub(crate) struct Sim {
     pub(crate) hosts: Vec<Host>,
     pub(crate) store: Store,
     pub(crate) net: Vec<Message>,
-    truth: Truth,
+    pub(crate) truth: Truth,
     /// Since the begin, by a clock that nobody sets.
     pub(crate) now: Duration,
     /// How far the gateway's clock is ahead, in microseconds.
@@ -77,11 +77,12 @@ impl Sim {
     pub(crate) fn new(seed: u64, reach: Reach, planted: Option<Planted>, is_traced: bool) -> Self {
         let mut store = Store::default();
         store.logins.forgets = planted == Some(Planted::MintsTwice);
+        store.forgets = planted == Some(Planted::SetsWhatIsRevoked);
         Self {
             random: Random::of(seed),
             gateway: Gateway::new(planted, is_traced),
             hosts: (0..HOSTS)
-                .map(|n| Host::new(n, 0, Duration::ZERO))
+                .map(|n| Host::new(n, 0, Duration::ZERO, reach))
                 .collect(),
             store,
             net: Vec::new(),
@@ -148,7 +149,7 @@ impl Sim {
         self.submission(Principal::Service(role), command)
     }
 
-    fn submission(&mut self, principal: Principal, command: Command) -> Submission {
+    pub(crate) fn submission(&mut self, principal: Principal, command: Command) -> Submission {
         Submission {
             id: self.command_id(),
             principal,
@@ -225,11 +226,14 @@ impl Sim {
         let appended = self.gateway.log.iter().skip(before);
         self.truth.begin(appended.map(|recorded| &recorded.event));
         for recorded in self.gateway.log.iter().skip(before) {
-            self.truth.see(&recorded.event, &now)?;
+            self.truth.see(recorded, (command, &now))?;
             barriers_open_by_reports(world, command, &recorded.event)?;
         }
         if self.gateway.log.len() > before {
             self.truth.stages_are_sane(world)?;
+            self.truth.revocations.are_kept(world)?;
+            let open = self.gateway.open.values();
+            self.truth.revocations.are_left_alone(world, open)?;
         }
         Ok(())
     }
@@ -240,7 +244,8 @@ impl Sim {
             let known = self.gateway.world().hosts.get(&self.hosts[n].id);
             if known.is_some_and(keywheel_core::host::Host::is_evicted) {
                 let weak = self.hosts[n].weak;
-                self.hosts[n] = Host::new(n, self.hosts[n].life + 1, self.now);
+                let life = self.hosts[n].life + 1;
+                self.hosts[n] = Host::new(n, life, self.now, self.reach);
                 self.hosts[n].weak = weak;
                 self.note(|| format!("machine {n} is made anew"));
                 self.ask_plan(n);
@@ -283,7 +288,9 @@ impl Sim {
     fn tell_plan(&mut self, n: usize, host: HostId) -> Result<(), Broken> {
         if let Some(plan) = self.gateway.committed.plan_of(host) {
             self.truth.plan_is_sane(&plan, self.gateway.world())?;
-            let plan = self.gateway.spoiled(plan);
+            let away = Some(&self.hosts[n]).filter(|host| host.needs_plan);
+            let had = away.and_then(|host| host.plan.as_ref());
+            let plan = self.gateway.spoiled(plan, had);
             self.send(Message::Plan(n, plan));
         }
         Ok(())
@@ -331,6 +338,7 @@ impl Sim {
         match message {
             Message::Command(submission) => self.submit(&submission).map(|_| ()),
             Message::Work(effect) => {
+                self.truth.revocations.may_perform(&effect)?;
                 self.perform(&effect);
                 Ok(())
             }
@@ -420,6 +428,7 @@ impl Sim {
             () if self.fails(60) => StoreFault::Away,
             () if self.fails(60) => StoreFault::Silent,
             () if self.fails(20) => StoreFault::Lies,
+            () if self.may_lie(effect) && self.fails(200) => StoreFault::Lies,
             () => StoreFault::None,
         };
         let fault = self.halfway(effect, fault);
@@ -458,34 +467,27 @@ impl Sim {
                 },
                 sessions,
             },
-            Work::Revoke(work) if work.part == Part::Prove && failure.is_none() => {
-                Command::ProofOutcome(ProofTaken {
-                    revocation: work.revocation,
-                    attempt: work.attempt,
-                    proof: self.store.prove(work, self.time()),
-                })
-            }
-            Work::Revoke(work) => Command::RevokeOutcome {
-                revocation: work.revocation,
-                attempt: work.attempt,
-                failure: reason,
-            },
+            Work::Revoke(work) => self.revoke_outcome(work, failure),
         };
         let outcome = self.of_service(Role::StoreSync, outcome);
         self.send(Message::Command(outcome));
     }
 
     /// A host does what its plan says, as far as it can, and says what is.
-    pub(crate) fn pass(&mut self, n: usize) {
+    pub(crate) fn pass(&mut self, n: usize) -> Result<(), Broken> {
         let (at, id) = (self.time(), self.command_id());
         if self.hosts[n].pass(at, id) {
             self.note(|| format!("host {n}: a pass"));
+            if self.reach == Reach::Whole {
+                self.truth.revocations.no_file_is_dead(&self.hosts[n])?;
+            }
         }
         let host = self.hosts[n].id;
         for wanted in self.hosts[n].ask() {
             self.send(Message::AskValue(n, host, wanted));
         }
         self.report(n);
+        Ok(())
     }
 
     /// A container starts at a free place, or starts again at a taken one.
@@ -504,7 +506,21 @@ impl Sim {
         restarts_are_few(&self.hosts)?;
         self.store.expire(self.now);
         self.store.logins.none_is_made_twice()?;
+        self.truth.revocations.hosts_heed_them(&self.hosts)?;
         self.truth.copies_are_accepted(&self.hosts, &self.store)
+    }
+
+    /// X4: who only read the log takes nothing for alive that died, and plans nothing of it.
+    pub(crate) fn nothing_is_back(&self) -> Result<(), Broken> {
+        let world = self.gateway.world();
+        self.truth.stages_are_sane(world)?;
+        self.truth.revocations.are_kept(world)?;
+        for host in &self.hosts {
+            if let Some(plan) = plan_host(world, host.id) {
+                self.truth.plan_is_sane(&plan, world)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether nothing is left to be done.

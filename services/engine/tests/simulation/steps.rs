@@ -68,9 +68,11 @@ impl Sim {
         }
         self.heal()?;
         self.settle()?;
-        // What the log says is what was known.
+        // What the log says is what was known, and what is dead stays so.
         self.gateway.restart()?;
-        all_is_well(self.gateway.world(), &self.hosts, &self.store)
+        self.nothing_is_back()?;
+        let may_live = self.truth.may_live();
+        all_is_well(self.gateway.world(), &self.hosts, (&self.store, &may_live))
     }
 
     /// Two secrets with a version each, served on both hosts.
@@ -105,7 +107,7 @@ impl Sim {
         let (often, at_once) = match self.reach {
             Reach::First => (&[45, 14, 9, 3, 4, 4, 9, 7, 5, 1][..], 1),
             Reach::People => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1][..], 3),
-            Reach::Whole => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3][..], 3),
+            Reach::Logins | Reach::Whole => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3][..], 3),
         };
         match self.random.weighted(often) {
             0 => {
@@ -117,7 +119,7 @@ impl Sim {
                 if self.random.permille(200) {
                     self.hosts[host].give_up_asking();
                 }
-                self.pass(host);
+                self.pass(host)?;
             }
             2 => self.start(host, place),
             3 => self.remove(host, place),
@@ -172,7 +174,8 @@ impl Sim {
         let often = match self.reach {
             Reach::First => &[40, 18, 10, 16, 8, 5][..],
             Reach::People => &[40, 18, 10, 16, 8, 5, 40, 8],
-            Reach::Whole => &[40, 18, 10, 16, 8, 5, 40, 12, 15],
+            Reach::Logins => &[40, 18, 10, 16, 8, 5, 40, 12, 15],
+            Reach::Whole => &[40, 18, 10, 16, 8, 5, 40, 12, 15, 14, 20],
         };
         let command = match self.random.weighted(often) {
             0 => Command::Rotate {
@@ -210,6 +213,8 @@ impl Sim {
                 None => return Ok(()),
             },
             7 => self.another_wish(n, rotation),
+            9 => return self.incident(),
+            10 => return self.give_up(),
             _ => {
                 let revocation = RevocationId::from_bytes(self.fresh(0xb0));
                 match self.wish_about_logins(rotation, revocation) {
@@ -234,7 +239,7 @@ impl Sim {
         let often = match self.reach {
             Reach::First => &[40, 20, 15, 25][..],
             Reach::People => &[40, 15, 30, 20],
-            Reach::Whole => &[40, 15, 30, 20, 15, 15, 20],
+            Reach::Logins | Reach::Whole => &[40, 15, 30, 20, 15, 15, 20],
         };
         match self.random.weighted(often) {
             0 => self.retry_steps(),
@@ -332,7 +337,11 @@ impl Sim {
         if !self.fails(400) {
             return self.deliver_any();
         }
-        match self.random.weighted(&[10, 25, 10, 25, 10, 10, 10]) {
+        let often = match self.reach {
+            Reach::Whole => &[10, 25, 10, 25, 10, 10, 10, 16][..],
+            _ => &[10, 25, 10, 25, 10, 10, 10],
+        };
+        match self.random.weighted(often) {
             0 => {
                 self.gateway.is_up = false;
                 self.note(|| "the gateway is killed".to_owned());
@@ -342,7 +351,7 @@ impl Sim {
                 self.note(|| format!("host {n}: the injector is killed"));
             }
             2 => {
-                let stays = self.reach == Reach::Whole;
+                let stays = self.reach >= Reach::Logins;
                 self.hosts[n].lose_power(stays);
                 self.note(|| format!("host {n} loses its power"));
             }
@@ -359,9 +368,13 @@ impl Sim {
                 self.store.is_away = true;
                 self.note(|| "the store is away".to_owned());
             }
-            _ => {
+            6 => {
                 self.now += Duration::from_secs(13 * 3600);
                 self.note(|| "thirteen hours pass".to_owned());
+            }
+            _ => {
+                (self.store.is_away, self.store.is_away_long) = (true, true);
+                self.note(|| "the store is away for long".to_owned());
             }
         }
         Ok(())
@@ -374,8 +387,9 @@ impl Sim {
             self.note(|| "the gateway is back".to_owned());
             self.tell_work();
         }
-        if self.store.is_away && self.random.permille(150) {
-            self.store.is_away = false;
+        let often = if self.store.is_away_long { 10 } else { 150 };
+        if self.store.is_away && self.random.permille(often) {
+            (self.store.is_away, self.store.is_away_long) = (false, false);
             self.note(|| "the store is back".to_owned());
         }
         for n in 0..HOSTS {
@@ -404,7 +418,7 @@ impl Sim {
     /// Everybody is there and behaves from now on.
     fn heal(&mut self) -> Result<(), Broken> {
         self.faults = 0;
-        self.store.is_away = false;
+        (self.store.is_away, self.store.is_away_long) = (false, false);
         self.note(|| "everybody behaves from now on".to_owned());
         if !self.gateway.is_up {
             self.gateway.restart()?;
@@ -440,7 +454,7 @@ impl Sim {
             }
             self.deliver_all()?;
             for n in 0..HOSTS {
-                self.pass(n);
+                self.pass(n)?;
             }
             self.deliver_all()?;
             self.check()?;

@@ -1,7 +1,7 @@
 //! The side of the store: which credentials a server accepts, and which values store-sync has.
 //!
 //! It performs what effects say, each idempotent. What was made unusable stays so, whatever comes late:
-//! that is what the real stores do (`services/stores`). It decides nothing.
+//! that is what the real stores do (`services/stores`, `services/rotators`). It decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -72,8 +72,12 @@ pub(crate) struct Store {
     pub(crate) gone: BTreeSet<Value>,
     /// Whether the server is away for a while.
     pub(crate) is_away: bool,
+    /// Whether that is a long one.
+    pub(crate) is_away_long: bool,
     /// Logins by lease.
     pub(crate) logins: Logins,
+    /// Planted: what is gone may be set again.
+    pub(crate) forgets: bool,
 }
 
 impl Store {
@@ -95,13 +99,11 @@ impl Store {
             Work::Step(work) if work.outside.is_some() => self.lease_step(work, fault, now)?,
             Work::Step(work) => self.step(work, fault)?,
             Work::Revoke(work) if work.part == Part::Prove => {}
-            // It says that it did, and the proof shows that it did not.
-            Work::Revoke(work)
-                if work.part == Part::Disable
-                    && work.outside.is_none()
-                    && fault == StoreFault::Lies => {}
             Work::Revoke(work) if work.part == Part::Disable && work.outside.is_none() => {
-                self.disable(work.secret, &work.versions);
+                self.disable(work.secret, &work.versions, fault == StoreFault::Lies);
+            }
+            Work::Revoke(work) if work.part == Part::Destroy => {
+                self.destroy(work.secret, &work.versions);
             }
             Work::Revoke(work) => {
                 let outside = work.outside.iter();
@@ -116,12 +118,30 @@ impl Store {
         }
     }
 
-    /// The server refuses them from now on; their values stay for the proof.
-    fn disable(&mut self, secret: SecretId, versions: &[u64]) {
+    /// store-sync has the server told of none of them again, and keeps their values for the proof. The server refuses
+    /// them from now on, or only says so.
+    fn disable(&mut self, secret: SecretId, versions: &[u64], is_lie: bool) {
         for value in versions.iter().map(|version| (secret, *version)) {
-            self.accepted.remove(&value);
-            self.sessions.remove(&value);
             self.gone.insert(value);
+            if !is_lie {
+                self.accepted.remove(&value);
+                self.sessions.remove(&value);
+            }
+        }
+    }
+
+    /// Their values go, and no server is asked.
+    fn destroy(&mut self, secret: SecretId, versions: &[u64]) {
+        for value in versions.iter().map(|version| (secret, *version)) {
+            self.values.remove(&value);
+            self.gone.insert(value);
+        }
+    }
+
+    /// One of them cannot be opened any more.
+    pub(crate) fn lose(&mut self, work: &RevokeWork) {
+        if let Some(version) = work.versions.first() {
+            self.values.remove(&(work.secret, *version));
         }
     }
 
@@ -153,6 +173,9 @@ impl Store {
                 Step::Create if self.gone.contains(&value) => return Err(refuses("it is revoked")),
                 Step::Create => {
                     self.values.insert(value);
+                }
+                Step::Set if self.gone.contains(&value) && !self.forgets => {
+                    return Err(refuses("it is revoked"));
                 }
                 Step::Set if !self.values.contains(&value) => return Err(refuses("no value")),
                 Step::Set if fault == StoreFault::Lies => {}

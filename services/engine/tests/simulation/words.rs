@@ -116,8 +116,8 @@ fn of_effect(effect: &Effect) -> String {
             work.step, work.rotation, work.attempt, work.versions
         ),
         Work::Revoke(work) => format!(
-            "revocation {} (attempt {}, versions {:?})",
-            work.revocation, work.attempt, work.versions
+            "{:?} of revocation {} (attempt {}, versions {:?})",
+            work.part, work.revocation, work.attempt, work.versions
         ),
     }
 }

@@ -14,7 +14,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 
 use super::{AccountRotator, Credential};
-use crate::password;
+use crate::{barring, password};
 
 impl AccountRotator {
     /// One version ends in the course of a rotation. What somebody gave back to its account is left there
@@ -101,13 +101,16 @@ impl AccountRotator {
         self.vault.destroy(secret, version).await
     }
 
-    /// The same, and its value stays: a login with it has to be refused first.
+    /// The same, and its value stays: a login with it has to be refused first. A `set` that comes after this finds that
+    /// it was revoked.
     pub(super) async fn disable_one(
         &self,
         secret: SecretId,
         version: u64,
         until: &Until,
     ) -> Result<(), PortError> {
+        until.check()?;
+        barring::bar(&*self.vault, secret, version).await?;
         match self.credential(secret, version, until).await? {
             Some(leaked) => {
                 // A revocation waits for no answer about other versions.
@@ -300,16 +303,27 @@ impl AccountRotator {
         self.check_refused(dying, until).await
     }
 
+    /// Whether the version was revoked that was current when this was asked for.
+    async fn is_current_barred(&self, secret: SecretId, until: &Until) -> Result<bool, PortError> {
+        until.check()?;
+        match self.plan.current {
+            Some(current) => barring::is_barred(&*self.vault, secret, current).await,
+            None => Ok(false),
+        }
+    }
+
     /// One of the passwords of an account that stays dies. Where the account accepts the current
     /// version's beside it, only this one is taken away: the server looks at what it keeps, for a login
-    /// that fails proves nothing of that. Else the account is given the current version's back.
+    /// that fails proves nothing of that. Else the account is given the current version's back, unless that was revoked.
     async fn leave_current(
         &self,
         secret: SecretId,
         dying: &Credential,
         until: &Until,
     ) -> Result<(), PortError> {
-        let Some(current) = self.usable_current(secret, until).await? else {
+        let current = self.usable_current(secret, until).await?;
+        let is_revoked = self.is_current_barred(secret, until).await?;
+        let Some(current) = current.filter(|_| !is_revoked) else {
             return self.withdraw(dying, until).await;
         };
         let is_current_good = self.admits(&current, until).await?;

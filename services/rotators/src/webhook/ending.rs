@@ -16,6 +16,7 @@ use keywheel_seal::SecretBytes;
 use super::receiver::Refused;
 use super::{WebhookRotator, sent_again, step_id};
 use crate::account::new_version;
+use crate::barring;
 
 impl WebhookRotator {
     /// The receiver refuses a version's value from now on, and is asked once more whether it does. Where it
@@ -143,6 +144,10 @@ impl WebhookRotator {
         reason: Reason,
         until: &Until,
     ) -> Result<(), PortError> {
+        if reason == Reason::Revoked {
+            until.check()?;
+            barring::bar(&*self.vault, secret, version).await?;
+        }
         let value = match reason {
             Reason::Revoked => self.readable(secret, version, until).await?,
             Reason::Retired | Reason::RolledBack => self.kept(secret, version, until).await?,

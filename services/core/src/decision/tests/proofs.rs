@@ -11,7 +11,7 @@ use crate::revocation::{
     self, Answer, Backend, Event as E, Evidence, MAX_REASON_CHARS, NOTHING_TO_ASK, Proof, Proven,
     Rejection as No,
 };
-use crate::testing::{NOW, REVOCATION, of_revocation, of_secret};
+use crate::testing::{NOW, REVOCATION, of_revocation, of_secret, reloaded};
 
 fn told(attempt: u32, failure: Option<&str>) -> Command {
     Command::RevokeOutcome {
@@ -131,6 +131,59 @@ fn what_was_made_unusable_opens_nothing_that_the_next_value_cannot_have() {
     );
     let given = given.and(proof(2, evidence(Answer::Accepted), None));
     assert_eq!(kept(&given), [1], "it is let in");
+}
+
+/// Version 1 is revoked while a rotation brings version 2, and everybody runs on that by now.
+fn beside_a_rotation() -> Given {
+    alternating()
+        .and(enrol(HOST))
+        .and(apply_binding(anywhere(), file(), Reload::None))
+        .and(Command::Report(report(vec![reloaded(1, 1)], &[1])))
+        .and(rotate(SECOND))
+        .finished(SECOND)
+        .and(revoke(Some(1)))
+        .and(Command::Report(report(vec![swapped(1, 2)], &[2])))
+}
+
+#[test]
+fn what_one_revocation_ends_is_no_other_s_to_end() {
+    let others = RevocationId::from_bytes([77; 16]);
+    let all = Command::Revoke {
+        revocation: others,
+        secret: secret_name(),
+        version: None,
+        reason: "leaked".to_owned(),
+        is_emergency: false,
+    };
+    let proven = proof(2, evidence(Answer::WrongPassword), None);
+    let asked = beside_a_rotation().and(told(1, None));
+    for given in [beside_a_rotation(), asked.clone(), asked.and(proven)] {
+        let given = given.and(all.clone());
+        assert_eq!(given.world().revocations[&others].versions, [2]);
+        assert!(!given.world().rotations[&SECOND].is_open());
+    }
+}
+
+#[test]
+fn a_rotation_leaves_to_a_revocation_the_value_that_its_proof_needs() {
+    let given = beside_a_rotation();
+    let (world, attempt) = (given.world(), 1);
+    let step = Step::RevokeOld;
+    let begun = rotation::Event::StepStarted { step, attempt };
+    let effects = rotation::react(world, &world.rotations[&SECOND], &begun);
+    let [effect] = effects.as_slice() else {
+        panic!("{effects:?}");
+    };
+    assert!(
+        matches!(&effect.work, Work::Step(work) if work.versions.is_empty()),
+        "{effect:?}"
+    );
+    let given = given.and(done(SECOND, Step::RevokeOld));
+    let is_destroyed = |given: &Given| given.secret().destroyed.contains(&1);
+    assert!(!is_destroyed(&given), "it is not proven yet");
+    let given = given.and(told(1, None));
+    let given = given.and(proof(2, evidence(Answer::WrongPassword), None));
+    assert!(is_destroyed(&given.and(told(3, None))));
 }
 
 #[test]

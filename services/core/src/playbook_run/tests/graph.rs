@@ -85,6 +85,7 @@ fn a_wait_asks_only_for_what_began_since_the_wait_before_it() {
         secret: crate::testing::secret_name(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     };
     let given = settled(given.and(revoked));
     assert_eq!(progress(&given, "first"), Progress::Failed);

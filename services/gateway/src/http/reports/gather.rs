@@ -82,7 +82,9 @@ impl Gathering {
             | Event::Store(..)
             | Event::Rollout(..)
             | Event::Notification(..)
-            | Event::Signal(..) => {}
+            | Event::Signal(..)
+            | Event::Playbook(..)
+            | Event::PlaybookRun(..) => {}
         }
     }
 

@@ -40,6 +40,59 @@ async fn a_disabled_version_is_refused_and_its_value_stays_until_it_is_revoked()
 }
 
 #[tokio::test]
+async fn what_was_made_unusable_is_not_set_however_late_the_step_comes() {
+    for strategy in STRATEGIES {
+        let fakes = Fakes::of(strategy);
+        fakes.make(1).await;
+        let rotator = fakes.rotator(None, &[]);
+        let opened = fakes.opened(1);
+        rotator
+            .disable(SECRET, &[1], None, &plenty())
+            .await
+            .unwrap();
+        let late = perform(&rotator, &work(Step::Set, 1)).await;
+        assert_eq!(kind(late), ErrorKind::Denied, "{strategy:?}");
+        assert!(!fakes.accepts(&opened), "{strategy:?}");
+        // Another one was at it when the revocation came, and told the server after that.
+        let Credential { login, password } = rotator
+            .credential(SECRET, 1, &plenty())
+            .await
+            .unwrap()
+            .expect("its value is kept");
+        let told = fakes
+            .accounts
+            .accept(&login, &password, Keep::Nothing, &plenty());
+        told.await.unwrap();
+        assert!(fakes.accepts(&opened), "{strategy:?}");
+        let again = perform(&rotator, &work(Step::Set, 1)).await;
+        assert_eq!(kind(again), ErrorKind::Denied, "{strategy:?}");
+        assert!(!fakes.accepts(&opened), "{strategy:?}");
+        let dead = (vec![(1, Answer::Refused)], None);
+        assert_eq!(proven(&rotator, &[1]).await, dead, "{strategy:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_roll_back_gives_nothing_back_that_was_revoked() {
+    for strategy in [Strategy::SingleUser, Strategy::DualPassword] {
+        let fakes = Fakes::of(strategy);
+        fakes.make(1).await;
+        let rotator = fakes.rotator(Some(1), &[]);
+        for step in [Step::Create, Step::Set] {
+            perform(&rotator, &work(step, 2)).await.unwrap();
+        }
+        let (first, second) = (fakes.opened(1), fakes.opened(2));
+        rotator
+            .disable(SECRET, &[1], None, &plenty())
+            .await
+            .unwrap();
+        perform(&rotator, &work(Step::RollBack, 2)).await.unwrap();
+        assert!(!fakes.accepts(&first), "{strategy:?}");
+        assert!(!fakes.accepts(&second), "{strategy:?}");
+    }
+}
+
+#[tokio::test]
 async fn evidence_names_account_and_server_and_no_password() {
     let fakes = Fakes::of(Strategy::SingleUser);
     fakes.make(1).await;
