@@ -46,7 +46,7 @@ impl Sim {
                 secret,
                 version,
                 reason: "leaked".to_owned(),
-                is_emergency: false,
+                is_emergency,
             };
             let command = self.of_person(command);
             self.say(command)?;
