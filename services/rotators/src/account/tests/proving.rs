@@ -59,9 +59,10 @@ async fn what_was_made_unusable_is_not_set_however_late_the_step_comes() {
             .await
             .unwrap()
             .expect("its value is kept");
+        let time = plenty();
         let told = fakes
             .accounts
-            .accept(&login, &password, Keep::Nothing, &plenty());
+            .accept(&login, &password, Keep::Nothing, &time);
         told.await.unwrap();
         assert!(fakes.accepts(&opened), "{strategy:?}");
         let again = perform(&rotator, &work(Step::Set, 1)).await;
