@@ -181,11 +181,17 @@ pub(super) fn retired(
     for version in &versions {
         events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
     }
-    let outcome = Outcome::Completed;
-    events.push(Event::Rotation(
-        open.id,
-        rotation::Event::Closed { outcome },
-    ));
+    // What older versions left at a store outside ends with the rotation, as it always does.
+    let left =
+        (!secret.written_before(open.version).is_empty()).then_some(rotation::Event::StepStarted {
+            step: Step::RevokeOld,
+            attempt: 1,
+        });
+    if left.is_none() {
+        let outcome = Outcome::Completed;
+        let closed = rotation::Event::Closed { outcome };
+        events.push(Event::Rotation(open.id, closed));
+    }
     let requested = revocation::Event::Requested {
         secret: secret.id,
         versions,
@@ -195,6 +201,8 @@ pub(super) fn retired(
         is_emergency: false,
     };
     events.extend(requested_events(lease::end_of(open.id), requested));
+    // After the revocation, to which it leaves the values that the proof needs.
+    events.extend(left.map(|step| Event::Rotation(open.id, step)));
     Ok(Some(events))
 }
 

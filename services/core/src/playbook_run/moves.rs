@@ -196,7 +196,9 @@ fn begun_before<'r>(
 fn withdrawn(world: &World, begun: &Begun) -> End {
     match begun {
         Begun::Rotation { rotation } => match world.rotations.get(rotation) {
-            Some(known) if is_given_up_by_all(known) => End::Well,
+            Some(known) if is_given_up_by_all(known) => {
+                withdrawn_by(world, lease::end_of(*rotation))
+            }
             Some(known) if known.phase == rotation::Phase::Closed(rotation::Outcome::Completed) => {
                 withdrawn_by(world, lease::end_of(*rotation))
             }
