@@ -29,11 +29,14 @@ fn step(name: &str, deed: Deed, after: &[(&str, bool)]) -> Step {
     }
 }
 
-fn steps() -> Result<Vec<Step>, NameError> {
-    let secret = || Selection::Secret {
+fn secret() -> Selection {
+    Selection::Secret {
         name: "${secret}".to_owned(),
-    };
-    let revoke = Deed::Revoke {
+    }
+}
+
+fn revoke() -> Deed {
+    Deed::Revoke {
         secrets: vec![
             secret(),
             Selection::Prefix {
@@ -56,7 +59,10 @@ fn steps() -> Result<Vec<Step>, NameError> {
             },
         ],
         which: Which::Old,
-    };
+    }
+}
+
+fn steps() -> Result<Vec<Step>, NameError> {
     let mut evict = step(
         "evict",
         Deed::Evict {
@@ -87,7 +93,7 @@ fn steps() -> Result<Vec<Step>, NameError> {
             &[("approve", false)],
         ),
         step("converge", Deed::Wait { span: None }, &[("rotate", false)]),
-        step("revoke", revoke, &[("converge", true)]),
+        step("revoke", revoke(), &[("converge", true)]),
         evict,
         step("pause", Deed::Wait { span }, &[("evict", false)]),
         step(
@@ -148,7 +154,6 @@ pub(super) fn of_playbook() -> Result<Vec<Event>, NameError> {
 
 pub(super) fn of_run() -> Result<Vec<playbook_run::Event>, NameError> {
     use playbook_run::Event as E;
-    let word = |word: &str| word.to_owned();
     let target = Target::Secret {
         secret: SECRET,
         version: Some(1),
@@ -156,7 +161,7 @@ pub(super) fn of_run() -> Result<Vec<playbook_run::Event>, NameError> {
     let playbook = Target::Playbook {
         name: PlaybookName::parse("tell-everyone")?,
     };
-    Ok(vec![
+    let mut events = vec![
         E::Triggered {
             playbook: PLAYBOOK,
             name: PlaybookName::parse("leaked-credential")?,
@@ -197,6 +202,15 @@ pub(super) fn of_run() -> Result<Vec<playbook_run::Event>, NameError> {
             by: word("unix:1000"),
             reason: word("seen in the log"),
         },
+    ];
+    events.extend(of_ends());
+    Ok(events)
+}
+
+/// How steps and a run end, and what a receiver answered.
+fn of_ends() -> Vec<playbook_run::Event> {
+    use playbook_run::Event as E;
+    vec![
         E::StepCompleted {
             step: word("prove"),
             note: Some(word("1 proven dead")),
@@ -229,5 +243,9 @@ pub(super) fn of_run() -> Result<Vec<playbook_run::Event>, NameError> {
             place: 0,
             failure: Some(word("it answered 400")),
         },
-    ])
+    ]
+}
+
+fn word(word: &str) -> String {
+    word.to_owned()
 }

@@ -378,9 +378,7 @@ impl WorkerCommand {
             Self::RetryRevoke { revocation } => Command::RetryRevoke {
                 revocation: revocation.0,
             },
-            Self::DeadlinePassed { rotation } => Command::DeadlinePassed {
-                rotation: rotation.0,
-            },
+            Self::DeadlinePassed { rotation: id } => Command::DeadlinePassed { rotation: id.0 },
             Self::LingerEnded { secret } => Command::LingerEnded { secret: secret.0 },
             Self::ProofOutcome { taken } => Command::ProofOutcome(taken.into_core()),
             Self::StartPlaybook { start } => start.into_command(),

@@ -371,11 +371,7 @@ fn workers_commands() -> Vec<Command> {
             remote: None,
             sessions: None,
         },
-        Command::RevokeOutcome {
-            revocation: REVOCATION,
-            attempt: 1,
-            failure,
-        },
+        revoke_outcome(failure),
         Command::StepOutcome {
             rotation: ROTATION,
             step: Step::Drain,
@@ -395,20 +391,32 @@ fn workers_commands() -> Vec<Command> {
         Command::DeadlinePassed { rotation: ROTATION },
         Command::LingerEnded { secret: SECRET },
         Command::ProofOutcome(unproven()),
-        Command::Playbook(playbook_run::Request::Start {
-            run: RunId::from_bytes([0x0b; 16]),
-            playbook: PlaybookName::parse("leaked").unwrap(),
-            arguments: [("secret".to_owned(), "prod/db".to_owned())].into(),
-            by: String::new(),
-            reason: "event 7".to_owned(),
-            cause: playbook_run::Cause::Event { number: 7 },
-        }),
+        Command::Playbook(started()),
         Command::Playbook(playbook_run::Request::Due {
             run: RunId::from_bytes([0x0b; 16]),
             step: "approve".to_owned(),
         }),
         Command::Report(report()),
     ]
+}
+
+fn started() -> playbook_run::Request {
+    playbook_run::Request::Start {
+        run: RunId::from_bytes([0x0b; 16]),
+        playbook: PlaybookName::parse("leaked").unwrap(),
+        arguments: [("secret".to_owned(), "prod/db".to_owned())].into(),
+        by: String::new(),
+        reason: "event 7".to_owned(),
+        cause: playbook_run::Cause::Event { number: 7 },
+    }
+}
+
+fn revoke_outcome(failure: Option<String>) -> Command {
+    Command::RevokeOutcome {
+        revocation: REVOCATION,
+        attempt: 1,
+        failure,
+    }
 }
 
 fn record() -> Record {

@@ -9,7 +9,7 @@ use keywheel_core::binding::Reload;
 use keywheel_core::command::{Command, Declaration, Outward, Replacing};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
-use keywheel_core::id::{BindingId, CommandId, HostId, RevocationId, RotationId, SecretId};
+use keywheel_core::id::{BindingId, CommandId, HostId, RotationId, SecretId};
 use keywheel_core::playbook_run;
 use keywheel_core::report::{DeniedStart, Executed, StalePlan, UsageKind, UsageNote};
 use keywheel_core::rotation::{self, MAX_REASON_CHARS};
@@ -17,6 +17,7 @@ use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 
 mod playbooks;
+mod revocations;
 
 /// Who asks, by what command, when.
 pub struct Deed<'a> {
@@ -291,20 +292,6 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
     }
 }
 
-const fn revoke_verb(is_emergency: bool) -> &'static str {
-    match is_emergency {
-        true => "revoke-in-emergency",
-        false => "revoke",
-    }
-}
-
-const fn replace_verb(is_emergency: bool) -> &'static str {
-    match is_emergency {
-        true => "revoke-and-replace-in-emergency",
-        false => "revoke-and-replace",
-    }
-}
-
 /// A command in a record; `None` where facts or declarations are recorded one by one.
 fn describe(world: &World, command: &Command) -> Option<Described> {
     let version_of = |id| world.rotations.get(id).map(|rotation| rotation.version);
@@ -336,20 +323,6 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
                 None,
             )
         }
-        Command::Revoke {
-            secret,
-            version,
-            is_emergency,
-            ..
-        } => (
-            revoke_verb(*is_emergency),
-            format!("secret/{secret}"),
-            *version,
-        ),
-        Command::Replace(wish) => {
-            let object = format!("secret/{}", wish.secret);
-            (replace_verb(wish.is_emergency), object, wish.version)
-        }
         Command::EnrolHost { name, .. } => ("enrol", format!("host/{name}"), None),
         Command::IssueJoinToken(wish) => ("issue-join-token", format!("host/{}", wish.name), None),
         Command::JoinHost(joining) => ("join", format!("host/{}", joining.name), None),
@@ -361,16 +334,8 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             rotated(world, rotation),
             version_of(rotation),
         ),
-        Command::RevokeOutcome { revocation, .. } => {
-            ("revoke-at-store", revoked(world, revocation), None)
-        }
         Command::RetryStep { rotation } => {
             ("retry-step", rotated(world, rotation), version_of(rotation))
-        }
-        Command::RetryRevoke { revocation } => ("retry-revoke", revoked(world, revocation), None),
-        Command::ProofOutcome(taken) => ("prove-dead", revoked(world, &taken.revocation), None),
-        Command::ForgetRevocation { revocation, .. } => {
-            ("forget-revocation", revoked(world, revocation), None)
         }
         Command::DeadlinePassed { rotation } => {
             ("deadline", rotated(world, rotation), version_of(rotation))
@@ -378,6 +343,12 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         Command::LingerEnded { secret } => ("end-lease", secret_object(world, *secret), None),
         Command::Outward(wish) => outward(wish),
         Command::Playbook(request) => playbooks::described(world, request),
+        Command::Revoke { .. }
+        | Command::Replace(_)
+        | Command::RevokeOutcome { .. }
+        | Command::RetryRevoke { .. }
+        | Command::ProofOutcome(_)
+        | Command::ForgetRevocation { .. } => return revocations::described(world, command),
         Command::Apply(_) | Command::Report(_) => return None,
     })
 }
@@ -405,16 +376,6 @@ fn rotated(world: &World, id: &RotationId) -> String {
     let secret = known.and_then(|known| world.secrets.get(&known.secret));
     secret.map_or_else(
         || format!("rotation/{id}"),
-        |secret| format!("secret/{}", secret.name),
-    )
-}
-
-/// The secret of a revocation.
-fn revoked(world: &World, id: &RevocationId) -> String {
-    let known = world.revocations.get(id);
-    let secret = known.and_then(|known| world.secrets.get(&known.secret));
-    secret.map_or_else(
-        || format!("revocation/{id}"),
         |secret| format!("secret/{}", secret.name),
     )
 }

@@ -11,6 +11,7 @@
 //! anew. Nothing that was decided on an older head is ever answered, a "nothing to do" neither.
 
 mod class;
+mod effects;
 mod follow;
 mod inbox;
 mod runs;
@@ -19,15 +20,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use keywheel_core::audit::{self, Principal};
-use keywheel_core::command::{Command, ProofTaken};
+use keywheel_core::command::Command;
 use keywheel_core::decision::{self, Context, Enrolment, Refusal, Rejection};
-use keywheel_core::effect::{self, Effect};
+use keywheel_core::effect::Effect;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, HostId};
 use keywheel_core::playbook_run::Request::Advance;
+use keywheel_core::rotation;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
-use keywheel_core::{revocation, rotation};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -39,6 +40,7 @@ use crate::port::journal::{Class, Decision, Journal, RecordedEvent, Verdict};
 use crate::port::{ErrorKind, PortError};
 use crate::replay::read_all;
 use crate::state::{Committed, View, ViewWriter, view};
+use effects::{answered_effect, react};
 pub use follow::FOLLOW_INTERVAL;
 pub use inbox::{Decided, Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
@@ -557,46 +559,5 @@ enum Again {
 fn refuse(requests: Vec<Request>, error: &PortError) {
     for request in requests {
         request.answer(Err(PortError::new(error.kind, error.text.clone())));
-    }
-}
-
-/// What an event asks of workers.
-fn react(world: &World, event: &Event) -> Vec<Effect> {
-    match event {
-        Event::Rotation(id, event) => {
-            let Some(open) = world.rotations.get(id) else {
-                return Vec::new();
-            };
-            rotation::react(world, open, event)
-        }
-        Event::Revocation(id, event) => world
-            .revocations
-            .get(id)
-            .map(|open| revocation::react(world, open, event))
-            .unwrap_or_default(),
-        _ => Vec::new(),
-    }
-}
-
-/// The effect a command answers. It is closed even when the answer comes too late to count.
-fn answered_effect(command: &Command) -> Option<effect::Key> {
-    match command {
-        Command::StepOutcome {
-            rotation,
-            step,
-            attempt,
-            ..
-        } => Some(effect::Key::Step(*rotation, *step, *attempt)),
-        Command::RevokeOutcome {
-            revocation,
-            attempt,
-            ..
-        }
-        | Command::ProofOutcome(ProofTaken {
-            revocation,
-            attempt,
-            ..
-        }) => Some(effect::Key::Revoke(*revocation, *attempt)),
-        _ => None,
     }
 }

@@ -403,8 +403,8 @@ fn store_bodies() -> [Body; 8] {
     ]
 }
 
-fn all_bodies() -> Vec<Body> {
-    let work = Work::Revoke(RevokeWork {
+fn revoke_work() -> Work {
+    Work::Revoke(RevokeWork {
         revocation: REVOCATION,
         secret: SECRET,
         versions: vec![1],
@@ -413,7 +413,10 @@ fn all_bodies() -> Vec<Body> {
         resource: None,
         part: Part::Whole,
         is_emergency: false,
-    });
+    })
+}
+
+fn all_bodies() -> Vec<Body> {
     let value = ValueRequest {
         host: HOST,
         secret: SECRET,
@@ -428,7 +431,9 @@ fn all_bodies() -> Vec<Body> {
         Body::Event(recorded()),
         Body::Audit(leaf),
         Body::Work {
-            effect: Effect { work },
+            effect: Effect {
+                work: revoke_work(),
+            },
             deadline: Timestamp::default(),
             first: true,
         },
