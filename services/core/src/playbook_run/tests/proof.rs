@@ -1,11 +1,12 @@
 //! What a step `prove` waits for, and how what a playbook rotates dies.
 
 use super::*;
+use crate::binding::Reload;
 use crate::command::ProofTaken;
 use crate::decision::tests::accounts::alternating;
 use crate::lease;
-use crate::revocation::{Answer, Evidence, NOTHING_TO_ASK, Proof, Proven};
-use crate::testing::NOW;
+use crate::revocation::{self, Answer, Evidence, NOTHING_TO_ASK, Proof, Proven};
+use crate::testing::{NOW, anywhere, apply_binding, enrol, file, reloaded};
 
 fn proving(steps: Vec<Step>) -> Vec<Step> {
     let last = steps.last().map(|step| step.name.clone()).unwrap();
@@ -180,4 +181,36 @@ fn a_wait_until_withdrawn_takes_a_rotation_whose_old_version_is_only_to_die_yet(
     assert_eq!(progress(&given, "converge"), Progress::Open);
     let given = settled(given.and(done(rotation, rotation::Step::RevokeOld)));
     assert_eq!(outcome(&given), Some(Outcome::Completed));
+}
+
+#[test]
+fn what_dies_by_force_is_withdrawn_when_the_hosts_say_so_that_were_not_through() {
+    let served = alternating()
+        .and(enrol(HOST))
+        .and(apply_binding(anywhere(), file(), Reload::None))
+        .and(Command::Report(report(vec![reloaded(1, 1)], &[1])));
+    let steps = vec![
+        step("rotate", rotating(), &[]),
+        step("withdrawn", Deed::Withdrawn, &["rotate"]),
+        step("converge", converging(), &["withdrawn"]),
+    ];
+    let given = settled(served.and(declare(spec(steps))).and(start()));
+    let rotation = rotation_of(&given);
+    let given = settled(given.finished(rotation).and(Command::Intervene {
+        rotation,
+        intervention: rotation::Intervention::Force,
+        reason: "they are switched off".to_owned(),
+    }));
+    let is_everywhere = |event: &event::Event| {
+        let everywhere = revocation::Event::WithdrawnEverywhere;
+        matches!(event, event::Event::Revocation(_, event) if *event == everywhere)
+    };
+    let waiting = &given.world().revocations[&lease::end_of(rotation)].waiting;
+    assert!(waiting.contains(&HOST));
+    assert!(!given.log().iter().any(is_everywhere));
+    assert_eq!(progress(&given, "withdrawn"), Progress::Open);
+    let moved = report(vec![swapped(1, 2)], &[2]);
+    let given = settled(given.and(Command::Report(moved)));
+    assert!(given.log().iter().any(is_everywhere));
+    assert_eq!(progress(&given, "withdrawn"), Progress::Done);
 }
