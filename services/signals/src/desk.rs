@@ -229,7 +229,7 @@ impl Desk {
             Told::Done => Ok(()),
             Told::Refused(reason) | Told::Later(reason) => {
                 let text = format!("notification `{name}` was not told: {reason}");
-                Err(PortError::new(ErrorKind::Unavailable, text))
+                Err(PortError::new(ErrorKind::Conflict, text))
             }
         }
     }

@@ -141,7 +141,7 @@ fn known_of(path: &str, operation: &Value, known: &Known) -> Vec<String> {
     if let Some((_, name)) = REMOVALS.iter().find(|(remove, _)| *remove == operation) {
         return vec![(*name).to_owned()];
     }
-    // A test of a receiver that is not there is a server's failure, and right so.
+    // These would take away what others look at, or ask receivers that are not there.
     let others = [
         "unbind",
         "evict_host",

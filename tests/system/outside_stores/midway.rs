@@ -267,11 +267,16 @@ fn a_rotation_under_way_outlives_its_store_and_store_sync_in_one_trace() -> Resu
 
 /// One root, one rotation, and below it what one store-sync began and the next one ended.
 fn went_on(midway: &Midway, rotation: &str) -> Result<()> {
-    let (own, whole) = wait::until("the span of the rotation", PATIENCE, || {
+    // Those of the gateway and of store-sync come each in their own time.
+    let (own, whole) = wait::until("the spans of the rotation and of its end", PATIENCE, || {
         let spans = midway.spans()?;
         let is_it =
             |span: &&Span| span.name == "rotation" && span.get("keywheel.rotation.id") == rotation;
+        let is_end = |span: &Span| {
+            is_step(span, rotation) && span.get("messaging.operation.name") == "revoke_old"
+        };
         let found = spans.iter().find(is_it).cloned();
+        let found = found.filter(|_| spans.iter().any(is_end));
         Ok(found.map(|found| (found, spans)))
     })?;
     ensure!(own.get("keywheel.outcome") == "completed", "{own:?}");

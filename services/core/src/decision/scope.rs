@@ -102,7 +102,7 @@ fn one(world: &World, secret: &Secret, version: Option<u64>) -> Option<Hit> {
 fn whole(world: &World, secret: &Secret) -> Option<Hit> {
     let versions = secret.alive();
     let has_leases = secret.gives_leases() && world.leases_of(secret.id).next().is_some();
-    (has_leases || !versions.is_empty()).then(|| Hit {
+    (has_leases || !versions.is_empty()).then_some(Hit {
         secret: secret.id,
         versions,
         is_whole: true,

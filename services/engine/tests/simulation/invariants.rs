@@ -10,12 +10,11 @@ use keywheel_core::command::Command;
 use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, RotationId, SecretId, SlotId};
 use keywheel_core::plan::{HostPlan, plan_host};
-use keywheel_core::revocation;
 use keywheel_core::rotation::{self, Intervention, Phase, Step, Trigger};
 use keywheel_core::schedule::{Ack, OnDeadline};
-use keywheel_core::secret::{self, Secret};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
+use keywheel_core::{revocation, secret};
 use keywheel_engine::port::journal::RecordedEvent;
 
 use crate::canaries::Canaries;
@@ -458,12 +457,12 @@ pub(crate) fn all_is_well(
     hosts: &[Host],
     (store, may_live): (&Store, &BTreeSet<Value>),
 ) -> Result<(), Broken> {
-    let of = |secret: &Secret| {
+    let secrets = world.secrets.values();
+    let alive = secrets.flat_map(|secret| {
         let alive = secret.alive().into_iter();
-        let id = secret.id;
-        alive.map(move |version| (id, version))
-    };
-    let alive: BTreeSet<Value> = world.secrets.values().flat_map(of).collect();
+        alive.map(|version| (secret.id, version))
+    });
+    let alive: BTreeSet<Value> = alive.collect();
     let mut good = alive.clone();
     good.retain(|(id, version)| {
         let secret = world.secrets.get(id);

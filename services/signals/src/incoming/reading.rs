@@ -190,7 +190,7 @@ fn structured(
 ) -> Result<Heard, String> {
     let text = |name: &str| event.get(name).and_then(Value::as_str);
     let required = |name: &str| match text(name) {
-        Some(text) if text.is_empty() => Err(format!("its attribute `{name}` is empty")),
+        Some("") => Err(format!("its attribute `{name}` is empty")),
         Some(text) if text.len() > MAX_SIGNAL_TEXT_BYTES => Err(format!(
             "its attribute `{name}` has more than {MAX_SIGNAL_TEXT_BYTES} bytes"
         )),

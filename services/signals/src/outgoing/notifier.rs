@@ -340,7 +340,7 @@ impl Run {
         let clock = &self.inner.parts.clock;
         let (age, now) = (clock.now().since(event.time), clock.monotonic());
         let failing = now.saturating_sub(*self.failing_since.get_or_insert(now));
-        (age >= GIVE_UP_AFTER && failing >= GIVE_UP_PATIENCE).then(|| age.as_secs() / 3600)
+        (age >= GIVE_UP_AFTER && failing >= GIVE_UP_PATIENCE).then_some(age.as_secs() / 3600)
     }
 
     fn note(&self, reason: String, attempts: u32) {
