@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keywheel_core::audit::Principal;
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::command::{Declaration, Observation, Outward, ProofTaken};
+use keywheel_core::command::{Declaration, Observation, Outward, ProofTaken, Replacing};
 use keywheel_core::effect::{Effect, Part, RevokeWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
@@ -17,7 +17,7 @@ use keywheel_core::name::{
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::HostReport;
 use keywheel_core::revocation::Proof;
-use keywheel_core::rotation::Step;
+use keywheel_core::rotation::{Intervention, Step};
 use keywheel_core::store::{
     AwsAuth, AwsSpec, Backend, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore, StoreSpec,
 };
@@ -93,8 +93,27 @@ fn people_commands() -> Vec<Command> {
     let mut commands = vec![
         apply, bind, unbind, put, rotate, revoke, remove, forget, silence,
     ];
+    commands.extend(interventions());
     commands.extend(host_commands());
     commands
+}
+
+fn interventions() -> [Command; 2] {
+    let (rotation, reason) = (ROTATION, "leaked".to_owned());
+    let abort = Command::Intervene {
+        rotation,
+        intervention: Intervention::Abort,
+        reason: reason.clone(),
+    };
+    let replace = Command::Replace(Replacing {
+        revocation: REVOCATION,
+        rotation,
+        secret: name(),
+        version: None,
+        reason,
+        is_emergency: false,
+    });
+    [abort, replace]
 }
 
 fn host_commands() -> Vec<Command> {
@@ -563,7 +582,7 @@ fn every_command_has_exactly_one_submitter() {
                 .to_owned()
         })
         .collect();
-    assert_eq!(kinds.len(), 25, "one of each command");
+    assert_eq!(kinds.len(), 28, "one of each command");
     for (wanted, command) in &commands {
         for role in ROLES {
             assert_eq!(
