@@ -53,8 +53,11 @@ pub enum DrainCause {
 /// since the cut-over, and so it is where the store makes the value itself (a static role). Without an account
 /// Keywheel knows of nothing that the value opens. What it ends then is its own copy, and the version that it wrote
 /// to a store outside: a store that destroys a version, disables it or moves a stage off it takes away a way to read
-/// the value, and ends no session, login or key of whoever has read it. The lease of a container has an end of its
-/// own at its server, which comes soon after a swap whatever is waited for here.
+/// the value, and ends no session, login or key of whoever has read it.
+///
+/// A container's lease is the exception: it opens something, and its store cannot tell sessions. Still no grace
+/// counts, for no lease is swapped while the swap before is open: one that lives no longer than the grace would run out
+/// under its container.
 fn cause(secret: &Secret, has_unreloaded: impl FnOnce() -> bool) -> Option<DrainCause> {
     let strategy = secret.spec.rotator.as_deref().map(|at| at.strategy);
     match (secret.spec.rotation.ack, strategy) {
