@@ -81,7 +81,7 @@ pub fn unreloaded<'w>(
     secret: &'w Secret,
 ) -> impl Iterator<Item = (&'w assignment::Key, &'w Assignment)> {
     let all = world.consumers(secret.id);
-    all.filter(|(key, state)| is_unreloaded(world, secret, key, state))
+    all.filter(move |(key, state)| is_unreloaded(world, secret, key, state))
 }
 
 fn is_unreloaded(

@@ -1,11 +1,14 @@
 //! Whether sessions are waited for, by what the secret says, its strategy, and what its consumers do with a new value:
 //! the default where nothing is said.
 
+use std::collections::BTreeSet;
+
 use super::*;
+use crate::binding::{DEFAULT_DIRECTORY, OnRevoke, Target};
 use crate::command::Declaration;
 use crate::decision::{DrainCause, drain_cause};
 use crate::id::BindingId;
-use crate::name::BindingName;
+use crate::name::{BindingName, Directory, FileName};
 use crate::report::Item;
 use crate::resource::{Kind, Resource, Strategy};
 use crate::schedule::{Ack, OnDeadline};
@@ -63,7 +66,7 @@ fn command() -> Reload {
 }
 
 /// How a container has the value, and whether it shows more than that it has it.
-fn forms() -> [(crate::binding::Target, Reload, bool); 5] {
+fn forms() -> [(Target, Reload, bool); 5] {
     [
         (file(), Reload::None, false),
         (file(), Reload::Signal(1), true),
@@ -247,26 +250,36 @@ fn where_the_server_cannot_tell_the_old_password_lives_on_for_a_grace_and_the_ac
         .then([completed(Step::Drain), first, second]);
 }
 
-/// Another binding gives container 2 the same value, and tells its program.
-fn with_a_told_one(given: Given) -> Given {
-    let told_binding = Command::Apply(vec![Declaration::Binding {
+/// Another binding gives container 2 the same value as another file.
+fn apply_other(reload: Reload) -> Command {
+    Command::Apply(vec![Declaration::Binding {
         id: OTHER_BINDING,
-        name: BindingName::parse("told").unwrap(),
+        name: BindingName::parse("other").unwrap(),
         secret: secret_name(),
-        also: std::collections::BTreeSet::new(),
-        previous: std::collections::BTreeSet::new(),
+        also: BTreeSet::new(),
+        previous: BTreeSet::new(),
         selector: anywhere(),
-        target: file(),
-        reload: Reload::Signal(1),
-        on_revoke: crate::binding::OnRevoke::Remove,
-    }]);
-    given.and(told_binding).and(told(
-        vec![of_told(Fact::Reloaded {
-            version: 1,
-            at: NOW,
-        })],
-        1,
-    ))
+        target: Target::File {
+            directory: Directory::parse(DEFAULT_DIRECTORY).unwrap(),
+            name: FileName::parse("other").unwrap(),
+            uid: 1000,
+            gid: 1000,
+            mode: 0o400,
+            template: None,
+        },
+        reload,
+        on_revoke: OnRevoke::Remove,
+    }])
+}
+
+/// Container 2 is told of it.
+fn with_a_told_one(given: Given) -> Given {
+    let shown = Fact::Reloaded {
+        version: 1,
+        at: NOW,
+    };
+    let told_one = given.and(apply_other(Reload::Signal(1)));
+    told_one.and(told(vec![of_told(shown)], 1))
 }
 
 fn of_told(fact: Fact) -> Item {
@@ -342,23 +355,12 @@ fn a_consumer_that_came_meanwhile_counts() {
         .and(apply_binding(anywhere(), file(), Reload::Signal(1)))
         .and(told(vec![reloaded(1, 1)], 1));
     let given = distributing_from(told_one);
-    let late = Command::Apply(vec![Declaration::Binding {
-        id: OTHER_BINDING,
-        name: BindingName::parse("late").unwrap(),
-        secret: secret_name(),
-        also: std::collections::BTreeSet::new(),
-        previous: std::collections::BTreeSet::new(),
-        selector: anywhere(),
-        target: file(),
-        reload: Reload::None,
-        on_revoke: crate::binding::OnRevoke::Remove,
-    }]);
     let came = of_told(Fact::Swapped {
         version: 2,
         at: NOW,
     });
     given
-        .and(late)
+        .and(apply_other(Reload::None))
         .when(told(vec![came, reloaded(1, 2)], 2))
         .then_among_others([asks()]);
 }
