@@ -344,7 +344,10 @@ fn consumers_of_an_evicted_host_have_no_sessions_that_count() {
         host: OTHER_HOST,
         ..report(Vec::new(), &[2])
     });
-    let given = given.and(elsewhere).and(told(vec![], 1));
+    // It has the new one, and its host still holds the old one.
+    let swapped = Command::Report(report(vec![swapped(1, 2)], &[1, 2]));
+    let given = given.and(elsewhere).and(swapped);
+    assert_eq!(given.world().assignments[&consumer(1)].holds, 2);
     let given = given.when(evict(HOST));
     given.then_among_others([step(Step::RevokeOld, 1)]);
 }
