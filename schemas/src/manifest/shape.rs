@@ -275,8 +275,9 @@ pub struct Rotation {
     #[schemars(regex(pattern = r"^(revoke|keep)$"))]
     pub previous: Option<String>,
     /// `drained`: the old version is revoked only once the server shows no session of it from before the last
-    /// acknowledgement; the default where two accounts alternate. `reloaded`: acknowledgements are enough;
-    /// the default of all others.
+    /// acknowledgement. `reloaded`: acknowledgements are enough. Left out it is `drained` where two accounts
+    /// alternate, and where an account takes two passwords and a container has the value as a file without
+    /// `reload`; `reloaded` everywhere else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(reloaded|drained)$"))]
     pub ack: Option<String>,

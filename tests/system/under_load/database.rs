@@ -2,13 +2,15 @@
 //! them, with no more rights than `keywheel rotator grants` prints.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_testkit::server::mariadb::{self, MariaDbServer};
 use keywheel_testkit::server::postgres::{self, PostgresServer};
 use keywheel_testkit::server::redis::{self, RedisServer};
 use keywheel_tests::keywheel::Keywheel;
-use keywheel_tests::stage::Stage;
+use keywheel_tests::stage::{PATIENCE, Stage};
 
 use crate::app::ask;
 
@@ -168,6 +170,20 @@ impl Database {
     pub(crate) fn admits(&self, login: &Login) -> Result<bool> {
         let words = [login.user.as_str(), login.password.as_str()];
         Ok(ask(self.kind, &self.place(), words, &[])?.is_some())
+    }
+
+    /// A session at Redis that is open as long as what this gives.
+    pub(crate) fn hold(&self, login: &Login) -> Result<TcpStream> {
+        let mut session = TcpStream::connect(&self.address)?;
+        session.set_read_timeout(Some(PATIENCE))?;
+        let words = ["AUTH", login.user.as_str(), login.password.as_str()];
+        let words = words.map(|word| format!("${}\r\n{word}\r\n", word.len()));
+        let request = format!("*{}\r\n{}", words.len(), words.concat());
+        session.write_all(request.as_bytes())?;
+        let mut answer = [0; 5];
+        session.read_exact(&mut answer)?;
+        ensure!(&answer == b"+OK\r\n", "{} refuses a session", self.kind);
+        Ok(session)
     }
 
     /// How often the application wrote something.

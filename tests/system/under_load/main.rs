@@ -8,3 +8,4 @@ mod leak;
 mod order;
 mod pools;
 mod service;
+mod unreloaded;

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::report::needs_old;
-use super::{Context, Rejection, canary, lease, replace, revoke, rollout, rotate, staging};
+use super::{Context, Rejection, canary, drain, lease, replace, revoke, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;
@@ -109,7 +109,8 @@ fn release_rotation(
     let (after, secret) = replace::take_over(world, left, (Some(host), &is_held), events)?;
     let is_moving = open.returning.is_some() && rollouts.is_moving(open);
     if after.is_settled() && !is_held(&after) && !is_moving {
-        events.extend(rotate::settled(&after, &secret, now)?);
+        let seen = drain::Seen::of(world).without(Some(host));
+        events.extend(rotate::settled(&seen, &after, &secret, now)?);
     }
     Ok(())
 }

@@ -204,7 +204,12 @@ fn turn_back(
         }
     }
     if may_end(world, &after, ctx) {
-        events.extend(rotate::settled(&after, secret, ctx.now)?);
+        events.extend(rotate::settled(
+            &drain::Seen::of(world),
+            &after,
+            secret,
+            ctx.now,
+        )?);
     }
     Ok(events)
 }
@@ -246,7 +251,12 @@ fn retry(
             let whose = (None, &is_held as replace::IsHeld<'_>);
             let (after, secret) = replace::take_over(world, (known, secret), whose, &mut events)?;
             if may_end(world, &after, ctx) {
-                events.extend(rotate::settled(&after, &secret, ctx.now)?);
+                events.extend(rotate::settled(
+                    &drain::Seen::of(world),
+                    &after,
+                    &secret,
+                    ctx.now,
+                )?);
             }
             Ok(events)
         }

@@ -25,7 +25,7 @@ mod store;
 pub(crate) mod tests;
 
 pub use canary::canaries;
-pub use drain::drains;
+pub use drain::{DrainCause, drain_cause, unreloaded};
 pub use manifest::{Action, Planned, plan_apply};
 pub use playbook::{PlannedStep, next_run, plan_playbook};
 pub use refusal::{Refusal, Rejection, RejectionKind};

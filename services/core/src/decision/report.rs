@@ -6,7 +6,9 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Rejection, canary, join, lease, replace, revoke, rollout, rotate, staging};
+use super::{
+    Context, Rejection, canary, drain, join, lease, replace, revoke, rollout, rotate, staging,
+};
 use crate::assignment::{self, Assignment};
 use crate::binding::AckLevel;
 use crate::event::Event;
@@ -356,7 +358,8 @@ fn advance_rotation(
     // Whoever failed with what is taken back is brought up first.
     let is_moving = open.returning.is_some() && rollouts.is_moving(open);
     if !is_held(&after) && !is_moving {
-        events.extend(rotate::settled(&after, &secret, now)?);
+        let seen = drain::Seen::of(world).moved(moved);
+        events.extend(rotate::settled(&seen, &after, &secret, now)?);
     }
     Ok(())
 }

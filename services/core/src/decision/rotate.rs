@@ -412,7 +412,7 @@ fn promote(
         &mut events,
     )?;
     if after.is_settled() {
-        match drain::begin(&after, &secret, ctx.now) {
+        match drain::begin(&drain::Seen::of(world), &after, &secret, ctx.now) {
             Some(asked) => events.extend(asked),
             None => events.extend(retire_old(&after, &secret, &after.old)?),
         }
@@ -437,11 +437,12 @@ fn note_remote(rotation: &Rotation, secret: &Secret, answer: &Answer<'_>) -> Opt
 
 /// Ends the wait for consumers: sessions of the old versions are asked for, or these die at once.
 pub(super) fn settled(
+    seen: &drain::Seen<'_>,
     open: &Rotation,
     secret: &Secret,
     now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
-    match drain::begin(open, secret, now) {
+    match drain::begin(seen, open, secret, now) {
         Some(asked) => Ok(asked),
         None => ended(open, secret),
     }

@@ -33,6 +33,7 @@ impl Sim {
             self.wishes.canaries = [0, 0, 1, 2][self.random.below(4)];
             self.wishes.leases = self.random.permille(250);
             self.wishes.drains_all = self.reach == Reach::Whole && self.wishes.canaries == 1;
+            self.wishes.unsaid = self.reach == Reach::Whole && self.wishes.canaries == 2;
         }
     }
 

@@ -60,9 +60,11 @@ pub(crate) enum Planted {
     SetsWhatIsRevoked,
     /// A rotation destroys what a revocation has to prove dead.
     RetiresUnproven,
+    /// Sessions are waited for only where a secret says so.
+    DrainsOnlyWhereAsked,
 }
 
-pub(crate) const ALL: [Planted; 21] = [
+pub(crate) const ALL: [Planted; 22] = [
     Planted::RevokeBeforeAcknowledgement,
     Planted::StartEscapesBarrier,
     Planted::FloorInsteadOfDeadSet,
@@ -84,6 +86,7 @@ pub(crate) const ALL: [Planted; 21] = [
     Planted::ClosedWhileHeld,
     Planted::SetsWhatIsRevoked,
     Planted::RetiresUnproven,
+    Planted::DrainsOnlyWhereAsked,
 ];
 
 impl Planted {
@@ -104,6 +107,7 @@ impl Planted {
             Self::RotatesOn => rotate_on(events),
             Self::ClosedWhileHeld => close_while_held(world, events),
             Self::RetiresUnproven => retire_unproven(world, events),
+            Self::DrainsOnlyWhereAsked => drain_only_where_asked(world, events),
             Self::FloorInsteadOfDeadSet
             | Self::WorldBesideLog
             | Self::PendingForAll
@@ -290,6 +294,25 @@ fn believe_any_answer(events: &mut Vec<Event>) {
         let step = Step::RevokeOld;
         let begun = rotation::Event::StepStarted { step, attempt: 1 };
         events.insert(at, Event::Rotation(rotation, begun));
+    }
+}
+
+fn drain_only_where_asked(world: &World, events: &mut Vec<Event>) {
+    let is_unsaid = |open: &Rotation| {
+        let secret = world.secrets.get(&open.secret);
+        secret.is_some_and(|secret| secret.spec.rotation.ack.is_none())
+    };
+    let asks = events.iter().position(|event| {
+        matches!(event, Event::Rotation(id, rotation::Event::StepStarted { step: Step::Drain, .. })
+            if known(world, *id).is_some_and(|open| open.returning.is_none() && is_unsaid(open)))
+    });
+    let Some(at) = asks else {
+        return;
+    };
+    if let Event::Rotation(id, _) = events.remove(at)
+        && let Some(open) = known(world, id)
+    {
+        die(world, open, &open.old, Step::RevokeOld, events);
     }
 }
 
