@@ -30,7 +30,7 @@ use crate::{barring, form, password};
 
 mod cutting_over;
 mod ending;
-mod proving;
+pub(crate) mod proving;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -47,9 +47,9 @@ pub struct AccountRotator {
 }
 
 /// A version's account and its password.
-struct Credential {
-    login: Login,
-    password: SecretBytes,
+pub(crate) struct Credential {
+    pub(crate) login: Login,
+    pub(crate) password: SecretBytes,
 }
 
 impl AccountRotator {

@@ -120,6 +120,7 @@ pub(super) fn outside() -> Outside {
         fetch: Some(remote("7")),
         retire: vec![remote("4"), remote("5")],
         unstage: None,
+        probe: None,
     }
 }
 
