@@ -25,6 +25,7 @@ mod failing;
 mod hour;
 mod kept;
 mod leases;
+mod lent;
 mod probe;
 
 /// Stores by name, each in memory, and what each that was made reads credentials with.
