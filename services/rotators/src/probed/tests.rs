@@ -148,8 +148,8 @@ impl World {
     }
 
     async fn disabled(&self) {
-        let disabled = self.rotator();
-        let disabled = disabled.disable(SECRET, &[1], Some(&outside()), &plenty());
+        let (rotator, at, until) = (self.rotator(), outside(), plenty());
+        let disabled = rotator.disable(SECRET, &[1], Some(&at), &until);
         disabled.await.unwrap();
     }
 }
@@ -245,8 +245,8 @@ async fn a_server_that_is_away_holds_up_the_proof_and_no_end_of_a_lease() {
     let (answers, _) = proven(&world.rotator()).await;
     assert_eq!(answers, [Answer::LeaseGone, Answer::Refused]);
     world.server.fail_next(away());
-    let ended = world.rotator();
-    let ended = ended.revoke(SECRET, &[1], Some(&outside()), &plenty());
+    let (rotator, at, until) = (world.rotator(), outside(), plenty());
+    let ended = rotator.revoke(SECRET, &[1], Some(&at), &until);
     ended.await.unwrap();
     assert_eq!(world.vault.value(SECRET, 1), None);
 }

@@ -198,16 +198,16 @@ impl Bank {
     }
 
     async fn disable(&self, rotator: &ProbedRotator, name: &str, version: u8) {
-        let (versions, at) = ([version.into()], self.outside(name));
+        let (versions, at, until) = ([u64::from(version)], self.outside(name), plenty());
         for _ in 0..2 {
-            let disabled = rotator.disable(SECRET, &versions, Some(&at), &plenty());
+            let disabled = rotator.disable(SECRET, &versions, Some(&at), &until);
             disabled.await.unwrap();
         }
     }
 }
 
 async fn proven(rotator: &ProbedRotator, version: u8) -> Proof {
-    let proof = rotator.prove(SECRET, &[version.into()], &plenty()).await;
+    let proof = rotator.prove(SECRET, &[u64::from(version)], &plenty()).await;
     proof.unwrap_or_else(|error| panic!("{error}: {:?}", error.source))
 }
 
