@@ -10,6 +10,7 @@ mod dynamic;
 mod notification;
 mod on_event;
 mod playbook;
+mod probe;
 pub mod proposal;
 mod reader;
 mod reload;

@@ -72,8 +72,8 @@ pub struct EvidenceView {
     pub at: String,
     /// Which account of which server.
     pub place: String,
-    /// `wrong_password`, `no_login`, `refused` or `accepted`; of a lease, about which its store is asked and no login
-    /// is made, `lease_gone` or `lease_alive`.
+    /// `wrong_password`, `no_login`, `refused` or `accepted`; where the store of a lease was asked and no login was
+    /// made, `lease_gone` or `lease_alive`.
     pub answer: String,
 }
 

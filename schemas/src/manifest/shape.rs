@@ -168,6 +168,28 @@ pub struct DynamicRotator {
     /// How long a login is kept for a container that does not run, from `30s` to `24h`; by default `5m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linger: Option<String>,
+    /// The server that its logins are for: there each is tried when it is made, and once more when a person has
+    /// revoked it. Absent: of what was revoked its store is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+}
+
+/// The server at which the logins that a store makes are tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Probe {
+    /// `postgres`, `mariadb` (also MySQL) or `redis` (also Valkey).
+    #[serde(rename = "type")]
+    #[schemars(regex(pattern = r"^(postgres|mariadb|redis)$"))]
+    pub kind: String,
+    /// Where it is, without a login: `postgres://db.example:5432/shop`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub connection: String,
+    /// File on the machine of store-sync with the authorities (PEM) that the server's certificate has to
+    /// come from; absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub ca_file: Option<String>,
 }
 
 /// Accounts at a server that checks passwords. An account belongs to one secret.

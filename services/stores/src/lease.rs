@@ -26,7 +26,7 @@ use keywheel_seal::{SecretBytes, digest};
 use crate::local::new_version;
 
 /// Why a store's word about a lease is no proof.
-const ONLY_ITS_WORD: &str = "that its lease is gone is the word of the store that made it; nobody here knows the server to which the login was, so none could be refused";
+const ONLY_ITS_WORD: &str = "that its lease is gone is the word of the store that made it, and no login was tried: the secret's manifest names no server for that (`probe`)";
 /// Between what a lease is called and its value.
 const BREAK: u8 = b'\n';
 
@@ -287,7 +287,7 @@ impl Rotator for LeaseRotator {
         first.and(ended)
     }
 
-    /// Asks the store, for nobody here knows the server to which the login is: that is its word, and no login.
+    /// Asks the store: that is its word, and no login. Whoever knows the server that the login is for tries one beside it.
     async fn prove(
         &self,
         secret: SecretId,

@@ -229,8 +229,9 @@ fn has_resource(secret: &Secret) -> bool {
 }
 
 /// Whether somebody can be asked whether they are dead: they open accounts of a server that we know, or belong
-/// to a receiver, and it may have been told of one. Of a lease its store is asked where a person revokes it, not
-/// whenever a container is through with its own.
+/// to a receiver, and it may have been told of one. Of a lease its store is asked, and the server that the login is for
+/// where one is named, where a person revokes it or has its host evicted: not whenever a container is through with its
+/// own.
 fn is_to_prove(world: &World, secret: &Secret, versions: &[u64]) -> bool {
     let may_be_set = |version: &u64| world.may_be_set(secret.id, *version);
     has_resource(secret) && versions.iter().any(may_be_set)

@@ -6,7 +6,8 @@
 use super::World;
 use crate::binding;
 use crate::id::{BindingId, HostId, SecretId};
-use crate::lease;
+use crate::lease::{self, Lease};
+use crate::resource::Probe;
 use crate::revocation::Backend;
 use crate::secret::Secret;
 
@@ -47,6 +48,16 @@ impl World {
         let known = self.secrets.get(&secret);
         let of = known.and_then(Secret::lease_of);
         of.is_none_or(|of| of.host == host)
+    }
+
+    /// The server at which a lease's logins are tried, as its declared secret says now.
+    #[must_use]
+    pub fn probe_of(&self, secret: &Secret) -> Option<Box<Probe>> {
+        let declared = self.secrets.get(&secret.lease_of()?.secret)?;
+        match declared.spec.lease.as_deref()? {
+            Lease::PerContainer { probe, .. } => probe.clone(),
+            Lease::Of(_) => None,
+        }
     }
 
     /// Leases of a secret that are alive, or being made.

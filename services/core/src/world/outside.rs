@@ -60,6 +60,7 @@ impl World {
             fetch: None,
             retire: Vec::new(),
             unstage: None,
+            probe: self.probe_of(secret),
         })
     }
 

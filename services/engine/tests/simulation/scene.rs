@@ -270,7 +270,10 @@ pub(crate) fn apply_leased() -> Command {
         name: leased_name(),
         spec: Spec {
             store: secret::Store::Outside(Place { store, source }),
-            lease: Some(Box::new(Lease::PerContainer { linger: LINGER })),
+            lease: Some(Box::new(Lease::PerContainer {
+                linger: LINGER,
+                probe: None,
+            })),
             ..Spec::default()
         },
     };

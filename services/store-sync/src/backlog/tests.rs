@@ -92,6 +92,7 @@ fn at(store: &str) -> Outside {
         fetch: None,
         retire: Vec::new(),
         unstage: None,
+        probe: None,
     }
 }
 

@@ -15,10 +15,10 @@ use keywheel_engine::port::PortError;
 use keywheel_engine::port::accounts::ConnectAccounts;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::rotator::Rotator;
-use keywheel_engine::port::store::{Connect, Store};
+use keywheel_engine::port::store::{Connect, Credentials, Store};
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::presence::Fact;
-use keywheel_rotators::{AccountRotator, WebhookRotator};
+use keywheel_rotators::{AccountRotator, ProbedRotator, WebhookRotator};
 use keywheel_seal::Entropy;
 use keywheel_stores::{KeptRotator, LeaseRotator, RemoteRotator};
 use keywheel_telemetry::{Page, names};
@@ -237,11 +237,7 @@ impl Registry {
         let store = self.store(&outside.store)?;
         let (vault, entropy) = (&self.parts.vault, &self.parts.entropy);
         let rotator: Arc<dyn Rotator> = match outside.source.is_role(&outside.store.spec.backend) {
-            true => {
-                let rotator = LeaseRotator::new(store, Arc::clone(vault));
-                let rotator = rotator.at(outside);
-                Arc::new(rotator.passing(Arc::new(ArmedFailpoints)))
-            }
+            true => self.lease_rotator(store, outside),
             false => {
                 let entropy = Arc::clone(entropy);
                 Arc::new(RemoteRotator::new(store, Arc::clone(vault), entropy))
@@ -249,6 +245,20 @@ impl Registry {
         };
         let name = outside.store.name.as_str();
         Ok(self.parts.metrics.of_store(name, rotator))
+    }
+
+    /// Who performs work on leases, and tries their logins where a server is named for that.
+    fn lease_rotator(&self, store: Arc<dyn Store>, outside: &Outside) -> Arc<dyn Rotator> {
+        let parts = &self.parts;
+        let rotator = LeaseRotator::new(store, Arc::clone(&parts.vault)).at(outside);
+        let rotator: Arc<dyn Rotator> = Arc::new(rotator.passing(Arc::new(ArmedFailpoints)));
+        let Some(probe) = outside.probe.as_deref() else {
+            return rotator;
+        };
+        let credentials: Arc<dyn Credentials> = Arc::new(self.book());
+        let way = (Arc::clone(&parts.accounts), credentials);
+        let vault = Arc::clone(&parts.vault);
+        Arc::new(ProbedRotator::new(rotator, way, vault, probe.clone()))
     }
 
     /// Who performs work on accounts; the admin's password is the one that was current when the work was

@@ -25,6 +25,7 @@ mod failing;
 mod hour;
 mod kept;
 mod leases;
+mod lent;
 mod probe;
 
 /// Stores by name, each in memory, and what each that was made reads credentials with.
@@ -446,6 +447,7 @@ async fn work_outside_is_done_there_and_told_with_the_version() {
         fetch: None,
         retire: Vec::new(),
         unstage: None,
+        probe: None,
     };
     for step in [Step::Create, Step::Set, Step::Test, Step::Finish] {
         let work = StepWork {
@@ -560,6 +562,7 @@ async fn an_old_version_that_is_current_again_is_left_there_unless_it_is_revoked
         fetch: None,
         retire: vec![remote("1")],
         unstage: None,
+        probe: None,
     });
     let retire = StepWork {
         outside: Some(outside.clone()),

@@ -11,6 +11,7 @@
 
 mod disk;
 mod kept;
+mod lent;
 mod outside;
 mod shared;
 

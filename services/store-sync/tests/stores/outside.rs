@@ -234,6 +234,7 @@ impl Home for Elsewhere {
             fetch: None,
             retire: Vec::new(),
             unstage: None,
+            probe: None,
         })
     }
 

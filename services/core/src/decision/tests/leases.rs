@@ -2,6 +2,7 @@
 
 mod bounds;
 mod ends;
+mod probes;
 
 use crate::assignment;
 use crate::binding::Reload;
@@ -59,6 +60,7 @@ fn dynamic() -> Spec {
         store: Store::Outside(Place { store, source }),
         lease: Some(Box::new(Lease::PerContainer {
             linger: DEFAULT_LINGER,
+            probe: None,
         })),
         ..Spec::default()
     }
@@ -529,7 +531,10 @@ fn a_container_that_no_binding_gives_its_lease_any_more_keeps_it_no_longer_than_
 fn the_time_for_which_a_lease_is_kept_is_the_declared_one_as_it_is_now() {
     let linger = std::time::Duration::from_secs(60);
     let shorter = Spec {
-        lease: Some(Box::new(Lease::PerContainer { linger })),
+        lease: Some(Box::new(Lease::PerContainer {
+            linger,
+            probe: None,
+        })),
         ..dynamic()
     };
     let until = NOW.plus(linger);

@@ -31,6 +31,7 @@ fn place(fetch: Option<RemoteVersion>) -> Option<Box<Outside>> {
         fetch,
         retire: Vec::new(),
         unstage: None,
+        probe: None,
     }))
 }
 

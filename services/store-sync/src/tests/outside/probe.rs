@@ -13,6 +13,7 @@ fn at_one(step: Step, attempt: u32) -> StepWork {
         fetch: None,
         retire: Vec::new(),
         unstage: None,
+        probe: None,
     };
     StepWork {
         outside: Some(Box::new(outside)),

@@ -5,6 +5,7 @@ use keywheel_core::command::{Command, Observation};
 use keywheel_core::effect::Outside;
 use keywheel_core::id::{RotationId, SecretId, StoreId};
 use keywheel_core::name::{SecretName, StoreName};
+use keywheel_core::resource::{Kind, Probe};
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::Place;
 use keywheel_core::store::{
@@ -120,6 +121,11 @@ pub(super) fn outside() -> Outside {
         fetch: Some(remote("7")),
         retire: vec![remote("4"), remote("5")],
         unstage: None,
+        probe: Some(Box::new(Probe {
+            kind: Kind::Postgres,
+            connection: "postgres://db.example/shop".to_owned(),
+            ca: Some("/ca.pem".to_owned()),
+        })),
     }
 }
 
