@@ -4,6 +4,7 @@
 mod graph;
 mod people;
 mod proof;
+mod slow;
 mod told;
 
 use std::collections::BTreeMap;

@@ -24,7 +24,7 @@ use keywheel_testkit::fake::{FakeClock, FakeIds};
 
 use crate::cut::{Log, Planted};
 use crate::life::Life;
-use crate::scene::{PEOPLE, RUN, SOC, Scenario, container};
+use crate::scene::{PEOPLE, RUN, SOC, Scenario, begun, container};
 use crate::store::Store;
 
 /// Ids of nobody else begin so.
@@ -194,7 +194,7 @@ impl Outside {
         let Some((name, until)) = self.scenario.silent else {
             return false;
         };
-        let Some(run) = world.runs.get(&RUN) else {
+        let Some(run) = begun(world) else {
             return false;
         };
         let is_back = run.step(until).is_some_and(StepState::is_over);
@@ -230,11 +230,9 @@ impl Outside {
             })
         });
         let mut waits = world.open_rotations().filter(|open| is_waiting(open));
-        let mut rotation = || {
-            let late = waits.find(|open| open.deadline.is_some_and(|at| at <= now));
-            late.map(|open| Command::DeadlinePassed { rotation: open.id })
-        };
-        let due = step.or_else(&mut rotation)?;
+        let late = waits.find(|open| open.deadline.is_some_and(|at| at <= now));
+        let rotation = late.map(|open| Command::DeadlinePassed { rotation: open.id });
+        let due = step.or(rotation)?;
         Some(self.says(Principal::Service(Role::Scheduler), due))
     }
 }

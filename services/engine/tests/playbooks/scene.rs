@@ -11,9 +11,10 @@ use keywheel_core::id::{
 use keywheel_core::name::{BindingName, Directory, FileName, HostName, NotificationName};
 use keywheel_core::name::{PlaybookName, SecretName};
 use keywheel_core::notification::{self, Receiver};
-use keywheel_core::playbook_run::{Cause, Outcome, Request};
+use keywheel_core::playbook_run::{Cause, Outcome, Request, Run};
 use keywheel_core::resource::{Kind, Resource, Strategy};
 use keywheel_core::secret::{Generator, Spec};
+use keywheel_core::world::World;
 use keywheel_schemas::manifest::{self, Manifest};
 
 const LEAKED: &str = include_str!("../../../../deploy/playbooks/leaked-credential.yaml");
@@ -36,7 +37,7 @@ spec:
       call: { notification: soc, text: \"${secret} is replaced\" }
 ";
 
-/// The run that a person begins.
+/// Its id, unless it is asked for anew.
 pub(crate) const RUN: RunId = RunId::from_bytes([0x21; 16]);
 /// Who is told.
 pub(crate) const SOC: NotificationId = NotificationId::from_bytes([0x31; 16]);
@@ -53,6 +54,7 @@ pub(crate) struct Scenario {
     told: (&'static str, &'static str),
     /// A host that says nothing until a step is over.
     pub(crate) silent: Option<(&'static str, &'static str)>,
+    /// A failed step fails its run, though what follows it is done, but for one that may fail.
     pub(crate) outcome: Outcome,
     /// Steps that are done in the end; all others but the failed ones are skipped.
     pub(crate) done: &'static [&'static str],
@@ -61,7 +63,7 @@ pub(crate) struct Scenario {
     pub(crate) messages: usize,
 }
 
-pub(crate) const SCENARIOS: [Scenario; 7] = [
+pub(crate) static SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "leaked",
         playbook: "leaked-credential",
@@ -77,7 +79,7 @@ pub(crate) const SCENARIOS: [Scenario; 7] = [
         playbook: "leaked-credential",
         told: ("secret", "prod/db"),
         silent: Some(("web-2", "revoke-old")),
-        outcome: Outcome::Completed,
+        outcome: Outcome::Failed,
         done: &["replace", "revoke-old", "dead-everywhere", "prove-dead"],
         failed: &["converge"],
         messages: 0,
@@ -87,7 +89,7 @@ pub(crate) const SCENARIOS: [Scenario; 7] = [
         playbook: "leaked-credential",
         told: ("secret", "prod/given"),
         silent: None,
-        outcome: Outcome::Completed,
+        outcome: Outcome::Failed,
         done: &[
             "approve-outage",
             "revoke-all",
@@ -112,7 +114,7 @@ pub(crate) const SCENARIOS: [Scenario; 7] = [
         playbook: "compromised-host",
         told: ("host", "web-2"),
         silent: Some(("web-1", "revoke-old")),
-        outcome: Outcome::Completed,
+        outcome: Outcome::Failed,
         done: &["evict", "revoke-old", "dead-everywhere", "prove-dead"],
         failed: &["replace", "converge"],
         messages: 0,
@@ -152,6 +154,11 @@ impl Scenario {
             cause: Cause::Person,
         })
     }
+}
+
+/// The run that a person began.
+pub(crate) fn begun(world: &World) -> Option<&Run> {
+    world.runs.values().find(|run| run.parent.is_none())
 }
 
 /// The container of a host.
