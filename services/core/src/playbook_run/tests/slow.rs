@@ -7,6 +7,9 @@ use crate::decision::tests::accounts::alternating;
 use crate::revocation::{Answer, Evidence, Proof};
 use crate::testing::{NOW, anywhere, apply_binding, enrol, file, reloaded};
 
+/// Beyond the deadline of a rotation.
+const LATE: u64 = 600;
+
 /// The steps of the shipped playbook for a leaked credential after its first one.
 fn steps() -> Vec<Step> {
     let mut revoke = step(
@@ -39,7 +42,9 @@ fn parked() -> (Given, RotationId) {
     let given = settled(served.and(declare(spec(steps()))).and(start()));
     let rotation = rotation_of(&given);
     let given = given.finished(rotation);
-    let given = given.and(Command::DeadlinePassed { rotation });
+    let given = given
+        .at(later(LATE))
+        .and(Command::DeadlinePassed { rotation });
     (settled(given), rotation)
 }
 
@@ -80,8 +85,8 @@ fn refused(given: Given, attempt: u32) -> Given {
 #[test]
 fn what_a_parked_rotation_left_is_waited_for_and_proven_by_its_revocation() {
     let (given, rotation) = parked();
-    let outcome_of = &given.world().rotations[&rotation].phase;
-    assert!(*outcome_of == rotation::Phase::Closed(rotation::Outcome::Parked));
+    let phase = &given.world().rotations[&rotation].phase;
+    assert!(*phase == rotation::Phase::Closed(rotation::Outcome::Parked));
     assert_eq!(progress(&given, "converge"), Progress::Failed);
     assert_eq!(progress(&given, "revoke-old"), Progress::Done);
     assert_eq!(progress(&given, "dead-everywhere"), Progress::Open);
@@ -119,6 +124,9 @@ fn a_rotation_that_left_what_nobody_revoked_fails_the_proof() {
     let given = settled(running(steps));
     let rotation = rotation_of(&given);
     let given = given.finished(rotation);
-    let given = settled(given.and(Command::DeadlinePassed { rotation }));
+    let given = given
+        .at(later(LATE))
+        .and(Command::DeadlinePassed { rotation });
+    let given = settled(given);
     assert_eq!(progress(&given, "prove-dead"), Progress::Failed);
 }
