@@ -83,7 +83,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
     pub ids: Arc<dyn Ids>,
-    /// Called between the decision and its durability, and right after; names of failpoints.
+    /// Called between the decision and its durability, and right after; before and after each move of a run, too. Names
+    /// of failpoints.
     pub failpoint: fn(&'static str),
 }
 

@@ -8,13 +8,13 @@ use serde_json::Value;
 
 use crate::walk::{count_hits, died, start_armed, walk};
 
-const PLAYBOOK: &str = include_str!("../../../deploy/playbooks/leaked-credential.yaml");
+pub(crate) const PLAYBOOK: &str = include_str!("../../../deploy/playbooks/leaked-credential.yaml");
 /// After a commit everything is durable and nothing is told; that before one changes nothing is tried where no
 /// process has to be started for it (`services/engine/tests/command_bus/runs.rs`).
 const PLACE: &str = "gateway.after_commit";
 
 /// The runs that have not ended.
-fn open_runs(keywheel: &Keywheel) -> Result<usize> {
+pub(crate) fn open_runs(keywheel: &Keywheel) -> Result<usize> {
     let said = keywheel.json(&["playbook", "runs"])?;
     let is_open = |run: &&Value| run.get("state").and_then(Value::as_str) == Some("running");
     Ok(items(&said).into_iter().filter(is_open).count())

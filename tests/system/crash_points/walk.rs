@@ -59,6 +59,8 @@ pub(crate) const START: [&str; 3] = [
     "gateway.after_commit",
     "gateway.after_publish",
 ];
+/// Reached where a playbook runs: before and after each of its moves.
+pub(crate) const MOVE: [&str; 2] = ["gateway.before_move", "gateway.after_move"];
 /// How the names of the rotators' failpoints begin: reached where accounts at servers rotate.
 pub(crate) const ROTATORS: &str = "rotator.";
 /// How those begin that no scenario here reaches: of receivers and of stores outside. Their own crates' suites
@@ -92,7 +94,7 @@ pub(crate) fn is_elsewhere(name: &str) -> bool {
 }
 
 fn elsewhere() -> impl Iterator<Item = &'static str> {
-    let lists: [&[&'static str]; 5] = [&RESTART, &STOP, &WITHDRAW, &FORGET, &CREATE];
+    let lists: [&[&'static str]; 6] = [&RESTART, &STOP, &WITHDRAW, &FORGET, &CREATE, &MOVE];
     lists.into_iter().flatten().copied()
 }
 

@@ -170,7 +170,8 @@ fn is_free(world: &World, deed: &Deed, target: &Target) -> bool {
     }
 }
 
-/// What the steps before one began; where `to_wait`, as far back as the `wait` before it.
+/// What the steps before one began; where `to_wait`, as far back as the `wait` before it, or one until withdrawn that
+/// failed.
 fn begun_before<'r>(
     run: &'r Run,
     state: &'r StepState,
@@ -183,13 +184,22 @@ fn begun_before<'r>(
         let Some(before) = run.step(name).filter(|_| seen.insert(name)) else {
             continue;
         };
-        if to_wait && matches!(before.step.deed, Deed::Wait { span: None }) {
+        if to_wait && is_waited_for(before) {
             continue;
         }
         begun.extend(before.begun());
         next.extend(before.step.after.iter().map(|after| &*after.step));
     }
     begun.into_iter()
+}
+
+/// Whether another wait for what came before it has an end: a path after a failure is about what it began itself.
+fn is_waited_for(before: &StepState) -> bool {
+    match before.step.deed {
+        Deed::Wait { span: None } => true,
+        Deed::Withdrawn => before.progress == Progress::Failed,
+        _ => false,
+    }
 }
 
 /// Whether no host has what it took away any more.

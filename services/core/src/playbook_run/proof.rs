@@ -6,6 +6,7 @@ use super::moves::{End, Move, end_of_rotation};
 use crate::id::{RevocationId, RotationId};
 use crate::lease;
 use crate::revocation::{Backend, NOTHING_TO_ASK, Proven, Revocation};
+use crate::rotation::{Outcome, Phase};
 use crate::world::World;
 
 /// What is known of one credential.
@@ -25,8 +26,10 @@ pub(super) fn prove<'b>(
     begun: impl Iterator<Item = &'b Begun>,
 ) -> Option<Move> {
     let (mut dead, mut not_probed, mut bad) = (0_usize, Vec::new(), Vec::new());
-    for one in begun {
+    let begun: Vec<&Begun> = begun.collect();
+    for one in &begun {
         let shown = match one {
+            Begun::Rotation { rotation } if is_revoked(world, *rotation, &begun) => Shown::Nothing,
             Begun::Rotation { rotation } => shown_by_rotation(world, *rotation),
             Begun::Revocation { revocation } => shown(world, *revocation),
             Begun::Eviction { .. } | Begun::Run { .. } | Begun::Nothing | Begun::Message { .. } => {
@@ -58,6 +61,24 @@ fn more(count: usize) -> String {
         0 | 1 => String::new(),
         _ => format!("; and {} more", count - 1),
     }
+}
+
+/// Whether all that a rotation was parked with is what revocations beside it made unusable: then their proofs are its own.
+fn is_revoked(world: &World, id: RotationId, begun: &[&Begun]) -> bool {
+    let parked = Phase::Closed(Outcome::Parked);
+    let known = world.rotations.get(&id);
+    let Some(known) = known.filter(|known| known.phase == parked && !known.old.is_empty()) else {
+        return false;
+    };
+    let revocations = begun.iter().filter_map(|one| match one {
+        Begun::Revocation { revocation } => world.revocations.get(revocation),
+        _ => None,
+    });
+    let own: Vec<&Revocation> = revocations
+        .filter(|one| one.secret == known.secret)
+        .collect();
+    let has_died = |version: &u64| own.iter().any(|one| one.versions.contains(version));
+    known.old.iter().all(has_died)
 }
 
 /// What a rotation replaced.

@@ -5,6 +5,7 @@ mod graph;
 mod kept;
 mod people;
 mod proof;
+mod slow;
 mod told;
 
 use std::collections::BTreeMap;

@@ -32,6 +32,7 @@ impl CommandBus {
         let Some(run) = decision::next_run(&self.draft).map(|run| run.id) else {
             return Ok(Runs::AtRest);
         };
+        (self.parts.failpoint)("gateway.before_move");
         let before = self.next;
         let traceparent = self.trace_of(run);
         let submission = Submission {
@@ -44,10 +45,11 @@ impl CommandBus {
         let (sender, _nobody_waits) = oneshot::channel();
         self.serve(vec![Request::Submit(submission, sender)])
             .await?;
-        Ok(match self.next == before {
-            true => Runs::Stuck,
-            false => Runs::Moved,
-        })
+        if self.next == before {
+            return Ok(Runs::Stuck);
+        }
+        (self.parts.failpoint)("gateway.after_move");
+        Ok(Runs::Moved)
     }
 
     /// One incident is one trace.
