@@ -11,6 +11,11 @@ pub(super) fn instant(text: &str) -> String {
     }
 }
 
+/// The same, on one line wherever it stands.
+pub(super) fn moment(text: &str) -> String {
+    instant(text).replace(' ', "\u{a0}")
+}
+
 /// A span for people: `3.2 ms`, `12.345 s`, `1 h 2 min 3 s`.
 pub(super) fn passed(micros: u64) -> String {
     if micros < SECOND {
