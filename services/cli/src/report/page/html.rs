@@ -44,7 +44,11 @@ impl Html {
     /// A cell: long words may break where names have their parts, or else after so many characters, so that a column is
     /// as narrow as a page of paper needs it and no short word is torn apart.
     fn cell(&mut self, text: &str) {
-        self.open("td");
+        // An instant, or a number with its unit, stands on one line.
+        match text.contains('\u{a0}') {
+            true => self.markup("<td class=\"line\">"),
+            false => self.open("td"),
+        }
         let mut since = 0;
         for character in text.chars() {
             self.character(character);

@@ -440,6 +440,7 @@ fn a_run_s_page_runs_nothing_loads_nothing_and_shows_words_as_text() {
         "tr",
         "th",
         "td",
+        "td class=\"line\"",
         "wbr",
         "pre",
         "div",

@@ -23,7 +23,7 @@ pub(super) const ALL: &[Alert] = &[
             act: &[
                 "A rotation was rolled back or parked: go on with [KeywheelRotationParked](#keywheelrotationparked).",
                 "A revocation waits for a host or a store: go on with [KeywheelRevocationOpen](#keywheelrevocationopen).",
-                "Nobody approved in time, or a receiver did not answer: start it again, `keywheel playbook run NAME --set PARAMETER=VALUE --reason TEXT --wait`; what is done already stays done.",
+                "Nobody approved in time, or a receiver did not answer: start it again, `keywheel playbook run NAME --set PARAMETER=VALUE --reason TEXT --wait`; it begins with its first step again, so what rotated already rotates once more.",
                 "The leak is real and nothing else helps: `keywheel revoke SECRET --emergency --reason TEXT` takes it from everybody now.",
             ],
         },
