@@ -173,6 +173,12 @@ fn marks(case: &Case<'_>, own: Option<&Course<'_>>, told: &EvidenceSummary) -> V
         "last version dead, no host gets it any more",
         deaths(case).into_iter(),
     ));
+    let confirmed = proofs::confirmed(case).into_iter();
+    marks.extend(reached(
+        case,
+        "every store confirmed that it is unusable there",
+        confirmed,
+    ));
     let shown = told.proofs.iter().map(|one| one.event);
     marks.extend(reached(
         case,

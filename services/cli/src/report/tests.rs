@@ -559,7 +559,7 @@ fn a_page_shows_hostile_words_as_text_and_needs_nothing_else() {
         "app at db.example:5432",
         "wrong_password",
         "certificate ann",
-        "1 containers are through with it: half of them within 2.0 ms",
+        "1 container is through with it, within 2.0 ms.",
     ] {
         assert!(page.contains(shown), "{shown}");
     }

@@ -10,8 +10,9 @@ use super::spans::{instant, passed, percentiles};
 const MOST_NAMED: usize = 5;
 
 /// Milestones that say since when all that was to die is dead; of a revocation, also at its store.
-const DEATHS: [&str; 3] = [
+const DEATHS: [&str; 4] = [
     "the store confirmed",
+    "every store confirmed",
     "last version dead",
     "all that it may hold is dead",
 ];
@@ -118,8 +119,13 @@ fn dead(report: &EvidenceReport, told: &EvidenceSummary) -> Option<String> {
             shown.unwrap_or_default()
         ),
     };
-    let since = since.unwrap_or_default();
-    Some(format!("Dead: {}{since}.{proof}", named(&words)))
+    let named = named(&words);
+    Some(match since {
+        Some(since) => format!("Dead: {named}{since}.{proof}"),
+        None => format!(
+            "Given to no host any more, but NOT confirmed dead at its store: {named}.{proof}"
+        ),
+    })
 }
 
 /// How long it took to reach the first of these milestones that there is.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use keywheel_core::event::Event;
 use keywheel_core::id::{RevocationId, SecretId};
 use keywheel_core::revocation::{self, Evidence, NOTHING_TO_ASK, Proven, Revocation};
-use keywheel_core::secret;
+use keywheel_core::{rotation, secret};
 use keywheel_schemas::api::{ReportLogin, ReportProof};
-use keywheel_schemas::event::EventMeta;
+use keywheel_schemas::event::{self, EventMeta};
 use keywheel_schemas::mirror::TextForm as _;
 
 use super::super::consumers::dying;
@@ -72,6 +72,53 @@ pub(super) fn proofs(case: &Case<'_>) -> Vec<ReportProof> {
     let mut all: Vec<ReportProof> = told.into_iter().map(view).collect();
     all.sort_by(|one, other| (&one.secret, one.version).cmp(&(&other.secret, other.version)));
     all
+}
+
+/// Of each version that dies, the event that says that its store, or the end of the rotation that replaced it, made it
+/// unusable there.
+pub(super) fn confirmed(case: &Case<'_>) -> Vec<Option<u64>> {
+    let (mut about, mut found) = (BTreeMap::new(), BTreeMap::new());
+    for (meta, event) in case.parts() {
+        let part = event::subject(event);
+        match event {
+            Event::Revocation(
+                _,
+                revocation::Event::Requested {
+                    secret, versions, ..
+                },
+            ) => {
+                let versions = versions.iter().map(|version| (*secret, *version));
+                let versions: Vec<(SecretId, u64)> = versions.collect();
+                // It dies by this one, and not with the rotation.
+                versions
+                    .iter()
+                    .for_each(|version| drop(found.remove(version)));
+                about.insert(part, versions);
+            }
+            Event::Rotation(_, rotation::Event::DistributionStarted { old, .. }) => {
+                let secret = case.secret_of(&part);
+                let versions = secret.map(|secret| old.iter().map(move |old| (secret, *old)));
+                about.insert(part, versions.into_iter().flatten().collect());
+            }
+            Event::Revocation(_, revocation::Event::BackendConfirmed)
+            | Event::Rotation(
+                _,
+                rotation::Event::Closed {
+                    outcome: rotation::Outcome::Completed,
+                },
+            ) => {
+                let versions = about.get(&part).into_iter().flatten();
+                found.extend(versions.map(|version| (*version, meta.number)));
+            }
+            Event::Revocation(_, revocation::Event::StillAccepted { .. }) => {
+                let versions = about.get(&part).into_iter().flatten();
+                versions.for_each(|version| drop(found.remove(version)));
+            }
+            _ => {}
+        }
+    }
+    let dying = dying(case).into_iter();
+    dying.map(|version| found.get(&version).copied()).collect()
 }
 
 /// When versions died, by their own word.

@@ -300,6 +300,8 @@ fn a_run_s_report_tells_its_steps_who_approved_what_died_and_that_it_is_dead() {
         ("runs on version 2", Some(12_000))
     );
     assert_eq!(told.hosts[0].outcome, "gone");
+    let reached: Vec<Option<u64>> = told.marks.iter().map(|mark| mark.event).collect();
+    assert_eq!(reached, [15, 24, 27, 32, 37, 38, 46].map(Some));
     let versions: Vec<(u64, &str)> = told
         .secrets
         .iter()
@@ -330,6 +332,14 @@ fn a_run_that_goes_on_says_whom_it_waits_for_and_what_lives() {
     );
     assert_eq!(open.proofs[0].verdict, "not yet: it is alive");
     assert!(open.proof.starts_with("not yet"), "{}", open.proof);
+    let page = page(&complete(answer(&before_death)).unwrap()).unwrap();
+    assert!(page.contains("<li>NOT dead: prod/payments/db-password version 1."));
+    let begun = told(&[begin(), replace()].concat());
+    let confirmed = begun
+        .marks
+        .iter()
+        .find(|mark| mark.what.starts_with("every store"));
+    assert_eq!(confirmed.unwrap().at, None, "nobody said so yet");
     let shown = open
         .marks
         .iter()

@@ -351,7 +351,7 @@ async fn a_playbook_run_s_evidence_is_all_that_its_steps_began_and_of_no_other_r
     real.serve().await;
     let (status, said) = real.bench.apply(REPLACE).await;
     assert_eq!(status, 200, "{said}");
-    // Another run of the same playbook, on another secret, which nobody is through with.
+    // Another run of the same playbook at the same time, on another secret.
     let other = real
         .bench
         .run("replace", json!({ "secret": "prod/api" }))
