@@ -24,8 +24,9 @@ pub use playbook::{
 };
 pub use report::{
     EvidenceReport, EvidenceSummary, MAX_REPORT_EVENTS, MAX_REPORT_RECORDS, ProvenRecord,
-    REPORT_FORMAT, ReportConsumer, ReportDeed, ReportEntry, ReportHost, ReportLogin, ReportMark,
-    ReportSecret, SignedEvent,
+    REPORT_FORMAT, ReportApproval, ReportConsumer, ReportDeed, ReportEntry, ReportHost,
+    ReportLogin, ReportMark, ReportProof, ReportScore, ReportSecret, ReportStep, ReportTarget,
+    SignedEvent,
 };
 pub use revocation::{
     AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation,

@@ -20,7 +20,7 @@ pub const MAX_REPORT_RECORDS: usize = 20_000;
 pub struct EvidenceReport {
     /// 1.
     pub format: u32,
-    /// What kind of run: `revocation`, `rotation` or `host` (an eviction).
+    /// What kind of run: `revocation`, `rotation`, `host` (an eviction) or `playbook-run`.
     pub kind: String,
     /// The run's id; of an eviction the host's.
     pub id: String,
@@ -67,7 +67,7 @@ pub struct ProvenRecord {
 pub struct EvidenceSummary {
     /// By which rules it is told and laid out; another version of Keywheel may have others.
     pub telling: u32,
-    /// Name of the secret or host.
+    /// Name of the secret, host or playbook.
     pub name: String,
     /// How far it is, in words.
     pub state: String,
@@ -95,6 +95,120 @@ pub struct EvidenceSummary {
     pub people: Vec<ReportDeed>,
     /// Everything else that happened, in order.
     pub timeline: Vec<ReportEntry>,
+    /// Steps of a playbook's run and of the runs below it, as they are declared; empty for other runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<ReportStep>,
+    /// Who approved what steps waited for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<ReportApproval>,
+    /// Of each version that died with a playbook's run, whether that was shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<ReportProof>,
+    /// How well a playbook's run went; absent while it is open, and for other runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<ReportScore>,
+}
+
+/// A step of a playbook's run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportStep {
+    /// The playbook whose step it is.
+    pub playbook: String,
+    /// The run of it.
+    pub run: String,
+    /// Its name.
+    pub name: String,
+    /// What it does: `rotate`, `revoke`, `approve by 2`, `wait until withdrawn`, …
+    pub action: String,
+    /// What had to be over before it began, with ` failed` where it had to have failed.
+    pub after: Vec<String>,
+    /// `pending`, `open`, `completed`, `failed` or `skipped`.
+    pub state: String,
+    /// When it began, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<String>,
+    /// When it was over, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<String>,
+    /// From the one to the other, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub took_us: Option<u64>,
+    /// When it had to be over, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Why it failed, or what it found; empty for neither.
+    pub result: String,
+    /// What it did something to.
+    pub targets: Vec<ReportTarget>,
+}
+
+/// Something that a step did something to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportTarget {
+    /// What: a secret, a host, a playbook or a notification.
+    pub target: String,
+    /// `rotation ID`, `revocation ID`, `eviction`, `run ID`, `told`, `nothing to do`, `refused: …` or `not begun`.
+    pub outcome: String,
+    /// The event that shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<u64>,
+}
+
+/// An approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportApproval {
+    /// The playbook whose step it is.
+    pub playbook: String,
+    /// The step.
+    pub step: String,
+    /// Who: `unix:0`, `certificate:anna`.
+    pub who: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// From when the step began to wait to then, in microseconds.
+    pub after_us: u64,
+    /// Why, in their words.
+    pub reason: String,
+    /// The event that shows it.
+    pub event: u64,
+}
+
+/// Whether a version that died was shown to be dead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportProof {
+    /// The secret's name.
+    pub secret: String,
+    /// The version.
+    pub version: u64,
+    /// In words; where no login can be tried, why.
+    pub verdict: String,
+    /// When that was known, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// From the beginning of the run to then, in microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_us: Option<u64>,
+    /// The event that shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<u64>,
+}
+
+/// How many of the rotations and revocations that a run was to begin came to a good end, by its own end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportScore {
+    /// How many it was to begin.
+    pub targets: u64,
+    /// How many came to a good end.
+    pub through: u64,
+    /// Of a hundred; 100 where there were none.
+    pub percent: u64,
+    /// The event that shows it.
+    pub event: u64,
 }
 
 /// Something that was reached.
@@ -199,10 +313,13 @@ pub struct ReportLogin {
     pub at: String,
     /// Which account of which server.
     pub place: String,
-    /// `wrong_password`, `no_login`, `refused` or `accepted`.
+    /// `wrong_password`, `no_login`, `refused` or `accepted`; of a lease `lease_gone` or `lease_alive`.
     pub answer: String,
     /// The event that shows it.
     pub event: u64,
+    /// The secret's name, where a run may be about several.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub secret: String,
 }
 
 /// What a person asked for.

@@ -517,6 +517,12 @@ pub const ROUTES: &[Route] = &[
         Answer::One("EvidenceReport"),
     ),
     get(
+        "/v1/reports/playbook-runs/{id}",
+        "report_playbook_run",
+        "Signed evidence of a run of a playbook and of all that its steps began, with the proofs of both",
+        Answer::One("EvidenceReport"),
+    ),
+    get(
         "/v1/journal/verify",
         "verify_journal",
         "Checks the whole log against its hashes and signatures",

@@ -9,6 +9,8 @@ mod consumers;
 mod marks;
 mod names;
 mod page;
+mod parts;
+mod playbook;
 mod summary;
 mod text;
 mod words;
@@ -34,12 +36,19 @@ pub(crate) enum Kind {
     Rotation,
     /// An eviction, by its host.
     Host,
+    /// A run of a playbook, with all that its steps began.
+    PlaybookRun,
 }
 
 impl Kind {
     /// The kind of this word.
     fn of(word: &str) -> Option<Self> {
-        let all = [Self::Revocation, Self::Rotation, Self::Host];
+        let all = [
+            Self::Revocation,
+            Self::Rotation,
+            Self::Host,
+            Self::PlaybookRun,
+        ];
         all.into_iter().find(|kind| kind.word() == word)
     }
 
@@ -49,6 +58,15 @@ impl Kind {
             Self::Revocation => "revocation",
             Self::Rotation => "rotation",
             Self::Host => "host",
+            Self::PlaybookRun => "playbook-run",
+        }
+    }
+
+    /// As the subjects of its events begin.
+    const fn aggregate(self) -> &'static str {
+        match self {
+            Self::PlaybookRun => "playbook_run",
+            other => other.word(),
         }
     }
 
@@ -58,6 +76,7 @@ impl Kind {
             Self::Revocation => "revocations",
             Self::Rotation => "rotations",
             Self::Host => "hosts",
+            Self::PlaybookRun => "playbook-runs",
         }
     }
 }

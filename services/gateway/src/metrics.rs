@@ -11,6 +11,8 @@ use async_trait::async_trait;
 use keywheel_core::assignment::{self, Progress};
 use keywheel_core::audit::Role;
 use keywheel_core::id::{HostId, SecretId};
+use keywheel_core::playbook::Deed;
+use keywheel_core::playbook_run;
 use keywheel_core::rotation::{self, Lack, Outcome, Phase};
 use keywheel_core::schedule::RotationPolicy;
 use keywheel_core::secret::Secret;
@@ -164,6 +166,7 @@ impl Source for Metrics {
         self.secrets(page, &committed, now);
         tally(page, &committed.tally);
         rotations(page, &committed.world);
+        runs(page, &committed.world, now);
         consumers(page, &committed.world);
         let hearing = Hearing {
             rows: &rows,
@@ -233,6 +236,7 @@ fn tally(page: &mut Page, tally: &Tally) {
         &names::ROTATION_STEP_DURATION,
         &names::ROTATION_STEP_FAILURES,
         &names::CONSUMER_RESTARTS,
+        &names::PLAYBOOK_RUNS,
     ] {
         page.begin(metric, &[]);
     }
@@ -250,6 +254,9 @@ fn tally(page: &mut Page, tally: &Tally) {
     }
     for (cause, restarted) in &tally.restarts {
         page.count(&names::CONSUMER_RESTARTS, &[cause], *restarted);
+    }
+    for (outcome, ended) in &tally.runs {
+        page.count(&names::PLAYBOOK_RUNS, &[outcome], *ended);
     }
     page.spread(&names::PROPAGATION, &[], &tally.propagation);
     page.spread(&names::ROTATION_GAP, &[], &tally.gaps);
@@ -281,6 +288,25 @@ fn rotations(page: &mut Page, world: &World) {
             page.count(&names::STRAGGLERS_LACKING, &[lack.word()], 1);
         }
     }
+}
+
+/// Runs of playbooks that are open, and which of them a person has to look after.
+fn runs(page: &mut Page, world: &World, now: Timestamp) {
+    let count_of = |is_so: &dyn Fn(&playbook_run::StepState) -> bool| {
+        let is_open =
+            |step: &&playbook_run::StepState| step.progress == playbook_run::Progress::Open;
+        let has = |run: &&playbook_run::Run| run.steps.iter().filter(is_open).any(is_so);
+        count(world.open_runs().filter(has).count())
+    };
+    page.count(
+        &names::PLAYBOOK_RUNS_OPEN,
+        &[],
+        count(world.open_runs().count()),
+    );
+    let asks = count_of(&|step| matches!(step.step.deed, Deed::Approve { .. }));
+    page.count(&names::PLAYBOOK_RUNS_AWAITING_APPROVAL, &[], asks);
+    let late = count_of(&|step| step.until.is_some_and(|until| until < now));
+    page.count(&names::PLAYBOOK_RUNS_OVERDUE, &[], late);
 }
 
 fn consumers(page: &mut Page, world: &World) {

@@ -141,6 +141,10 @@ const OUTCOME: Label = Label {
     name: "outcome",
     bound: Bound::Words(&["completed", "rolled_back", "parked", "cancelled"]),
 };
+const RUN_OUTCOME: Label = Label {
+    name: "outcome",
+    bound: Bound::Words(&["completed", "failed", "cancelled"]),
+};
 const STATE: Label = Label {
     name: "state",
     bound: Bound::Words(&["waiting", "swapped", "reloaded", "refused"]),
@@ -372,6 +376,18 @@ metrics! {
     /// How long revocations took.
     REVOCATION_DURATION = histogram(GATEWAY, "keywheel_revocation_duration_seconds", &[],
         "From the request of a revocation until every host withdrew and the store confirmed");
+    /// Runs of playbooks by how they ended.
+    PLAYBOOK_RUNS = counter(GATEWAY, "keywheel_playbook_runs_total", &[RUN_OUTCOME],
+        "Runs of playbooks that ended, by how; one that a step of another run began counts, too");
+    /// Runs of playbooks under way.
+    PLAYBOOK_RUNS_OPEN = gauge(GATEWAY, "keywheel_playbook_runs_open", Plain, &[], Sum,
+        "Runs of playbooks that did not end yet, paused ones among them");
+    /// Runs that wait for people.
+    PLAYBOOK_RUNS_AWAITING_APPROVAL = gauge(GATEWAY, "keywheel_playbook_runs_awaiting_approval", Plain, &[], Sum,
+        "Open runs of playbooks with a step that waits for somebody's approval");
+    /// Runs that nobody moves on.
+    PLAYBOOK_RUNS_OVERDUE = gauge(GATEWAY, "keywheel_playbook_runs_overdue", Plain, &[], Sum,
+        "Open runs of playbooks with a step whose time is over and that did not end for it: nothing moves them on");
     /// Live hosts.
     HOSTS = gauge(GATEWAY, "keywheel_hosts", Plain, &[], Sum,
         "Hosts that joined and were not evicted");

@@ -20,6 +20,12 @@ pub(crate) enum ReportVerb {
     /// Report on a host that was evicted, and on what it might hold.
     #[command(after_help = "Example:\n  keywheel report host web-1 --out eviction.html")]
     Host(ReportArgs),
+    /// Report on a run of a playbook: its steps, who approved, what died, and whether that was shown.
+    #[command(
+        visible_alias = "run",
+        after_help = "Examples:\n  keywheel report playbook-run leaked-credential --out incident.html     the newest run of this playbook\n  keywheel report playbook-run 0190c8f0-… --out incident.html --out incident.json"
+    )]
+    PlaybookRun(ReportArgs),
     /// Verify a report with nothing but itself and the public key.
     #[command(
         after_help = "Example:\n  keywheel report verify leak.html --key BASE64\n\nThe key is the one that `keywheel audit verify` prints: write it down once, and do not take it from the\nreport. It ends with 0 when all of the report is proven, and with 5 when something is not, which it names."
@@ -33,10 +39,10 @@ pub(crate) enum ReportVerb {
     },
 }
 
-/// `report revocation|rotation|host`.
+/// `report revocation|rotation|host|playbook-run`.
 #[derive(Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// A secret's or host's name, or the id of the run or host.
+    /// A secret's, host's or playbook's name, or the id of the run or host.
     #[arg(value_name = "NAME|ID")]
     pub(crate) name: String,
     /// Where to: a page (.html), or JSON (.json); both may be given. Without it JSON to stdout.

@@ -104,6 +104,8 @@ const FORMS: &[&str] = &[
     "report revocation 00000000-0000-0000-0000-000000000000",
     "report rotation a/b -o json",
     "report host web-1 --out r.html",
+    "report playbook-run leaked-credential --out r.html --out r.json",
+    "report run 00000000-0000-0000-0000-000000000000",
     "report verify r.html --key k -o json",
     "setup docker --undo --yes --runtime-name n --daemon-json /d --injector-socket /i",
     "setup podman --make-default --yes --configuration /c --programs /p --injector-socket /i",

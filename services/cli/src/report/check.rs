@@ -5,6 +5,8 @@
 //! here, and sealed just these, in this order. What it cannot show: what was written after the seal, and what such a
 //! key would sign for somebody who has it.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_core::audit::{Category, Outcome, Record};
@@ -22,8 +24,9 @@ use keywheel_schemas::wire::audit_record_from_json;
 use keywheel_seal::sign::VerifyingKey;
 use serde::Serialize;
 
+use super::parts::Parts;
 use super::summary::TELLING;
-use super::{Kind, Read, page, summarise};
+use super::{Kind, Read, summarise, text};
 
 /// Most faults that are listed; one more says that there are more.
 const MAX_FAULTS: usize = 100;
@@ -33,7 +36,8 @@ const SEALING: &str = "seal-report";
 /// Something that is not as it is proven to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Fault {
-    /// Which record or part: `event 12`, `audit record 3`, `checkpoint`, `seal`, `summary`, `page`.
+    /// Which record or part: `event 12`, `audit record 3`, `checkpoint`, `seal`, `public key`, `summary`,
+    /// `page`, `file`.
     pub(crate) record: String,
     /// What is wrong with it.
     pub(crate) what: String,
@@ -86,17 +90,17 @@ impl Faults {
     }
 }
 
-/// Verifies a report against a key from elsewhere. `shown` is the whole page, where the report came in one.
-pub(crate) fn verify(report: &EvidenceReport, key: &VerifyingKey, shown: Option<&str>) -> Finding {
+/// Verifies a report against a key from elsewhere. `file` is the whole file that it came in, page or JSON.
+pub(crate) fn verify(report: &EvidenceReport, key: &VerifyingKey, file: Option<&str>) -> Finding {
     let mut faults = Faults::default();
     let read = check(report, key, &mut faults);
     if faults.0.is_empty() {
         check_told(report, &read, &mut faults);
     }
-    if let Some(shown) = shown.filter(|_| faults.0.is_empty())
-        && let Err(what) = page::check(report, shown)
+    if let Some(file) = file.filter(|_| faults.0.is_empty())
+        && let Err((part, what)) = text::check(report, file)
     {
-        faults.add("page", what);
+        faults.add(part, what);
     }
     let faults = faults.0;
     let proven = report.summary.as_ref().filter(|_| faults.is_empty());
@@ -137,6 +141,9 @@ fn check(report: &EvidenceReport, key: &VerifyingKey, faults: &mut Faults) -> Re
         records: check_records(report, signed.as_ref(), &mut seal, faults),
     };
     check_seal(report, &read, seal, faults);
+    if report.public_key != STANDARD.encode(key.to_bytes()) {
+        faults.add("public key", "is not the one that was asked for");
+    }
     check_whole(report, &read, faults);
     read
 }
@@ -273,34 +280,53 @@ fn check_seal(report: &EvidenceReport, read: &Read, seal: Seal, faults: &mut Fau
     }
 }
 
-/// Whether none of the run's own events is missing: they are numbered among themselves.
+/// Whether none of the run's own events is missing: they are numbered among themselves. Of a playbook's run, none of
+/// what its steps began either.
 fn check_whole(report: &EvidenceReport, read: &Read, faults: &mut Faults) {
-    let subject = format!("{}/{}", report.kind, report.id);
-    let is_own = |(_, event): &&(EventMeta, Event)| event::subject(event) == subject;
-    let mut own = read.events.iter().filter(is_own);
-    if Kind::of(&report.kind) == Some(Kind::Host) {
+    let Some(kind) = Kind::of(&report.kind) else {
+        return;
+    };
+    let parts = Parts::of(kind, &report.id, &read.events);
+    if kind == Kind::Host {
         // What else a host's events tell is none of the eviction's.
         let is_evicted = |(_, event): &(EventMeta, Event)| {
             matches!(event, Event::Host(_, host::Event::Evicted { .. }))
+                && event::subject(event) == parts.own
         };
-        if !own.any(is_evicted) {
-            faults.add(subject, "has no event of its eviction");
+        if !read.events.iter().any(is_evicted) {
+            faults.add(parts.own, "has no event of its eviction");
         }
         return;
     }
-    let mut wanted = 1;
-    for (meta, _) in own {
-        if meta.aggregate_sequence != wanted {
-            let text = format!(
-                "its own event {wanted} is missing before event {}",
-                meta.number
-            );
-            return faults.add(subject, text);
+    // The number that each one's next event has to have; none where one was missing.
+    let mut wanted: BTreeMap<String, Option<u64>> = parts
+        .begun
+        .iter()
+        .map(|part| (part.clone(), Some(1)))
+        .collect();
+    for (meta, event) in &read.events {
+        let subject = event::subject(event);
+        if !parts.has(&subject) {
+            continue;
         }
-        wanted += 1;
+        let next = wanted.entry(subject.clone()).or_insert(Some(1));
+        match *next {
+            Some(number) if number == meta.aggregate_sequence => *next = Some(number + 1),
+            Some(number) => {
+                *next = None;
+                let text = format!(
+                    "its own event {number} is missing before event {}",
+                    meta.number
+                );
+                faults.add(subject, text);
+            }
+            None => {}
+        }
     }
-    if wanted == 1 {
-        faults.add(subject, "has no event of its own");
+    for (subject, next) in wanted {
+        if next == Some(1) {
+            faults.add(subject, "has no event of its own");
+        }
     }
 }
 
@@ -328,6 +354,10 @@ fn check_told(report: &EvidenceReport, read: &Read, faults: &mut Faults) {
         ("logins", told.logins == anew.logins),
         ("people", told.people == anew.people),
         ("timeline", told.timeline == anew.timeline),
+        ("steps", told.steps == anew.steps),
+        ("approvals", told.approvals == anew.approvals),
+        ("proofs", told.proofs == anew.proofs),
+        ("score", told.score == anew.score),
     ];
     for (part, _) in parts.iter().filter(|(_, is_same)| !is_same) {
         let text = format!("its part `{part}` is not what the records say");

@@ -9,17 +9,19 @@ use keywheel_core::assignment::{self, Key};
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, SecretId};
 use keywheel_core::time::Timestamp;
-use keywheel_core::{host, revocation};
+use keywheel_core::{host, revocation, rotation};
 use keywheel_schemas::api::ReportConsumer;
 use keywheel_schemas::event::EventMeta;
 use keywheel_schemas::mirror::TextForm as _;
 
-use super::Kind;
-use super::marks;
 use super::summary::{Case, micros};
+use super::{Kind, marks};
 
 /// A container that is no consumer any more because its host is none: nobody heard that it gave anything up.
 const EVICTED: &str = "its host was evicted, and it may still have it";
+
+/// A container of a playbook's run whose secret none of its steps got to replace or revoke.
+const UNTOUCHED: &str = "keeps it: nothing of it was replaced or revoked";
 
 /// One container, as far as it was read.
 #[derive(Debug, Default)]
@@ -31,13 +33,15 @@ struct Seen<'r> {
     end: Option<(String, &'r EventMeta)>,
     refused: Option<&'r str>,
     is_evicted: bool,
+    /// Whether it ran on what it came to.
+    runs: bool,
 }
 
 /// What decides whether a container is through with it.
 struct Rule {
     kind: Kind,
     /// Versions that die.
-    dying: BTreeSet<u64>,
+    dying: BTreeSet<(SecretId, u64)>,
     /// The version that a rotation makes.
     made: Option<u64>,
     /// Commands that evicted a host.
@@ -46,30 +50,32 @@ struct Rule {
 
 impl Rule {
     fn of(case: &Case<'_>) -> Self {
-        let dying = case.own().find_map(|(_, event)| match event {
-            Event::Revocation(
-                _,
-                revocation::Event::Requested { versions, .. }
-                | revocation::Event::ReplacementAwaited { versions, .. },
-            ) => Some(versions.iter().copied().collect()),
-            _ => None,
-        });
+        let dying = match case.kind {
+            Kind::Revocation | Kind::PlaybookRun => dying(case),
+            Kind::Rotation | Kind::Host => BTreeSet::new(),
+        };
         let evicting = |(meta, event): &(EventMeta, Event)| match event {
             Event::Host(_, host::Event::Evicted { .. }) => Some(meta.causation),
             _ => None,
         };
         Self {
             kind: case.kind,
-            dying: dying.unwrap_or_default(),
+            dying,
             made: marks::made(case).map(|(_, version)| version),
             evictions: case.events.iter().filter_map(evicting).collect(),
         }
     }
 
+    /// Whether a playbook's run makes nothing of a secret die.
+    fn leaves(&self, secret: SecretId) -> bool {
+        let all = (secret, 0)..=(secret, u64::MAX);
+        self.kind == Kind::PlaybookRun && self.dying.range(all).next().is_none()
+    }
+
     /// In words, what a fact ends; `None` when it ends nothing.
-    fn end(&self, fact: &assignment::Event) -> Option<String> {
+    fn end(&self, secret: SecretId, fact: &assignment::Event) -> Option<String> {
         let is_new = |version: &u64| match self.kind {
-            Kind::Revocation => !self.dying.contains(version),
+            Kind::Revocation | Kind::PlaybookRun => !self.dying.contains(&(secret, *version)),
             Kind::Rotation => self.made == Some(*version),
             Kind::Host => false,
         };
@@ -87,6 +93,34 @@ impl Rule {
     }
 }
 
+/// Versions that a run makes die: what it revokes, and what its rotations replace.
+pub(super) fn dying(case: &Case<'_>) -> BTreeSet<(SecretId, u64)> {
+    let (mut rotated, mut found) = (BTreeMap::new(), BTreeSet::new());
+    for (_, event) in case.parts() {
+        match event {
+            Event::Revocation(
+                _,
+                revocation::Event::Requested {
+                    secret, versions, ..
+                }
+                | revocation::Event::ReplacementAwaited {
+                    secret, versions, ..
+                },
+            ) => found.extend(versions.iter().map(|version| (*secret, *version))),
+            Event::Rotation(id, rotation::Event::Started { secret, .. }) => {
+                rotated.insert(*id, *secret);
+            }
+            Event::Rotation(id, rotation::Event::DistributionStarted { old, .. }) => {
+                let secret = rotated.get(id).copied();
+                let old = secret.map(|secret| old.iter().map(move |version| (secret, *version)));
+                found.extend(old.into_iter().flatten());
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 /// Every container, by host and name.
 pub(super) fn consumers(case: &Case<'_>) -> Vec<ReportConsumer> {
     let rule = Rule::of(case);
@@ -99,10 +133,13 @@ pub(super) fn consumers(case: &Case<'_>) -> Vec<ReportConsumer> {
     }
     let from = match case.kind {
         Kind::Rotation => marks::promoted(case).map(|meta| meta.time),
-        Kind::Revocation | Kind::Host => None,
+        Kind::Revocation | Kind::Host | Kind::PlaybookRun => None,
     };
     let from = from.unwrap_or(case.begun);
-    let view = |(key, seen): (&Key, Seen<'_>)| view(case, key, seen, from);
+    let view = |(key, seen): (&Key, Seen<'_>)| {
+        let untouched = rule.leaves(seen.secret).then_some(UNTOUCHED);
+        view(case, (key, untouched), seen, from)
+    };
     let mut all: Vec<ReportConsumer> = seen.into_iter().map(view).collect();
     all.sort_by(|one, other| order(one).cmp(&order(other)));
     all
@@ -141,18 +178,30 @@ fn note<'r>(
         seen.is_evicted = true;
         return;
     }
-    // What dies is gone when it first is; a rotation counts what its container came to last.
-    let is_open = seen.end.is_none() || rule.kind == Kind::Rotation;
-    if let Some(end) = rule.end(fact).filter(|_| is_open) {
+    // What dies is gone when it first is; a rotation counts what its container came to last, and a playbook's run
+    // when its container ran on what it has.
+    let runs = matches!(fact, assignment::Event::Reloaded { .. });
+    let is_open = match rule.kind {
+        Kind::Rotation => true,
+        Kind::PlaybookRun => seen.end.is_none() || (runs && !seen.runs),
+        Kind::Revocation | Kind::Host => seen.end.is_none(),
+    };
+    if let Some(end) = rule.end(seen.secret, fact).filter(|_| is_open) {
+        seen.runs |= runs;
         seen.end = Some((end, meta));
     }
 }
 
-fn view(case: &Case<'_>, key: &Key, seen: Seen<'_>, from: Timestamp) -> ReportConsumer {
+fn view(
+    case: &Case<'_>,
+    (key, untouched): (&Key, Option<&str>),
+    seen: Seen<'_>,
+    from: Timestamp,
+) -> ReportConsumer {
     let open = match seen.refused {
         _ if seen.is_evicted => EVICTED.to_owned(),
         Some(reason) => format!("refused: {reason}"),
-        None => "not told".to_owned(),
+        None => untouched.unwrap_or("not told").to_owned(),
     };
     let meta = seen.end.as_ref().map(|(_, meta)| *meta);
     ReportConsumer {

@@ -6,16 +6,16 @@ use keywheel_core::event::Event;
 use keywheel_core::id::{HostId, SecretId};
 use keywheel_core::{host, revocation, rotation, secret};
 use keywheel_schemas::api::{ReportHost, ReportMark, ReportSecret};
-use keywheel_schemas::event::EventMeta;
+use keywheel_schemas::event::{self, EventMeta};
 use keywheel_schemas::mirror::TextForm as _;
 
-use super::Kind;
 use super::summary::Case;
+use super::{Kind, playbook};
 
 /// A version that nothing made unusable.
 pub(super) const ALIVE: &str = "alive";
 
-fn mark(case: &Case<'_>, what: &str, meta: Option<&EventMeta>) -> ReportMark {
+pub(super) fn mark(case: &Case<'_>, what: &str, meta: Option<&EventMeta>) -> ReportMark {
     ReportMark {
         what: what.to_owned(),
         at: meta.map(|meta| meta.time.text()),
@@ -25,7 +25,7 @@ fn mark(case: &Case<'_>, what: &str, meta: Option<&EventMeta>) -> ReportMark {
 }
 
 /// The last event since the beginning that is so.
-fn last<'r>(case: &Case<'r>, is_so: impl Fn(&Event) -> bool) -> Option<&'r EventMeta> {
+pub(super) fn last<'r>(case: &Case<'r>, is_so: impl Fn(&Event) -> bool) -> Option<&'r EventMeta> {
     let found = case.since().filter(|(_, event)| is_so(event)).last();
     found.map(|(meta, _)| meta)
 }
@@ -165,9 +165,12 @@ fn versions(case: &Case<'_>) -> BTreeSet<(SecretId, u64)> {
     let mut found = BTreeSet::new();
     let run = match case.kind {
         Kind::Rotation => made(case),
-        Kind::Revocation | Kind::Host => None,
+        Kind::Revocation | Kind::Host | Kind::PlaybookRun => None,
     };
     found.extend(run);
+    if case.kind == Kind::PlaybookRun {
+        found.extend(playbook::versions(case));
+    }
     for (meta, event) in case.events {
         match (event, case.kind) {
             (
@@ -236,36 +239,56 @@ pub(super) fn secrets(case: &Case<'_>) -> Vec<ReportSecret> {
     all
 }
 
+/// What a host said of one of a run's parts.
+type Word<'r> = Option<(&'static str, &'r EventMeta)>;
+
 /// Hosts that might hold something, and which of them said that they do not.
 pub(super) fn hosts(case: &Case<'_>) -> Vec<ReportHost> {
-    let mut all: BTreeMap<HostId, Option<(&'static str, &EventMeta)>> = BTreeMap::new();
-    for (meta, event) in case.own() {
+    let mut all: BTreeMap<HostId, BTreeMap<String, Word<'_>>> = BTreeMap::new();
+    for (meta, event) in case.parts() {
+        let part = event::subject(event);
         match event {
             Event::Revocation(_, revocation::Event::Requested { hosts, .. })
             | Event::Rotation(_, rotation::Event::DistributionStarted { hosts, .. })
             | Event::Rotation(_, rotation::Event::TurnedBack { hosts, .. })
             | Event::Rotation(_, rotation::Event::Reopened { hosts, .. }) => {
-                all.extend(hosts.iter().map(|host| (*host, None)));
+                for host in hosts {
+                    all.entry(*host).or_default().insert(part.clone(), None);
+                }
             }
             Event::Revocation(_, revocation::Event::WithdrawnOnHost { host })
             | Event::Rotation(_, rotation::Event::HostBarrierAcknowledged { host }) => {
-                all.insert(*host, Some(("gone", meta)));
+                all.entry(*host)
+                    .or_default()
+                    .insert(part, Some(("gone", meta)));
             }
             Event::Revocation(_, revocation::Event::HostReleased { host })
             | Event::Rotation(_, rotation::Event::HostReleased { host }) => {
-                all.insert(*host, Some(("evicted", meta)));
+                all.entry(*host)
+                    .or_default()
+                    .insert(part, Some(("evicted", meta)));
             }
             _ => {}
         }
     }
-    let view = |(id, fate): (HostId, Option<(&str, &EventMeta)>)| ReportHost {
-        host: case.names.host(id),
-        outcome: fate.map_or("not told", |(word, _)| word).to_owned(),
-        at: fate.map(|(_, meta)| meta.time.text()),
-        after_us: fate.map(|(_, meta)| case.after(meta)),
-        event: fate.map(|(_, meta)| meta.number),
-    };
-    let mut all: Vec<ReportHost> = all.into_iter().map(view).collect();
+    let mut all: Vec<ReportHost> = all
+        .into_iter()
+        .map(|(id, words)| host_view(case, id, &words))
+        .collect();
     all.sort_by(|one, other| one.host.cmp(&other.host));
     all
+}
+
+/// A host is through when it is with every part.
+fn host_view(case: &Case<'_>, id: HostId, words: &BTreeMap<String, Word<'_>>) -> ReportHost {
+    let told: Option<Vec<(&str, &EventMeta)>> = words.values().copied().collect();
+    let last = told.and_then(|told| told.into_iter().max_by_key(|(_, meta)| meta.number));
+    let meta = last.map(|(_, meta)| meta);
+    ReportHost {
+        host: case.names.host(id),
+        outcome: last.map_or("not told", |(word, _)| word).to_owned(),
+        at: meta.map(|meta| meta.time.text()),
+        after_us: meta.map(|meta| case.after(meta)),
+        event: meta.map(|meta| meta.number),
+    }
 }

@@ -5,13 +5,15 @@
 //! found by making it anew.
 
 mod html;
+mod runs;
+mod short;
 mod spans;
 
 use keywheel_schemas::api::{EvidenceReport, EvidenceSummary, ReportConsumer, ReportEntry};
 use serde_json::Value;
 
 use self::html::Html;
-use self::spans::{instant, passed, percentiles};
+use self::spans::{instant, moment, passed, percentiles};
 use super::text::embedded;
 
 /// How a page begins.
@@ -21,7 +23,7 @@ pub(super) const BEGIN: &str = "<script type=\"application/json\" id=\"keywheel-
 /// What stands behind it.
 pub(super) const END: &str = "\n</script>\n";
 
-const HEAD: &str = "<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"referrer\" content=\"no-referrer\">\n";
+const HEAD: &str = "<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"referrer\" content=\"no-referrer\">\n";
 const STYLE: &str = include_str!("page/style.css");
 /// Digits of a container's id that people know.
 const SHORT_ID: usize = 12;
@@ -42,7 +44,10 @@ pub(crate) fn page(report: &EvidenceReport) -> Result<String, serde_json::Error>
     html.markup(STYLE);
     html.markup("</style>\n</head>\n<body>\n");
     header(&mut html, report, &told);
+    short::in_short(&mut html, report, &told);
     marks(&mut html, &told);
+    runs::steps(&mut html, &told);
+    runs::approvals(&mut html, &told);
     radius(&mut html, &told);
     consumers(&mut html, &told.consumers);
     proof(&mut html, &told);
@@ -57,25 +62,12 @@ pub(crate) fn page(report: &EvidenceReport) -> Result<String, serde_json::Error>
     Ok(html.done())
 }
 
-/// Whether a page is the one that its report gives.
-pub(super) fn check(report: &EvidenceReport, shown: &str) -> Result<(), String> {
-    let made = page(report).map_err(|error| error.to_string())?;
-    if made == shown {
-        return Ok(());
-    }
-    let pairs = made.lines().zip(shown.lines());
-    let same = pairs.take_while(|(made, shown)| made == shown).count();
-    Err(format!(
-        "what it shows is not what its report gives, from line {} on; the report inside it is proven",
-        same + 1
-    ))
-}
-
 fn title(report: &EvidenceReport) -> &'static str {
     match report.kind.as_str() {
         "revocation" => "Revocation",
         "rotation" => "Rotation",
         "host" => "Eviction",
+        "playbook-run" => "Playbook run",
         _ => "Run",
     }
 }
@@ -84,7 +76,8 @@ fn header(html: &mut Html, report: &EvidenceReport, told: &EvidenceSummary) {
     html.markup("<header>\n<p class=\"kind\">Keywheel evidence report</p>\n");
     html.element("h1", &format!("{} of {}", title(report), told.name));
     html.markup("<dl>\n");
-    let (begun, made) = (instant(&told.begun), instant(&told.made));
+    let utc = |text: &str| format!("{} UTC", instant(text));
+    let (begun, made) = (utc(&told.begun), utc(&told.made));
     for (term, text) in [
         ("State", told.state.as_str()),
         ("Reason", told.reason.as_str()),
@@ -111,7 +104,8 @@ fn at(time: Option<&String>) -> String {
 }
 
 fn after(micros: Option<u64>) -> String {
-    micros.map_or_else(String::new, passed)
+    // A number stays with its unit.
+    micros.map_or_else(String::new, |micros| passed(micros).replace(' ', "\u{a0}"))
 }
 
 fn marks(html: &mut Html, told: &EvidenceSummary) {
@@ -208,17 +202,41 @@ fn proof(html: &mut Html, told: &EvidenceSummary) {
     }
     html.element("h2", "Proof of death");
     html.element("p", &told.proof);
+    runs::proofs(html, told);
+    // A run of one secret has its name in its heading.
+    let of_several = told.logins.iter().any(|one| !one.secret.is_empty());
     let rows = told.logins.iter().map(|one| {
-        vec![
+        let mut row = vec![
             one.version.to_string(),
             one.place.clone(),
             instant(&one.at),
-            one.answer.clone(),
+            answer_words(&one.answer),
             one.event.to_string(),
-        ]
+        ];
+        if of_several {
+            row.insert(0, one.secret.clone());
+        }
+        row
     });
-    let heads = ["Version", "Where", "When (UTC)", "Answer", "Event"];
+    let mut heads = vec!["Version", "Where", "When (UTC)", "Answer", "Event"];
+    if of_several {
+        heads.insert(0, "Secret");
+    }
     html.table(&heads, rows);
+}
+
+/// A class of answer with what it means.
+fn answer_words(answer: &str) -> String {
+    let means = match answer {
+        "wrong_password" => "the server refused the password",
+        "no_login" => "the server lets this account log in no more",
+        "refused" => "the server refused the login",
+        "accepted" => "LET IN",
+        "lease_gone" => "the store has the lease no more",
+        "lease_alive" => "the store HAS the lease still",
+        _ => return answer.to_owned(),
+    };
+    format!("{answer}: {means}")
 }
 
 fn people(html: &mut Html, told: &EvidenceSummary) {
@@ -246,7 +264,7 @@ fn people(html: &mut Html, told: &EvidenceSummary) {
 }
 
 fn timeline(html: &mut Html, told: &EvidenceSummary) {
-    let row = |one: &ReportEntry| vec![instant(&one.at), one.what.clone(), one.event.to_string()];
+    let row = |one: &ReportEntry| vec![moment(&one.at), one.what.clone(), one.event.to_string()];
     html.section(
         "Timeline",
         &["When (UTC)", "What", "Event"],
@@ -263,7 +281,7 @@ fn records(html: &mut Html, report: &EvidenceReport) {
         let event: Value = serde_json::from_str(&signed.event).unwrap_or_default();
         vec![
             of(&event, "sequence"),
-            instant(&of(&event, "time")),
+            moment(&of(&event, "time")),
             of(&event, "type"),
             of(&event, "subject"),
         ]
@@ -274,7 +292,7 @@ fn records(html: &mut Html, report: &EvidenceReport) {
         let record: Value = serde_json::from_str(&given.record).unwrap_or_default();
         vec![
             given.index.to_string(),
-            instant(&of(&record, "time")),
+            moment(&of(&record, "time")),
             of(&record, "verb"),
             of(&record, "object"),
             of(&record, "outcome"),

@@ -1,12 +1,14 @@
 //! What the records of a report come to. Pure: the same records always give the same summary.
 
+use std::collections::BTreeMap;
+
 use keywheel_core::audit::{Category, Principal, Record};
 use keywheel_core::effect::Part;
 use keywheel_core::event::Event;
-use keywheel_core::id::RevocationId;
+use keywheel_core::id::{RevocationId, SecretId};
 use keywheel_core::revocation::{self, Evidence, NOTHING_TO_ASK, Proven, Revocation};
 use keywheel_core::time::Timestamp;
-use keywheel_core::{host, rotation};
+use keywheel_core::{host, playbook_run, rotation};
 use keywheel_schemas::api::{
     EvidenceReport, EvidenceSummary, ReportDeed, ReportEntry, ReportLogin,
 };
@@ -14,11 +16,12 @@ use keywheel_schemas::event::{self, EventMeta};
 use keywheel_schemas::mirror::TextForm as _;
 
 use super::names::Names;
-use super::{Kind, Read, consumers, marks, words};
+use super::parts::Parts;
+use super::{Kind, Read, consumers, marks, playbook, words};
 
 /// The rules by which records are told and laid out. Whoever changes a word or a tag of a summary or a page counts it
 /// up: what older versions wrote is then not taken for tampered with.
-pub(super) const TELLING: u32 = 1;
+pub(super) const TELLING: u32 = 2;
 
 /// A run, with what its summary is made of.
 pub(super) struct Case<'r> {
@@ -26,6 +29,10 @@ pub(super) struct Case<'r> {
     pub(super) id: &'r str,
     pub(super) events: &'r [(EventMeta, Event)],
     pub(super) names: Names,
+    /// Of what it consists.
+    parts: Parts,
+    /// Of which secret its rotations and revocations are, by their subjects.
+    secrets: BTreeMap<String, SecretId>,
     /// Number of the event with which it began.
     pub(super) from: u64,
     /// When that was.
@@ -35,9 +42,21 @@ pub(super) struct Case<'r> {
 impl<'r> Case<'r> {
     /// Its own events.
     pub(super) fn own(&self) -> impl Iterator<Item = &'r (EventMeta, Event)> {
-        let subject = format!("{}/{}", self.kind.word(), self.id);
-        let is_own = move |(_, event): &&(EventMeta, Event)| event::subject(event) == subject;
+        let own = &self.parts.own;
+        let is_own = move |(_, event): &&(EventMeta, Event)| event::subject(event) == *own;
         self.events.iter().filter(is_own)
+    }
+
+    /// Its own events, and those of what a playbook's run began.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &'r (EventMeta, Event)> {
+        let parts = &self.parts;
+        let is_of = move |(_, event): &&(EventMeta, Event)| parts.has(&event::subject(event));
+        self.events.iter().filter(is_of)
+    }
+
+    /// The secret of a rotation or revocation, by the subject of its events.
+    pub(super) fn secret_of(&self, subject: &str) -> Option<SecretId> {
+        self.secrets.get(subject).copied()
     }
 
     /// What happened since it began.
@@ -85,6 +104,7 @@ pub(crate) fn summarise(report: &EvidenceReport, read: &Read) -> Result<Evidence
         Kind::Revocation => revocation_summary(&case, &mut summary)?,
         Kind::Rotation => rotation_summary(&case, &mut summary),
         Kind::Host => host_summary(&case, &mut summary),
+        Kind::PlaybookRun => playbook::summarise(&case, &mut summary),
     }
     Ok(summary)
 }
@@ -95,6 +115,8 @@ fn case<'r>(kind: Kind, report: &'r EvidenceReport, read: &'r Read) -> Result<Ca
         id: &report.id,
         events: &read.events,
         names: Names::of(read.events.iter().map(|(_, event)| event)),
+        parts: Parts::of(kind, &report.id, &read.events),
+        secrets: read.events.iter().filter_map(secret_said).collect(),
         from: 0,
         begun: Timestamp::default(),
     };
@@ -105,12 +127,17 @@ fn case<'r>(kind: Kind, report: &'r EvidenceReport, read: &'r Read) -> Result<Ca
         ),
         Event::Rotation(_, fact) => matches!(fact, rotation::Event::Started { .. }),
         Event::Host(_, fact) => matches!(fact, host::Event::Evicted { .. }),
+        Event::PlaybookRun(_, fact) => matches!(fact, playbook_run::Event::Triggered { .. }),
         _ => false,
     };
     let first = case.own().find(is_first);
     let (meta, _) = first.ok_or("no event begins the run")?;
     (case.from, case.begun) = (meta.number, meta.time);
     Ok(case)
+}
+
+fn secret_said((_, event): &(EventMeta, Event)) -> Option<(String, SecretId)> {
+    playbook::words::secret_in(event).map(|secret| (event::subject(event), secret))
 }
 
 /// Who asked, and who was refused.
@@ -133,7 +160,12 @@ fn people(records: &[(u64, Record)]) -> Vec<ReportDeed> {
 
 fn timeline(case: &Case<'_>) -> Vec<ReportEntry> {
     let entry = |(meta, event): &(EventMeta, Event)| {
-        words::line(event, &case.names).map(|what| ReportEntry {
+        let line = words::line(event, &case.names)?;
+        let what = match case.kind {
+            Kind::PlaybookRun => playbook::words::in_run(case, event, line),
+            Kind::Revocation | Kind::Rotation | Kind::Host => line,
+        };
+        Some(ReportEntry {
             at: meta.time.text(),
             what,
             event: meta.number,
@@ -159,7 +191,7 @@ fn revocation_summary(case: &Case<'_>, summary: &mut EvidenceSummary) -> Result<
             revocation::Event::ProvenDead { evidence }
             | revocation::Event::NotProvable { evidence, .. }
             | revocation::Event::StillAccepted { evidence, .. } => {
-                let logins = evidence.iter().map(|one| login(one, meta.number));
+                let logins = evidence.iter().map(|one| login(one, meta.number, ""));
                 summary.logins.extend(logins);
             }
             _ => {}
@@ -171,17 +203,18 @@ fn revocation_summary(case: &Case<'_>, summary: &mut EvidenceSummary) -> Result<
     Ok(())
 }
 
-fn login(evidence: &Evidence, event: u64) -> ReportLogin {
+pub(super) fn login(evidence: &Evidence, event: u64, secret: &str) -> ReportLogin {
     ReportLogin {
         version: evidence.version,
         at: evidence.at.text(),
         place: evidence.place.clone(),
         answer: words::answer(evidence.answer).to_owned(),
         event,
+        secret: secret.to_owned(),
     }
 }
 
-fn proof(run: &Revocation) -> String {
+pub(super) fn proof(run: &Revocation) -> String {
     if !run.is_begun() {
         return "not asked for: nothing was revoked by it".to_owned();
     }

@@ -10,6 +10,7 @@ use keywheel_schemas::event;
 use keywheel_schemas::mirror::TextForm as _;
 
 use super::names::Names;
+use super::playbook;
 
 /// One line; `None` for what has a table of its own, or only says who is who.
 pub(super) fn line(event: &Event, names: &Names) -> Option<String> {
@@ -19,12 +20,13 @@ pub(super) fn line(event: &Event, names: &Names) -> Option<String> {
         Event::Host(id, fact) => host_line(fact, &names.host(*id))?,
         Event::Revocation(_, fact) => revocation_line(fact, names),
         Event::Rotation(_, fact) => rotation_line(fact, names)?,
+        Event::PlaybookRun(id, fact) => playbook::words::line(*id, fact, names),
         other => type_words(other),
     })
 }
 
 /// An event that has no words of its own: its type.
-fn type_words(event: &Event) -> String {
+pub(super) fn type_words(event: &Event) -> String {
     let name = event::type_name(event);
     let name = name.strip_prefix("dev.keywheel.").unwrap_or(name);
     name.strip_suffix(".v1")

@@ -113,6 +113,19 @@ async fn start(desk: &Desk, args: &RunArgs) -> Result<(), Failure> {
     waiting::playbook_run(desk, begun, &args.wait).await
 }
 
+/// The id of the newest run of a playbook: ids grow with time.
+pub(super) async fn newest_run(desk: &Desk, name: &str) -> Result<String, Failure> {
+    let all: Vec<PlaybookRunView> = desk.client.read_all("/v1/playbook-runs").await?;
+    let ids = all.into_iter().filter(|run| run.playbook == name);
+    ids.map(|run| run.run_id).max().ok_or_else(|| {
+        Failure::new(
+            Exit::NotFound,
+            format!("no run of a playbook {name} is remembered"),
+            "`keywheel playbook runs` lists those that are; an older one is found by its id",
+        )
+    })
+}
+
 async fn runs(desk: &Desk) -> Result<(), Failure> {
     let all: Vec<PlaybookRunView> = desk.client.read_all("/v1/playbook-runs").await?;
     desk.screen

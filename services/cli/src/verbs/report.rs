@@ -8,7 +8,7 @@ use keywheel_schemas::mirror::TextForm as _;
 use keywheel_seal::sign::VerifyingKey;
 
 use super::audit::write_whole;
-use super::{Desk, host, input, look};
+use super::{Desk, host, input, look, playbook};
 use crate::args::{ReportArgs, ReportVerb};
 use crate::exit::{Exit, Failure};
 use crate::http::MAX_ANSWER_BYTES;
@@ -31,6 +31,7 @@ pub(super) async fn run(desk: &Desk, verb: &ReportVerb) -> Result<(), Failure> {
         ReportVerb::Revocation(args) => write(desk, Kind::Revocation, args).await,
         ReportVerb::Rotation(args) => write(desk, Kind::Rotation, args).await,
         ReportVerb::Host(args) => write(desk, Kind::Host, args).await,
+        ReportVerb::PlaybookRun(args) => write(desk, Kind::PlaybookRun, args).await,
         ReportVerb::Verify { file, key } => verify(desk.screen, file, key),
     }
 }
@@ -106,6 +107,7 @@ async fn id_of(desk: &Desk, kind: Kind, name: &str) -> Result<String, Failure> {
             let found = host::page(desk, name).await?;
             Ok(found.host.id)
         }
+        Kind::PlaybookRun => playbook::newest_run(desk, name).await,
     }
 }
 
@@ -123,15 +125,14 @@ fn unproven(fault: &Fault) -> Failure {
 pub(super) fn verify(screen: Screen, file: &Path, key: &str) -> Result<(), Failure> {
     let key = key_of(key)?;
     let text = input::text(file, MAX_FILE_BYTES)?;
-    let (read, is_page) = report::read(&text).map_err(|why| {
+    let read = report::read(&text).map_err(|why| {
         Failure::new(
             Exit::Unverified,
             format!("{} is not a report: {why}", file.display()),
             "make one with `keywheel report revocation NAME --out FILE.html`",
         )
     })?;
-    let shown = is_page.then_some(text.as_str());
-    conclude(screen, &report::verify(&read, &key, shown))
+    conclude(screen, &report::verify(&read, &key, Some(&text)))
 }
 
 fn key_of(text: &str) -> Result<VerifyingKey, Failure> {

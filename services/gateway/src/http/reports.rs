@@ -16,7 +16,7 @@ use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_core::audit::{Category, Outcome, Record};
-use keywheel_core::id::{CommandId, HostId, RevocationId, RotationId};
+use keywheel_core::id::{CommandId, HostId, RevocationId, RotationId, RunId};
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::journal::{AuditLeaf, Head, MAX_READ, RecordedEvent};
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -44,6 +44,7 @@ pub(super) fn routes() -> Vec<Route> {
         look("/v1/reports/revocations/{id}", get(of_revocation)),
         look("/v1/reports/rotations/{id}", get(of_rotation)),
         look("/v1/reports/hosts/{id}", get(of_host)),
+        look("/v1/reports/playbook-runs/{id}", get(of_playbook_run)),
     ]
 }
 
@@ -72,6 +73,15 @@ pub(super) async fn of_host(
 ) -> Result<Json<EvidenceReport>, Failure> {
     let id = HostId::parse(&id).map_err(|error| Failure::invalid(error.to_string()))?;
     report(&api, &caller, Run::Host(id)).await
+}
+
+pub(super) async fn of_playbook_run(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Named(id): Named,
+) -> Result<Json<EvidenceReport>, Failure> {
+    let id = RunId::parse(&id).map_err(|error| Failure::invalid(error.to_string()))?;
+    report(&api, &caller, Run::Playbook(id)).await
 }
 
 /// The same for every kind of run.
@@ -155,16 +165,18 @@ async fn proven(api: &Api, head: &Head, leaf: &AuditLeaf) -> Result<ProvenRecord
 struct Wanted {
     /// What it is about: `secret/prod/db`, `host/web-1`.
     object: String,
-    /// Secrets that it concerns, in the same form.
+    /// Secrets, hosts and playbooks that it concerns, in the same form.
     objects: BTreeSet<String>,
-    /// Name of the host, where it is about one.
-    host: Option<String>,
+    /// Names of the hosts that it evicted.
+    hosts: BTreeSet<String>,
     /// Every such record has one of these in it, as stored.
     marks: Vec<String>,
     /// Commands that led to its events.
     commands: BTreeSet<CommandId>,
     begun: Timestamp,
     ended: Option<Timestamp>,
+    /// Whether others may run of the same object meanwhile, so that what was done to it need not be of this run.
+    is_one_of_many: bool,
 }
 
 impl Wanted {
@@ -180,12 +192,16 @@ impl Wanted {
                 begun = event.time;
             }
         }
-        let (object, host) = (frame.object(events), frame.host_name(events));
+        let (object, hosts) = (frame.object(events), frame.evicted_names(events));
         let mut objects: BTreeSet<String> =
             events.iter().filter_map(frame::secret_object).collect();
+        let playbooks = events
+            .iter()
+            .filter_map(|event| frame.playbook_object(event));
+        objects.extend(playbooks);
         objects.insert(object.clone());
         // Names need no escaping in JSON.
-        let of_host = host.iter().map(|name| format!("\"host\":\"{name}\""));
+        let of_host = hosts.iter().map(|name| format!("\"host\":\"{name}\""));
         let marks = objects
             .iter()
             .map(|object| format!("\"object\":\"{object}\""));
@@ -193,10 +209,11 @@ impl Wanted {
             marks: of_host.chain(marks).collect(),
             object,
             objects,
-            host,
+            hosts,
             commands,
             begun,
             ended: frame.ended,
+            is_one_of_many: matches!(frame.run, Run::Playbook(_)),
         })
     }
 
@@ -214,14 +231,18 @@ impl Wanted {
 
     fn is_of_run(&self, record: &Record) -> bool {
         if self.commands.contains(&record.command) {
-            let on = record.container.as_ref().map(|container| &container.host);
-            let is_there = self.host.is_some() && on == self.host.as_ref();
+            let mut on = record.container.iter().map(|container| &container.host);
+            let is_there = on.any(|host| self.hosts.contains(host));
             return is_there || self.objects.contains(&record.object);
         }
         // What people asked for meanwhile, and were refused, too.
         let is_meanwhile =
             record.time >= self.begun && self.ended.is_none_or(|ended| record.time <= ended);
-        record.category == Category::Administration && record.object == self.object && is_meanwhile
+        let may_be_of_run = !self.is_one_of_many || record.outcome != Outcome::Allowed;
+        record.category == Category::Administration
+            && record.object == self.object
+            && may_be_of_run
+            && is_meanwhile
     }
 }
 

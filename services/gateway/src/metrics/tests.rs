@@ -225,6 +225,7 @@ fn what_failed_and_what_waits_for_a_person_is_counted() {
     tally.failures.insert("finish", 2);
     tally.restarts.insert("schedule", 4);
     tally.refused = 3;
+    tally.runs.insert("failed", 2);
     tally.revoked.add(span);
     tally.gaps.add(span);
     let mut world = World::default();
@@ -241,6 +242,8 @@ fn what_failed_and_what_waits_for_a_person_is_counted() {
     let shown = page.text();
     for line in [
         "keywheel_consumers_refused_total 3",
+        "keywheel_playbook_runs_total{outcome=\"failed\"} 2",
+        "keywheel_playbook_runs_total{outcome=\"completed\"} 0",
         "keywheel_rotation_step_failures_total{step=\"finish\"} 2",
         "keywheel_consumer_restarts_total{cause=\"schedule\"} 4",
         "keywheel_revocation_duration_seconds_count 1",
@@ -258,4 +261,69 @@ fn what_failed_and_what_waits_for_a_person_is_counted() {
     let mut page = Page::default();
     rotations(&mut page, &world);
     assert_has(&page.text(), "keywheel_rotations_parked 0");
+}
+
+/// A run waits for somebody, is too late, and ends.
+#[test]
+fn runs_of_playbooks_are_counted_by_where_they_stand() {
+    use keywheel_core::event::Event;
+    use keywheel_core::id::{PlaybookId, RunId};
+    use keywheel_core::name::PlaybookName;
+    use keywheel_core::playbook::Step;
+    use keywheel_core::playbook_run::{Cause, Event as Fact, Outcome as Ended, Score};
+    let step = Step {
+        name: "ask".to_owned(),
+        deed: Deed::Approve { count: 1 },
+        after: Vec::new(),
+        deadline: HOUR,
+        may_fail: false,
+    };
+    let until = Timestamp::from_micros(1_000_000);
+    let began = [
+        Fact::Triggered {
+            playbook: PlaybookId::from_bytes([1; 16]),
+            name: PlaybookName::parse("ask").unwrap(),
+            arguments: BTreeMap::new(),
+            steps: vec![step],
+            by: "unix:0".to_owned(),
+            reason: "leaked".to_owned(),
+            parent: None,
+            depth: 0,
+            cause: Cause::Person,
+        },
+        Fact::StepStarted {
+            step: "ask".to_owned(),
+            targets: Vec::new(),
+            until,
+        },
+    ];
+    let mut world = World::default();
+    let shown = |world: &World, now| {
+        let mut page = Page::default();
+        runs(&mut page, world, now);
+        page.text()
+    };
+    let has = |text: &str, numbers: [u32; 3]| {
+        for (name, number) in ["open", "awaiting_approval", "overdue"].iter().zip(numbers) {
+            assert_has(text, &format!("keywheel_playbook_runs_{name} {number}"));
+        }
+    };
+    has(&shown(&world, until), [0, 0, 0]);
+    for (number, fact) in (1..).zip(began) {
+        world.apply(
+            number,
+            &Event::PlaybookRun(RunId::from_bytes([2; 16]), fact),
+        );
+    }
+    has(&shown(&world, until), [1, 1, 0]);
+    has(
+        &shown(&world, until.plus(Duration::from_micros(1))),
+        [1, 1, 1],
+    );
+    let ended = Fact::Completed {
+        outcome: Ended::Failed,
+        score: Score::default(),
+    };
+    world.apply(3, &Event::PlaybookRun(RunId::from_bytes([2; 16]), ended));
+    has(&shown(&world, until.plus(HOUR)), [0, 0, 0]);
 }

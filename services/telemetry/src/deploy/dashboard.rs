@@ -141,6 +141,34 @@ const ROWS: &[(&str, &[Panel])] = &[
         ],
     ),
     (
+        "Playbooks",
+        &[
+            (
+                "Runs an hour, by how they ended",
+                "short",
+                &[(
+                    "max by (outcome) (increase(keywheel_playbook_runs_total[1h]))",
+                    "{{outcome}}",
+                )],
+            ),
+            (
+                "Open runs",
+                "short",
+                &[
+                    ("max(keywheel_playbook_runs_open)", "open"),
+                    (
+                        "max(keywheel_playbook_runs_awaiting_approval)",
+                        "wait for an approval",
+                    ),
+                    (
+                        "max(keywheel_playbook_runs_overdue)",
+                        "beyond their deadline",
+                    ),
+                ],
+            ),
+        ],
+    ),
+    (
         "Consumers",
         &[
             (

@@ -1,5 +1,10 @@
 //! A small writer of HTML that cannot forget to escape.
 
+/// Characters of a name after which its next part may stand on another line of a table's cell.
+const MOST_WHOLE: u32 = 12;
+/// Characters after which any word may.
+const MOST_UNBROKEN: u32 = 24;
+
 /// A page that is being written.
 #[derive(Debug, Default)]
 pub(super) struct Html(String);
@@ -34,6 +39,30 @@ impl Html {
             other if is_steering(other) => self.0.push('\u{b7}'),
             other => self.0.push(other),
         }
+    }
+
+    /// A cell: long words may break where names have their parts, or else after so many characters, so that a column is
+    /// as narrow as a page of paper needs it and no short word is torn apart.
+    fn cell(&mut self, text: &str) {
+        // An instant, or a number with its unit, stands on one line.
+        match text.contains('\u{a0}') {
+            true => self.markup("<td class=\"line\">"),
+            false => self.open("td"),
+        }
+        let mut since = 0;
+        for character in text.chars() {
+            self.character(character);
+            since = match character {
+                ' ' | '\u{a0}' | '\n' | '-' => 0,
+                _ => since + 1,
+            };
+            let is_part = matches!(character, '/' | '.' | ':' | '_' | '@' | '=' | ',');
+            if since >= MOST_UNBROKEN || (is_part && since >= MOST_WHOLE) {
+                self.0.push_str("<wbr>");
+                since = 0;
+            }
+        }
+        self.0.push_str("</td>\n");
     }
 
     /// An element without attributes.
@@ -77,15 +106,15 @@ impl Html {
         if rows.peek().is_none() {
             return;
         }
-        self.markup("<table>\n<thead><tr>");
+        self.markup("<div class=\"wide\">\n<table>\n<thead><tr>");
         heads.iter().for_each(|head| self.element("th", head));
         self.markup("</tr></thead>\n<tbody>\n");
         for row in rows {
             self.markup("<tr>");
-            row.iter().for_each(|cell| self.element("td", cell));
+            row.iter().for_each(|cell| self.cell(cell));
             self.markup("</tr>\n");
         }
-        self.markup("</tbody>\n</table>\n");
+        self.markup("</tbody>\n</table>\n</div>\n");
     }
 
     /// The page.
@@ -130,6 +159,17 @@ mod tests {
         html.safe("a");
         html.safe("</script>");
         assert_eq!(html.done(), "a&lt;/script&gt;");
+    }
+
+    #[test]
+    fn long_names_break_between_their_parts_and_short_words_nowhere() {
+        let mut html = Html::default();
+        let id = "c".repeat(30);
+        let long = "prod/shop/orders/database/primary-password completed ";
+        html.cell(&format!("{long}{id}"));
+        let shown = "prod/shop/orders/<wbr>database/primary-password completed ";
+        let (whole, rest) = id.split_at(24);
+        assert_eq!(html.done(), format!("<td>{shown}{whole}<wbr>{rest}</td>\n"));
     }
 
     #[test]

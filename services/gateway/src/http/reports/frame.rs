@@ -1,13 +1,17 @@
 //! Where in the log a run lies: what it is about, its first event and its last. Pure.
 
-use std::collections::BTreeSet;
+mod facts;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use keywheel_core::event::Event;
-use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
+use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId};
+use keywheel_core::playbook_run::Cause;
 use keywheel_core::time::Timestamp;
-use keywheel_core::{host, revocation, rotation, secret};
+use keywheel_core::{host, playbook_run, secret};
 use keywheel_engine::port::journal::RecordedEvent;
 
+use self::facts::{Facts, Part};
 use super::super::Failure;
 
 /// How far behind a run's last event the others of the same decision stand at most.
@@ -22,6 +26,8 @@ pub(super) enum Run {
     Rotation(RotationId),
     /// An eviction, by its host.
     Host(HostId),
+    /// A run of a playbook, with all that its steps began.
+    Playbook(RunId),
 }
 
 impl Run {
@@ -31,6 +37,7 @@ impl Run {
             Self::Revocation(_) => "revocation",
             Self::Rotation(_) => "rotation",
             Self::Host(_) => "host",
+            Self::Playbook(_) => "playbook-run",
         }
     }
 
@@ -40,6 +47,17 @@ impl Run {
             Self::Revocation(id) => id.to_string(),
             Self::Rotation(id) => id.to_string(),
             Self::Host(id) => id.to_string(),
+            Self::Playbook(id) => id.to_string(),
+        }
+    }
+
+    /// Itself among the parts of which a run may consist; an eviction has none.
+    const fn part(self) -> Option<Part> {
+        match self {
+            Self::Revocation(id) => Some(Part::Revocation(id)),
+            Self::Rotation(id) => Some(Part::Rotation(id)),
+            Self::Playbook(id) => Some(Part::Run(id)),
+            Self::Host(_) => None,
         }
     }
 }
@@ -49,12 +67,18 @@ impl Run {
 pub(super) struct Frame {
     /// Which.
     pub(super) run: Run,
-    /// The secret; none for a host, which may hold many.
-    pub(super) secret: Option<SecretId>,
+    /// The secrets; none for a host, which may hold many.
+    pub(super) secrets: BTreeSet<SecretId>,
     /// Versions that it makes or that die with it.
-    pub(super) versions: BTreeSet<u64>,
+    pub(super) versions: BTreeSet<(SecretId, u64)>,
     /// Hosts that are waited for.
     pub(super) hosts: BTreeSet<HostId>,
+    /// Hosts that it evicted, with the numbers of these events.
+    pub(super) evicted: BTreeMap<HostId, u64>,
+    /// Whose events are its own.
+    parts: BTreeSet<Part>,
+    /// Number of the event of the log that led to it; it is before the first.
+    pub(super) cause: Option<u64>,
     /// Number of its first event.
     pub(super) from: u64,
     /// Number of its last one, when it ended.
@@ -64,6 +88,27 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    /// Nothing yet.
+    const fn new(run: Run) -> Self {
+        Self {
+            run,
+            secrets: BTreeSet::new(),
+            versions: BTreeSet::new(),
+            hosts: BTreeSet::new(),
+            evicted: BTreeMap::new(),
+            parts: BTreeSet::new(),
+            cause: None,
+            from: 0,
+            until: None,
+            ended: None,
+        }
+    }
+
+    /// Whether an event is of the run itself, or of what it began.
+    pub(super) fn is_own(&self, event: &Event) -> bool {
+        Part::of(event).is_some_and(|part| self.parts.contains(&part))
+    }
+
     /// Whether an event is not before it and not behind it.
     pub(super) fn is_within(&self, event: &RecordedEvent) -> bool {
         event.number >= self.from && !self.is_behind(event)
@@ -80,22 +125,40 @@ impl Frame {
 
     /// What people's records on it are about.
     pub(super) fn object(&self, events: &[RecordedEvent]) -> String {
-        let host = self.host_name(events).map(|name| format!("host/{name}"));
-        host.or_else(|| events.iter().find_map(secret_object))
-            .unwrap_or_default()
+        let found = match self.run {
+            Run::Revocation(_) | Run::Rotation(_) => events.iter().find_map(secret_object),
+            Run::Host(_) => {
+                let names = self.evicted_names(events);
+                names.first().map(|name| format!("host/{name}"))
+            }
+            Run::Playbook(_) => events.iter().find_map(|event| self.playbook_object(event)),
+        };
+        found.unwrap_or_default()
     }
 
-    /// Name of the host that the run is about.
-    pub(super) fn host_name(&self, events: &[RecordedEvent]) -> Option<String> {
-        let Run::Host(wanted) = self.run else {
-            return None;
-        };
-        events.iter().find_map(|event| match &event.event {
-            Event::Host(id, host::Event::Enrolled { name, .. }) if *id == wanted => {
+    /// What records call the playbook whose run, or one below it, an event begins.
+    pub(super) fn playbook_object(&self, event: &RecordedEvent) -> Option<String> {
+        match &event.event {
+            Event::PlaybookRun(_, playbook_run::Event::Triggered { name, .. })
+                if self.is_own(&event.event) =>
+            {
+                Some(format!("playbook/{name}"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Names of the hosts that it evicted.
+    pub(super) fn evicted_names(&self, events: &[RecordedEvent]) -> BTreeSet<String> {
+        let name = |event: &RecordedEvent| match &event.event {
+            Event::Host(id, host::Event::Enrolled { name, .. })
+                if self.evicted.contains_key(id) =>
+            {
                 Some(name.to_string())
             }
             _ => None,
-        })
+        };
+        events.iter().filter_map(name).collect()
     }
 }
 
@@ -110,123 +173,111 @@ pub(super) fn secret_object(event: &RecordedEvent) -> Option<String> {
 /// A frame that is being found, event by event.
 #[derive(Debug)]
 pub(super) struct Outline {
-    frame: Frame,
-    is_known: bool,
+    run: Run,
+    /// What may be of the run: what it begins stands before the event that says so.
+    seen: BTreeMap<Part, Facts>,
+    evictions: BTreeMap<HostId, u64>,
 }
 
 impl Outline {
     /// Of a run that was not seen yet.
-    pub(super) fn new(run: Run) -> Self {
-        let frame = Frame {
-            run,
-            secret: None,
-            versions: BTreeSet::new(),
-            hosts: BTreeSet::new(),
-            from: 0,
-            until: None,
-            ended: None,
-        };
+    pub(super) const fn new(run: Run) -> Self {
         Self {
-            frame,
-            is_known: false,
+            run,
+            seen: BTreeMap::new(),
+            evictions: BTreeMap::new(),
         }
     }
 
     /// Takes the next event.
     pub(super) fn note(&mut self, event: &RecordedEvent) {
-        match (&event.event, self.frame.run) {
-            (Event::Revocation(id, fact), Run::Revocation(run)) if *id == run => {
-                self.revocation(event, fact);
-            }
-            (Event::Rotation(id, fact), Run::Rotation(run)) if *id == run => {
-                self.rotation(event, fact);
-            }
-            (Event::Host(id, host::Event::Evicted { .. }), Run::Host(run)) if *id == run => {
-                self.begin(event);
-                self.frame.hosts.insert(run);
-            }
-            _ => {}
+        if let Event::Host(id, host::Event::Evicted { .. }) = &event.event {
+            self.evictions.insert(*id, event.number);
         }
+        let Some(part) = Part::of(&event.event) else {
+            return;
+        };
+        if !self.may_be_of_run(part) {
+            return;
+        }
+        self.seen.entry(part).or_default().note(event);
     }
 
-    /// A run begins once: a revocation that waited for a replacement with the wish.
-    fn begin(&mut self, event: &RecordedEvent) {
-        if !self.is_known {
-            self.is_known = true;
-            self.frame.from = event.number;
-        }
-    }
-
-    fn end(&mut self, event: &RecordedEvent) {
-        self.frame.until = Some(event.number);
-        self.frame.ended = Some(event.time);
-    }
-
-    fn revocation(&mut self, event: &RecordedEvent, fact: &revocation::Event) {
-        match fact {
-            revocation::Event::Requested {
-                secret,
-                versions,
-                hosts,
-                ..
-            } => {
-                self.begin(event);
-                self.frame.secret = Some(*secret);
-                self.frame.versions.extend(versions);
-                self.frame.hosts.extend(hosts);
-            }
-            revocation::Event::ReplacementAwaited {
-                secret, versions, ..
-            } => {
-                self.begin(event);
-                self.frame.secret = Some(*secret);
-                self.frame.versions.extend(versions);
-            }
-            revocation::Event::Closed => self.end(event),
-            _ => {}
-        }
-    }
-
-    fn rotation(&mut self, event: &RecordedEvent, fact: &rotation::Event) {
-        match fact {
-            rotation::Event::Started {
-                secret, version, ..
-            } => {
-                self.begin(event);
-                self.frame.secret = Some(*secret);
-                self.frame.versions.insert(*version);
-            }
-            rotation::Event::DistributionStarted { old, hosts, .. } => {
-                self.frame.versions.extend(old);
-                self.frame.hosts.extend(hosts);
-            }
-            rotation::Event::TurnedBack { hosts, .. }
-            | rotation::Event::StagingStarted { hosts, .. }
-            | rotation::Event::CanaryStarted { hosts, .. } => self.frame.hosts.extend(hosts),
-            rotation::Event::Reopened { hosts, .. } => {
-                self.frame.hosts.extend(hosts);
-                (self.frame.until, self.frame.ended) = (None, None);
-            }
-            rotation::Event::Closed { .. } => self.end(event),
-            _ => {}
-        }
+    fn may_be_of_run(&self, part: Part) -> bool {
+        let own = self.run.part();
+        let is_playbook = matches!(self.run, Run::Playbook(_));
+        own == Some(part) || (is_playbook && own.is_some_and(|own| self.seen.contains_key(&own)))
     }
 
     /// What was found.
     pub(super) fn frame(self) -> Result<Frame, Failure> {
-        let Self { frame, is_known } = self;
-        if is_known {
-            return Ok(frame);
-        }
-        let id = frame.run.id();
-        Err(Failure::not_found(match frame.run {
-            Run::Host(_) => format!(
-                "no host {id} was ever evicted, so there is nothing to report; `keywheel host list` lists the hosts"
-            ),
-            Run::Revocation(_) | Run::Rotation(_) => format!(
-                "no {kind} {id} is in the log; `keywheel get {kind}s` lists them",
-                kind = frame.run.kind()
-            ),
-        }))
+        let mut frame = Frame::new(self.run);
+        let from = match self.run {
+            Run::Host(host) => {
+                let evicted = self.evictions.get(&host).copied();
+                frame.evicted.extend(evicted.map(|number| (host, number)));
+                frame.hosts.insert(host);
+                evicted
+            }
+            Run::Revocation(_) | Run::Rotation(_) | Run::Playbook(_) => self.gather(&mut frame),
+        };
+        let Some(from) = from else {
+            return Err(unknown(self.run));
+        };
+        frame.from = from;
+        Ok(frame)
     }
+
+    /// Puts together what the parts of a run are about; gives the number of its first event.
+    fn gather(&self, frame: &mut Frame) -> Option<u64> {
+        let own = self.run.part()?;
+        let from = self.seen.get(&own)?.from?;
+        let (mut next, mut ends) = (vec![own], Vec::new());
+        while let Some(part) = next.pop() {
+            let Some(facts) = self.seen.get(&part) else {
+                continue;
+            };
+            if !frame.parts.insert(part) {
+                continue;
+            }
+            ends.push(facts.end);
+            facts.add_to(frame);
+            next.extend(facts.parts());
+            next.extend(part.end().filter(|_| matches!(self.run, Run::Playbook(_))));
+            for host in &facts.evicted {
+                let number = self.evictions.get(host).filter(|number| **number >= from);
+                frame.evicted.extend(number.map(|number| (*host, *number)));
+                frame.hosts.insert(*host);
+            }
+        }
+        if let Some(Facts {
+            cause: Some(Cause::Event { number }),
+            ..
+        }) = self.seen.get(&own)
+        {
+            frame.cause = Some(*number);
+        }
+        // It is over when all that it began is.
+        let ends: Option<Vec<(u64, Timestamp)>> = ends.into_iter().collect();
+        if let Some((number, time)) = ends.and_then(|ends| ends.into_iter().max()) {
+            (frame.until, frame.ended) = (Some(number), Some(time));
+        }
+        Some(from)
+    }
+}
+
+fn unknown(run: Run) -> Failure {
+    let id = run.id();
+    Failure::not_found(match run {
+        Run::Host(_) => format!(
+            "no host {id} was ever evicted, so there is nothing to report; `keywheel host list` lists the hosts"
+        ),
+        Run::Revocation(_) | Run::Rotation(_) => format!(
+            "no {kind} {id} is in the log; `keywheel get {kind}s` lists them",
+            kind = run.kind()
+        ),
+        Run::Playbook(_) => {
+            format!("no playbook run {id} is in the log; `keywheel playbook runs` lists them")
+        }
+    })
 }

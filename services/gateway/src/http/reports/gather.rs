@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keywheel_core::assignment::{self, Key};
 use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, HostId, RotationId, SecretId};
+use keywheel_core::playbook_run::{self, Target};
 use keywheel_core::{binding, host, revocation, rotation, secret};
 use keywheel_engine::port::journal::RecordedEvent;
 
@@ -41,8 +42,8 @@ pub(super) struct Gathering {
     consumers: BTreeMap<Key, Consumer>,
     /// What an evicted host was given and was alive then.
     granted: BTreeMap<(SecretId, u64), RecordedEvent>,
-    /// The secret's rotation that ran when the run began.
-    running: Option<(RotationId, RecordedEvent)>,
+    /// Rotations that ran when the run began.
+    running: BTreeMap<RotationId, RecordedEvent>,
     /// Other rotations that belong to it.
     rotations: BTreeSet<RotationId>,
 }
@@ -56,7 +57,7 @@ impl Gathering {
             who: BTreeMap::new(),
             consumers: BTreeMap::new(),
             granted: BTreeMap::new(),
-            running: None,
+            running: BTreeMap::new(),
             rotations: BTreeSet::new(),
         }
     }
@@ -66,18 +67,21 @@ impl Gathering {
         if self.frame.is_behind(event) {
             return;
         }
+        if self.frame.is_own(&event.event) || self.frame.cause == Some(event.number) {
+            self.keep(event);
+        }
         match &event.event {
             Event::Secret(id, fact) => self.secret(event, *id, fact),
             Event::Assignment(key, fact) => self.assignment(event, key, fact),
             Event::Binding(id, binding::Event::Bound { .. }) => self.name(Who::Binding(*id), event),
             Event::Host(id, fact) => self.host(event, *id, fact),
             Event::Rotation(id, fact) => self.rotation(event, *id, fact),
-            Event::Revocation(id, fact) => {
-                let is_own = self.frame.run == Run::Revocation(*id);
-                if is_own || (self.is_begun(event) && self.concerns(fact)) {
+            Event::Revocation(_, fact) => {
+                if self.is_begun(event) && self.concerns(fact) {
                     self.keep(event);
                 }
             }
+            // Where a receiver is reached may be a secret of its own: steps name theirs without that.
             Event::Binding(..)
             | Event::Store(..)
             | Event::Rollout(..)
@@ -103,9 +107,9 @@ impl Gathering {
     /// Whether another revocation has to do with the run.
     fn concerns(&self, fact: &revocation::Event) -> bool {
         match (fact, self.frame.run) {
-            (revocation::Event::HostReleased { host }, Run::Host(run)) => *host == run,
-            (revocation::Event::Requested { secret, .. }, Run::Rotation(_)) => {
-                Some(*secret) == self.frame.secret
+            (revocation::Event::HostReleased { host }, _) => self.frame.evicted.contains_key(host),
+            (revocation::Event::Requested { secret, .. }, Run::Rotation(_) | Run::Playbook(_)) => {
+                self.frame.secrets.contains(secret)
             }
             _ => false,
         }
@@ -115,10 +119,10 @@ impl Gathering {
         match fact {
             secret::Event::Registered { .. } => self.name(Who::Secret(id), event),
             secret::Event::SpecChanged { .. } => self.name(Who::Spec(id), event),
-            _ => match self.frame.run {
-                Run::Host(host) => self.held(event, (id, host), fact),
-                Run::Revocation(_) | Run::Rotation(_) => self.own_secret(event, id, fact),
-            },
+            _ => {
+                self.held(event, id, fact);
+                self.own_secret(event, id, fact);
+            }
         }
     }
 
@@ -127,33 +131,39 @@ impl Gathering {
             secret::Event::VersionStaged { version, .. }
             | secret::Event::Delivered { version, .. }
             | secret::Event::VersionRevoked { version }
-            | secret::Event::VersionDestroyed { version } => self.frame.versions.contains(version),
+            | secret::Event::VersionDestroyed { version } => self.is_version(id, *version),
             secret::Event::VersionPromoted { version } => {
-                self.is_begun(event) || self.frame.versions.contains(version)
+                self.is_begun(event) || self.is_version(id, *version)
             }
             _ => false,
         };
-        if is_meant && Some(id) == self.frame.secret {
+        if is_meant && self.frame.secrets.contains(&id) {
             self.keep(event);
         }
     }
 
-    /// What becomes of what an evicted host was given.
-    fn held(&mut self, event: &RecordedEvent, (id, run): (SecretId, HostId), fact: &secret::Event) {
-        let is_begun = self.is_begun(event);
+    fn is_version(&self, secret: SecretId, version: u64) -> bool {
+        self.frame.versions.contains(&(secret, version))
+    }
+
+    /// What becomes of what evicted hosts were given.
+    fn held(&mut self, event: &RecordedEvent, id: SecretId, fact: &secret::Event) {
         match fact {
-            secret::Event::Delivered { host, version, .. } if *host == run && !is_begun => {
-                self.granted.insert((id, *version), event.clone());
+            secret::Event::Delivered { host, version, .. } => {
+                let evicted = self.frame.evicted.get(host);
+                if evicted.is_some_and(|evicted| event.number < *evicted) {
+                    self.granted.insert((id, *version), event.clone());
+                }
             }
             secret::Event::VersionRevoked { version }
             | secret::Event::VersionDestroyed { version } => {
-                if !is_begun {
+                if !self.is_begun(event) {
                     self.granted.remove(&(id, *version));
                 } else if self.granted.contains_key(&(id, *version)) {
                     self.keep(event);
                 }
             }
-            secret::Event::VersionPromoted { .. } if is_begun && self.was_given(id) => {
+            secret::Event::VersionPromoted { .. } if self.is_begun(event) && self.was_given(id) => {
                 self.keep(event);
             }
             _ => {}
@@ -167,10 +177,8 @@ impl Gathering {
 
     fn assignment(&mut self, event: &RecordedEvent, key: &Key, fact: &assignment::Event) {
         if let assignment::Event::Assigned { secret, .. } = fact {
-            let is_meant = match self.frame.run {
-                Run::Host(host) => key.host == host,
-                Run::Revocation(_) | Run::Rotation(_) => Some(*secret) == self.frame.secret,
-            };
+            let is_meant =
+                self.frame.evicted.contains_key(&key.host) || self.frame.secrets.contains(secret);
             if !is_meant {
                 // Its binding means another secret now.
                 if !self.is_begun(event) {
@@ -231,30 +239,32 @@ impl Gathering {
     }
 
     fn rotation(&mut self, event: &RecordedEvent, id: RotationId, fact: &rotation::Event) {
-        if self.frame.run == Run::Rotation(id) {
-            self.keep(event);
+        if self.frame.is_own(&event.event) {
             return;
         }
         match fact {
             rotation::Event::Started { secret, .. } => {
                 let is_meant = match self.frame.run {
                     Run::Host(_) => self.was_given(*secret),
-                    Run::Revocation(_) => Some(*secret) == self.frame.secret,
+                    Run::Revocation(_) => self.frame.secrets.contains(secret),
                     Run::Rotation(_) => false,
+                    Run::Playbook(_) => {
+                        self.frame.secrets.contains(secret) || self.was_given(*secret)
+                    }
                 };
                 if is_meant && self.is_begun(event) {
                     self.rotations.insert(id);
                     self.keep(event);
                 } else if is_meant {
-                    self.running = Some((id, event.clone()));
+                    self.running.insert(id, event.clone());
                 }
             }
             rotation::Event::Closed { .. } => {
-                let running = self.running.take_if(|(running, _)| *running == id);
+                let running = self.running.remove(&id);
                 if !self.is_begun(event) {
                     return;
                 }
-                if let Some((_, started)) = &running {
+                if let Some(started) = &running {
                     self.keep(started);
                 }
                 if running.is_some() || self.rotations.contains(&id) {
@@ -286,12 +296,14 @@ impl Gathering {
     }
 
     fn is_concerned(&self, consumer: &Consumer) -> bool {
-        let dies = |version: u64| self.frame.versions.contains(&version);
+        // A revocation is of one secret.
+        let mut versions = self.frame.versions.iter().map(|(_, version)| *version);
         match self.frame.run {
             Run::Revocation(_) => {
-                consumer.is_touched || dies(consumer.holds) || dies(consumer.version)
+                let dies = |version| version == consumer.holds || version == consumer.version;
+                consumer.is_touched || versions.any(dies)
             }
-            Run::Rotation(_) | Run::Host(_) => true,
+            Run::Rotation(_) | Run::Host(_) | Run::Playbook(_) => true,
         }
     }
 }
@@ -318,6 +330,19 @@ fn named_by(event: &RecordedEvent) -> Vec<Who> {
             | revocation::Event::ReplacementAwaited { secret: id, .. },
         ) => secret(*id),
         Event::Host(id, _) => vec![Who::Host(*id)],
+        Event::PlaybookRun(_, fact) => named_by_run(fact),
+        _ => Vec::new(),
+    }
+}
+
+fn named_by_run(fact: &playbook_run::Event) -> Vec<Who> {
+    let who = |target: &Target| match target {
+        Target::Secret { secret, .. } => vec![Who::Secret(*secret), Who::Spec(*secret)],
+        Target::Host { host } => vec![Who::Host(*host)],
+        Target::Playbook { .. } | Target::Notification { .. } => Vec::new(),
+    };
+    match fact {
+        playbook_run::Event::StepStarted { targets, .. } => targets.iter().flat_map(who).collect(),
         _ => Vec::new(),
     }
 }

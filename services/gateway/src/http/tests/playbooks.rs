@@ -48,7 +48,7 @@ impl Bench {
         bench
     }
 
-    async fn run(&self, playbook: &str, arguments: Value) -> String {
+    pub(super) async fn run(&self, playbook: &str, arguments: Value) -> String {
         let wish = json!({ "arguments": arguments, "reason": "a test" });
         let (status, begun) = self.post(&format!("playbooks/{playbook}/run"), wish).await;
         assert_eq!(status, 200, "{begun}");
@@ -56,14 +56,14 @@ impl Bench {
     }
 
     /// The run once a step stands so.
-    async fn until_step(&self, id: &str, step: &str, state: &str) -> Value {
+    pub(super) async fn until_step(&self, id: &str, step: &str, state: &str) -> Value {
         let is_so = |one: &Value| one["name"] == step && one["state"] == state;
         self.until(id, |run| run["steps"].as_array().unwrap().iter().any(is_so))
             .await
     }
 
     /// The run once it has ended.
-    async fn until_end(&self, id: &str) -> Value {
+    pub(super) async fn until_end(&self, id: &str) -> Value {
         self.until(id, |run| run["state"] != "running").await
     }
 

@@ -24,6 +24,8 @@ const ORIGIN: &str = "keywheel.test/reports";
 const HOST: HostId = HostId::from_bytes([6; 16]);
 const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: prod/db\n  containers: { labels: { app: web }, insecureSelector: true }\n  file: { name: db }\n  reload: none\n";
 
+const REPLACE: &str = "apiVersion: keywheel.dev/v1\nkind: Playbook\nmetadata: { name: replace }\nspec:\n  parameters: [{ name: secret }]\n  steps:\n    - { name: replace, rotate: { secrets: [\"${secret}\"] } }\n    - { name: converge, wait: {} }\n    - { name: revoke, revoke: { secrets: [\"${secret}\"], versions: alive } }\n    - { name: prove, prove: {} }\n";
+
 /// A gateway over a journal on disk.
 struct Real {
     bench: Bench,
@@ -341,6 +343,75 @@ async fn a_rotation_and_an_eviction_have_theirs() {
         assert_eq!(count(&types, kind), many, "{kind}: {types:#?}");
     }
     assert!(verbs(&report).contains(&"evict".to_owned()));
+}
+
+#[tokio::test]
+async fn a_playbook_run_s_evidence_is_all_that_its_steps_began_and_of_no_other_run() {
+    let real = Real::start().await;
+    real.serve().await;
+    let (status, said) = real.bench.apply(REPLACE).await;
+    assert_eq!(status, 200, "{said}");
+    // Another run of the same playbook at the same time, on another secret.
+    let other = real
+        .bench
+        .run("replace", json!({ "secret": "prod/api" }))
+        .await;
+    let id = real
+        .bench
+        .run("replace", json!({ "secret": "prod/db" }))
+        .await;
+    real.bench.until_step(&id, "replace", "completed").await;
+    real.work().await;
+    let at = real.bench.api.clock.now();
+    real.tell(&Fact::Swapped { version: 2, at }, Some(2)).await;
+    real.work().await;
+    real.bench.until_step(&id, "revoke", "completed").await;
+    let of = format!("playbook-runs/{id}");
+    let begun = real.report(&of).await;
+    let types = real.assert_proven(&begun);
+    assert_eq!(count(&types, "revocation.requested"), 1, "{types:#?}");
+    assert_eq!(count(&types, "revocation.closed"), 0, "{types:#?}");
+    real.tell(&Fact::Withdrawn, None).await;
+    real.work().await;
+    let ended = real.bench.until_end(&id).await;
+    assert_eq!(ended["state"], "completed", "{ended}");
+    let report = real.report(&of).await;
+    assert_eq!((report.kind.as_str(), &report.id), ("playbook-run", &id));
+    let types = real.assert_proven(&report);
+    for (kind, many) in [
+        ("playbook_run.triggered", 1),
+        ("playbook_run.acted", 2),
+        ("playbook_run.completed", 1),
+        ("rotation.started", 1),
+        ("rotation.consumer_acknowledged", 2),
+        ("rotation.closed", 1),
+        ("revocation.requested", 1),
+        ("revocation.closed", 1),
+        ("secret.registered", 1),
+        ("secret.version_revoked", 2),
+        ("assignment.swapped", 4),
+        ("assignment.withdrawn", 2),
+        ("host.enrolled", 1),
+        ("binding.bound", 1),
+    ] {
+        assert_eq!(count(&types, kind), many, "{kind}: {types:#?}");
+    }
+    let said = verbs(&report);
+    assert_eq!(
+        said.iter().filter(|verb| *verb == "run-playbook").count(),
+        1,
+        "{said:?}"
+    );
+    assert!(said.contains(&"advance-playbook".to_owned()), "{said:?}");
+    assert!(!report.events.iter().any(|one| one.event.contains(&other)));
+    let foreign = |one: &keywheel_schemas::api::ProvenRecord| one.record.contains(&other);
+    assert!(!report.records.iter().any(foreign));
+    let missing = "00000000-0000-0000-0000-000000000001";
+    let answer = real
+        .bench
+        .see(&format!("reports/playbook-runs/{missing}"))
+        .await;
+    assert_problem(&answer, 404, "not_found", "keywheel playbook runs");
 }
 
 #[tokio::test]
