@@ -279,6 +279,7 @@ fn report() -> HostReport {
         restarts: restarts(),
         staged: vec![(SECRET, 4)],
         knows_staged: true,
+        orders: None,
     }
 }
 

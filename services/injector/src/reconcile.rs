@@ -505,6 +505,7 @@ impl Reconciler {
             restarts: told.restarts.clone(),
             staged: told.staged.iter().copied().collect(),
             knows_staged: true,
+            orders: Some(told.orders.clone()),
         };
         self.told = Some(told);
         self.unsaid.said(has_facts);

@@ -60,8 +60,7 @@ pub fn hits(world: &World, scope: &Scope) -> Vec<Hit> {
             secret.place().is_some_and(|place| place.store == *store)
         }),
         Scope::Container(container) => had_by(world, |id, state| {
-            let is_id = container.len() >= MIN_CONTAINER_DIGITS && id.starts_with(container);
-            is_id || state.container_name == *container
+            is_named((id, &state.container_name), container)
         }),
         Scope::Image(digest) => had_by(world, |_, state| state.image_digest == *digest),
         Scope::Service(service) => had_by(world, |_, state| is_of(&state.service, service)),
@@ -116,8 +115,13 @@ fn all_of(world: &World, is_meant: impl Fn(&Secret) -> bool) -> Vec<Hit> {
     meant.filter_map(|secret| whole(world, secret)).collect()
 }
 
+/// Whether a container, given by its id and name, is meant.
+pub(super) fn is_named((id, name): (&str, &str), meant: &str) -> bool {
+    (meant.len() >= MIN_CONTAINER_DIGITS && id.starts_with(meant)) || name == meant
+}
+
 /// Whether a container of this service is meant.
-fn is_of(service: &str, meant: &str) -> bool {
+pub(super) fn is_of(service: &str, meant: &str) -> bool {
     let last = service.rsplit_once('/').map(|(_, last)| last);
     !meant.is_empty() && (service == meant || last == Some(meant))
 }

@@ -29,9 +29,12 @@ pub(super) fn prove<'b>(
         let shown = match one {
             Begun::Rotation { rotation } => shown_by_rotation(world, *rotation),
             Begun::Revocation { revocation } => shown(world, *revocation),
-            Begun::Eviction { .. } | Begun::Run { .. } | Begun::Nothing | Begun::Message { .. } => {
-                Shown::Nothing
-            }
+            Begun::Eviction { .. }
+            | Begun::Run { .. }
+            | Begun::Nothing
+            | Begun::Message { .. }
+            | Begun::Restart { .. }
+            | Begun::Quarantine { .. } => Shown::Nothing,
         };
         match shown {
             Shown::NotYet => return None,

@@ -168,6 +168,7 @@ fn empty_report() -> HostReport {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     }
 }
 

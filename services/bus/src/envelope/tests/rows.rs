@@ -226,6 +226,7 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

@@ -86,6 +86,7 @@ impl Bench {
                 restarts: Vec::new(),
                 staged: Vec::new(),
                 knows_staged: false,
+                orders: None,
             }
         };
         self.submit(Role::Injector, Command::Report(report)).await;
