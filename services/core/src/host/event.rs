@@ -1,6 +1,6 @@
 //! Facts about a host. A token is named by its id and known by a hash, never by itself.
 
-use super::order::{OrderKind, OrderOutcome, Origin, Subject};
+use super::order::{Had, OrderKind, OrderOutcome, Origin, Subject};
 use super::{SealingKey, SigningKey, TokenHash};
 use crate::binding::OnRevoke;
 use crate::id::{ContainerId, JoinTokenId};
@@ -82,6 +82,8 @@ pub enum Event {
         action: OnRevoke,
         /// Why, in words.
         reason: String,
+        /// What it has, or is to have, by now.
+        had: Vec<Had>,
     },
     /// An order was carried out, or will not be. A quarantine stays until it is lifted.
     OrderEnded {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub use event::Event;
 pub use order::{
-    MAX_ORDERS, OrderKind, OrderOutcome, Origin, Quarantine, Restart, Standing, Subject,
+    Had, MAX_ORDERS, OrderKind, OrderOutcome, Origin, Quarantine, Restart, Standing, Subject,
 };
 pub use token::{JoinRequest, JoinToken, TokenHash, TokenRequest};
 

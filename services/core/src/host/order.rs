@@ -6,7 +6,7 @@
 
 use super::{Event, Host};
 use crate::binding::OnRevoke;
-use crate::id::{ContainerId, RunId};
+use crate::id::{ContainerId, RunId, SecretId};
 use crate::rollout;
 use crate::time::Timestamp;
 
@@ -33,6 +33,15 @@ impl Subject {
         let compose = self.service.rsplit_once('/').map(|(_, name)| name);
         rollout::Service::of(&self.image_digest, compose.unwrap_or_default())
     }
+}
+
+/// A version that a container had when its quarantine was ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Had {
+    /// The secret.
+    pub secret: SecretId,
+    /// The version.
+    pub version: u64,
 }
 
 /// The step of a run that gave an order.
@@ -108,6 +117,8 @@ pub struct Quarantine {
     pub action: OnRevoke,
     /// Why, in words.
     pub reason: String,
+    /// What it had, or was to have, when that was ordered: whoever is in it may know that.
+    pub had: Vec<Had>,
     /// How it stands.
     pub standing: Standing,
 }
@@ -140,6 +151,7 @@ impl Host {
                 origin,
                 action,
                 reason,
+                had,
             } => {
                 let ordered = Quarantine {
                     number,
@@ -147,6 +159,7 @@ impl Host {
                     origin: origin.clone(),
                     action: *action,
                     reason: reason.clone(),
+                    had: had.clone(),
                     standing: Standing::Ordered,
                 };
                 self.quarantines.insert(subject.container.clone(), ordered);

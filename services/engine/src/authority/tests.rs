@@ -377,6 +377,7 @@ fn plan() -> HostPlan {
         bindings: Vec::new(),
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     }
 }
 

@@ -155,6 +155,7 @@ impl FakeBus {
             bindings,
             leaves: Vec::new(),
             staged: Vec::new(),
+            orders: Vec::new(),
         });
     }
 

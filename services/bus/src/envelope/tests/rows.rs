@@ -90,6 +90,7 @@ fn plan() -> HostPlan {
         bindings: vec![binding],
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     }
 }
 

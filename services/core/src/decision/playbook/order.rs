@@ -4,7 +4,7 @@
 //! Invariants: a container is named by its full id, so one that takes its place is not meant; what nothing serves is
 //! not known here, and a step that means nothing fails. An order and the fact that a step gave it are one append.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Rejection;
 use super::super::scope::{is_named, is_of};
@@ -12,7 +12,7 @@ use super::act::Done;
 use super::select::{host_of, selected};
 use crate::binding::OnRevoke;
 use crate::event::Event;
-use crate::host::{self, Host, MAX_ORDERS, OrderKind, OrderOutcome, Origin, Standing, Subject};
+use crate::host::{self, Had, Host, MAX_ORDERS, OrderKind, OrderOutcome, Origin, Standing, Subject};
 use crate::id::{ContainerId, HostId, RunId, SecretId};
 use crate::playbook::{Deed, MAX_TARGETS, Selection, Step};
 use crate::playbook_run::{self, Begun, Run, StepState, Target};
@@ -154,9 +154,31 @@ pub(super) fn quarantine(
         origin: place.origin(),
         action: before.map_or(action, |before| before.action.max(action)),
         reason,
+        had: had(world, (at, container), before),
     };
     let begun = Begun::Quarantine { host: at };
     Ok((vec![Event::Host(at, ordered)], begun))
+}
+
+/// What a container has, runs on or is to have, and had when it was put into quarantine before.
+fn had(
+    world: &World,
+    (at, container): (HostId, &ContainerId),
+    before: Option<&host::Quarantine>,
+) -> Vec<Had> {
+    let own = world.assignments_at(at);
+    let own = own.filter(|(key, _)| key.container == *container);
+    let now = own.flat_map(|(_, state)| {
+        let versions = [state.holds, state.runs_on, state.assigned].into_iter();
+        let real = versions.filter(|version| *version > 0);
+        real.map(|version| Had {
+            secret: state.secret,
+            version,
+        })
+    });
+    let earlier = before.into_iter().flat_map(|one| one.had.iter().copied());
+    let all: BTreeSet<Had> = earlier.chain(now).collect();
+    all.into_iter().collect()
 }
 
 /// A container that is known, and its host that was not evicted.
