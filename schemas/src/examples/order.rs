@@ -4,8 +4,8 @@ use keywheel_core::binding::OnRevoke;
 use keywheel_core::host::{Event, Had, OrderKind, OrderOutcome, Origin, Subject};
 use keywheel_core::id::ContainerId;
 
-use super::{NIGHT, SECRET};
 use super::playbook::RUN;
+use super::{NIGHT, SECRET};
 
 fn subject(container: &ContainerId) -> Subject {
     Subject {

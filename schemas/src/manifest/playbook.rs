@@ -453,8 +453,7 @@ fn read_quarantine(fields: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {
     if own.has("host") {
         let mut others = known.iter().filter(|name| **name != "host");
         if others.any(|name| own.has(name)) {
-            let message =
-                "a quarantine of a `host` is its eviction and says nothing else; leave the rest out, or name its containers";
+            let message = "a quarantine of a `host` is its eviction and says nothing else; leave the rest out, or name its containers";
             faults.add(own.position_of("host"), message.to_owned());
             return None;
         }

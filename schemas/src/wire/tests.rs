@@ -21,8 +21,8 @@ use keywheel_core::plan::{
 };
 use keywheel_core::playbook_run;
 use keywheel_core::report::{
-    DeniedStart, Executed, Fact, HostReport, Item, OrderState, OrderTold, RestartState, RestartWish,
-    StalePlan, UsageKind, UsageNote,
+    DeniedStart, Executed, Fact, HostReport, Item, OrderState, OrderTold, RestartState,
+    RestartWish, StalePlan, UsageKind, UsageNote,
 };
 use keywheel_core::revocation::Proof;
 use keywheel_core::rollout::Due;
@@ -203,13 +203,17 @@ fn orders() -> Vec<Order> {
 
 fn orders_told() -> Vec<OrderTold> {
     let reason = "its health check fails".to_owned();
-    [OrderState::Done, OrderState::Gone, OrderState::Failed { reason }]
-        .map(|state| OrderTold {
-            container: container(),
-            number: 7,
-            state,
-        })
-        .to_vec()
+    [
+        OrderState::Done,
+        OrderState::Gone,
+        OrderState::Failed { reason },
+    ]
+    .map(|state| OrderTold {
+        container: container(),
+        number: 7,
+        state,
+    })
+    .to_vec()
 }
 
 fn staged(grant: Grant) -> Staged {

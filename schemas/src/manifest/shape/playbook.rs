@@ -138,7 +138,11 @@ pub struct Restart {
     #[schemars(length(min = 1, max = 64))]
     pub services: Option<Vec<String>>,
     /// Every container that has one of these secrets, or is to have it.
-    #[serde(default, rename = "consumersOf", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "consumersOf",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(length(min = 1, max = 64))]
     pub consumers_of: Option<Vec<String>>,
     /// Every container on this host.
@@ -163,7 +167,11 @@ pub struct Quarantine {
     #[schemars(length(min = 1, max = 64))]
     pub services: Option<Vec<String>>,
     /// Every container that has one of these secrets, or is to have it.
-    #[serde(default, rename = "consumersOf", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        rename = "consumersOf",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schemars(length(min = 1, max = 64))]
     pub consumers_of: Option<Vec<String>>,
     /// This host: that is its eviction, and nothing else may be said.

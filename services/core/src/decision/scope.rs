@@ -60,9 +60,7 @@ pub fn hits(world: &World, scope: &Scope) -> Vec<Hit> {
         Scope::Store(store) => all_of(world, |secret| {
             secret.place().is_some_and(|place| place.store == *store)
         }),
-        Scope::Container(container) => had_by(world, |one| {
-            is_named((one.id, one.name), container)
-        }),
+        Scope::Container(container) => had_by(world, |one| is_named((one.id, one.name), container)),
         Scope::Image(digest) => had_by(world, |one| one.image_digest == *digest),
         Scope::Service(service) => had_by(world, |one| is_of(one.service, service)),
     };

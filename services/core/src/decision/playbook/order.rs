@@ -12,7 +12,9 @@ use super::act::Done;
 use super::select::{host_of, selected};
 use crate::binding::OnRevoke;
 use crate::event::Event;
-use crate::host::{self, Had, Host, MAX_ORDERS, OrderKind, OrderOutcome, Origin, Standing, Subject};
+use crate::host::{
+    self, Had, Host, MAX_ORDERS, OrderKind, OrderOutcome, Origin, Standing, Subject,
+};
 use crate::id::{ContainerId, HostId, RunId, SecretId};
 use crate::playbook::{Deed, MAX_TARGETS, Selection, Step};
 use crate::playbook_run::{self, Begun, Run, StepState, Target};
