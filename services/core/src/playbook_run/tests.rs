@@ -2,6 +2,7 @@
 //! nothing: what comes next follows from the log alone.
 
 mod graph;
+mod orders;
 mod people;
 mod proof;
 mod told;

@@ -102,10 +102,15 @@ impl World {
         let (mut leaves, mut unavailable) = (beside, beside);
         let members = self.rollouts.get(&service).map(|rollout| &rollout.members);
         for (Instance { host, container }, member) in members.into_iter().flatten() {
-            if !is_own(*host, container) {
-                leaves += usize::from(member.has_leave());
-                unavailable += usize::from(member.is_unavailable());
+            // What it restarts for under its rollout comes first.
+            if is_own(*host, container) {
+                if member.has_leave() {
+                    return false;
+                }
+                continue;
             }
+            leaves += usize::from(member.has_leave());
+            unavailable += usize::from(member.is_unavailable());
         }
         let policy = self.restart_policy(host, container);
         let fits = |taken: usize, most: u32| u32::try_from(taken).is_ok_and(|taken| taken < most);
