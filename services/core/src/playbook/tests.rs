@@ -98,6 +98,16 @@ fn a_playbook_that_another_one_runs_stays() {
     given.when(remove("stolen")).then_rejected(in_use);
 }
 
+fn cutting(action: OnRevoke, selections: usize) -> Deed {
+    let one = Selection::Container {
+        name: "${host}".to_owned(),
+    };
+    Deed::Quarantine {
+        containers: vec![one; selections],
+        action,
+    }
+}
+
 #[test]
 fn every_fault_is_found_and_refused() {
     let after = |mut step: Step, before: &str| {
@@ -121,6 +131,26 @@ fn every_fault_is_found_and_refused() {
         (spec(vec![after(good(), "evict")]), "waits for itself"),
         (spec(vec![timed(MAX_DEADLINE * 2)]), "seven days"),
         (spec(vec![timed(Duration::ZERO)]), "one second"),
+        (
+            spec(vec![step(
+                "again",
+                Deed::Restart {
+                    containers: Vec::new(),
+                },
+            )]),
+            "names no container",
+        ),
+        (
+            spec(vec![step("cut", cutting(OnRevoke::Remove, 1))]),
+            "choose `disconnect`",
+        ),
+        (
+            spec(vec![step(
+                "cut",
+                cutting(OnRevoke::Stop, MAX_SELECTIONS + 1),
+            )]),
+            "65 selections",
+        ),
         (
             spec(vec![step("ask", Deed::Approve { count: 0 })]),
             "ask for 1 to",

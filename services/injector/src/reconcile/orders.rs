@@ -444,6 +444,10 @@ impl Reconciler {
     /// Cuts a container off, pauses or stops it, where that is not done to this incarnation yet.
     fn keep_apart(&mut self, order: &Order, action: OnRevoke) {
         let (id, now) = (&order.container, self.now());
+        if !self.orders.apart.contains_key(id) {
+            // It has leases no more: whoever is in it may know them.
+            self.note_removed(id);
+        }
         let apart = self.orders.apart.entry(id.clone()).or_default();
         apart.number = order.number;
         let Some(tracked) = self.containers.get_mut(id) else {
