@@ -82,7 +82,12 @@ pub(crate) fn late(state: &StepState) -> Option<String> {
         return None;
     };
     let (count, of) = (late.count() + 1, state.targets.len());
-    Some(format!(
-        "{count} of {of} containers were not through at its deadline; the first: `{name}`"
-    ))
+    let late =
+        format!("{count} of {of} containers were not through at its deadline; the first: `{name}`");
+    // What went wrong before says more than that somebody is late.
+    let mut failures = state.answers.values().flatten();
+    Some(match failures.next() {
+        Some(failure) => format!("{failure}; {late}"),
+        None => late,
+    })
 }
