@@ -305,15 +305,36 @@ fn a_host_that_knows_no_orders_or_has_too_many_refuses_them() {
     assert_eq!(outcome(&given), Some(Outcome::Failed));
     let why = state(&given).failure.unwrap();
     assert!(why.contains("knows no orders about containers"), "{why}");
-    let mut full = three().world().hosts[&HOST].clone();
+    let held = |n: usize| {
+        let id = format!("{:064x}", n + 100);
+        of_host(host::Event::QuarantineOrdered {
+            subject: host::Subject {
+                container: crate::id::ContainerId::parse(&id).unwrap(),
+                name: "other".to_owned(),
+                image_digest: String::new(),
+                service: String::new(),
+            },
+            origin: host::Origin {
+                run: RUN,
+                step: "earlier".to_owned(),
+                place: 0,
+            },
+            action: OnRevoke::Stop,
+            reason: "intruder".to_owned(),
+            had: Vec::new(),
+        })
+    };
+    // One more finds room, and the next does not.
+    let known = three().log().to_vec().into_iter();
+    let full = Given::events(known.chain((0..MAX_ORDERS - 1).map(held)));
     let steps = vec![step("cut", cutting_off(OnRevoke::Stop), &[])];
-    let held = running_on(three(), steps).world().hosts[&HOST].quarantines[&container(1)].clone();
-    for n in 0..MAX_ORDERS {
-        let id = crate::id::ContainerId::parse(&format!("{n:064x}")).unwrap();
-        assert_eq!(full.open_orders(), n);
-        full.quarantines.insert(id, held.clone());
-    }
-    assert_eq!(full.open_orders(), MAX_ORDERS);
+    let given = running_on(full, steps);
+    assert_eq!(given.world().hosts[&HOST].open_orders(), MAX_ORDERS);
+    let refused = |act: &&Act| match act {
+        Act::Refused(reason) => reason.contains("has 1000 open orders already"),
+        Act::Begun(_) => false,
+    };
+    assert_eq!(state(&given).acts.values().filter(refused).count(), 2);
 }
 
 #[test]
