@@ -185,7 +185,12 @@ async fn who_is_in_quarantine_has_nothing_whenever_it_begins_until_that_is_lifte
     // Lifted, it is given again what its binding says.
     bus.clear();
     bus.publish_orders(plan(33, "apart"), vec![apart(&stopped, 8, OnRevoke::Stop)]);
-    bus.wait_facts("swapped to 1 again", 1, swapped(1)).await;
+    let is_given = swapped(1);
+    bus.wait("it is given its file again", |reports| {
+        let mut items = reports.iter().flat_map(|report| &report.items);
+        items.any(|item| item.container.as_str() == frozen.0 && is_given(&item.fact))
+    })
+    .await;
     assert_eq!(frozen.cat("db"), (true, "one".into()));
 
     // One that is removed is gone.
