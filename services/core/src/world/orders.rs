@@ -1,9 +1,10 @@
 //! Orders to hosts about containers: whom they are about, and how much room a restart takes.
 
 use super::World;
+use crate::assignment::{Assignment, Key};
 use crate::binding::{Reload, Rollout as Policy};
 use crate::host::{self, Host, Quarantine, Restart, Standing, Subject};
-use crate::id::{ContainerId, HostId};
+use crate::id::{BindingId, ContainerId, HostId};
 use crate::rollout::{Instance, MAX_LEAVES_PER_HOST, Service};
 
 impl World {
@@ -35,14 +36,29 @@ impl World {
         if let Some(one) = self.quarantine_of(host, container) {
             return Some(one.subject.clone());
         }
-        let mut all = self.assignments_at(host);
-        let (key, state) = all.find(|(key, _)| key.container == *container)?;
+        let (key, state) = self.assignments_of(host, container).next()?;
         Some(Subject {
             container: key.container.clone(),
             name: state.container_name.clone(),
             image_digest: state.image_digest.clone(),
             service: state.service.clone(),
         })
+    }
+
+    /// Assignments of one container.
+    pub(crate) fn assignments_of<'w>(
+        &'w self,
+        host: HostId,
+        container: &'w ContainerId,
+    ) -> impl Iterator<Item = (&'w Key, &'w Assignment)> {
+        let first = Key {
+            host,
+            container: container.clone(),
+            binding: BindingId::from_bytes([0; 16]),
+            also: None,
+        };
+        let from = self.assignments.range(first..);
+        from.take_while(move |(key, _)| key.host == host && key.container == *container)
     }
 
     /// Containers in quarantine, with their hosts.
@@ -73,8 +89,7 @@ impl World {
     /// The strictest rollout of the bindings that serve a container; one after the other where none says any.
     #[must_use]
     pub fn restart_policy(&self, host: HostId, container: &ContainerId) -> Policy {
-        let own = self.assignments_at(host);
-        let own = own.filter(|(key, _)| key.container == *container);
+        let own = self.assignments_of(host, container);
         let policies = own.filter_map(|(key, _)| {
             match self.bindings.get(&key.binding)?.spec.as_ref()?.reload {
                 Reload::Restart { rollout, .. } => rollout,

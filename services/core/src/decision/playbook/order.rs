@@ -168,8 +168,7 @@ fn had(
     (at, container): (HostId, &ContainerId),
     before: Option<&host::Quarantine>,
 ) -> Vec<Had> {
-    let own = world.assignments_at(at);
-    let own = own.filter(|(key, _)| key.container == *container);
+    let own = world.assignments_of(at, container);
     let now = own.flat_map(|(_, state)| {
         let versions = [state.holds, state.runs_on, state.assigned].into_iter();
         let real = versions.filter(|version| *version > 0);
