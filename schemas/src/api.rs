@@ -20,7 +20,7 @@ pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinToke
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
 pub use playbook::{
     ApproveRequest, PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView,
-    RunPlaybookRequest, RunScore, RunStepView, RunTargetView,
+    QuarantineView, RunPlaybookRequest, RunScore, RunStepView, RunTargetView,
 };
 pub use report::{
     EvidenceReport, EvidenceSummary, MAX_REPORT_EVENTS, MAX_REPORT_RECORDS, ProvenRecord,
@@ -80,6 +80,7 @@ macro_rules! of_shapes {
             PlaybookView,
             PlaybookPlan,
             PlaybookRunView,
+            QuarantineView,
             RunPlaybookRequest,
             ApproveRequest,
             HistoryView,

@@ -2,6 +2,7 @@
 //!
 //! Ids and instants are fixed, so that the files only change when the format does.
 
+mod order;
 mod outward;
 mod playbook;
 mod store;
@@ -102,7 +103,8 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
             .into_iter()
             .map(|event| Event::Assignment(key.clone(), event)),
     );
-    events.extend(of_host()?.into_iter().map(|event| Event::Host(HOST, event)));
+    let hosts = of_host()?.into_iter().chain(order::of_host(&key.container));
+    events.extend(hosts.map(|event| Event::Host(HOST, event)));
     events.extend(
         of_rotation(&key)
             .into_iter()

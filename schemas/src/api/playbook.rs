@@ -60,6 +60,28 @@ pub struct RunPlaybookRequest {
     pub reason: String,
 }
 
+/// `GET /v1/quarantines`: a container that is cut off, paused or stopped, and given nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QuarantineView {
+    /// Its name.
+    pub container: String,
+    /// Its full id.
+    pub id: String,
+    /// Its host.
+    pub host: String,
+    /// What is done to it: `disconnect`, `pause` or `stop`.
+    pub action: String,
+    /// `ordered` while its host did not tell of it, `done`, or `failed`: it is tried again.
+    pub state: String,
+    /// Why it could not be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// The run whose step gave it.
+    pub run_id: String,
+    /// Why.
+    pub reason: String,
+}
+
 /// `POST /v1/playbook-runs/{id}/approve`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -143,9 +165,10 @@ pub struct RunStepView {
 /// One thing that a step does something to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunTargetView {
-    /// The secret with its version, the host or the playbook.
+    /// The secret with its version, the host, the container or the playbook.
     pub target: String,
-    /// What it began: `rotation ID`, `revocation ID`, `eviction`, `run ID`, `told`, or `nothing`; absent before.
+    /// What it began: `rotation ID`, `revocation ID`, `eviction`, `run ID`, `told`, `restart`, `quarantine`, or
+    /// `nothing`; absent before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub begun: Option<String>,
     /// Why it was refused.

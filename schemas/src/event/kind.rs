@@ -74,6 +74,11 @@ kinds! {
         E::PermitIssued { .. } => "permit_issued",
         E::Evicted { .. } => "evicted",
         E::StagingKnown => "staging_known",
+        E::OrdersKnown => "orders_known",
+        E::RestartOrdered { .. } => "restart_ordered",
+        E::QuarantineOrdered { .. } => "quarantine_ordered",
+        E::OrderEnded { .. } => "order_ended",
+        E::QuarantineLifted { .. } => "quarantine_lifted",
     }
     rotation {
         E::Started { .. } => "started",

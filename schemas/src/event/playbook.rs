@@ -6,6 +6,7 @@ use std::time::Duration;
 use keywheel_core::name::{NotificationName, PlaybookName};
 use keywheel_core::playbook;
 
+use super::binding::OnRevoke;
 use crate::mirror::{Text, mirror_enum, mirror_struct, mirror_words};
 
 mirror_struct! {
@@ -125,6 +126,18 @@ mirror_enum! {
             notification: Text<NotificationName>,
             /// What it is told.
             text: String,
+        },
+        /// Restarts containers, as many at a time as their services let.
+        Restart {
+            /// Which: those named, those that have the secrets named, or those on the host.
+            containers: Vec<PlaybookSelection>,
+        },
+        /// Cuts containers off, pauses or stops them, and gives them nothing until a person lifts that.
+        Quarantine {
+            /// Which, as of a restart.
+            containers: Vec<PlaybookSelection>,
+            /// What is done to them.
+            action: OnRevoke,
         },
     }
 }

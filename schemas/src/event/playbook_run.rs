@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use keywheel_core::id::{
-    HostId, NotificationId, PlaybookId, RevocationId, RotationId, RunId, SecretId,
+    ContainerId, HostId, NotificationId, PlaybookId, RevocationId, RotationId, RunId, SecretId,
 };
 use keywheel_core::name::PlaybookName;
 use keywheel_core::playbook_run;
@@ -38,6 +38,15 @@ mirror_enum! {
             /// Which.
             notification: Text<NotificationId>,
         },
+        /// A container.
+        Container {
+            /// Its host.
+            host: Text<HostId>,
+            /// Which.
+            container: Text<ContainerId>,
+            /// Its name, for people.
+            name: String,
+        },
     }
 }
 
@@ -70,6 +79,16 @@ mirror_enum! {
         Message {
             /// The notification.
             notification: Text<NotificationId>,
+        },
+        /// The restart of a container.
+        Restart {
+            /// Its host.
+            host: Text<HostId>,
+        },
+        /// The quarantine of a container.
+        Quarantine {
+            /// Its host.
+            host: Text<HostId>,
         },
     }
 }
@@ -234,15 +253,19 @@ mirror_enum! {
             /// What it is told.
             text: String,
         },
-        /// A receiver that is waited for has taken what it was told, or never will.
+        /// A receiver that is waited for has taken what it was told, or never will; or a host told what came of an
+        /// order about a container.
         Answered {
             /// The step.
             step: String,
             /// Which of its targets; the first is 0.
             place: u32,
-            /// Why it did not take it; absent when it did.
+            /// Why it did not take it, or the order was not carried out; absent when it did, or was.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             failure: Option<String>,
+            /// When an order was over; absent for a receiver's answer.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            at: Option<Text<Timestamp>>,
         },
     }
 }

@@ -242,6 +242,7 @@ fn of_ends() -> Vec<playbook_run::Event> {
             step: word("call"),
             place: 0,
             failure: Some(word("it answered 400")),
+            at: None,
         },
     ]
 }

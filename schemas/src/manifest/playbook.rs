@@ -1,15 +1,16 @@
 //! `kind: Playbook`: steps one after the other, beside each other under `parallel`, and those that follow a
 //! failure under `onFailure`. What comes out is a graph; what is wrong with it as one, the core says.
 //!
-//! Invariant: a kind of step that nothing performs yet is refused with what to write instead.
+//! Invariant: a quarantine of a host is its eviction, and nothing else.
 
 use std::collections::BTreeMap;
 
+use keywheel_core::binding::OnRevoke;
 use keywheel_core::name::{NotificationName, PlaybookName};
 use keywheel_core::playbook::{
     After, DEFAULT_DEADLINE, DEFAULT_HOLD_OFF, Deed, MAX_APPROVALS, MAX_DEADLINE, MAX_PARAMETERS,
-    MAX_SELECTIONS, MAX_STEPS, MAX_TRIGGERS, MIN_DEADLINE, Parameter, Selection, Spec, Step,
-    Trigger, Which,
+    MAX_SELECTIONS, MAX_STEPS, MAX_TRIGGERS, MIN_DEADLINE, Parameter, QUARANTINE_ACTIONS,
+    Selection, Spec, Step, Trigger, Which,
 };
 
 use super::on_event::read_kind;
@@ -20,19 +21,18 @@ use super::{CheckSchedule, Manifest, Position};
 use crate::condition::Condition;
 
 /// Kinds of steps, each a field of its own.
-const DEEDS: [&str; 9] = [
-    "rotate", "revoke", "evict", "wait", "approve", "run", "prove", "notify", "call",
-];
-/// Kinds of steps that are known and performed by nothing yet, each with what to do instead.
-const NOT_YET: [(&str, &str); 2] = [
-    (
-        "restart",
-        "rotate a secret whose binding says `reload: restart`",
-    ),
-    (
-        "quarantine",
-        "say `onRevoke: disconnect` or `pause` in its binding, and revoke what it has: `revoke: { containers: […], versions: alive }`",
-    ),
+const DEEDS: [&str; 11] = [
+    "rotate",
+    "revoke",
+    "evict",
+    "restart",
+    "quarantine",
+    "wait",
+    "approve",
+    "run",
+    "prove",
+    "notify",
+    "call",
 ];
 
 pub(super) fn read(
@@ -185,7 +185,6 @@ fn read_step(
 ) -> Option<Vec<After>> {
     let mut known = vec!["name", "deadline", "onFailure", "parallel"];
     known.extend(DEEDS);
-    known.extend(NOT_YET.iter().map(|(word, _)| *word));
     let fields = Fields::of(node, "a step", &known, faults)?;
     if fields.has("parallel") {
         return read_branches(&fields, &after, steps, faults);
@@ -275,13 +274,6 @@ fn read_branches(
 }
 
 fn read_deed(fields: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {
-    for (word, instead) in NOT_YET {
-        if fields.has(word) {
-            let message = format!("nothing performs a step `{word}` yet; {instead}");
-            faults.add(fields.position_of(word), message);
-            return None;
-        }
-    }
     let given: Vec<&str> = DEEDS.into_iter().filter(|word| fields.has(word)).collect();
     let [word] = given.as_slice() else {
         let message = format!(
@@ -312,6 +304,12 @@ fn read_deed(fields: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {
             deed_fields(fields, "prove", &[], faults)?;
             Some(Deed::Prove)
         }
+        "restart" => {
+            let own = deed_fields(fields, "restart", &CONTAINERS, faults)?;
+            let containers = read_containers(&own, faults)?;
+            Some(Deed::Restart { containers })
+        }
+        "quarantine" => read_quarantine(fields, faults),
         "notify" => read_notify(fields, faults),
         "call" => {
             let own = deed_fields(fields, "call", &["notification", "text"], faults)?;
@@ -420,6 +418,57 @@ fn read_selections(fields: &Fields<'_>, faults: &mut Faults) -> Option<Vec<Selec
         selections.push(Selection::HeldBy { host });
     }
     Some(selections)
+}
+
+/// Fields of the containers that a step is done to.
+const CONTAINERS: [&str; 5] = ["containers", "images", "services", "consumersOf", "host"];
+
+fn read_containers(fields: &Fields<'_>, faults: &mut Faults) -> Option<Vec<Selection>> {
+    let mut selections = Vec::new();
+    for name in CONTAINERS.into_iter().filter(|name| *name != "host") {
+        for node in items(fields, name, MAX_SELECTIONS, faults) {
+            let (text, _) = text_of(node, name, faults)?;
+            let text = text.to_owned();
+            selections.push(match name {
+                "containers" => Selection::Container { name: text },
+                "images" => Selection::Image { digest: text },
+                "services" => Selection::Service { name: text },
+                _ => Selection::Secret { name: text },
+            });
+        }
+    }
+    if fields.has("host") {
+        let (host, _) = fields.required_text("host", faults)?;
+        let host = host.to_owned();
+        selections.push(Selection::HeldBy { host });
+    }
+    Some(selections)
+}
+
+/// Of containers what is done to them; of a host, alone, its eviction.
+fn read_quarantine(fields: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {
+    let mut known = CONTAINERS.to_vec();
+    known.push("action");
+    let own = deed_fields(fields, "quarantine", &known, faults)?;
+    if own.has("host") {
+        let mut others = known.iter().filter(|name| **name != "host");
+        if others.any(|name| own.has(name)) {
+            let message = "a quarantine of a `host` is its eviction and says nothing else; leave the rest out, or name its containers";
+            faults.add(own.position_of("host"), message.to_owned());
+            return None;
+        }
+        let (host, _) = own.required_text("host", faults)?;
+        let host = host.to_owned();
+        return Some(Deed::Evict { host });
+    }
+    let containers = read_containers(&own, faults)?;
+    let (word, at) = own.required_text("action", faults)?;
+    let Some(action) = OnRevoke::parse(word).filter(|one| QUARANTINE_ACTIONS.contains(one)) else {
+        let message = "`action` has to be `disconnect`, `pause` or `stop`";
+        faults.add(at, message.to_owned());
+        return None;
+    };
+    Some(Deed::Quarantine { containers, action })
 }
 
 fn read_revoke(fields: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {

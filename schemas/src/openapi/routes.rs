@@ -299,6 +299,20 @@ pub const ROUTES: &[Route] = &[
         "PlaybookRunView",
     ),
     get(
+        "/v1/quarantines",
+        "list_quarantines",
+        "Containers in quarantine",
+        Answer::Many("QuarantineView"),
+    )
+    .asked(PAGE),
+    post(
+        "/v1/quarantines/{name}/lift",
+        "lift_quarantine",
+        "Lifts the quarantine of a container, by its name or id: it is given again what its bindings say",
+        Some("InterveneRequest"),
+        "ApplyAnswer",
+    ),
+    get(
         "/v1/hosts",
         "list_hosts",
         "Hosts that joined",

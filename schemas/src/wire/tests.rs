@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record, Role};
-use keywheel_core::binding::{ImageSelector, Reload, Rollout, Selector, SetFile, Target};
+use keywheel_core::binding::{ImageSelector, OnRevoke, Reload, Rollout, Selector, SetFile, Target};
 use keywheel_core::command::{Command, Declaration, ProofTaken, Replacing};
 use keywheel_core::effect::{Effect, Key, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
@@ -17,12 +17,12 @@ use keywheel_core::name::{
     BindingName, Directory, EnvName, FileName, HostName, PlaybookName, SecretName,
 };
 use keywheel_core::plan::{
-    Grant, HostPlan, Leave, PlannedBinding, PlannedPrevious, PlannedSecret, Staged,
+    Grant, HostPlan, Leave, Order, PlannedBinding, PlannedPrevious, PlannedSecret, Staged, Task,
 };
 use keywheel_core::playbook_run;
 use keywheel_core::report::{
-    DeniedStart, Executed, Fact, HostReport, Item, RestartState, RestartWish, StalePlan, UsageKind,
-    UsageNote,
+    DeniedStart, Executed, Fact, HostReport, Item, OrderState, OrderTold, RestartState,
+    RestartWish, StalePlan, UsageKind, UsageNote,
 };
 use keywheel_core::revocation::Proof;
 use keywheel_core::rollout::Due;
@@ -182,7 +182,38 @@ fn plan() -> HostPlan {
             not_before: Some(AT),
         }],
         staged: vec![staged(grant)],
+        orders: orders(),
     }
+}
+
+fn orders() -> Vec<Order> {
+    let order = |task| Order {
+        container: container(),
+        number: 7,
+        task,
+    };
+    let action = OnRevoke::Pause;
+    let not_before = Some(AT);
+    vec![
+        order(Task::Quarantine { action }),
+        order(Task::Restart { not_before }),
+        order(Task::Restart { not_before: None }),
+    ]
+}
+
+fn orders_told() -> Vec<OrderTold> {
+    let reason = "its health check fails".to_owned();
+    [
+        OrderState::Done,
+        OrderState::Gone,
+        OrderState::Failed { reason },
+    ]
+    .map(|state| OrderTold {
+        container: container(),
+        number: 7,
+        state,
+    })
+    .to_vec()
 }
 
 fn staged(grant: Grant) -> Staged {
@@ -279,6 +310,7 @@ fn report() -> HostReport {
         restarts: restarts(),
         staged: vec![(SECRET, 4)],
         knows_staged: true,
+        orders: Some(orders_told()),
     }
 }
 

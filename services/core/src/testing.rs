@@ -300,6 +300,7 @@ pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,
         knows_staged: false,
+        orders: None,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod difference;
 mod leases;
+mod orders;
 mod outside;
 mod outward;
 mod playbooks;
@@ -453,7 +454,9 @@ impl World {
                     host.evolve(event);
                 }
             }
-            host::Event::PermitIssued { .. } | host::Event::StagingKnown => {
+            host::Event::PermitIssued { .. }
+            | host::Event::StagingKnown
+            | host::Event::OrdersKnown => {
                 if let Some(host) = self.hosts.get_mut(&id) {
                     host.evolve(event);
                 }
@@ -461,6 +464,7 @@ impl World {
                 return;
             }
             host::Event::Evicted { .. } => self.apply_eviction(id, event),
+            _ => self.apply_order(number, id, event),
         }
         self.bump(number, [id]);
     }

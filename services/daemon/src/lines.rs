@@ -56,6 +56,10 @@ lines! {
     REFUSED = "assignment.refused", "A container was not served, and why.";
     HOST_ENROLLED = "host.enrolled", "A host is known.";
     HOST_EVICTED = "host.evicted", "A host is trusted with nothing any more.";
+    RESTART_ORDERED = "host.restart_ordered", "A playbook has a container restarted.";
+    QUARANTINE_ORDERED = "host.quarantine_ordered", "A playbook puts a container into quarantine, and why.";
+    ORDER_ENDED = "host.order_ended", "A host told what came of that, with this outcome and why it failed; or it is withdrawn.";
+    QUARANTINE_LIFTED = "host.quarantine_lifted", "A person lifted the quarantine of a container, and why.";
     PLAYBOOK_TRIGGERED = "playbook_run.triggered", "A run of a playbook began.";
     PLAYBOOK_STEP_FAILED = "playbook_run.step_failed", "A step of a run failed, and why.";
     PLAYBOOK_COMPLETED = "playbook_run.completed", "A run of a playbook ended, with this outcome.";

@@ -261,7 +261,8 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
         | Command::Playbook(
             playbook_run::Request::Start { reason, .. }
             | playbook_run::Request::Approve { reason, .. }
-            | playbook_run::Request::Intervene { reason, .. },
+            | playbook_run::Request::Intervene { reason, .. }
+            | playbook_run::Request::Lift { reason, .. },
         ) => reason.clone(),
         Command::StepOutcome {
             failure: Some(failure),

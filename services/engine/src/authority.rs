@@ -67,6 +67,7 @@ pub const fn submitter_of(command: &Command) -> Role {
             | Request::Approve { .. }
             | Request::Intervene { .. }
             | Request::Answer { .. }
+            | Request::Lift { .. }
             | Request::Remove { .. },
         ) => Role::Gateway,
         Command::Playbook(Request::Start { .. } | Request::Due { .. }) => Role::Scheduler,

@@ -66,8 +66,8 @@ pub struct PlaybookParameter {
     pub default: Option<String>,
 }
 
-/// One step: a name and exactly one of `rotate`, `revoke`, `evict`, `wait`, `approve`, `run`, `prove`, `notify`, `call`;
-/// or `parallel` alone.
+/// One step: a name and exactly one of `rotate`, `revoke`, `evict`, `restart`, `quarantine`, `wait`, `approve`, `run`,
+/// `prove`, `notify`, `call`; or `parallel` alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlaybookStep {
@@ -113,6 +113,74 @@ pub struct PlaybookStep {
     /// Tells one receiver something, and waits until it has taken it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call: Option<Call>,
+    /// Restarts containers, as many at a time as their services let.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
+    /// Cuts containers off, pauses or stops them, and gives them nothing until a person lifts that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
+}
+
+/// Restarts containers that are served. Texts may hold parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Restart {
+    /// Containers of these names or ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub containers: Option<Vec<String>>,
+    /// Every container of one of these images, by config digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub images: Option<Vec<String>>,
+    /// Every container of one of these services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub services: Option<Vec<String>>,
+    /// Every container that has one of these secrets, or is to have it.
+    #[serde(
+        default,
+        rename = "consumersOf",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(length(min = 1, max = 64))]
+    pub consumers_of: Option<Vec<String>>,
+    /// Every container on this host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+}
+
+/// Puts containers into quarantine. Texts may hold parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Quarantine {
+    /// Containers of these names or ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub containers: Option<Vec<String>>,
+    /// Every container of one of these images, by config digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub images: Option<Vec<String>>,
+    /// Every container of one of these services.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub services: Option<Vec<String>>,
+    /// Every container that has one of these secrets, or is to have it.
+    #[serde(
+        default,
+        rename = "consumersOf",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(length(min = 1, max = 64))]
+    pub consumers_of: Option<Vec<String>>,
+    /// This host: that is its eviction, and nothing else may be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// What is done to containers: `disconnect`, `pause` or `stop`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(disconnect|pause|stop)$"))]
+    pub action: Option<String>,
 }
 
 /// Waits for proof; it says nothing.

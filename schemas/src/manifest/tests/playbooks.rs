@@ -1,5 +1,6 @@
 //! `kind: Playbook`: what steps become, and what is refused with which words.
 
+use keywheel_core::binding::OnRevoke;
 use keywheel_core::name::NotificationName;
 use keywheel_core::playbook::{
     DEFAULT_DEADLINE, DEFAULT_HOLD_OFF, Deed, MAX_STEPS, Selection, Spec, Step, Trigger, Which,
@@ -145,12 +146,57 @@ fn branches_and_failure_paths_become_one_graph() {
 }
 
 #[test]
-fn what_nothing_performs_yet_is_refused_with_what_to_do_instead() {
-    for word in ["restart", "quarantine"] {
-        let fault = fault_of(&format!("[{{ name: a, {word}: {{}} }}]"));
-        let begin = format!("nothing performs a step `{word}` yet; ");
-        let (_, instead) = fault.split_once(&begin).expect(&fault);
-        assert!(!instead.is_empty(), "{fault}");
+fn containers_are_meant_by_what_they_are_and_have_and_by_their_host() {
+    let spec = spec_of(
+        "[{ name: a, restart: { containers: [web-7], images: [\"sha256:1\"], services: [shop/web], consumersOf: [\"${secret}\"], host: web-1 } }, \
+          { name: b, quarantine: { services: [web], action: pause } }, \
+          { name: c, quarantine: { host: web-1 } }]",
+    );
+    let word = |word: &str| word.to_owned();
+    let containers = vec![
+        Selection::Container {
+            name: word("web-7"),
+        },
+        Selection::Image {
+            digest: word("sha256:1"),
+        },
+        Selection::Service {
+            name: word("shop/web"),
+        },
+        Selection::Secret {
+            name: word("${secret}"),
+        },
+        Selection::HeldBy {
+            host: word("web-1"),
+        },
+    ];
+    assert_eq!(spec.steps[0].deed, Deed::Restart { containers });
+    let containers = vec![Selection::Service { name: word("web") }];
+    let action = OnRevoke::Pause;
+    assert_eq!(spec.steps[1].deed, Deed::Quarantine { containers, action });
+    let host = word("web-1");
+    assert_eq!(spec.steps[2].deed, Deed::Evict { host });
+}
+
+#[test]
+fn a_quarantine_says_what_is_done_and_one_of_a_host_says_nothing_else() {
+    for (steps, words) in [
+        ("[{ name: a, restart: {} }]", "names no container"),
+        (
+            "[{ name: a, quarantine: { containers: [x] } }]",
+            "`action` is missing",
+        ),
+        (
+            "[{ name: a, quarantine: { containers: [x], action: remove } }]",
+            "has to be `disconnect`",
+        ),
+        (
+            "[{ name: a, quarantine: { host: x, action: stop } }]",
+            "is its eviction",
+        ),
+    ] {
+        let fault = fault_of(steps);
+        assert!(fault.contains(words), "{fault}");
     }
 }
 

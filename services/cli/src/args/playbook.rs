@@ -63,6 +63,20 @@ pub(crate) enum PlaybookVerb {
         after_help = "Example:\n  keywheel playbook cancel 0190c8f0-… --reason \"false alarm\"\n\n`keywheel rotation abort` gives up a rotation that it began."
     )]
     Cancel(StepInArgs),
+    /// List containers in quarantine: cut off, paused or stopped by a step, and given nothing.
+    #[command(after_help = "Example:\n  keywheel playbook quarantines -o json")]
+    Quarantines,
+    /// Lift the quarantine of a container: it is given again what its bindings say.
+    #[command(
+        after_help = "Example:\n  keywheel playbook lift web-7 --reason \"looked at, and clean\"\n\nWhat was done to it stays: `docker unpause`, `docker network connect` or `docker start` undo it."
+    )]
+    Lift {
+        /// The container, by its name, or its id or the beginning of that.
+        container: String,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+    },
     /// Let a playbook be run no more. Runs that are open go on.
     #[command(after_help = "Example:\n  keywheel playbook remove old-drill --yes")]
     Remove {

@@ -68,6 +68,8 @@ const FORMS: &[&str] = &[
     "playbook pause 00000000-0000-0000-0000-000000000000 --reason why",
     "playbook resume 00000000-0000-0000-0000-000000000000 --reason why",
     "playbook cancel 00000000-0000-0000-0000-000000000000 --reason why",
+    "playbook quarantines -o json",
+    "playbook lift web-7 --reason why",
     "playbook remove p --yes",
     "unbind b --yes",
     "consumers --secret a/b",

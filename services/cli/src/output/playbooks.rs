@@ -1,8 +1,8 @@
 //! Playbooks, plans and runs, as text for people. Pure.
 
 use keywheel_schemas::api::{
-    PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView, RunScore, RunStepView,
-    RunTargetView,
+    PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView, QuarantineView, RunScore,
+    RunStepView, RunTargetView,
 };
 use keywheel_schemas::event::playbook::{
     PlaybookDeed, PlaybookParameter, PlaybookStep, PlaybookTrigger,
@@ -91,6 +91,8 @@ const fn word(deed: &PlaybookDeed) -> &'static str {
         PlaybookDeed::Prove {} => "prove",
         PlaybookDeed::Notify { .. } => "notify",
         PlaybookDeed::Call { .. } => "call",
+        PlaybookDeed::Restart { .. } => "restart",
+        PlaybookDeed::Quarantine { .. } => "quarantine",
     }
 }
 
@@ -122,6 +124,26 @@ pub(crate) fn blockers(plan: &PlaybookPlan) -> String {
     }
     let lines = plan.blockers.iter().map(|blocker| tame(blocker));
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Containers in quarantine.
+pub(crate) fn quarantines(all: &[QuarantineView], color: bool) -> String {
+    if all.is_empty() {
+        return "no container is in quarantine".to_owned();
+    }
+    let row = |one: &QuarantineView| {
+        vec![
+            tame(&one.container),
+            one.id.chars().take(12).collect(),
+            one.host.clone(),
+            one.action.clone(),
+            one.state.clone(),
+            tame(one.failure.as_ref().unwrap_or(&one.reason)),
+        ]
+    };
+    let rows = all.iter().map(row).collect();
+    let headers = ["CONTAINER", "ID", "HOST", "ACTION", "STATE", "WHY"];
+    columns(&headers, rows, color)
 }
 
 /// Runs.

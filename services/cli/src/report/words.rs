@@ -61,6 +61,28 @@ fn secret_line(fact: &secret::Event, name: &str, names: &Names) -> Option<String
 fn host_line(fact: &host::Event, name: &str) -> Option<String> {
     match fact {
         host::Event::Evicted { reason } => Some(format!("host {name} was evicted: {reason}")),
+        host::Event::RestartOrdered { subject, .. } => Some(format!(
+            "container {} on host {name} is to restart",
+            subject.name
+        )),
+        host::Event::QuarantineOrdered {
+            subject,
+            action,
+            reason,
+            ..
+        } => Some(format!(
+            "container {} on host {name} is put into quarantine ({}): {reason}",
+            subject.name,
+            action.word()
+        )),
+        host::Event::QuarantineLifted {
+            container,
+            by,
+            reason,
+        } => Some(format!(
+            "{by} lifted the quarantine of container {} on host {name}: {reason}",
+            container.short()
+        )),
         _ => None,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use keywheel_schemas::api::{
     ApplyAnswer, ApproveRequest, InterveneRequest, PlaybookPlan, PlaybookRunView, PlaybookView,
-    RunPlaybookRequest,
+    QuarantineView, RunPlaybookRequest,
 };
 
 use super::revoke::{confirm, require_person};
@@ -31,6 +31,8 @@ pub(super) async fn run(desk: &Desk, verb: &PlaybookVerb) -> Result<(), Failure>
         PlaybookVerb::Pause(args) => step_in(desk, args, "pause").await,
         PlaybookVerb::Resume(args) => step_in(desk, args, "resume").await,
         PlaybookVerb::Cancel(args) => step_in(desk, args, "cancel").await,
+        PlaybookVerb::Quarantines => quarantines(desk).await,
+        PlaybookVerb::Lift { container, reason } => lift(desk, container, reason).await,
         PlaybookVerb::Remove { name, yes } => remove(desk, name, *yes).await,
     }
 }
@@ -151,6 +153,23 @@ async fn step_in(desk: &Desk, args: &StepInArgs, verb: &str) -> Result<(), Failu
     let run: PlaybookRunView = desk.client.change(&path, &request).await?;
     desk.screen
         .show(&run, |run| texts::run(run, desk.screen.color))
+}
+
+async fn quarantines(desk: &Desk) -> Result<(), Failure> {
+    let all: Vec<QuarantineView> = desk.client.read_all("/v1/quarantines").await?;
+    desk.screen
+        .show(&all, |all| texts::quarantines(all, desk.screen.color))
+}
+
+async fn lift(desk: &Desk, container: &str, reason: &str) -> Result<(), Failure> {
+    let path = format!("/v1/quarantines/{}/lift", escape(container));
+    let request = InterveneRequest {
+        reason: reason.to_owned(),
+    };
+    let answer: ApplyAnswer = desk.client.change(&path, &request).await?;
+    desk.screen.show(&answer, |answer| {
+        views::applied(answer, false, desk.screen.color)
+    })
 }
 
 async fn remove(desk: &Desk, name: &str, yes: bool) -> Result<(), Failure> {

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::report::needs_old;
-use super::{Context, Rejection, canary, drain, lease, replace, revoke, rollout, rotate, staging};
+use super::{Context, Rejection, canary, drain, lease, order, replace, revoke, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;
@@ -41,7 +41,11 @@ pub(super) fn evict(
         let vanished = assignment::Event::Vanished;
         events.push(Event::Assignment(key.clone(), vanished));
     }
+    order::let_go(world, known, ctx.now, &mut events);
     let mut rollouts = rollout::Draft::of(world, ctx.now);
+    for restart in known.restarts.values() {
+        rollouts.end_ordered(id, restart);
+    }
     rollouts.forget_host(id);
     // What its containers have leases of ends with it.
     let is_let_go = |open: &&Rotation| lease::is_of_host(world, open.secret, id);

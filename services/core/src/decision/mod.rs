@@ -10,6 +10,7 @@ mod intervene;
 mod join;
 mod lease;
 mod manifest;
+mod order;
 mod outward;
 mod playbook;
 mod refusal;

@@ -112,7 +112,7 @@ impl Rejection {
             Self::SecretUnknown { .. }
             | Self::BindingUnknown(_)
             | Self::Secret(secret::Rejection::VersionUnknown { .. })
-            | Self::Host(host::Rejection::NotEnrolled(_))
+            | Self::Host(host::Rejection::NotEnrolled(_) | host::Rejection::NoQuarantine(_))
             | Self::Store(store::Rejection::Unknown(_))
             | Self::Notification(notification::Rejection::Unknown(_))
             | Self::Signal(signal::Rejection::Unknown(_))
@@ -137,7 +137,8 @@ impl Rejection {
                 | host::Rejection::TokenExpired(_)
                 | host::Rejection::TokenForged(_)
                 | host::Rejection::TokenOfAnother { .. }
-                | host::Rejection::ReasonMissing,
+                | host::Rejection::ReasonMissing
+                | host::Rejection::LiftReasonMissing,
             )
             | Self::Rotation(
                 rotation::Rejection::NoGenerator { .. }

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Context, Rejection, canary, drain, join, lease, replace, revoke, rollout, rotate, staging,
+    Context, Rejection, canary, drain, join, lease, order, replace, revoke, rollout, rotate, staging,
 };
 use crate::assignment::{self, Assignment};
 use crate::binding::AckLevel;
@@ -32,6 +32,7 @@ pub(super) fn record(
     let turned_back = lease::turned_back(world, report);
     let report: &HostReport = &turned_back;
     let mut events = Vec::from_iter(staging::shown(world, report));
+    events.extend(order::shown(world, report));
     let mut moved = Moved::new();
     for item in lease::without(world, report) {
         record_item(world, report, item, &mut moved, &mut events);
@@ -43,6 +44,7 @@ pub(super) fn record(
         record_left(world, report, &held, &mut moved, &mut events);
     }
     let mut rollouts = rollout::Draft::of(world, ctx.now);
+    order::record(world, (report, ctx.now), &mut rollouts, &mut events);
     rollouts.take(report);
     for open in world
         .open_rotations()

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Deed, EVENT_DATA, EVENT_WORDS, MAX_APPROVALS, MAX_DEADLINE, MAX_MESSAGE_BYTES, MAX_PARAMETERS,
-    MAX_SELECTIONS, MAX_STEPS, MAX_TRIGGERS, MAX_WORD_BYTES, MIN_DEADLINE, Selection, Spec, Step,
-    Trigger, resolve,
+    MAX_SELECTIONS, MAX_STEPS, MAX_TRIGGERS, MAX_WORD_BYTES, MIN_DEADLINE, QUARANTINE_ACTIONS,
+    Selection, Spec, Step, Trigger, resolve,
 };
 
 /// What is wrong with a playbook.
@@ -75,6 +75,22 @@ pub enum Fault {
     NoSecret {
         /// The step.
         step: String,
+    },
+    /// A step means no container.
+    #[error("step `{step}` names no container; give it at least one selection")]
+    NoContainer {
+        /// The step.
+        step: String,
+    },
+    /// What is done in a quarantine is nothing that cuts anything off.
+    #[error(
+        "step `{step}` has a quarantine that does `{action}`; choose `disconnect`, `pause` or `stop`"
+    )]
+    QuarantineAction {
+        /// The step.
+        step: String,
+        /// What it does.
+        action: &'static str,
     },
     /// A parameter that is not declared.
     #[error(
@@ -177,6 +193,11 @@ impl Spec {
                     return Some(fault);
                 }
             }
+            Deed::Restart { containers } | Deed::Quarantine { containers, .. } => {
+                if let Some(fault) = containers_fault(step, containers) {
+                    return Some(fault);
+                }
+            }
             Deed::Notify {
                 notifications,
                 text,
@@ -263,11 +284,32 @@ impl Spec {
     }
 }
 
+/// What is wrong with a step that does something to containers.
+fn containers_fault(step: &Step, containers: &[Selection]) -> Option<Fault> {
+    let name = || step.name.clone();
+    if containers.is_empty() {
+        return Some(Fault::NoContainer { step: name() });
+    }
+    if let Deed::Quarantine { action, .. } = step.deed
+        && !QUARANTINE_ACTIONS.contains(&action)
+    {
+        let action = action.word();
+        return Some(Fault::QuarantineAction {
+            step: name(),
+            action,
+        });
+    }
+    too_many("selections", containers.len(), MAX_SELECTIONS)
+}
+
 /// Texts of a deed that may hold parameters.
 fn texts(deed: &Deed) -> Vec<&str> {
     match deed {
         Deed::Rotate { secrets } | Deed::Revoke { secrets, .. } => {
             secrets.iter().map(Selection::text).collect()
+        }
+        Deed::Restart { containers } | Deed::Quarantine { containers, .. } => {
+            containers.iter().map(Selection::text).collect()
         }
         Deed::Evict { host } => vec![host.as_str()],
         Deed::Run { arguments, .. } => arguments.values().map(String::as_str).collect(),

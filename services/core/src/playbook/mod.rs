@@ -12,6 +12,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::binding::OnRevoke;
 use crate::id::PlaybookId;
 use crate::name::{NotificationName, PlaybookName};
 use crate::playbook_run::Cause;
@@ -45,6 +46,9 @@ pub const DEFAULT_HOLD_OFF: Duration = Duration::from_secs(600);
 pub const EVENT_WORDS: [&str; 2] = ["event.secret", "event.host"];
 /// How what a trigger's arguments name of its event's data begins: `event.data.fields.secret` of a signal.
 pub const EVENT_DATA: &str = "event.data.";
+/// What a quarantine may do to a container.
+pub const QUARANTINE_ACTIONS: [OnRevoke; 3] =
+    [OnRevoke::Disconnect, OnRevoke::Pause, OnRevoke::Stop];
 /// Longest text of a message, in bytes, before its parameters are put in.
 pub const MAX_MESSAGE_BYTES: usize = 500;
 /// How long a step may take that says nothing.
@@ -193,6 +197,18 @@ pub enum Deed {
         notification: NotificationName,
         /// What it is told; may hold parameters.
         text: String,
+    },
+    /// Restarts containers, as many at a time as their services let, and waits until each runs well.
+    Restart {
+        /// Which: those that are named, that have the secrets that are named, or that are on the host.
+        containers: Vec<Selection>,
+    },
+    /// Cuts containers off, pauses or stops them, and gives them nothing any more until a person lifts that.
+    Quarantine {
+        /// Which, as of a restart.
+        containers: Vec<Selection>,
+        /// What is done to them: one of [`QUARANTINE_ACTIONS`].
+        action: OnRevoke,
     },
 }
 
@@ -403,6 +419,8 @@ impl Deed {
             Self::Prove => "prove",
             Self::Notify { .. } => "notify",
             Self::Call { .. } => "call",
+            Self::Restart { .. } => "restart",
+            Self::Quarantine { .. } => "quarantine",
         }
     }
 }

@@ -109,6 +109,13 @@ fn concrete_deed(deed: &Deed, arguments: &BTreeMap<String, String>) -> Deed {
             which: *which,
         },
         Deed::Evict { host } => Deed::Evict { host: text(host) },
+        Deed::Restart { containers } => Deed::Restart {
+            containers: all(containers),
+        },
+        Deed::Quarantine { containers, action } => Deed::Quarantine {
+            containers: all(containers),
+            action: *action,
+        },
         Deed::Run {
             playbook,
             arguments: told,

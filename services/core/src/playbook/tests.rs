@@ -98,6 +98,46 @@ fn a_playbook_that_another_one_runs_stays() {
     given.when(remove("stolen")).then_rejected(in_use);
 }
 
+fn cutting(action: OnRevoke, selections: usize) -> Deed {
+    let one = Selection::Container {
+        name: "${host}".to_owned(),
+    };
+    Deed::Quarantine {
+        containers: vec![one; selections],
+        action,
+    }
+}
+
+#[test]
+fn what_is_done_to_no_container_or_cuts_nothing_off_is_refused() {
+    let faults: Vec<(Spec, &str)> = vec![
+        (
+            spec(vec![step(
+                "again",
+                Deed::Restart {
+                    containers: Vec::new(),
+                },
+            )]),
+            "names no container",
+        ),
+        (
+            spec(vec![step("cut", cutting(OnRevoke::Remove, 1))]),
+            "choose `disconnect`",
+        ),
+        (
+            spec(vec![step(
+                "cut",
+                cutting(OnRevoke::Stop, MAX_SELECTIONS + 1),
+            )]),
+            "65 selections",
+        ),
+    ];
+    for (spec, words) in faults {
+        let fault = spec.fault().unwrap().to_string();
+        assert!(fault.contains(words), "{fault}");
+    }
+}
+
 #[test]
 fn every_fault_is_found_and_refused() {
     let after = |mut step: Step, before: &str| {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::score::Score;
-use crate::id::{HostId, NotificationId, PlaybookId, RevocationId, RotationId, RunId, SecretId};
+use crate::id::{
+    ContainerId, HostId, NotificationId, PlaybookId, RevocationId, RotationId, RunId, SecretId,
+};
 use crate::name::PlaybookName;
 use crate::playbook::Step;
 use crate::time::Timestamp;
@@ -32,6 +34,15 @@ pub enum Target {
     Notification {
         /// Which.
         notification: NotificationId,
+    },
+    /// A container.
+    Container {
+        /// Its host.
+        host: HostId,
+        /// Which.
+        container: ContainerId,
+        /// Its name, for people.
+        name: String,
     },
 }
 
@@ -64,6 +75,16 @@ pub enum Begun {
     Message {
         /// The notification.
         notification: NotificationId,
+    },
+    /// The restart of a container.
+    Restart {
+        /// Its host.
+        host: HostId,
+    },
+    /// The quarantine of a container.
+    Quarantine {
+        /// Its host.
+        host: HostId,
     },
 }
 
@@ -212,14 +233,17 @@ pub enum Event {
         /// What it is told.
         text: String,
     },
-    /// A receiver that is waited for has taken what it was told, or never will.
+    /// A receiver that is waited for has taken what it was told, or never will; or a host told what came of an order
+    /// about a container.
     Answered {
         /// The step.
         step: String,
         /// Which of its targets; the first is 0.
         place: u32,
-        /// Why it did not take it; `None` when it did.
+        /// Why it did not take it, or the order was not carried out; `None` when it did, or was.
         failure: Option<String>,
+        /// When an order was over; `None` for a receiver's answer.
+        at: Option<Timestamp>,
     },
 }
 

@@ -6,6 +6,7 @@
 
 mod event;
 mod moves;
+mod orders;
 mod proof;
 mod request;
 mod score;
@@ -15,6 +16,7 @@ mod tests;
 
 pub use event::{Begun, Cause, Event, Intervention, Outcome, Rejection, Target};
 pub use moves::{Move, next_move};
+pub(crate) use orders::late;
 pub use request::Request;
 pub use score::{Lack, Score, score};
 pub use state::{Act, Progress, Run, StepState};

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 
 use super::event::{Begun, Outcome, Target};
-use super::proof;
 use super::state::{Act, Progress, Run, StepState};
+use super::{orders, proof};
 use crate::id::{RevocationId, RotationId};
 use crate::lease;
 use crate::playbook::Deed;
@@ -103,6 +103,7 @@ fn open_move(world: &World, run: &Run, place: usize, state: &StepState) -> Optio
         | Deed::Run { .. }
         | Deed::Notify { .. }
         | Deed::Call { .. } => acting_move(world, place, state),
+        Deed::Restart { .. } | Deed::Quarantine { .. } => orders::next(world, place, state),
     }
 }
 
@@ -152,7 +153,7 @@ fn acting_move(world: &World, place: usize, state: &StepState) -> Option<Move> {
 }
 
 /// Whether a receiver has taken what it was told.
-fn answered(state: &StepState, at: u32) -> End {
+pub(super) fn answered(state: &StepState, at: u32) -> End {
     match state.answers.get(&at) {
         None => End::NotYet,
         Some(None) => End::Well,
@@ -240,7 +241,7 @@ fn is_given_up_by_all(known: &Rotation) -> bool {
 }
 
 /// Bad when one is and none is under way any more, so that all that can end well does.
-fn all(ends: impl Iterator<Item = End>) -> End {
+pub(super) fn all(ends: impl Iterator<Item = End>) -> End {
     let mut is_under_way = false;
     let mut bad: Vec<String> = Vec::new();
     for end in ends {
@@ -281,7 +282,11 @@ fn end_of(world: &World, begun: &Begun) -> End {
             Some(Some(outcome)) => End::Badly(format!("run {run} ended as {}", outcome.word())),
             None => End::Badly(format!("how run {run} ended is in the log only")),
         },
-        Begun::Eviction { .. } | Begun::Nothing | Begun::Message { .. } => End::Well,
+        Begun::Eviction { .. }
+        | Begun::Nothing
+        | Begun::Message { .. }
+        | Begun::Restart { .. }
+        | Begun::Quarantine { .. } => End::Well,
     }
 }
 

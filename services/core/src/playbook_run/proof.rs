@@ -32,9 +32,12 @@ pub(super) fn prove<'b>(
             Begun::Rotation { rotation } if is_revoked(world, *rotation, &begun) => Shown::Nothing,
             Begun::Rotation { rotation } => shown_by_rotation(world, *rotation),
             Begun::Revocation { revocation } => shown(world, *revocation),
-            Begun::Eviction { .. } | Begun::Run { .. } | Begun::Nothing | Begun::Message { .. } => {
-                Shown::Nothing
-            }
+            Begun::Eviction { .. }
+            | Begun::Run { .. }
+            | Begun::Nothing
+            | Begun::Message { .. }
+            | Begun::Restart { .. }
+            | Begun::Quarantine { .. } => Shown::Nothing,
         };
         match shown {
             Shown::NotYet => return None,

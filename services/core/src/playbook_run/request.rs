@@ -69,6 +69,15 @@ pub enum Request {
         /// Why it did not take it; `None` when it did.
         failure: Option<String>,
     },
+    /// A person lifts the quarantine of a container.
+    Lift {
+        /// The container, by its name, or its id or the beginning of that.
+        container: String,
+        /// Who.
+        by: String,
+        /// Why, in a person's words.
+        reason: String,
+    },
     /// Lets a playbook be run no more.
     Remove {
         /// Its name.

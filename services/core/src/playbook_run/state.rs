@@ -50,6 +50,8 @@ pub struct StepState {
     pub approvals: BTreeSet<String>,
     /// What receivers that are waited for answered, by place: `None` when one took what it was told.
     pub answers: BTreeMap<u32, Option<String>>,
+    /// When the last of its orders about a container was over.
+    pub rested_at: Option<Timestamp>,
     /// What it found, in words.
     pub note: Option<String>,
     /// When it has to be over.
@@ -99,6 +101,7 @@ impl StepState {
             acts: BTreeMap::new(),
             approvals: BTreeSet::new(),
             answers: BTreeMap::new(),
+            rested_at: None,
             note: None,
             until: None,
         }
@@ -225,8 +228,10 @@ impl Run {
                 step,
                 place,
                 failure,
+                at,
             } => self.change(step, |state| {
                 state.answers.insert(*place, failure.clone());
+                state.rested_at = at.or(state.rested_at);
             }),
             Event::StepFailed { step, reason } => self.change(step, |state| {
                 state.progress = Progress::Failed;

@@ -10,6 +10,9 @@ use keywheel_core::world::World;
 
 use super::Described;
 
+/// Longest name of a container in a record's object.
+const MAX_NAME_CHARS: usize = 128;
+
 /// Verb and object of a request.
 pub(super) fn described(world: &World, request: &Request) -> Described {
     let of = |run: &RunId| {
@@ -28,6 +31,10 @@ pub(super) fn described(world: &World, request: &Request) -> Described {
             run, intervention, ..
         } => (intervention_verb(*intervention), of(run), None),
         Request::Answer { run, .. } => ("answer-playbook", of(run), None),
+        Request::Lift { container, .. } => {
+            let name: String = container.chars().take(MAX_NAME_CHARS).collect();
+            ("lift-quarantine", format!("container/{name}"), None)
+        }
         Request::Remove { name } => ("remove-playbook", format!("playbook/{name}"), None),
     }
 }
@@ -45,7 +52,8 @@ pub(super) fn own_words(command: &Command) -> Option<String> {
     let Command::Playbook(
         Request::Start { reason, .. }
         | Request::Approve { reason, .. }
-        | Request::Intervene { reason, .. },
+        | Request::Intervene { reason, .. }
+        | Request::Lift { reason, .. },
     ) = command
     else {
         return None;
@@ -81,11 +89,13 @@ pub(super) fn told(before: &World, events: &[Event]) -> Option<String> {
             step,
             place,
             failure: None,
+            ..
         } => format!("step `{step}`, target {}: taken", place + 1),
         E::Answered {
             step,
             place,
             failure: Some(reason),
+            ..
         } => format!("step `{step}`, target {}: not taken: {reason}", place + 1),
         E::StepFailed { step, reason } => format!("step `{step}` failed: {reason}"),
         E::StepSkipped { step } => format!("step `{step}` is skipped"),

@@ -59,6 +59,7 @@ fn report() -> Command {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     })
 }
 
@@ -523,6 +524,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

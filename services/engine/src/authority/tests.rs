@@ -168,6 +168,7 @@ fn empty_report() -> HostReport {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     }
 }
 
@@ -376,6 +377,7 @@ fn plan() -> HostPlan {
         bindings: Vec::new(),
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     }
 }
 

@@ -60,6 +60,7 @@ mod tests {
             restarts: Vec::new(),
             staged: Vec::new(),
             knows_staged: false,
+            orders: None,
         });
         let revoke = Command::Revoke {
             revocation,

@@ -307,6 +307,7 @@ async fn a_host_s_reports_say_when_it_was_last_heard_of_without_an_event() {
             restarts: Vec::new(),
             staged: Vec::new(),
             knows_staged: false,
+            orders: None,
         })
     };
     let injector = || Principal::Service(Role::Injector);

@@ -379,6 +379,7 @@ impl Host {
                 .filter(|value| self.cache.contains(value))
                 .collect(),
             knows_staged: true,
+            orders: None,
         }
     }
 

@@ -506,5 +506,6 @@ fn empty_report(host: HostId) -> HostReport {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     }
 }

@@ -71,7 +71,7 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// What has verbs at the end of its paths.
-const SPEAKING_PATHS: [&str; 8] = [
+const SPEAKING_PATHS: [&str; 9] = [
     "hosts",
     "revocations",
     "rotations",
@@ -80,6 +80,7 @@ const SPEAKING_PATHS: [&str; 8] = [
     "letters",
     "playbooks",
     "playbook-runs",
+    "quarantines",
 ];
 
 /// Longest object of a record that a person's words are put into, in characters.

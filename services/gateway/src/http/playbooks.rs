@@ -20,7 +20,7 @@ use keywheel_core::world::World;
 use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
     Applied, ApplyAnswer, ApproveRequest, InterveneRequest, PlaybookPlan, PlaybookRunView,
-    PlaybookView, RunPlaybookRequest,
+    PlaybookView, QuarantineView, RunPlaybookRequest,
 };
 use serde::Deserialize;
 
@@ -46,6 +46,8 @@ pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         change("/v1/playbook-runs/{id}/pause", post(pause)),
         change("/v1/playbook-runs/{id}/resume", post(resume)),
         change("/v1/playbook-runs/{id}/cancel", post(cancel)),
+        look("/v1/quarantines", get(quarantines)),
+        change("/v1/quarantines/{name}/lift", post(lift)),
     ]
 }
 
@@ -225,6 +227,38 @@ async fn intervene(
     };
     api.submit(caller, Command::Playbook(request)).await?;
     shown(&api.view.read(), run, api.clock.now()).map(Json)
+}
+
+async fn quarantines(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+    let page = page?.0;
+    let views = views::quarantines(&api.view.read().world);
+    let by_id = (Order::Other, |view: &QuarantineView| view.id.clone());
+    pages::answer("/v1/quarantines", views, by_id, &page)
+}
+
+/// A person's word: the container is given again what its bindings say. What was done to it, nobody undoes here.
+async fn lift(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Named(name): Named,
+    body: Payload<InterveneRequest>,
+) -> Result<Json<ApplyAnswer>, Failure> {
+    let Json(InterveneRequest { reason }) = body?;
+    let request = Request::Lift {
+        container: name.clone(),
+        by: identity(&caller.principal),
+        reason,
+    };
+    api.submit(&caller, Command::Playbook(request)).await?;
+    let lifted = Applied {
+        kind: "Quarantine".to_owned(),
+        name,
+        action: "lifted".to_owned(),
+        note: None,
+    };
+    Ok(Json(ApplyAnswer {
+        results: vec![lifted],
+    }))
 }
 
 /// Who somebody is where approvals are counted: what the kernel or the certificate says, never a login name

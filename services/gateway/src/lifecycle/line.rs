@@ -2,6 +2,7 @@
 
 use keywheel_core::assignment;
 use keywheel_core::event::Event;
+use keywheel_core::host::OrderOutcome;
 use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId};
 use keywheel_core::rotation::Outcome;
 use keywheel_core::{host, playbook_run, revocation, rollout, rotation, secret};
@@ -423,10 +424,63 @@ fn of_host(committed: &Committed, id: HostId, event: &host::Event) -> Option<Lin
     let mut line = match event {
         host::Event::Enrolled { .. } => Line::new(lines::HOST_ENROLLED, "host is known"),
         host::Event::Evicted { .. } => Line::new(lines::HOST_EVICTED, "host is evicted"),
-        _ => return None,
+        _ => of_order(event)?,
     };
     line.host = Some(host_name(committed, id));
     Some(line)
+}
+
+/// Of an order about a container.
+fn of_order(event: &host::Event) -> Option<Line> {
+    let (container, line) = match event {
+        host::Event::RestartOrdered { subject, .. } => {
+            let line = Line::new(lines::RESTART_ORDERED, "container is to restart");
+            (&subject.container, line)
+        }
+        host::Event::QuarantineOrdered {
+            subject, reason, ..
+        } => {
+            let line = Line {
+                reason: Some(reason.clone()),
+                ..Line::new(
+                    lines::QUARANTINE_ORDERED,
+                    "container is put into quarantine",
+                )
+            };
+            (&subject.container, line)
+        }
+        host::Event::OrderEnded {
+            container, outcome, ..
+        } => {
+            let (word, reason) = match outcome {
+                OrderOutcome::Done => ("done", None),
+                OrderOutcome::Gone => ("gone", None),
+                OrderOutcome::Failed { reason } => ("failed", Some(reason.clone())),
+                OrderOutcome::Withdrawn => ("withdrawn", None),
+            };
+            let line = Line {
+                outcome: Some(word),
+                is_bad: reason.is_some(),
+                reason,
+                ..Line::new(lines::ORDER_ENDED, "order about a container ended")
+            };
+            (container, line)
+        }
+        host::Event::QuarantineLifted {
+            container, reason, ..
+        } => {
+            let line = Line {
+                reason: Some(reason.clone()),
+                ..Line::new(lines::QUARANTINE_LIFTED, "quarantine is lifted")
+            };
+            (container, line)
+        }
+        _ => return None,
+    };
+    Some(Line {
+        container: Some(container.short().to_owned()),
+        ..line
+    })
 }
 
 fn of_rollout(

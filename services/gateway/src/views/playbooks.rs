@@ -1,6 +1,7 @@
 //! Playbooks and their runs as people and tools see them. Pure.
 
 use keywheel_core::decision::PlannedStep;
+use keywheel_core::host::{Host, Quarantine, Standing};
 use keywheel_core::name::PlaybookName;
 use keywheel_core::playbook::{After, Deed, Playbook, Which};
 use keywheel_core::playbook_run::{
@@ -10,8 +11,8 @@ use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_engine::state::Committed;
 use keywheel_schemas::api::{
-    PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView, RunScore, RunStepView,
-    RunTargetView,
+    PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView, QuarantineView, RunScore,
+    RunStepView, RunTargetView,
 };
 use keywheel_schemas::event::playbook::PlaybookSpec;
 use keywheel_schemas::mirror::{Mirror as _, TextForm as _};
@@ -125,6 +126,29 @@ pub fn run(committed: &Committed, run: &Run, now: Timestamp) -> PlaybookRunView 
     }
 }
 
+/// Containers in quarantine, by host and id.
+#[must_use]
+pub fn quarantines(world: &World) -> Vec<QuarantineView> {
+    let view = |(host, one): (&Host, &Quarantine)| {
+        let (state, failure) = match &one.standing {
+            Standing::Ordered => ("ordered", None),
+            Standing::Done => ("done", None),
+            Standing::Failed(reason) => ("failed", Some(reason.clone())),
+        };
+        QuarantineView {
+            container: one.subject.name.clone(),
+            id: one.subject.container.to_string(),
+            host: host.name.to_string(),
+            action: one.action.word().to_owned(),
+            state: state.to_owned(),
+            failure,
+            run_id: one.origin.run.to_string(),
+            reason: one.reason.clone(),
+        }
+    };
+    world.quarantines().map(view).collect()
+}
+
 fn step(world: &World, state: &StepState) -> RunStepView {
     let word = match state.progress {
         Progress::Pending => "pending",
@@ -189,6 +213,8 @@ fn begun_words(begun: &Begun) -> String {
         Begun::Run { run } => format!("run {run}"),
         Begun::Nothing => "nothing".to_owned(),
         Begun::Message { .. } => "told".to_owned(),
+        Begun::Restart { .. } => "restart".to_owned(),
+        Begun::Quarantine { .. } => "quarantine".to_owned(),
     }
 }
 
@@ -211,6 +237,15 @@ fn target(world: &World, target: &Target) -> String {
             let known = world.notifications.get(notification);
             known.map_or_else(|| notification.to_string(), |known| known.name.to_string())
         }
+        Target::Container {
+            host,
+            container,
+            name,
+        } => {
+            let known = world.hosts.get(host);
+            let host = known.map_or_else(|| host.to_string(), |known| known.name.to_string());
+            format!("{name} ({}) on {host}", container.short())
+        }
     }
 }
 
@@ -231,5 +266,7 @@ fn action(deed: &Deed) -> String {
         Deed::Prove => "prove dead".to_owned(),
         Deed::Notify { .. } => "notify".to_owned(),
         Deed::Call { .. } => "call and wait for the receiver".to_owned(),
+        Deed::Restart { .. } => "restart, one after the other".to_owned(),
+        Deed::Quarantine { action, .. } => format!("quarantine: {}", action.word()),
     }
 }

@@ -106,7 +106,7 @@ impl Reconciler {
         }
     }
 
-    fn spawn_cut_off(&self, id: ContainerId, action: OnRevoke) {
+    pub(super) fn spawn_cut_off(&self, id: ContainerId, action: OnRevoke) {
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.tasks.spawn(async move {
             let done = match action {
@@ -121,12 +121,15 @@ impl Reconciler {
     /// It is paused or cut off its networks, or could not be.
     pub(super) fn take_cut_off(&mut self, id: &ContainerId, result: Result<(), String>) {
         let now = self.now();
+        let is_ordered = self.note_apart(id, &result);
         let is_it = |tracked: &&mut Tracked| tracked.busy == Busy::CuttingOff;
         let Some(tracked) = self.containers.get_mut(id).filter(is_it) else {
             return;
         };
         tracked.busy = Busy::No;
         match result {
+            // What else is owed to it stays so.
+            Ok(()) if is_ordered => {}
             Ok(()) => {
                 tracked.owed = OnRevoke::Remove;
                 tracked.dirty = true;
@@ -141,7 +144,7 @@ impl Reconciler {
                     { names::CONTAINER } = id.short(),
                     { names::KIND } = tracked.owed.word(),
                     { names::REASON } = reason,
-                    "container that lost a revoked value is not what its binding says; do it by hand"
+                    "container that lost a revoked value or is in quarantine is not paused or cut off; do it by hand"
                 );
                 tracked.stop_at = now + RETRY_AFTER;
                 self.wake_by(now + RETRY_AFTER);

@@ -69,6 +69,7 @@ impl Reconciler {
             let Some(plan) = self.shared.plan() else {
                 break;
             };
+            self.carry_out(&plan).await;
             let mut gathered = self.gather(&plan);
             self.note_due(&plan, std::mem::take(&mut gathered.rolling));
             self.start_fallen(&plan);

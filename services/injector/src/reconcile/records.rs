@@ -121,12 +121,14 @@ impl Reconciler {
             Ok(Some(record)) => {
                 // Something happened since the question; the next one tells of it.
                 if !again {
+                    self.look_at_ordered(id, Some(&record));
                     self.look_at_refused(id, Some(&record));
                     self.look_at_turn(id, Some(&record));
                 }
                 self.apply(begun, record);
             }
             Ok(None) => {
+                self.look_at_ordered(id, None);
                 self.look_at_refused(id, None);
                 self.look_at_turn(id, None);
                 self.forget(id, true);

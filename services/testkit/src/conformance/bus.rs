@@ -178,6 +178,7 @@ fn plan(generation: u64) -> Body {
         bindings: Vec::new(),
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     })
 }
 

@@ -90,6 +90,7 @@ fn plan() -> HostPlan {
         bindings: vec![binding],
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     }
 }
 
@@ -226,6 +227,7 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

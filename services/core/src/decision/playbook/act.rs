@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::{Context, Rejection, evict, revoke, rotate};
 use super::select::{self, Meant, host_of};
-use super::{Start, begin, failed};
+use super::{Start, begin, failed, order};
 use crate::event::Event;
 use crate::id::{NotificationId, RevocationId, RotationId, RunId, SecretId};
 use crate::name::{NotificationName, PlaybookName};
@@ -26,8 +26,21 @@ pub(super) fn pin_hosts(world: &World, steps: &mut [Step]) {
     for step in steps {
         match &mut step.deed {
             Deed::Evict { host } => pin(host),
-            Deed::Rotate { secrets } | Deed::Revoke { secrets, .. } => {
-                for selection in secrets {
+            Deed::Rotate {
+                secrets: selections,
+            }
+            | Deed::Revoke {
+                secrets: selections,
+                ..
+            }
+            | Deed::Restart {
+                containers: selections,
+            }
+            | Deed::Quarantine {
+                containers: selections,
+                ..
+            } => {
+                for selection in selections {
                     if let Selection::HeldBy { host } = selection {
                         pin(host);
                     }
@@ -90,6 +103,9 @@ pub(super) fn targets(world: &World, deed: &Deed) -> Result<Vec<Target>, String>
             told.collect()
         }
         Deed::Call { notification, .. } => Ok(vec![receiver(world, notification)?]),
+        Deed::Restart { containers } | Deed::Quarantine { containers, .. } => {
+            order::containers(world, containers)
+        }
         Deed::Wait { .. } | Deed::Approve { .. } | Deed::Withdrawn | Deed::Prove => Ok(Vec::new()),
     }
 }
@@ -159,7 +175,7 @@ pub(super) fn act(
         let told = notified(world, state, (step, at), *notification);
         return vec![Event::PlaybookRun(run.id, told)];
     }
-    let (mut events, event) = match done(world, run, (&state.step, target), ctx) {
+    let (mut events, event) = match done(world, run, ((state, at), target), ctx) {
         Ok((events, begun)) => {
             let place = at;
             (events, playbook_run::Event::Acted { step, place, begun })
@@ -208,9 +224,15 @@ fn notified(
     }
 }
 
-type Done = Result<(Vec<Event>, Begun), Rejection>;
+pub(super) type Done = Result<(Vec<Event>, Begun), Rejection>;
 
-fn done(world: &World, run: &Run, (step, target): (&Step, &Target), ctx: &Context) -> Done {
+fn done(
+    world: &World,
+    run: &Run,
+    ((state, at), target): ((&StepState, u32), &Target),
+    ctx: &Context,
+) -> Done {
+    let step = &state.step;
     // What others draw is drawn apart from the id of what is begun.
     let (fresh, inner) = (ctx.part(1).id(0), ctx.part(2));
     match (target, &step.deed) {
@@ -234,6 +256,25 @@ fn done(world: &World, run: &Run, (step, target): (&Step, &Target), ctx: &Contex
             let below = RunId::from_bytes(fresh);
             let events = run_below(world, run, (below, name, arguments))?;
             Ok((events, Begun::Run { run: below }))
+        }
+        (
+            Target::Container {
+                host, container, ..
+            },
+            deed,
+        ) => {
+            let place = order::Place {
+                run,
+                state,
+                place: at,
+            };
+            let reason = reason(run, step);
+            match deed {
+                Deed::Quarantine { action, .. } => {
+                    order::quarantine(world, &place, (*host, container), (*action, reason))
+                }
+                _ => order::restart(world, &place, (*host, container), ctx.now),
+            }
         }
         _ => Ok((Vec::new(), Begun::Nothing)),
     }

@@ -2,6 +2,7 @@
 //! another aggregate decides for it stands beside the fact that it was done, or the refusal does.
 
 mod act;
+mod order;
 mod plan;
 mod select;
 
@@ -72,13 +73,18 @@ pub(super) fn decide(
             intervention,
             by,
             reason,
-        } => intervene(world, (*run, *intervention), by, reason),
+        } => intervene(world, (*run, *intervention), (by, reason), ctx.now),
         Request::Answer {
             run,
             step,
             place,
             failure,
         } => answer(world, *run, (step, *place), failure.as_deref()),
+        Request::Lift {
+            container,
+            by,
+            reason,
+        } => order::lift(world, container, by, reason),
         Request::Remove { name } => remove(world, name),
     }
 }
@@ -232,9 +238,17 @@ fn due(world: &World, id: RunId, step: &str, now: Timestamp) -> Result<Vec<Event
             );
             failed(name, &reason)
         }
-        _ => failed(name, "it was not over at its deadline"),
+        _ => {
+            let late = playbook_run::late(state);
+            failed(
+                name,
+                late.as_deref().unwrap_or("it was not over at its deadline"),
+            )
+        }
     };
-    Ok(vec![Event::PlaybookRun(id, event)])
+    let mut events = order::withdrawn(world, (id, Some(step)), now);
+    events.push(Event::PlaybookRun(id, event));
+    Ok(events)
 }
 
 /// A receiver that a step waits for has taken what it was told, or never will; said once.
@@ -259,6 +273,7 @@ fn answer(
         step: step.to_owned(),
         place,
         failure,
+        at: None,
     };
     Ok(vec![Event::PlaybookRun(id, answered)])
 }
@@ -307,8 +322,8 @@ fn approve(
 fn intervene(
     world: &World,
     (id, intervention): (RunId, Intervention),
-    by: &str,
-    reason: &str,
+    (by, reason): (&str, &str),
+    now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
     check_reason(reason)?;
     let run = open(world, id)?;
@@ -322,7 +337,13 @@ fn intervene(
         return Err(playbook_run::Rejection::PausedAlready { run: id, paused }.into());
     }
     let mut events = Vec::new();
-    step_in(world, run, intervention, (by, reason.trim()), &mut events);
+    step_in(
+        world,
+        run,
+        intervention,
+        (by, reason.trim(), now),
+        &mut events,
+    );
     Ok(events)
 }
 
@@ -331,7 +352,7 @@ fn step_in(
     world: &World,
     run: &Run,
     intervention: Intervention,
-    (by, reason): (&str, &str),
+    (by, reason, now): (&str, &str, Timestamp),
     events: &mut Vec<Event>,
 ) {
     let intervened = playbook_run::Event::Intervened {
@@ -341,6 +362,7 @@ fn step_in(
     };
     events.push(Event::PlaybookRun(run.id, intervened));
     if intervention == Intervention::Cancel {
+        events.extend(order::withdrawn(world, (run.id, None), now));
         let outcome = Outcome::Cancelled;
         let score = score(world, run).0;
         let completed = playbook_run::Event::Completed { outcome, score };
@@ -350,7 +372,7 @@ fn step_in(
         if let Begun::Run { run: below } = begun
             && let Some(below) = world.runs.get(below).filter(|below| below.is_open())
         {
-            step_in(world, below, intervention, (by, reason), events);
+            step_in(world, below, intervention, (by, reason, now), events);
         }
     }
 }

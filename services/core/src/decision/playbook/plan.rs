@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::{Context, Rejection, lease, rotate};
-use super::act;
+use super::{act, order};
 use crate::id::RotationId;
 use crate::name::PlaybookName;
 use crate::playbook::{Deed, Playbook, Step};
@@ -69,6 +69,7 @@ fn faults_of(
             playbook,
             arguments,
         } => run_faults(world, known, (playbook, arguments), ctx),
+        Deed::Restart { .. } | Deed::Quarantine { .. } => order::faults(world, step, targets),
         _ => Vec::new(),
     }
 }

@@ -326,6 +326,7 @@ impl Model {
             restarts: Vec::new(),
             staged: Vec::new(),
             knows_staged: true,
+            orders: None,
         })
     }
 
@@ -443,6 +444,7 @@ impl Model {
                 .collect(),
             complete: *complete,
             knows_staged: true,
+            orders: None,
         })
     }
 
@@ -607,6 +609,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         holds,
         complete: true,
         knows_staged: true,
+        orders: None,
     }
 }
 

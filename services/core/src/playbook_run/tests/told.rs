@@ -89,6 +89,7 @@ fn a_call_is_done_when_its_receiver_has_taken_it() {
         step: "call".to_owned(),
         place: 0,
         failure: None,
+        at: None,
     };
     let given = given.when(answer(None)).then([of_run(answered)]);
     let no_more = Rejection::NotCalled {

@@ -215,3 +215,47 @@ async fn a_drill_begins_when_two_others_agree() {
     assert_eq!(run["score"], score, "{run}");
     assert!(run["took_ms"].is_number() && run["steps"][0]["took_ms"].is_number());
 }
+
+const CUT: &str = "apiVersion: keywheel.dev/v1\nkind: Playbook\nmetadata: { name: cut }\nspec:\n  steps:\n    - { name: cut, quarantine: { consumersOf: [prod/db], action: pause } }\n";
+
+#[tokio::test]
+async fn a_container_in_quarantine_is_listed_until_a_person_lifts_that() {
+    let bench = Bench::start().await;
+    bench.serve_consumers(1).await;
+    let (status, answer) = bench.apply(CUT).await;
+    assert_eq!(status, 200, "{answer}");
+    let (_, plan) = bench.see("playbook-plan/cut").await;
+    let blockers = plan["blockers"].to_string();
+    assert!(blockers.contains("`web-1` knows no orders"), "{plan}");
+    bench.knows_orders().await;
+    let (_, plan) = bench.see("playbook-plan/cut").await;
+    assert_eq!(plan["blockers"], json!([]), "{plan}");
+    let target = json!(["web (aaaaaaaaaaaa) on web-1"]);
+    assert_eq!(plan["steps"][0]["targets"], target, "{plan}");
+    assert_eq!(plan["steps"][0]["action"], "quarantine: pause");
+
+    let id = bench.run("cut", json!({})).await;
+    let is_given = |run: &Value| run["steps"][0]["targets"][0]["begun"] == "quarantine";
+    bench.until(&id, is_given).await;
+    let (_, held) = bench.see("quarantines").await;
+    assert_eq!(held[0]["container"], "web", "{held}");
+    let told = (&held[0]["action"], &held[0]["state"], &held[0]["run_id"]);
+    assert_eq!(told, (&json!("pause"), &json!("ordered"), &json!(id)));
+    let silent = bench
+        .post("quarantines/web/lift", json!({ "reason": "" }))
+        .await;
+    assert_problem(&silent, 400, "invalid", "--reason");
+    let other = json!({ "reason": "looked at" });
+    let nobody = bench.post("quarantines/db/lift", other.clone()).await;
+    assert_problem(
+        &nobody,
+        404,
+        "not_found",
+        "no container `db` is in quarantine",
+    );
+    let (status, lifted) = bench.post("quarantines/web/lift", other).await;
+    assert_eq!(status, 200, "{lifted}");
+    assert_eq!(lifted["results"][0]["action"], "lifted", "{lifted}");
+    let (_, held) = bench.see("quarantines").await;
+    assert_eq!(held, json!([]));
+}

@@ -131,6 +131,7 @@ impl Real {
                 restarts: Vec::new(),
                 staged: Vec::new(),
                 knows_staged: false,
+                orders: None,
             }
         };
         let told = Command::Report(report);

@@ -77,6 +77,7 @@ fn report_of(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) -> HostReport {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     }
 }
 
