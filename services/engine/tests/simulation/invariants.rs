@@ -1,4 +1,4 @@
-//! What holds after every step (I1 to I9; X1 to X5 are in `revocations`), and what holds when everybody behaves again.
+//! What holds after every step (I1 to I9; X1 to X5 are in `revocations`, P1 to P8 in `runs`), and what holds when everybody behaves again.
 //!
 //! Truth is kept apart from the core: what died, by the events alone; what containers use, by the hosts;
 //! what a server accepts, by the store. The core's own state is compared with it, never asked about it.
@@ -22,6 +22,7 @@ use crate::container::Wanted;
 use crate::host::Host;
 use crate::leases::{Leases, no_login_is_an_orphan, own_key};
 use crate::revocations::Revocations;
+use crate::runs::Runs;
 use crate::store::{Store, Value};
 
 /// A rule that does not hold.
@@ -72,6 +73,7 @@ pub(crate) struct Truth {
     canaries: Canaries,
     leases: Leases,
     pub(crate) revocations: Revocations,
+    pub(crate) runs: Runs,
 }
 
 impl Truth {
@@ -101,6 +103,7 @@ impl Truth {
     ) -> Result<(), Broken> {
         let is_end = matches!(recorded.event, Event::Revocation(id, _) if self.leases.is_end(id));
         self.revocations.see(recorded, is_end, (command, now))?;
+        self.runs.see(&recorded.event, now)?;
         match &recorded.event {
             Event::Secret(id, event) => {
                 self.leases.see_secret(*id, event);

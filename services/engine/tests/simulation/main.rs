@@ -37,9 +37,12 @@ mod invariants;
 mod leases;
 mod people;
 mod planted;
+mod playbooks;
 mod random;
 mod revocations;
+mod runs;
 mod scene;
+mod scores;
 mod sim;
 mod steps;
 mod store;
@@ -86,8 +89,9 @@ fn known_seeds() -> Vec<(u64, Reach)> {
             Some("first") => Reach::First,
             Some("people") => Reach::People,
             Some("logins") => Reach::Logins,
+            Some("incidents") => Reach::Incidents,
             Some("whole") => Reach::Whole,
-            other => panic!("{other:?} is none of `first`, `people`, `logins` and `whole`"),
+            other => panic!("{other:?} is no word for how much could happen"),
         };
         (seed.parse().expect("a seed"), reach)
     });

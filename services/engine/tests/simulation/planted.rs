@@ -1,6 +1,8 @@
 //! Bugs that the simulation has to find. They are planted where decisions and the fold come out of the
 //! core, so no switch for them is in the product; what they do is what the bug in the core would do.
 
+mod runs;
+
 use keywheel_core::command::Command;
 use keywheel_core::decision::{Refusal, Rejection};
 use keywheel_core::effect::Part;
@@ -60,9 +62,25 @@ pub(crate) enum Planted {
     SetsWhatIsRevoked,
     /// A rotation destroys what a revocation has to prove dead.
     RetiresUnproven,
+    /// A step that was under way when the gateway died begins once more.
+    BeginsAgain,
+    /// Who approves twice counts for two.
+    CountsTwice,
+    /// Who starts a run approves it.
+    ApprovesOwn,
+    /// A step begins before those it follows have ended.
+    BeginsEarly,
+    /// A run that was cancelled goes on.
+    CancelledGoesOn,
+    /// A run goes on whose run above was cancelled.
+    BelowGoesOn,
+    /// A run that was paused begins one step more.
+    PausedGoesOn,
+    /// A step that waits for a proof takes the server's word.
+    ProvenByWord,
 }
 
-pub(crate) const ALL: [Planted; 21] = [
+pub(crate) const ALL: [Planted; 29] = [
     Planted::RevokeBeforeAcknowledgement,
     Planted::StartEscapesBarrier,
     Planted::FloorInsteadOfDeadSet,
@@ -84,6 +102,14 @@ pub(crate) const ALL: [Planted; 21] = [
     Planted::ClosedWhileHeld,
     Planted::SetsWhatIsRevoked,
     Planted::RetiresUnproven,
+    Planted::BeginsAgain,
+    Planted::CountsTwice,
+    Planted::ApprovesOwn,
+    Planted::BeginsEarly,
+    Planted::CancelledGoesOn,
+    Planted::BelowGoesOn,
+    Planted::PausedGoesOn,
+    Planted::ProvenByWord,
 ];
 
 impl Planted {
@@ -104,13 +130,28 @@ impl Planted {
             Self::RotatesOn => rotate_on(events),
             Self::ClosedWhileHeld => close_while_held(world, events),
             Self::RetiresUnproven => retire_unproven(world, events),
+            Self::BeginsEarly => runs::begin_early(world, command, events),
+            Self::CancelledGoesOn => runs::forget_cancel(events),
+            Self::BelowGoesOn => runs::forget_below(command, events),
+            Self::PausedGoesOn => runs::begin_paused(world, events),
+            Self::ProvenByWord => runs::prove_by_word(world, events),
             Self::FloorInsteadOfDeadSet
             | Self::WorldBesideLog
             | Self::PendingForAll
             | Self::MintsTwice
             | Self::ReturnsWithoutFloor
             | Self::ForgetsAlone
-            | Self::SetsWhatIsRevoked => {}
+            | Self::SetsWhatIsRevoked
+            | Self::BeginsAgain
+            | Self::CountsTwice
+            | Self::ApprovesOwn => {}
+        }
+    }
+
+    /// What a run's first move after a crash would have been with the bug.
+    pub(crate) fn spoil_after_crash(self, world: &World, events: &mut Vec<Event>) {
+        if self == Self::BeginsAgain {
+            runs::begin_again(world, events);
         }
     }
 
@@ -118,7 +159,7 @@ impl Planted {
     pub(crate) fn let_pass(self, command: &Command, refusal: &Refusal) -> Option<Vec<Event>> {
         let Rejection::Revocation(revocation::Rejection::SecondPrincipal(id)) = refusal.reason
         else {
-            return None;
+            return runs::approve(self, command, refusal);
         };
         let Command::ForgetRevocation { by, reason, .. } = command else {
             return None;

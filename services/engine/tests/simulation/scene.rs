@@ -49,7 +49,9 @@ pub(crate) enum Reach {
     People,
     /// Canaries and leases, too.
     Logins,
-    /// All there is: incidents, and servers that are away for long or tell less than they should.
+    /// Incidents, too, and servers that are away for long or tell less than they should.
+    Incidents,
+    /// All there is: playbooks, too.
     Whole,
 }
 
@@ -66,6 +68,12 @@ pub(crate) struct Wishes {
     pub(crate) leases: bool,
     /// Whether old passwords of the account die only once their sessions are gone, too. Nobody changes that.
     pub(crate) drains_all: bool,
+    /// Whether people have playbooks. Nobody changes that.
+    pub(crate) plays: bool,
+    /// Whether runs of playbooks go on at once until they wait. Nobody changes that.
+    pub(crate) is_eager: bool,
+    /// Whether people approve what waits for them when everybody behaves.
+    pub(crate) approve: bool,
 }
 
 /// How a binding's containers come to use a new value.
