@@ -69,6 +69,7 @@ async fn the_bus_agrees(gateway: &Gateway, seed: u64) {
         // A slot that comes early is told to come again: no answer of the bus, and none here.
         let _ = handle.submit(served.submission.clone()).await;
         while next_run(&view.read().world).is_some() {
+            while commits.try_recv().is_ok() {}
             tokio::task::yield_now().await;
         }
         while commits.try_recv().is_ok() {}

@@ -1,8 +1,6 @@
 //! Bugs that the simulation has to find. They are planted where decisions and the fold come out of the
 //! core, so no switch for them is in the product; what they do is what the bug in the core would do.
 
-mod runs;
-
 use keywheel_core::command::Command;
 use keywheel_core::decision::{Refusal, Rejection};
 use keywheel_core::effect::Part;
@@ -16,6 +14,8 @@ use keywheel_core::rollout;
 use keywheel_core::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use keywheel_core::secret;
 use keywheel_core::world::World;
+
+mod runs;
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

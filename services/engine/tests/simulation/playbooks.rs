@@ -418,7 +418,7 @@ impl Sim {
         if letter.is_over || is_away {
             return Ok(());
         }
-        letter.is_refused |= self.fails(80);
+        letter.is_refused |= self.fails(200);
         letter.is_over = !letter.is_call || !is_declared;
         self.desk.letters.insert(number, letter.clone());
         if !letter.is_refused && is_declared {

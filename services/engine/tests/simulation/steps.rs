@@ -442,7 +442,7 @@ impl Sim {
     }
 
     /// Goes on until nothing is left to be done (I7).
-    fn settle(&mut self) -> Result<(), Broken> {
+    pub(crate) fn settle(&mut self) -> Result<(), Broken> {
         for round in 0..HEALED_AFTER {
             if round == CATCH_AFTER {
                 self.all_catch();
