@@ -18,7 +18,7 @@ use crate::steps::run;
 /// Runs that are put through the bus: enough to have every command and a kill in many places.
 const RUNS: u64 = 40;
 /// Runs with playbooks among which some go on as the bus does it.
-const PLAYED: u64 = 200;
+const PLAYED: u64 = 100;
 
 #[tokio::test]
 async fn the_command_bus_decides_what_the_simulation_decided() {

@@ -1,4 +1,5 @@
-//! What holds after every step (I1 to I9; X1 to X5 are in `revocations`, P1 to P8 in `runs`), and what holds when everybody behaves again.
+//! What holds after every step (I1 to I9; X1 to X5 are in `revocations`, P1 to P8 in `runs`), and what holds when
+//! everybody behaves again.
 //!
 //! Truth is kept apart from the core: what died, by the events alone; what containers use, by the hosts;
 //! what a server accepts, by the store. The core's own state is compared with it, never asked about it.
