@@ -13,8 +13,8 @@
 //! Real here: every decision, fold, effect and plan of `keywheel_core`; of the engine the committed state,
 //! its numbers, the audit records and the table of roles; and `bus` gives the same commands to the real
 //! command bus over the fake journal. A model here: hosts (`host`), the store (`store`), the server that makes
-//! logins (`leases`), schedulers and receivers of notifications (`playbooks`), the network and the clocks (`sim`). It stands in the engine's tests because it needs engine
-//! and core and nothing above them.
+//! logins (`leases`), schedulers and receivers of notifications (`playbooks`), the network and the clocks (`sim`).
+//! It stands in the engine's tests because it needs engine and core and nothing above them.
 //!
 //! `KEYWHEEL_SIM_SEED=N` runs one seed and prints its log; `KEYWHEEL_SIM_SEEDS=N` runs so many,
 //! from `KEYWHEEL_SIM_FROM=N` on.
