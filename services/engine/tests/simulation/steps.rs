@@ -444,7 +444,8 @@ impl Sim {
     /// Goes on until nothing is left to be done (I7).
     pub(crate) fn settle(&mut self) -> Result<(), Broken> {
         for round in 0..HEALED_AFTER {
-            if round == CATCH_AFTER {
+            // With playbooks rotations begin later than that, and so may containers that were refused.
+            if round == CATCH_AFTER || (self.wishes.plays && round > CATCH_AFTER) {
                 self.all_catch();
             }
             self.now += Duration::from_secs(5);
