@@ -120,8 +120,8 @@ fn record_item(
             && !canary::is_ahead(world, &key, state)
             && is_granted(world, report.host, item.binding, item.secret);
         // What its binding gives no more was replaced; what this report told of a moment ago was not.
-        let is_kept = is_told || is_granted(world, report.host, item.binding, state.secret);
-        let is_history = || is_history(secret, report.host, item, (state, is_kept));
+        let is_given = is_granted(world, report.host, item.binding, state.secret);
+        let is_history = || is_history(secret, report.host, item, (state, is_told, is_given));
         let is_credible = is_start || (world.bindings.contains_key(&item.binding) && is_history());
         if !is_credible {
             return;
@@ -271,15 +271,16 @@ fn is_history(
     secret: &Secret,
     host: HostId,
     item: &Item,
-    (known, is_kept): (&Assignment, bool),
+    (known, is_told, is_given): (&Assignment, bool, bool),
 ) -> bool {
     let (Fact::Swapped { version, .. } | Fact::Reloaded { version, .. }) = item.fact else {
         return false;
     };
     let is_known_better = known.is_live()
         && match known.secret == item.secret {
-            true => known.assigned > version,
-            false => is_kept,
+            // What its binding gives no more nothing moves on: that it went back is told here, or never.
+            true => known.assigned > version && (is_given || known.holds <= version),
+            false => is_told || is_given,
         };
     was_granted(secret, host, version) && !is_known_better
 }

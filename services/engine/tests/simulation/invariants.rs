@@ -1,4 +1,5 @@
-//! What holds after every step (I1 to I9; X1 to X5 are in `revocations`), and what holds when everybody behaves again.
+//! What holds after every step (I1 to I9; X1 to X5 are in `revocations`, P1 to P8 in `runs`), and what holds when
+//! everybody behaves again.
 //!
 //! Truth is kept apart from the core: what died, by the events alone; what containers use, by the hosts;
 //! what a server accepts, by the store. The core's own state is compared with it, never asked about it.
@@ -23,6 +24,7 @@ use crate::container::Wanted;
 use crate::host::Host;
 use crate::leases::{Leases, no_login_is_an_orphan, own_key};
 use crate::revocations::Revocations;
+use crate::runs::Runs;
 use crate::scene::{Form, form_of};
 use crate::store::{Store, Value};
 
@@ -79,6 +81,7 @@ pub(crate) struct Truth {
     canaries: Canaries,
     leases: Leases,
     pub(crate) revocations: Revocations,
+    pub(crate) runs: Runs,
 }
 
 impl Truth {
@@ -108,6 +111,7 @@ impl Truth {
     ) -> Result<(), Broken> {
         let is_end = matches!(recorded.event, Event::Revocation(id, _) if self.leases.is_end(id));
         self.revocations.see(recorded, is_end, (command, now))?;
+        self.runs.see(&recorded.event, now)?;
         match &recorded.event {
             Event::Secret(id, event) => {
                 self.leases.see_secret(*id, event);

@@ -15,6 +15,8 @@ use keywheel_core::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use keywheel_core::secret;
 use keywheel_core::world::World;
 
+mod runs;
+
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Planted {
@@ -62,9 +64,25 @@ pub(crate) enum Planted {
     RetiresUnproven,
     /// Sessions are waited for only where a secret says so.
     DrainsOnlyWhereAsked,
+    /// A step that was under way when the gateway died begins once more.
+    BeginsAgain,
+    /// Who approves twice counts for two.
+    CountsTwice,
+    /// Who starts a run approves it.
+    ApprovesOwn,
+    /// A step begins before those it follows have ended.
+    BeginsEarly,
+    /// A run that was cancelled goes on.
+    CancelledGoesOn,
+    /// A run goes on whose run above was cancelled.
+    BelowGoesOn,
+    /// A run that was paused begins one step more.
+    PausedGoesOn,
+    /// A step that waits for a proof takes the server's word.
+    ProvenByWord,
 }
 
-pub(crate) const ALL: [Planted; 22] = [
+pub(crate) const ALL: [Planted; 30] = [
     Planted::RevokeBeforeAcknowledgement,
     Planted::StartEscapesBarrier,
     Planted::FloorInsteadOfDeadSet,
@@ -87,6 +105,14 @@ pub(crate) const ALL: [Planted; 22] = [
     Planted::SetsWhatIsRevoked,
     Planted::RetiresUnproven,
     Planted::DrainsOnlyWhereAsked,
+    Planted::BeginsAgain,
+    Planted::CountsTwice,
+    Planted::ApprovesOwn,
+    Planted::BeginsEarly,
+    Planted::CancelledGoesOn,
+    Planted::BelowGoesOn,
+    Planted::PausedGoesOn,
+    Planted::ProvenByWord,
 ];
 
 impl Planted {
@@ -108,13 +134,28 @@ impl Planted {
             Self::ClosedWhileHeld => close_while_held(world, events),
             Self::RetiresUnproven => retire_unproven(world, events),
             Self::DrainsOnlyWhereAsked => drain_only_where_asked(world, events),
+            Self::BeginsEarly => runs::begin_early(world, command, events),
+            Self::CancelledGoesOn => runs::forget_cancel(events),
+            Self::BelowGoesOn => runs::forget_below(command, events),
+            Self::PausedGoesOn => runs::begin_paused(world, events),
+            Self::ProvenByWord => runs::prove_by_word(world, events),
             Self::FloorInsteadOfDeadSet
             | Self::WorldBesideLog
             | Self::PendingForAll
             | Self::MintsTwice
             | Self::ReturnsWithoutFloor
             | Self::ForgetsAlone
-            | Self::SetsWhatIsRevoked => {}
+            | Self::SetsWhatIsRevoked
+            | Self::BeginsAgain
+            | Self::CountsTwice
+            | Self::ApprovesOwn => {}
+        }
+    }
+
+    /// What a run's first move after a crash would have been with the bug.
+    pub(crate) fn spoil_after_crash(self, world: &World, events: &mut Vec<Event>) {
+        if self == Self::BeginsAgain {
+            runs::begin_again(world, events);
         }
     }
 
@@ -122,7 +163,7 @@ impl Planted {
     pub(crate) fn let_pass(self, command: &Command, refusal: &Refusal) -> Option<Vec<Event>> {
         let Rejection::Revocation(revocation::Rejection::SecondPrincipal(id)) = refusal.reason
         else {
-            return None;
+            return runs::approve(self, command, refusal);
         };
         let Command::ForgetRevocation { by, reason, .. } = command else {
             return None;

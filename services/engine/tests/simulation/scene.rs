@@ -49,7 +49,9 @@ pub(crate) enum Reach {
     People,
     /// Canaries and leases, too.
     Logins,
-    /// All there is: incidents, and servers that are away for long or tell less than they should.
+    /// Incidents, too, and servers that are away for long or tell less than they should.
+    Incidents,
+    /// All there is: playbooks, too.
     Whole,
 }
 
@@ -69,6 +71,12 @@ pub(crate) struct Wishes {
     /// Whether the first secret opens an account that takes two passwords, and nothing is said of sessions. Nobody
     /// changes that.
     pub(crate) unsaid: bool,
+    /// Whether people have playbooks. Nobody changes that.
+    pub(crate) plays: bool,
+    /// Whether runs of playbooks go on at once until they wait. Nobody changes that.
+    pub(crate) is_eager: bool,
+    /// Whether people approve what waits for them when everybody behaves.
+    pub(crate) approve: bool,
 }
 
 /// How a binding's containers come to use a new value.

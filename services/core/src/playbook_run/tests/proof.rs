@@ -130,9 +130,8 @@ fn what_cannot_be_probed_says_so_once_its_store_has_confirmed() {
     assert_eq!(said, words);
 }
 
-#[test]
-fn what_two_principals_gave_up_fails_the_proof() {
-    let given = over_accounts(proving(vec![step("revoke", revoking(Which::Alive), &[])]));
+/// Two principals have the only revocation given up.
+fn given_up(given: Given) -> Given {
     let id = revocation(&given);
     let forget = |uid| Command::ForgetRevocation {
         revocation: id,
@@ -142,11 +141,31 @@ fn what_two_principals_gave_up_fails_the_proof() {
         },
         reason: "switched off".to_owned(),
     };
-    let given = settled(given.and(forget(1)).and(forget(2)));
-    assert_eq!(progress(&given, "prove"), Progress::Failed);
+    given.and(forget(1)).and(forget(2))
+}
+
+fn failure(given: &Given) -> &str {
     let state = given.world().runs[&RUN].step("prove").unwrap();
-    let why = state.failure.as_deref().unwrap();
+    state.failure.as_deref().unwrap()
+}
+
+#[test]
+fn what_two_principals_gave_up_fails_the_proof() {
+    let given = over_accounts(proving(vec![step("revoke", revoking(Which::Alive), &[])]));
+    let given = settled(given_up(given));
+    assert_eq!(progress(&given, "prove"), Progress::Failed);
+    let why = failure(&given);
     assert!(why.contains("gave revocation"), "{why}");
+}
+
+#[test]
+fn what_two_principals_gave_up_fails_the_proof_also_where_no_login_could_show_it() {
+    let steps = proving(vec![step("revoke", revoking(Which::Alive), &[])]);
+    // Its store never confirmed; the second attempt only destroys its value.
+    let given = settled(told(given_up(settled(running(steps))), 2));
+    assert_eq!(progress(&given, "prove"), Progress::Failed);
+    let why = failure(&given);
+    assert!(why.contains("before its store confirmed it"), "{why}");
 }
 
 #[test]
