@@ -79,8 +79,8 @@ impl Scanner {
     /// Its signals are heard, and answered by these playbooks.
     pub fn declare(&self, keywheel: &Keywheel, playbooks: &[&str]) -> Result<()> {
         let mut text = format!(
-            "apiVersion: keywheel.dev/v1\nkind: SignalSource\nmetadata: {{ name: scanner }}\nspec: {{ format: cloudEvents, \
-             proof: bearer, keyFile: {}, map: {{ secret: body.secret }} }}\n",
+            "apiVersion: keywheel.dev/v1\nkind: SignalSource\nmetadata: {{ name: scanner }}\nspec: {{ \
+             format: cloudEvents, proof: bearer, keyFile: {}, map: {{ secret: body.secret }} }}\n",
             self.keys.join("token").display()
         );
         for playbook in playbooks {
