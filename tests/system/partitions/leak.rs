@@ -34,7 +34,11 @@ const MADE_AFTER: [&str; 2] = ["ACL SETUSER rotator >pw-of-the-admin-2f71", "ACL
 fn said(server: &RedisServer, [user, password]: [&str; 2], commands: &[&str]) -> Result<String> {
     let mut text = String::new();
     let login = ["AUTH", user, password].map(str::to_owned).to_vec();
-    let split = |line: &&str| line.split_whitespace().map(str::to_owned).collect();
+    let split = |line: &&str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<String>>()
+    };
     let commands: Vec<Vec<String>> = commands.iter().map(split).collect();
     let all = [login].into_iter().chain(commands);
     for words in all.chain([vec!["QUIT".to_owned()]]) {
@@ -54,7 +58,7 @@ fn said(server: &RedisServer, [user, password]: [&str; 2], commands: &[&str]) ->
 fn run(server: &RedisServer, commands: &[&str]) -> Result<()> {
     let answer = said(server, [USER, PASSWORD], commands)?;
     let is_well = answer.lines().all(|line| line == "+OK");
-    ensure!(is_well, "{commands:?} is answered with {answer}");
+    ensure!(is_well, "Redis answers {answer}");
     Ok(())
 }
 
@@ -66,7 +70,8 @@ fn admits(server: &RedisServer, password: &str) -> Result<bool> {
 /// The admin's password is a secret of ours, for this server alone.
 fn give_admin(keywheel: &Keywheel, place: &str) -> Result<()> {
     keywheel.apply(&format!(
-        "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: {{ name: {ADMIN_SECRET} }}\nspec: {{ credentialFor: \"{place}\" }}\n"
+        "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: {{ name: {ADMIN_SECRET} }}\n\
+         spec: {{ credentialFor: \"{place}\" }}\n"
     ))?;
     let path = keywheel.scratch().write("admin", ADMIN_PASSWORD)?;
     let stdin = File::open(&path)?;
@@ -83,8 +88,9 @@ fn adopt(fleet: &Fleet, server: &RedisServer) -> Result<()> {
     let place = connection.replacen("rotator@", "", 1);
     let secret = |more: &str| {
         format!(
-            "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: {{ name: {LEAKY} }}\nspec:\n  rotator:\n    type: redis\n    \
-             connection: \"{connection}\"\n    account: app\n    adminSecret: {ADMIN_SECRET}\n{more}---\n"
+            "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: {{ name: {LEAKY} }}\nspec:\n  \
+             rotator:\n    type: redis\n    connection: \"{connection}\"\n    account: app\n    \
+             adminSecret: {ADMIN_SECRET}\n{more}---\n"
         )
     };
     run(server, &[MADE_BEFORE])?;
@@ -147,8 +153,8 @@ fn a_leak_is_answered_by_a_host_that_was_cut_off_midway_and_a_stolen_host_keeps_
     fleet.finish(&values, &[&near, &far])
 }
 
-/// One host has given its container the new value when the other one, which has heard nothing yet, is cut off. The
-/// old password lives as long as that one has it, the run says so, and it dies once the host is back. Gives the new one.
+/// One host has given its container the new value when the other one, which has heard nothing yet, is cut off. The old
+/// password lives as long as that one has it, the run says so, and it dies once the host is back. Gives the new one.
 fn cut_off_midway(
     fleet: &mut Fleet,
     server: &RedisServer,
