@@ -20,6 +20,7 @@ pub mod docker;
 pub mod engine;
 pub mod engine_tap;
 pub mod fleet;
+pub mod incident;
 pub mod keywheel;
 pub mod lan;
 pub mod manifest;

@@ -92,6 +92,16 @@ pub(crate) struct App {
 impl App {
     /// Starts it under the stage's runtime, on the machine's network, where the servers are.
     pub(crate) fn run(stage: &Stage, name: &str, flags: &[&str], words: &[&str]) -> Result<Self> {
+        Self::run_with(stage, name, flags, (&SIZE.to_string(), words))
+    }
+
+    /// The same under another load than the usual one, as the program reads it.
+    pub(crate) fn run_with(
+        stage: &Stage,
+        name: &str,
+        flags: &[&str],
+        (load, words): (&str, &[&str]),
+    ) -> Result<Self> {
         let directory = stage.keywheel.scratch().join(name);
         fs::create_dir(&directory)?;
         let program = format!("{}:{PROGRAM}:ro", program()?.display());
@@ -107,8 +117,7 @@ impl App {
             &mounted,
         ];
         let flags = [&own[..], flags].concat();
-        let size = SIZE.to_string();
-        let words = [&[PROGRAM, "serve", SOCKET, &size][..], words].concat();
+        let words = [&[PROGRAM, "serve", SOCKET, load][..], words].concat();
         Ok(Self {
             container: Container::run_with(&stage.image, &flags, &[], &words)?,
             socket: directory.join("http"),

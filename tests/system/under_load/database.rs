@@ -68,7 +68,15 @@ impl Login {
 impl Database {
     /// PostgreSQL, where two accounts take turns.
     pub(crate) fn postgres() -> Self {
-        let server = PostgresServer::start();
+        Self::of_postgres(PostgresServer::start())
+    }
+
+    /// The same, for so many sessions.
+    pub(crate) fn postgres_for(sessions: u32) -> Self {
+        Self::of_postgres(PostgresServer::with_connections(sessions))
+    }
+
+    fn of_postgres(server: PostgresServer) -> Self {
         let _url = server.database("shop");
         let place = server.place();
         Self {
@@ -154,6 +162,35 @@ impl Database {
         let more = "  generator: {}\n  rotation: { canary: { for: 1s } }\n";
         keywheel.apply(&self.manifest(more))?;
         Ok(())
+    }
+
+    /// What a file has for the application: a line for the user, and one for the password.
+    pub(crate) fn template(&self) -> String {
+        let secret = self.secret;
+        match self.alternates() {
+            true => format!(
+                "{{{{ secret(\"{secret}\").username }}}}\n{{{{ secret(\"{secret}\").password }}}}\n"
+            ),
+            false => format!("app\n{{{{ secret(\"{secret}\") }}}}\n"),
+        }
+    }
+
+    /// Ends the server as a power cut would.
+    pub(crate) fn kill(&mut self) {
+        match &mut self.server {
+            Server::Postgres(server) => server.kill(),
+            Server::MariaDb(server) => server.kill(),
+            Server::Redis(server) => server.kill(),
+        }
+    }
+
+    /// Starts it again at the same place.
+    pub(crate) fn restart(&mut self) {
+        match &mut self.server {
+            Server::Postgres(server) => server.restart(),
+            Server::MariaDb(server) => server.restart(),
+            Server::Redis(server) => server.restart(),
+        }
     }
 
     /// How the application names it, with where its login comes from.

@@ -22,20 +22,9 @@ fn path(database: &Database) -> String {
     format!("/run/secrets/{}", database.kind)
 }
 
-/// A line for the user, and one for the password.
-fn template(database: &Database) -> String {
-    let secret = database.secret;
-    match database.alternates() {
-        true => format!(
-            "{{{{ secret(\"{secret}\").username }}}}\n{{{{ secret(\"{secret}\").password }}}}\n"
-        ),
-        false => format!("app\n{{{{ secret(\"{secret}\") }}}}\n"),
-    }
-}
-
 fn binding(stage: &Stage, database: &Database, reload: &str) -> String {
     let (kind, on) = (database.kind, stage.on(APP));
-    let template = template(database);
+    let template = database.template();
     manifest::told_template_binding(kind, database.secret, &on, kind, &template, reload)
 }
 
@@ -99,7 +88,7 @@ fn check_counts(app: &App, database: &Database) -> Result<()> {
     let stats = app.stats_of(kind)?;
     let queries = stats["queries"].as_u64().unwrap_or_default();
     ensure!(
-        stats["failed"] == 0 && stats["locked_out"] == 0,
+        stats["failed"] == 0 && stats["locked_out"] == 0 && stats["cut"] == 0,
         "{kind}: {stats}"
     );
     ensure!(queries >= LEAST_QUERIES, "{kind}: {stats}");

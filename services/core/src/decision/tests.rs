@@ -3,7 +3,7 @@
 pub(crate) mod accounts;
 mod evict;
 mod history;
-mod leases;
+pub(crate) mod leases;
 mod left;
 mod model;
 mod outward;

@@ -259,13 +259,19 @@ pub(super) fn all(ends: impl Iterator<Item = End>) -> End {
     }
 }
 
-/// How what a step began ended, with why not well; `None` while it is under way.
+/// How what a step began ended, with why not well; `None` while it is under way. What no host has any more, and of which
+/// is known whether it is dead, is through: only its data keys may be left.
 pub(super) fn ended(world: &World, begun: &Begun) -> Option<Result<(), String>> {
     match end_of(world, begun) {
+        End::NotYet if is_gone(world, begun) => Some(Ok(())),
         End::NotYet => None,
         End::Well => Some(Ok(())),
         End::Badly(reason) => Some(Err(reason)),
     }
+}
+
+fn is_gone(world: &World, begun: &Begun) -> bool {
+    proof::is_shown(world, begun) && matches!(withdrawn(world, begun), End::Well)
 }
 
 fn end_of(world: &World, begun: &Begun) -> End {

@@ -59,6 +59,18 @@ pub(super) fn prove<'b>(
     Some(Move::Complete(place, Some(note)))
 }
 
+/// Whether a login with what it took away was refused, or none can be tried.
+pub(super) fn is_shown(world: &World, begun: &Begun) -> bool {
+    let shown = match begun {
+        Begun::Rotation { rotation } => shown_by_rotation(world, *rotation),
+        Begun::Revocation { revocation } => shown(world, *revocation),
+        Begun::Eviction { .. } | Begun::Run { .. } | Begun::Nothing | Begun::Message { .. } => {
+            Shown::NotYet
+        }
+    };
+    matches!(shown, Shown::Dead | Shown::NotProbed(_))
+}
+
 fn more(count: usize) -> String {
     match count {
         0 | 1 => String::new(),

@@ -1,6 +1,6 @@
 //! What a step means, and what it does: decided by those who own it, each with its own refusals.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{Context, Rejection, evict, revoke, rotate};
 use super::select::{self, Meant, host_of};
@@ -79,15 +79,7 @@ pub(super) fn start(world: &World, run: &Run, place: usize, now: Timestamp) -> p
 /// What a deed means on the estate as it is; or why it means nothing.
 pub(super) fn targets(world: &World, deed: &Deed) -> Result<Vec<Target>, String> {
     match deed {
-        Deed::Rotate { secrets } => {
-            let all = select::selected(world, secrets)?;
-            let declared = all.iter().filter(|meant| select::is_declared(meant.secret));
-            let target = |meant: &Meant<'_>| Target::Secret {
-                secret: meant.secret.id,
-                version: None,
-            };
-            Ok(declared.map(target).collect())
-        }
+        Deed::Rotate { secrets } => rotated(world, &select::selected(world, secrets)?),
         Deed::Revoke { secrets, which } => {
             revoked(world, &select::selected(world, secrets)?, *which)
         }
@@ -116,6 +108,31 @@ fn receiver(world: &World, name: &NotificationName) -> Result<Target, String> {
     };
     let notification = known.id;
     Ok(Target::Notification { notification })
+}
+
+/// What rotations would be of, each once: of a secret that gives leases, each container's that is in use.
+fn rotated(world: &World, meant: &[Meant<'_>]) -> Result<Vec<Target>, String> {
+    let mut seen = BTreeSet::new();
+    let mut targets = Vec::new();
+    let is_in_use = |lease: &&Secret| lease.current.is_some();
+    for Meant { secret, .. } in meant {
+        let leases = world.leases_of(secret.id).filter(is_in_use);
+        let own = Some(*secret).filter(|one| !one.gives_leases());
+        // One of a container that is gone would be made for nobody.
+        let own = own.filter(|one| select::is_declared(one) || is_in_use(one));
+        for secret in own.into_iter().chain(leases).map(|one| one.id) {
+            if seen.insert(secret) {
+                let version = None;
+                targets.push(Target::Secret { secret, version });
+            }
+        }
+    }
+    match targets.len() {
+        count if count > MAX_TARGETS => Err(format!(
+            "it means {count} secrets and leases; at most {MAX_TARGETS} are allowed; use longer prefixes"
+        )),
+        _ => Ok(targets),
+    }
 }
 
 fn revoked(world: &World, meant: &[Meant<'_>], which: Which) -> Result<Vec<Target>, String> {

@@ -120,7 +120,7 @@ fn add_hits<'w>(
     Ok(())
 }
 
-/// Whether a person declared it; a container's lease is nothing that rotates on demand.
+/// Whether a person declared it; a container's lease has its name from the engine.
 pub(super) fn is_declared(secret: &Secret) -> bool {
     secret.lease_of().is_none()
 }

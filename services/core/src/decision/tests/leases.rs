@@ -74,7 +74,7 @@ fn bound() -> Given {
         .and(apply_binding(anywhere(), file(), Reload::None))
 }
 
-fn lease(n: u8) -> SecretId {
+pub(crate) fn lease(n: u8) -> SecretId {
     lease::secret_of(SECRET, &container(n))
 }
 
@@ -130,7 +130,7 @@ impl Minted for Given {
 }
 
 /// Container 1 has a lease, and runs on it.
-fn served() -> Given {
+pub(crate) fn served() -> Given {
     let given = bound().and(wants(&[1])).minted(mint(0), 1);
     given.and(Command::Report(HostReport {
         holds: vec![(lease(1), 1)],

@@ -66,6 +66,19 @@ fn over_accounts(steps: Vec<Step>) -> Given {
     settled(alternating().and(declare(spec(steps))).and(start()))
 }
 
+/// No session of the old account is left.
+fn drained(rotation: RotationId) -> Command {
+    Command::StepOutcome {
+        rotation,
+        step: rotation::Step::Drain,
+        attempt: 1,
+        failure: None,
+        is_away: false,
+        remote: None,
+        sessions: Some(rotation::Sessions { mark: 1, left: 0 }),
+    }
+}
+
 #[test]
 fn what_a_playbook_rotates_dies_by_a_revocation_that_proves_it() {
     let steps = vec![
@@ -77,15 +90,7 @@ fn what_a_playbook_rotates_dies_by_a_revocation_that_proves_it() {
     let run = rotation::Trigger::Playbook { run: RUN };
     assert_eq!(given.world().rotations[&rotation].trigger, run);
     // Where two accounts take turns, sessions of the old one are asked for first.
-    let given = settled(given.finished(rotation).and(Command::StepOutcome {
-        rotation,
-        step: rotation::Step::Drain,
-        attempt: 1,
-        failure: None,
-        is_away: false,
-        remote: None,
-        sessions: Some(rotation::Sessions { mark: 1, left: 0 }),
-    }));
+    let given = settled(given.finished(rotation).and(drained(rotation)));
     let ended = &given.world().rotations[&rotation];
     assert!(ended.phase == rotation::Phase::Closed(rotation::Outcome::Completed));
     assert_eq!(revocation(&given), lease::end_of(rotation));
@@ -98,6 +103,27 @@ fn what_a_playbook_rotates_dies_by_a_revocation_that_proves_it() {
     assert_eq!(progress(&given, "prove"), Progress::Done);
     assert_eq!(note(&given).as_deref(), Some("1 proven dead"));
     assert_eq!(outcome(&given), Some(Outcome::Completed));
+}
+
+#[test]
+fn what_is_proven_dead_is_through_though_its_data_keys_are_left() {
+    let steps = vec![
+        step("rotate", rotating(), &[]),
+        step("withdrawn", Deed::Withdrawn, &["rotate"]),
+    ];
+    let given = over_accounts(proving(steps));
+    let rotation = rotation_of(&given);
+    let given = settled(given.finished(rotation).and(drained(rotation)));
+    let given = settled(told(given, 1));
+    assert_eq!(given.world().runs[&RUN].score, None);
+    let given = settled(proof(given, 2, Answer::WrongPassword));
+    let whole = Score {
+        targets: 1,
+        through: 1,
+    };
+    assert_eq!(given.world().runs[&RUN].score, Some(whole));
+    let known = &given.world().revocations[&revocation(&given)];
+    assert!(!known.is_destroyed && !known.closed);
 }
 
 #[test]

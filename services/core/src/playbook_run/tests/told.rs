@@ -1,6 +1,7 @@
 //! What a playbook tells receivers, and what it waits for of them; and what else than names and paths a step may mean.
 
 use super::*;
+use crate::decision::tests::leases;
 use crate::id::NotificationId;
 use crate::name::NotificationName;
 use crate::notification;
@@ -145,4 +146,26 @@ fn a_path_below_which_nothing_lies_fails_by_name() {
     let given = settled(running(vec![step("rotate", rotate, &[])]));
     let state = given.world().runs[&RUN].step("rotate").unwrap();
     assert!(state.failure.as_deref().unwrap().contains("`prdo`"));
+}
+
+#[test]
+fn of_a_secret_that_gives_leases_each_is_rotated_that_a_container_has_and_one_is_by_its_name() {
+    let lease = leases::lease(1);
+    let target = Target::Secret {
+        secret: lease,
+        version: None,
+    };
+    let run = |secret: &str| {
+        let given = leases::served().and(declare(spec(vec![step("rotate", rotating(), &[])])));
+        let told = BTreeMap::from([("secret".to_owned(), secret.to_owned())]);
+        settled(given.and(start_with(told)))
+    };
+    let name = leases::served().world().secrets[&lease].name.to_string();
+    for named in ["prod/db", name.as_str()] {
+        let given = run(named);
+        let state = given.world().runs[&RUN].step("rotate").unwrap();
+        assert_eq!(state.targets, [target.clone()], "{named}");
+        let open = given.world().open_rotation(lease).unwrap();
+        assert_eq!(open.trigger, rotation::Trigger::Playbook { run: RUN });
+    }
 }
