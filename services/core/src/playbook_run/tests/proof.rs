@@ -5,7 +5,7 @@ use crate::binding::Reload;
 use crate::command::ProofTaken;
 use crate::decision::tests::accounts::alternating;
 use crate::lease;
-use crate::revocation::{self, Answer, Evidence, NOTHING_TO_ASK, Proof, Proven};
+use crate::revocation::{self, Answer, Backend, Evidence, NOTHING_TO_ASK, Proof, Proven};
 use crate::testing::{NOW, anywhere, apply_binding, enrol, file, reloaded};
 
 fn proving(steps: Vec<Step>) -> Vec<Step> {
@@ -132,7 +132,16 @@ fn what_cannot_be_probed_says_so_once_its_store_has_confirmed() {
 
 #[test]
 fn what_two_principals_gave_up_fails_the_proof() {
-    let given = over_accounts(proving(vec![step("revoke", revoking(Which::Alive), &[])]));
+    let steps = || proving(vec![step("revoke", revoking(Which::Alive), &[])]);
+    let there_is_a_login = over_accounts(steps());
+    let there_is_none = settled(running(steps()));
+    for given in [there_is_a_login, there_is_none] {
+        gave_up(given);
+    }
+}
+
+/// Two principals have the revocation forgotten, and its data key goes.
+fn gave_up(given: Given) {
     let id = revocation(&given);
     let forget = |uid| Command::ForgetRevocation {
         revocation: id,
@@ -142,7 +151,11 @@ fn what_two_principals_gave_up_fails_the_proof() {
         },
         reason: "switched off".to_owned(),
     };
-    let given = settled(given.and(forget(1)).and(forget(2)));
+    let given = given.and(forget(1)).and(forget(2));
+    let Backend::Asked { attempt } = given.world().revocations[&id].backend else {
+        panic!("its data key is not asked for");
+    };
+    let given = settled(told(given, attempt));
     assert_eq!(progress(&given, "prove"), Progress::Failed);
     let state = given.world().runs[&RUN].step("prove").unwrap();
     let why = state.failure.as_deref().unwrap();
