@@ -297,6 +297,7 @@ async fn one_request_more_than_are_answered_at_once_waits_for_a_place() {
 
 #[tokio::test]
 async fn a_reported_token_is_known_by_its_digest_among_real_values() {
+    use keywheel_engine::comparison;
     use keywheel_engine::port::bus::{Comparison, Held, MAX_COMPARED_AT_ONCE};
     use keywheel_seal::digest;
 
@@ -314,9 +315,14 @@ async fn a_reported_token_is_known_by_its_digest_among_real_values() {
     vault.insert(other, 4, token, &login).await.unwrap();
     let key = [9; 32];
     let digests = [b"somebody else's".as_slice(), CANARY].map(|text| digest::keyed(&key, text));
+    let to = store_key(&world).await;
+    let (info, aad) = (comparison::info(DEPLOYMENT), comparison::aad(&digests));
+    let sealed = SecretBytes::from(key.to_vec());
+    let sealed = hpke::seal(&to, &info, &aad, &sealed, &OsEntropy).unwrap();
+    let sealed_key = sealed.to_bytes();
     let asked = |among: Vec<(SecretId, u64)>| {
         Body::Compare(Comparison {
-            key,
+            sealed_key: sealed_key.clone(),
             digests: digests.to_vec(),
             among,
         })
@@ -351,6 +357,13 @@ async fn a_reported_token_is_known_by_its_digest_among_real_values() {
         ),
         "{refused:?}"
     );
+    let in_the_clear = Body::Compare(Comparison {
+        sealed_key: key.to_vec(),
+        digests: digests.to_vec(),
+        among: vec![(SECRET, 1)],
+    });
+    let refused = world.ask(&world.gateway, in_the_clear).await;
+    assert!(matches!(refused, Body::Failed { .. }), "{refused:?}");
     let said = world.said.lock().unwrap().join(" ");
     assert!(!said.contains("canary"), "{said}");
 }
