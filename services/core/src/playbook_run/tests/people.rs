@@ -228,6 +228,29 @@ fn a_run_s_own_words_give_way_where_a_step_s_would_be_too_long_with_them() {
 }
 
 #[test]
+fn a_run_whose_texts_no_event_takes_is_refused() {
+    let texts = |count: usize| {
+        let path = Selection::Prefix {
+            path: "${secret}".repeat(count),
+        };
+        let rotate = Deed::Rotate {
+            secrets: vec![path],
+        };
+        let told = BTreeMap::from([("secret".to_owned(), "x".repeat(128))]);
+        let given = Given::serving().and(declare(spec(vec![step("rotate", rotate, &[])])));
+        given.when(start_with(told))
+    };
+    let most = MAX_RUN_TEXT_BYTES / 128;
+    texts(most + 1).then_rejected(Rejection::TooLarge {
+        playbook: name(),
+        bytes: MAX_RUN_TEXT_BYTES + 128,
+        limit: MAX_RUN_TEXT_BYTES,
+    });
+    let begun = Given::serving().and(declare(spec(vec![step("ask", Deed::Prove, &[])])));
+    assert_eq!(begun.and(start()).world().open_runs().count(), 1);
+}
+
+#[test]
 fn of_several_runs_the_one_that_did_least_goes_on_first() {
     let steps = vec![
         step("rotate", rotating(), &[]),
