@@ -1,5 +1,6 @@
 //! Values: provided ones in, granted ones out, and never in the clear.
 
+use keywheel_engine::comparison;
 use keywheel_engine::port::bus::Message;
 use keywheel_testkit::fake::Flood;
 
@@ -295,9 +296,17 @@ async fn one_request_more_than_are_answered_at_once_waits_for_a_place() {
     assert_eq!(flood.settled().await, value::MAX_ANSWERING + 2);
 }
 
+/// A comparison's key as the gateway sends it.
+async fn sealed_key(world: &World, key: &[u8; 32], digests: &[[u8; 32]]) -> Vec<u8> {
+    let to = store_key(world).await;
+    let (info, aad) = (comparison::info(DEPLOYMENT), comparison::aad(digests));
+    let key = SecretBytes::from(key.to_vec());
+    let sealed = hpke::seal(&to, &info, &aad, &key, &OsEntropy).unwrap();
+    sealed.to_bytes()
+}
+
 #[tokio::test]
 async fn a_reported_token_is_known_by_its_digest_among_real_values() {
-    use keywheel_engine::comparison;
     use keywheel_engine::port::bus::{Comparison, Held, MAX_COMPARED_AT_ONCE};
     use keywheel_seal::digest;
 
@@ -315,11 +324,7 @@ async fn a_reported_token_is_known_by_its_digest_among_real_values() {
     vault.insert(other, 4, token, &login).await.unwrap();
     let key = [9; 32];
     let digests = [b"somebody else's".as_slice(), CANARY].map(|text| digest::keyed(&key, text));
-    let to = store_key(&world).await;
-    let (info, aad) = (comparison::info(DEPLOYMENT), comparison::aad(&digests));
-    let sealed = SecretBytes::from(key.to_vec());
-    let sealed = hpke::seal(&to, &info, &aad, &sealed, &OsEntropy).unwrap();
-    let sealed_key = sealed.to_bytes();
+    let sealed_key = sealed_key(&world, &key, &digests).await;
     let asked = |among: Vec<(SecretId, u64)>| {
         Body::Compare(Comparison {
             sealed_key: sealed_key.clone(),
