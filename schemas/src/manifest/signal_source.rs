@@ -40,7 +40,10 @@ pub(super) fn read(
     let format = format?;
     let proof = read_proof(&fields, format, faults);
     let map = map.filter(|map| fits(&fields, format, map, faults));
-    let keeps_letters = read_letters(&fields, format, faults);
+    let has_token = map
+        .as_ref()
+        .is_some_and(|map| map.contains_key(REPORTED_TOKEN));
+    let keeps_letters = read_letters(&fields, (format, has_token), faults);
     Some(Manifest::SignalSource {
         name: name?,
         spec: Spec {
@@ -106,14 +109,22 @@ fn read_proof(fields: &Fields<'_>, format: Format, faults: &mut Faults) -> Optio
     })
 }
 
-/// Nothing is kept of what cannot be read, unless a person says otherwise; of GitHub's reports nobody can.
-fn read_letters(fields: &Fields<'_>, format: Format, faults: &mut Faults) -> Option<bool> {
+/// Nothing is kept of what cannot be read, unless a person says otherwise; of what holds a token, as GitHub's reports
+/// do, nobody can.
+fn read_letters(
+    fields: &Fields<'_>,
+    (format, has_token): (Format, bool),
+    faults: &mut Faults,
+) -> Option<bool> {
     if fields.find("letters").is_none() {
         return Some(false);
     }
     let (text, at) = fields.text("letters", faults)?;
     let message = match (text, format) {
         ("discard", _) => return Some(false),
+        ("keep", Format::CloudEvents | Format::Webhook) if has_token => format!(
+            "nothing is kept of what holds a token, and `map` names one as `{REPORTED_TOKEN}`; leave `letters` out"
+        ),
         ("keep", Format::CloudEvents | Format::Webhook) => return Some(true),
         ("keep", _) => {
             "nothing is kept of what GitHub reports, which may hold a token; leave `letters` out"

@@ -223,8 +223,8 @@ shapes! {
     }
     /// What to compare.
     CompareShape {
-        /// The key, made for this comparison alone.
-        key: Text<[u8; 32]>,
+        /// The key, made for this comparison alone: HPKE envelope to store-sync's key.
+        sealed_key: Octet,
         /// HMAC-SHA-256 of each token under it.
         digests: Vec<Text<[u8; 32]>>,
         /// Versions whose values are compared.

@@ -21,12 +21,11 @@ use std::sync::Arc;
 
 use keywheel_core::audit::{self, Principal};
 use keywheel_core::command::Command;
-use keywheel_core::decision::{self, Context, Enrolment, Refusal, Rejection};
+use keywheel_core::decision::{self, Context, Enrolment, Refusal};
 use keywheel_core::effect::Effect;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, HostId};
 use keywheel_core::playbook_run::Request::Advance;
-use keywheel_core::rotation;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use tokio::sync::mpsc;
@@ -44,7 +43,7 @@ use effects::{answered_effect, react};
 pub use follow::FOLLOW_INTERVAL;
 pub use inbox::{Decided, Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
-use runs::Runs;
+use runs::{Runs, is_no_for_now};
 
 /// How often a batch is decided anew because others appended first; then its senders come back.
 pub const MAX_ROUNDS: u32 = 32;
@@ -467,8 +466,8 @@ impl CommandBus {
     /// its host told of more since, and decided then it would take that back.
     ///
     /// # Errors
-    /// When a slot comes early, by this clock: an answer that is kept would hold for the slot's
-    /// command for ever, so nothing is, and the scheduler asks again.
+    /// When a slot comes early, by this clock, or a trigger's run would be one too many: an answer that is kept would
+    /// hold for its command for ever, so nothing is, and the scheduler asks again.
     fn decide(&mut self, submission: &Submission) -> Result<Option<Decision>, PortError> {
         let now = self.parts.clock.now();
         let ctx = Context {
@@ -478,10 +477,10 @@ impl CommandBus {
         };
         let outcome = decision::decide(&self.draft, &submission.command, &ctx);
         if let Err(refusal) = &outcome
-            && let Rejection::Rotation(early @ rotation::Rejection::SlotEarly { .. }) =
-                &refusal.reason
+            && is_no_for_now(&submission.command, &refusal.reason)
         {
-            return Err(PortError::new(ErrorKind::Unavailable, early.to_string()));
+            let text = refusal.reason.to_string();
+            return Err(PortError::new(ErrorKind::Unavailable, text));
         }
         if let (Command::Report(report), Ok(_)) = (&submission.command, &outcome) {
             self.writer.note_report(report, now);

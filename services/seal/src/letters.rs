@@ -2,7 +2,8 @@
 //!
 //! Invariants: every letter is sealed under a data key of its own, derived from the deployment's unseal key and a
 //! salt that lies beside the bytes alone (AES-256-GCM, with a commitment), so it ends with them; it opens only for
-//! its own deployment, letter and owner. Where the bytes lie, and for how long, is the caller's business.
+//! its own deployment, letter and owner. What came may hold a token, so it is known by a mark under that key, and not
+//! by a hash that whoever guesses a token could make (C3). Where the bytes lie, and for how long, is the caller's business.
 
 use std::fmt;
 
@@ -45,6 +46,12 @@ impl LetterKey {
     #[must_use]
     pub fn of(unseal: &UnsealKey) -> Self {
         Self(unseal.derived(b"letters"))
+    }
+
+    /// By what is known that the same came again, at every gateway that has this key.
+    #[must_use]
+    pub fn mark(&self, came: &[u8]) -> [u8; 32] {
+        self.0.mark(b"came", came)
     }
 
     /// Seals what came.
@@ -147,6 +154,17 @@ mod tests {
             assert!(key.open(&PLACE, &changed).is_err(), "byte {at}");
             assert!(key.open(&PLACE, &sealed[..at]).is_err(), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn what_came_is_known_by_a_mark_that_nobody_makes_without_the_key() {
+        let unseal = UnsealKey::generate(&OsEntropy);
+        let mark = LetterKey::of(&unseal).mark(b"came");
+        assert_eq!(LetterKey::of(&unseal).mark(b"came"), mark);
+        assert_ne!(LetterKey::of(&unseal).mark(b"Came"), mark);
+        let other = LetterKey::of(&UnsealKey::generate(&OsEntropy));
+        assert_ne!(other.mark(b"came"), mark);
+        assert_ne!(crate::digest::sha256(b"came"), mark);
     }
 
     #[test]

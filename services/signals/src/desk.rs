@@ -158,10 +158,11 @@ pub(crate) fn letter_of_event(notification: NotificationId, event: EventId) -> L
 
 /// The letter of what came by a source that proves itself so. Declared again, or with another proof or format, it has
 /// other letters: nobody proved the old ones to that.
-pub(crate) fn letter_of_request(source: &signal::Source, body: &[u8]) -> LetterId {
+pub(crate) fn letter_of_request(key: &LetterKey, source: &signal::Source, body: &[u8]) -> LetterId {
     let signal::Spec { format, proof, .. } = &source.spec;
     let way = format!("{format:?} {proof:?} ");
-    let body = digest::sha256(body);
+    // It may hold a token, and the id is no secret.
+    let body = key.mark(body);
     letter_id(&[source.id.bytes().as_slice(), way.as_bytes(), &body])
 }
 
@@ -271,10 +272,11 @@ impl Desk {
         let opened = self.0.open_body(letter)?;
         // EXPOSE: what came is read once more.
         let arrived: Arrived = serde_json::from_slice(opened.expose()).map_err(|_| unclear())?;
-        if letter_of_request(&source, &arrived.body()) != letter.id {
+        let key = &self.0.parts.letter_key;
+        if letter_of_request(key, &source, &arrived.body()) != letter.id {
             return Err(other_owner());
         }
-        let heard = reading::read(&name, &source.spec, &arrived).map_err(|unread| {
+        let heard = reading::read(&name, &source.spec, &arrived, key).map_err(|unread| {
             let text = format!("it still cannot be read: {}", unread.reason);
             PortError::new(ErrorKind::Denied, text)
         })?;

@@ -1,10 +1,11 @@
 //! Which versions hold a token that somebody outside reported, by its digest alone.
 //!
-//! Invariants: a value is opened, digested under the comparison's key, and overwritten; the answer names versions and
-//! nothing else; how many values one comparison opens, and how many comparisons run at a time, is bounded. A token
-//! counts as held where it is the value, the value without a line end, or a text in a value that is JSON, such as the
-//! password of an account.
+//! Invariants: the comparison's key comes sealed to ours; a value is opened, digested under it, and overwritten; the
+//! answer names versions and nothing else; how many values one comparison opens, and how many comparisons run at a time,
+//! is bounded. A token counts as held where it is the value, the value without a line end, or a text in a value that is
+//! JSON, such as the password of an account.
 
+use keywheel_engine::comparison;
 use keywheel_engine::port::bus::{
     Body, Comparison, Held, MAX_COMPARED_AT_ONCE, MAX_COMPARED_TOKENS,
 };
@@ -13,6 +14,7 @@ use keywheel_schemas::texts;
 use keywheel_seal::{SecretBytes, digest};
 
 use crate::service::Shared;
+use crate::value;
 
 /// Comparisons at a time; each holds one value open.
 pub const MAX_COMPARING: usize = 2;
@@ -29,6 +31,7 @@ pub(crate) async fn run(shared: &Shared, asked: &Comparison) -> Result<Body, Por
         let text = "store-sync stops and compares nothing";
         PortError::new(ErrorKind::Unavailable, text)
     })?;
+    let key = key_of(shared, asked).await?;
     let mut found = Vec::new();
     for &(secret, version) in &asked.among {
         let value = match shared.ports.vault.open(secret, version).await {
@@ -37,7 +40,7 @@ pub(crate) async fn run(shared: &Shared, asked: &Comparison) -> Result<Body, Por
             Err(error) if error.kind == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        for token in held_in(&value, asked) {
+        for token in held_in(&value, &key, &asked.digests) {
             found.push(Held {
                 token,
                 secret,
@@ -48,15 +51,25 @@ pub(crate) async fn run(shared: &Shared, asked: &Comparison) -> Result<Body, Por
     Ok(Body::Compared(found))
 }
 
+/// A comparison's key.
+async fn key_of(shared: &Shared, asked: &Comparison) -> Result<[u8; 32], PortError> {
+    let refused =
+        "the key of the comparison does not open; read the store's key again and ask anew";
+    let info = comparison::info(shared.options.deployment);
+    let aad = comparison::aad(&asked.digests);
+    let opened = value::open_sealed(shared, &asked.sealed_key, (&info, &aad), refused).await?;
+    // EXPOSE: the key is used for this comparison, and no value is in it.
+    let key = <[u8; 32]>::try_from(opened.expose());
+    key.map_err(|_| PortError::new(ErrorKind::Denied, refused))
+}
+
 /// Which of the tokens a value holds.
-fn held_in(value: &SecretBytes, asked: &Comparison) -> Vec<u32> {
+fn held_in(value: &SecretBytes, key: &[u8; 32], digests: &[[u8; 32]]) -> Vec<u32> {
     let mut found = Vec::new();
     let mut look = |part: &[u8]| {
-        let own = digest::keyed(&asked.key, part);
+        let own = digest::keyed(key, part);
         // Digests under a key that is used once: how long a comparison takes tells nothing of a token.
-        let same = (0_u32..)
-            .zip(&asked.digests)
-            .filter(|(_, one)| **one == own);
+        let same = (0_u32..).zip(digests).filter(|(_, one)| **one == own);
         for (token, _) in same {
             if !found.contains(&token) {
                 found.push(token);
@@ -78,24 +91,19 @@ fn held_in(value: &SecretBytes, asked: &Comparison) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use keywheel_core::id::SecretId;
-
     use super::*;
 
     const KEY: [u8; 32] = [7; 32];
 
-    fn asked(tokens: &[&str]) -> Comparison {
+    fn held_under(key: &[u8; 32], value: &str, tokens: &[&str]) -> Vec<u32> {
         let digest = |token: &&str| digest::keyed(&KEY, token.as_bytes());
-        Comparison {
-            key: KEY,
-            digests: tokens.iter().map(digest).collect(),
-            among: vec![(SecretId::from_bytes([1; 16]), 1)],
-        }
+        let digests: Vec<[u8; 32]> = tokens.iter().map(digest).collect();
+        let value = SecretBytes::from(value.as_bytes().to_vec());
+        held_in(&value, key, &digests)
     }
 
     fn held(value: &str, tokens: &[&str]) -> Vec<u32> {
-        let value = SecretBytes::from(value.as_bytes().to_vec());
-        held_in(&value, &asked(tokens))
+        held_under(&KEY, value, tokens)
     }
 
     #[test]
@@ -113,12 +121,7 @@ mod tests {
         for token in ["s3cre", "3cret", "S3CRET", "s3cret ", ""] {
             assert_eq!(held("s3cret", &[token]), [0_u32; 0], "{token}");
         }
-        let none = asked(&["s3cret"]);
-        let other = Comparison {
-            key: [8; 32],
-            ..none
-        };
-        let value = SecretBytes::from(b"s3cret".to_vec());
-        assert!(held_in(&value, &other).is_empty(), "under another key");
+        let other = held_under(&[8; 32], "s3cret", &["s3cret"]);
+        assert!(other.is_empty(), "under another key");
     }
 }

@@ -14,6 +14,7 @@ use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests, Valu
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::trace::Context;
 use keywheel_engine::{delivery, stash};
+use keywheel_seal::SecretBytes;
 use keywheel_seal::hpke::{self, Envelope, OpenError, PublicKey};
 use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use tokio::sync::SemaphorePermit;
@@ -165,17 +166,26 @@ async fn tell_key(shared: &Shared) -> Result<Body, PortError> {
 
 async fn keep(shared: &Shared, token: RotationId, sealed: &[u8]) -> Result<Body, PortError> {
     let refused = "the provided value does not open; read the store's key again and send it again";
-    let denied = |source| PortError::caused(ErrorKind::Denied, refused, source);
-    let envelope = Envelope::from_bytes(sealed)
-        .map_err(|error| PortError::caused(ErrorKind::Denied, refused, error))?;
     let (info, aad) = (stash::info(shared.options.deployment), stash::aad(token));
-    let mut opened = Err(OpenError::Rejected);
-    for pair in shared.ports.vault.store_keys().await? {
-        opened = opened.or_else(|_| pair.open(&info, &aad, &envelope));
-    }
-    let value = opened.map_err(denied)?;
+    let value = open_sealed(shared, sealed, (&info, &aad), refused).await?;
     shared.ports.vault.stash(token, &value).await?;
     Ok(Body::Done)
+}
+
+/// Opens what was sealed to a key that some store-sync told.
+pub(crate) async fn open_sealed(
+    shared: &Shared,
+    sealed: &[u8],
+    (info, aad): (&[u8], &[u8]),
+    refused: &str,
+) -> Result<SecretBytes, PortError> {
+    let envelope = Envelope::from_bytes(sealed)
+        .map_err(|error| PortError::caused(ErrorKind::Denied, refused, error))?;
+    let mut opened = Err(OpenError::Rejected);
+    for pair in shared.ports.vault.store_keys().await? {
+        opened = opened.or_else(|_| pair.open(info, aad, &envelope));
+    }
+    opened.map_err(|source| PortError::caused(ErrorKind::Denied, refused, source))
 }
 
 async fn open(

@@ -204,6 +204,13 @@ fn what_cannot_be_read_is_kept_only_where_that_is_said() {
         &github,
         "nothing is kept of what GitHub reports",
     );
+    let token =
+        format!("{{ format: cloudEvents, {KEY}, map: {{ token: body.value }}, letters: keep }}");
+    refused(
+        "SignalSource",
+        &token,
+        "nothing is kept of what holds a token",
+    );
     let unknown = format!("{{ format: cloudEvents, {KEY}, letters: always }}");
     refused("SignalSource", &unknown, "known are keep, discard");
 }

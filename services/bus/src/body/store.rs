@@ -5,7 +5,7 @@ use keywheel_engine::port::bus::{Body, Comparison, Held};
 use keywheel_schemas::mirror::{Mirror, Text};
 use keywheel_schemas::wire::message::{
     CheckStoreShape, CompareShape, ComparedShape, HeldShape, Kind, LookNowShape, LookedShape,
-    Nothing, ReadStoresShape, TriedShape, VersionShape,
+    Nothing, Octet, ReadStoresShape, TriedShape, VersionShape,
 };
 use keywheel_schemas::wire::store::News;
 
@@ -89,7 +89,7 @@ fn comparison(asked: &Comparison) -> CompareShape {
         version,
     };
     CompareShape {
-        key: Text(asked.key),
+        sealed_key: Octet::of(&asked.sealed_key),
         digests: asked.digests.iter().copied().map(Text).collect(),
         among: asked.among.iter().map(version).collect(),
     }
@@ -98,7 +98,7 @@ fn comparison(asked: &Comparison) -> CompareShape {
 fn to_comparison(shape: CompareShape) -> Comparison {
     let version = |shape: VersionShape| (shape.secret.0, shape.version);
     Comparison {
-        key: shape.key.0,
+        sealed_key: shape.sealed_key.into_bytes(),
         digests: shape.digests.into_iter().map(|digest| digest.0).collect(),
         among: shape.among.into_iter().map(version).collect(),
     }
@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn a_comparison_arrives_as_it_was_sent_and_shows_neither_key_nor_digest() {
         let asked = Comparison {
-            key: [77; 32],
+            sealed_key: vec![77; 32],
             digests: vec![[88; 32], [99; 32]],
             among: vec![(SecretId::from_bytes([2; 16]), 7)],
         };

@@ -131,6 +131,10 @@ fn check(report: &EvidenceReport, key: &VerifyingKey, faults: &mut Faults) -> Re
     if Kind::of(&report.kind).is_none() {
         faults.add("report", "is about a kind of run that is not known here");
     }
+    if signatures(&report.checkpoint) != 1 {
+        let text = "has other signatures than its own, which nobody here can check";
+        faults.add("checkpoint", text);
+    }
     let signed = Checkpoint::verify(&report.checkpoint, &report.origin, key);
     let signed = signed
         .map_err(|error| faults.add("checkpoint", keywheel_daemon::chain(&error)))
@@ -145,7 +149,17 @@ fn check(report: &EvidenceReport, key: &VerifyingKey, faults: &mut Faults) -> Re
         faults.add("public key", "is not the one that was asked for");
     }
     check_whole(report, &read, faults);
+    // Nothing is signed over it, and the page shows it.
+    if report.public_key != STANDARD.encode(key.to_bytes()) {
+        faults.add("public key", "in it is not the key that was given");
+    }
     read
+}
+
+/// How many signatures a note has: anybody can add one under a name of his own, and the page shows it.
+fn signatures(note: &str) -> usize {
+    let lines = note.rsplit_once("\n\n").map_or("", |(_, lines)| lines);
+    lines.lines().count()
 }
 
 fn check_events(
@@ -384,4 +398,28 @@ pub(crate) fn complete(mut report: EvidenceReport) -> Result<EvidenceReport, Fau
     let summary = summarise(&report, &read).map_err(|what| of("summary", what))?;
     report.summary = Some(summary);
     Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::evidence;
+    use super::*;
+
+    #[test]
+    fn another_key_in_the_file_and_another_signature_below_its_checkpoint_are_found() {
+        let (report, key) = evidence();
+        let named = |report: &EvidenceReport| {
+            let found = verify(report, &key.verifying_key(), None);
+            let records = found.faults.into_iter().map(|fault| fault.record);
+            records.collect::<Vec<_>>()
+        };
+        assert_eq!(named(&report), [""; 0]);
+        let mut other = report.clone();
+        other.public_key = STANDARD.encode([7; 32]);
+        assert_eq!(named(&other), ["public key"]);
+        let mut more = report;
+        more.checkpoint
+            .push_str("\u{2014} checked-by-nobody AAAAAAAA\n");
+        assert_eq!(named(&more), ["checkpoint"]);
+    }
 }

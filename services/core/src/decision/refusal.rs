@@ -130,7 +130,9 @@ impl Rejection {
             Self::Playbook(playbook::Rejection::InUse { .. }) => RejectionKind::Conflict,
             Self::Playbook(_)
             | Self::PlaybookRun(
-                playbook_run::Rejection::ReasonMissing | playbook_run::Rejection::ReasonTooLong(_),
+                playbook_run::Rejection::ReasonMissing
+                | playbook_run::Rejection::ReasonTooLong(_)
+                | playbook_run::Rejection::TooLarge { .. },
             ) => RejectionKind::Invalid,
             Self::Host(
                 host::Rejection::TokenUnknown

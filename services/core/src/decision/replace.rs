@@ -213,7 +213,7 @@ fn needless(id: RevocationId) -> [Event; 2] {
 /// otherwise, or in an emergency the rotation ended that was to bring it.
 pub(super) fn follow(world: &World, events: &mut Vec<Event>) -> Result<(), Rejection> {
     let mut further = Vec::new();
-    for id in world.awaited() {
+    for id in concerned(world, events) {
         let Some(secret) = world.secrets.get(&id) else {
             continue;
         };
@@ -250,6 +250,19 @@ pub(super) fn follow(world: &World, events: &mut Vec<Event>) -> Result<(), Rejec
     }
     events.append(&mut further);
     Ok(())
+}
+
+/// Secrets of which a revocation waits, and of which a version dies in a decision or a rotation ends.
+fn concerned(world: &World, events: &[Event]) -> BTreeSet<SecretId> {
+    let secret = |event: &Event| match event {
+        Event::Secret(id, secret::Event::VersionRevoked { .. }) => Some(*id),
+        Event::Rotation(id, rotation::Event::Closed { .. }) => {
+            world.rotations.get(id).map(|run| run.secret)
+        }
+        _ => None,
+    };
+    let waits = |id: &SecretId| world.awaiting(*id).next().is_some();
+    events.iter().filter_map(secret).filter(waits).collect()
 }
 
 /// Revocations that a decision begins, or ends.

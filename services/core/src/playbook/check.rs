@@ -302,6 +302,14 @@ fn containers_fault(step: &Step, containers: &[Selection]) -> Option<Fault> {
     too_many("selections", containers.len(), MAX_SELECTIONS)
 }
 
+impl Step {
+    /// Bytes of its texts that may hold parameters.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        texts(&self.deed).into_iter().map(str::len).sum()
+    }
+}
+
 /// Texts of a deed that may hold parameters.
 fn texts(deed: &Deed) -> Vec<&str> {
     match deed {

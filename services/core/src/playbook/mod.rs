@@ -382,13 +382,18 @@ impl Trigger {
 }
 
 impl Spec {
-    /// Whether a run may begin for this cause, and be told of these parameters.
+    /// Whether a run may begin for this cause, and be told this: what a trigger does not take from its event is as
+    /// it was declared.
     #[must_use]
     pub fn allows(&self, cause: Cause, told: &BTreeMap<String, String>) -> bool {
+        let is_of_event = |text: &str| parameters_of(text).is_none_or(|named| !named.is_empty());
         let is_meant = |trigger: &&Trigger| match (trigger, cause) {
             (Trigger::Event { .. }, Cause::Event { .. })
             | (Trigger::Schedule { .. }, Cause::Slot { .. }) => {
-                trigger.arguments().keys().eq(told.keys())
+                let declared = trigger.arguments();
+                let mut pairs = declared.values().zip(told.values());
+                declared.keys().eq(told.keys())
+                    && pairs.all(|(text, value)| is_of_event(text) || text == value)
             }
             _ => false,
         };

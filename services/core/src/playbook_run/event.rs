@@ -318,6 +318,18 @@ pub enum Rejection {
         /// How deep they may.
         limit: u32,
     },
+    /// More text than one event takes.
+    #[error(
+        "the steps of playbook `{playbook}` have {bytes} bytes of text with their parameters put in; at most {limit} are allowed; write fewer parameters into one text"
+    )]
+    TooLarge {
+        /// The playbook.
+        playbook: PlaybookName,
+        /// How many.
+        bytes: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// A trigger that is there no more.
     #[error(
         "playbook `{0}` has no such trigger any more; `keywheel playbook describe {0}` shows those it has"

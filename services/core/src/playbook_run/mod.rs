@@ -29,5 +29,7 @@ pub const MAX_DEPTH: u32 = 4;
 pub const KEPT_CLOSED_RUNS: usize = 16;
 /// Who started a run that a trigger began.
 pub const SCHEDULER: &str = "scheduler";
+/// Most bytes of a run's texts together, its parameters put in: its begin is one event, which has to fit into a message.
+pub const MAX_RUN_TEXT_BYTES: usize = 1 << 20;
 /// Longest reason of a step that failed, in characters.
 pub const MAX_FAILURE_CHARS: usize = 500;

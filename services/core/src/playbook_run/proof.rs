@@ -121,16 +121,14 @@ fn shown(world: &World, id: RevocationId) -> Shown {
     match &known.proven {
         Proven::Dead(_) => Shown::Dead,
         Proven::Unknown(_, reason) => not_probed(world, known, reason),
-        // That its value was destroyed is all that was confirmed since.
-        Proven::NotAsked if known.is_forgotten() => Shown::Badly(format!(
-            "two principals gave revocation {id} up before its store confirmed it"
-        )),
+        Proven::NotAsked | Proven::Awaited | Proven::Alive(_) if known.is_forgotten() => {
+            Shown::Badly(format!(
+                "two principals gave revocation {id} up before it was proven"
+            ))
+        }
         Proven::NotAsked if known.backend == Backend::Confirmed => {
             not_probed(world, known, NOTHING_TO_ASK)
         }
-        Proven::Awaited | Proven::Alive(_) if known.is_forgotten() => Shown::Badly(format!(
-            "two principals gave revocation {id} up before it was proven"
-        )),
         Proven::NotAsked | Proven::Awaited | Proven::Alive(_) => Shown::NotYet,
     }
 }

@@ -11,11 +11,6 @@ impl World {
         ids.filter_map(|id| self.revocations.get(id))
     }
 
-    /// Secrets of which a revocation waits for a replacement.
-    pub(crate) fn awaited(&self) -> impl Iterator<Item = SecretId> + '_ {
-        self.awaiting.keys().copied()
-    }
-
     /// A revocation ends these versions; the rotation that brought their replacement does not, and waits for nobody
     /// because of them.
     pub(super) fn give_over(&mut self, secret: SecretId, versions: &[u64]) {

@@ -416,7 +416,7 @@ fn store_bodies() -> [Body; 8] {
         Body::LookNow { secret: None },
         Body::Looked(Vec::new()),
         Body::Compare(Comparison {
-            key: [1; 32],
+            sealed_key: vec![1; 32],
             digests: vec![[2; 32]],
             among: vec![(SECRET, 1)],
         }),

@@ -7,9 +7,10 @@ use std::cell::Cell;
 
 use keywheel_core::audit::{Principal, Role};
 use keywheel_core::command::Command;
-use keywheel_core::decision;
+use keywheel_core::decision::{self, Rejection};
 use keywheel_core::id::{CommandId, RunId};
-use keywheel_core::playbook_run;
+use keywheel_core::playbook_run::{self, Cause, Request as Wish};
+use keywheel_core::rotation;
 use tokio::sync::oneshot;
 
 use super::{CommandBus, Request, Submission};
@@ -26,6 +27,19 @@ pub(super) enum Runs {
     Stuck,
 }
 
+/// Whether a refusal of what a scheduler asks for is over after a while: a slot comes early, or a trigger's run would be
+/// one too many.
+pub(super) fn is_no_for_now(command: &Command, reason: &Rejection) -> bool {
+    match (command, reason) {
+        (_, Rejection::Rotation(rotation::Rejection::SlotEarly { .. })) => true,
+        (
+            Command::Playbook(Wish::Start { cause, .. }),
+            Rejection::PlaybookRun(playbook_run::Rejection::TooMany { .. }),
+        ) => *cause != Cause::Person,
+        _ => false,
+    }
+}
+
 impl CommandBus {
     /// Does one move of one run, if there is one to do.
     pub(super) async fn advance_run(&mut self) -> Result<Runs, PortError> {
@@ -40,7 +54,7 @@ impl CommandBus {
             id: CommandId::from_bytes(self.parts.ids.draw()),
             principal: Principal::Service(Role::Gateway),
             traceparent,
-            command: Command::Playbook(playbook_run::Request::Advance { run }),
+            command: Command::Playbook(Wish::Advance { run }),
         };
         let (sender, _nobody_waits) = oneshot::channel();
         self.serve(vec![Request::Submit(submission, sender)])

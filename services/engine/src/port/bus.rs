@@ -208,11 +208,13 @@ pub enum Body {
 }
 
 /// Reported tokens, each as its digest under a key that is made for this comparison alone, and what they are compared
-/// with. No token is in it, and it is printed without the key.
+/// with. No token is in it, and nobody but store-sync has the key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Comparison {
-    /// The key.
-    pub key: [u8; 32],
+    /// The key, sealed to store-sync's own ([`comparison`]).
+    ///
+    /// [`comparison`]: crate::comparison
+    pub sealed_key: Vec<u8>,
     /// HMAC-SHA-256 of each token under it.
     pub digests: Vec<[u8; 32]>,
     /// Versions whose values are compared, [`MAX_COMPARED_AT_ONCE`] at most.

@@ -8,9 +8,10 @@ use keywheel_core::event::Event;
 use keywheel_core::id::{PlaybookId, RunId};
 use keywheel_core::name::PlaybookName;
 use keywheel_core::playbook::{
-    After, DEFAULT_DEADLINE, Deed, Selection, Spec as Playbook, Step, Which,
+    After, DEFAULT_DEADLINE, DEFAULT_HOLD_OFF, Deed, Selection, Spec as Playbook, Step, Trigger,
+    Which,
 };
-use keywheel_core::playbook_run::{self, Cause, Outcome, Request};
+use keywheel_core::playbook_run::{self, Cause, Intervention, MAX_OPEN_RUNS, Outcome, Request};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -238,4 +239,72 @@ async fn what_a_run_begins_stands_in_the_trace_of_the_command_that_started_it() 
     let told = committed.rotation_trace(rotation).unwrap();
     assert_eq!(told.trace_id(), above.trace_id());
     assert_eq!(committed.run_trace(RUN), None, "it has ended");
+}
+
+/// A playbook that waits for a person, and that an event may begin.
+fn asking() -> Command {
+    Command::Apply(vec![Declaration::Playbook {
+        id: PlaybookId::from_bytes([0x20; 16]),
+        name: PlaybookName::parse("leaked").unwrap(),
+        spec: Playbook {
+            parameters: Vec::new(),
+            triggers: vec![Trigger::Event {
+                event: "dev.keywheel.host.evicted.v1".to_owned(),
+                when: None,
+                hold_off: DEFAULT_HOLD_OFF,
+                arguments: BTreeMap::new(),
+            }],
+            steps: vec![step("ask", Deed::Approve { count: 1 }, &[])],
+        },
+    }])
+}
+
+fn begin_one(run: RunId, cause: Cause) -> Command {
+    Command::Playbook(Request::Start {
+        run,
+        playbook: PlaybookName::parse("leaked").unwrap(),
+        arguments: BTreeMap::new(),
+        by: "unix:0".to_owned(),
+        reason: "leaked".to_owned(),
+        cause,
+    })
+}
+
+#[tokio::test]
+async fn a_trigger_that_meets_as_many_runs_as_may_be_open_is_asked_again_and_begins_one_then() {
+    let journal = Arc::new(MemoryJournal::new());
+    let life = live(journal.clone(), 7, |_| ()).await;
+    life.submit(1, asking()).await.unwrap();
+    let run = |n: usize| RunId::from_bytes([u8::try_from(n).unwrap(); 16]);
+    for n in 1..=MAX_OPEN_RUNS {
+        let id = u8::try_from(100 + n).unwrap();
+        let begun = life.submit(id, begin_one(run(n), Cause::Person)).await;
+        assert!(matches!(begun, Some(Verdict::Accepted { .. })), "{begun:?}");
+    }
+    let too_many = life.submit(50, begin_one(run(200), Cause::Person)).await;
+    assert!(
+        matches!(too_many, Some(Verdict::Rejected { .. })),
+        "a person is told so: {too_many:?}"
+    );
+    let of_event = || Submission {
+        id: CommandId::from_bytes([51; 16]),
+        principal: Principal::Service(Role::Scheduler),
+        traceparent: None,
+        command: begin_one(run(201), Cause::Event { number: 7 }),
+    };
+    for _again in 0..2 {
+        let refused = life.handle.submit(of_event()).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Unavailable, "{refused}");
+    }
+    let cancel = Command::Playbook(Request::Intervene {
+        run: run(1),
+        intervention: Intervention::Cancel,
+        by: "unix:0".to_owned(),
+        reason: "over".to_owned(),
+    });
+    life.submit(52, cancel).await.unwrap();
+    let begun = life.handle.submit(of_event()).await.unwrap();
+    assert!(matches!(begun, Verdict::Accepted { .. }), "{begun:?}");
+    let committed = life.view.read();
+    assert!(committed.world.runs[&run(201)].is_open());
 }

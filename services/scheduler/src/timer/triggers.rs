@@ -119,8 +119,10 @@ impl Triggers {
             playbook::Event::Changed { spec } => {
                 if let Some(known) = self.playbooks.get_mut(&id) {
                     let served = std::mem::take(&mut known.served);
+                    // What came before is begun by what is declared now, or refused.
+                    let waiting = std::mem::take(&mut known.waiting);
                     *known = Watched::of(known.name.clone(), spec, time);
-                    known.served = served;
+                    (known.served, known.waiting) = (served, waiting);
                 }
             }
             playbook::Event::Removed => {
@@ -237,6 +239,19 @@ fn cause_of(command: &Command) -> Option<Cause> {
     }
 }
 
+impl OnEvent {
+    /// What a run is told, and for how long nothing else that tells the same begins one; `None` of an event about no
+    /// secret, or no host, or without that part, which has nothing to tell.
+    fn told(&self, said: &Said<'_>) -> Option<(Duration, Arguments)> {
+        let told = self.arguments.iter();
+        let told: Arguments = told
+            .map(|(name, value)| (name.clone(), put_in(value, &said.words_of(value))))
+            .collect();
+        let is_silent = told.values().any(String::is_empty);
+        (!is_silent).then_some((self.hold_off, told))
+    }
+}
+
 impl Watched {
     fn of(name: PlaybookName, spec: &playbook::Spec, since: Timestamp) -> Self {
         let mut watched = Self {
@@ -285,24 +300,18 @@ impl Watched {
         facts: &Facts,
         said: &Said<'_>,
     ) -> bool {
-        let meant = self.events.iter().find(|trigger| {
+        let is_meant = |trigger: &&OnEvent| {
             let holds = |when: &Condition| when.holds(facts, false);
             trigger.event == type_name && trigger.when.as_ref().is_none_or(holds)
-        });
-        let Some(trigger) = meant else {
+        };
+        let mut meant = self.events.iter().filter(is_meant);
+        let Some((hold_off, told)) = meant.find_map(|trigger| trigger.told(said)) else {
             return false;
         };
-        let told = trigger.arguments.iter();
-        let told: Arguments = told
-            .map(|(name, value)| (name.clone(), put_in(value, &said.words_of(value))))
-            .collect();
-        // An event about no secret, or no host, or without that part, has nothing to tell.
-        let is_silent = told.values().any(String::is_empty);
-        let hold_off = trigger.hold_off;
         let is_served = |at: &Timestamp| time < at.plus(hold_off);
         let waits = self.waiting.values().any(|(_, waiting)| *waiting == told);
         let is_again = waits || self.served.get(&told).is_some_and(is_served);
-        if is_silent || is_again || self.waiting.len() >= MAX_WAITING_STARTS {
+        if is_again || self.waiting.len() >= MAX_WAITING_STARTS {
             return false;
         }
         self.waiting.insert(number, (time, told));

@@ -1,18 +1,20 @@
 //! Which secret a reported token is: store-sync compares it with what it holds.
 //!
 //! Invariants: the token leaves this process never, only its digest under a key that is made for one comparison and
-//! goes with it; neither is in the log, in a letter or in a text; a store-sync that is away, or slow, costs a signal
-//! [`COMPARE_TIMEOUT`] and no more, and the signal says then that it was not compared. The sender is told nothing
-//! of what was found.
+//! goes with it, sealed to store-sync's; neither is in the log, in a letter or in a text; a store-sync that is away, or
+//! slow, costs a signal [`COMPARE_TIMEOUT`] and no more, and the signal says then that it was not compared. The sender is
+//! told nothing of what was found.
 
 use std::time::Duration;
 
 use keywheel_core::id::{SecretId, SignalSourceId};
 use keywheel_core::signal::{MAX_SIGNAL_MATCHES, Match, Signal};
+use keywheel_engine::comparison;
 use keywheel_engine::port::bus::{
     Address, Body, Comparison, Held, MAX_COMPARED_AT_ONCE, MAX_COMPARED_TOKENS,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_seal::hpke::{self, PublicKey};
 use keywheel_seal::{SecretBytes, digest};
 use zeroize::Zeroizing;
 
@@ -88,26 +90,47 @@ impl Inner {
         let digest = |(_, token): &(usize, SecretBytes)| digest::keyed(&key, token.expose());
         let digests: Vec<[u8; 32]> = tokens.iter().map(digest).collect();
         let (held, is_all) = self.held();
+        if held.is_empty() {
+            return Ok(is_all);
+        }
+        let sealed_key = self.sealed(&key, &digests).await?;
         for among in held.chunks(MAX_COMPARED_AT_ONCE) {
             let asked = Body::Compare(Comparison {
-                key: *key,
+                sealed_key: sealed_key.clone(),
                 digests: digests.clone(),
                 among: among.to_vec(),
             });
-            let bus = &self.parts.bus;
-            match bus
-                .request(Address::StoreSync, None, asked, COMPARE_TIMEOUT)
-                .await?
-            {
+            match self.ask_store_sync(asked).await? {
                 Body::Compared(some) => found.extend(some),
-                Body::Failed { kind, text } => return Err(PortError::new(kind, text)),
-                _ => {
-                    let text = "the answer to a comparison is none";
-                    return Err(PortError::new(ErrorKind::Unavailable, text));
-                }
+                _ => return Err(no_answer()),
             }
         }
         Ok(is_all)
+    }
+
+    /// A comparison's key, for store-sync alone: whoever carries it sees the digests.
+    async fn sealed(&self, key: &[u8; 32], digests: &[[u8; 32]]) -> Result<Vec<u8>, PortError> {
+        let Body::StoreKey(to) = self.ask_store_sync(Body::ReadStoreKey).await? else {
+            return Err(no_answer());
+        };
+        let info = comparison::info(self.parts.deployment);
+        let (aad, key) = (comparison::aad(digests), SecretBytes::from(key.to_vec()));
+        let to = PublicKey::from_bytes(to);
+        let sealed = hpke::seal(&to, &info, &aad, &key, &*self.parts.entropy);
+        let sealed = sealed.map_err(|error| {
+            let text = "the key of a comparison cannot be sealed to store-sync's";
+            PortError::caused(ErrorKind::Denied, text, error)
+        })?;
+        Ok(sealed.to_bytes())
+    }
+
+    async fn ask_store_sync(&self, asked: Body) -> Result<Body, PortError> {
+        let bus = &self.parts.bus;
+        let answer = bus.request(Address::StoreSync, None, asked, COMPARE_TIMEOUT);
+        match answer.await? {
+            Body::Failed { kind, text } => Err(PortError::new(kind, text)),
+            answer => Ok(answer),
+        }
     }
 
     /// Versions that are in use or may be again, the current ones first; whether these are all.
@@ -128,6 +151,11 @@ impl Inner {
             is_all,
         )
     }
+}
+
+fn no_answer() -> PortError {
+    let text = "the answer to a comparison is none";
+    PortError::new(ErrorKind::Unavailable, text)
 }
 
 /// The versions that hold one of the tokens.

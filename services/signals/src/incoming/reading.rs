@@ -1,8 +1,8 @@
 //! What a proven request says, in each format: CloudEvents, GitHub's two, and JSON that a mapping reads. Pure.
 //!
 //! Invariants: a token that is reported is given beside its signal, to be compared, and is in no signal and no letter
-//! of GitHub's; why something cannot be read never quotes it; attributes that no signature covers are believed of nobody who
-//! signs.
+//! of GitHub's; what has no id of its own has one under a key, so that no token is guessed by it; why something cannot be
+//! read never quotes it; attributes that no signature covers are believed of nobody who signs.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ use keywheel_core::name::SignalSourceName;
 use keywheel_core::signal::{Format, MAX_SIGNAL_TEXT_BYTES, Proof, Signal, Spec};
 use keywheel_schemas::condition::mapping::{Body, Mapping};
 use keywheel_schemas::manifest::REPORTED_TOKEN;
-use keywheel_seal::{SecretBytes, digest};
+use keywheel_seal::SecretBytes;
+use keywheel_seal::letters::LetterKey;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -116,13 +117,18 @@ fn decoded(text: &str) -> Option<String> {
 ///
 /// # Errors
 /// With why it cannot be read, and whether it may be kept.
-pub fn read(via: &SignalSourceName, spec: &Spec, arrived: &Arrived) -> Result<Vec<Heard>, Unread> {
+pub fn read(
+    via: &SignalSourceName,
+    spec: &Spec,
+    arrived: &Arrived,
+    key: &LetterKey,
+) -> Result<Vec<Heard>, Unread> {
     let body = arrived.body();
     let read = match spec.format {
         Format::CloudEvents => cloud_events(via, spec, arrived, &body),
         Format::Webhook => webhook(via, spec, &body).map(|heard| vec![heard]),
-        Format::GithubAlert => github_alert(via, arrived, &body),
-        Format::GithubPartner => github_partner(via, &body),
+        Format::GithubAlert => github_alert(via, arrived, &body, key),
+        Format::GithubPartner => github_partner(via, &body, key),
     };
     let is_text = |heard: &Heard| heard.signal.is_text();
     let read = read.and_then(|all| match all.iter().all(is_text) {
@@ -137,10 +143,11 @@ pub fn read(via: &SignalSourceName, spec: &Spec, arrived: &Arrived) -> Result<Ve
     })
 }
 
-/// Whether what came may be kept where it cannot be read: a person said so, and it is none of GitHub's reports, which
-/// hold tokens.
-pub(crate) const fn may_be_kept(spec: &Spec) -> bool {
-    spec.keeps_letters && matches!(spec.format, Format::CloudEvents | Format::Webhook)
+/// Whether what came may be kept where it cannot be read: a person said so, and it holds no token, as GitHub's reports
+/// do and what a mapping names one of.
+pub(crate) fn may_be_kept(spec: &Spec) -> bool {
+    let is_own = matches!(spec.format, Format::CloudEvents | Format::Webhook);
+    spec.keeps_letters && is_own && !spec.map.contains_key(REPORTED_TOKEN)
 }
 
 fn no_json(_: serde_json::Error) -> String {
@@ -304,11 +311,12 @@ struct Repository {
     full_name: String,
 }
 
-/// The id of what has none that a signature covers: the same content is the same signal.
-fn derived_id(body: &[u8], n: usize) -> String {
-    let seed = [&digest::sha256(body)[..], &n.to_le_bytes()].concat();
-    let hash = digest::sha256(&seed);
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The id of what has none that a signature covers: the same content is the same signal. It holds a token, and its id is
+/// in the log beside all else that it says.
+fn derived_id(key: &LetterKey, body: &[u8], n: usize) -> String {
+    let seed = [&key.mark(body)[..], &n.to_le_bytes()].concat();
+    let mark = key.mark(&seed);
+    mark.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn bounded(text: Option<String>) -> Option<String> {
@@ -325,6 +333,7 @@ fn github_alert(
     via: &SignalSourceName,
     arrived: &Arrived,
     body: &[u8],
+    key: &LetterKey,
 ) -> Result<Vec<Heard>, String> {
     match arrived.attributes.get("x-github-event").map(String::as_str) {
         Some("secret_scanning_alert") => {}
@@ -353,7 +362,7 @@ fn github_alert(
     let signal = Signal {
         via: via.clone(),
         source: format!("https://github.com/{repository}"),
-        id: derived_id(body, 0),
+        id: derived_id(key, body, 0),
         kind: format!("com.github.secret_scanning_alert.{}", alerted.action),
         subject: format!("secret-scanning/{}", alert.number),
         fields,
@@ -376,7 +385,11 @@ struct Reported {
     source: Option<String>,
 }
 
-fn github_partner(via: &SignalSourceName, body: &[u8]) -> Result<Vec<Heard>, String> {
+fn github_partner(
+    via: &SignalSourceName,
+    body: &[u8],
+    key: &LetterKey,
+) -> Result<Vec<Heard>, String> {
     let all: Vec<Reported> = serde_json::from_slice(body).map_err(no_json)?;
     if all.len() > MAX_BATCH {
         return Err(format!("it reports more than {MAX_BATCH} tokens at once"));
@@ -385,7 +398,7 @@ fn github_partner(via: &SignalSourceName, body: &[u8]) -> Result<Vec<Heard>, Str
         let signal = Signal {
             via: via.clone(),
             source: "https://github.com/secret-scanning".to_owned(),
-            id: derived_id(body, n),
+            id: derived_id(key, body, n),
             kind: "com.github.secret_scanning.partner".to_owned(),
             subject: String::new(),
             fields: kept([

@@ -288,7 +288,7 @@ impl Shared {
             }
         }
         let arrived = Arrived::of(&head.headers, &body);
-        let read = read(name, spec, &arrived);
+        let read = read(name, spec, &arrived, &self.inner.parts.letter_key);
         // One that cannot be read has its place, too: it makes a letter.
         self.limit(name, read.as_ref().map_or(1, |heard| heard.len().max(1)))?;
         let taken = match read {
@@ -479,7 +479,7 @@ impl Shared {
         let parts = &self.inner.parts;
         let heading = format!("a request of {} bytes", body.len());
         let bare = letter(
-            letter_of_request(source, body),
+            letter_of_request(&parts.letter_key, source, body),
             source_owner(&source.name),
             (parts.clock.now(), heading, &unread.reason),
         );

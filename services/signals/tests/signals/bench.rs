@@ -31,7 +31,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::store_sync::StoreSync;
 
-const DEPLOYMENT: DeploymentId = DeploymentId::from_bytes([3; 16]);
+pub(crate) const DEPLOYMENT: DeploymentId = DeploymentId::from_bytes([3; 16]);
 /// How long anything may take that is awaited.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// What signs.

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::id::SecretId;
+use keywheel_engine::comparison;
 use keywheel_engine::port::bus::{
     Address, Body, Bus, Comparison, Held, Requests, Source, Subscription, Topic,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_seal::digest;
+use keywheel_seal::hpke::{Envelope, HostKeyPair};
+use keywheel_seal::{OsEntropy, digest};
+
+use crate::bench::DEPLOYMENT;
 
 /// How it answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,8 +27,9 @@ pub(crate) enum Mood {
     Hangs,
 }
 
-#[derive(Default)]
 pub(crate) struct StoreSync {
+    /// What keys are sealed to.
+    own: HostKeyPair,
     pub(crate) mood: Mutex<Mood>,
     /// What it holds.
     pub(crate) values: Mutex<Vec<(SecretId, u64, String)>>,
@@ -32,15 +37,39 @@ pub(crate) struct StoreSync {
     pub(crate) asked: Mutex<Vec<Comparison>>,
 }
 
+impl Default for StoreSync {
+    fn default() -> Self {
+        Self {
+            own: HostKeyPair::generate(&OsEntropy),
+            mood: Mutex::default(),
+            values: Mutex::default(),
+            asked: Mutex::default(),
+        }
+    }
+}
+
 fn away() -> PortError {
     PortError::new(ErrorKind::Unavailable, "store-sync does not answer")
 }
 
 impl StoreSync {
+    /// The key of a comparison, which nobody else can open.
+    pub(crate) fn key_of(&self, asked: &Comparison) -> [u8; 32] {
+        let envelope = Envelope::from_bytes(&asked.sealed_key).unwrap();
+        let (info, aad) = (
+            comparison::info(DEPLOYMENT),
+            comparison::aad(&asked.digests),
+        );
+        let opened = self.own.open(&info, &aad, &envelope).unwrap();
+        // EXPOSE: the key of a comparison in a test.
+        opened.expose().try_into().unwrap()
+    }
+
     fn compare(&self, asked: &Comparison) -> Vec<Held> {
         let mut found = Vec::new();
+        let key = self.key_of(asked);
         for (secret, version, value) in self.values.lock().unwrap().iter() {
-            let own = digest::keyed(&asked.key, value.as_bytes());
+            let own = digest::keyed(&key, value.as_bytes());
             let is_asked = asked.among.contains(&(*secret, *version));
             for (token, digest) in (0_u32..).zip(&asked.digests) {
                 if is_asked && *digest == own {
@@ -80,11 +109,14 @@ impl Bus for StoreSync {
         _: Duration,
     ) -> Result<Body, PortError> {
         assert_eq!(to, Address::StoreSync);
-        let Body::Compare(asked) = body else {
-            panic!("nobody asks {body:?}");
+        let mood = *self.mood.lock().unwrap();
+        let asked = match body {
+            Body::ReadStoreKey if mood == Mood::Away => return Err(away()),
+            Body::ReadStoreKey => return Ok(Body::StoreKey(self.own.public().to_bytes())),
+            Body::Compare(asked) => asked,
+            other => panic!("nobody asks {other:?}"),
         };
         self.asked.lock().unwrap().push(asked.clone());
-        let mood = *self.mood.lock().unwrap();
         match mood {
             Mood::Away => Err(away()),
             Mood::Compares => Ok(Body::Compared(self.compare(&asked))),

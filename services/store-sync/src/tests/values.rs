@@ -1,5 +1,6 @@
 //! Values: provided ones in, granted ones out, and never in the clear.
 
+use keywheel_engine::comparison;
 use keywheel_engine::port::bus::Message;
 use keywheel_testkit::fake::Flood;
 
@@ -295,6 +296,15 @@ async fn one_request_more_than_are_answered_at_once_waits_for_a_place() {
     assert_eq!(flood.settled().await, value::MAX_ANSWERING + 2);
 }
 
+/// A comparison's key as the gateway sends it.
+async fn sealed_key(world: &World, key: &[u8; 32], digests: &[[u8; 32]]) -> Vec<u8> {
+    let to = store_key(world).await;
+    let (info, aad) = (comparison::info(DEPLOYMENT), comparison::aad(digests));
+    let key = SecretBytes::from(key.to_vec());
+    let sealed = hpke::seal(&to, &info, &aad, &key, &OsEntropy).unwrap();
+    sealed.to_bytes()
+}
+
 #[tokio::test]
 async fn a_reported_token_is_known_by_its_digest_among_real_values() {
     use keywheel_engine::port::bus::{Comparison, Held, MAX_COMPARED_AT_ONCE};
@@ -314,9 +324,10 @@ async fn a_reported_token_is_known_by_its_digest_among_real_values() {
     vault.insert(other, 4, token, &login).await.unwrap();
     let key = [9; 32];
     let digests = [b"somebody else's".as_slice(), CANARY].map(|text| digest::keyed(&key, text));
+    let sealed_key = sealed_key(&world, &key, &digests).await;
     let asked = |among: Vec<(SecretId, u64)>| {
         Body::Compare(Comparison {
-            key,
+            sealed_key: sealed_key.clone(),
             digests: digests.to_vec(),
             among,
         })
@@ -351,6 +362,13 @@ async fn a_reported_token_is_known_by_its_digest_among_real_values() {
         ),
         "{refused:?}"
     );
+    let in_the_clear = Body::Compare(Comparison {
+        sealed_key: key.to_vec(),
+        digests: digests.to_vec(),
+        among: vec![(SECRET, 1)],
+    });
+    let refused = world.ask(&world.gateway, in_the_clear).await;
+    assert!(matches!(refused, Body::Failed { .. }), "{refused:?}");
     let said = world.said.lock().unwrap().join(" ");
     assert!(!said.contains("canary"), "{said}");
 }

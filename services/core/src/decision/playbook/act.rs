@@ -11,6 +11,7 @@ use crate::name::{NotificationName, PlaybookName};
 use crate::notification;
 use crate::playbook::{Deed, MAX_TARGETS, Selection, Step, Which};
 use crate::playbook_run::{self, Begun, Cause, MAX_FAILURE_CHARS, Run, StepState, Target};
+use crate::revocation::MAX_REASON_CHARS;
 use crate::rotation::Trigger;
 use crate::secret::Secret;
 use crate::time::Timestamp;
@@ -340,10 +341,13 @@ fn run_below(
     )
 }
 
-/// Why, for the log of what is begun.
+/// Why, for the log of what is begun. A run's own words give way where both are longer than a reason may be.
 fn reason(run: &Run, step: &Step) -> String {
-    format!(
-        "{} (playbook `{}`, step `{}`, run {}, started by {})",
-        run.reason, run.name, step.name, run.id, run.by
-    )
+    let whose = format!(
+        " (playbook `{}`, step `{}`, run {}, started by {})",
+        run.name, step.name, run.id, run.by
+    );
+    let room = MAX_REASON_CHARS.saturating_sub(whose.chars().count());
+    let own: String = run.reason.chars().take(room).collect();
+    own + &whose
 }

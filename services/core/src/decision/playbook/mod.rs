@@ -12,10 +12,11 @@ use super::{Context, Rejection};
 use crate::event::Event;
 use crate::id::{PlaybookId, RunId};
 use crate::name::PlaybookName;
-use crate::playbook::{self, Deed, Spec};
+use crate::playbook::{self, Deed, Spec, Step};
 use crate::playbook_run::{
-    self, Begun, Cause, Intervention, MAX_DEPTH, MAX_FAILURE_CHARS, MAX_OPEN_RUNS, Move, Outcome,
-    Progress, Request, Run, SCHEDULER, StepState, next_move, score,
+    self, Begun, Cause, Intervention, MAX_DEPTH, MAX_FAILURE_CHARS, MAX_OPEN_RUNS,
+    MAX_RUN_TEXT_BYTES, Move, Outcome, Progress, Request, Run, SCHEDULER, StepState, next_move,
+    score,
 };
 use crate::rotation::MAX_REASON_CHARS;
 use crate::time::Timestamp;
@@ -89,11 +90,13 @@ pub(super) fn decide(
     }
 }
 
-/// An open run that has something to do now; the first of several.
+/// An open run that has something to do now. Of several the one that did least: a run over a thousand secrets holds no
+/// other up.
 #[must_use]
 pub fn next_run(world: &World) -> Option<&Run> {
-    let mut open = world.open_runs();
-    open.find(|run| next_move(world, run).is_some())
+    let open = world.open_runs();
+    open.filter(|run| next_move(world, run).is_some())
+        .min_by_key(|run| run.revision)
 }
 
 pub(super) fn declare(
@@ -167,6 +170,16 @@ fn begin(
         return Err(playbook_run::Rejection::TooMany { limit }.into());
     }
     let mut steps = known.steps(&arguments);
+    let bytes: usize = steps.iter().map(Step::text_bytes).sum();
+    if bytes > MAX_RUN_TEXT_BYTES {
+        let (playbook, limit) = (known.name.clone(), MAX_RUN_TEXT_BYTES);
+        return Err(playbook_run::Rejection::TooLarge {
+            playbook,
+            bytes,
+            limit,
+        }
+        .into());
+    }
     // What is evicted on the way has its name no more.
     act::pin_hosts(world, &mut steps);
     let triggered = playbook_run::Event::Triggered {

@@ -206,6 +206,72 @@ fn a_run_says_why_and_is_told_what_it_has_to_know() {
 }
 
 #[test]
+fn a_run_s_own_words_give_way_where_a_step_s_would_be_too_long_with_them() {
+    let revoke = Deed::Revoke {
+        secrets: the_secret(),
+        which: Which::Alive,
+    };
+    let given = Given::serving().and(declare(spec(vec![step("revoke", revoke, &[])])));
+    let given = settled(given.and(Command::Playbook(Request::Start {
+        run: RUN,
+        playbook: name(),
+        arguments: BTreeMap::new(),
+        by: "unix:0".to_owned(),
+        reason: "x".repeat(MAX_REASON_CHARS),
+        cause: Cause::Person,
+    })));
+    assert_eq!(outcome(&given), Some(Outcome::Completed));
+    let mut revocations = given.world().revocations.values();
+    let reason = &revocations.next().unwrap().reason;
+    assert_eq!(reason.chars().count(), MAX_REASON_CHARS);
+    assert!(reason.starts_with("xxx") && reason.ends_with("started by unix:0)"));
+}
+
+#[test]
+fn a_run_whose_texts_no_event_takes_is_refused() {
+    let texts = |count: usize| {
+        let path = Selection::Prefix {
+            path: "${secret}".repeat(count),
+        };
+        let rotate = Deed::Rotate {
+            secrets: vec![path],
+        };
+        let told = BTreeMap::from([("secret".to_owned(), "x".repeat(128))]);
+        let given = Given::serving().and(declare(spec(vec![step("rotate", rotate, &[])])));
+        given.when(start_with(told))
+    };
+    let most = MAX_RUN_TEXT_BYTES / 128;
+    texts(most + 1).then_rejected(Rejection::TooLarge {
+        playbook: name(),
+        bytes: MAX_RUN_TEXT_BYTES + 128,
+        limit: MAX_RUN_TEXT_BYTES,
+    });
+    let begun = Given::serving().and(declare(spec(vec![step("ask", Deed::Prove, &[])])));
+    assert_eq!(begun.and(start()).world().open_runs().count(), 1);
+}
+
+#[test]
+fn of_several_runs_the_one_that_did_least_goes_on_first() {
+    let steps = vec![
+        step("rotate", rotating(), &[]),
+        step("ask", Deed::Approve { count: 1 }, &["rotate"]),
+    ];
+    let given = running(steps).and(advance()).and(advance());
+    assert_eq!(next_run(given.world()).map(|run| run.id), Some(RUN));
+    let late = RunId::from_bytes([0xff; 16]);
+    assert!(late > RUN, "it would be the last one by its id");
+    let given = given.and(Command::Playbook(Request::Start {
+        run: late,
+        playbook: name(),
+        arguments: BTreeMap::new(),
+        by: "unix:0".to_owned(),
+        reason: "leaked".to_owned(),
+        cause: Cause::Person,
+    }));
+    assert_eq!(next_run(given.world()).map(|run| run.id), Some(late));
+}
+
+#[test]
 fn the_limit_of_open_runs_holds_and_those_that_ended_are_kept_for_a_while() {
     let steps = vec![step("ask", Deed::Approve { count: 1 }, &[])];
     let mut given = Given::serving().and(declare(spec(steps)));
@@ -272,4 +338,35 @@ fn a_trigger_begins_what_it_names_and_nothing_else() {
     let run = &given.world().runs[&RUN];
     // Whoever the sender says it is.
     assert_eq!((run.by.as_str(), run.cause), (SCHEDULER, event));
+}
+
+#[test]
+fn what_a_trigger_says_itself_is_told_as_it_was_declared() {
+    let told = |value: &str| BTreeMap::from([("secret".to_owned(), value.to_owned())]);
+    let mut wish = spec(vec![step("rotate", rotating(), &[])]);
+    wish.triggers.push(playbook::Trigger::Schedule {
+        expression: "0 3 * * *".to_owned(),
+        timezone: "UTC".to_owned(),
+        arguments: told("prod/db"),
+    });
+    let given = Given::serving().and(declare(wish));
+    let slot = |arguments| {
+        Command::Playbook(Request::Start {
+            run: RUN,
+            playbook: name(),
+            arguments,
+            by: String::new(),
+            reason: "by its schedule".to_owned(),
+            cause: Cause::Slot {
+                scheduled: later(0),
+            },
+        })
+    };
+    let refused = Rejection::NotTriggered(name());
+    given
+        .clone()
+        .when(slot(told("prod/other")))
+        .then_rejected(refused);
+    let given = given.and(slot(told("prod/db")));
+    assert_eq!(given.world().runs[&RUN].arguments, told("prod/db"));
 }

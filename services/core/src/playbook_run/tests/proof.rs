@@ -5,7 +5,7 @@ use crate::binding::Reload;
 use crate::command::ProofTaken;
 use crate::decision::tests::accounts::alternating;
 use crate::lease;
-use crate::revocation::{self, Answer, Evidence, NOTHING_TO_ASK, Proof, Proven};
+use crate::revocation::{self, Answer, Backend, Evidence, NOTHING_TO_ASK, Proof, Proven};
 use crate::testing::{NOW, anywhere, apply_binding, enrol, file, reloaded};
 
 fn proving(steps: Vec<Step>) -> Vec<Step> {
@@ -191,7 +191,7 @@ fn what_two_principals_gave_up_fails_the_proof_also_where_no_login_could_show_it
     let given = settled(told(given_up(settled(running(steps))), 2));
     assert_eq!(progress(&given, "prove"), Progress::Failed);
     let why = failure(&given);
-    assert!(why.contains("before its store confirmed it"), "{why}");
+    assert!(why.contains("before it was proven"), "{why}");
 }
 
 #[test]

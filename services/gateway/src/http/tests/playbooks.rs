@@ -170,6 +170,43 @@ async fn a_leaked_credential_is_replaced_and_the_old_one_dies_whoever_is_too_slo
 }
 
 #[tokio::test]
+async fn a_leaked_credential_that_nothing_replaces_dies_once_somebody_else_agrees() {
+    let bench = Bench::start().await;
+    bench.apply(MANIFEST).await;
+    bench.work().await;
+    bench.apply(LEAKED).await;
+    let id = bench
+        .run("leaked-credential", json!({ "secret": "prod/db" }))
+        .await;
+    let run = bench.until_step(&id, "converge", "running").await;
+    let begun = run["steps"][0]["targets"][0]["begun"].as_str().unwrap();
+    let rotation = begun.strip_prefix("rotation ").unwrap();
+    let because = json!({ "reason": "its server takes no other" });
+    let (status, view) = bench
+        .post(&format!("rotations/{rotation}/abort"), because)
+        .await;
+    assert_eq!(status, 200, "{view}");
+    bench.work().await;
+    bench
+        .until_step(&id, "approve-late-outage", "running")
+        .await;
+    let (_, secret) = bench.see("versions/prod/db").await;
+    let leaked = |all: &Value| {
+        let mut all = all.as_array().unwrap().iter();
+        all.find(|one| one["version"] == 1).unwrap()["state"].clone()
+    };
+    assert_eq!(leaked(&secret), "alive", "nobody agreed yet: {secret}");
+    let peer = Peer::Operator(OperatorName::parse("anna").unwrap());
+    let body = Body::from(json!({ "reason": "agreed" }).to_string());
+    let path = format!("/v1/playbook-runs/{id}/approve");
+    let (status, text) = bench.ask_as(peer, "POST", &path, body).await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    bench.until_step(&id, "gone-at-last", "running").await;
+    let (_, secret) = bench.see("versions/prod/db").await;
+    assert_ne!(leaked(&secret), "alive", "{secret}");
+}
+
+#[tokio::test]
 async fn a_compromised_host_is_evicted_and_what_it_held_is_replaced() {
     let bench = Bench::with_a_silent_host(COMPROMISED).await;
     let id = bench

@@ -240,3 +240,36 @@ fn a_signal_that_does_not_say_what_a_run_is_told_begins_none() {
     let whole = on_signal("${event.data.fields}");
     assert_eq!(told_by(&[whole, leak(&[("secret", "prod/db")])]), None);
 }
+
+#[test]
+fn of_several_triggers_the_first_that_has_something_to_tell_begins_the_run() {
+    let of = |argument: &str| Trigger::Event {
+        event: "dev.keywheel.signal.received.v1".to_owned(),
+        when: None,
+        hold_off: DEFAULT_HOLD_OFF,
+        arguments: told(argument),
+    };
+    let both = declared(vec![
+        of("${event.secret}"),
+        of("${event.data.fields.secret}"),
+    ]);
+    let signal = leak(&[("secret", "prod/db")]);
+    assert_eq!(told_by(&[both, signal]), Some(told("prod/db")));
+}
+
+#[test]
+fn what_waits_for_its_run_waits_on_when_the_playbook_is_changed() {
+    let changed = |trigger: Event| {
+        let Event::Playbook(id, playbook::Event::Declared { spec, .. }) = trigger else {
+            panic!("nothing is declared");
+        };
+        Event::Playbook(id, playbook::Event::Changed { spec })
+    };
+    let log = [
+        registered(secret_id(1), "prod/db"),
+        on_event(),
+        revoked(secret_id(1)),
+        changed(on_event()),
+    ];
+    assert_eq!(told_by(&log), Some(told("prod/db")));
+}

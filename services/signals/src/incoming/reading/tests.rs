@@ -1,6 +1,7 @@
 //! Every format: what is read of it, what is refused, and that no token is kept.
 
 use hyper::header::{HeaderName, HeaderValue};
+use keywheel_seal::envelope::UnsealKey;
 use serde_json::json;
 
 use super::*;
@@ -9,6 +10,16 @@ const CANARY: &str = "ghp_canary0123456789";
 
 fn via() -> SignalSourceName {
     SignalSourceName::parse("pager").unwrap()
+}
+
+fn key(byte: u8) -> LetterKey {
+    let unseal = SecretBytes::from(vec![byte; 32]);
+    LetterKey::of(&UnsealKey::from_file(&unseal).unwrap())
+}
+
+/// Reads as one installation does.
+fn read(via: &SignalSourceName, spec: &Spec, came: &Arrived) -> Result<Vec<Heard>, Unread> {
+    super::read(via, spec, came, &key(1))
 }
 
 fn spec(format: Format, proof: Proof, map: &[(&str, &str)]) -> Spec {
@@ -161,6 +172,9 @@ fn a_token_that_a_mapping_names_is_no_field_of_its_signal() {
     }
     let empty = read(&via(), &webhook, &arrived(&[], &content(""))).unwrap();
     assert!(empty[0].token.is_none());
+    let nameless = arrived(&[], &json!({ "value": CANARY }));
+    let refused = read(&via(), &webhook, &nameless).unwrap_err();
+    assert!(!refused.may_be_kept, "it holds a token, whatever is said");
 }
 
 #[test]
@@ -185,6 +199,11 @@ fn an_alert_of_github_is_read_without_its_token() {
     assert_eq!(
         &again[0].signal, signal,
         "the same content is the same signal"
+    );
+    let elsewhere = super::read(&via(), &spec, &arrived(&[scanned], &alert), &key(2)).unwrap();
+    assert_ne!(
+        elsewhere[0].signal.id, signal.id,
+        "its id can be made by nobody who guesses its token"
     );
     let ping = arrived(&[("x-github-event", "ping")], &json!({}));
     assert!(read(&via(), &spec, &ping).unwrap().is_empty());

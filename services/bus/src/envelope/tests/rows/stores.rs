@@ -187,7 +187,7 @@ pub(super) fn requests() -> Vec<(Role, Address, Body)> {
 
 fn compare() -> Body {
     Body::Compare(Comparison {
-        key: [3; 32],
+        sealed_key: vec![3; 130],
         digests: vec![[4; 32], [5; 32]],
         among: vec![(SECRET, 1), (SECRET, u64::MAX)],
     })
