@@ -35,41 +35,43 @@ fn begin(stage: &mut Stage, secret: &str) -> Result<()> {
     Ok(())
 }
 
-/// A life that ends at this failpoint; false when the run ended and it lives on.
-fn live(keywheel: &mut Keywheel, name: &str) -> Result<bool> {
-    keywheel.spawn(&armed(name, 1))?;
-    let what = format!("death at {name}, or the end of the run");
-    let status = wait::until(&what, PATIENCE, || {
+/// A life that makes the move before which the last one ended, and dies of it.
+fn die_after(keywheel: &mut Keywheel) -> Result<()> {
+    let [_, after] = MOVE;
+    keywheel.spawn(&armed(after, 1))?;
+    let status = keywheel.wait_exit(PATIENCE)?;
+    ensure!(status.contains('9'), "{after}: ended otherwise: {status}");
+    Ok(())
+}
+
+/// A life that dies before the next move; false when there is none, because the run ended.
+fn die_before(keywheel: &mut Keywheel) -> Result<bool> {
+    let [before, _] = MOVE;
+    keywheel.spawn(&armed(before, 1))?;
+    let what = "death before a move, or the end of the run";
+    let status = wait::until(what, PATIENCE, || {
         if let Some(status) = keywheel.exited()? {
             return Ok(Some(Some(status)));
         }
-        if open_runs(keywheel)? > 0 {
-            return Ok(None);
-        }
-        // The last move may be what it dies of: one more look gives that time.
-        let _ = open_runs(keywheel);
-        Ok(Some(keywheel.exited()?))
+        Ok((open_runs(keywheel)? == 0).then_some(None))
     })?;
     let Some(status) = status else {
         return Ok(false);
     };
-    ensure!(status.contains('9'), "{name}: ended otherwise: {status}");
+    ensure!(status.contains('9'), "{before}: ended otherwise: {status}");
     Ok(true)
 }
 
-/// Dies before and after each move that is left; how many lives ended so.
+/// Dies after and before each move that is left, the last life having died before one; how many lives ended so.
 fn live_through(keywheel: &mut Keywheel) -> Result<usize> {
-    let [before, after] = MOVE;
-    let mut deaths = 0;
-    for _ in 0..MOST_MOVES {
-        for name in [after, before] {
-            if !live(keywheel, name).with_context(|| format!("after {deaths} deaths"))? {
-                return Ok(deaths);
-            }
-            deaths += 1;
+    for moves in 0..MOST_MOVES {
+        let context = || format!("after {moves} moves");
+        die_after(keywheel).with_context(context)?;
+        if !die_before(keywheel).with_context(context)? {
+            return Ok(2 * moves + 1);
         }
     }
-    bail!("{deaths} deaths, and the run did not end")
+    bail!("the run did not end within {MOST_MOVES} moves")
 }
 
 /// What the log says of the only run, as `KIND STEP`, in its order.

@@ -78,7 +78,8 @@ fn more(count: usize) -> String {
     }
 }
 
-/// Whether all that a rotation was parked with is what revocations beside it made unusable: then their proofs are its own.
+/// Whether all that a rotation was parked with is what revocations beside it made unusable: then their proofs are its
+/// own.
 fn is_revoked(world: &World, id: RotationId, begun: &[&Begun]) -> bool {
     let parked = Phase::Closed(Outcome::Parked);
     let known = world.rotations.get(&id);
