@@ -64,9 +64,12 @@ pub(super) fn is_shown(world: &World, begun: &Begun) -> bool {
     let shown = match begun {
         Begun::Rotation { rotation } => shown_by_rotation(world, *rotation),
         Begun::Revocation { revocation } => shown(world, *revocation),
-        Begun::Eviction { .. } | Begun::Run { .. } | Begun::Nothing | Begun::Message { .. } => {
-            Shown::NotYet
-        }
+        Begun::Eviction { .. }
+        | Begun::Run { .. }
+        | Begun::Nothing
+        | Begun::Message { .. }
+        | Begun::Restart { .. }
+        | Begun::Quarantine { .. } => Shown::NotYet,
     };
     matches!(shown, Shown::Dead | Shown::NotProbed(_))
 }

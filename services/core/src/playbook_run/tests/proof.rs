@@ -5,7 +5,7 @@ use crate::binding::Reload;
 use crate::command::ProofTaken;
 use crate::decision::tests::accounts::alternating;
 use crate::lease;
-use crate::revocation::{self, Answer, Backend, Evidence, NOTHING_TO_ASK, Proof, Proven};
+use crate::revocation::{self, Answer, Evidence, NOTHING_TO_ASK, Proof, Proven};
 use crate::testing::{NOW, anywhere, apply_binding, enrol, file, reloaded};
 
 fn proving(steps: Vec<Step>) -> Vec<Step> {
