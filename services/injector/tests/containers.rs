@@ -890,6 +890,12 @@ async fn who_lost_a_revoked_value_is_paused_after_a_crash_too_and_once() {
     bus.wait_facts("its file is gone again", 1, |fact| *fact == Fact::Withdrawn)
         .await;
     engine.asked(before + 2).await;
+    let file = format!("run/state/{}.json", container.0);
+    let state = || std::fs::read_to_string(folder.path().join(&file)).unwrap_or_default();
+    bus.wait("it is written down", |_| {
+        state().contains(r#""owed":"pause""#)
+    })
+    .await;
     injector.abandon().await;
     docker(&["restart", "-t", "0", &container.0]);
     engine.is_willing.store(true, Ordering::SeqCst);

@@ -1,10 +1,11 @@
 //! What befalls a container that lost a revoked value for which there is no other, beside that its file goes: what
 //! its binding says.
 //!
-//! Invariants: it is written down with the loss itself and done until it worked, also by a later run of this process;
-//! it comes once with each loss, so that what a person undoes is not done again; it holds up no new value. A new
-//! incarnation of a container has begun without the value: it is not restarted once more. A container that is down
-//! before it was done has it coming when it begins anew, until it is removed.
+//! Invariants: it is written down with the loss itself and done until it worked, also by a later run of this process
+//! (a crash before that finds the value in the container still, and takes it again); it comes once with each loss, so
+//! that what a person undoes is not done again; it holds up no new value. A new incarnation of a container has begun
+//! without the value: it is not restarted once more. A container that is down before it was done has it coming when it
+//! begins anew, until it is removed.
 
 use std::sync::Arc;
 
