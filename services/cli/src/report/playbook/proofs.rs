@@ -90,9 +90,9 @@ pub(super) fn confirmed(case: &Case<'_>) -> Vec<Option<u64>> {
                 let versions = versions.iter().map(|version| (*secret, *version));
                 let versions: Vec<(SecretId, u64)> = versions.collect();
                 // It dies by this one, and not with the rotation.
-                versions
-                    .iter()
-                    .for_each(|version| drop(found.remove(version)));
+                for version in &versions {
+                    found.remove(version);
+                }
                 about.insert(part, versions);
             }
             Event::Rotation(_, rotation::Event::DistributionStarted { old, .. }) => {
@@ -112,7 +112,9 @@ pub(super) fn confirmed(case: &Case<'_>) -> Vec<Option<u64>> {
             }
             Event::Revocation(_, revocation::Event::StillAccepted { .. }) => {
                 let versions = about.get(&part).into_iter().flatten();
-                versions.for_each(|version| drop(found.remove(version)));
+                for version in versions {
+                    found.remove(version);
+                }
             }
             _ => {}
         }
