@@ -71,7 +71,7 @@ impl Host {
             asking: BTreeSet::new(),
             needs_plan: true,
             heard: now,
-            takes_back: reach == Reach::Whole,
+            takes_back: reach >= Reach::Whole,
             weak: 0,
             containers: BTreeMap::new(),
             down: BTreeMap::new(),

@@ -141,7 +141,7 @@ impl Sim {
     /// Whether a server may say more often that it did this.
     pub(crate) fn may_lie(&self, effect: &Effect) -> bool {
         let is_disabling = matches!(&effect.work, Work::Revoke(work) if work.part == Part::Disable);
-        self.reach == Reach::Whole && is_disabling
+        self.reach >= Reach::Whole && is_disabling
     }
 
     /// What store-sync tells of its part of a revocation. It may say of logins that it is done and nothing of what
@@ -151,7 +151,7 @@ impl Sim {
         work: &RevokeWork,
         failure: Option<Failure>,
     ) -> Command {
-        let is_known = self.reach == Reach::Whole && work.part == Part::Prove;
+        let is_known = self.reach >= Reach::Whole && work.part == Part::Prove;
         if is_known && self.fails(80) {
             self.store.lose(work);
         }

@@ -87,7 +87,10 @@ fn known_seeds() -> Vec<(u64, Reach)> {
             Some("people") => Reach::People,
             Some("logins") => Reach::Logins,
             Some("whole") => Reach::Whole,
-            other => panic!("{other:?} is none of `first`, `people`, `logins` and `whole`"),
+            Some("defaults") => Reach::Defaults,
+            other => {
+                panic!("{other:?} is none of `first`, `people`, `logins`, `whole` and `defaults`")
+            }
         };
         (seed.parse().expect("a seed"), reach)
     });
@@ -104,7 +107,7 @@ fn first_fault(seeds: Range<u64>, planted: Option<Planted>) -> Option<(u64, Stri
             if seed >= seeds.end || seed > found.load(Ordering::SeqCst) {
                 return;
             }
-            if fault_of(seed, Reach::Whole, planted).is_some() {
+            if fault_of(seed, Reach::Defaults, planted).is_some() {
                 found.fetch_min(seed, Ordering::SeqCst);
             }
         }
@@ -116,7 +119,7 @@ fn first_fault(seeds: Range<u64>, planted: Option<Planted>) -> Option<(u64, Stri
         }
     });
     let seed = found.into_inner();
-    let fault = (seed < seeds.end).then(|| fault_of(seed, Reach::Whole, planted))?;
+    let fault = (seed < seeds.end).then(|| fault_of(seed, Reach::Defaults, planted))?;
     fault.map(|fault| (seed, fault))
 }
 
@@ -132,7 +135,7 @@ fn ten_thousand_seeds_break_no_invariant() {
     if let Some(seed) = number_in("KEYWHEEL_SIM_SEED") {
         let known = known_seeds();
         let known = known.iter().find(|(known, _)| *known == seed);
-        let reach = known.map_or(Reach::Whole, |(_, reach)| *reach);
+        let reach = known.map_or(Reach::Defaults, |(_, reach)| *reach);
         println!("{}", log_of(seed, reach, None).join("\n"));
         if let Some(fault) = fault_of(seed, reach, None) {
             panic!("seed {seed} breaks {fault}");
@@ -147,7 +150,7 @@ fn ten_thousand_seeds_break_no_invariant() {
     let first = number_in("KEYWHEEL_SIM_FROM").unwrap_or(0);
     let seeds = number_in("KEYWHEEL_SIM_SEEDS").unwrap_or(SEEDS);
     if let Some((seed, fault)) = first_fault(first..first + seeds, None) {
-        fail(seed, Reach::Whole, &fault);
+        fail(seed, Reach::Defaults, &fault);
     }
 }
 
@@ -159,15 +162,15 @@ fn each_planted_bug_is_found() {
         let (seed, fault) = found.unwrap_or_else(|| panic!("{planted:?} was not found"));
         println!("{planted:?}: seed {seed} breaks {fault}");
         assert_eq!(
-            fault_of(seed, Reach::Whole, Some(planted)),
+            fault_of(seed, Reach::Defaults, Some(planted)),
             Some(fault),
             "{planted:?}"
         );
         assert_eq!(
-            log_of(seed, Reach::Whole, Some(planted)),
-            log_of(seed, Reach::Whole, Some(planted))
+            log_of(seed, Reach::Defaults, Some(planted)),
+            log_of(seed, Reach::Defaults, Some(planted))
         );
-        let last = log_of(seed, Reach::Whole, Some(planted))
+        let last = log_of(seed, Reach::Defaults, Some(planted))
             .pop()
             .unwrap_or_default();
         assert!(last.contains("BROKEN "), "{last}");
@@ -177,10 +180,10 @@ fn each_planted_bug_is_found() {
 #[test]
 fn a_seed_gives_the_same_run_again() {
     let logs: Vec<_> = (0..TWICE)
-        .map(|seed| log_of(seed, Reach::Whole, None))
+        .map(|seed| log_of(seed, Reach::Defaults, None))
         .collect();
     for (seed, log) in (0..).zip(&logs) {
-        assert_eq!(log_of(seed, Reach::Whole, None), *log, "seed {seed}");
+        assert_eq!(log_of(seed, Reach::Defaults, None), *log, "seed {seed}");
     }
     assert_ne!(logs.first(), logs.get(1));
 }

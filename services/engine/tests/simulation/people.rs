@@ -32,8 +32,8 @@ impl Sim {
         if self.reach >= Reach::Logins {
             self.wishes.canaries = [0, 0, 1, 2][self.random.below(4)];
             self.wishes.leases = self.random.permille(250);
-            self.wishes.drains_all = self.reach == Reach::Whole && self.wishes.canaries == 1;
-            self.wishes.unsaid = self.reach == Reach::Whole && self.wishes.canaries == 2;
+            self.wishes.drains_all = self.reach >= Reach::Whole && self.wishes.canaries == 1;
+            self.wishes.unsaid = self.reach == Reach::Defaults && self.wishes.canaries == 2;
         }
     }
 

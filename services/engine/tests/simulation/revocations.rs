@@ -496,7 +496,7 @@ const fn turn_of(event: &Event) -> Option<&'static str> {
 fn revocations_take_every_turn_that_there_is() {
     let mut seen = BTreeSet::new();
     for seed in 0..LOOKED_AT {
-        let run = run(seed, Reach::Whole, None, false);
+        let run = run(seed, Reach::Defaults, None, false);
         let log = run.sim.gateway.log.iter();
         seen.extend(log.filter_map(|recorded| turn_of(&recorded.event)));
     }

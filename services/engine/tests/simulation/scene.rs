@@ -49,8 +49,10 @@ pub(crate) enum Reach {
     People,
     /// Canaries and leases, too.
     Logins,
-    /// All there is: incidents, and servers that are away for long or tell less than they should.
+    /// Incidents, too, and servers that are away for long or tell less than they should.
     Whole,
+    /// All there is: an account of two passwords, too, of whose sessions nothing is said.
+    Defaults,
 }
 
 /// What people may change their mind about.

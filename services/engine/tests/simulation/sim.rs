@@ -478,7 +478,7 @@ impl Sim {
         let (at, id) = (self.time(), self.command_id());
         if self.hosts[n].pass(at, id) {
             self.note(|| format!("host {n}: a pass"));
-            if self.reach == Reach::Whole {
+            if self.reach >= Reach::Whole {
                 self.truth.revocations.no_file_is_dead(&self.hosts[n])?;
             }
         }

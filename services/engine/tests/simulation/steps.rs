@@ -107,7 +107,9 @@ impl Sim {
         let (often, at_once) = match self.reach {
             Reach::First => (&[45, 14, 9, 3, 4, 4, 9, 7, 5, 1][..], 1),
             Reach::People => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1][..], 3),
-            Reach::Logins | Reach::Whole => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3][..], 3),
+            Reach::Logins | Reach::Whole | Reach::Defaults => {
+                (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3][..], 3)
+            }
         };
         match self.random.weighted(often) {
             0 => {
@@ -175,7 +177,7 @@ impl Sim {
             Reach::First => &[40, 18, 10, 16, 8, 5][..],
             Reach::People => &[40, 18, 10, 16, 8, 5, 40, 8],
             Reach::Logins => &[40, 18, 10, 16, 8, 5, 40, 12, 15],
-            Reach::Whole => &[40, 18, 10, 16, 8, 5, 40, 12, 15, 14, 20],
+            Reach::Whole | Reach::Defaults => &[40, 18, 10, 16, 8, 5, 40, 12, 15, 14, 20],
         };
         let command = match self.random.weighted(often) {
             0 => Command::Rotate {
@@ -239,7 +241,7 @@ impl Sim {
         let often = match self.reach {
             Reach::First => &[40, 20, 15, 25][..],
             Reach::People => &[40, 15, 30, 20],
-            Reach::Logins | Reach::Whole => &[40, 15, 30, 20, 15, 15, 20],
+            Reach::Logins | Reach::Whole | Reach::Defaults => &[40, 15, 30, 20, 15, 15, 20],
         };
         match self.random.weighted(often) {
             0 => self.retry_steps(),
@@ -338,7 +340,7 @@ impl Sim {
             return self.deliver_any();
         }
         let often = match self.reach {
-            Reach::Whole => &[10, 25, 10, 25, 10, 10, 10, 16][..],
+            Reach::Whole | Reach::Defaults => &[10, 25, 10, 25, 10, 10, 10, 16][..],
             _ => &[10, 25, 10, 25, 10, 10, 10],
         };
         match self.random.weighted(often) {
