@@ -23,7 +23,7 @@ const PLAYED: u64 = 100;
 #[tokio::test]
 async fn the_command_bus_decides_what_the_simulation_decided() {
     for seed in 0..RUNS {
-        let run = run(seed, Reach::Incidents, None, true);
+        let run = run(seed, Reach::Defaults, None, true);
         assert_eq!(run.broken, None, "seed {seed}");
         the_bus_agrees(&run.sim.gateway, seed).await;
     }

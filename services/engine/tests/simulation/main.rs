@@ -92,6 +92,7 @@ fn known_seeds() -> Vec<(u64, Reach)> {
             Some("logins") => Reach::Logins,
             Some("incidents") => Reach::Incidents,
             Some("whole") => Reach::Whole,
+            Some("defaults") => Reach::Defaults,
             other => panic!("{other:?} is no word for how much could happen"),
         };
         (seed.parse().expect("a seed"), reach)

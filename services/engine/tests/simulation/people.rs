@@ -36,9 +36,9 @@ impl Sim {
             self.wishes.canaries = [0, 0, 1, 2][self.random.below(4)];
             self.wishes.leases = self.random.permille(250);
             self.wishes.drains_all = self.reach >= Reach::Incidents && self.wishes.canaries == 1;
+            self.wishes.unsaid = self.reach >= Reach::Defaults && self.wishes.canaries == 2;
         }
         if self.reach == Reach::Whole {
-            self.wishes.unsaid = self.wishes.canaries == 2;
             self.wishes.plays = self.random.permille(PLAYS);
             self.wishes.is_eager = self.random.permille(400);
         }

@@ -51,6 +51,8 @@ pub(crate) enum Reach {
     Logins,
     /// Incidents, too, and servers that are away for long or tell less than they should.
     Incidents,
+    /// An account of two passwords, too, of whose sessions nothing is said.
+    Defaults,
     /// All there is: playbooks, too.
     Whole,
 }

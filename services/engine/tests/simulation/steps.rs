@@ -112,7 +112,9 @@ impl Sim {
         let (often, at_once) = match self.reach {
             Reach::First => (&[45, 14, 9, 3, 4, 4, 9, 7, 5, 1][..], 1),
             Reach::People => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1][..], 3),
-            Reach::Logins | Reach::Incidents => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3][..], 3),
+            Reach::Logins | Reach::Incidents | Reach::Defaults => {
+                (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3][..], 3)
+            }
             Reach::Whole => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3, 14, 12][..], 3),
         };
         match self.random.weighted(often) {
@@ -183,7 +185,7 @@ impl Sim {
             Reach::First => &[40, 18, 10, 16, 8, 5][..],
             Reach::People => &[40, 18, 10, 16, 8, 5, 40, 8],
             Reach::Logins => &[40, 18, 10, 16, 8, 5, 40, 12, 15],
-            Reach::Incidents | Reach::Whole => &[40, 18, 10, 16, 8, 5, 40, 12, 15, 14, 20],
+            Reach::Incidents | Reach::Defaults | Reach::Whole => &[40, 18, 10, 16, 8, 5, 40, 12, 15, 14, 20],
         };
         let command = match self.random.weighted(often) {
             0 => Command::Rotate {
@@ -346,7 +348,7 @@ impl Sim {
             return self.deliver_any();
         }
         let often = match self.reach {
-            Reach::Incidents | Reach::Whole => &[10, 25, 10, 25, 10, 10, 10, 16][..],
+            Reach::Incidents | Reach::Defaults | Reach::Whole => &[10, 25, 10, 25, 10, 10, 10, 16][..],
             _ => &[10, 25, 10, 25, 10, 10, 10],
         };
         match self.random.weighted(often) {
