@@ -260,10 +260,7 @@ fn turn_of(event: &Event) -> Option<&'static str> {
             Outcome::Failed => "ended badly",
             Outcome::Cancelled => "ended by a person",
         },
-        Of::StepStarted { .. }
-        | Of::Acted { .. }
-        | Of::StepCompleted { note: None, .. }
-        | Of::Notified { .. } => return None,
+        _ => return None,
     })
 }
 

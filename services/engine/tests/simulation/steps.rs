@@ -25,6 +25,8 @@ use crate::sim::{Message, Sim};
 const STEPS: usize = 80;
 /// Rounds after which all must have ended when everybody behaves.
 const HEALED_AFTER: usize = 100;
+/// The same where runs of playbooks begin one rotation after the other.
+const PLAYED_AFTER: usize = 250;
 /// Rounds after each of which people go on with what waits for them.
 const MENDED_EVERY: usize = 12;
 /// Rounds after which every program catches its signal; until then rotations may wait for some.
@@ -445,7 +447,11 @@ impl Sim {
 
     /// Goes on until nothing is left to be done (I7).
     pub(crate) fn settle(&mut self) -> Result<(), Broken> {
-        for round in 0..HEALED_AFTER {
+        let most = match self.wishes.plays {
+            true => PLAYED_AFTER,
+            false => HEALED_AFTER,
+        };
+        for round in 0..most {
             // With playbooks rotations begin later than that, and so may containers that were refused.
             if round == CATCH_AFTER || (self.wishes.plays && round > CATCH_AFTER) {
                 self.all_catch();
