@@ -52,7 +52,7 @@ fn stopped_with_export() -> Result<(Keywheel, PathBuf)> {
 
 /// A report of this kind, as page and as JSON.
 fn reports(keywheel: &Keywheel, kind: &str) -> [PathBuf; 2] {
-    ["html", "json"].map(|form| keywheel.scratch().join(format!("{kind}.{form}")))
+    ["html", "json"].map(|form| keywheel.scratch().join(&format!("{kind}.{form}")))
 }
 
 fn verify_report(keywheel: &Keywheel, file: &Path, key: &str) -> Result<Output> {

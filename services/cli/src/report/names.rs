@@ -113,6 +113,9 @@ impl Names {
                 }
             }
             Some(Target::Host { host }) => format!("host {}", self.host(*host)),
+            Some(Target::Container { host, name, .. }) => {
+                format!("container {name} on {}", self.host(*host))
+            }
             Some(Target::Playbook { name }) => format!("playbook {name}"),
             Some(Target::Notification { notification }) => {
                 let named = self.receivers.get(&key).and_then(|all| all.get(place));

@@ -48,7 +48,11 @@ impl Parts {
                     }
                     Begun::Revocation { revocation } => format!("revocation/{revocation}"),
                     Begun::Run { run } => format!("playbook_run/{run}"),
-                    Begun::Eviction { .. } | Begun::Nothing | Begun::Message { .. } => continue,
+                    Begun::Eviction { .. }
+                    | Begun::Nothing
+                    | Begun::Message { .. }
+                    | Begun::Restart { .. }
+                    | Begun::Quarantine { .. } => continue,
                 };
                 if self.begun.insert(subject)
                     && let Begun::Run { run } = begun

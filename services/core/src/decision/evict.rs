@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 
 use super::report::needs_old;
-use super::{Context, Rejection, canary, drain, lease, order, replace, revoke, rollout, rotate, staging};
+use super::{
+    Context, Rejection, canary, drain, lease, order, replace, revoke, rollout, rotate, staging,
+};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;

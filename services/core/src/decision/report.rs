@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Context, Rejection, canary, drain, join, lease, order, replace, revoke, rollout, rotate, staging,
+    Context, Rejection, canary, drain, join, lease, order, replace, revoke, rollout, rotate,
+    staging,
 };
 use crate::assignment::{self, Assignment};
 use crate::binding::AckLevel;

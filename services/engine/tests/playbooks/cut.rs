@@ -190,6 +190,7 @@ impl Journal for Log {
                     step: String::new(),
                     place: 0,
                     failure: None,
+                    at: None,
                 };
             }
         }

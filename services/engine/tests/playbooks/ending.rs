@@ -83,6 +83,8 @@ fn act_word(act: &Act) -> String {
         Act::Begun(Begun::Run { .. }) => "run",
         Act::Begun(Begun::Nothing) => "nothing",
         Act::Begun(Begun::Message { .. }) => "message",
+        Act::Begun(Begun::Restart { .. }) => "restart",
+        Act::Begun(Begun::Quarantine { .. }) => "quarantine",
     };
     word.to_owned()
 }

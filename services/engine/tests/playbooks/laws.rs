@@ -67,7 +67,11 @@ impl Deeds {
                 Begun::Rotation { rotation } => self.said_rotations.push(*rotation),
                 Begun::Revocation { revocation } => self.said_revocations.push(*revocation),
                 Begun::Run { run } => self.said_runs.push(*run),
-                Begun::Eviction { .. } | Begun::Nothing | Begun::Message { .. } => {}
+                Begun::Eviction { .. }
+                | Begun::Nothing
+                | Begun::Message { .. }
+                | Begun::Restart { .. }
+                | Begun::Quarantine { .. } => {}
             },
             _ => {}
         }

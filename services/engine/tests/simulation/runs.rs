@@ -510,6 +510,7 @@ impl Course {
                 step,
                 place,
                 failure,
+                ..
             } => {
                 let before = self.stand(step)?.answers.insert(*place, failure.is_none());
                 hold(before.is_none(), "P3", || {

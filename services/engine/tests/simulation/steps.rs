@@ -187,7 +187,9 @@ impl Sim {
             Reach::First => &[40, 18, 10, 16, 8, 5][..],
             Reach::People => &[40, 18, 10, 16, 8, 5, 40, 8],
             Reach::Logins => &[40, 18, 10, 16, 8, 5, 40, 12, 15],
-            Reach::Incidents | Reach::Defaults | Reach::Whole => &[40, 18, 10, 16, 8, 5, 40, 12, 15, 14, 20],
+            Reach::Incidents | Reach::Defaults | Reach::Whole => {
+                &[40, 18, 10, 16, 8, 5, 40, 12, 15, 14, 20]
+            }
         };
         let command = match self.random.weighted(often) {
             0 => Command::Rotate {
@@ -350,7 +352,9 @@ impl Sim {
             return self.deliver_any();
         }
         let often = match self.reach {
-            Reach::Incidents | Reach::Defaults | Reach::Whole => &[10, 25, 10, 25, 10, 10, 10, 16][..],
+            Reach::Incidents | Reach::Defaults | Reach::Whole => {
+                &[10, 25, 10, 25, 10, 10, 10, 16][..]
+            }
             _ => &[10, 25, 10, 25, 10, 10, 10],
         };
         match self.random.weighted(often) {

@@ -207,7 +207,9 @@ impl Bank {
 }
 
 async fn proven(rotator: &ProbedRotator, version: u8) -> Proof {
-    let proof = rotator.prove(SECRET, &[u64::from(version)], &plenty()).await;
+    let proof = rotator
+        .prove(SECRET, &[u64::from(version)], &plenty())
+        .await;
     proof.unwrap_or_else(|error| panic!("{error}: {:?}", error.source))
 }
 

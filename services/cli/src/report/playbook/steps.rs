@@ -211,6 +211,15 @@ fn targets(names: &Names, course: &Course<'_>, state: &StepState) -> Vec<ReportT
     (0_u32..).zip(&state.targets).map(view).collect()
 }
 
+/// An order that a host has for a container.
+fn ordered(order: &str, answer: Option<&Option<String>>) -> String {
+    match answer {
+        None => format!("{order} ordered"),
+        Some(None) => format!("{order} done"),
+        Some(Some(why)) => format!("{order} failed: {why}"),
+    }
+}
+
 fn begun_words(begun: &Begun, answer: Option<&Option<String>>) -> String {
     match begun {
         Begun::Rotation { rotation } => format!("rotation {rotation}"),
@@ -223,5 +232,7 @@ fn begun_words(begun: &Begun, answer: Option<&Option<String>>) -> String {
             Some(None) => "told, and taken".to_owned(),
             Some(Some(why)) => format!("told, and not taken: {why}"),
         },
+        Begun::Restart { .. } => ordered("restart", answer),
+        Begun::Quarantine { .. } => ordered("quarantine", answer),
     }
 }

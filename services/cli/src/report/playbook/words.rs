@@ -91,6 +91,16 @@ fn target_line(fact: &Fact, target: &str) -> String {
         Fact::Acted { begun, .. } => act(begun, target),
         Fact::ActRefused { reason, .. } => format!("refused for {target}: {reason}"),
         Fact::Answered {
+            failure: Some(why),
+            at: Some(_),
+            ..
+        } => format!("order for {target} not carried out: {why}"),
+        Fact::Answered {
+            failure: None,
+            at: Some(_),
+            ..
+        } => format!("order for {target} carried out"),
+        Fact::Answered {
             failure: Some(why), ..
         } => format!("{target} did not take it: {why}"),
         Fact::Answered { failure: None, .. } => format!("{target} took it"),
@@ -106,6 +116,8 @@ fn act(begun: &Begun, target: &str) -> String {
         Begun::Run { .. } => format!("run of {target} begun"),
         Begun::Nothing => format!("{target} is as it is to be already"),
         Begun::Message { .. } => format!("{target} is told"),
+        Begun::Restart { .. } => format!("restart of {target} ordered"),
+        Begun::Quarantine { .. } => format!("quarantine of {target} ordered"),
     }
 }
 

@@ -338,7 +338,7 @@ fn named_by(event: &RecordedEvent) -> Vec<Who> {
 fn named_by_run(fact: &playbook_run::Event) -> Vec<Who> {
     let who = |target: &Target| match target {
         Target::Secret { secret, .. } => vec![Who::Secret(*secret), Who::Spec(*secret)],
-        Target::Host { host } => vec![Who::Host(*host)],
+        Target::Host { host } | Target::Container { host, .. } => vec![Who::Host(*host)],
         Target::Playbook { .. } | Target::Notification { .. } => Vec::new(),
     };
     match fact {

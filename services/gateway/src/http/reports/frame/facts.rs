@@ -156,7 +156,11 @@ impl Facts {
             Begun::Rotation { rotation } => Some(Part::Rotation(*rotation)),
             Begun::Revocation { revocation } => Some(Part::Revocation(*revocation)),
             Begun::Run { run } => Some(Part::Run(*run)),
-            Begun::Eviction { .. } | Begun::Nothing | Begun::Message { .. } => None,
+            Begun::Eviction { .. }
+            | Begun::Nothing
+            | Begun::Message { .. }
+            | Begun::Restart { .. }
+            | Begun::Quarantine { .. } => None,
         })
     }
 
