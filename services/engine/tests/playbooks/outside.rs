@@ -289,6 +289,6 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: true,
-        orders: Vec::new(),
+        orders: None,
     }
 }

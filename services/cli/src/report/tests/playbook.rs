@@ -218,6 +218,7 @@ fn end(outcome: Ended) -> Vec<Event> {
             step: "page".to_owned(),
             place: 0,
             failure: Some("503 <script>".to_owned()),
+            at: None,
         }),
         run(Fact::StepFailed {
             step: "page".to_owned(),
