@@ -85,8 +85,14 @@ fn open_move(world: &World, run: &Run, place: usize, state: &StepState) -> Optio
     match &state.step.deed {
         Deed::Wait { span: Some(_) } => None,
         Deed::Wait { span: None } => {
-            let ends = begun_before(run, state, true).map(|begun| end_of(world, begun));
-            over(place, all(ends))
+            let begun: Vec<&Begun> = begun_before(run, state, true).collect();
+            let end = |one: &&Begun| match one {
+                Begun::Rotation { rotation } if proof::is_revoked(world, *rotation, &begun) => {
+                    End::Well
+                }
+                one => end_of(world, one),
+            };
+            over(place, all(begun.iter().map(end)))
         }
         Deed::Withdrawn => {
             let ends = begun_before(run, state, true).map(|begun| withdrawn(world, begun));
@@ -171,8 +177,7 @@ fn is_free(world: &World, deed: &Deed, target: &Target) -> bool {
     }
 }
 
-/// What the steps before one began; where `to_wait`, as far back as the `wait` before it, or one until withdrawn that
-/// failed.
+/// What the steps before one began; where `to_wait`, as far back as the `wait` before it.
 fn begun_before<'r>(
     run: &'r Run,
     state: &'r StepState,
@@ -185,22 +190,13 @@ fn begun_before<'r>(
         let Some(before) = run.step(name).filter(|_| seen.insert(name)) else {
             continue;
         };
-        if to_wait && is_waited_for(before) {
+        if to_wait && matches!(before.step.deed, Deed::Wait { span: None }) {
             continue;
         }
         begun.extend(before.begun());
         next.extend(before.step.after.iter().map(|after| &*after.step));
     }
     begun.into_iter()
-}
-
-/// Whether another wait for what came before it has an end: a path after a failure is about what it began itself.
-fn is_waited_for(before: &StepState) -> bool {
-    match before.step.deed {
-        Deed::Wait { span: None } => true,
-        Deed::Withdrawn => before.progress == Progress::Failed,
-        _ => false,
-    }
 }
 
 /// Whether no host has what it took away any more.

@@ -83,7 +83,7 @@ fn more(count: usize) -> String {
 
 /// Whether all that a rotation was parked with is what revocations beside it made unusable: then their proofs are its
 /// own.
-fn is_revoked(world: &World, id: RotationId, begun: &[&Begun]) -> bool {
+pub(super) fn is_revoked(world: &World, id: RotationId, begun: &[&Begun]) -> bool {
     let parked = Phase::Closed(Outcome::Parked);
     let known = world.rotations.get(&id);
     let Some(known) = known.filter(|known| known.phase == parked && !known.old.is_empty()) else {

@@ -5,7 +5,7 @@ use crate::binding::Reload;
 use crate::command::ProofTaken;
 use crate::decision::tests::accounts::alternating;
 use crate::revocation::{Answer, Evidence, Proof};
-use crate::testing::{NOW, anywhere, apply_binding, enrol, file, reloaded};
+use crate::testing::{NOW, anywhere, apply_binding, done, enrol, file, reloaded};
 
 /// Beyond the deadline of a rotation.
 const LATE: u64 = 600;
@@ -129,4 +129,19 @@ fn a_rotation_that_left_what_nobody_revoked_fails_the_proof() {
         .and(Command::DeadlinePassed { rotation });
     let given = settled(given);
     assert_eq!(progress(&given, "prove-dead"), Progress::Failed);
+}
+
+#[test]
+fn a_rotation_that_was_taken_back_fails_the_wait_for_what_is_dead() {
+    let given = settled(running(steps()));
+    let rotation = rotation_of(&given);
+    let given = settled(given.and(Command::Intervene {
+        rotation,
+        intervention: rotation::Intervention::Abort,
+        reason: "its server takes no other".to_owned(),
+    }));
+    let given = given.and(done(rotation, rotation::Step::Create));
+    let given = settled(given.and(done(rotation, rotation::Step::RollBack)));
+    assert_eq!(progress(&given, "converge"), Progress::Failed);
+    assert_eq!(progress(&given, "dead-everywhere"), Progress::Failed);
 }
