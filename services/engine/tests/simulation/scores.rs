@@ -290,7 +290,6 @@ fn runs_take_every_turn_that_there_is() {
         "passed over",
         "paused",
         "proven",
-        "refused",
         "resumed",
         "taken",
     ];
