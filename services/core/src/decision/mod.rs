@@ -89,6 +89,7 @@ impl Context {
 pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Refusal> {
     let mut events = decide_alone(world, command, ctx)?;
     replace::follow(world, &mut events)?;
+    order::wait_for(world, &mut events);
     Ok(events)
 }
 
