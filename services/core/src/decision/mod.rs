@@ -28,7 +28,9 @@ pub(crate) mod tests;
 pub use canary::canaries;
 pub use drain::{DrainCause, drain_cause, unreloaded};
 pub use manifest::{Action, Planned, plan_apply};
-pub use playbook::{PlannedStep, next_run, plan_playbook};
+pub use playbook::{
+    MAX_PLANNED_RUNS, PlannedStep, is_urgent, next_run, next_urgent_run, plan_playbook,
+};
 pub use refusal::{Refusal, Rejection, RejectionKind};
 
 use crate::command::Command;
