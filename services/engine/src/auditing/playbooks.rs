@@ -147,7 +147,7 @@ pub(super) fn order_record(before: &World, deed: &Deed<'_>, event: &Event) -> Op
     };
     let run = before.runs.get(&origin.run);
     let by = run.map_or("nobody that is known", |run| run.by.as_str());
-    let mut record = blank(deed, Category::Usage, verb);
+    let mut record = blank(deed, Category::System, verb);
     record.object = run.map_or_else(
         || format!("playbook-run/{}", origin.run),
         |run| format!("playbook/{}", run.name),
