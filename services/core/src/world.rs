@@ -322,6 +322,7 @@ impl World {
             _ => Vec::new(),
         };
         self.bump(number, affected);
+        self.bump(number, self.hosts_to_stop(id, event));
         self.index_lease(id);
     }
 

@@ -6,6 +6,7 @@ use crate::binding::{OnRevoke, Reload, Rollout as Policy, Target};
 use crate::host::{self, Had, Host, Quarantine, Restart, Standing, Subject};
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
 use crate::rollout::{Instance, MAX_LEAVES_PER_HOST, Service};
+use crate::secret;
 
 impl World {
     pub(super) fn apply_order(&mut self, number: u64, id: HostId, event: &host::Event) {
@@ -108,6 +109,16 @@ impl World {
             let is_stopped = one.action == OnRevoke::Stop && one.standing == Standing::Done;
             !is_stopped && one.had.iter().any(is_meant)
         })
+    }
+
+    /// Hosts whose plans say from now on that a container in quarantine is stopped, whatever their bindings give by now.
+    pub(super) fn hosts_to_stop(&self, secret: SecretId, event: &secret::Event) -> Vec<HostId> {
+        let secret::Event::VersionRevoked { version } = event else {
+            return Vec::new();
+        };
+        let dying = [*version];
+        let kept = self.kept_in_memory(secret, &dying);
+        kept.map(|(host, _)| host.id).collect()
     }
 
     /// Whether an assignment is of a variable; one whose binding is gone may be.
