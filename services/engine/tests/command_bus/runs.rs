@@ -33,8 +33,6 @@ fn die_here(_: &'static str) {
 struct Life {
     handle: Handle,
     view: View,
-    /// Kept, so that nobody waits for its reader.
-    _commits: mpsc::Receiver<Commit>,
     _task: JoinHandle<()>,
 }
 
@@ -49,15 +47,16 @@ async fn live(journal: Arc<MemoryJournal>, source: u64, failpoint: fn(&'static s
         bus,
         handle,
         view,
-        commits,
+        mut commits,
     } = CommandBus::start(parts).await.unwrap();
     let task = tokio::spawn(async move {
         bus.run().await.unwrap();
     });
+    // A bus that nobody hears waits for its reader after a while.
+    tokio::spawn(async move { while commits.recv().await.is_some() {} });
     Life {
         handle,
         view,
-        _commits: commits,
         _task: task,
     }
 }

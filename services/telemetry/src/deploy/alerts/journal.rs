@@ -113,7 +113,7 @@ pub(super) const ALL: &[Alert] = &[
                 "It is of no use any more: `keywheel letter discard ID`.",
             ],
         },
-        labels: &[],
+        labels: &[("kind", "signal-source")],
         examples: &[
             fires(
                 "fires",
