@@ -39,6 +39,9 @@ mirror_struct! {
         secret: Text<SecretId>,
         /// The version.
         version: u64,
+        /// Whether it had it in a variable of its program, which only its end takes away; absent: no.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        in_variable: bool,
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) fn of_host(container: &ContainerId) -> Vec<Event> {
             had: vec![Had {
                 secret: SECRET,
                 version: 2,
+                in_variable: false,
             }],
         },
         Event::OrderEnded {

@@ -204,7 +204,7 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
         },
         bindings,
         leaves: leaves_of(world, host),
-        orders: orders_of(known),
+        orders: orders_of(world, known),
     })
 }
 
@@ -297,11 +297,13 @@ fn planned_secret(secret: &Secret, host: HostId) -> PlannedSecret {
 }
 
 /// Quarantines first: what is cut off is not restarted.
-fn orders_of(host: &Host) -> Vec<Order> {
+fn orders_of(world: &World, host: &Host) -> Vec<Order> {
     let quarantines = host.quarantines.values().map(|one| Order {
         container: one.subject.container.clone(),
         number: one.number,
-        task: Task::Quarantine { action: one.action },
+        task: Task::Quarantine {
+            action: world.action_on(one),
+        },
     });
     let restarts = host.restarts.values().map(|one| Order {
         container: one.subject.container.clone(),

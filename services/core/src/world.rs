@@ -87,6 +87,8 @@ pub struct World {
     playbooks_by_name: BTreeMap<PlaybookName, PlaybookId>,
     open_runs: BTreeSet<RunId>,
     closed_runs: BTreeMap<PlaybookId, VecDeque<RunId>>,
+    /// The same of playbooks that were removed, all together.
+    closed_of_removed: VecDeque<RunId>,
 }
 
 impl World {
@@ -320,6 +322,7 @@ impl World {
             _ => Vec::new(),
         };
         self.bump(number, affected);
+        self.bump(number, self.hosts_to_stop(id, event));
         self.index_lease(id);
     }
 

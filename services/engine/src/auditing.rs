@@ -1,6 +1,6 @@
 //! Which audit records a command leaves. Every command leaves exactly one, and an apply one for each
-//! of its declarations, whether it was allowed, rejected or changed nothing; every usage fact leaves
-//! one per container instance. A person's repeat leaves the same ones as the command itself, which say
+//! of its declarations, whether it was allowed, rejected or changed nothing; every usage fact, and
+//! every end of an order about a container, leaves one per container instance. A person's repeat leaves the same ones as the command itself, which say
 //! that it was one.
 
 use keywheel_core::assignment;
@@ -86,6 +86,8 @@ pub fn records(
         }
         records.push(record);
     }
+    let events = decided.iter().flatten();
+    records.extend(events.filter_map(|event| playbooks::order_record(before, deed, event)));
     records
 }
 

@@ -316,7 +316,7 @@ impl CommandBus {
                 let lowest = lowest.unwrap_or(Class::Revocation);
                 let requests = answers.into_iter().map(|(request, _)| request);
                 let (again, refused): (Vec<_>, Vec<_>) =
-                    requests.partition(|request| request.class() > lowest);
+                    requests.partition(|request| request.class(&self.draft) > lowest);
                 refuse(refused, &error);
                 return Ok(Again::Together(again));
             }
@@ -435,7 +435,7 @@ impl CommandBus {
             auditing::repeat_records(&self.draft, &deed, &submission.command, is_accepted);
         let own = CommandId::from_bytes(self.parts.ids.draw());
         Some(Decision {
-            class: class::of(&submission.command),
+            class: class::of(&self.draft, &submission.command),
             ..self.records_only(own, deed.time, records)
         })
     }
@@ -475,6 +475,7 @@ impl CommandBus {
             seed: self.parts.ids.draw(),
             enrolment: self.enrolment,
         };
+        let class = class::of(&self.draft, &submission.command);
         let outcome = decision::decide(&self.draft, &submission.command, &ctx);
         if let Err(refusal) = &outcome
             && is_no_for_now(&submission.command, &refusal.reason)
@@ -520,7 +521,7 @@ impl CommandBus {
         let effects = self.fold(&events);
         Ok(Some(Decision {
             command: submission.id,
-            class: class::of(&submission.command),
+            class,
             time: now,
             traceparent: submission.traceparent.clone(),
             events: events

@@ -239,3 +239,29 @@ async fn who_is_cut_off_has_no_network_any_more_and_its_file_is_gone() {
         .await;
     injector.end_in(folder.path()).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_was_frozen_is_stopped_once_its_order_says_so() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    bus.put(35, 1, b"one");
+    bus.publish(plan(35, "frozen"));
+    let injector = Running::start(options(folder.path()), bus.clone(), docker_host(None));
+    let container = Container::start("frozen", &[], IDLE);
+    bus.wait_facts("swapped to 1", 1, swapped(1)).await;
+    let orders = |action| vec![apart(&container, 7, action)];
+    bus.publish_orders(plan(35, "frozen"), orders(OnRevoke::Pause));
+    bus.wait("it is frozen", says(&container, 7, is_done)).await;
+    assert!(is(&container, "Paused"));
+    // The same order, of which something died in the meantime.
+    bus.publish_orders(plan(35, "frozen"), orders(OnRevoke::Stop));
+    let is_told = says(&container, 7, is_done);
+    bus.wait("it is stopped", |reports| {
+        is_told(reports) && !is(&container, "Running")
+    })
+    .await;
+    injector.end_in(folder.path()).await;
+}

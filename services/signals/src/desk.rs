@@ -166,6 +166,12 @@ pub(crate) fn letter_of_request(key: &LetterKey, source: &signal::Source, body: 
     letter_id(&[source.id.bytes().as_slice(), way.as_bytes(), &body])
 }
 
+/// The letter about a signal that was taken.
+pub(crate) fn letter_of_signal(source: SignalSourceId, signal: &Signal) -> LetterId {
+    let id = command_id(source, signal);
+    letter_id(&[b"taken".as_slice(), id.bytes().as_slice()])
+}
+
 fn letter_id(parts: &[&[u8]]) -> LetterId {
     let mut id = [0; 16];
     id.copy_from_slice(&digest::sha256(&parts.concat())[..16]);

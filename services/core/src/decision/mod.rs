@@ -28,7 +28,9 @@ pub(crate) mod tests;
 pub use canary::canaries;
 pub use drain::{DrainCause, drain_cause, unreloaded};
 pub use manifest::{Action, Planned, plan_apply};
-pub use playbook::{PlannedStep, next_run, plan_playbook};
+pub use playbook::{
+    MAX_PLANNED_RUNS, PlannedStep, is_urgent, next_run, next_urgent_run, plan_playbook,
+};
 pub use refusal::{Refusal, Rejection, RejectionKind};
 
 use crate::command::Command;
@@ -89,6 +91,7 @@ impl Context {
 pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Refusal> {
     let mut events = decide_alone(world, command, ctx)?;
     replace::follow(world, &mut events)?;
+    order::wait_for(world, &mut events);
     Ok(events)
 }
 

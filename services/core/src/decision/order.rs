@@ -1,14 +1,18 @@
 //! What hosts tell of their orders about containers, and what becomes of orders with a host.
 //!
 //! Invariants: what is told of another number is of an order that is over; a step hears once of each order that it
-//! gave, and only while it is under way; a repeated report gives no event.
+//! gave, and only while it is under way; a repeated report gives no event; no revocation counts as withdrawn while a
+//! container in quarantine has one of its versions in a variable.
+
+use std::collections::BTreeSet;
 
 use super::rollout;
 use crate::event::Event;
 use crate::host::{self, Host, OrderKind, OrderOutcome, Origin, Standing};
-use crate::id::{ContainerId, HostId};
+use crate::id::{ContainerId, HostId, RevocationId};
 use crate::playbook_run::{self, MAX_FAILURE_CHARS, Progress};
 use crate::report::{HostReport, MAX_REPORT_ITEMS, OrderState, OrderTold};
+use crate::revocation::{self, Revocation};
 use crate::time::Timestamp;
 use crate::world::World;
 
@@ -69,6 +73,60 @@ pub(super) fn let_go(world: &World, host: &Host, now: Timestamp, events: &mut Ve
         let ended = (order, OrderOutcome::Gone);
         end(world, (host.id, container), (origin, ended), now, events);
     }
+}
+
+/// Whether a container of the host is in quarantine with one of a revocation's versions in a variable, and was not
+/// stopped. By the plan that has the revocation it is to be, so that what this report says of it means that.
+pub(super) fn keeps_in_memory(world: &World, report: &HostReport, open: &Revocation) -> bool {
+    let is_over = |number: u64, container: &ContainerId| {
+        let mut told = report.orders.iter().flatten();
+        told.any(|told| {
+            let is_meant = told.number == number && told.container == *container;
+            is_meant && matches!(told.state, OrderState::Done | OrderState::Gone)
+        })
+    };
+    let mut kept = world.kept_in_memory(open.secret, &open.versions);
+    kept.any(|(host, one)| host.id == report.host && !is_over(one.number, &one.subject.container))
+}
+
+/// A revocation that begins waits for the hosts of containers in quarantine that have one of its versions in a variable,
+/// though they are no consumers any more: their programs have it until they are stopped.
+pub(super) fn wait_for(world: &World, events: &mut Vec<Event>) {
+    let evicted = |event: &Event| match event {
+        Event::Host(host, host::Event::Evicted { .. }) => Some(*host),
+        _ => None,
+    };
+    let evicted: Vec<HostId> = events.iter().filter_map(evicted).collect();
+    let mut waits: BTreeSet<RevocationId> = BTreeSet::new();
+    for event in events.iter_mut() {
+        let Event::Revocation(id, requested) = event else {
+            continue;
+        };
+        let revocation::Event::Requested {
+            secret,
+            versions,
+            hosts,
+            ..
+        } = requested
+        else {
+            continue;
+        };
+        let kept = world.kept_in_memory(*secret, versions);
+        let kept: BTreeSet<HostId> = kept.map(|(host, _)| host.id).collect();
+        let news = kept.into_iter();
+        let news = news.filter(|host| !hosts.contains(host) && !evicted.contains(host));
+        let news: Vec<HostId> = news.collect();
+        if !news.is_empty() {
+            hosts.extend(news);
+            hosts.sort_unstable();
+            waits.insert(*id);
+        }
+    }
+    let is_early = |event: &Event| match event {
+        Event::Revocation(id, revocation::Event::WithdrawnEverywhere) => waits.contains(id),
+        _ => false,
+    };
+    events.retain(|event| !is_early(event));
 }
 
 fn outcome_of(told: &OrderTold) -> OrderOutcome {

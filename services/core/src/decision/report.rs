@@ -77,7 +77,7 @@ pub(super) fn record(
         }
     }
     for open in world.revocations.values().filter(|open| !open.closed) {
-        advance_revocation(report, open, &held, &mut events);
+        advance_revocation(world, (report, open), &held, &mut events);
     }
     events.extend(rollouts.give());
     Ok(events)
@@ -401,8 +401,8 @@ pub(super) fn needs_old(
 }
 
 fn advance_revocation(
-    report: &HostReport,
-    open: &revocation::Revocation,
+    world: &World,
+    (report, open): (&HostReport, &revocation::Revocation),
     held: &BTreeSet<(SecretId, u64)>,
     events: &mut Vec<Event>,
 ) {
@@ -412,7 +412,8 @@ fn advance_revocation(
         && !open
             .versions
             .iter()
-            .any(|version| held.contains(&(open.secret, *version)));
+            .any(|version| held.contains(&(open.secret, *version)))
+        && !order::keeps_in_memory(world, report, open);
     if !clear {
         return;
     }

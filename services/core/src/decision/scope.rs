@@ -173,7 +173,10 @@ fn had_by(world: &World, is_meant: impl Fn(&Seen<'_>) -> bool) -> Vec<Hit> {
             image_digest: &one.subject.image_digest,
             service: &one.subject.service,
         };
-        for Had { secret, version } in one.had.iter().filter(|_| is_meant(&seen)) {
+        for Had {
+            secret, version, ..
+        } in one.had.iter().filter(|_| is_meant(&seen))
+        {
             let known = world.secrets.get(secret);
             if known.is_some_and(|known| known.is_deliverable(*version)) {
                 had.entry(*secret).or_default().insert(*version);

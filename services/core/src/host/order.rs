@@ -42,6 +42,8 @@ pub struct Had {
     pub secret: SecretId,
     /// The version.
     pub version: u64,
+    /// Whether it had it in a variable of its program, which only its end takes away.
+    pub in_variable: bool,
 }
 
 /// The step of a run that gave an order.

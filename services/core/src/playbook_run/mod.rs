@@ -25,7 +25,8 @@ pub use state::{Act, Progress, Run, StepState};
 pub const MAX_OPEN_RUNS: usize = 64;
 /// How deep playbooks may run each other; the first is 0.
 pub const MAX_DEPTH: u32 = 4;
-/// Runs that have ended and are kept for people, per playbook; older ones are in the log only.
+/// Runs that have ended and are kept for people, per playbook, and of all that were removed together; older ones are in
+/// the log only. One that an open run began is kept beside them until that one ends.
 pub const KEPT_CLOSED_RUNS: usize = 16;
 /// Who started a run that a trigger began.
 pub const SCHEDULER: &str = "scheduler";

@@ -2,10 +2,11 @@
 
 use super::World;
 use crate::assignment::{Assignment, Key};
-use crate::binding::{Reload, Rollout as Policy};
-use crate::host::{self, Host, Quarantine, Restart, Standing, Subject};
-use crate::id::{BindingId, ContainerId, HostId};
+use crate::binding::{OnRevoke, Reload, Rollout as Policy, Target};
+use crate::host::{self, Had, Host, Quarantine, Restart, Standing, Subject};
+use crate::id::{BindingId, ContainerId, HostId, SecretId};
 use crate::rollout::{Instance, MAX_LEAVES_PER_HOST, Service};
+use crate::secret;
 
 impl World {
     pub(super) fn apply_order(&mut self, number: u64, id: HostId, event: &host::Event) {
@@ -78,6 +79,54 @@ impl World {
     pub fn awaits_quarantine(&self, host: HostId, container: &ContainerId) -> bool {
         let known = self.quarantine_of(host, container);
         known.is_some_and(|one| one.standing == Standing::Ordered)
+    }
+
+    /// What is to be done to a container in quarantine by now: one whose program has in a variable what is dead is
+    /// stopped, for nothing else takes that away.
+    #[must_use]
+    pub fn action_on(&self, one: &Quarantine) -> OnRevoke {
+        let is_dead = |had: &Had| {
+            let secret = self.secrets.get(&had.secret);
+            let is_alive = secret.is_some_and(|secret| secret.is_deliverable(had.version));
+            had.in_variable && !is_alive
+        };
+        match one.had.iter().any(is_dead) {
+            true => OnRevoke::Stop,
+            false => one.action,
+        }
+    }
+
+    /// Containers in quarantine whose programs may have one of these versions in a variable still, with their hosts.
+    pub fn kept_in_memory<'w>(
+        &'w self,
+        secret: SecretId,
+        versions: &'w [u64],
+    ) -> impl Iterator<Item = (&'w Host, &'w Quarantine)> {
+        let is_meant = move |had: &Had| {
+            had.in_variable && had.secret == secret && versions.contains(&had.version)
+        };
+        self.quarantines().filter(move |(_, one)| {
+            let is_stopped = one.action == OnRevoke::Stop && one.standing == Standing::Done;
+            !is_stopped && one.had.iter().any(is_meant)
+        })
+    }
+
+    /// Hosts whose plans say from now on that a container in quarantine is stopped, whatever their bindings give by now.
+    pub(super) fn hosts_to_stop(&self, secret: SecretId, event: &secret::Event) -> Vec<HostId> {
+        let secret::Event::VersionRevoked { version } = event else {
+            return Vec::new();
+        };
+        let dying = [*version];
+        let kept = self.kept_in_memory(secret, &dying);
+        kept.map(|(host, _)| host.id).collect()
+    }
+
+    /// Whether an assignment is of a variable; one whose binding is gone may be.
+    pub(crate) fn is_in_variable(&self, key: &Key, secret: SecretId) -> bool {
+        let planned = self.own_binding(key.binding, secret);
+        let mut known = [key.binding, planned].into_iter();
+        let spec = known.find_map(|id| self.bindings.get(&id)?.spec.as_ref());
+        spec.is_none_or(|spec| matches!(spec.target, Target::Env { .. }))
     }
 
     /// Restarts that are ordered and not over, with their hosts.

@@ -37,6 +37,9 @@ impl World {
             playbook::Event::Removed => {
                 self.playbooks.remove(&id);
                 self.playbooks_by_name.retain(|_, named| *named != id);
+                let closed = self.closed_runs.remove(&id);
+                self.closed_of_removed.extend(closed.unwrap_or_default());
+                self.forget_closed();
             }
         }
     }
@@ -54,12 +57,30 @@ impl World {
         if run.is_open() || !self.open_runs.remove(&id) {
             return;
         }
-        let closed = self.closed_runs.entry(run.playbook).or_default();
+        let closed = match self.playbooks.contains_key(&run.playbook) {
+            true => self.closed_runs.entry(run.playbook).or_default(),
+            false => &mut self.closed_of_removed,
+        };
         closed.push_back(id);
-        if closed.len() > KEPT_CLOSED_RUNS
-            && let Some(oldest) = closed.pop_front()
-        {
-            self.runs.remove(&oldest);
+        self.forget_closed();
+    }
+
+    /// Lets the oldest go where more are kept than are to be. How one ended that a step of an open run began, that run
+    /// may ask yet; it has no more of them than steps.
+    fn forget_closed(&mut self) {
+        let kept = self.closed_runs.values_mut();
+        for closed in kept.chain([&mut self.closed_of_removed]) {
+            while closed.len() > KEPT_CLOSED_RUNS {
+                let is_asked = |id: &RunId| {
+                    let parent = self.runs.get(id).and_then(|run| run.parent);
+                    parent.is_some_and(|parent| self.open_runs.contains(&parent))
+                };
+                let oldest = closed.iter().position(|id| !is_asked(id));
+                let Some(oldest) = oldest.and_then(|at| closed.remove(at)) else {
+                    break;
+                };
+                self.runs.remove(&oldest);
+            }
         }
     }
 }

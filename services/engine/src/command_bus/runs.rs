@@ -46,6 +46,18 @@ impl CommandBus {
         let Some(run) = decision::next_run(&self.draft).map(|run| run.id) else {
             return Ok(Runs::AtRest);
         };
+        let runs = self.advance(run).await?;
+        if runs != Runs::Stuck {
+            return Ok(runs);
+        }
+        // What finds no room on a full disk holds no revocation up, for which there is some.
+        match decision::next_urgent_run(&self.draft).map(|run| run.id) {
+            Some(urgent) if urgent != run => self.advance(urgent).await,
+            _ => Ok(runs),
+        }
+    }
+
+    async fn advance(&mut self, run: RunId) -> Result<Runs, PortError> {
         (self.parts.failpoint)("gateway.before_move");
         let before = self.next;
         let traceparent = self.trace_of(run);

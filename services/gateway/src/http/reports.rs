@@ -36,6 +36,9 @@ use super::{Api, Caller, Failure, Named, Route};
 
 /// What the audit calls the making of a report.
 const VERB: &str = "seal-report";
+/// So often a record is searched for an object, all records together, until others have their turn: a host's report has
+/// many objects, and a page many records.
+const LOOKS_AT_ONCE: usize = 10_000;
 
 /// What there is to ask here.
 pub(super) fn routes() -> Vec<Route> {
@@ -253,7 +256,7 @@ fn unreadable(what: &str, error: &DecodeError) -> Failure {
 }
 
 async fn leaves(api: &Api, size: u64, wanted: &Wanted) -> Result<Vec<AuditLeaf>, Failure> {
-    let (mut found, mut next) = (Vec::new(), 0);
+    let (mut found, mut next, mut looks) = (Vec::new(), 0, 0);
     while next < size {
         let left = usize::try_from(size - next).unwrap_or(MAX_READ);
         let page = api.journal.read_audit(next, left.min(MAX_READ)).await?;
@@ -264,6 +267,11 @@ async fn leaves(api: &Api, size: u64, wanted: &Wanted) -> Result<Vec<AuditLeaf>,
         for leaf in page {
             if wanted.wants(&leaf)? {
                 found.push(leaf);
+            }
+            looks += wanted.marks.len();
+            if looks >= LOOKS_AT_ONCE {
+                looks = 0;
+                tokio::task::yield_now().await;
             }
         }
         bounded(found.len(), MAX_REPORT_RECORDS, "audit records")?;

@@ -64,6 +64,9 @@ struct Restarting {
 #[derive(Default)]
 struct Apart {
     number: u64,
+    /// What was done to it last, or is under way; a plan may say a stronger one later. Nothing was yet where it is
+    /// `remove`.
+    action: OnRevoke,
     /// The incarnation that it was done to; 0 for none.
     pid: i32,
     is_under_way: bool,
@@ -388,13 +391,14 @@ impl Reconciler {
         let now = self.now();
         for order in plan.orders.iter().filter(|order| order.container == *id) {
             match order.task {
-                Task::Quarantine { .. } => {
+                Task::Quarantine { action } => {
                     let state = match record {
                         Some(_) => OrderState::Done,
                         None => OrderState::Gone,
                     };
                     let apart = self.orders.apart.entry(id.clone()).or_default();
                     apart.number = order.number;
+                    apart.action = action;
                     apart.state = Some(state);
                 }
                 Task::Restart { .. } => self.look_at_restart(order, record.is_some(), now),
@@ -451,7 +455,7 @@ impl Reconciler {
         let apart = self.orders.apart.entry(id.clone()).or_default();
         apart.number = order.number;
         let Some(tracked) = self.containers.get_mut(id) else {
-            if apart.state.is_none() {
+            if apart.state.is_none() || apart.action != action {
                 self.ask_about_ordered(id);
             }
             return;
@@ -459,12 +463,18 @@ impl Reconciler {
         if action != OnRevoke::Stop {
             self.items.extend(lose_variables(tracked));
         }
-        let is_done = apart.state == Some(OrderState::Done) && apart.pid == tracked.record.pid;
+        let is_done = apart.state == Some(OrderState::Done)
+            && apart.action == action
+            && apart.pid == tracked.record.pid;
         let is_free = tracked.is_running() && tracked.busy == Busy::No && now >= tracked.stop_at;
         if is_done || !is_free {
             return;
         }
-        apart.pid = tracked.record.pid;
+        if apart.action != action {
+            // What was told of a weaker one says nothing of this one.
+            apart.state = None;
+        }
+        (apart.action, apart.pid) = (action, tracked.record.pid);
         apart.is_under_way = true;
         tracing::warn!(
             { names::CONTAINER } = id.short(),
@@ -501,8 +511,12 @@ impl Reconciler {
                 Stage::Over(state) => Some(state.clone()),
                 _ => None,
             },
-            Task::Quarantine { .. } => {
-                let state = self.orders.apart.get(&order.container)?.state.clone()?;
+            Task::Quarantine { action } => {
+                let apart = self.orders.apart.get(&order.container);
+                let state = apart
+                    .filter(|apart| apart.action == action)?
+                    .state
+                    .clone()?;
                 let tracked = self.containers.get(&order.container);
                 let has_any = tracked.is_some_and(|one| !one.holdings.is_empty());
                 let is_open = state == OrderState::Done

@@ -2,13 +2,14 @@
 //!
 //! Invariants: the token leaves this process never, only its digest under a key that is made for one comparison and
 //! goes with it, sealed to store-sync's; neither is in the log, in a letter or in a text; a store-sync that is away, or
-//! slow, costs a signal [`COMPARE_TIMEOUT`] and no more, and the signal says then that it was not compared. The sender is
-//! told nothing of what was found.
+//! slow, costs a signal [`COMPARE_TIMEOUT`] and no more, and the signal says then that it was not compared, which a letter
+//! says, too: not every sender sends again, and a signal that is not on record is worse than one without a name. The
+//! sender is told nothing of what was found.
 
 use std::time::Duration;
 
 use keywheel_core::id::{SecretId, SignalSourceId};
-use keywheel_core::signal::{MAX_SIGNAL_MATCHES, Match, Signal};
+use keywheel_core::signal::{MAX_SIGNAL_MATCHES, Match, Signal, Source};
 use keywheel_engine::comparison;
 use keywheel_engine::port::bus::{
     Address, Body, Comparison, Held, MAX_COMPARED_AT_ONCE, MAX_COMPARED_TOKENS,
@@ -19,12 +20,15 @@ use keywheel_seal::{SecretBytes, digest};
 use zeroize::Zeroizing;
 
 use super::reading::{Heard, MAX_BATCH};
-use crate::desk::{Inner, command_id};
+use crate::desk::{Inner, command_id, letter, letter_of_signal, source_owner};
 
 /// How long a comparison may take, whatever it is compared with.
 pub const COMPARE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most versions that a token is compared with; of more it is said that not all were.
 pub const MAX_COMPARED: usize = 10_000;
+
+/// Why a person is called about a signal that was taken.
+const NOT_COMPARED: &str = "it was taken, and its token not compared with every value in use, so nothing that asks which secret leaked began: ask its sender whose it is, act by hand, and throw this letter away; `keywheel status` says whether store-sync is away";
 
 const _: () = assert!(
     MAX_BATCH <= MAX_COMPARED_TOKENS,
@@ -70,6 +74,28 @@ impl Inner {
             signal.matched = (is_whole || !own.is_empty()).then_some(own);
         }
         signals
+    }
+
+    /// Leaves a letter of signals whose tokens were not compared with every value, before they are taken: what asks
+    /// which secret leaked does not begin by them, and their repeats are known and not compared either.
+    pub(crate) async fn note_not_compared(
+        &self,
+        source: &Source,
+        signals: &[Signal],
+    ) -> Result<(), PortError> {
+        let mut without = signals
+            .iter()
+            .filter(|signal| signal.compared == Some(false));
+        let Some(first) = without.next() else {
+            return Ok(());
+        };
+        let heading = match without.count() {
+            0 => format!("signal {}", first.id),
+            more => format!("signal {} and {more} more", first.id),
+        };
+        let of = (self.parts.clock.now(), heading, NOT_COMPARED);
+        let id = letter_of_signal(source.id, first);
+        self.keep(&letter(id, source_owner(&source.name), of)).await
     }
 
     /// Whether the log has a signal; where it cannot be asked, what takes the signal will say so.

@@ -294,6 +294,8 @@ impl Shared {
         let taken = match read {
             Ok(heard) => {
                 let signals = self.inner.compare(source.id, heard).await;
+                let noted = self.inner.note_not_compared(&source, &signals).await;
+                noted.map_err(|error| No::away(error.text))?;
                 self.take(&source, principal, signals).await?
             }
             Err(unread) => Err(unread),

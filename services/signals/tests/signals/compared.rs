@@ -165,6 +165,12 @@ async fn a_signal_is_taken_without_a_comparison_while_store_sync_is_away_or_hang
             (Some(false), None),
             "{mood:?}"
         );
+        // A person is called, for the log has it and nothing begins by the secret's name.
+        let letters = bench.journal.letters().await.unwrap();
+        let last = letters.last().expect("a letter");
+        assert_eq!(last.owner, "signal-source/pager");
+        assert_eq!(last.heading, format!("signal {mood:?}"));
+        assert!(last.reason.contains("not compared") && last.body.is_empty());
     }
     // A repeat is the first one, whatever would be found by now.
     *bench.bus.mood.lock().unwrap() = Mood::Compares;
@@ -173,6 +179,7 @@ async fn a_signal_is_taken_without_a_comparison_while_store_sync_is_away_or_hang
     let data = report(&bench, &door, "Hangs", Some(CANARY)).await;
     assert_eq!(data.compared, Some(false));
     assert_eq!(asked(), before, "nobody is asked for a repeat");
+    assert_eq!(bench.journal.letters().await.unwrap().len(), 2);
     nothing_is_kept(&bench).await;
 }
 

@@ -277,6 +277,15 @@ impl Api {
     }
 }
 
+/// What a lease is asked for by. With a name that cannot be read nobody can ask, so nobody says that it is gone.
+fn asked_for(lease: &RemoteVersion) -> Result<Name, PortError> {
+    Name::parse(lease).ok_or_else(|| {
+        TellsNothing::error(
+            "a lease is on record by a name that cannot be read, so nobody can ask whether it is gone; look for it at the store, by its role",
+        )
+    })
+}
+
 fn is_gone(answer: &Answer) -> bool {
     matches!(answer.status, 400 | 403 | 404) && GONE.iter().any(|text| answer.mentions(text))
 }
@@ -322,9 +331,7 @@ impl Leases for VaultStore {
         lease: &RemoteVersion,
         until: &Until,
     ) -> Result<bool, PortError> {
-        let Some(name) = Name::parse(lease) else {
-            return Ok(true);
-        };
+        let name = asked_for(lease).map_err(|error| of_store(&self.name, error))?;
         let call = self.call(until);
         self.within(call, self.api.is_gone(role, &name, call)).await
     }
@@ -344,7 +351,10 @@ mod tests {
         assert_eq!(name.text().0, "8609694a.ns1:2f6a614c.ns1:3600");
         assert_eq!(Name::parse(&name.text()), Some(name));
         for odd in ["", "7", "a:b", "a:b:c", ":b:1", "a::1", "a:b:1:2"] {
-            assert_eq!(Name::parse(&RemoteVersion(odd.to_owned())), None, "{odd}");
+            let odd = RemoteVersion(odd.to_owned());
+            assert_eq!(Name::parse(&odd), None, "{odd:?}");
+            let error = asked_for(&odd).unwrap_err();
+            assert!(TellsNothing::is_beneath(&error), "{odd:?}");
         }
     }
 }

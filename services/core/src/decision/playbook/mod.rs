@@ -5,6 +5,7 @@ mod act;
 mod order;
 mod plan;
 mod select;
+mod urgent;
 
 use std::collections::BTreeMap;
 
@@ -22,7 +23,8 @@ use crate::rotation::MAX_REASON_CHARS;
 use crate::time::Timestamp;
 use crate::world::World;
 
-pub use plan::{PlannedStep, plan_playbook};
+pub use plan::{MAX_PLANNED_RUNS, PlannedStep, plan_playbook};
+pub use urgent::{is_urgent, next_urgent_run};
 
 /// The begin of a run: of one that a person starts, or a step.
 struct Start<'a> {

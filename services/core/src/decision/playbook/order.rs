@@ -169,12 +169,14 @@ fn had(
     before: Option<&host::Quarantine>,
 ) -> Vec<Had> {
     let own = world.assignments_of(at, container);
-    let now = own.flat_map(|(_, state)| {
+    let now = own.flat_map(|(key, state)| {
         let versions = [state.holds, state.runs_on, state.assigned].into_iter();
         let real = versions.filter(|version| *version > 0);
-        real.map(|version| Had {
+        let in_variable = world.is_in_variable(key, state.secret);
+        real.map(move |version| Had {
             secret: state.secret,
             version,
+            in_variable,
         })
     });
     let earlier = before.into_iter().flat_map(|one| one.had.iter().copied());

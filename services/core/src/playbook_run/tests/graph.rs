@@ -1,6 +1,7 @@
 //! Branches beside each other, paths after a failure, and playbooks that run playbooks.
 
 use super::*;
+use crate::decision::{Context, Enrolment, MAX_PLANNED_RUNS, plan_playbook};
 use crate::id::SecretId;
 
 fn after_failure(mut step: Step, of: &str) -> Step {
@@ -201,4 +202,133 @@ fn a_step_means_a_thousand_secrets_and_not_one_more() {
     assert_eq!(targets.len(), playbook::MAX_TARGETS);
     let more = started(playbook::MAX_TARGETS + 1);
     assert_eq!(progress(&more, "rotate"), Progress::Failed);
+}
+
+/// A run of `below` that a person starts; it ends at once.
+fn another_below(n: u8) -> Command {
+    Command::Playbook(Request::Start {
+        run: RunId::from_bytes([0x60 + n; 16]),
+        playbook: below_name(),
+        arguments: BTreeMap::new(),
+        by: "unix:0".to_owned(),
+        reason: "drill".to_owned(),
+        cause: Cause::Person,
+    })
+}
+
+/// A run of `below` is over, and then as many others of it as are kept; a person is asked meanwhile.
+fn overtaken(last: Step) -> Given {
+    let steps = vec![
+        step("below", running_below(), &[]),
+        step("ask", approving(), &["below"]),
+        last,
+    ];
+    let given = Given::serving().and(below(vec![step("wait", converging(), &[])]));
+    let mut given = settled(given.and(declare(spec(steps))).and(start()));
+    assert_eq!(progress(&given, "below"), Progress::Done);
+    for n in 0..=u8::try_from(KEPT_CLOSED_RUNS).unwrap() {
+        given = settled(given.and(another_below(n)));
+    }
+    given
+}
+
+#[test]
+fn how_a_run_below_ended_is_known_for_as_long_as_the_one_that_began_it_is_open() {
+    let given = overtaken(step("converge", converging(), &["ask"]));
+    let is_own = |run: &&Run| run.parent == Some(RUN);
+    let is_kept = |given: &Given| given.world().runs.values().any(|run| is_own(&run));
+    // It is one of those that are kept, and the oldest.
+    assert!(is_kept(&given));
+    assert_eq!(given.world().runs.len(), KEPT_CLOSED_RUNS + 1);
+    let given = settled(given.and(people::approve("certificate:anna")));
+    assert_eq!(outcome(&given), Some(Outcome::Completed));
+    // Then it goes as the others do.
+    let given = settled(given.and(another_below(40)));
+    assert!(!is_kept(&given));
+}
+
+#[test]
+fn of_playbooks_that_were_removed_the_last_runs_of_all_together_are_kept() {
+    let mut given = Given::serving();
+    for n in 0..3 {
+        given = given.and(below(vec![step("wait", converging(), &[])]));
+        for m in 0..8 {
+            given = settled(given.and(another_below(8 * n + m)));
+        }
+        given = given.and(Command::Playbook(Request::Remove { name: below_name() }));
+        let kept = usize::from(8 * (n + 1)).min(KEPT_CLOSED_RUNS);
+        assert_eq!(given.world().runs.len(), kept);
+    }
+    let last = RunId::from_bytes([0x60 + 23; 16]);
+    assert!(given.world().runs.contains_key(&last));
+}
+
+#[test]
+fn a_plan_looks_into_so_many_playbooks_below_it_and_no_more() {
+    const WIDE: usize = MAX_PLANNED_RUNS + 4;
+    let named = |level: usize, n: usize| PlaybookName::parse(&format!("p{level}-{n}")).unwrap();
+    let runs = |level: usize| -> Vec<Step> {
+        let run = |n: usize| Deed::Run {
+            playbook: named(level, n),
+            arguments: BTreeMap::new(),
+        };
+        (0..WIDE)
+            .map(|n| step(&format!("s{n}"), run(n), &[]))
+            .collect()
+    };
+    // Each of a level runs all of the next one.
+    let mut all = Vec::new();
+    for level in [3, 2, 1] {
+        for n in 0..WIDE {
+            let steps = match level {
+                3 => vec![step("wait", converging(), &[])],
+                _ => runs(level + 1),
+            };
+            let id = u128::try_from(1000 * level + n).unwrap();
+            all.push(Declaration::Playbook {
+                id: PlaybookId::from_bytes(id.to_be_bytes()),
+                name: named(level, n),
+                spec: spec(steps),
+            });
+        }
+    }
+    let given = Given::serving()
+        .and(Command::Apply(all))
+        .and(declare(spec(runs(1))));
+    let ctx = Context {
+        now: later(0),
+        seed: [1; 16],
+        enrolment: Enrolment::Local,
+    };
+    let plan = plan_playbook(given.world(), &name(), &BTreeMap::new(), &ctx).unwrap();
+    let is_left = |fault: &String| fault.contains("is not looked into");
+    // The first one took all looks.
+    assert!(
+        !plan[0]
+            .faults
+            .iter()
+            .any(|fault| fault.starts_with("playbook `p1-0` is not"))
+    );
+    for step in &plan[1..] {
+        assert!(step.faults.len() == 1 && is_left(&step.faults[0]));
+    }
+
+    // As many beside each other are all looked into, and twice the same one once.
+    let mut steps = runs(3);
+    steps.truncate(MAX_PLANNED_RUNS);
+    steps.extend(runs(3).into_iter().take(2).map(|mut step| {
+        step.name.push_str("-again");
+        step
+    }));
+    let given = given.and(declare(spec(steps.clone())));
+    let plan = |given: &Given| {
+        let plan = plan_playbook(given.world(), &name(), &BTreeMap::new(), &ctx).unwrap();
+        plan.into_iter()
+            .flat_map(|step| step.faults)
+            .filter(is_left)
+            .count()
+    };
+    assert_eq!(plan(&given), 0);
+    steps.extend(runs(3).into_iter().skip(MAX_PLANNED_RUNS).take(1));
+    assert_eq!(plan(&given.and(declare(spec(steps)))), 1);
 }

@@ -6,9 +6,11 @@ use crate::binding::{OnRevoke, Reload, Rollout as Policy};
 use crate::host::{self, MAX_ORDERS, OrderKind, OrderOutcome, Standing};
 use crate::plan::{Order, Task, plan_host};
 use crate::report::{Fact, HostReport, OrderState, OrderTold, RestartState, RestartWish};
+use crate::revocation;
 use crate::rollout::{Due, Service};
 use crate::testing::{
-    BINDING, anywhere, apply_binding, container, evict, file, item, of_host, reloaded,
+    BINDING, REVOCATION, anywhere, apply_binding, container, env, evict, file, item, of_host,
+    of_revocation, reloaded, restart, revoke,
 };
 
 fn consumers() -> Vec<Selection> {
@@ -295,6 +297,136 @@ fn whoever_is_in_quarantine_is_not_restarted_and_what_it_had_can_still_be_revoke
     let why = run.step("restart").unwrap().failure.as_deref().unwrap();
     assert!(why.contains("`web` is in quarantine"), "{why}");
     assert!(given.secret().alive().is_empty());
+}
+
+/// Three containers with version 1 in a variable are cut off, and their host tells that they have it no more.
+fn cut_off_with_variables(action: OnRevoke) -> Given {
+    let all = (1..4).map(|n| reloaded(n, 1)).collect();
+    let given = Given::serving_as(env(), restart()).and(Command::Report(HostReport {
+        orders: Some(Vec::new()),
+        ..report(all, &[1])
+    }));
+    let given = running_on(given, vec![step("cut", cutting_off(action), &[])]);
+    let gone = (1..4).map(|n| item(n, Fact::Vanished)).collect();
+    let given = given.and(Command::Report(HostReport {
+        orders: Some(Vec::new()),
+        ..report(gone, &[])
+    }));
+    told(given, &OrderState::Done)
+}
+
+fn actions(given: &Given) -> Vec<Task> {
+    let orders = orders(given).into_iter();
+    let mut actions: Vec<Task> = orders.map(|order| order.task).collect();
+    actions.dedup();
+    actions
+}
+
+fn is_waited_for(given: &Given) -> bool {
+    let revocation = &given.world().revocations[&REVOCATION];
+    let everywhere = of_revocation(revocation::Event::WithdrawnEverywhere);
+    assert_eq!(
+        revocation.waiting.is_empty(),
+        given.log().contains(&everywhere)
+    );
+    revocation.waiting.contains(&HOST)
+}
+
+#[test]
+fn a_version_that_dies_in_a_variable_of_one_in_quarantine_is_withdrawn_once_that_one_is_stopped() {
+    for action in [OnRevoke::Disconnect, OnRevoke::Pause] {
+        let given = cut_off_with_variables(action);
+        assert!(given.world().assignments.is_empty());
+        assert_eq!(actions(&given), [Task::Quarantine { action }]);
+        let given = given.and(revoke(None));
+        let action = OnRevoke::Stop;
+        assert_eq!(actions(&given), [Task::Quarantine { action }]);
+        // Neither that its host holds nothing, nor that one of them is stopped, means all of them.
+        let given = settled(given.and(telling_holding_nothing(&[])));
+        assert!(is_waited_for(&given));
+        let first = orders(&given)[0].clone();
+        let given = settled(given.and(telling_holding_nothing(&[first])));
+        assert!(is_waited_for(&given));
+        let all = orders(&given);
+        let given = settled(given.and(telling_holding_nothing(&all)));
+        assert!(!is_waited_for(&given));
+    }
+}
+
+#[test]
+fn what_lies_in_files_or_lives_stops_nobody_in_quarantine_and_one_that_was_stopped_is_not_waited_for()
+ {
+    let action = OnRevoke::Pause;
+    let files = told(
+        running_on(three(), vec![step("cut", cutting_off(action), &[])]),
+        &OrderState::Done,
+    );
+    let given = files.and(revoke(None));
+    assert_eq!(actions(&given), [Task::Quarantine { action }]);
+    let given = settled(given.and(telling_holding_nothing(&[])));
+    assert!(!is_waited_for(&given));
+
+    // What a rotation replaced dies without a revocation, and where no binding gives it any more.
+    let unbind = Command::Unbind {
+        name: crate::testing::binding_name(),
+    };
+    let given = cut_off_with_variables(action).and(unbind);
+    let before = given.world().host_generation(HOST);
+    let given = given.and(rotate(SECOND)).finished(SECOND);
+    let stop = OnRevoke::Stop;
+    assert_eq!(actions(&given), [Task::Quarantine { action: stop }]);
+    assert!(given.world().host_generation(HOST) > before);
+
+    // The newer version dies, which none of them ever had.
+    let given = cut_off_with_variables(action).and(rotate(SECOND));
+    let given = given.finished(SECOND).and(revoke(Some(2)));
+    assert_eq!(actions(&given), [Task::Quarantine { action }]);
+    assert!(!kept_by_quarantine(&given));
+
+    let given = cut_off_with_variables(OnRevoke::Stop).and(revoke(None));
+    let given = settled(given.and(telling_holding_nothing(&[])));
+    assert!(!is_waited_for(&given));
+}
+
+#[test]
+fn one_that_is_gone_from_quarantine_or_whose_host_is_evicted_is_not_waited_for() {
+    let given = cut_off_with_variables(OnRevoke::Pause).and(revoke(None));
+    let mut gone = orders(&given).into_iter().map(|order| OrderTold {
+        container: order.container,
+        number: order.number,
+        state: OrderState::Gone,
+    });
+    let first = telling_of(gone.next());
+    let given = settled(given.and(first));
+    assert!(is_waited_for(&given));
+    let given = settled(given.and(telling_of(gone)));
+    assert!(!is_waited_for(&given));
+    let given = cut_off_with_variables(OnRevoke::Pause).and(evict(HOST));
+    let given = given.and(revoke(None));
+    assert!(!is_waited_for(&given));
+}
+
+fn kept_by_quarantine(given: &Given) -> bool {
+    let revocation = &given.world().revocations[&REVOCATION];
+    let mut kept = given.world().kept_in_memory(SECRET, &revocation.versions);
+    kept.next().is_some()
+}
+
+/// The host holds nothing, and says of these orders that they are done.
+fn telling_holding_nothing(done: &[Order]) -> Command {
+    let told = done.iter().map(|order| OrderTold {
+        container: order.container.clone(),
+        number: order.number,
+        state: OrderState::Done,
+    });
+    telling_of(told)
+}
+
+fn telling_of(orders: impl IntoIterator<Item = OrderTold>) -> Command {
+    Command::Report(HostReport {
+        orders: Some(orders.into_iter().collect()),
+        ..report(Vec::new(), &[])
+    })
 }
 
 #[test]

@@ -370,3 +370,45 @@ fn what_a_trigger_says_itself_is_told_as_it_was_declared() {
     let given = given.and(slot(told("prod/db")));
     assert_eq!(given.world().runs[&RUN].arguments, told("prod/db"));
 }
+
+#[test]
+fn what_revokes_in_a_run_and_leads_there_is_refused_last_and_other_work_of_it_is_not() {
+    use crate::decision::{is_urgent, next_urgent_run};
+    let revoke = Deed::Revoke {
+        secrets: the_secret(),
+        which: Which::Alive,
+    };
+    let steps = vec![
+        step("ask", Deed::Approve { count: 1 }, &[]),
+        step("rotate", rotating(), &["ask"]),
+        step("revoke", revoke, &["ask"]),
+        step("after", converging(), &["revoke"]),
+    ];
+    let of = |given: &Given, command: &Command| match command {
+        Command::Playbook(request) => is_urgent(given.world(), request),
+        _ => false,
+    };
+    let given = Given::serving().and(declare(spec(steps)));
+    assert!(of(&given, &start()));
+    let given = given.and(start());
+    // That it asks begins something else; what a person answers and that the step is over lead on.
+    assert!(!of(&given, &advance()));
+    let given = settled(given);
+    assert!(of(&given, &approve("certificate:anna")) && of(&given, &due("ask")));
+    let mut given = given.and(approve("certificate:anna"));
+    let mut urgent = Vec::new();
+    while next_run(given.world()).is_some() {
+        urgent.push(of(&given, &advance()));
+        assert_eq!(
+            next_urgent_run(given.world()).is_some(),
+            urgent.ends_with(&[true])
+        );
+        given = given.and(advance());
+    }
+    // `ask` is over, `rotate` begins, acts and is over; then `revoke` does, and what comes after it is no hurry.
+    let all = [
+        true, false, false, true, true, true, true, false, false, false,
+    ];
+    assert_eq!(urgent[..7], all[..7], "{urgent:?}");
+    assert!(urgent[7..].iter().all(|urgent| !urgent), "{urgent:?}");
+}
