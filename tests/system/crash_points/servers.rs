@@ -13,7 +13,7 @@ use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::manifest;
 use keywheel_tests::stage::Stage;
 
-use crate::app::ask;
+use keywheel_tests::testapp::ask;
 
 /// The login that changes the others, and its password.
 const ADMIN: &str = "rotator";
