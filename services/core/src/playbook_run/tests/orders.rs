@@ -366,17 +366,6 @@ fn what_lies_in_files_or_lives_stops_nobody_in_quarantine_and_one_that_was_stopp
     let given = settled(given.and(telling_holding_nothing(&[])));
     assert!(!is_waited_for(&given));
 
-    // What a rotation replaced dies without a revocation, and where no binding gives it any more.
-    let unbind = Command::Unbind {
-        name: crate::testing::binding_name(),
-    };
-    let given = cut_off_with_variables(action).and(unbind);
-    let before = given.world().host_generation(HOST);
-    let given = given.and(rotate(SECOND)).finished(SECOND);
-    let stop = OnRevoke::Stop;
-    assert_eq!(actions(&given), [Task::Quarantine { action: stop }]);
-    assert!(given.world().host_generation(HOST) > before);
-
     // The newer version dies, which none of them ever had.
     let given = cut_off_with_variables(action).and(rotate(SECOND));
     let given = given.finished(SECOND).and(revoke(Some(2)));
