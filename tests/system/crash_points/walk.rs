@@ -68,7 +68,7 @@ pub(crate) const ROTATORS: &str = "rotator.";
 const ELSEWHERE: [&str; 2] = ["rotator.webhook.", "store."];
 /// Hits of one failpoint that are tried: more than anything here has. A walk that does not end by
 /// itself before has left the rest untried, and fails.
-pub(crate) const MOST_HITS: u32 = 24;
+pub(crate) const MOST_HITS: u32 = 40;
 /// What has not died by then did not reach the failpoint, and is not done either.
 pub(crate) const SETTLED: Duration = wait::PATIENCE;
 /// How long a process may take to die of what a test asked of it.
