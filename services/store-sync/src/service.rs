@@ -252,7 +252,7 @@ impl Worker {
     fn next_ready(&mut self) -> Option<Job> {
         match self.running.len() {
             ..MAX_RUNNING => self.backlog.start(),
-            ..MAX_RUNNING_IN_EMERGENCY => self.backlog.start_emergency(),
+            MAX_RUNNING..MAX_RUNNING_IN_EMERGENCY => self.backlog.start_emergency(),
             _ => None,
         }
     }

@@ -164,7 +164,7 @@ fn of_a_secret_that_gives_leases_each_is_rotated_that_a_container_has_and_one_is
     for named in ["prod/db", name.as_str()] {
         let given = run(named);
         let state = given.world().runs[&RUN].step("rotate").unwrap();
-        assert_eq!(state.targets, [target.clone()], "{named}");
+        assert_eq!(state.targets, std::slice::from_ref(&target), "{named}");
         let open = given.world().open_rotation(lease).unwrap();
         assert_eq!(open.trigger, rotation::Trigger::Playbook { run: RUN });
     }
