@@ -161,7 +161,7 @@ pub(crate) fn swap() -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// Revoke requested to gone from every container.
+/// Emergency revoke requested to gone from every container.
 pub(crate) fn revoke() -> Result<Vec<Line>> {
     let measured = |(count, budget)| revoke_from(count, budget);
     REVOKED.into_iter().map(measured).collect()
@@ -176,13 +176,14 @@ fn revoke_from(count: usize, budget: &'static str) -> Result<Line> {
         if turn > 0 {
             stage.rotate(SECRET)?;
         }
-        let words = ["revoke", SECRET, "--reason", "benchmark", "--yes", "--wait"];
+        let words = ["revoke", SECRET, "--emergency", "--reason", "benchmark"];
+        let words = [&words[..], &["--yes", "--wait"]].concat();
         samples.add(number(&stage.keywheel.json(&words)?, "withdrawn_ms")?);
     }
     drop(containers);
     Ok(Line {
         key: format!("revoke_{count}"),
-        what: format!("revoke requested -> gone from {count} containers"),
+        what: format!("emergency revoke -> gone from {count} containers"),
         samples,
         budget,
     })

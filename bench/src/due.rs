@@ -48,9 +48,7 @@ impl Slot {
     /// Milliseconds from the slot to a time of the log, within half a day; `None` for one before the slot.
     #[must_use]
     pub fn to(&self, time: &str) -> Option<f64> {
-        let (day, second) = (DAY as f64, self.second as f64);
-        let passed = (seconds_of_day(time)? - second).rem_euclid(day);
-        (passed < day / 2.0).then_some(passed * 1e3)
+        passed(self.second as f64, time)
     }
 
     /// Milliseconds from the slot to every completed rotation of these events.
@@ -76,6 +74,22 @@ fn of_type<'a>(events: &'a [Value], kind: &str) -> impl Iterator<Item = &'a Valu
     let name = format!("dev.keywheel.{kind}.v1");
     let is_of_type = move |event: &&Value| event["type"] == name.as_str();
     events.iter().filter(is_of_type)
+}
+
+/// Milliseconds from an instant to every event of a type, within half a day; events before it are left out.
+#[must_use]
+pub fn since(from: Timestamp, events: &[Value], kind: &str) -> Vec<f64> {
+    let second = from.micros().rem_euclid(DAY * 1_000_000) as f64 / 1e6;
+    of_type(events, kind)
+        .filter_map(|event| passed(second, event["time"].as_str()?))
+        .collect()
+}
+
+/// Milliseconds from a second of the day to a time of the log.
+fn passed(second: f64, time: &str) -> Option<f64> {
+    let day = DAY as f64;
+    let passed = (seconds_of_day(time)? - second).rem_euclid(day);
+    (passed < day / 2.0).then_some(passed * 1e3)
 }
 
 /// Seconds since midnight of a time such as `2026-01-04T02:00:00.000027Z`.
@@ -215,6 +229,15 @@ pub fn head(keywheel: &Keywheel) -> Result<String> {
     Ok(format!("{number:.0}"))
 }
 
+/// All events after a number.
+pub fn after(keywheel: &Keywheel, head: &str) -> Result<Vec<Value>> {
+    let said = keywheel.json(&["events", "list", "--after", head, "--limit", ALL])?;
+    let Value::Array(events) = said else {
+        anyhow::bail!("`events list` is no array");
+    };
+    Ok(events)
+}
+
 /// All events after a number, and what they say of a slot in which so many were due: milliseconds from it to
 /// the end of each.
 pub fn ends(
@@ -223,10 +246,7 @@ pub fn ends(
     slot: &Slot,
     due: usize,
 ) -> Result<(Vec<Value>, Vec<f64>)> {
-    let said = keywheel.json(&["events", "list", "--after", head, "--limit", ALL])?;
-    let Value::Array(events) = said else {
-        anyhow::bail!("`events list` is no array");
-    };
+    let events = after(keywheel, head)?;
     let ends = slot.to_completed(&events);
     ensure!(
         ends.len() == due,
@@ -281,6 +301,27 @@ mod tests {
         assert_eq!(slot.to_completed(&events), [2000.0]);
         assert_eq!(slot.to_first(&events, "revocation.closed"), Some(1000.0));
         assert_eq!(slot.to_first(&events, "revocation.requested"), None);
+    }
+
+    #[test]
+    fn what_came_since_an_instant_is_of_one_type_and_after_it() {
+        let event = |kind: &str, time: &str| {
+            json!({
+                "type": format!("dev.keywheel.{kind}.v1"),
+                "time": format!("2027-01-{time}Z"),
+            })
+        };
+        let events = [
+            event("revocation.proven_dead", "15T11:59:59.9"),
+            event("revocation.proven_dead", "15T12:00:00.5"),
+            event("revocation.closed", "15T12:00:01"),
+            event("revocation.proven_dead", "15T12:00:02"),
+        ];
+        let found = since(NOON, &events, "revocation.proven_dead");
+        assert_eq!(found, [500.0, 2000.0]);
+        let night = NOON.plus(Duration::from_millis(12 * 3_600_000 - 500));
+        let over = [event("revocation.closed", "16T00:00:00.5")];
+        assert_eq!(since(night, &over, "revocation.closed"), [1000.0]);
     }
 
     #[test]

@@ -156,6 +156,7 @@ async fn live(
             restarts: Vec::new(),
             staged: Vec::new(),
             knows_staged: false,
+            orders: None,
         });
         let accepted = submit(&end, report).await;
         said = held;

@@ -11,6 +11,7 @@ mod fleet;
 mod incident;
 mod long_log;
 mod rotations;
+mod signals;
 mod starting;
 mod stores;
 mod submits;
@@ -38,7 +39,7 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 17] = [
+const BENCHMARKS: [Benchmark; 18] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
@@ -56,6 +57,7 @@ const BENCHMARKS: [Benchmark; 17] = [
     ("cold_start", long_log::cold_start),
     ("stores", stores::stores),
     ("incident", incident::incident),
+    ("signal", signals::signals),
 ];
 
 fn main() -> ExitCode {

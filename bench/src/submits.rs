@@ -109,6 +109,7 @@ fn command(number: u32) -> Result<Command> {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     }))
 }
 

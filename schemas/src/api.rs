@@ -6,6 +6,8 @@
 mod doctor;
 mod host;
 mod outward;
+mod playbook;
+mod report;
 mod revocation;
 mod rotation;
 mod schedule;
@@ -16,9 +18,20 @@ mod subscription;
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
+pub use playbook::{
+    ApproveRequest, PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView,
+    QuarantineView, RunPlaybookRequest, RunScore, RunStepView, RunTargetView,
+};
+pub use report::{
+    EvidenceReport, EvidenceSummary, MAX_REPORT_EVENTS, MAX_REPORT_RECORDS, ProvenRecord,
+    REPORT_FORMAT, ReportApproval, ReportConsumer, ReportDeed, ReportEntry, ReportHost,
+    ReportLogin, ReportMark, ReportProof, ReportScore, ReportSecret, ReportStep, ReportTarget,
+    SignedEvent,
+};
 pub use revocation::{
     AwayHost, EvidenceView, ForgetRequest, ForgetView, PlannedLoss, PlannedRevocation,
-    RefusedRevocation, RevocationStates, RevokeByAnswer, RevokeByRequest, RevokePlan, RevokeScope,
+    RefusedRevocation, ReplacementView, RevocationStates, RevokeByAnswer, RevokeByRequest,
+    RevokePlan, RevokeScope,
 };
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use schedule::{FireView, ScheduleView};
@@ -64,6 +77,12 @@ macro_rules! of_shapes {
             RevokeByRequest,
             RevokeByAnswer,
             RevokePlan,
+            PlaybookView,
+            PlaybookPlan,
+            PlaybookRunView,
+            QuarantineView,
+            RunPlaybookRequest,
+            ApproveRequest,
             HistoryView,
             StoreKey,
             StoreView,
@@ -79,7 +98,8 @@ macro_rules! of_shapes {
             LetterView,
             AuditExport,
             AuditProof,
-            VerifyReport
+            VerifyReport,
+            EvidenceReport
         ]
     };
 }
@@ -145,7 +165,7 @@ pub struct ApplyAnswer {
 /// What became of one document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Applied {
-    /// `Secret`, `Store`, `Binding`, `Notification` or `SignalSource`.
+    /// `Secret`, `Store`, `Binding`, `Notification`, `SignalSource` or `Playbook`.
     pub kind: String,
     /// Its name.
     pub name: String,
@@ -314,9 +334,10 @@ pub struct RevocationView {
     pub secret: String,
     /// The versions.
     pub versions: Vec<u64>,
-    /// `running` or `closed`.
+    /// `running` or `closed`; `awaiting_replacement` while its versions live until another one is in use.
     pub state: String,
-    /// `asked`, `failed` or `confirmed`; `forgotten` when two principals had it asked no more.
+    /// `asked`, `failed` or `confirmed`; `forgotten` when two principals had it asked no more; `not_asked` where
+    /// nothing of it has begun.
     pub backend: String,
     /// Hosts that may still hold one.
     pub waiting_hosts: Vec<String>,
@@ -363,6 +384,13 @@ pub struct RevokeRequest {
     pub version: Option<u64>,
     /// Why, for the record.
     pub reason: String,
+    /// Another version is made first, and these die once that is in use.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
+    /// Whether it goes before other revocations, too; with `replace` they die as soon as the other version is promoted,
+    /// and without one where there is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub emergency: bool,
 }
 
 /// `GET /v1/store-key`.

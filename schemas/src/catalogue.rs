@@ -11,6 +11,8 @@ use crate::event::assignment::{AssignmentEvent, Consumer};
 use crate::event::binding::BindingEvent;
 use crate::event::host::HostEvent;
 use crate::event::notification::NotificationEvent;
+use crate::event::playbook::PlaybookEvent;
+use crate::event::playbook_run::PlaybookRunEvent;
 use crate::event::revocation::RevocationEvent;
 use crate::event::rollout::{RolloutEvent, Service};
 use crate::event::rotation::RotationEvent;
@@ -172,6 +174,8 @@ pub(crate) fn event_schema(kind: &Kind) -> Value {
         "store" => variant::<StoreEvent>(kind),
         "notification" => variant::<NotificationEvent>(kind),
         "signal" => variant::<SignalEvent>(kind),
+        "playbook" => variant::<PlaybookEvent>(kind),
+        "playbook_run" => variant::<PlaybookRunEvent>(kind),
         "rollout" => variant::<RolloutEvent>(kind).map(|(mut members, mut definitions)| {
             add_member(
                 &mut members,

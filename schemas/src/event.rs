@@ -10,6 +10,8 @@ mod envelope;
 pub mod host;
 mod kind;
 pub mod notification;
+pub mod playbook;
+pub mod playbook_run;
 mod proven;
 pub mod resource;
 pub mod revocation;
@@ -122,6 +124,8 @@ pub fn subject(event: &Event) -> String {
         Event::Rollout(service, _) => format!("rollout/{}", rollout::derive_subject(service)),
         Event::Notification(id, _) => format!("notification/{id}"),
         Event::Signal(id, _) => format!("signal/{id}"),
+        Event::Playbook(id, _) => format!("playbook/{id}"),
+        Event::PlaybookRun(id, _) => format!("playbook_run/{id}"),
     }
 }
 
@@ -129,6 +133,16 @@ pub fn subject(event: &Event) -> String {
 #[must_use]
 pub fn data(event: &Event) -> Map<String, Value> {
     body(event)
+}
+
+/// A text in an event's data, by its path: `fields.secret` of a signal. `None` for what is no text, or not there.
+#[must_use]
+pub fn text_at(event: &Event, path: &str) -> Option<String> {
+    let data = data(event);
+    let mut parts = path.split('.');
+    let first = data.get(parts.next()?)?;
+    let found = parts.try_fold(first, |at, part| at.get(part))?;
+    Some(found.as_str()?.to_owned())
 }
 
 fn body(event: &Event) -> Map<String, Value> {
@@ -146,6 +160,8 @@ fn body(event: &Event) -> Map<String, Value> {
         Event::Store(_, event) => members(&store::StoreEvent::of(event)),
         Event::Notification(_, event) => members(&notification::NotificationEvent::of(event)),
         Event::Signal(_, event) => members(&signal::SignalEvent::of(event)),
+        Event::Playbook(_, event) => members(&playbook::PlaybookEvent::of(event)),
+        Event::PlaybookRun(_, event) => members(&playbook_run::PlaybookRunEvent::of(event)),
         Event::Rollout(service, event) => {
             let mut members = members(&rollout::RolloutEvent::of(event));
             let service = canonical::value(&rollout::Service::of(service));
@@ -227,6 +243,14 @@ fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, Deco
         "signal" => Event::Signal(
             id_of(kind, subject)?,
             core_of::<signal::SignalEvent>(kind, data)?,
+        ),
+        "playbook" => Event::Playbook(
+            id_of(kind, subject)?,
+            core_of::<playbook::PlaybookEvent>(kind, data)?,
+        ),
+        "playbook_run" => Event::PlaybookRun(
+            id_of(kind, subject)?,
+            core_of::<playbook_run::PlaybookRunEvent>(kind, data)?,
         ),
         "rollout" => {
             let shape = |what| move |source| DecodeError::Shape { what, source };

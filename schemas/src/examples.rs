@@ -2,7 +2,9 @@
 //!
 //! Ids and instants are fixed, so that the files only change when the format does.
 
+mod order;
 mod outward;
+mod playbook;
 mod store;
 
 use std::collections::BTreeMap;
@@ -101,7 +103,8 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
             .into_iter()
             .map(|event| Event::Assignment(key.clone(), event)),
     );
-    events.extend(of_host()?.into_iter().map(|event| Event::Host(HOST, event)));
+    let hosts = of_host()?.into_iter().chain(order::of_host(&key.container));
+    events.extend(hosts.map(|event| Event::Host(HOST, event)));
     events.extend(
         of_rotation(&key)
             .into_iter()
@@ -131,6 +134,10 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
     events.extend(notifications.map(|event| Event::Notification(NOTIFICATION, event)));
     let signals = outward::of_signal()?.into_iter();
     events.extend(signals.map(|event| Event::Signal(SOURCE, event)));
+    let playbooks = playbook::of_playbook()?.into_iter();
+    events.extend(playbooks.map(|event| Event::Playbook(playbook::PLAYBOOK, event)));
+    let runs = playbook::of_run()?.into_iter();
+    events.extend(runs.map(|event| Event::PlaybookRun(playbook::RUN, event)));
     Ok(events)
 }
 
@@ -486,6 +493,7 @@ fn of_revocation() -> Vec<revocation::Event> {
             hosts: vec![HOST],
             reason: "leaked in a build log".to_owned(),
             is_to_prove: false,
+            is_emergency: false,
         },
         revocation::Event::WithdrawnOnHost { host: HOST },
         revocation::Event::HostReleased { host: HOST },
@@ -536,6 +544,18 @@ fn of_proof() -> Vec<revocation::Event> {
         revocation::Event::Forgotten {
             by: second,
             reason: "seen: it is gone".to_owned(),
+        },
+        revocation::Event::ReplacementAwaited {
+            secret: SECRET,
+            versions: vec![1],
+            reason: "leaked in a build log".to_owned(),
+            rotation: ROTATION,
+            is_emergency: false,
+        },
+        revocation::Event::ReplacementGivenUp {
+            reason:
+                "rotation 049a5c10-3e77-7d21-8b44-010203040506 was rolled back, and brought none"
+                    .to_owned(),
         },
     ]
 }

@@ -25,5 +25,6 @@ mod span;
 pub mod stale;
 pub mod subject;
 pub mod template;
+pub mod texts;
 pub mod webhook;
 pub mod wire;

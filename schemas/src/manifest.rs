@@ -9,6 +9,8 @@ mod canary;
 mod dynamic;
 mod notification;
 mod on_event;
+mod playbook;
+mod probe;
 pub mod proposal;
 mod reader;
 mod reload;
@@ -26,14 +28,17 @@ mod tests;
 
 pub use reload::parse_reload;
 pub use scalar::{MAX_SIGNAL, signal_number};
-pub use signal_source::MAX_FIELD_NAME_BYTES;
+pub use signal_source::{MAX_FIELD_NAME_BYTES, REPORTED_TOKEN};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use keywheel_core::binding::{OnRevoke, Reload, Selector, Target};
-use keywheel_core::name::{BindingName, NotificationName, SecretName, SignalSourceName, StoreName};
+use keywheel_core::name::{
+    BindingName, NotificationName, PlaybookName, SecretName, SignalSourceName, StoreName,
+};
+use keywheel_core::playbook::Spec as PlaybookSpec;
 use keywheel_core::secret::Spec;
 use keywheel_core::store::StoreSpec;
 use keywheel_core::{notification as told, signal};
@@ -175,10 +180,19 @@ pub enum Manifest {
         /// Where the document begins.
         position: Position,
     },
+    /// A playbook.
+    Playbook {
+        /// Its name.
+        name: PlaybookName,
+        /// What is declared.
+        spec: PlaybookSpec,
+        /// Where the document begins.
+        position: Position,
+    },
 }
 
 impl Manifest {
-    /// `Secret`, `Store`, `Binding`, `Notification` or `SignalSource`.
+    /// `Secret`, `Store`, `Binding`, `Notification`, `SignalSource` or `Playbook`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -187,6 +201,7 @@ impl Manifest {
             Self::Binding { .. } => "Binding",
             Self::Notification { .. } => "Notification",
             Self::SignalSource { .. } => "SignalSource",
+            Self::Playbook { .. } => "Playbook",
         }
     }
 
@@ -199,6 +214,7 @@ impl Manifest {
             Self::Binding { name, .. } => name.as_str(),
             Self::Notification { name, .. } => name.as_str(),
             Self::SignalSource { name, .. } => name.as_str(),
+            Self::Playbook { name, .. } => name.as_str(),
         }
     }
 
@@ -210,7 +226,8 @@ impl Manifest {
             | Self::Store { position, .. }
             | Self::Binding { position, .. }
             | Self::Notification { position, .. }
-            | Self::SignalSource { position, .. } => *position,
+            | Self::SignalSource { position, .. }
+            | Self::Playbook { position, .. } => *position,
         }
     }
 }
@@ -280,7 +297,14 @@ pub fn parse(
 }
 
 /// The kinds and what each declares, for the text about an unknown one.
-const KINDS: [&str; 5] = ["Secret", "Binding", "Store", "Notification", "SignalSource"];
+const KINDS: [&str; 6] = [
+    "Secret",
+    "Binding",
+    "Store",
+    "Notification",
+    "SignalSource",
+    "Playbook",
+];
 
 fn read_manifest(
     document: &tree::Located,
@@ -303,6 +327,7 @@ fn read_manifest(
         "Store" => store::read(name, spec?, fields.position, faults),
         "Notification" => notification::read(name, spec?, fields.position, faults),
         "SignalSource" => signal_source::read(name, spec?, fields.position, faults),
+        "Playbook" => playbook::read(name, spec?, fields.position, check, faults),
         other => {
             let near = crate::near::nearest(other, &KINDS);
             let message = format!(

@@ -180,11 +180,11 @@ macro_rules! text_form {
 
 use keywheel_core::id::{
     BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, NotificationId,
-    RevocationId, RotationId, SecretId, SignalSourceId, SlotId, StoreId,
+    PlaybookId, RevocationId, RotationId, RunId, SecretId, SignalSourceId, SlotId, StoreId,
 };
 use keywheel_core::name::{
-    BindingName, BusKey, Directory, EnvName, FileName, HostName, NotificationName, SecretName,
-    SignalSourceName, StoreName, SubscriptionName,
+    BindingName, BusKey, Directory, EnvName, FileName, HostName, NotificationName, PlaybookName,
+    SecretName, SignalSourceName, StoreName, SubscriptionName,
 };
 
 text_form! {
@@ -194,8 +194,10 @@ text_form! {
     EventId as "EventId" { "format": "uuid" }
     HostId as "HostId" { "format": "uuid" }
     JoinTokenId as "JoinTokenId" { "format": "uuid" }
+    PlaybookId as "PlaybookId" { "format": "uuid" }
     RevocationId as "RevocationId" { "format": "uuid" }
     RotationId as "RotationId" { "format": "uuid" }
+    RunId as "RunId" { "format": "uuid" }
     SecretId as "SecretId" { "format": "uuid" }
     SlotId as "SlotId" { "format": "uuid" }
     StoreId as "StoreId" { "format": "uuid" }
@@ -209,6 +211,7 @@ text_form! {
     HostName as "HostName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     NotificationName as "NotificationName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     SignalSourceName as "SignalSourceName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
+    PlaybookName as "PlaybookName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     SubscriptionName as "SubscriptionName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     FileName as "FileName" { "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$", "maxLength": 128 }
     EnvName as "EnvName" { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": 128 }

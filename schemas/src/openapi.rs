@@ -1,6 +1,7 @@
 //! The HTTP API as an OpenAPI 3.1 document: paths, parameters, bodies, answers and problems. Made from the
 //! table that the gateway's router is held to, and from the shapes it answers with.
 
+mod route;
 mod routes;
 
 use keywheel_core::id::RotationId;
@@ -16,7 +17,8 @@ use crate::event::Envelope;
 use crate::mirror::TextForm as _;
 use crate::{api, wire};
 
-pub use routes::{Answer, Parameter, ROUTES, Route};
+pub use route::{Answer, Parameter, Route};
+pub use routes::ROUTES;
 
 /// Path of the document, under `schemas/`.
 pub const PATH: &str = "generated/openapi.v1.json";
@@ -210,7 +212,7 @@ fn path_schema(path: &str) -> Value {
         "subscriptions" => SubscriptionName::schema().to_value(),
         "notifications" => NotificationName::schema().to_value(),
         "signal-sources" => SignalSourceName::schema().to_value(),
-        "rotations" | "revocations" | "letters" => RotationId::schema().to_value(),
+        "rotations" | "revocations" | "letters" | "reports" => RotationId::schema().to_value(),
         "audit" => json!({ "type": "integer", "minimum": 0 }),
         // By name or id.
         _ => json!({ "type": "string", "minLength": 1 }),

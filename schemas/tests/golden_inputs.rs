@@ -39,6 +39,17 @@ fn the_golden_manifest_is_parsed_whole_and_fits_its_schema() {
 }
 
 #[test]
+fn the_playbooks_that_are_shipped_are_parsed_and_fit_the_schema() {
+    for name in ["leaked-credential", "compromised-host", "quarterly-drill"] {
+        let text = read(&format!("../deploy/playbooks/{name}.yaml"));
+        let parsed = manifest::parse(&text, name, &|_, _| Ok(())).unwrap();
+        assert_eq!((parsed[0].kind(), parsed[0].name()), ("Playbook", name));
+        let value: Value = serde_saphyr::from_str(&text).unwrap();
+        check("generated/manifest.v1.json", &value);
+    }
+}
+
+#[test]
 fn a_field_nobody_knows_fits_neither_parser_nor_schema() {
     let text = read("golden/manifest.v1.yaml").replace("uid: 1000", "owner: 1000");
     assert!(manifest::parse(&text, "golden", &|_, _| Ok(())).is_err());

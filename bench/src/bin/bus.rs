@@ -40,6 +40,7 @@ fn plan(generation: u64) -> Result<Body> {
         bindings: Vec::new(),
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     }))
 }
 

@@ -45,6 +45,22 @@ pub struct RevocationStates {
     /// Request durable to destroyed, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destroyed_ms: Option<f64>,
+    /// What takes the place of the versions, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacement: Option<ReplacementView>,
+}
+
+/// What takes the place of what is revoked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ReplacementView {
+    /// The rotation that was to bring it; absent where none could begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation_id: Option<String>,
+    /// `awaited`, `made` or `none`.
+    pub state: String,
+    /// What it waits for, with the next step, or why there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
 }
 
 /// One login with a revoked credential.
@@ -56,7 +72,8 @@ pub struct EvidenceView {
     pub at: String,
     /// Which account of which server.
     pub place: String,
-    /// `wrong_password`, `no_login`, `refused` or `accepted`.
+    /// `wrong_password`, `no_login`, `refused` or `accepted`; where the store of a lease was asked and no login was
+    /// made, `lease_gone` or `lease_alive`.
     pub answer: String,
 }
 
@@ -112,9 +129,14 @@ pub struct RevokeByRequest {
     pub scope: RevokeScope,
     /// Why, for the record.
     pub reason: String,
-    /// All that is alive of every secret that is hit dies, also what a rotation under way may have made.
+    /// All that is alive of every secret that is hit dies, also what a rotation under way may have made; with
+    /// `replace` all but what is to replace it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub emergency: bool,
+    /// Another version of each is made first, and what is hit dies once that is in use; in an emergency as soon as it
+    /// is promoted, and without one where there is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replace: bool,
 }
 
 /// What came of `POST /v1/revoke-by`.
@@ -189,6 +211,9 @@ pub struct PlannedRevocation {
     pub hosts: Vec<String>,
     /// Who loses what.
     pub consumers: Vec<PlannedLoss>,
+    /// What takes their place first, in words, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replacement: Option<String>,
 }
 
 /// One container in a blast radius.

@@ -8,10 +8,11 @@ use serde_json::{Map, Value, json};
 use crate::event::{self, KINDS};
 use crate::examples::{self, ExampleError};
 use crate::wire::message::{
-    CheckStoreShape, EventShape, EventsShape, FailedShape, GrantedShape, HostShape, HostsShape,
-    KeyShape, Kind, LookNowShape, LookedShape, Nothing, ReadAuditShape, ReadEventsShape,
-    ReadStoresShape, RecordShape, RecordsShape, RenewalShape, RotationShape, SealedShape,
-    StashShape, SubmitShape, TriedShape, ValueShape, VerdictShape, WorkShape,
+    CheckStoreShape, CompareShape, ComparedShape, EventShape, EventsShape, FailedShape,
+    GrantedShape, HostShape, HostsShape, KeyShape, Kind, LookNowShape, LookedShape, Nothing,
+    ReadAuditShape, ReadEventsShape, ReadStoresShape, RecordShape, RecordsShape, RenewalShape,
+    RotationShape, SealedShape, StashShape, SubmitShape, TriedShape, ValueShape, VerdictShape,
+    WorkShape,
 };
 use crate::wire::presence::PresenceShape;
 use crate::wire::{audit, command, effect, plan, store};
@@ -103,6 +104,8 @@ fn data(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::Tried => of::<TriedShape>,
         Kind::LookNow => of::<LookNowShape>,
         Kind::Looked => of::<LookedShape>,
+        Kind::Compare => of::<CompareShape>,
+        Kind::Compared => of::<ComparedShape>,
         Kind::Presence => of::<PresenceShape>,
         Kind::Failed => of::<FailedShape>,
         Kind::ReadHosts | Kind::ReadStoreKey | Kind::Done => of::<Nothing>,

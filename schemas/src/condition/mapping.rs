@@ -17,6 +17,8 @@ use super::{
 };
 use crate::near::nearest;
 
+/// Longest token that is reported, in bytes.
+pub const MAX_REPORTED_TOKEN_BYTES: usize = 16 << 10;
 /// What an expression may name.
 const BODY: &str = "body";
 
@@ -62,6 +64,18 @@ impl Mapping {
     /// # Errors
     /// With why it gives none, which quotes nothing of the content.
     pub fn text(&self, body: &Body) -> Result<String, &'static str> {
+        self.within(body, MAX_SIGNAL_TEXT_BYTES)
+    }
+
+    /// The same of a token that is reported: nothing is kept of it, so it may be longer.
+    ///
+    /// # Errors
+    /// With why it gives none, which quotes nothing of the content.
+    pub fn token(&self, body: &Body) -> Result<String, &'static str> {
+        self.within(body, MAX_REPORTED_TOKEN_BYTES)
+    }
+
+    fn within(&self, body: &Body, most: usize) -> Result<String, &'static str> {
         let given = Value::resolve(&self.expression, &body.0);
         let text = match given {
             Ok(Value::String(text)) => text.as_str().to_owned(),
@@ -71,8 +85,8 @@ impl Mapping {
             Ok(_) => return Err("is neither a text nor a whole number there"),
             Err(_) => return Err("is not there"),
         };
-        if text.len() > MAX_SIGNAL_TEXT_BYTES {
-            return Err("is longer there than may be kept");
+        if text.len() > most {
+            return Err("is longer there than is taken");
         }
         Ok(text)
     }
@@ -168,7 +182,19 @@ mod tests {
             Err("is neither a text nor a whole number there")
         );
         assert!(given("body.longest").is_ok());
-        assert_eq!(given("body.long"), Err("is longer there than may be kept"));
+        assert_eq!(given("body.long"), Err("is longer there than is taken"));
+    }
+
+    #[test]
+    fn a_token_may_be_longer_and_has_its_bound() {
+        let token = |length: usize| {
+            let body = Body::of(&json!({ "token": "x".repeat(length) })).unwrap();
+            Mapping::parse("body.token").unwrap().token(&body)
+        };
+        let longest = token(MAX_REPORTED_TOKEN_BYTES).unwrap();
+        assert_eq!(longest.len(), MAX_REPORTED_TOKEN_BYTES);
+        let longer = token(MAX_REPORTED_TOKEN_BYTES + 1);
+        assert_eq!(longer, Err("is longer there than is taken"));
     }
 
     #[test]

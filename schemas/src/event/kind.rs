@@ -2,7 +2,8 @@
 
 use keywheel_core::event::Event;
 use keywheel_core::{
-    assignment, binding, host, notification, revocation, rollout, rotation, secret, signal, store,
+    assignment, binding, host, notification, playbook, playbook_run, revocation, rollout, rotation,
+    secret, signal, store,
 };
 
 /// One event type.
@@ -73,6 +74,11 @@ kinds! {
         E::PermitIssued { .. } => "permit_issued",
         E::Evicted { .. } => "evicted",
         E::StagingKnown => "staging_known",
+        E::OrdersKnown => "orders_known",
+        E::RestartOrdered { .. } => "restart_ordered",
+        E::QuarantineOrdered { .. } => "quarantine_ordered",
+        E::OrderEnded { .. } => "order_ended",
+        E::QuarantineLifted { .. } => "quarantine_lifted",
     }
     rotation {
         E::Started { .. } => "started",
@@ -119,6 +125,8 @@ kinds! {
         E::Destroyed => "destroyed",
         E::ForgetAsked { .. } => "forget_asked",
         E::Forgotten { .. } => "forgotten",
+        E::ReplacementAwaited { .. } => "replacement_awaited",
+        E::ReplacementGivenUp { .. } => "replacement_given_up",
     }
     store {
         E::Declared { .. } => "declared",
@@ -145,6 +153,25 @@ kinds! {
         E::SourceRemoved => "source_removed",
         E::Received { .. } => "received",
     }
+    playbook {
+        E::Declared { .. } => "declared",
+        E::Changed { .. } => "changed",
+        E::Removed => "removed",
+    }
+    playbook_run {
+        E::Triggered { .. } => "triggered",
+        E::StepStarted { .. } => "step_started",
+        E::Acted { .. } => "acted",
+        E::ActRefused { .. } => "act_refused",
+        E::Approved { .. } => "approved",
+        E::StepCompleted { .. } => "step_completed",
+        E::StepFailed { .. } => "step_failed",
+        E::StepSkipped { .. } => "step_skipped",
+        E::Intervened { .. } => "intervened",
+        E::Completed { .. } => "completed",
+        E::Notified { .. } => "notified",
+        E::Answered { .. } => "answered",
+    }
 }
 
 /// The full type name of an event.
@@ -161,6 +188,8 @@ pub fn type_name(event: &Event) -> &'static str {
         Event::Rollout(_, event) => rollout(event),
         Event::Notification(_, event) => notification(event),
         Event::Signal(_, event) => signal(event),
+        Event::Playbook(_, event) => playbook(event),
+        Event::PlaybookRun(_, event) => playbook_run(event),
     }
 }
 

@@ -50,3 +50,16 @@ mirror_struct! {
         ca: Option<String>,
     }
 }
+
+mirror_struct! {
+    /// The server at which the logins that a store makes are good.
+    Probe = resource::Probe {
+        /// The kind of server.
+        kind: ResourceKind,
+        /// Where it is, without a login.
+        connection: String,
+        /// File of the authorities (PEM) that the server's certificate has to come from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ca: Option<String>,
+    }
+}

@@ -1,6 +1,6 @@
 //! Events of a revocation.
 
-use keywheel_core::id::{HostId, SecretId};
+use keywheel_core::id::{HostId, RotationId, SecretId};
 use keywheel_core::revocation;
 use keywheel_core::time::Timestamp;
 
@@ -8,7 +8,7 @@ use crate::mirror::{Text, mirror_enum, mirror_struct, mirror_words};
 use crate::wire::audit::Principal;
 
 mirror_words! {
-    /// How a server answered a login with a revoked credential.
+    /// How a server answered a login with a revoked credential, or a store what became of its lease.
     Answer = revocation::Answer {
         /// It says that the password is wrong; so it does of an account that is not there.
         WrongPassword,
@@ -18,6 +18,10 @@ mirror_words! {
         Refused,
         /// It let it in.
         Accepted,
+        /// No login: the store that made it says that its lease is gone.
+        LeaseGone,
+        /// No login: the store that made it has its lease still.
+        LeaseAlive,
     }
 }
 
@@ -63,6 +67,9 @@ mirror_enum! {
             /// Whether a login with each of them has to be refused before its data key goes.
             #[serde(default, skip_serializing_if = "std::ops::Not::not")]
             is_to_prove: bool,
+            /// Whether a person said that it is an emergency: it goes before other revocations, too.
+            #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+            is_emergency: bool,
         },
         /// A host shows that it holds none of them.
         WithdrawnOnHost {
@@ -126,6 +133,25 @@ mirror_enum! {
             /// Who.
             by: Principal,
             /// Why, in a person's words.
+            reason: String,
+        },
+        /// The versions die once another one is in use instead of them.
+        ReplacementAwaited {
+            /// The secret.
+            secret: Text<SecretId>,
+            /// The versions.
+            versions: Vec<u64>,
+            /// Why, in a person's words.
+            reason: String,
+            /// The rotation that is to bring the other one.
+            rotation: Text<RotationId>,
+            /// Whether they die as soon as that is promoted, and without one where it is not.
+            #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+            is_emergency: bool,
+        },
+        /// Nothing takes their place, or nothing of them was left to revoke.
+        ReplacementGivenUp {
+            /// Why.
             reason: String,
         },
     }

@@ -1,6 +1,6 @@
 //! Events of a rotation.
 
-use keywheel_core::id::{HostId, SecretId, SlotId};
+use keywheel_core::id::{HostId, RunId, SecretId, SlotId};
 use keywheel_core::rotation;
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
@@ -101,6 +101,11 @@ pub enum Trigger {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         tzdata: Option<String>,
     },
+    /// A step of a playbook's run asked; what it replaces dies by a revocation of its own.
+    Playbook {
+        /// The run.
+        run: Text<RunId>,
+    },
 }
 
 impl Mirror for Trigger {
@@ -122,6 +127,7 @@ impl Mirror for Trigger {
                 scheduled: Text(*scheduled),
                 tzdata: tzdata.clone(),
             },
+            rotation::Trigger::Playbook { run } => Self::Playbook { run: Text(*run) },
         }
     }
     fn into_core(self) -> Self::Core {
@@ -139,6 +145,7 @@ impl Mirror for Trigger {
                 scheduled: scheduled.0,
                 tzdata,
             },
+            Self::Playbook { run } => rotation::Trigger::Playbook { run: run.0 },
         }
     }
 }

@@ -10,7 +10,7 @@ use keywheel_core::{lease, schedule, secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::resource::Resource;
+use super::resource::{Probe, Resource};
 use super::store::Source;
 use crate::mirror::{Mirror, Text, mirror_enum, mirror_struct, mirror_words};
 
@@ -231,6 +231,9 @@ pub enum Lease {
     PerContainer {
         /// How long one is kept for a container that does not run.
         linger: Text<Duration>,
+        /// The server at which its logins are tried; absent where only their store is asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        probe: Option<Box<Probe>>,
     },
     /// Its versions are the leases of one container.
     Of {
@@ -249,8 +252,9 @@ impl Mirror for Lease {
     type Core = lease::Lease;
     fn of(core: &Self::Core) -> Self {
         match core {
-            lease::Lease::PerContainer { linger } => Self::PerContainer {
+            lease::Lease::PerContainer { linger, probe } => Self::PerContainer {
                 linger: Text(*linger),
+                probe: Mirror::of(probe),
             },
             lease::Lease::Of(of) => Self::Of {
                 secret: Text(of.secret),
@@ -262,7 +266,10 @@ impl Mirror for Lease {
     }
     fn into_core(self) -> Self::Core {
         match self {
-            Self::PerContainer { linger } => lease::Lease::PerContainer { linger: linger.0 },
+            Self::PerContainer { linger, probe } => lease::Lease::PerContainer {
+                linger: linger.0,
+                probe: probe.into_core(),
+            },
             Self::Of {
                 secret,
                 host,

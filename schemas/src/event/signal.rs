@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use keywheel_core::id::SecretId;
 use keywheel_core::name::SignalSourceName;
 use keywheel_core::signal;
 
@@ -55,6 +56,16 @@ mirror_struct! {
     }
 }
 
+mirror_struct! {
+    /// A version that holds the token that a signal reports.
+    SignalMatch = signal::Match {
+        /// The secret.
+        secret: Text<SecretId>,
+        /// Its version.
+        version: u64,
+    }
+}
+
 mirror_enum! {
     /// What happened to a source of signals.
     SignalEvent = signal::Event {
@@ -87,6 +98,13 @@ mirror_enum! {
             subject: String,
             /// What was kept of its content.
             fields: BTreeMap<String, String>,
+            /// Whether the token that it reports was compared with every value that is in use; absent where it
+            /// reports none.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            compared: Option<bool>,
+            /// The versions that hold that token; absent where that is not known.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            matched: Option<Vec<SignalMatch>>,
         },
     }
 }

@@ -5,6 +5,7 @@ use jsonschema::Validator;
 use keywheel_core::binding;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, RevocationId, RotationId, SecretId};
+use keywheel_core::lease::Lease;
 use keywheel_core::name::SecretName;
 use keywheel_core::resource::{self, Kind, Resource};
 use keywheel_core::revocation;
@@ -564,10 +565,22 @@ fn any_spec() -> impl Strategy<Value = Spec> {
                     },
                     credential_for,
                     rotator: rotator.map(Box::new),
-                    lease: None,
+                    lease: skip.then(|| Box::new(probed(jitter))),
                 }
             },
         )
+}
+
+fn probed(linger: std::time::Duration) -> Lease {
+    let probe = resource::Probe {
+        kind: Kind::Redis,
+        connection: "rediss://cache.example".to_owned(),
+        ca: None,
+    };
+    Lease::PerContainer {
+        linger,
+        probe: Some(Box::new(probe)),
+    }
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
@@ -580,6 +593,7 @@ fn any_event() -> impl Strategy<Value = Event> {
                 hosts: Vec::new(),
                 reason,
                 is_to_prove: false,
+                is_emergency: false,
             };
             Event::Revocation(RevocationId::from_bytes(id), event)
         });

@@ -56,6 +56,8 @@ pub(super) fn of_signal() -> Result<Vec<signal::Event>, NameError> {
             kind: "com.example.leak.found".to_owned(),
             subject: "repository/payments".to_owned(),
             fields: BTreeMap::from([("secret".to_owned(), "prod/payments/db-password".to_owned())]),
+            compared: None,
+            matched: None,
         },
     ])
 }

@@ -5,12 +5,13 @@ use keywheel_core::name::StoreName;
 use keywheel_core::secret::{LOCAL_STORE, Place, Spec, Store};
 use keywheel_core::store::{MAX_STORE_TEXT_BYTES, Source};
 
+use super::probe;
 use super::reader::{Faults, Fields};
 use super::tree::Node;
 
 /// The word that says so.
 const DYNAMIC: &str = "dynamic";
-const FIELDS: [&str; 4] = ["type", "store", "role", "linger"];
+const FIELDS: [&str; 5] = ["type", "store", "role", "linger", "probe"];
 /// What says nothing beside it: its store makes the values, and a container's lease is its own.
 const OTHERS: [&str; 5] = ["store", "source", "generator", "rotation", "credentialFor"];
 
@@ -40,6 +41,7 @@ pub(super) fn read(fields: &Fields<'_>, faults: &mut Faults) -> Option<Spec> {
         .and_then(|_| rotator.named("store", StoreName::parse, faults));
     let role = read_role(&rotator, faults);
     let linger = rotator.span("linger", MIN_LINGER, MAX_LINGER, faults);
+    let probe = probe::read(&rotator, faults);
     let store = store?;
     if store.as_str() == LOCAL_STORE {
         let message = "the store `local` gives no logins; name a declared store that is a Vault or an OpenBao";
@@ -53,7 +55,7 @@ pub(super) fn read(fields: &Fields<'_>, faults: &mut Faults) -> Option<Spec> {
     let linger = linger.unwrap_or(DEFAULT_LINGER);
     Some(Spec {
         store: Store::Outside(Place { store, source }),
-        lease: Some(Box::new(Lease::PerContainer { linger })),
+        lease: Some(Box::new(Lease::PerContainer { linger, probe })),
         ..Spec::default()
     })
 }

@@ -91,7 +91,10 @@ fn read_rule(node: &Located, own: Option<&SecretName>, faults: &mut Faults) -> O
     })
 }
 
-fn read_kind((name, at): TextAt<'_>, faults: &mut Faults) -> Option<&'static event::Kind> {
+pub(super) fn read_kind(
+    (name, at): TextAt<'_>,
+    faults: &mut Faults,
+) -> Option<&'static event::Kind> {
     let kind = event::find(name);
     let found = kind.filter(|kind| EVENT_AGGREGATES.contains(&kind.aggregate));
     if found.is_some() {

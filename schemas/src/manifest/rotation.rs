@@ -328,7 +328,7 @@ fn read_schedule(
 }
 
 /// A cron line and its zone, when whoever knows calendars takes them.
-fn checked_line(
+pub(super) fn checked_line(
     line: TextAt<'_>,
     zone: TextAt<'_>,
     check: CheckSchedule<'_>,

@@ -79,9 +79,14 @@ fn read_connection(fields: &Fields<'_>, kind: Kind, faults: &mut Faults) -> Opti
     }
 }
 
-fn connection_fault(text: &str, kind: Kind) -> Option<String> {
+/// What an address of a server of this kind begins with, first the one that we name.
+pub(super) fn schemes(kind: Kind) -> &'static [&'static str] {
     let schemes = SCHEMES.iter().find(|(of, _)| *of == kind);
-    let schemes = schemes.map_or(&[][..], |(_, schemes)| *schemes);
+    schemes.map_or(&[][..], |(_, schemes)| *schemes)
+}
+
+fn connection_fault(text: &str, kind: Kind) -> Option<String> {
+    let schemes = schemes(kind);
     if text.len() > MAX_CONNECTION_BYTES {
         return Some(format!("has more than {MAX_CONNECTION_BYTES} bytes"));
     }

@@ -78,7 +78,7 @@ pub(super) fn read(
     })
 }
 
-/// The resource whose accounts it opens; the value is ours to keep.
+/// The resource whose accounts it opens; the value is ours to make, and may lie at a store, too.
 fn read_rotator(
     fields: &Fields<'_>,
     store: Option<&Store>,
@@ -86,16 +86,13 @@ fn read_rotator(
 ) -> Option<Box<Resource>> {
     let found = rotator::read(fields, faults)?;
     let is_elsewhere = store.is_some_and(|store| *store != Store::Local);
-    for (other, is_wrong) in [
-        ("store", is_elsewhere),
-        ("credentialFor", fields.has("credentialFor")),
-    ] {
-        if is_wrong {
-            let message = format!(
-                "`{other}` does not go with `rotator`: the password of an account that Keywheel rotates is kept in `local`; leave `{other}` out"
-            );
-            faults.add(fields.position_of("rotator"), message);
-        }
+    if is_elsewhere && found.kind == Kind::Webhook {
+        let message = "`store` does not go with `rotator: { type: webhook }`: what a receiver makes is kept in `local`; leave `store` out";
+        faults.add(fields.position_of("rotator"), message.to_owned());
+    }
+    if fields.has("credentialFor") {
+        let message = "`credentialFor` does not go with `rotator`: a credential of Keywheel's own is provided; leave `credentialFor` out";
+        faults.add(fields.position_of("rotator"), message.to_owned());
     }
     Some(found)
 }

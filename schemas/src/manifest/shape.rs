@@ -2,11 +2,18 @@
 //! it keeps positions, which serde's own shapes lose.
 
 mod outward;
+mod playbook;
+mod reload;
 mod store;
 
 pub use outward::{
     EmailReceiver, NatsReceiver, Notification, SignalSource, SlackReceiver, WebhookReceiver,
 };
+pub use playbook::{
+    Approve, Call, Evict, Notify, OnFailure, OnFailureWord, Playbook, PlaybookParameter,
+    PlaybookStep, PlaybookTrigger, Prove, Revoke, RevokeVersions, RunPlaybook, Selections, Wait,
+};
+pub use reload::{CommandReload, Reload, Restart, RestartReload, Rollout, Signal, SignalReload};
 pub use store::{
     AppRole, Aws, AwsAuth, Cert, Credential, Jwt, Keys, Source, Store, Vault, VaultAuth,
 };
@@ -75,6 +82,17 @@ pub enum Document {
         /// What is declared.
         spec: outward::SignalSource,
     },
+    /// A playbook.
+    Playbook {
+        /// Always `keywheel.dev/v1`.
+        #[serde(rename = "apiVersion")]
+        #[schemars(regex(pattern = r"^keywheel\.dev/v1$"))]
+        api_version: String,
+        /// Its name.
+        metadata: Metadata,
+        /// What it does.
+        spec: playbook::Playbook,
+    },
 }
 
 /// What names a document.
@@ -110,7 +128,8 @@ pub struct Secret {
     )]
     #[schemars(length(min = 1, max = 2048))]
     pub credential_for: Option<String>,
-    /// The accounts that its versions open, at a database or a cache; goes with the store `local`.
+    /// The accounts that its versions open, at a database or a cache. With another store than `local` each version lies
+    /// there, too; not with a webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotator: Option<AnyRotator>,
     /// How values are made; absent: they are always provided.
@@ -149,6 +168,28 @@ pub struct DynamicRotator {
     /// How long a login is kept for a container that does not run, from `30s` to `24h`; by default `5m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub linger: Option<String>,
+    /// The server that its logins are for: there each is tried when it is made, and once more when a person has
+    /// revoked it. Absent: of what was revoked its store is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probe>,
+}
+
+/// The server at which the logins that a store makes are tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Probe {
+    /// `postgres`, `mariadb` (also MySQL) or `redis` (also Valkey).
+    #[serde(rename = "type")]
+    #[schemars(regex(pattern = r"^(postgres|mariadb|redis)$"))]
+    pub kind: String,
+    /// Where it is, without a login: `postgres://db.example:5432/shop`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub connection: String,
+    /// File on the machine of store-sync with the authorities (PEM) that the server's certificate has to
+    /// come from; absent: the system's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub ca_file: Option<String>,
 }
 
 /// Accounts at a server that checks passwords. An account belongs to one secret.
@@ -256,8 +297,9 @@ pub struct Rotation {
     #[schemars(regex(pattern = r"^(revoke|keep)$"))]
     pub previous: Option<String>,
     /// `drained`: the old version is revoked only once the server shows no session of it from before the last
-    /// acknowledgement; the default where two accounts alternate. `reloaded`: acknowledgements are enough;
-    /// the default of all others.
+    /// acknowledgement. `reloaded`: acknowledgements are enough. Left out it is `drained` where two accounts
+    /// alternate, and where an account takes two passwords and a container has the value as a file without
+    /// `reload`; `reloaded` everywhere else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(reloaded|drained)$"))]
     pub ack: Option<String>,
@@ -491,109 +533,4 @@ pub struct Env {
     /// The variable.
     #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
     pub name: String,
-}
-
-/// What happens on change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Reload {
-    /// `none`, `restart` or `label`.
-    Word(#[schemars(regex(pattern = r"^(none|restart|label)$"))] String),
-    /// A signal to the first program.
-    Signal(SignalReload),
-    /// A restart in place, gated on health.
-    Restart(RestartReload),
-    /// A command in the container.
-    Command(CommandReload),
-}
-
-/// A signal to the container's first program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SignalReload {
-    /// A name like `HUP`, or a number.
-    pub signal: Signal,
-}
-
-/// A signal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum Signal {
-    /// By name, with or without `SIG`.
-    Name(String),
-    /// By number.
-    Number(#[schemars(range(min = 1, max = 64))] i32),
-}
-
-/// A restart in place, gated on health.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RestartReload {
-    /// How it is gated; `{}` for the defaults.
-    pub restart: Restart,
-}
-
-/// How a restart is gated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Restart {
-    /// How long it must run when it has no health check, `10s` by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
-    pub settle: Option<String>,
-    /// How long its health check may take, `120s` by default.
-    #[serde(
-        default,
-        rename = "healthTimeout",
-        skip_serializing_if = "Option::is_none"
-    )]
-    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
-    pub health_timeout: Option<String>,
-    /// Restart the containers of one service as one rollout over all hosts; `{}` for the defaults. Without it
-    /// each host restarts one container of a service at a time by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollout: Option<Rollout>,
-}
-
-/// How the restarts of one service go, over all hosts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Rollout {
-    /// Containers that may restart at the same time, 1 by default.
-    #[serde(
-        default,
-        rename = "maxParallel",
-        skip_serializing_if = "Option::is_none"
-    )]
-    #[schemars(range(min = 1, max = 1000))]
-    pub max_parallel: Option<u32>,
-    /// Containers that may be unavailable at the same time, 1 by default.
-    #[serde(
-        default,
-        rename = "maxUnavailable",
-        skip_serializing_if = "Option::is_none"
-    )]
-    #[schemars(range(min = 1, max = 1000))]
-    pub max_unavailable: Option<u32>,
-    /// Pause after one is through, `0s` by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
-    pub delay: Option<String>,
-    /// How long a healthy one is watched before it counts as running well, `0s` by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
-    pub monitor: Option<String>,
-}
-
-/// A command in the container, as `docker exec` runs one; exit code 0 acknowledges.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CommandReload {
-    /// The program and its arguments, without a shell.
-    #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
-    pub command: Vec<String>,
-    /// How long it may take, `30s` by default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
-    pub timeout: Option<String>,
 }

@@ -15,6 +15,8 @@ use super::{Manifest, Position};
 use crate::condition::mapping::Mapping;
 use crate::near::nearest;
 
+/// What a mapping calls the token that a signal reports: it is compared, and never kept.
+pub const REPORTED_TOKEN: &str = "token";
 /// Longest name of something that is kept, in bytes.
 pub const MAX_FIELD_NAME_BYTES: usize = 64;
 
@@ -38,7 +40,10 @@ pub(super) fn read(
     let format = format?;
     let proof = read_proof(&fields, format, faults);
     let map = map.filter(|map| fits(&fields, format, map, faults));
-    let keeps_letters = read_letters(&fields, format, faults);
+    let has_token = map
+        .as_ref()
+        .is_some_and(|map| map.contains_key(REPORTED_TOKEN));
+    let keeps_letters = read_letters(&fields, (format, has_token), faults);
     Some(Manifest::SignalSource {
         name: name?,
         spec: Spec {
@@ -104,14 +109,22 @@ fn read_proof(fields: &Fields<'_>, format: Format, faults: &mut Faults) -> Optio
     })
 }
 
-/// Nothing is kept of what cannot be read, unless a person says otherwise; of GitHub's reports nobody can.
-fn read_letters(fields: &Fields<'_>, format: Format, faults: &mut Faults) -> Option<bool> {
+/// Nothing is kept of what cannot be read, unless a person says otherwise; of what holds a token, as GitHub's reports
+/// do, nobody can.
+fn read_letters(
+    fields: &Fields<'_>,
+    (format, has_token): (Format, bool),
+    faults: &mut Faults,
+) -> Option<bool> {
     if fields.find("letters").is_none() {
         return Some(false);
     }
     let (text, at) = fields.text("letters", faults)?;
     let message = match (text, format) {
         ("discard", _) => return Some(false),
+        ("keep", Format::CloudEvents | Format::Webhook) if has_token => format!(
+            "nothing is kept of what holds a token, and `map` names one as `{REPORTED_TOKEN}`; leave `letters` out"
+        ),
         ("keep", Format::CloudEvents | Format::Webhook) => return Some(true),
         ("keep", _) => {
             "nothing is kept of what GitHub reports, which may hold a token; leave `letters` out"
@@ -166,7 +179,8 @@ fn fits(
     faults: &mut Faults,
 ) -> bool {
     let names = ["id", "type", "source", "subject"];
-    let own = map.keys().filter(|name| !names.contains(&name.as_str()));
+    let is_kept = |name: &str| name != REPORTED_TOKEN && !names.contains(&name);
+    let own = map.keys().filter(|name| is_kept(name));
     let kept = own.count();
     let fault = match format {
         _ if kept > MAX_SIGNAL_FIELDS => {

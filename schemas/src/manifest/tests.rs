@@ -6,6 +6,7 @@ mod faults;
 mod limits;
 mod on_event;
 mod outward;
+mod playbooks;
 mod rotation;
 mod rotators;
 mod stores;

@@ -1,71 +1,6 @@
 //! Every request the API takes, as a table: the gateway's router and the document are held to it.
 
-/// One query parameter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Parameter {
-    /// Its name.
-    pub name: &'static str,
-    /// What it does.
-    pub meaning: &'static str,
-    /// Its JSON type.
-    pub kind: &'static str,
-}
-
-/// What is answered when all goes well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    /// One object of this shape.
-    One(&'static str),
-    /// A list of objects of this shape, in pages.
-    Many(&'static str),
-    /// Objects of the log, one a line, or as server-sent events when those are asked for.
-    Stream(&'static str),
-    /// This very document.
-    Document,
-}
-
-/// One request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
-    /// `get`, `post` or `delete`.
-    pub method: &'static str,
-    /// Path with parameters in braces.
-    pub path: &'static str,
-    /// Name of the operation, unique.
-    pub operation: &'static str,
-    /// What it does, in a line.
-    pub summary: &'static str,
-    /// Query parameters.
-    pub query: &'static [Parameter],
-    /// Shape of the body it takes.
-    pub body: Option<&'static str>,
-    /// What it answers.
-    pub answer: Answer,
-}
-
-const fn text(name: &'static str, meaning: &'static str) -> Parameter {
-    Parameter {
-        name,
-        meaning,
-        kind: "string",
-    }
-}
-
-const fn number(name: &'static str, meaning: &'static str) -> Parameter {
-    Parameter {
-        name,
-        meaning,
-        kind: "integer",
-    }
-}
-
-const fn flag(name: &'static str, meaning: &'static str) -> Parameter {
-    Parameter {
-        name,
-        meaning,
-        kind: "boolean",
-    }
-}
+use super::route::{Answer, Parameter, Route, flag, get, number, post, text};
 
 const LIMIT: Parameter = number(
     "limit",
@@ -102,6 +37,10 @@ const SCOPE: &[Parameter] = &[
         "emergency",
         "Whether all that is alive of every secret that is hit would die.",
     ),
+    flag(
+        "replace",
+        "Whether another version of each would be made first.",
+    ),
 ];
 const AUDIT: &[Parameter] = &[
     number("after", "Begin at this record; the first is 0."),
@@ -130,48 +69,6 @@ const EVENTS: &[Parameter] = &[
     ),
     text("since", "Only events from this time on, RFC 3339."),
 ];
-
-const fn get(
-    path: &'static str,
-    operation: &'static str,
-    summary: &'static str,
-    answer: Answer,
-) -> Route {
-    Route {
-        method: "get",
-        path,
-        operation,
-        summary,
-        query: &[],
-        body: None,
-        answer,
-    }
-}
-
-const fn post(
-    path: &'static str,
-    operation: &'static str,
-    summary: &'static str,
-    body: Option<&'static str>,
-    answer: &'static str,
-) -> Route {
-    Route {
-        method: "post",
-        path,
-        operation,
-        summary,
-        query: &[],
-        body,
-        answer: Answer::One(answer),
-    }
-}
-
-impl Route {
-    const fn asked(mut self, query: &'static [Parameter]) -> Self {
-        self.query = query;
-        self
-    }
-}
 
 /// Every request.
 pub const ROUTES: &[Route] = &[
@@ -319,6 +216,101 @@ pub const ROUTES: &[Route] = &[
         "Makes unusable what a path, a store, a container, an image or a service has, each secret by itself",
         Some("RevokeByRequest"),
         "RevokeByAnswer",
+    ),
+    get(
+        "/v1/playbooks",
+        "list_playbooks",
+        "Playbooks by name",
+        Answer::Many("PlaybookView"),
+    )
+    .asked(PAGE),
+    get(
+        "/v1/playbooks/{name}",
+        "describe_playbook",
+        "One playbook",
+        Answer::One("PlaybookView"),
+    ),
+    Route {
+        method: "delete",
+        path: "/v1/playbooks/{name}",
+        operation: "remove_playbook",
+        summary: "Lets a playbook be run no more; runs that are open go on",
+        query: &[],
+        body: None,
+        answer: Answer::One("ApplyAnswer"),
+    },
+    post(
+        "/v1/playbooks/{name}/run",
+        "run_playbook",
+        "Begins a run of a playbook",
+        Some("RunPlaybookRequest"),
+        "PlaybookRunView",
+    ),
+    get(
+        "/v1/playbook-plan/{name}",
+        "plan_playbook",
+        "What a run of a playbook would do now; nothing is begun",
+        Answer::One("PlaybookPlan"),
+    )
+    .asked(&[text(
+        "arguments",
+        "What the run is told, as one JSON object of texts.",
+    )]),
+    get(
+        "/v1/playbook-runs",
+        "list_playbook_runs",
+        "Runs of playbooks: open ones first, and of each sort the newest first",
+        Answer::Many("PlaybookRunView"),
+    )
+    .asked(PAGE),
+    get(
+        "/v1/playbook-runs/{id}",
+        "describe_playbook_run",
+        "One run, with its steps and what they began",
+        Answer::One("PlaybookRunView"),
+    )
+    .asked(WAIT),
+    post(
+        "/v1/playbook-runs/{id}/approve",
+        "approve_playbook_run",
+        "Approves what a run waits for; who started it may not",
+        Some("ApproveRequest"),
+        "PlaybookRunView",
+    ),
+    post(
+        "/v1/playbook-runs/{id}/pause",
+        "pause_playbook_run",
+        "Begins nothing more of a run for now; deadlines go on",
+        Some("InterveneRequest"),
+        "PlaybookRunView",
+    ),
+    post(
+        "/v1/playbook-runs/{id}/resume",
+        "resume_playbook_run",
+        "Lets a paused run go on",
+        Some("InterveneRequest"),
+        "PlaybookRunView",
+    ),
+    post(
+        "/v1/playbook-runs/{id}/cancel",
+        "cancel_playbook_run",
+        "Ends a run; what it began goes on by itself",
+        Some("InterveneRequest"),
+        "PlaybookRunView",
+    ),
+    get(
+        "/v1/quarantines",
+        "list_quarantines",
+        "Containers in quarantine",
+        Answer::Many("QuarantineView"),
+    )
+    .asked(PAGE),
+    post(
+        "/v1/quarantines/{name}/lift",
+        "lift_quarantine",
+        "Lifts the quarantine of a container, by its name or id: it is given again what its bindings say",
+        Some("InterveneRequest"),
+        "ApplyAnswer",
     ),
     get(
         "/v1/hosts",
@@ -519,6 +511,30 @@ pub const ROUTES: &[Route] = &[
         "prove_audit",
         "Everything needed to show one record offline",
         Answer::One("AuditProof"),
+    ),
+    get(
+        "/v1/reports/revocations/{id}",
+        "report_revocation",
+        "Signed evidence of a revocation: its events, its audit records, and the proofs of both",
+        Answer::One("EvidenceReport"),
+    ),
+    get(
+        "/v1/reports/rotations/{id}",
+        "report_rotation",
+        "Signed evidence of a rotation: its events, its audit records, and the proofs of both",
+        Answer::One("EvidenceReport"),
+    ),
+    get(
+        "/v1/reports/hosts/{id}",
+        "report_host",
+        "Signed evidence of the eviction of a host: its events, its audit records, and the proofs of both",
+        Answer::One("EvidenceReport"),
+    ),
+    get(
+        "/v1/reports/playbook-runs/{id}",
+        "report_playbook_run",
+        "Signed evidence of a run of a playbook and of all that its steps began, with the proofs of both",
+        Answer::One("EvidenceReport"),
     ),
     get(
         "/v1/journal/verify",

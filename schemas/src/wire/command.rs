@@ -1,14 +1,18 @@
 //! The commands workers submit over the bus. What people ask for comes through the API instead.
 
+use std::collections::BTreeMap;
+
 use keywheel_core::command::{self, Command};
-use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId, SlotId, StoreId};
-use keywheel_core::name::HostName;
+use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId, SlotId, StoreId};
+use keywheel_core::name::{HostName, PlaybookName};
+use keywheel_core::playbook_run::{Cause, Request};
 use keywheel_core::store::RemoteVersion;
 use keywheel_core::time::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::report::Report;
+use crate::event::playbook_run::RunCause;
 use crate::event::revocation::Proof;
 use crate::event::rotation::{Sessions, Step};
 use crate::mirror::{Mirror, Text, mirror_struct};
@@ -155,6 +159,47 @@ pub enum WorkerCommand {
         /// What came of it.
         taken: ProofTaken,
     },
+    /// A trigger of a playbook begins a run.
+    StartPlaybook {
+        /// What.
+        start: PlaybookStart,
+    },
+    /// The time of a playbook run's step is over.
+    PlaybookDue {
+        /// The run.
+        run: Text<RunId>,
+        /// The step.
+        step: String,
+    },
+}
+
+/// A run that a trigger begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlaybookStart {
+    /// The run.
+    pub run: Text<RunId>,
+    /// The playbook.
+    pub playbook: Text<PlaybookName>,
+    /// What it is told.
+    pub arguments: BTreeMap<String, String>,
+    /// Why, in words.
+    pub reason: String,
+    /// What led to it.
+    pub cause: RunCause,
+}
+
+impl PlaybookStart {
+    fn into_command(self) -> Command {
+        Command::Playbook(Request::Start {
+            run: self.run.0,
+            playbook: self.playbook.0,
+            arguments: self.arguments,
+            by: String::new(),
+            reason: self.reason,
+            cause: self.cause.into_core(),
+        })
+    }
 }
 
 impl WorkerCommand {
@@ -246,6 +291,26 @@ impl WorkerCommand {
             Command::LingerEnded { secret } => Self::LingerEnded {
                 secret: Text(*secret),
             },
+            Command::Playbook(Request::Start {
+                run,
+                playbook,
+                arguments,
+                reason,
+                cause,
+                ..
+            }) if *cause != Cause::Person => Self::StartPlaybook {
+                start: PlaybookStart {
+                    run: Text(*run),
+                    playbook: Text(playbook.clone()),
+                    arguments: arguments.clone(),
+                    reason: reason.clone(),
+                    cause: RunCause::of(cause),
+                },
+            },
+            Command::Playbook(Request::Due { run, step }) => Self::PlaybookDue {
+                run: Text(*run),
+                step: step.clone(),
+            },
             _ => return None,
         })
     }
@@ -313,14 +378,18 @@ impl WorkerCommand {
             Self::RetryRevoke { revocation } => Command::RetryRevoke {
                 revocation: revocation.0,
             },
-            Self::DeadlinePassed { rotation } => Command::DeadlinePassed {
-                rotation: rotation.0,
-            },
+            Self::DeadlinePassed { rotation: id } => Command::DeadlinePassed { rotation: id.0 },
             Self::LingerEnded { secret } => Command::LingerEnded { secret: secret.0 },
             Self::ProofOutcome { taken } => Command::ProofOutcome(taken.into_core()),
+            Self::StartPlaybook { start } => start.into_command(),
+            Self::PlaybookDue { run, step } => step_due(run.0, step),
             Self::Report { report } => Command::Report(report.into_core()),
         }
     }
+}
+
+fn step_due(run: RunId, step: String) -> Command {
+    Command::Playbook(Request::Due { run, step })
 }
 
 /// What a person's command is called; a worker's has its own shape.
@@ -340,6 +409,9 @@ const fn person_s(command: &Command) -> &'static str {
         Command::EvictHost { .. } => "evict host",
         Command::ForgetRevocation { .. } => "forget revocation",
         Command::Outward(_) => "outward",
+        Command::Replace(_) => "revoke and replace",
+        Command::Playbook(Request::Due { .. }) => "worker's",
+        Command::Playbook(_) => "playbook",
         Command::Due { .. }
         | Command::EnrolHost { .. }
         | Command::StepOutcome { .. }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::DecodeError;
-use crate::event::resource::Resource;
+use crate::event::resource::{Probe, Resource};
 use crate::event::rotation::Step;
 use crate::event::secret::Generator;
 use crate::event::store::{NamedStore, Source};
@@ -34,6 +34,9 @@ mirror_struct! {
         /// The rotation whose half-made value is taken back there.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unstage: Option<Text<RotationId>>,
+        /// The server at which the logins that it makes are tried.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        probe: Option<Box<Probe>>,
     }
 }
 
@@ -107,6 +110,9 @@ mirror_struct! {
         /// Which part of it; absent for all of it at once.
         #[serde(default, skip_serializing_if = "Part::is_whole")]
         part: Part,
+        /// Whether it goes before other revocations, too.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_emergency: bool,
     }
 }
 

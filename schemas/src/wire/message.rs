@@ -71,6 +71,8 @@ kinds! {
     Tried = "tried", "That store works; what could not be tried there, in words.";
     LookNow = "look-now", "Look at places outside now.";
     Looked = "looked", "What those looks gave; no values.";
+    Compare = "compare", "Asks which versions hold tokens that were reported, by their digests under a key of this one comparison.";
+    Compared = "compared", "The versions that hold them; no values.";
     Presence = "presence", "What one running instance tells about itself.";
     Done = "done", "Done, nothing to tell.";
     Failed = "failed", "It did not work, and why.";
@@ -218,6 +220,36 @@ shapes! {
     LookedShape {
         /// One for each place.
         looks: Vec<Looked>,
+    }
+    /// What to compare.
+    CompareShape {
+        /// The key, made for this comparison alone: HPKE envelope to store-sync's key.
+        sealed_key: Octet,
+        /// HMAC-SHA-256 of each token under it.
+        digests: Vec<Text<[u8; 32]>>,
+        /// Versions whose values are compared.
+        among: Vec<VersionShape>,
+    }
+    /// A version of a secret.
+    VersionShape {
+        /// The secret.
+        secret: Text<SecretId>,
+        /// The version.
+        version: u64,
+    }
+    /// What holds a token.
+    ComparedShape {
+        /// Versions.
+        held: Vec<HeldShape>,
+    }
+    /// A version that holds a token.
+    HeldShape {
+        /// Which of the tokens, from 0 on.
+        token: u32,
+        /// The secret.
+        secret: Text<SecretId>,
+        /// The version.
+        version: u64,
     }
     /// Which audit records.
     ReadAuditShape {

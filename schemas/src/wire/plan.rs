@@ -8,7 +8,7 @@ use keywheel_core::plan;
 use keywheel_core::time::Timestamp;
 
 use crate::event::binding::{OnRevoke, Reload, Selector, Target};
-use crate::mirror::{Text, mirror_struct};
+use crate::mirror::{Text, mirror_enum, mirror_struct};
 
 mirror_struct! {
     /// A version a host may ask store-sync for.
@@ -119,6 +119,35 @@ mirror_struct! {
     }
 }
 
+mirror_enum! {
+    /// What is to be done to a container.
+    Task = plan::Task {
+        /// It restarts, once.
+        Restart {
+            /// Not before this time; absent: at once.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            not_before: Option<Text<Timestamp>>,
+        },
+        /// It is given nothing, and this is done to it.
+        Quarantine {
+            /// What is done.
+            action: OnRevoke,
+        },
+    }
+}
+
+mirror_struct! {
+    /// An order about one container.
+    Order = plan::Order {
+        /// The container.
+        container: Text<ContainerId>,
+        /// Which order it is.
+        number: u64,
+        /// What is to be done.
+        task: Task,
+    }
+}
+
 mirror_struct! {
     /// What one host has to do.
     Plan = plan::HostPlan {
@@ -136,5 +165,8 @@ mirror_struct! {
         /// Versions to be had at hand, and given to nobody yet but canaries; seldom any.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         staged: Vec<Staged>,
+        /// What is to be done to containers by order; seldom any.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        orders: Vec<Order>,
     }
 }

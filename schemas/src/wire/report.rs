@@ -203,6 +203,33 @@ mirror_struct! {
     }
 }
 
+mirror_enum! {
+    /// What came of an order.
+    OrderState = report::OrderState {
+        /// It restarted and runs well; or it is cut off, paused or stopped, and has nothing any more.
+        Done {},
+        /// The container is gone, or does not run and was not to be brought up.
+        Gone {},
+        /// It did not run well after its restart; or it could not be cut off, paused or stopped, which is tried again.
+        Failed {
+            /// Why, with the next step.
+            reason: String,
+        },
+    }
+}
+
+mirror_struct! {
+    /// What came of an order about a container.
+    OrderTold = report::OrderTold {
+        /// The container.
+        container: Text<ContainerId>,
+        /// The order's number.
+        number: u64,
+        /// What came of it.
+        state: OrderState,
+    }
+}
+
 mirror_struct! {
     /// What is on a host.
     Report = report::HostReport {
@@ -238,5 +265,8 @@ mirror_struct! {
         /// Whether it takes versions that are staged; absent in what older injectors say.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         knows_staged: bool,
+        /// What came of the orders in its plan; absent in what older injectors say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        orders: Option<Vec<OrderTold>>,
     }
 }

@@ -6,20 +6,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record, Role};
-use keywheel_core::binding::{ImageSelector, Reload, Rollout, Selector, SetFile, Target};
-use keywheel_core::command::{Command, Declaration, ProofTaken};
+use keywheel_core::binding::{ImageSelector, OnRevoke, Reload, Rollout, Selector, SetFile, Target};
+use keywheel_core::command::{Command, Declaration, ProofTaken, Replacing};
 use keywheel_core::effect::{Effect, Key, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
-    BindingId, CommandId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, SecretId,
-    SlotId,
+    BindingId, CommandId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, RunId,
+    SecretId, SlotId,
 };
-use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
+use keywheel_core::name::{
+    BindingName, Directory, EnvName, FileName, HostName, PlaybookName, SecretName,
+};
 use keywheel_core::plan::{
-    Grant, HostPlan, Leave, PlannedBinding, PlannedPrevious, PlannedSecret, Staged,
+    Grant, HostPlan, Leave, Order, PlannedBinding, PlannedPrevious, PlannedSecret, Staged, Task,
 };
+use keywheel_core::playbook_run;
 use keywheel_core::report::{
-    DeniedStart, Executed, Fact, HostReport, Item, RestartState, RestartWish, StalePlan, UsageKind,
-    UsageNote,
+    DeniedStart, Executed, Fact, HostReport, Item, OrderState, OrderTold, RestartState,
+    RestartWish, StalePlan, UsageKind, UsageNote,
 };
 use keywheel_core::revocation::Proof;
 use keywheel_core::rollout::Due;
@@ -179,7 +182,38 @@ fn plan() -> HostPlan {
             not_before: Some(AT),
         }],
         staged: vec![staged(grant)],
+        orders: orders(),
     }
+}
+
+fn orders() -> Vec<Order> {
+    let order = |task| Order {
+        container: container(),
+        number: 7,
+        task,
+    };
+    let action = OnRevoke::Pause;
+    let not_before = Some(AT);
+    vec![
+        order(Task::Quarantine { action }),
+        order(Task::Restart { not_before }),
+        order(Task::Restart { not_before: None }),
+    ]
+}
+
+fn orders_told() -> Vec<OrderTold> {
+    let reason = "its health check fails".to_owned();
+    [
+        OrderState::Done,
+        OrderState::Gone,
+        OrderState::Failed { reason },
+    ]
+    .map(|state| OrderTold {
+        container: container(),
+        number: 7,
+        state,
+    })
+    .to_vec()
 }
 
 fn staged(grant: Grant) -> Staged {
@@ -276,6 +310,7 @@ fn report() -> HostReport {
         restarts: restarts(),
         staged: vec![(SECRET, 4)],
         knows_staged: true,
+        orders: Some(orders_told()),
     }
 }
 
@@ -312,6 +347,7 @@ fn effects() -> Vec<Effect> {
                 outside: None,
                 resource: Some(Box::new(resource::at_resource())),
                 part: Part::Whole,
+                is_emergency: false,
             }),
         },
     ]
@@ -367,11 +403,7 @@ fn workers_commands() -> Vec<Command> {
             remote: None,
             sessions: None,
         },
-        Command::RevokeOutcome {
-            revocation: REVOCATION,
-            attempt: 1,
-            failure,
-        },
+        revoke_outcome(failure),
         Command::StepOutcome {
             rotation: ROTATION,
             step: Step::Drain,
@@ -391,8 +423,32 @@ fn workers_commands() -> Vec<Command> {
         Command::DeadlinePassed { rotation: ROTATION },
         Command::LingerEnded { secret: SECRET },
         Command::ProofOutcome(unproven()),
+        Command::Playbook(started()),
+        Command::Playbook(playbook_run::Request::Due {
+            run: RunId::from_bytes([0x0b; 16]),
+            step: "approve".to_owned(),
+        }),
         Command::Report(report()),
     ]
+}
+
+fn started() -> playbook_run::Request {
+    playbook_run::Request::Start {
+        run: RunId::from_bytes([0x0b; 16]),
+        playbook: PlaybookName::parse("leaked").unwrap(),
+        arguments: [("secret".to_owned(), "prod/db".to_owned())].into(),
+        by: String::new(),
+        reason: "event 7".to_owned(),
+        cause: playbook_run::Cause::Event { number: 7 },
+    }
+}
+
+fn revoke_outcome(failure: Option<String>) -> Command {
+    Command::RevokeOutcome {
+        revocation: REVOCATION,
+        attempt: 1,
+        failure,
+    }
 }
 
 fn record() -> Record {
@@ -535,10 +591,19 @@ fn a_workers_command_comes_back_and_every_other_is_refused() {
         },
         Command::Revoke {
             revocation: REVOCATION,
+            secret: secret.clone(),
+            version: None,
+            reason: "x".to_owned(),
+            is_emergency: false,
+        },
+        Command::Replace(Replacing {
+            revocation: REVOCATION,
+            rotation: ROTATION,
             secret,
             version: None,
             reason: "x".to_owned(),
-        },
+            is_emergency: false,
+        }),
     ];
     for command in others {
         let error = command_to_json(&command).unwrap_err().to_string();

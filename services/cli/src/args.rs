@@ -11,6 +11,8 @@ mod import;
 mod log;
 mod migrate;
 mod outward;
+mod playbook;
+mod report;
 mod revocation;
 mod rotation;
 mod rotator;
@@ -23,6 +25,8 @@ pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
 pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
 pub(crate) use migrate::MigrateArgs;
 pub(crate) use outward::{LetterVerb, NotificationVerb, SignalVerb};
+pub(crate) use playbook::{ApproveArgs, PlanArgs, PlaybookVerb, RunArgs, StepInArgs};
+pub(crate) use report::{ReportArgs, ReportVerb};
 pub(crate) use revocation::{ForgetArgs, RevocationVerb, RevokeArgs};
 pub(crate) use rotation::{ForceArgs, InterveneArgs, RotateArgs, RotationVerb};
 pub(crate) use rotator::RotatorVerb;
@@ -143,6 +147,9 @@ pub(crate) enum Verb {
     /// List revocations, show how far one is; have one forgotten, which takes two.
     #[command(subcommand)]
     Revocation(RevocationVerb),
+    /// Run what was prepared for an incident or a drill; approve, pause or cancel a run.
+    #[command(subcommand)]
+    Playbook(PlaybookVerb),
     /// Remove a binding: its containers lose the secret.
     Unbind(UnbindArgs),
     /// Show who holds which version.
@@ -170,6 +177,9 @@ pub(crate) enum Verb {
     /// Check the journal.
     #[command(subcommand)]
     Journal(JournalVerb),
+    /// Write the evidence of a revocation, rotation or eviction; verify it without a server.
+    #[command(subcommand)]
+    Report(ReportVerb),
     /// Prepare this machine.
     #[command(subcommand)]
     Setup(SetupVerb),

@@ -49,7 +49,7 @@ exits! {
     /// Not everybody followed.
     Partial = 4, "partial: not all consumers followed (parked, rolled back, cancelled), --timeout was reached, something is in the way of `rotate --dry-run`, or `status --check` or `doctor` found a problem";
     /// A proof does not hold.
-    Unverified = 5, "verification failed: journal or audit does not prove what it claims";
+    Unverified = 5, "verification failed: journal, audit or report does not prove what it claims";
     /// Wrong command line.
     Usage = 64, "usage: a wrong command line, name or configuration file";
     /// Wrong input.

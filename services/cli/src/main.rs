@@ -30,6 +30,7 @@ mod output;
 mod outside;
 mod parts;
 mod presence;
+mod report;
 mod server;
 mod setup;
 mod span;

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use keywheel_core::id::DeploymentId;
+use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::deliveries::Deliveries;
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
 use keywheel_schemas::config::Config;
 use keywheel_seal::OsEntropy;
-use keywheel_signals::{Desk, Intake, Notifier, Parts};
+use keywheel_seal::letters::LetterKey;
+use keywheel_signals::{Desk, Intake, Notifier, Parts, Sweeper};
 use tokio::net::TcpListener;
 
 use crate::up::{Error, Kind};
@@ -20,6 +24,9 @@ pub(crate) struct OutsidePorts {
     pub(crate) deliveries: Arc<dyn Deliveries>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) ids: Arc<dyn Ids>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) deployment: DeploymentId,
+    pub(crate) letter_key: Arc<LetterKey>,
 }
 
 /// Starts it; what is given back answers the API.
@@ -39,9 +46,14 @@ pub(crate) async fn start(
         entropy: Arc::new(OsEntropy),
         directory: config.signals.credentials_dir.clone(),
         near: config.signals.allow.clone(),
+        points: Points::default(),
+        deployment: ports.deployment,
+        letter_key: ports.letter_key,
+        bus: ports.bus,
     });
     let token = spawn.shutdown.token();
     spawn.tasks.spawn(Notifier::new(&desk).run(token.clone()));
+    spawn.tasks.spawn(Sweeper::new(&desk).run(token.clone()));
     if let Some(address) = config.signals.listen {
         let listener = TcpListener::bind(address).await.map_err(|error| {
             Error::new(
@@ -57,3 +69,6 @@ pub(crate) async fn start(
     }
     Ok(desk)
 }
+
+#[cfg(test)]
+mod tests;

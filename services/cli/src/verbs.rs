@@ -11,6 +11,8 @@ mod look;
 mod migrate;
 mod outward;
 mod plain;
+mod playbook;
+mod report;
 mod revocation;
 mod revoke;
 mod rotate;
@@ -25,7 +27,7 @@ mod waiting;
 
 use crate::address::Address;
 use crate::args::{
-    AuditVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, SecretVerb, SetupVerb, Verb,
+    AuditVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, ReportVerb, SecretVerb, SetupVerb, Verb,
 };
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -78,6 +80,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             public_key,
             ..
         }) => audit::proof::verify_file(screen, &proof, public_key.as_deref()),
+        Verb::Report(ReportVerb::Verify { file, key }) => report::verify(screen, &file, &key),
         verb => {
             let client = Client::new(Address::parse(&cli.address)?, cli.identity.as_deref())?;
             ask_daemon(&Desk { client, screen }, verb).await
@@ -102,6 +105,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Rotator(verb) => rotator::run(desk, &verb).await,
         Verb::Revoke(args) => revoke::revoke(desk, &args).await,
         Verb::Revocation(verb) => revocation::run(desk, &verb).await,
+        Verb::Playbook(verb) => playbook::run(desk, &verb).await,
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
         Verb::Migrate(args) => Box::pin(migrate::migrate(desk, &args)).await,
         Verb::Host(verb) => host::run(desk, &verb).await,
@@ -126,6 +130,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
             audit::verify(desk, public_key.as_deref()).await
         }
         Verb::Journal(JournalVerb::Verify) => look::journal(desk).await,
+        Verb::Report(verb) => report::run(desk, &verb).await,
         Verb::Up(_)
         | Verb::Server(_)
         | Verb::Init(_)

@@ -6,13 +6,15 @@ use crate::audit::Principal;
 use crate::binding::{OnRevoke, Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
 use crate::id::{
-    BindingId, HostId, NotificationId, RevocationId, RotationId, SecretId, SignalSourceId, SlotId,
-    StoreId,
+    BindingId, HostId, NotificationId, PlaybookId, RevocationId, RotationId, SecretId,
+    SignalSourceId, SlotId, StoreId,
 };
 use crate::name::{
-    BindingName, HostName, NotificationName, SecretName, SignalSourceName, StoreName,
+    BindingName, HostName, NotificationName, PlaybookName, SecretName, SignalSourceName, StoreName,
 };
 use crate::notification;
+use crate::playbook;
+use crate::playbook_run;
 use crate::report::HostReport;
 use crate::revocation::Proof;
 use crate::rotation::{Intervention, Sessions, Step};
@@ -30,6 +32,23 @@ pub struct ProofTaken {
     pub attempt: u32,
     /// What came of them.
     pub proof: Proof,
+}
+
+/// A wish to have versions replaced, and unusable then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacing {
+    /// The revocation.
+    pub revocation: RevocationId,
+    /// The rotation that brings the replacement, unless one is under way that does.
+    pub rotation: RotationId,
+    /// The secret.
+    pub secret: SecretName,
+    /// One version, or all that are alive.
+    pub version: Option<u64>,
+    /// Why, in a person's words.
+    pub reason: String,
+    /// Whether they die as soon as the replacement is promoted, and without one where there is none.
+    pub is_emergency: bool,
 }
 
 /// What a person declares. Each one is decided on what those before it make.
@@ -93,6 +112,15 @@ pub enum Declaration {
         name: SignalSourceName,
         /// The declaration, whole.
         spec: signal::Spec,
+    },
+    /// Declares a playbook, or changes it.
+    Playbook {
+        /// Id if the name is new.
+        id: PlaybookId,
+        /// Its name.
+        name: PlaybookName,
+        /// The declaration, whole.
+        spec: playbook::Spec,
     },
 }
 
@@ -190,6 +218,8 @@ pub enum Command {
         version: Option<u64>,
         /// Why, in a person's words.
         reason: String,
+        /// Whether it goes before other revocations, too.
+        is_emergency: bool,
     },
     /// Makes the gateway's own machine known as a host, or replaces its key.
     EnrolHost {
@@ -277,6 +307,10 @@ pub enum Command {
     },
     /// What goes between here and others outside.
     Outward(Outward),
+    /// Makes versions unusable once something else takes their place.
+    Replace(Replacing),
+    /// About a playbook or a run of one.
+    Playbook(playbook_run::Request),
 }
 
 /// What goes between here and others outside.

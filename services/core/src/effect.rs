@@ -2,7 +2,7 @@
 //! with the event that asks for it, and stays open until a worker submits the outcome.
 
 use crate::id::{RevocationId, RotationId, SecretId};
-use crate::resource::Resource;
+use crate::resource::{Probe, Resource};
 use crate::rotation::Step;
 use crate::secret::Generator;
 use crate::store::{CredentialNow, NamedStore, RemoteVersion, Source};
@@ -63,6 +63,8 @@ pub struct Outside {
     pub retire: Vec<RemoteVersion>,
     /// The rotation whose half-made value is taken back there: a revocation cancelled it.
     pub unstage: Option<RotationId>,
+    /// The server at which the logins that it makes are tried; `None` where its own word has to do.
+    pub probe: Option<Box<Probe>>,
 }
 
 /// The resource whose accounts a secret's versions open, as it was decided: whoever works looks nothing
@@ -101,6 +103,8 @@ pub struct RevokeWork {
     pub resource: Option<Box<AtResource>>,
     /// Which part of it.
     pub part: Part,
+    /// Whether it goes before other revocations, too.
+    pub is_emergency: bool,
 }
 
 /// Which part of a revocation is asked for. Where a login can show that a credential is dead, its value is

@@ -1,10 +1,12 @@
 //! Any event, and the aggregate it belongs to.
 
 use crate::id::{
-    BindingId, HostId, NotificationId, RevocationId, RotationId, SecretId, SignalSourceId, StoreId,
+    BindingId, HostId, NotificationId, PlaybookId, RevocationId, RotationId, RunId, SecretId,
+    SignalSourceId, StoreId,
 };
 use crate::{
-    assignment, binding, host, notification, revocation, rollout, rotation, secret, signal, store,
+    assignment, binding, host, notification, playbook, playbook_run, revocation, rollout, rotation,
+    secret, signal, store,
 };
 
 /// Any event with its aggregate.
@@ -30,6 +32,10 @@ pub enum Event {
     Notification(NotificationId, notification::Event),
     /// Of a source of signals.
     Signal(SignalSourceId, signal::Event),
+    /// Of a playbook.
+    Playbook(PlaybookId, playbook::Event),
+    /// Of a run of a playbook.
+    PlaybookRun(RunId, playbook_run::Event),
 }
 
 /// Names the aggregate of an event.
@@ -55,6 +61,10 @@ pub enum AggregateKey {
     Notification(NotificationId),
     /// A source of signals.
     Signal(SignalSourceId),
+    /// A playbook.
+    Playbook(PlaybookId),
+    /// A run of a playbook.
+    PlaybookRun(RunId),
 }
 
 impl Event {
@@ -72,6 +82,8 @@ impl Event {
             Self::Rollout(service, _) => AggregateKey::Rollout(service.clone()),
             Self::Notification(id, _) => AggregateKey::Notification(*id),
             Self::Signal(id, _) => AggregateKey::Signal(*id),
+            Self::Playbook(id, _) => AggregateKey::Playbook(*id),
+            Self::PlaybookRun(id, _) => AggregateKey::PlaybookRun(*id),
         }
     }
 }

@@ -97,6 +97,10 @@ id_type!(/// One making of a subscription: another one when it is made again und
     SubscriptionId);
 id_type!(/// One fire of a schedule: derived from secret and scheduled instant.
     SlotId);
+id_type!(/// A declared playbook, independent of its name.
+    PlaybookId);
+id_type!(/// One run of a playbook.
+    RunId);
 id_type!(/// This installation; bound into everything sealed.
     DeploymentId);
 id_type!(/// A declared notification, independent of its name.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::id::{BindingId, ContainerId, HostId, RevocationId, RotationId, SecretId};
 use crate::name::SecretName;
+use crate::resource::Probe;
 
 /// How long a lease is kept for a container that does not run, by default.
 pub const DEFAULT_LINGER: Duration = Duration::from_secs(300);
@@ -37,6 +38,8 @@ pub enum Lease {
     PerContainer {
         /// How long one is kept for a container that does not run.
         linger: Duration,
+        /// The server at which its logins are tried; `None` where only their store is asked.
+        probe: Option<Box<Probe>>,
     },
     /// Its versions are the leases of one container.
     Of(LeaseOf),

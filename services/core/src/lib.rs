@@ -20,6 +20,8 @@ pub mod lease;
 pub mod name;
 pub mod notification;
 pub mod plan;
+pub mod playbook;
+pub mod playbook_run;
 pub mod report;
 pub mod resource;
 pub mod revocation;

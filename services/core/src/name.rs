@@ -142,6 +142,8 @@ name_type!(/// Name of a store.
     StoreName, "store name", MAX_NAME_BYTES, "use lower-case letters, digits, `.`, `_` and `-`", is_word);
 name_type!(/// Name of a host.
     HostName, "host name", MAX_NAME_BYTES, "use lower-case letters, digits, `.`, `_` and `-`", is_word);
+name_type!(/// Name of a playbook.
+    PlaybookName, "playbook name", MAX_NAME_BYTES, "use lower-case letters, digits, `.`, `_` and `-`", is_word);
 name_type!(/// Name of a subscription: a place in the log that is kept for a client.
     SubscriptionName, "subscription name", MAX_NAME_BYTES,
     "use lower-case letters, digits, `.`, `_` and `-`", is_word);

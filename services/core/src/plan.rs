@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::binding::{self, Binding, OnRevoke, Reload, Selector, Spec, Target};
+use crate::host::Host;
 use crate::id::{BindingId, ContainerId, DeliveryId, HostId, SecretId};
 use crate::lease;
 use crate::name::{BindingName, HostName, SecretName};
@@ -29,6 +30,34 @@ pub struct HostPlan {
     pub leaves: Vec<Leave>,
     /// Versions to be had at hand, and given to nobody yet but canaries.
     pub staged: Vec<Staged>,
+    /// What is to be done to containers by order.
+    pub orders: Vec<Order>,
+}
+
+/// An order about one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The container.
+    pub container: ContainerId,
+    /// Which order it is: a restart is carried out once per number.
+    pub number: u64,
+    /// What is to be done.
+    pub task: Task,
+}
+
+/// What is to be done to a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// It restarts, once.
+    Restart {
+        /// Not before this time; `None`: at once, whatever the host's clock says.
+        not_before: Option<Timestamp>,
+    },
+    /// It is given nothing, and this is done to it, also when it begins anew.
+    Quarantine {
+        /// What is done.
+        action: OnRevoke,
+    },
 }
 
 /// A version that the host is to hold, sealed, for the moment in which it becomes current, or that canaries of
@@ -175,6 +204,7 @@ pub fn plan_host(world: &World, host: HostId) -> Option<HostPlan> {
         },
         bindings,
         leaves: leaves_of(world, host),
+        orders: orders_of(world, known),
     })
 }
 
@@ -264,6 +294,26 @@ fn planned_secret(secret: &Secret, host: HostId) -> PlannedSecret {
         dead: secret.dead.clone(),
         traceparent: None,
     }
+}
+
+/// Quarantines first: what is cut off is not restarted.
+fn orders_of(world: &World, host: &Host) -> Vec<Order> {
+    let quarantines = host.quarantines.values().map(|one| Order {
+        container: one.subject.container.clone(),
+        number: one.number,
+        task: Task::Quarantine {
+            action: world.action_on(one),
+        },
+    });
+    let restarts = host.restarts.values().map(|one| Order {
+        container: one.subject.container.clone(),
+        number: one.number,
+        task: Task::Restart {
+            not_before: one.not_before,
+        },
+    });
+    let all = quarantines.chain(restarts);
+    all.filter(|_| host.knows_orders).collect()
 }
 
 fn leaves_of(world: &World, host: HostId) -> Vec<Leave> {

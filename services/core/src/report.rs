@@ -50,6 +50,34 @@ pub struct HostReport {
     /// Whether it takes versions that are staged, and gives them to canaries. An injector that does not know
     /// them refuses a whole plan that names one.
     pub knows_staged: bool,
+    /// What came of the orders in its plan, as far as anything did; `None` in what an injector says that knows no
+    /// orders: it would refuse a whole plan with one. At most [`MAX_REPORT_ITEMS`].
+    pub orders: Option<Vec<OrderTold>>,
+}
+
+/// What came of an order about a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderTold {
+    /// The container.
+    pub container: ContainerId,
+    /// The order's number.
+    pub number: u64,
+    /// What came of it.
+    pub state: OrderState,
+}
+
+/// See [`OrderTold`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OrderState {
+    /// It restarted and runs well; or it is cut off, paused or stopped, and has nothing any more.
+    Done,
+    /// The container is gone, or does not run and was not to be brought up.
+    Gone,
+    /// It did not run well after its restart; or it could not be cut off, paused or stopped, which is tried again.
+    Failed {
+        /// Why, with the next step.
+        reason: String,
+    },
 }
 
 /// What is noted of a container and a version.

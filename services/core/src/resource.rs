@@ -75,6 +75,15 @@ impl Kind {
         }
     }
 
+    /// The same of the one to which a connection goes, whoever signs in there.
+    fn server_at(self, connection: &str) -> String {
+        let scheme_ends = connection.find("://").map_or(0, |at| at + 3);
+        let rest = connection.get(scheme_ends..).unwrap_or_default();
+        let authority = rest.split(['/', '?']).next().unwrap_or_default();
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        self.server(host)
+    }
+
     /// An account's name in the one way in which accounts are compared: MariaDB's has a host part.
     #[must_use]
     pub fn account(self, name: &str) -> Cow<'_, str> {
@@ -183,11 +192,7 @@ impl Resource {
     /// are the same.
     #[must_use]
     pub fn server(&self) -> String {
-        let scheme_ends = self.connection.find("://").map_or(0, |at| at + 3);
-        let rest = self.connection.get(scheme_ends..).unwrap_or_default();
-        let authority = rest.split(['/', '?']).next().unwrap_or_default();
-        let host = authority.rsplit('@').next().unwrap_or_default();
-        self.kind.server(host)
+        self.kind.server_at(&self.connection)
     }
 
     /// The server as `credentialFor` of the admin's secret names it.
@@ -223,6 +228,38 @@ impl Resource {
 impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} at {}", self.kind.word(), self.server())
+    }
+}
+
+/// The server at which the logins that a store makes are good, as the manifest of a secret with leases declares it:
+/// there each of them is tried. Nobody of ours is admin there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The kind of server.
+    pub kind: Kind,
+    /// Where it is, without a login: `postgres://host:5432/shop`.
+    pub connection: String,
+    /// The file of authorities (PEM) that the server's certificate has to come from; without one, those
+    /// of the system.
+    pub ca: Option<String>,
+}
+
+impl Probe {
+    /// The server by its address alone, in the one way in which servers are compared.
+    #[must_use]
+    pub fn server(&self) -> String {
+        format!(
+            "{}://{}",
+            self.kind.word(),
+            self.kind.server_at(&self.connection)
+        )
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let server = self.kind.server_at(&self.connection);
+        write!(f, "{} at {server}", self.kind.word())
     }
 }
 
@@ -291,6 +328,25 @@ mod tests {
         assert_eq!(short.shared_with(&full), Some("app"));
         assert_eq!(full.shared_with(&short), Some("app@%"));
         assert_eq!(short.shared_with(&mariadb("app@10.0.0.%")), None);
+    }
+
+    #[test]
+    fn a_probe_s_server_is_the_same_however_its_connection_is_written() {
+        let probe = |connection: &str| Probe {
+            kind: Kind::Postgres,
+            connection: connection.to_owned(),
+            ca: None,
+        };
+        let (short, full) = (
+            probe("postgres://DB.example"),
+            probe("postgresql://db.example:5432/shop"),
+        );
+        assert_eq!(short.server(), "postgres://db.example:5432");
+        assert_eq!(short.server(), full.server());
+        assert_ne!(short.server(), probe("postgres://db.example:5433").server());
+        assert_eq!(full.to_string(), "postgres at db.example:5432");
+        let named = resource("postgres://admin@db.example/shop", &["app"]);
+        assert_eq!(named.credential_server(), full.server());
     }
 
     #[test]

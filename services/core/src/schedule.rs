@@ -43,7 +43,8 @@ pub enum OnDeadline {
     Force,
 }
 
-/// What has to be shown before the old version may die, beyond each binding's own level.
+/// What has to be shown before the old version may die, beyond each binding's own level. Where a secret says
+/// nothing, its strategy and its consumers decide: `decision::drain_cause`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ack {
     /// Every consumer has the new version and reloaded as its binding says; nothing more.
@@ -162,7 +163,7 @@ pub struct RotationPolicy {
     pub keep_previous: bool,
     /// It also rotates after one of these.
     pub on_event: Vec<OnEvent>,
-    /// What has to be shown before the old version may die; `None` for what suits its strategy.
+    /// What has to be shown before the old version may die; `None` for what suits its strategy and its consumers.
     pub ack: Option<Ack>,
     /// Whether a few containers get a version before it is promoted; `None` for no.
     pub canary: Option<Canary>,

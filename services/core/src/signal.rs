@@ -1,11 +1,12 @@
 //! Signals: what somebody outside says that happened, and who may say it. Facts, refusals and bounds.
 //!
-//! Invariant: of a signal only bounded texts are kept that a person chose, so no value has a place here. How
+//! Invariant: of a signal only bounded texts are kept that a person chose, so no value has a place here; of a token
+//! that it reports, only which versions hold it. How
 //! a signal is proven and read is for others; that it is taken once, its command's id sees to.
 
 use std::collections::BTreeMap;
 
-use crate::id::SignalSourceId;
+use crate::id::{SecretId, SignalSourceId};
 use crate::name::SignalSourceName;
 
 /// Most declared sources of signals.
@@ -14,6 +15,18 @@ pub const MAX_SIGNAL_SOURCES: usize = 32;
 pub const MAX_SIGNAL_TEXT_BYTES: usize = 256;
 /// Most texts that are kept of a signal beside what names it.
 pub const MAX_SIGNAL_FIELDS: usize = 16;
+
+/// Most versions that are named because they hold what a signal reports.
+pub const MAX_SIGNAL_MATCHES: usize = 16;
+
+/// A version that holds the token that a signal reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Match {
+    /// The secret.
+    pub secret: SecretId,
+    /// Its version.
+    pub version: u64,
+}
 
 /// In what form signals come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +84,10 @@ pub struct Signal {
     pub subject: String,
     /// What was kept of its content.
     pub fields: BTreeMap<String, String>,
+    /// Whether the token that it reports was compared with every value that is in use; `None` where it reports none.
+    pub compared: Option<bool>,
+    /// The versions that hold it; `None` where that is not known.
+    pub matched: Option<Vec<Match>>,
 }
 
 /// What happened to a source of signals.
@@ -104,7 +121,29 @@ pub enum Event {
         subject: String,
         /// What was kept of its content.
         fields: BTreeMap<String, String>,
+        /// Whether the token that it reports was compared with every value that is in use; `None` where it reports
+        /// none.
+        compared: Option<bool>,
+        /// The versions that hold it; `None` where that is not known.
+        matched: Option<Vec<Match>>,
     },
+}
+
+impl Event {
+    /// The one secret that a signal is about, since it alone holds what the signal reports.
+    #[must_use]
+    pub fn secret(&self) -> Option<SecretId> {
+        let Self::Received {
+            matched: Some(matched),
+            ..
+        } = self
+        else {
+            return None;
+        };
+        let first = matched.first()?.secret;
+        let is_first = |one: &Match| one.secret == first;
+        matched.iter().all(is_first).then_some(first)
+    }
 }
 
 /// A normal "no" about a signal or its source.
@@ -150,6 +189,10 @@ impl Signal {
         names.iter().all(|text| !text.is_empty() && fits(text))
             && fits(&self.subject)
             && self.fields.len() <= MAX_SIGNAL_FIELDS
+            && self
+                .matched
+                .iter()
+                .all(|all| all.len() <= MAX_SIGNAL_MATCHES)
             && self
                 .fields
                 .iter()

@@ -236,6 +236,7 @@ pub(crate) fn revoke(version: Option<u64>) -> Command {
         secret: secret_name(),
         version,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     }
 }
 
@@ -299,6 +300,7 @@ pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,
         knows_staged: false,
+        orders: None,
     }
 }
 

@@ -4,8 +4,11 @@
 
 mod difference;
 mod leases;
+mod orders;
 mod outside;
 mod outward;
+mod playbooks;
+mod replacement;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,11 +17,13 @@ use crate::binding::{self, Binding};
 use crate::event::Event;
 use crate::host::{self, Host, JoinToken};
 use crate::id::{
-    BindingId, ContainerId, HostId, JoinTokenId, NotificationId, RevocationId, RotationId,
-    SecretId, SignalSourceId, StoreId,
+    BindingId, ContainerId, HostId, JoinTokenId, NotificationId, PlaybookId, RevocationId,
+    RotationId, RunId, SecretId, SignalSourceId, StoreId,
 };
-use crate::name::{BindingName, HostName, SecretName, StoreName};
+use crate::name::{BindingName, HostName, PlaybookName, SecretName, StoreName};
 use crate::notification;
+use crate::playbook::Playbook;
+use crate::playbook_run::Run;
 use crate::revocation::{self, Revocation};
 use crate::rollout::{self, Rollout};
 use crate::rotation::{self, Rotation, Trigger};
@@ -55,6 +60,10 @@ pub struct World {
     pub notifications: BTreeMap<NotificationId, notification::Declared>,
     /// Declared sources of signals, by id.
     pub signal_sources: BTreeMap<SignalSourceId, signal::Source>,
+    /// Playbooks that may be run, by id.
+    pub playbooks: BTreeMap<PlaybookId, Playbook>,
+    /// Open runs of playbooks, and the last ones that ended.
+    pub runs: BTreeMap<RunId, Run>,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -73,6 +82,13 @@ pub struct World {
     leases: BTreeMap<SecretId, BTreeSet<SecretId>>,
     /// The same, by their containers' hosts.
     leases_at: BTreeMap<HostId, BTreeSet<SecretId>>,
+    /// Revocations that wait for a replacement, by secret.
+    awaiting: BTreeMap<SecretId, BTreeSet<RevocationId>>,
+    playbooks_by_name: BTreeMap<PlaybookName, PlaybookId>,
+    open_runs: BTreeSet<RunId>,
+    closed_runs: BTreeMap<PlaybookId, VecDeque<RunId>>,
+    /// The same of playbooks that were removed, all together.
+    closed_of_removed: VecDeque<RunId>,
 }
 
 impl World {
@@ -260,6 +276,8 @@ impl World {
             Event::Rollout(service, event) => self.apply_rollout(number, service, event),
             Event::Notification(id, event) => self.apply_notification(number, *id, event),
             Event::Signal(id, event) => self.apply_signal(*id, event),
+            Event::Playbook(id, event) => self.apply_playbook(*id, event),
+            Event::PlaybookRun(id, event) => self.apply_playbook_run(*id, event),
         }
         self.note_outside(number, event);
     }
@@ -293,6 +311,9 @@ impl World {
                 self.let_ask_again(id);
             }
         }
+        if let secret::Event::RemoteVersionRetired { remote } = event {
+            self.note_ended_there(id, remote);
+        }
         let affected = match event {
             secret::Event::Delivered { host, .. } => vec![*host],
             secret::Event::VersionPromoted { .. } | secret::Event::VersionRevoked { .. } => {
@@ -301,6 +322,7 @@ impl World {
             _ => Vec::new(),
         };
         self.bump(number, affected);
+        self.bump(number, self.hosts_to_stop(id, event));
         self.index_lease(id);
     }
 
@@ -435,7 +457,9 @@ impl World {
                     host.evolve(event);
                 }
             }
-            host::Event::PermitIssued { .. } | host::Event::StagingKnown => {
+            host::Event::PermitIssued { .. }
+            | host::Event::StagingKnown
+            | host::Event::OrdersKnown => {
                 if let Some(host) = self.hosts.get_mut(&id) {
                     host.evolve(event);
                 }
@@ -443,6 +467,7 @@ impl World {
                 return;
             }
             host::Event::Evicted { .. } => self.apply_eviction(id, event),
+            _ => self.apply_order(number, id, event),
         }
         self.bump(number, [id]);
     }
@@ -530,8 +555,10 @@ impl World {
             .revocations
             .entry(id)
             .or_insert_with(|| Revocation::new(id));
+        let was_awaiting = revocation.is_awaiting();
         revocation.evolve(event);
         let secret = revocation.secret;
+        let is_awaiting = revocation.is_awaiting();
         match event {
             revocation::Event::Requested {
                 hosts, versions, ..
@@ -545,8 +572,13 @@ impl World {
                 revocation.unstage = half_made.map(|run| run.id);
                 if let Some(secret) = self.secrets.get_mut(&secret) {
                     revocation.retire = secret.remotes_of(versions);
-                    revocation.stays_at_store = secret.stays_current_outside(versions);
+                    let stays = secret.stays_current_outside(versions);
+                    revocation.stays_at_store = stays.is_some();
+                    revocation.left_at_store = stays.cloned();
                     secret.note_revoked(versions);
+                }
+                if was_awaiting {
+                    self.give_over(secret, versions);
                 }
                 self.bump(number, hosts.iter().copied());
             }
@@ -560,6 +592,9 @@ impl World {
                 }
             }
             _ => {}
+        }
+        if was_awaiting != is_awaiting {
+            self.index_awaiting(secret, id, is_awaiting);
         }
     }
 }

@@ -25,6 +25,8 @@ pub const FAILPOINTS: &[&str] = &[
     "gateway.before_commit",
     "gateway.after_commit",
     "gateway.after_publish",
+    "gateway.before_move",
+    "gateway.after_move",
     "storesync.before_step",
     "storesync.after_step",
     "storesync.before_insert",

@@ -39,6 +39,8 @@ lines! {
     ROTATION_CLOSED = "rotation.closed", "A rotation ended, with this outcome.";
     CHANGED_OUTSIDE = "secret.external_change_detected", "Somebody changed the value at the store outside.";
     REVOCATION_REQUESTED = "revocation.requested", "Versions are dead from now on.";
+    REVOCATION_AWAITS = "revocation.replacement_awaited", "Versions are revoked once another one is in use instead.";
+    REVOCATION_UNREPLACED = "revocation.replacement_given_up", "Nothing takes the place of what is revoked, and why.";
     REVOCATION_WITHDRAWN = "revocation.withdrawn_on_host", "A host holds none of them any more.";
     REVOCATION_CONFIRMED = "revocation.backend_confirmed", "The store made them unusable.";
     REVOCATION_FAILED = "revocation.backend_failed", "The store could not yet; it is tried again.";
@@ -54,6 +56,13 @@ lines! {
     REFUSED = "assignment.refused", "A container was not served, and why.";
     HOST_ENROLLED = "host.enrolled", "A host is known.";
     HOST_EVICTED = "host.evicted", "A host is trusted with nothing any more.";
+    RESTART_ORDERED = "host.restart_ordered", "A playbook has a container restarted.";
+    QUARANTINE_ORDERED = "host.quarantine_ordered", "A playbook puts a container into quarantine, and why.";
+    ORDER_ENDED = "host.order_ended", "A host told what came of that, with this outcome and why it failed; or it is withdrawn.";
+    QUARANTINE_LIFTED = "host.quarantine_lifted", "A person lifted the quarantine of a container, and why.";
+    PLAYBOOK_TRIGGERED = "playbook_run.triggered", "A run of a playbook began.";
+    PLAYBOOK_STEP_FAILED = "playbook_run.step_failed", "A step of a run failed, and why.";
+    PLAYBOOK_COMPLETED = "playbook_run.completed", "A run of a playbook ended, with this outcome.";
     STEP_PERFORMED = "step.performed", "store-sync did a step at the store; `ms` says how long it took.";
     STEP_NOT_PERFORMED = "step.failed", "store-sync could not do a step at the store, and why.";
     FILE_REPLACED = "file.replaced", "The injector replaced a file in a running container, and read it back.";

@@ -26,6 +26,10 @@ pub const CONTAINER: &str = "container";
 pub const ROTATION: &str = "rotation";
 /// A revocation's id.
 pub const REVOCATION: &str = "revocation";
+/// A playbook's name.
+pub const PLAYBOOK: &str = "playbook";
+/// Id of a run of a playbook.
+pub const RUN: &str = "run";
 /// A rotation's step.
 pub const STEP: &str = "step";
 /// Which attempt, first is 1.

@@ -1,19 +1,23 @@
 //! Which audit records a command leaves. Every command leaves exactly one, and an apply one for each
-//! of its declarations, whether it was allowed, rejected or changed nothing; every usage fact leaves
-//! one per container instance. A person's repeat leaves the same ones as the command itself, which say
+//! of its declarations, whether it was allowed, rejected or changed nothing; every usage fact, and
+//! every end of an order about a container, leaves one per container instance. A person's repeat leaves the same ones as the command itself, which say
 //! that it was one.
 
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
 use keywheel_core::binding::Reload;
-use keywheel_core::command::{Command, Declaration, Outward};
+use keywheel_core::command::{Command, Declaration, Outward, Replacing};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
-use keywheel_core::id::{BindingId, CommandId, HostId, RevocationId, RotationId, SecretId};
+use keywheel_core::id::{BindingId, CommandId, HostId, RotationId, SecretId};
+use keywheel_core::playbook_run;
 use keywheel_core::report::{DeniedStart, Executed, StalePlan, UsageKind, UsageNote};
 use keywheel_core::rotation::{self, MAX_REASON_CHARS};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
+
+mod playbooks;
+mod revocations;
 
 /// Who asks, by what command, when.
 pub struct Deed<'a> {
@@ -82,6 +86,8 @@ pub fn records(
         }
         records.push(record);
     }
+    let events = decided.iter().flatten();
+    records.extend(events.filter_map(|event| playbooks::order_record(before, deed, event)));
     records
 }
 
@@ -147,6 +153,9 @@ fn own_records(
                 if let (Command::DeadlinePassed { .. }, Some(end)) = (command, end_of(events)) {
                     record.reason = format!("{}: {end}", record.reason);
                 }
+                if let Some(told) = playbooks::told(before, events) {
+                    record.reason = told;
+                }
             }
             Err(refusal) => {
                 refuse(&mut record, refusal);
@@ -178,6 +187,7 @@ fn declared(declaration: &Declaration) -> Described {
         Declaration::Store { name, .. } => ("apply", format!("store/{name}"), None),
         Declaration::Notification { name, .. } => ("apply", format!("notification/{name}"), None),
         Declaration::SignalSource { name, .. } => ("apply", format!("signal-source/{name}"), None),
+        Declaration::Playbook { name, .. } => ("apply", format!("playbook/{name}"), None),
     }
 }
 
@@ -233,9 +243,10 @@ fn own_words(command: &Command) -> Option<String> {
     let (Command::Revoke { reason, .. }
     | Command::EvictHost { reason, .. }
     | Command::ForgetRevocation { reason, .. }
-    | Command::Intervene { reason, .. }) = command
+    | Command::Intervene { reason, .. }
+    | Command::Replace(Replacing { reason, .. })) = command
     else {
-        return None;
+        return playbooks::own_words(command);
     };
     let words: String = reason.trim().chars().take(MAX_REASON_CHARS).collect();
     (!words.is_empty()).then_some(words)
@@ -247,7 +258,14 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
         Command::Revoke { reason, .. }
         | Command::EvictHost { reason, .. }
         | Command::ForgetRevocation { reason, .. }
-        | Command::Intervene { reason, .. } => reason.clone(),
+        | Command::Intervene { reason, .. }
+        | Command::Replace(Replacing { reason, .. })
+        | Command::Playbook(
+            playbook_run::Request::Start { reason, .. }
+            | playbook_run::Request::Approve { reason, .. }
+            | playbook_run::Request::Intervene { reason, .. }
+            | playbook_run::Request::Lift { reason, .. },
+        ) => reason.clone(),
         Command::StepOutcome {
             failure: Some(failure),
             ..
@@ -308,9 +326,6 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
                 None,
             )
         }
-        Command::Revoke {
-            secret, version, ..
-        } => ("revoke", format!("secret/{secret}"), *version),
         Command::EnrolHost { name, .. } => ("enrol", format!("host/{name}"), None),
         Command::IssueJoinToken(wish) => ("issue-join-token", format!("host/{}", wish.name), None),
         Command::JoinHost(joining) => ("join", format!("host/{}", joining.name), None),
@@ -322,22 +337,21 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             rotated(world, rotation),
             version_of(rotation),
         ),
-        Command::RevokeOutcome { revocation, .. } => {
-            ("revoke-at-store", revoked(world, revocation), None)
-        }
         Command::RetryStep { rotation } => {
             ("retry-step", rotated(world, rotation), version_of(rotation))
-        }
-        Command::RetryRevoke { revocation } => ("retry-revoke", revoked(world, revocation), None),
-        Command::ProofOutcome(taken) => ("prove-dead", revoked(world, &taken.revocation), None),
-        Command::ForgetRevocation { revocation, .. } => {
-            ("forget-revocation", revoked(world, revocation), None)
         }
         Command::DeadlinePassed { rotation } => {
             ("deadline", rotated(world, rotation), version_of(rotation))
         }
         Command::LingerEnded { secret } => ("end-lease", secret_object(world, *secret), None),
         Command::Outward(wish) => outward(wish),
+        Command::Playbook(request) => playbooks::described(world, request),
+        Command::Revoke { .. }
+        | Command::Replace(_)
+        | Command::RevokeOutcome { .. }
+        | Command::RetryRevoke { .. }
+        | Command::ProofOutcome(_)
+        | Command::ForgetRevocation { .. } => return revocations::described(world, command),
         Command::Apply(_) | Command::Report(_) => return None,
     })
 }
@@ -365,16 +379,6 @@ fn rotated(world: &World, id: &RotationId) -> String {
     let secret = known.and_then(|known| world.secrets.get(&known.secret));
     secret.map_or_else(
         || format!("rotation/{id}"),
-        |secret| format!("secret/{}", secret.name),
-    )
-}
-
-/// The secret of a revocation.
-fn revoked(world: &World, id: &RevocationId) -> String {
-    let known = world.revocations.get(id);
-    let secret = known.and_then(|known| world.secrets.get(&known.secret));
-    secret.map_or_else(
-        || format!("revocation/{id}"),
         |secret| format!("secret/{}", secret.name),
     )
 }

@@ -6,6 +6,7 @@
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::id::HostId;
+use keywheel_core::playbook_run::{Cause, Request};
 
 use crate::port::bus::{Address, Body, Topic};
 
@@ -55,7 +56,21 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::NotePermit(_)
         | Command::EvictHost { .. }
         | Command::ForgetRevocation { .. }
+        | Command::Replace(_)
         | Command::Outward(_) => Role::Gateway,
+        Command::Playbook(
+            Request::Start {
+                cause: Cause::Person,
+                ..
+            }
+            | Request::Advance { .. }
+            | Request::Approve { .. }
+            | Request::Intervene { .. }
+            | Request::Answer { .. }
+            | Request::Lift { .. }
+            | Request::Remove { .. },
+        ) => Role::Gateway,
+        Command::Playbook(Request::Start { .. } | Request::Due { .. }) => Role::Scheduler,
         Command::Due { .. }
         | Command::DeadlinePassed { .. }
         | Command::RetryStep { .. }
@@ -142,7 +157,8 @@ fn may_request(role: Role, host: Option<HostId>, body: &Body, to: Address) -> bo
             | Body::Stash { .. }
             | Body::DropStash { .. }
             | Body::CheckStore { .. }
-            | Body::LookNow { .. },
+            | Body::LookNow { .. }
+            | Body::Compare(_),
         ) => role == Role::Gateway,
         _ => false,
     }
@@ -164,7 +180,11 @@ fn may_answer(body: &Body, from: Address) -> bool {
         ),
         (Address::StoreSync, body) => matches!(
             body,
-            Body::SealedValue(_) | Body::StoreKey(_) | Body::Tried(_) | Body::Looked(_)
+            Body::SealedValue(_)
+                | Body::StoreKey(_)
+                | Body::Tried(_)
+                | Body::Looked(_)
+                | Body::Compared(_)
         ),
     }
 }

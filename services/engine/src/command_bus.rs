@@ -11,21 +11,23 @@
 //! anew. Nothing that was decided on an older head is ever answered, a "nothing to do" neither.
 
 mod class;
+mod effects;
 mod follow;
 mod inbox;
+mod runs;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use keywheel_core::audit::{self, Principal};
-use keywheel_core::command::{Command, ProofTaken};
-use keywheel_core::decision::{self, Context, Enrolment, Refusal, Rejection};
-use keywheel_core::effect::{self, Effect};
+use keywheel_core::command::Command;
+use keywheel_core::decision::{self, Context, Enrolment, Refusal};
+use keywheel_core::effect::Effect;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, HostId};
+use keywheel_core::playbook_run::Request::Advance;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
-use keywheel_core::{revocation, rotation};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -37,9 +39,11 @@ use crate::port::journal::{Class, Decision, Journal, RecordedEvent, Verdict};
 use crate::port::{ErrorKind, PortError};
 use crate::replay::read_all;
 use crate::state::{Committed, View, ViewWriter, view};
+use effects::{answered_effect, react};
 pub use follow::FOLLOW_INTERVAL;
 pub use inbox::{Decided, Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
+use runs::{Runs, is_no_for_now};
 
 /// How often a batch is decided anew because others appended first; then its senders come back.
 pub const MAX_ROUNDS: u32 = 32;
@@ -78,7 +82,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Fresh ids.
     pub ids: Arc<dyn Ids>,
-    /// Called between the decision and its durability, and right after; names of failpoints.
+    /// Called between the decision and its durability, and right after; before and after each move of a run, too. Names
+    /// of failpoints.
     pub failpoint: fn(&'static str),
 }
 
@@ -184,6 +189,8 @@ impl CommandBus {
         let mut look = tokio::time::interval(FOLLOW_INTERVAL);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            // What people and services ask for waits for one move of a run at most.
+            let runs = self.advance_run().await?;
             tokio::select! {
                 biased;
                 batch = self.inbox.next_batch() => match batch {
@@ -194,10 +201,13 @@ impl CommandBus {
                     let heard = bell.as_mut().map(|bell| *bell.borrow_and_update());
                     self.keep_up(heard).await?;
                 }
-                _ = look.tick(), if self.shared => {
-                    let heard = self.parts.journal.head().await.ok().map(|head| head.mark());
-                    self.keep_up(heard).await?;
+                _ = look.tick(), if self.shared || runs == Runs::Stuck => {
+                    if self.shared {
+                        let heard = self.parts.journal.head().await.ok().map(|head| head.mark());
+                        self.keep_up(heard).await?;
+                    }
                 }
+                () = std::future::ready(()), if runs == Runs::Moved => {}
             }
         }
     }
@@ -306,7 +316,7 @@ impl CommandBus {
                 let lowest = lowest.unwrap_or(Class::Revocation);
                 let requests = answers.into_iter().map(|(request, _)| request);
                 let (again, refused): (Vec<_>, Vec<_>) =
-                    requests.partition(|request| request.class() > lowest);
+                    requests.partition(|request| request.class(&self.draft) > lowest);
                 refuse(refused, &error);
                 return Ok(Again::Together(again));
             }
@@ -425,7 +435,7 @@ impl CommandBus {
             auditing::repeat_records(&self.draft, &deed, &submission.command, is_accepted);
         let own = CommandId::from_bytes(self.parts.ids.draw());
         Some(Decision {
-            class: class::of(&submission.command),
+            class: class::of(&self.draft, &submission.command),
             ..self.records_only(own, deed.time, records)
         })
     }
@@ -456,8 +466,8 @@ impl CommandBus {
     /// its host told of more since, and decided then it would take that back.
     ///
     /// # Errors
-    /// When a slot comes early, by this clock: an answer that is kept would hold for the slot's
-    /// command for ever, so nothing is, and the scheduler asks again.
+    /// When a slot comes early, by this clock, or a trigger's run would be one too many: an answer that is kept would
+    /// hold for its command for ever, so nothing is, and the scheduler asks again.
     fn decide(&mut self, submission: &Submission) -> Result<Option<Decision>, PortError> {
         let now = self.parts.clock.now();
         let ctx = Context {
@@ -465,12 +475,13 @@ impl CommandBus {
             seed: self.parts.ids.draw(),
             enrolment: self.enrolment,
         };
+        let class = class::of(&self.draft, &submission.command);
         let outcome = decision::decide(&self.draft, &submission.command, &ctx);
         if let Err(refusal) = &outcome
-            && let Rejection::Rotation(early @ rotation::Rejection::SlotEarly { .. }) =
-                &refusal.reason
+            && is_no_for_now(&submission.command, &refusal.reason)
         {
-            return Err(PortError::new(ErrorKind::Unavailable, early.to_string()));
+            let text = refusal.reason.to_string();
+            return Err(PortError::new(ErrorKind::Unavailable, text));
         }
         if let (Command::Report(report), Ok(_)) = (&submission.command, &outcome) {
             self.writer.note_report(report, now);
@@ -481,6 +492,11 @@ impl CommandBus {
             time: now,
             traceparent: submission.traceparent.as_deref(),
         };
+        let is_idle = matches!(&outcome, Ok(events) if events.is_empty());
+        if is_idle && matches!(submission.command, Command::Playbook(Advance { .. })) {
+            // Others were first, and the run waits now.
+            return Ok(None);
+        }
         let audit = auditing::records(&self.draft, &deed, &submission.command, &outcome);
         if let Some(traceparent) = submission
             .traceparent
@@ -505,7 +521,7 @@ impl CommandBus {
         let effects = self.fold(&events);
         Ok(Some(Decision {
             command: submission.id,
-            class: class::of(&submission.command),
+            class,
             time: now,
             traceparent: submission.traceparent.clone(),
             events: events
@@ -544,46 +560,5 @@ enum Again {
 fn refuse(requests: Vec<Request>, error: &PortError) {
     for request in requests {
         request.answer(Err(PortError::new(error.kind, error.text.clone())));
-    }
-}
-
-/// What an event asks of workers.
-fn react(world: &World, event: &Event) -> Vec<Effect> {
-    match event {
-        Event::Rotation(id, event) => {
-            let Some(open) = world.rotations.get(id) else {
-                return Vec::new();
-            };
-            rotation::react(world, open, event)
-        }
-        Event::Revocation(id, event) => world
-            .revocations
-            .get(id)
-            .map(|open| revocation::react(world, open, event))
-            .unwrap_or_default(),
-        _ => Vec::new(),
-    }
-}
-
-/// The effect a command answers. It is closed even when the answer comes too late to count.
-fn answered_effect(command: &Command) -> Option<effect::Key> {
-    match command {
-        Command::StepOutcome {
-            rotation,
-            step,
-            attempt,
-            ..
-        } => Some(effect::Key::Step(*rotation, *step, *attempt)),
-        Command::RevokeOutcome {
-            revocation,
-            attempt,
-            ..
-        }
-        | Command::ProofOutcome(ProofTaken {
-            revocation,
-            attempt,
-            ..
-        }) => Some(effect::Key::Revoke(*revocation, *attempt)),
-        _ => None,
     }
 }

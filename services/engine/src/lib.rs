@@ -9,6 +9,7 @@ pub mod anchors;
 pub mod auditing;
 pub mod authority;
 pub mod command_bus;
+pub mod comparison;
 pub mod delivery;
 pub mod generator;
 pub mod late;

@@ -2,13 +2,15 @@
 //!
 //! Readers see committed state only. The draft that decisions are made on is the command bus's own.
 
+mod runs;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use keywheel_core::command::Command;
 use keywheel_core::effect;
 use keywheel_core::event::Event;
-use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
+use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId};
 use keywheel_core::plan::{HostPlan, plan_host};
 use keywheel_core::report::HostReport;
 use keywheel_core::time::Timestamp;
@@ -19,6 +21,8 @@ use tokio::sync::watch;
 use crate::port::journal::RecordedEvent;
 use crate::tally::Tally;
 use crate::trace::{Context, Origins, span_of};
+use runs::Runs;
+pub use runs::{RunTimes, Span};
 
 /// Rotations and revocations whose instants are kept.
 pub const KEPT_TIMINGS: usize = 4096;
@@ -72,6 +76,8 @@ pub struct Committed {
     revocation_order: VecDeque<RevocationId>,
     /// What last changed what a secret gives out.
     changed: BTreeMap<SecretId, Context>,
+    /// Runs of playbooks.
+    runs: Runs,
 }
 
 impl Committed {
@@ -108,6 +114,16 @@ impl Committed {
     pub fn revocation_trace(&self, id: RevocationId) -> Option<Context> {
         let above = self.revocations.get(&id)?.trace?;
         Some(above.at(span_of(id.bytes())))
+    }
+    /// Where what a run of a playbook begins stands: with the command that started it.
+    #[must_use]
+    pub fn run_trace(&self, id: RunId) -> Option<Context> {
+        self.runs.trace(id)
+    }
+    /// When a run's steps were durable.
+    #[must_use]
+    pub fn run_times(&self, id: RunId) -> Option<&RunTimes> {
+        self.runs.times(id)
     }
     /// Where the work of an effect stands.
     #[must_use]
@@ -182,24 +198,35 @@ impl Committed {
                 let trace = open.and_then(|id| self.rotation_trace(id));
                 self.note_change(*secret, trace);
             }
+            Event::Revocation(id, revocation::Event::ReplacementAwaited { .. }) => {
+                self.note_revocation(*id, trace, at);
+            }
             Event::Revocation(id, revocation::Event::Requested { secret, .. }) => {
-                self.revocations.insert(
-                    *id,
-                    RevocationTimes {
-                        trace,
-                        requested: Some(at),
-                        ..RevocationTimes::default()
-                    },
-                );
-                self.revocation_order.push_back(*id);
-                if self.revocation_order.len() > KEPT_TIMINGS
-                    && let Some(oldest) = self.revocation_order.pop_front()
-                {
-                    self.revocations.remove(&oldest);
+                // One that waited for a replacement is as old as its wish.
+                if !self.world.revocations.contains_key(id) {
+                    self.note_revocation(*id, trace, at);
                 }
                 self.note_change(*secret, self.revocation_trace(*id));
             }
+            Event::PlaybookRun(id, event) => {
+                self.runs.note(&self.world, (*id, event), (at, trace));
+            }
             _ => {}
+        }
+    }
+
+    fn note_revocation(&mut self, id: RevocationId, trace: Option<Context>, at: Timestamp) {
+        let times = RevocationTimes {
+            trace,
+            requested: Some(at),
+            ..RevocationTimes::default()
+        };
+        self.revocations.insert(id, times);
+        self.revocation_order.push_back(id);
+        if self.revocation_order.len() > KEPT_TIMINGS
+            && let Some(oldest) = self.revocation_order.pop_front()
+        {
+            self.revocations.remove(&oldest);
         }
     }
 
@@ -242,7 +269,7 @@ impl Committed {
                     .world
                     .revocations
                     .get(id)
-                    .is_some_and(|r| !r.waiting.is_empty());
+                    .is_some_and(|r| !r.waiting.is_empty() || !r.is_begun());
                 if times.withdrawn.is_none() && !waits {
                     times.withdrawn = Some(at);
                 }
@@ -465,6 +492,7 @@ mod tests {
                 hosts: Vec::new(),
                 reason: String::new(),
                 is_to_prove: false,
+                is_emergency: false,
             };
             let revocation = RevocationId::from_bytes(numbered(number));
             apply(

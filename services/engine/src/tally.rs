@@ -13,7 +13,7 @@ use keywheel_core::id::{RevocationId, RotationId, SecretId};
 use keywheel_core::rotation::{Intervention, Outcome, Step, Trigger};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
-use keywheel_core::{revocation, rotation, secret};
+use keywheel_core::{playbook_run, revocation, rotation, secret};
 
 use crate::anchors::Anchors;
 use crate::port::journal::RecordedEvent;
@@ -100,6 +100,8 @@ pub struct Tally {
     pub refused: u64,
     /// Revocations that ended: from the request to the end.
     pub revoked: Spread,
+    /// Runs of playbooks that ended, by how.
+    pub runs: BTreeMap<&'static str, u64>,
     secrets: BTreeMap<SecretId, Anchors>,
     open: BTreeMap<RotationId, Open>,
     /// The newest rotation of a secret, if it is parked, and when it was requested.
@@ -148,6 +150,9 @@ impl Tally {
                 self.note_rotation(*id, event, at);
             }
             Event::Revocation(id, event) => self.note_revocation(*id, event, at),
+            Event::PlaybookRun(_, playbook_run::Event::Completed { outcome, .. }) => {
+                *self.runs.entry(outcome.word()).or_default() += 1;
+            }
             _ => {}
         }
     }
@@ -306,8 +311,8 @@ impl Tally {
 
     fn note_revocation(&mut self, id: RevocationId, event: &revocation::Event, at: Timestamp) {
         match event {
-            revocation::Event::Requested { .. } => {
-                self.open_revocations.insert(id, at);
+            revocation::Event::Requested { .. } | revocation::Event::ReplacementAwaited { .. } => {
+                self.open_revocations.entry(id).or_insert(at);
             }
             revocation::Event::Closed => {
                 if let Some(requested) = self.open_revocations.remove(&id) {
@@ -339,7 +344,8 @@ pub const fn step_word(step: Step) -> &'static str {
 const fn trigger_word(trigger: &Trigger) -> &'static str {
     match trigger {
         Trigger::Initial => "initial",
-        Trigger::OnDemand => "on_demand",
+        // A playbook asks as a person does.
+        Trigger::OnDemand | Trigger::Playbook { .. } => "on_demand",
         Trigger::Provided => "provided",
         Trigger::Slot { .. } => "schedule",
         Trigger::External { .. } => "external",

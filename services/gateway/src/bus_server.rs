@@ -419,6 +419,7 @@ const fn word(command: &Command) -> &'static str {
         Command::RetryRevoke { .. } => "retry_revoke",
         Command::DeadlinePassed { .. } => "deadline_passed",
         Command::LingerEnded { .. } => "linger_ended",
+        Command::Playbook(_) => "playbook",
         Command::Observed(_) => "observed",
         Command::StoreContact { .. } => "store_contact",
         _ => "other",

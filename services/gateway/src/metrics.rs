@@ -11,11 +11,14 @@ use async_trait::async_trait;
 use keywheel_core::assignment::{self, Progress};
 use keywheel_core::audit::Role;
 use keywheel_core::id::{HostId, SecretId};
+use keywheel_core::playbook::Deed;
+use keywheel_core::playbook_run;
 use keywheel_core::rotation::{self, Lack, Outcome, Phase};
 use keywheel_core::schedule::RotationPolicy;
 use keywheel_core::secret::Secret;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
+use keywheel_engine::port::deliveries::Letter;
 use keywheel_engine::presence::{Reached, Row, SILENT_AFTER};
 use keywheel_engine::state::Committed;
 use keywheel_engine::tally::Tally;
@@ -151,6 +154,9 @@ impl Source for Metrics {
         }
         let denied = self.api.denials.total();
         page.count(&names::REQUESTS_DENIED, &[], denied);
+        if let Ok(all) = self.api.deliveries.letters().await {
+            letters(page, &all);
+        }
         let rows = self.api.presences.rows();
         let steady = self.api.clock.monotonic();
         page.flag(&names::SEALED, &[], is_sealed(&rows, steady));
@@ -160,6 +166,7 @@ impl Source for Metrics {
         self.secrets(page, &committed, now);
         tally(page, &committed.tally);
         rotations(page, &committed.world);
+        runs(page, &committed.world, now);
         consumers(page, &committed.world);
         let hearing = Hearing {
             rows: &rows,
@@ -183,6 +190,15 @@ fn first_due(secret: &Secret, tally: &Tally) -> Option<Timestamp> {
     let comes_by_itself = secret.spec.generator.is_some() || is_outside;
     let registered = tally.registered(secret.id);
     registered.filter(|_| comes_by_itself)
+}
+
+/// Letters, by the kind of their owner.
+fn letters(page: &mut Page, all: &[Letter]) {
+    for kind in names::LETTER_KINDS {
+        let is_of = |one: &&Letter| one.owner.split('/').next() == Some(*kind);
+        let of_kind = all.iter().filter(is_of).count();
+        page.count(&names::LETTERS, &[*kind], count(of_kind));
+    }
 }
 
 fn count(n: usize) -> u64 {
@@ -220,6 +236,7 @@ fn tally(page: &mut Page, tally: &Tally) {
         &names::ROTATION_STEP_DURATION,
         &names::ROTATION_STEP_FAILURES,
         &names::CONSUMER_RESTARTS,
+        &names::PLAYBOOK_RUNS,
     ] {
         page.begin(metric, &[]);
     }
@@ -237,6 +254,9 @@ fn tally(page: &mut Page, tally: &Tally) {
     }
     for (cause, restarted) in &tally.restarts {
         page.count(&names::CONSUMER_RESTARTS, &[cause], *restarted);
+    }
+    for (outcome, ended) in &tally.runs {
+        page.count(&names::PLAYBOOK_RUNS, &[outcome], *ended);
     }
     page.spread(&names::PROPAGATION, &[], &tally.propagation);
     page.spread(&names::ROTATION_GAP, &[], &tally.gaps);
@@ -268,6 +288,25 @@ fn rotations(page: &mut Page, world: &World) {
             page.count(&names::STRAGGLERS_LACKING, &[lack.word()], 1);
         }
     }
+}
+
+/// Runs of playbooks that are open, and which of them a person has to look after.
+fn runs(page: &mut Page, world: &World, now: Timestamp) {
+    let count_of = |is_so: &dyn Fn(&playbook_run::StepState) -> bool| {
+        let is_open =
+            |step: &&playbook_run::StepState| step.progress == playbook_run::Progress::Open;
+        let has = |run: &&playbook_run::Run| run.steps.iter().filter(is_open).any(is_so);
+        count(world.open_runs().filter(has).count())
+    };
+    page.count(
+        &names::PLAYBOOK_RUNS_OPEN,
+        &[],
+        count(world.open_runs().count()),
+    );
+    let asks = count_of(&|step| matches!(step.step.deed, Deed::Approve { .. }));
+    page.count(&names::PLAYBOOK_RUNS_AWAITING_APPROVAL, &[], asks);
+    let late = count_of(&|step| step.until.is_some_and(|until| until < now));
+    page.count(&names::PLAYBOOK_RUNS_OVERDUE, &[], late);
 }
 
 fn consumers(page: &mut Page, world: &World) {

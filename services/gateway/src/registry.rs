@@ -26,6 +26,7 @@ use keywheel_identity::refresh::{RefreshError, refresh};
 use keywheel_identity::token::{Destination, JoinToken};
 use keywheel_seal::Entropy;
 use keywheel_seal::envelope::UnsealKey;
+use keywheel_seal::letters::LetterKey;
 use keywheel_seal::sign::VerifyingKey;
 use tokio::sync::watch;
 
@@ -97,6 +98,12 @@ impl Registry {
             refusals: watch::Sender::new(0),
             entropy,
         })
+    }
+
+    /// The key of what gateways keep in letters; every gateway with this unseal key has the same.
+    #[must_use]
+    pub fn letter_key(&self) -> LetterKey {
+        LetterKey::of(&self.unseal)
     }
 
     /// Goes on with an authority that was changed on the disk, such as one that is being rolled over.

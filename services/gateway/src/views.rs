@@ -4,7 +4,9 @@ mod fires;
 mod hosts;
 mod next;
 pub mod plan;
+pub mod playbooks;
 pub mod radius;
+mod replacement;
 mod revocations;
 pub mod status;
 pub mod stores;
@@ -365,6 +367,7 @@ fn trigger_word(trigger: &Trigger) -> &'static str {
         Trigger::Provided => "provided",
         Trigger::External { .. } => "external",
         Trigger::Slot { .. } => "schedule",
+        Trigger::Playbook { .. } => "playbook",
     }
 }
 
@@ -533,10 +536,10 @@ pub fn revocation(committed: &Committed, id: RevocationId) -> Option<RevocationV
             .map(|s| s.name.to_string())
             .unwrap_or_default(),
         versions: revocation.versions.clone(),
-        state: if revocation.closed {
-            "closed"
-        } else {
-            "running"
+        state: match revocation.closed {
+            true => "closed",
+            false if revocation.is_awaiting() => "awaiting_replacement",
+            false => "running",
         }
         .to_owned(),
         backend: match &revocation.backend {
@@ -545,6 +548,7 @@ pub fn revocation(committed: &Committed, id: RevocationId) -> Option<RevocationV
             Backend::Failed { .. } => "failed",
             Backend::Confirmed => "confirmed",
             Backend::Asked { .. } => "asked",
+            Backend::NotAsked => "not_asked",
         }
         .to_owned(),
         waiting_hosts: hosts.map(|host| host.name.to_string()).collect(),

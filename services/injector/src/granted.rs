@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keywheel_core::id::{ContainerId, SecretId};
 use keywheel_core::name::SecretName;
-use keywheel_core::plan::{Grant, HostPlan, PlannedBinding, PlannedSecret};
+use keywheel_core::plan::{Grant, HostPlan, PlannedBinding, PlannedSecret, Task};
 
 use crate::shared::VersionKey;
 
@@ -68,8 +68,21 @@ pub(crate) fn staged_of(plan: &HostPlan) -> impl Iterator<Item = (VersionKey, Gr
     staged.filter(move |(key, _)| !plan.bindings.iter().any(|binding| is_dead(binding, *key)))
 }
 
-/// The plan as one container sees it: to a canary a staged version is the current one, while that one lives.
+/// Whether a container is given nothing until a person lifts that.
+pub(crate) fn is_quarantined(plan: &HostPlan, container: &ContainerId) -> bool {
+    plan.orders
+        .iter()
+        .any(|order| order.container == *container && matches!(order.task, Task::Quarantine { .. }))
+}
+
+/// The plan as one container sees it: to a canary a staged version is the current one, while that one lives; to one in
+/// quarantine there is nothing.
 pub(crate) fn seen_by<'p>(plan: &'p HostPlan, container: &ContainerId) -> Cow<'p, HostPlan> {
+    if is_quarantined(plan, container) {
+        let mut bare = plan.clone();
+        bare.bindings.clear();
+        return Cow::Owned(bare);
+    }
     let own = plan.staged.iter();
     let own = own.filter(|one| one.canaries.contains(container));
     let ahead: BTreeMap<SecretId, Grant> = own.map(|one| (one.secret, one.grant)).collect();

@@ -19,6 +19,7 @@
 
 pub mod apart;
 mod attach;
+mod begun;
 mod contact;
 mod decide;
 mod enrolment;

@@ -238,6 +238,7 @@ mod tests {
             bindings: bindings.collect(),
             leaves: Vec::new(),
             staged: Vec::new(),
+            orders: Vec::new(),
         }
     }
 

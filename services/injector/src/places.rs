@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use keywheel_core::id::ContainerId;
 use keywheel_daemon::{chain, names};
@@ -23,6 +24,9 @@ use crate::turns::{self, Turns};
 const BUNDLES_BYTES: u64 = 64 << 20;
 /// File in the run directory that a running injector keeps locked.
 const LOCK_NAME: &str = "injector.lock";
+/// How often a run directory that somebody has is asked for, and the time between.
+const LOCK_TRIES: usize = 50;
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// Nobody asks any more; the next start makes it anew. In use or gone, it may stay.
 pub(crate) async fn leave_bundles(bundles: PathBuf) {
@@ -124,7 +128,8 @@ fn lack_of_files(features: Features) -> Option<String> {
     })
 }
 
-/// Makes sure that nobody else works in the run directory; the kernel lets go with the process.
+/// Makes sure that nobody else works in the run directory; the kernel lets go with the process. A child that a killed
+/// injector had just begun holds it, too, until it runs its own program: that is waited for. Blocks.
 fn lock(run_dir: &Path) -> Result<File, InjectorError> {
     let path = run_dir.join(LOCK_NAME);
     let fault = |source| InjectorError::Directory {
@@ -137,13 +142,16 @@ fn lock(run_dir: &Path) -> Result<File, InjectorError> {
         .append(true)
         .open(&path)
         .map_err(fault)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(InjectorError::Taken {
-            path: run_dir.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(fault(source)),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),
+            Err(TryLockError::Error(source)) => return Err(fault(source)),
+        }
     }
+    Err(InjectorError::Taken {
+        path: run_dir.to_owned(),
+    })
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<(), InjectorError> {
@@ -199,6 +207,20 @@ mod tests {
         move_mount: true,
         open_tree: true,
     };
+
+    #[test]
+    fn who_lets_go_of_a_run_directory_is_waited_for_and_who_does_not_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = lock(folder.path()).unwrap();
+        let refused = lock(folder.path()).unwrap_err();
+        assert!(matches!(refused, InjectorError::Taken { path } if path == folder.path()));
+        let soon = std::thread::spawn(move || {
+            std::thread::sleep(BETWEEN_TRIES * 3);
+            drop(held);
+        });
+        assert!(lock(folder.path()).is_ok());
+        soon.join().unwrap();
+    }
 
     #[test]
     fn a_kernel_on_which_nothing_can_be_served_is_refused_by_name_with_the_next_step() {

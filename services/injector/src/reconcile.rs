@@ -3,7 +3,7 @@
 //! Invariants: one task owns all of it; nothing slow (engine, store-sync, restarts, attaching) runs
 //! in that task, it comes back as an event; a pass works from the model alone and asks the engine
 //! nothing. `pass` does what is to be done now, `begin` what takes long, `content` tells what is new in a file,
-//! `values` asks for values, `progress` sees to consumers, `rollout` to leave for restarts, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `wants` asks for leases, `ahead` sees to canaries, `again` says when what failed is tried again, `comeback` starts what was
+//! `values` asks for values, `progress` sees to consumers, `rollout` to leave for restarts, `orders` to what playbooks order about containers, `turn` to one restart of a service at a time, `records` and `start` fold what comes back, `wants` asks for leases, `ahead` sees to canaries, `again` says when what failed is tried again, `comeback` starts what was
 //! refused.
 
 mod again;
@@ -15,6 +15,7 @@ mod command;
 mod content;
 mod exec;
 mod on_revoke;
+mod orders;
 mod pass;
 mod progress;
 mod records;
@@ -34,7 +35,7 @@ use keywheel_core::binding::Reload;
 use keywheel_core::id::{BindingId, ContainerId, SecretId};
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::{
-    DeniedStart, HostReport, Item, MAX_REPORT_ITEMS, RestartWish, UsageNote,
+    DeniedStart, HostReport, Item, MAX_REPORT_ITEMS, OrderTold, RestartWish, UsageNote,
 };
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::ErrorKind;
@@ -80,6 +81,7 @@ struct Told {
     complete: bool,
     restarts: Vec<RestartWish>,
     staged: BTreeSet<VersionKey>,
+    orders: Vec<OrderTold>,
 }
 
 /// See the file.
@@ -109,6 +111,8 @@ pub(crate) struct Reconciler {
     under_way: turn::UnderWay,
     /// Restarts that take the gateway's leave.
     rolling: rollout::Rolling,
+    /// What playbooks order about containers.
+    orders: orders::Orders,
     /// Contents that were set so far, the number of the last.
     contents: u64,
     attach_pool: Arc<Semaphore>,
@@ -136,6 +140,10 @@ pub(crate) struct Reconciler {
     kept: Kept,
     /// State files to go, with the start of the incarnation they are of.
     forgotten: Vec<(ContainerId, u64)>,
+    /// Containers that are down, and to which something is owed whenever they begin anew.
+    owing: BTreeMap<ContainerId, Remembered>,
+    /// Those of them that the disk does not have so yet.
+    owing_unsaved: BTreeSet<ContainerId>,
     is_listed: bool,
     /// When the list under way was asked for.
     listing: Option<Duration>,
@@ -160,6 +168,7 @@ impl Reconciler {
         (remembered, refused, turns): (BTreeMap<ContainerId, Remembered>, Vec<Saved>, Turns),
     ) -> Self {
         let refused = RefusedStarts::of(refused, shared.clock.monotonic());
+        let orders = orders::Orders::of(&tools.state);
         let is_noted = shared.options.first_use;
         let uses = is_noted.then(|| Uses::begin(events.clone())).flatten();
         Self {
@@ -178,6 +187,7 @@ impl Reconciler {
             failed: turns.failed.clone(),
             under_way: turn::UnderWay::of(turns),
             rolling: rollout::Rolling::default(),
+            orders,
             contents: 0,
             attach_pool: Arc::new(Semaphore::new(PARALLEL_ATTACHES)),
             items: Vec::new(),
@@ -194,6 +204,8 @@ impl Reconciler {
             scan: comeback::Scan::default(),
             kept: Kept::new(),
             forgotten: Vec::new(),
+            owing: BTreeMap::new(),
+            owing_unsaved: BTreeSet::new(),
             is_listed: false,
             listing: None,
             ended: BTreeMap::new(),
@@ -330,6 +342,7 @@ impl Reconciler {
             }
             EngineEvent::Removed(id) => {
                 self.look_at_refused(&id, None);
+                self.look_at_ordered(&id, None);
                 self.forget(&id, true);
                 self.forget_fallen(&id);
                 self.note_removed(&id);
@@ -366,7 +379,8 @@ impl Reconciler {
             let result = shared.containers.list().await;
             let _ = events.send(Event::Listed { begun, result }).await;
         });
-        for id in self.graveyard.keys().cloned().collect::<Vec<_>>() {
+        let down = self.graveyard.keys().chain(self.owing.keys());
+        for id in down.cloned().collect::<Vec<_>>() {
             self.inspect(id);
         }
     }
@@ -471,6 +485,7 @@ impl Reconciler {
             complete: self.is_complete() && containers.len() <= MAX_REPORT_ITEMS,
             restarts: self.restart_wishes(&plan),
             staged: self.staged(&plan),
+            orders: self.orders_told(&plan),
         };
         let stale = Vec::from_iter(self.shared.stale_plans());
         self.decide_execs();
@@ -498,6 +513,7 @@ impl Reconciler {
             restarts: told.restarts.clone(),
             staged: told.staged.iter().copied().collect(),
             knows_staged: true,
+            orders: Some(told.orders.clone()),
         };
         self.told = Some(told);
         self.unsaid.said(has_facts);

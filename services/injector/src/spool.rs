@@ -427,6 +427,7 @@ fn load(number: u64, stored: Stored) -> Option<Spooled> {
             .map(hold)
             .collect::<Option<Vec<_>>>()?,
         knows_staged: true,
+        orders: None,
     };
     Some(Spooled {
         number,

@@ -97,6 +97,21 @@ impl Remembered {
         OnRevoke::parse(&self.owed).unwrap_or_default()
     }
 
+    /// What stays of it while its container is down: what is owed to it whenever it begins anew, if that is anything.
+    /// Of no incarnation, so that none takes it for its own.
+    pub(crate) fn owing(&self) -> Option<Self> {
+        match self.owed() {
+            // It began without the value, or will.
+            OnRevoke::Remove | OnRevoke::Restart => None,
+            OnRevoke::Disconnect | OnRevoke::Pause | OnRevoke::Stop => Some(Self {
+                ticks: 0,
+                dirs: Vec::new(),
+                holdings: Vec::new(),
+                ..self.clone()
+            }),
+        }
+    }
+
     /// The holdings, with files of unknown content and variables as remembered.
     pub(crate) fn holdings(&self) -> BTreeMap<BindingId, Holding> {
         self.holdings
@@ -246,6 +261,27 @@ pub(crate) fn forget(folder: &Path, container: &str, ticks: u64) -> io::Result<(
     }
 }
 
+/// What a container's file says, if it can be read. Blocks.
+fn read(folder: &Path, container: &str) -> Option<Remembered> {
+    let text = std::fs::read(path(folder, container)).ok()?;
+    serde_json::from_slice(&text).ok()
+}
+
+/// What is owed to the next incarnation of a container, by its word, as the disk has it. Blocks.
+pub(crate) fn owed_to(folder: &Path, container: &str) -> String {
+    let owing = read(folder, container).and_then(|found| found.owing());
+    owing.map(|owing| owing.owed).unwrap_or_default()
+}
+
+/// Removes what is of the incarnation that began at `ticks`; what is owed to its container stays. Blocks.
+pub(crate) fn end(folder: &Path, container: &str, ticks: u64) -> io::Result<()> {
+    let found = read(folder, container).filter(|found| found.ticks == ticks);
+    match found.and_then(|found| found.owing()) {
+        Some(owing) => save(folder, &owing),
+        None => forget(folder, container, ticks),
+    }
+}
+
 /// Everything remembered; a file that is not understood is passed over and left. Blocks.
 pub(crate) fn load_all(folder: &Path) -> io::Result<BTreeMap<ContainerId, Remembered>> {
     let mut all = BTreeMap::new();
@@ -303,6 +339,27 @@ mod tests {
             ],
             owed: "pause".to_owned(),
         }
+    }
+
+    #[test]
+    fn what_is_owed_outlives_an_incarnation_and_what_it_held_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (id, ticks) = (remembered().container, remembered().ticks);
+        save(folder.path(), &remembered()).unwrap();
+        end(folder.path(), &id, ticks + 1).unwrap();
+        assert_eq!(read(folder.path(), &id), Some(remembered()));
+        end(folder.path(), &id, ticks).unwrap();
+        let left = read(folder.path(), &id).unwrap();
+        assert_eq!((left.ticks, left.owed()), (0, OnRevoke::Pause));
+        assert!(left.holdings.is_empty() && left.dirs.is_empty());
+        assert_eq!(owed_to(folder.path(), &id), "pause");
+        // A restart is done with whatever begins anew.
+        let mut restarted = remembered();
+        restarted.owed = "restart".to_owned();
+        save(folder.path(), &restarted).unwrap();
+        assert_eq!(owed_to(folder.path(), &id), "");
+        end(folder.path(), &id, ticks).unwrap();
+        assert_eq!(read(folder.path(), &id), None);
     }
 
     #[test]

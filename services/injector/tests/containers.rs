@@ -777,6 +777,74 @@ impl ContainerHost for Unwilling {
     }
 }
 
+/// A binding whose containers are paused when they lose a revoked value.
+fn frozen(secret: u8, label: &str, (version, floor): (Option<u64>, u64)) -> Vec<PlannedBinding> {
+    vec![PlannedBinding {
+        floor,
+        on_revoke: OnRevoke::Pause,
+        ..binding(secret, label, file("db"), Reload::None, version)
+    }]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_down_is_paused_once_it_begins_anew_and_nothing_is_kept_of_who_is_removed() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (bus, engine) = (FakeBus::new(), Unwilling::new());
+    bus.put(24, 1, b"one");
+    bus.publish(frozen(24, "down", (Some(1), 0)));
+    let begin = || Running::start(options(folder.path()), bus.clone(), engine.clone());
+    let mut injector = begin();
+    let [back, removed] = [(); 2].map(|()| Container::start("down", &[], IDLE));
+    let state = |container: &Container| {
+        let file = format!("run/state/{}.json", container.0);
+        std::fs::read_to_string(folder.path().join(file)).unwrap_or_default()
+    };
+    let owed = |container: &Container| state(container).contains(r#""owed":"pause""#);
+    bus.wait_facts("swapped to 1", 2, swapped(1)).await;
+    bus.publish(frozen(24, "down", (None, 1)));
+    bus.wait_facts("their files are gone", 2, |fact| *fact == Fact::Withdrawn)
+        .await;
+    engine.asked(1).await;
+    bus.wait("both are written down", |_| owed(&back) && owed(&removed))
+        .await;
+    injector.abandon().await;
+    for container in [&back, &removed] {
+        docker(&["stop", "-t", "0", &container.0]);
+    }
+    engine.is_willing.store(true, Ordering::SeqCst);
+
+    // Each run sees them down when it looks first, and the next one knows all the same.
+    let mut looks = 0;
+    let injector = loop {
+        bus.clear();
+        let mut injector = begin();
+        let is_whole = |report: &HostReport| report.complete;
+        bus.wait("it has looked", |reports| reports.iter().any(is_whole))
+            .await;
+        assert!(owed(&back) && owed(&removed));
+        looks += 1;
+        if looks == 3 {
+            break injector;
+        }
+        injector.abandon().await;
+    };
+    let before = *engine.pauses.borrow();
+    docker(&["rm", &removed.0]);
+    docker(&["start", &back.0]);
+    engine.asked(before + 1).await;
+    let paused = docker(&["inspect", "-f", "{{.State.Paused}}", &back.0]);
+    assert_eq!(paused, "true");
+    bus.wait("nothing is kept of it", |_| state(&removed).is_empty())
+        .await;
+    bus.wait("what is done is owed no more", |_| !owed(&back))
+        .await;
+    assert_eq!(*engine.pauses.borrow(), before + 1);
+    injector.end_in(folder.path()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_lost_a_revoked_value_is_paused_after_a_crash_too_and_once() {
     if !can_run() {
@@ -784,15 +852,7 @@ async fn who_lost_a_revoked_value_is_paused_after_a_crash_too_and_once() {
     }
     let folder = tempfile::tempdir().unwrap();
     let (bus, engine) = (FakeBus::new(), Unwilling::new());
-    let plan = |version, floor| {
-        let bound = binding(23, "frozen", file("db"), Reload::None, version);
-        let on_revoke = OnRevoke::Pause;
-        vec![PlannedBinding {
-            floor,
-            on_revoke,
-            ..bound
-        }]
-    };
+    let plan = |version, floor| frozen(23, "frozen", (version, floor));
     bus.put(23, 1, b"one");
     bus.put(23, 2, b"two");
     bus.publish(plan(Some(1), 0));
@@ -830,6 +890,12 @@ async fn who_lost_a_revoked_value_is_paused_after_a_crash_too_and_once() {
     bus.wait_facts("its file is gone again", 1, |fact| *fact == Fact::Withdrawn)
         .await;
     engine.asked(before + 2).await;
+    let file = format!("run/state/{}.json", container.0);
+    let state = || std::fs::read_to_string(folder.path().join(&file)).unwrap_or_default();
+    bus.wait("it is written down", |_| {
+        state().contains(r#""owed":"pause""#)
+    })
+    .await;
     injector.abandon().await;
     docker(&["restart", "-t", "0", &container.0]);
     engine.is_willing.store(true, Ordering::SeqCst);

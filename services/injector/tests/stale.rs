@@ -46,6 +46,7 @@ fn plan(generation: u64) -> HostPlan {
         bindings: Vec::new(),
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     }
 }
 

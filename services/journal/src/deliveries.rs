@@ -47,6 +47,10 @@ pub(crate) trait DeliveryRows: Send {
     async fn put(&mut self, head: Head, body: Vec<u8>) -> Result<u64, sqlx::Error>;
     /// Removes all letters of an owner but the newest.
     async fn trim(&mut self, owner: String, most: i64) -> Result<u64, sqlx::Error>;
+    /// Removes the letters before a time, of owners whose name is like that; how many went.
+    async fn expire(&mut self, like: String, before: i64) -> Result<u64, sqlx::Error>;
+    /// Removes every letter of an owner; how many went.
+    async fn discard_all(&mut self, owner: String) -> Result<u64, sqlx::Error>;
     /// Removes a letter; how many went.
     async fn discard(&mut self, id: String) -> Result<u64, sqlx::Error>;
     /// Every letter without its body, oldest first.
@@ -110,6 +114,17 @@ macro_rules! delivery_rows_over {
                 Ok(query.execute(self).await?.rows_affected())
             }
 
+            async fn expire(&mut self, like: String, before: i64) -> Result<u64, sqlx::Error> {
+                let sql = "DELETE FROM letter WHERE owner LIKE $1 AND time < $2";
+                let query = sqlx::query(sql).bind(like).bind(before);
+                Ok(query.execute(self).await?.rows_affected())
+            }
+
+            async fn discard_all(&mut self, owner: String) -> Result<u64, sqlx::Error> {
+                let query = sqlx::query("DELETE FROM letter WHERE owner = $1").bind(owner);
+                Ok(query.execute(self).await?.rows_affected())
+            }
+
             async fn discard(&mut self, id: String) -> Result<u64, sqlx::Error> {
                 let query = sqlx::query("DELETE FROM letter WHERE id = $1").bind(id);
                 Ok(query.execute(self).await?.rows_affected())
@@ -149,9 +164,23 @@ pub(crate) enum Change<'a> {
     Keep(&'a Letter),
     /// Throws a letter away.
     Discard(LetterId),
+    /// Throws away what is too old, of all owners whose name begins so.
+    Expire(&'a str, Timestamp),
+    /// Throws away all of an owner.
+    DiscardAll(&'a str),
 }
 
-/// Makes a change; how many rows it changed.
+impl Change<'_> {
+    /// Whether it may remove a letter, or what one held before.
+    pub(crate) const fn removes_letters(&self) -> bool {
+        match self {
+            Self::Advance(..) | Self::Rewind(..) | Self::Forget(_) => false,
+            Self::Keep(_) | Self::Discard(_) | Self::Expire(..) | Self::DiscardAll(_) => true,
+        }
+    }
+}
+
+/// Makes a change; how many rows it changed, and of a letter that is kept how many others went.
 pub(crate) async fn write(
     rows: &mut impl DeliveryRows,
     change: Change<'_>,
@@ -164,6 +193,11 @@ pub(crate) async fn write(
         Change::Rewind(owner, to) => rows.rewind(owner.to_string(), to_sql(to)).await,
         Change::Forget(owner) => rows.forget(owner.to_string()).await,
         Change::Discard(id) => rows.discard(id.to_string()).await,
+        Change::DiscardAll(owner) => rows.discard_all(owner.to_owned()).await,
+        Change::Expire(owners, before) => {
+            // Names of owners are ours, and have no sign that a pattern reads as another.
+            rows.expire(format!("{owners}%"), before.micros()).await
+        }
         Change::Keep(letter) => {
             let head = (
                 letter.id.to_string(),
@@ -172,10 +206,9 @@ pub(crate) async fn write(
                 letter.time.micros(),
                 letter.reason.clone(),
             );
-            let put = rows.put(head, letter.body.clone()).await?;
+            rows.put(head, letter.body.clone()).await?;
             let most = i64::try_from(MAX_LETTERS).unwrap_or(i64::MAX);
-            rows.trim(letter.owner.clone(), most).await?;
-            Ok(put)
+            rows.trim(letter.owner.clone(), most).await
         }
     }
 }
@@ -273,8 +306,8 @@ macro_rules! deliveries_by_change {
                 self.change_delivery(change).await.map(drop)
             }
 
-            async fn keep(&self, letter: &Letter) -> Result<(), PortError> {
-                self.change_delivery(Change::Keep(letter)).await.map(drop)
+            async fn keep(&self, letter: &Letter) -> Result<u64, PortError> {
+                self.change_delivery(Change::Keep(letter)).await
             }
 
             async fn letters(&self) -> Result<Vec<Letter>, PortError> {
@@ -287,6 +320,16 @@ macro_rules! deliveries_by_change {
 
             async fn discard(&self, id: LetterId) -> Result<bool, PortError> {
                 Ok(self.change_delivery(Change::Discard(id)).await? > 0)
+            }
+
+            async fn expire(&self, owners: &str, before: Timestamp) -> Result<u64, PortError> {
+                let change = Change::Expire(owners, before);
+                self.change_delivery(change).await
+            }
+
+            async fn discard_all(&self, owner: &str) -> Result<u64, PortError> {
+                let change = Change::DiscardAll(owner);
+                self.change_delivery(change).await
             }
         }
     };

@@ -26,6 +26,8 @@ use crate::{deliveries, opening, read};
 pub const MIN_SQLITE_VERSION: &str = "3.51.3";
 /// How long a program beside us may hold the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Has a connection wait for such a program again, as long as [`BUSY_TIMEOUT`].
+pub(crate) const WAIT_WHEN_BUSY: &str = "PRAGMA busy_timeout = 5000";
 /// Pages in the write-ahead log before they are moved into the file: 16 MiB.
 pub(crate) const CHECKPOINT_PAGES: &str = "4000";
 
@@ -230,6 +232,16 @@ mod tests {
             assert!(is_recent(good), "{good}");
         }
     }
+
+    #[test]
+    fn a_connection_waits_again_as_long_as_before() {
+        let millis = BUSY_TIMEOUT.as_millis();
+        assert_eq!(
+            WAIT_WHEN_BUSY,
+            format!("PRAGMA busy_timeout = {millis}").as_str()
+        );
+    }
+
     #[tokio::test]
     async fn a_file_that_is_not_kept_durably_is_refused_with_what_is_wrong() {
         for (pragma, part) in [

@@ -3,7 +3,7 @@
 //! Owns the file, its tables, the hash chain, the signatures and the Merkle tree. Invariants: an
 //! append is one durable transaction or nothing; one process owns a journal at a time; the tail in
 //! memory moves only after the commit. It decides nothing and knows no secret value. The modules
-//! `merkle`, `checkpoint` and `offline` are pure and need no database.
+//! `merkle`, `checkpoint`, `offline` and `evidence` are pure and need no database.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -20,6 +20,7 @@
 mod batch;
 pub mod checkpoint;
 mod deliveries;
+pub mod evidence;
 mod fault;
 mod file;
 mod lock;

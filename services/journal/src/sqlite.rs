@@ -75,6 +75,8 @@ struct Writer {
     reserve: Reserve,
     /// Set by a failed write; nothing is written afterwards.
     stopped: bool,
+    /// Whether the write-ahead log may still hold what a letter held that is gone.
+    has_remains: bool,
 }
 
 impl SqliteJournal {
@@ -103,6 +105,8 @@ impl SqliteJournal {
             sequences: HashMap::new(),
             reserve,
             stopped: false,
+            // Of the process before.
+            has_remains: true,
         };
         Ok(Self {
             path: path.to_owned(),

@@ -8,9 +8,10 @@ mod tamper;
 use std::path::Path;
 use std::sync::Arc;
 
-use keywheel_core::id::{DeploymentId, SubscriptionId};
+use keywheel_core::id::{DeploymentId, LetterId, SubscriptionId};
 use keywheel_core::name::SubscriptionName;
-use keywheel_engine::port::deliveries::Deliveries;
+use keywheel_core::time::Timestamp;
+use keywheel_engine::port::deliveries::{Deliveries, Letter, MAX_LETTER_BYTES};
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::port::subscriptions::{Subscription, Subscriptions as _};
 use keywheel_seal::SecretBytes;
@@ -72,6 +73,46 @@ async fn the_adapter_keeps_the_laws_of_deliveries() {
         [Arc::clone(&one), one]
     })
     .await;
+}
+
+/// Whether some bytes are in the journal's file or its log.
+fn is_on_disk(directory: &Path, bytes: &[u8]) -> bool {
+    ["journal.db", "journal.db-wal"].iter().any(|name| {
+        let content = std::fs::read(directory.join(name)).unwrap();
+        content.windows(bytes.len()).any(|part| part == bytes)
+    })
+}
+
+#[tokio::test]
+async fn of_a_letter_that_is_gone_no_byte_is_left() {
+    let directory = tempfile::tempdir().unwrap();
+    let journal = open(&directory.path().join("journal.db")).await;
+    // Small enough for a page of the table, and so long that it has pages of its own.
+    for (n, length) in [(1, 40), (2, MAX_LETTER_BYTES)] {
+        let mark = [b'a' + n; 32];
+        let body = [vec![b'x'; length], mark.to_vec()].concat();
+        let letter = |time, body| Letter {
+            id: LetterId::from_bytes([n; 16]),
+            owner: "signal-source/scanner".to_owned(),
+            heading: "a request".to_owned(),
+            time: Timestamp::from_micros(time),
+            reason: "it is no JSON".to_owned(),
+            body,
+        };
+        let kept = letter(i64::from(n), body);
+        journal.keep(&kept).await.unwrap();
+        assert!(is_on_disk(directory.path(), &mark), "{length}");
+        assert!(journal.discard(kept.id).await.unwrap());
+        assert!(!is_on_disk(directory.path(), &mark), "{length}, discarded");
+        journal.keep(&kept).await.unwrap();
+        let after = Timestamp::from_micros(i64::from(n) + 1);
+        assert_eq!(journal.expire("signal-source/", after).await.unwrap(), 1);
+        assert!(!is_on_disk(directory.path(), &mark), "{length}, too old");
+        journal.keep(&kept).await.unwrap();
+        journal.keep(&letter(8, Vec::new())).await.unwrap();
+        assert_eq!(journal.discard_all(&kept.owner).await.unwrap(), 1);
+        assert!(!is_on_disk(directory.path(), &mark), "{length}, replaced");
+    }
 }
 
 #[tokio::test]

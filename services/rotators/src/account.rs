@@ -30,7 +30,7 @@ use crate::{barring, form, password};
 
 mod cutting_over;
 mod ending;
-mod proving;
+pub(crate) mod proving;
 mod sessions;
 #[cfg(test)]
 mod tests;
@@ -47,9 +47,9 @@ pub struct AccountRotator {
 }
 
 /// A version's account and its password.
-struct Credential {
-    login: Login,
-    password: SecretBytes,
+pub(crate) struct Credential {
+    pub(crate) login: Login,
+    pub(crate) password: SecretBytes,
 }
 
 impl AccountRotator {
@@ -285,6 +285,32 @@ impl AccountRotator {
         }
     }
 
+    /// What somebody else put at a store outside may open no account that another version opens, where they
+    /// alternate: that one's end would lock it.
+    async fn refuse_taken(
+        &self,
+        work: &StepWork,
+        made: &Credential,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let outside = work.outside.as_deref();
+        let is_taken = outside.is_some_and(|outside| outside.fetch.is_some());
+        if !is_taken || self.strategy() != Strategy::AlternatingUsers {
+            return Ok(());
+        }
+        for version in self.others(&work.versions) {
+            let other = self.credential(work.secret, version, until).await?;
+            if other.is_some_and(|other| other.login.name == made.login.name) {
+                let text = format!(
+                    "somebody put another password of account {} at its store, which version {version} opens; put back what was there, and have Keywheel rotate it",
+                    made.login
+                );
+                return Err(PortError::new(ErrorKind::Denied, text));
+            }
+        }
+        Ok(())
+    }
+
     /// Fails when the server lets in who has no right password: then a login proves nothing.
     async fn check_door(&self, login: &Login, until: &Until) -> Result<(), PortError> {
         let spec = Generator {
@@ -331,6 +357,7 @@ impl Rotator for AccountRotator {
 
     async fn test(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let made = self.made(work, until).await?;
+        self.refuse_taken(work, &made, until).await?;
         let login = &made.login;
         if !self.admits(&made, until).await? {
             let text = format!(
@@ -359,7 +386,6 @@ impl Rotator for AccountRotator {
         self.vault.destroy(work.secret, version).await
     }
 
-    /// Every version is tried, also after one failed; the first failure is told.
     async fn revoke(
         &self,
         secret: SecretId,
@@ -367,15 +393,10 @@ impl Rotator for AccountRotator {
         _: Option<&Outside>,
         until: &Until,
     ) -> Result<(), PortError> {
-        let mut first = Ok(());
-        for version in versions {
-            let done = self.revoke_one(secret, *version, until).await;
-            first = first.and(done);
-        }
-        first
+        each(versions, |version| self.revoke_one(secret, version, until)).await
     }
 
-    /// As `revoke`, every version is tried; their values stay.
+    /// As `revoke`; their values stay.
     async fn disable(
         &self,
         secret: SecretId,
@@ -383,12 +404,7 @@ impl Rotator for AccountRotator {
         _: Option<&Outside>,
         until: &Until,
     ) -> Result<(), PortError> {
-        let mut first = Ok(());
-        for version in versions {
-            let done = self.disable_one(secret, *version, until).await;
-            first = first.and(done);
-        }
-        first
+        each(versions, |version| self.disable_one(secret, version, until)).await
     }
 
     async fn prove(
@@ -408,12 +424,7 @@ impl Rotator for AccountRotator {
         _: Option<&Outside>,
         until: &Until,
     ) -> Result<(), PortError> {
-        let mut first = Ok(());
-        for version in versions {
-            let done = self.retire_one(secret, *version, until).await;
-            first = first.and(done);
-        }
-        first
+        each(versions, |version| self.retire_one(secret, version, until)).await
     }
 
     /// Of `create` the vault tells, of a cut-over the account; every other step sees by itself what there is.
@@ -456,6 +467,18 @@ impl Rotator for AccountRotator {
     ) -> Result<Option<Sessions>, PortError> {
         self.open_on(work, until).await
     }
+}
+
+/// Every version is tried, also after one failed; the first failure is told.
+async fn each<F>(versions: &[u64], one: impl Fn(u64) -> F) -> Result<(), PortError>
+where
+    F: Future<Output = Result<(), PortError>>,
+{
+    let mut first = Ok(());
+    for version in versions {
+        first = first.and(one(*version).await);
+    }
+    first
 }
 
 /// Keeps the value of the new version under its rotation's token; a provided one waits no more then.

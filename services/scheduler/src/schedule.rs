@@ -24,7 +24,8 @@ pub use words::{describe, instant, local, notes, rules};
 use std::time::Duration;
 
 use cron::Found;
-use keywheel_core::id::{EventId, RotationId, SecretId, SlotId};
+use keywheel_core::id::{EventId, PlaybookId, RotationId, RunId, SecretId, SlotId};
+use keywheel_core::playbook_run;
 use keywheel_core::schedule::Schedule;
 use keywheel_core::time::Timestamp;
 use sha2::{Digest as _, Sha256};
@@ -98,6 +99,21 @@ pub fn event_slot(secret: SecretId, event: EventId) -> SlotId {
 #[must_use]
 pub fn event_rotation(slot: SlotId) -> RotationId {
     RotationId::from_bytes(hash(b"keywheel event rotation v1", &[slot.bytes()]))
+}
+
+/// Id of the run of a playbook that an event begins, or a slot: the same for every scheduler.
+#[must_use]
+pub(crate) fn run_of(playbook: PlaybookId, cause: playbook_run::Cause) -> RunId {
+    use playbook_run::Cause as C;
+    let (purpose, at) = match cause {
+        C::Slot { scheduled } => (
+            "keywheel playbook slot v1",
+            scheduled.micros().to_be_bytes(),
+        ),
+        C::Event { number } => ("keywheel playbook event v1", number.to_be_bytes()),
+        C::Person => ("keywheel playbook person v1", [0; 8]),
+    };
+    RunId::from_bytes(hash(purpose.as_bytes(), &[playbook.bytes(), &at]))
 }
 
 /// Derives sixteen bytes from a purpose, an id and an instant.

@@ -11,8 +11,10 @@ mod backoff;
 mod events;
 mod policies;
 mod queue;
+mod runs;
 #[cfg(test)]
 mod tests;
+mod triggers;
 mod watches;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +23,7 @@ use std::time::Duration;
 
 use keywheel_core::command::Command;
 use keywheel_core::event::Event;
-use keywheel_core::id::{RevocationId, RotationId, SecretId};
+use keywheel_core::id::{PlaybookId, RevocationId, RotationId, RunId, SecretId};
 use keywheel_core::rotation::Intervention;
 use keywheel_core::schedule::{MissedRun, RotationPolicy, Schedule};
 use keywheel_core::time::Timestamp;
@@ -35,6 +37,8 @@ use events::Rules;
 pub use events::{LAST_ROTATIONS, MAX_CHAIN, QUICK_REFUSALS, REFUSED_REST};
 use policies::Policies;
 use queue::Queue;
+use runs::Runs;
+use triggers::Triggers;
 pub use watches::MAX_CONDITIONS;
 
 /// How late a slot may fire and still count as in time.
@@ -57,6 +61,10 @@ pub enum Key {
     Linger(SecretId),
     /// An event that leads to a rotation of a secret.
     OnEvent(SecretId),
+    /// The end of the time of a playbook run's step.
+    Playbook(RunId),
+    /// An event or a slot that begins a run of a playbook.
+    PlaybookStart(PlaybookId),
 }
 
 /// A timer that ran out, and the command it leads to.
@@ -105,6 +113,8 @@ pub struct Timers {
     rules: Rules,
     /// Release of the time zone rules by which slots are computed, as told; empty before.
     zones: String,
+    runs: Runs,
+    triggers: Triggers,
 }
 
 impl Timers {
@@ -140,6 +150,13 @@ impl Timers {
             Event::Secret(id, event) => self.apply_secret(time, *id, event),
             Event::Rotation(id, event) => self.apply_rotation(time, *id, event),
             Event::Revocation(id, event) => self.apply_revocation(time, *id, event),
+            Event::PlaybookRun(id, event) => {
+                self.runs.apply(*id, event, &mut self.queue);
+                self.triggers.begun(time, event, &mut self.queue);
+            }
+            Event::Playbook(id, event) => {
+                self.triggers.apply(time, *id, event, &mut self.queue);
+            }
             Event::Binding(..)
             | Event::Assignment(..)
             | Event::Host(..)
@@ -335,6 +352,8 @@ impl Timers {
             | revocation::Event::WithdrawnOnHost { .. }
             | revocation::Event::WithdrawnEverywhere
             | revocation::Event::ForgetAsked { .. }
+            | revocation::Event::ReplacementAwaited { .. }
+            | revocation::Event::ReplacementGivenUp { .. }
             | revocation::Event::HostReleased { .. } => {}
         }
     }
@@ -397,6 +416,8 @@ impl Timers {
                 Key::Revoke(revocation) => Some(Command::RetryRevoke { revocation }),
                 Key::Linger(secret) => Some(Command::LingerEnded { secret }),
                 Key::OnEvent(secret) => self.fire_event(secret, now),
+                Key::Playbook(run) => self.runs.fire(run),
+                Key::PlaybookStart(id) => self.triggers.fire(id, now, &mut self.queue),
             };
             if let Some(command) = command {
                 let attempt = match key {
@@ -479,6 +500,10 @@ impl Timers {
                     self.queue.set(fired.key, again);
                 }
             }
+            (_, Key::Playbook(id)) => self.runs.ask_again(id, now, &mut self.queue),
+            (command, Key::PlaybookStart(id)) => {
+                self.triggers.refused(id, command, &mut self.queue);
+            }
             _ => {}
         }
     }
@@ -500,6 +525,8 @@ impl Timers {
             Key::Step(id) => self.rotations.contains_key(&id),
             Key::Revoke(_) => true,
             Key::Linger(id) => self.lingers.contains_key(&id),
+            Key::Playbook(id) => self.runs.is_open(id),
+            Key::PlaybookStart(id) => self.triggers.waits(id, &fired.command),
             Key::OnEvent(id) => {
                 let is_idle = |known: &Scheduled| known.open.is_none();
                 let is_meant = matches!(&fired.command, Command::Due { slot, .. } if self.rules.is_waiting(id, *slot));

@@ -15,6 +15,7 @@ pub mod envelope;
 mod hazmat;
 pub mod hpke;
 pub mod kept;
+pub mod letters;
 mod padding;
 mod secret;
 pub mod sign;

@@ -8,20 +8,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use keywheel_core::audit::Principal;
 use keywheel_core::command::{Command, Outward};
-use keywheel_core::id::{CommandId, EventId, LetterId, NotificationId, SignalSourceId};
+use keywheel_core::id::{
+    CommandId, DeploymentId, EventId, LetterId, NotificationId, SignalSourceId,
+};
 use keywheel_core::name::{NotificationName, SignalSourceName};
 use keywheel_core::notification;
 use keywheel_core::signal::{self, Signal};
 use keywheel_core::time::Timestamp;
 use keywheel_engine::command_bus::{Decided, Handle, Submission};
+use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::deliveries::{Deliveries, Letter, MAX_LETTER_REASON_CHARS};
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::{Journal, Verdict};
 use keywheel_engine::port::outside::{Outside, Trouble};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::presence::{Fact, Look, MAX_FACTS, Reached, Seen};
 use keywheel_engine::state::View;
+use keywheel_seal::letters::LetterKey;
 use keywheel_seal::{Entropy, digest};
 use tokio::sync::Notify;
 
@@ -54,6 +59,16 @@ pub struct Parts {
     pub directory: PathBuf,
     /// Where on this machine and its link a receiver may be.
     pub near: Vec<SocketAddr>,
+    /// This installation; what is kept of a letter opens nowhere else.
+    pub deployment: DeploymentId,
+    /// Passes [`FAILPOINTS`]; by nobody watched but in tests.
+    ///
+    /// [`FAILPOINTS`]: crate::FAILPOINTS
+    pub points: Points,
+    /// Asks store-sync, on the gateway's end.
+    pub bus: Arc<dyn Bus>,
+    /// Seals what is kept of letters; every gateway of the installation has the same.
+    pub letter_key: Arc<LetterKey>,
 }
 
 /// Answers the API; clones are one.
@@ -128,9 +143,12 @@ pub(crate) fn notification_owner(name: &NotificationName) -> String {
     format!("notification/{name}")
 }
 
+/// What the owners of letters of what came from outside begin with.
+pub(crate) const SOURCES: &str = "signal-source/";
+
 /// Owner of a source's letters.
 pub(crate) fn source_owner(name: &SignalSourceName) -> String {
-    format!("signal-source/{name}")
+    format!("{SOURCES}{name}")
 }
 
 /// The letter of an event for a notification. Under the same name another one has other letters.
@@ -140,11 +158,18 @@ pub(crate) fn letter_of_event(notification: NotificationId, event: EventId) -> L
 
 /// The letter of what came by a source that proves itself so. Declared again, or with another proof or format, it has
 /// other letters: nobody proved the old ones to that.
-pub(crate) fn letter_of_request(source: &signal::Source, body: &[u8]) -> LetterId {
+pub(crate) fn letter_of_request(key: &LetterKey, source: &signal::Source, body: &[u8]) -> LetterId {
     let signal::Spec { format, proof, .. } = &source.spec;
     let way = format!("{format:?} {proof:?} ");
-    let body = digest::sha256(body);
+    // It may hold a token, and the id is no secret.
+    let body = key.mark(body);
     letter_id(&[source.id.bytes().as_slice(), way.as_bytes(), &body])
+}
+
+/// The letter about a signal that was taken.
+pub(crate) fn letter_of_signal(source: SignalSourceId, signal: &Signal) -> LetterId {
+    let id = command_id(source, signal);
+    letter_id(&[b"taken".as_slice(), id.bytes().as_slice()])
 }
 
 fn letter_id(parts: &[&[u8]]) -> LetterId {
@@ -250,15 +275,18 @@ impl Desk {
             let text = signal::Rejection::Unknown(name.clone()).to_string();
             PortError::new(ErrorKind::NotFound, text)
         })?;
-        let arrived: Arrived = serde_json::from_slice(&letter.body).map_err(|_| unclear())?;
-        if letter_of_request(&source, &arrived.body()) != letter.id {
+        let opened = self.0.open_body(letter)?;
+        // EXPOSE: what came is read once more.
+        let arrived: Arrived = serde_json::from_slice(opened.expose()).map_err(|_| unclear())?;
+        let key = &self.0.parts.letter_key;
+        if letter_of_request(key, &source, &arrived.body()) != letter.id {
             return Err(other_owner());
         }
-        let signals = reading::read(&name, &source.spec, &arrived).map_err(|unread| {
+        let heard = reading::read(&name, &source.spec, &arrived, key).map_err(|unread| {
             let text = format!("it still cannot be read: {}", unread.reason);
             PortError::new(ErrorKind::Denied, text)
         })?;
-        for signal in signals {
+        for signal in self.0.compare(source.id, heard).await {
             self.0.take(by, source.id, signal).await?;
         }
         Ok(())

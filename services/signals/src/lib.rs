@@ -3,13 +3,15 @@
 //! Owns the way of an event to a receiver ([`Notifier`]), the door at which signals come ([`Intake`]), and what
 //! the API asks of both ([`Desk`]). Invariants: the log is the outbox, so nothing is lost that was not delivered
 //! yet, and each receiver has a place and a task of its own, so none delays another; what comes is believed only
-//! with its sender's proof, taken once, and kept only as far as a person chose; no value goes out, for none is
-//! in an event, and no key or token is in a text. It decides nothing.
+//! with its sender's proof, taken once, and kept only as far as a person chose, sealed and for a while
+//! ([`Sweeper`]); a token that is reported is compared by its digest, and kept nowhere; no value goes out, for none
+//! is in an event, and no key or token is in a text. It decides nothing.
 //!
 //! ```text
 //! Desk::new(Parts)                           // in an Arc as http::Api::outside
 //! Notifier::new(desk.clone()).run(stop)
 //! Intake::new(desk).run(TcpListener, stop)
+//! Sweeper::new(desk).run(stop)
 //! ```
 
 #![forbid(unsafe_code)]
@@ -26,16 +28,33 @@
 mod desk;
 mod incoming;
 mod keys;
+mod letters;
 mod outgoing;
 
 pub use desk::{Desk, Parts};
+pub use incoming::compare::{COMPARE_TIMEOUT, MAX_COMPARED};
 pub use incoming::limit::{BURST, Bucket, PER_MINUTE};
 pub use incoming::proof::{MAX_AGE, NoProof, verify};
-pub use incoming::reading::{Arrived, MAX_BATCH, Unread, read};
+pub use incoming::reading::{Arrived, Heard, MAX_BATCH, Unread, read};
 pub use incoming::server::{
     Intake, MAX_CONNECTIONS, MAX_READING_PER_SOURCE, MAX_SIGNAL_BODY_BYTES,
 };
 pub use keys::MAX_KEY_FILE_BYTES;
+pub use letters::{SWEEP_INTERVAL, Sweeper};
 pub use outgoing::notifier::{
     GIVE_UP_AFTER, GIVE_UP_PATIENCE, LONGEST_PAUSE, Notifier, PAGE, TURN_SPAN,
 };
+
+/// Where a test can end, delay or fail what is done: around a message to a receiver, and after a signal is durable.
+pub const FAILPOINTS: &[&str] = &[
+    BEFORE_SEND,
+    AFTER_SEND,
+    AFTER_KEEP,
+    AFTER_ADVANCE,
+    AFTER_TAKE,
+];
+const BEFORE_SEND: &str = "signals.before_send";
+const AFTER_SEND: &str = "signals.after_send";
+const AFTER_KEEP: &str = "signals.after_keep";
+const AFTER_ADVANCE: &str = "signals.after_advance";
+const AFTER_TAKE: &str = "signals.after_take";

@@ -2,12 +2,15 @@
 //!
 //! Pure. Invariants: of one effect at most one copy waits or runs, however often it came; all its
 //! copies are finished together; a store outside that is slow has a few places and leaves the rest to
-//! others, and all of them together leave some to ours; a revocation goes before everything that may run.
+//! others, and all of them together leave some to ours; a revocation goes before everything that may run, and
+//! one in an emergency before other revocations: it has places of its own everywhere, and what its secret still
+//! has to do before it goes with it.
 //! A server whose accounts rotate, and a receiver, is a store outside here, whoever is admin there.
 //! The line before a store outside is bounded apart from others', its revocations apart from its steps.
 //! What finds it full is parked: it takes nobody's place and waits here only, since what is open is sent
 //! again. Of what is parked there is a bound, too.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use keywheel_core::effect::{Effect, Key, RevokeWork, StepWork, Work};
@@ -29,6 +32,8 @@ pub const MAX_PARKED: usize = 1 << 14;
 pub const MAX_RUNNING_PER_STORE: usize = 4;
 /// Effects performed at once at all stores outside together; one server may be several stores.
 pub const MAX_RUNNING_OUTSIDE: usize = 12;
+/// Revocations in an emergency performed at once at one store outside, beside everything else there.
+pub const MAX_EMERGENCIES_PER_STORE: usize = 16;
 
 /// One effect to perform.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +53,8 @@ pub(crate) struct Backlog {
     waiting: HashMap<SecretId, VecDeque<Job>>,
     /// Secrets whose next job can run.
     ready: Ready,
-    /// What runs, and at which store outside.
-    running: HashMap<SecretId, Option<Server>>,
+    /// What runs, how urgent it is, and at which store outside.
+    running: HashMap<SecretId, Place>,
     /// The bus's numbers of every copy of an effect.
     copies: HashMap<Key, Vec<u64>>,
     /// How many effects of a store outside wait or run and are not parked.
@@ -76,47 +81,82 @@ impl Server {
     }
 }
 
-/// Whether it is a revocation, and at which store outside.
-type Place = (bool, Option<Server>);
+/// What goes before what; the later one goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Urgency {
+    /// A step.
+    Step,
+    /// A revocation.
+    Revocation,
+    /// One that a person called an emergency.
+    Emergency,
+}
+
+impl Urgency {
+    const fn of(effect: &Effect) -> Self {
+        match &effect.work {
+            Work::Step(_) => Self::Step,
+            Work::Revoke(RevokeWork {
+                is_emergency: true, ..
+            }) => Self::Emergency,
+            Work::Revoke(_) => Self::Revocation,
+        }
+    }
+}
+
+/// How urgent it is, and at which store outside it is performed.
+type Place = (Urgency, Option<Server>);
 
 /// Secrets in the order in which they became ready, apart by what their next job is and where.
 ///
 /// A store that is full costs one look and not one for each that waits for it.
 #[derive(Debug, Default)]
 struct Ready {
-    members: HashSet<SecretId>,
+    members: HashMap<SecretId, Place>,
     queues: HashMap<Place, VecDeque<(u64, SecretId)>>,
     stamp: u64,
 }
 
 impl Ready {
-    fn push(&mut self, secret: SecretId, revokes: bool, store: Option<Server>) {
-        if self.members.insert(secret) {
-            self.stamp += 1;
-            let queue = self.queues.entry((revokes, store)).or_default();
-            queue.push_back((self.stamp, secret));
+    /// One that is there already stays in its place, unless it became more urgent.
+    fn push(&mut self, secret: SecretId, place: Place) {
+        match self.members.get(&secret) {
+            Some(known) if known.0 >= place.0 => return,
+            Some(known) => {
+                let known = known.clone();
+                self.leave(secret, &known);
+            }
+            None => {}
+        }
+        self.stamp += 1;
+        self.members.insert(secret, place.clone());
+        let queue = self.queues.entry(place).or_default();
+        queue.push_back((self.stamp, secret));
+    }
+
+    fn leave(&mut self, secret: SecretId, place: &Place) {
+        let Some(queue) = self.queues.get_mut(place) else {
+            return;
+        };
+        queue.retain(|(_, other)| *other != secret);
+        if queue.is_empty() {
+            self.queues.remove(place);
         }
     }
 
-    /// The one that waits longest of those whose store has a place; revocations first.
-    fn pop(&mut self, has_place: impl Fn(Option<&Server>, bool) -> bool) -> Option<SecretId> {
-        let oldest = |urgent: bool| {
-            let queues = self.queues.iter();
-            let fronts = queues.filter(|((revokes, store), _)| {
-                *revokes == urgent && has_place(store.as_ref(), urgent)
-            });
-            let fronts = fronts.filter_map(|(key, queue)| Some((queue.front()?.0, key)));
-            let (_, key) = fronts.min_by_key(|(stamp, _)| *stamp)?;
-            Some(key.clone())
-        };
-        let key = oldest(true).or_else(|| oldest(false))?;
-        let queue = self.queues.get_mut(&key)?;
+    /// The most urgent one that waits longest of those whose store has a place, and that place.
+    fn pop(&mut self, has_place: impl Fn(&Place) -> bool) -> Option<(SecretId, Place)> {
+        let queues = self.queues.iter().filter(|(place, _)| has_place(place));
+        let fronts = queues.filter_map(|(place, queue)| Some((queue.front()?.0, place)));
+        let (_, place) = fronts.min_by_key(|(stamp, place)| (Reverse(place.0), *stamp))?;
+        let place = place.clone();
+        let queue = self.queues.get_mut(&place)?;
         let (_, secret) = queue.pop_front()?;
         if queue.is_empty() {
-            self.queues.remove(&key);
+            self.queues.remove(&place);
         }
         self.members.remove(&secret);
-        Some(secret)
+        Some((secret, place))
     }
 }
 
@@ -124,14 +164,14 @@ impl Ready {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
     store: Server,
-    revokes: bool,
+    urgency: Urgency,
 }
 
 impl Line {
     fn of(effect: &Effect) -> Option<Self> {
         Some(Self {
             store: Server::of(effect)?,
-            revokes: matches!(effect.work, Work::Revoke(_)),
+            urgency: Urgency::of(effect),
         })
     }
 }
@@ -201,7 +241,8 @@ impl Backlog {
     fn is_full(&self, line: &Line) -> bool {
         let taken = self.lines.get(line).copied().unwrap_or(0);
         let outside: usize = self.lines.values().sum();
-        taken >= MAX_TAKEN_PER_STORE || outside >= MAX_TAKEN_OUTSIDE
+        let is_crowded = outside >= MAX_TAKEN_OUTSIDE && line.urgency != Urgency::Emergency;
+        taken >= MAX_TAKEN_PER_STORE || is_crowded
     }
 
     /// It waits and runs no more.
@@ -215,18 +256,28 @@ impl Backlog {
         }
     }
 
-    /// The next job that may run: a revocation before others, else the one that waits longest.
+    /// The next job that may run: an emergency before a revocation, a revocation before others, else the one that
+    /// waits longest.
     pub(crate) fn start(&mut self) -> Option<Job> {
+        self.start_from(Urgency::Step)
+    }
+
+    /// The next job of an emergency that may run, or one that holds it up.
+    pub(crate) fn start_emergency(&mut self) -> Option<Job> {
+        self.start_from(Urgency::Emergency)
+    }
+
+    /// The next job that is at least so urgent and may run.
+    fn start_from(&mut self, least: Urgency) -> Option<Job> {
         let running = &self.running;
-        let secret = self
-            .ready
-            .pop(|store, urgent| has_place(running, store, urgent))?;
+        let may_run = |place: &Place| place.0 >= least && has_place(running, place);
+        let (secret, place) = self.ready.pop(may_run)?;
         let queue = self.waiting.get_mut(&secret)?;
         let job = queue.pop_front()?;
         if queue.is_empty() {
             self.waiting.remove(&secret);
         }
-        self.running.insert(secret, Server::of(&job.effect));
+        self.running.insert(secret, place);
         Some(job)
     }
 
@@ -245,326 +296,47 @@ impl Backlog {
     }
 
     fn prepare(&mut self, secret: SecretId) {
-        let next = self.waiting.get(&secret).and_then(VecDeque::front);
-        if let Some(next) = next
+        let waiting = self.waiting.get(&secret);
+        if let Some(waiting) = waiting
+            && let Some(next) = waiting.front()
             && !self.running.contains_key(&secret)
         {
-            let revokes = matches!(next.effect.work, Work::Revoke(_));
-            self.ready.push(secret, revokes, Server::of(&next.effect));
+            // Of one secret all goes in order: what an emergency waits behind is as urgent as it is.
+            let is_held_up = |job: &Job| Urgency::of(&job.effect) == Urgency::Emergency;
+            let urgency = match waiting.iter().any(is_held_up) {
+                true => Urgency::Emergency,
+                false => Urgency::of(&next.effect),
+            };
+            self.ready.push(secret, (urgency, Server::of(&next.effect)));
         }
     }
 }
 
 /// Whether one more may run there, beside what runs. What is left for the local store is a revocation's, too: servers
-/// that hang take no place from it.
-fn has_place(
-    running: &HashMap<SecretId, Option<Server>>,
-    store: Option<&Server>,
-    is_urgent: bool,
-) -> bool {
+/// that hang take no place from it. An emergency takes none of others' places.
+fn has_place(running: &HashMap<SecretId, Place>, (urgency, store): &Place) -> bool {
     let Some(store) = store else {
         return true;
     };
-    let outside = || running.values().flatten();
-    (is_urgent || outside().count() < MAX_RUNNING_OUTSIDE)
-        && outside().filter(|other| *other == store).count() < MAX_RUNNING_PER_STORE
+    if *urgency == Urgency::Emergency {
+        let there = outside_of(running, true).filter(|other| *other == store);
+        return there.count() < MAX_EMERGENCIES_PER_STORE;
+    }
+    let there = outside_of(running, false).filter(|other| *other == store);
+    let is_roomy = outside_of(running, false).count() < MAX_RUNNING_OUTSIDE;
+    (is_roomy || *urgency != Urgency::Step) && there.count() < MAX_RUNNING_PER_STORE
+}
+
+/// At which stores outside emergencies run, or all else.
+fn outside_of(
+    running: &HashMap<SecretId, Place>,
+    is_emergency: bool,
+) -> impl Iterator<Item = &Server> {
+    let meant = running
+        .values()
+        .filter(move |(urgency, _)| (*urgency == Urgency::Emergency) == is_emergency);
+    meant.filter_map(|(_, store)| store.as_ref())
 }
 
 #[cfg(test)]
-mod tests {
-    use keywheel_core::effect::{Outside, Part};
-    use keywheel_core::id::{RevocationId, RotationId};
-    use keywheel_core::rotation::Step;
-    use keywheel_core::store::{
-        AwsAuth, AwsSpec, Backend, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore, Source, StoreSpec,
-    };
-
-    use super::*;
-
-    fn job(secret: u8, attempt: u32) -> Job {
-        let work = RevokeWork {
-            revocation: RevocationId::from_bytes([secret; 16]),
-            secret: SecretId::from_bytes([secret; 16]),
-            versions: vec![1],
-            attempt,
-            outside: None,
-            resource: None,
-            part: Part::Whole,
-        };
-        Job {
-            effect: Effect {
-                work: Work::Revoke(work),
-            },
-            deadline: Timestamp::default(),
-            is_first: true,
-            traceparent: None,
-        }
-    }
-
-    #[test]
-    fn one_secret_goes_in_order_and_others_do_not_wait_for_it() {
-        let mut backlog = Backlog::default();
-        for (number, (secret, attempt)) in [(1, 1), (1, 2), (2, 1)].into_iter().enumerate() {
-            backlog.admit(job(secret, attempt), number as u64);
-        }
-        assert_eq!(backlog.start(), Some(job(1, 1)));
-        assert_eq!(backlog.start(), Some(job(2, 1)));
-        assert_eq!(
-            backlog.start(),
-            None,
-            "the second of secret 1 waits for the first"
-        );
-        assert_eq!(backlog.finish(&job(1, 1).effect), [0]);
-        assert_eq!(backlog.start(), Some(job(1, 2)));
-        assert_eq!(backlog.finish(&job(1, 2).effect), [1]);
-        assert_eq!(backlog.finish(&job(2, 1).effect), [2]);
-        assert_eq!(backlog.start(), None);
-    }
-
-    fn step_at(secret: u8, store: &str) -> Job {
-        let work = StepWork {
-            rotation: RotationId::from_bytes([secret; 16]),
-            secret: SecretId::from_bytes([secret; 16]),
-            step: Step::Set,
-            attempt: 1,
-            versions: vec![1],
-            generator: None,
-            provided: false,
-            outside: Some(Box::new(at(store))),
-            resource: None,
-            mark: None,
-        };
-        Job {
-            effect: Effect {
-                work: Work::Step(work),
-            },
-            ..job(secret, 1)
-        }
-    }
-
-    fn at(store: &str) -> Outside {
-        let auth = AwsAuth::Chain {
-            profile: String::new(),
-        };
-        let spec = StoreSpec {
-            backend: Backend::Aws(AwsSpec {
-                region: String::new(),
-                endpoint: String::new(),
-                auth,
-            }),
-            poll: DEFAULT_POLL,
-            timeout: DEFAULT_TIMEOUT,
-        };
-        let name = StoreName::parse(store).unwrap();
-        Outside {
-            store: NamedStore { name, spec },
-            source: Source::default(),
-            known: None,
-            fetch: None,
-            retire: Vec::new(),
-            unstage: None,
-        }
-    }
-
-    #[test]
-    fn all_stores_outside_together_leave_places_to_ours() {
-        let mut backlog = Backlog::default();
-        let stores = ["a", "b", "c", "d"];
-        for secret in 0..16_u8 {
-            let store = stores[usize::from(secret) % stores.len()];
-            backlog.admit(step_at(secret, store), secret.into());
-        }
-        let started = std::iter::from_fn(|| backlog.start()).count();
-        assert_eq!(started, MAX_RUNNING_OUTSIDE);
-        backlog.admit(job(101, 1), 101);
-        assert_eq!(backlog.start(), Some(job(101, 1)), "ours");
-        // Nor do they keep a revocation elsewhere from its place.
-        let mut revoked = job(102, 1);
-        if let Work::Revoke(work) = &mut revoked.effect.work {
-            work.outside = Some(Box::new(at("e")));
-        }
-        backlog.admit(revoked.clone(), 102);
-        assert_eq!(backlog.start(), Some(revoked.clone()));
-        backlog.finish(&revoked.effect);
-        backlog.finish(&step_at(0, "a").effect);
-        assert_eq!(backlog.start(), Some(step_at(12, "a")));
-    }
-
-    #[test]
-    fn a_store_has_so_many_places_and_the_rest_is_for_others() {
-        let mut backlog = Backlog::default();
-        let many = u8::try_from(MAX_RUNNING_PER_STORE).unwrap() + 2;
-        for secret in 1..=many {
-            backlog.admit(step_at(secret, "slow"), secret.into());
-        }
-        backlog.admit(step_at(100, "other"), 100);
-        backlog.admit(job(101, 1), 101);
-        assert_eq!(
-            backlog.start(),
-            Some(job(101, 1)),
-            "a revocation goes first"
-        );
-        for secret in 1..=many - 2 {
-            assert_eq!(backlog.start(), Some(step_at(secret, "slow")));
-        }
-        assert_eq!(backlog.start(), Some(step_at(100, "other")));
-        assert_eq!(backlog.start(), None);
-        backlog.finish(&step_at(2, "slow").effect);
-        assert_eq!(backlog.start(), Some(step_at(many - 1, "slow")));
-        assert_eq!(backlog.start(), None);
-        backlog.finish(&step_at(1, "slow").effect);
-        let mut revokes = job(102, 1);
-        let Work::Revoke(work) = &mut revokes.effect.work else {
-            panic!("it revokes");
-        };
-        work.outside = Some(Box::new(at("slow")));
-        backlog.admit(revokes.clone(), 102);
-        assert_eq!(
-            backlog.start(),
-            Some(revokes),
-            "before the step that waits longer"
-        );
-        assert_eq!(
-            backlog.start(),
-            None,
-            "a revocation takes one of the places"
-        );
-    }
-
-    /// A step of its own secret.
-    fn numbered(number: u16, store: &str) -> Job {
-        let mut job = step_at(0, store);
-        let Work::Step(step) = &mut job.effect.work else {
-            panic!("it is a step");
-        };
-        let mut id = [0; 16];
-        id[..2].copy_from_slice(&number.to_be_bytes());
-        (step.secret, step.rotation) = (SecretId::from_bytes(id), RotationId::from_bytes(id));
-        job
-    }
-
-    #[test]
-    fn the_line_before_a_store_is_bounded_and_its_revocations_have_their_own() {
-        let mut backlog = Backlog::default();
-        let limit = u16::try_from(MAX_TAKEN_PER_STORE).unwrap();
-        for number in 0..limit {
-            assert!(backlog.admit(numbered(number, "hung"), number.into()));
-        }
-        assert!(!backlog.admit(numbered(limit, "hung"), 7000));
-        assert!(backlog.admit(numbered(0, "hung"), 7001), "one more copy");
-        assert!(backlog.admit(numbered(limit + 1, "other"), 7002));
-        let revocation = |secret: u8| {
-            let mut job = job(secret, 1);
-            if let Work::Revoke(work) = &mut job.effect.work {
-                work.outside = Some(Box::new(at("hung")));
-            }
-            job
-        };
-        for secret in 0..u8::try_from(limit).unwrap() {
-            assert!(backlog.admit(revocation(secret), 8000 + u64::from(secret)));
-        }
-        assert!(!backlog.admit(revocation(200), 9000));
-        assert_eq!(backlog.len(), 2 * MAX_TAKEN_PER_STORE + 3, "two are parked");
-        assert!(backlog.admit(numbered(limit, "hung"), 7003), "it is known");
-        let ended = std::iter::from_fn(|| backlog.start())
-            .find(|job| matches!(job.effect.work, Work::Revoke(_)))
-            .unwrap();
-        assert_eq!(backlog.finish(&ended.effect).len(), 1);
-        assert!(backlog.admit(revocation(201), 9001), "one place is free");
-        assert!(!backlog.admit(numbered(limit + 2, "hung"), 7004));
-    }
-
-    #[test]
-    fn what_is_parked_runs_in_its_turn_and_is_bounded() {
-        let mut backlog = Backlog::default();
-        let all = u16::try_from(MAX_TAKEN_PER_STORE + MAX_PARKED + 1).unwrap();
-        for number in 0..all {
-            backlog.admit(numbered(number, "slow"), number.into());
-        }
-        assert_eq!(backlog.len(), MAX_TAKEN_PER_STORE + MAX_PARKED);
-        assert!(backlog.has_room(), "it takes nobody's place");
-        let (mut ended, mut copies) = (0, 0);
-        while let Some(job) = backlog.start() {
-            copies += backlog.finish(&job.effect).len();
-            ended += 1;
-        }
-        assert_eq!(ended, MAX_TAKEN_PER_STORE + MAX_PARKED);
-        assert_eq!(
-            copies, MAX_TAKEN_PER_STORE,
-            "of the others the bus has none"
-        );
-        assert_eq!(backlog.len(), 0);
-    }
-
-    #[test]
-    fn all_stores_outside_together_leave_room_to_ours() {
-        let mut backlog = Backlog::default();
-        let stores = MAX_QUEUED / MAX_TAKEN_PER_STORE;
-        let mut taken = 0;
-        for number in 0..u16::try_from(MAX_QUEUED).unwrap() {
-            let store = format!("s{}", usize::from(number) % stores);
-            taken += usize::from(backlog.admit(numbered(number, &store), number.into()));
-        }
-        assert_eq!(taken, MAX_TAKEN_OUTSIDE);
-        assert!(backlog.has_room());
-        assert!(backlog.admit(job(1, 1), 5000), "ours");
-        let first = std::iter::from_fn(|| backlog.start())
-            .find(|job| outside(&job.effect).is_some())
-            .unwrap();
-        assert!(!backlog.admit(numbered(6000, "new"), 6000));
-        backlog.finish(&first.effect);
-        assert!(backlog.admit(numbered(6001, "new"), 6001), "one is free");
-        assert!(!backlog.admit(numbered(6002, "new"), 6002));
-    }
-
-    #[test]
-    fn copies_of_one_effect_run_once_and_finish_together() {
-        let mut backlog = Backlog::default();
-        backlog.admit(job(1, 1), 7);
-        backlog.admit(job(1, 1), 8);
-        let running = backlog.start().unwrap();
-        backlog.admit(job(1, 1), 7);
-        backlog.admit(job(1, 1), 9);
-        assert_eq!(backlog.start(), None);
-        assert_eq!(backlog.finish(&running.effect), [7, 8, 9]);
-        assert_eq!(backlog.start(), None);
-        backlog.admit(job(1, 1), 10);
-        assert!(
-            backlog.start().is_some(),
-            "what comes after the end runs again"
-        );
-    }
-
-    #[test]
-    fn the_latest_deadline_of_what_waits_counts_and_a_second_copy_makes_it_a_repeat() {
-        let mut backlog = Backlog::default();
-        let until = |micros| Job {
-            deadline: Timestamp::from_micros(micros),
-            ..job(1, 1)
-        };
-        for (sequence, micros) in [(1, 5), (2, 9), (3, 7)] {
-            backlog.admit(until(micros), sequence);
-        }
-        let repeat = Job {
-            is_first: false,
-            ..until(9)
-        };
-        assert_eq!(backlog.start(), Some(repeat));
-        backlog.admit(until(20), 4);
-        assert_eq!(backlog.finish(&job(1, 1).effect), [1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn what_waits_is_bounded() {
-        let mut backlog = Backlog::default();
-        for attempt in 0..u32::try_from(MAX_QUEUED).unwrap() {
-            assert!(backlog.has_room());
-            backlog.admit(job(1, attempt), attempt.into());
-        }
-        assert!(!backlog.has_room());
-        let first = backlog.start().unwrap();
-        assert!(!backlog.has_room());
-        backlog.finish(&first.effect);
-        assert!(backlog.has_room());
-    }
-}
+mod tests;

@@ -21,12 +21,14 @@ use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::journal::Verdict;
 use keywheel_engine::port::rotator::{Probed, Rotator};
 use keywheel_engine::port::store::LoginRefused;
+use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::tally::step_word;
 use keywheel_engine::trace::Context;
 use keywheel_engine::until::Until;
 use keywheel_schemas::wire::effect_key_to_string;
 use keywheel_seal::digest;
+use keywheel_stores::forget_leases;
 use keywheel_telemetry::traces::{self, Kind, Span};
 
 use crate::backlog::{self, Job};
@@ -272,7 +274,8 @@ async fn perform_at_its_store(shared: &Shared, job: &Job, until: &Until) -> Done
     let ports = &shared.ports;
     let outside = outside(&job.effect);
     let rotator = match (outside, resource(&job.effect)) {
-        (Some(outside), _) => shared.registry.rotator(outside)?,
+        (Some(outside), Some(at)) => shared.registry.kept_rotator(outside, at)?,
+        (Some(outside), None) => shared.registry.rotator(outside)?,
         (None, Some(at)) => shared.registry.account_rotator(at)?,
         (None, None) => Arc::clone(&ports.rotator),
     };
@@ -287,16 +290,25 @@ async fn perform_at_its_store(shared: &Shared, job: &Job, until: &Until) -> Done
             }
             perform_step(ports, &*rotator, step, until).await
         }
-        Work::Revoke(revoke) => perform_revoke(&*rotator, revoke, until).await,
+        Work::Revoke(revoke) => perform_revoke(&*rotator, &*ports.vault, revoke, until).await,
     }
 }
 
 /// One part of a revocation. Data keys alone are destroyed by our own store, which is what works without
 /// an outside and a resource.
-async fn perform_revoke(rotator: &dyn Rotator, work: &RevokeWork, until: &Until) -> Done {
+async fn perform_revoke(
+    rotator: &dyn Rotator,
+    vault: &dyn VersionVault,
+    work: &RevokeWork,
+    until: &Until,
+) -> Done {
     let (secret, versions, outside) = (work.secret, &work.versions, work.outside.as_deref());
     match work.part {
-        Part::Whole | Part::Destroy => rotator.revoke(secret, versions, outside, until).await?,
+        Part::Whole => rotator.revoke(secret, versions, outside, until).await?,
+        Part::Destroy => {
+            rotator.revoke(secret, versions, outside, until).await?;
+            forget_leases(vault, (secret, versions), until).await?;
+        }
         Part::Disable => rotator.disable(secret, versions, outside, until).await?,
         Part::Prove => {
             return Ok(Told {

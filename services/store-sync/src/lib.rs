@@ -11,6 +11,7 @@
 
 mod armed;
 mod backlog;
+mod compare;
 mod effect;
 mod metrics;
 mod outside;
@@ -23,9 +24,10 @@ mod vault;
 
 pub use armed::ArmedFailpoints;
 pub use backlog::{
-    MAX_PARKED, MAX_QUEUED, MAX_RUNNING_OUTSIDE, MAX_RUNNING_PER_STORE, MAX_TAKEN_OUTSIDE,
-    MAX_TAKEN_PER_STORE,
+    MAX_EMERGENCIES_PER_STORE, MAX_PARKED, MAX_QUEUED, MAX_RUNNING_OUTSIDE, MAX_RUNNING_PER_STORE,
+    MAX_TAKEN_OUTSIDE, MAX_TAKEN_PER_STORE,
 };
+pub use compare::MAX_COMPARING;
 pub use effect::{STEP_DEADLINE, SUBMIT_TIMEOUT};
 pub use metrics::Metrics;
 pub use outside::{
@@ -34,8 +36,8 @@ pub use outside::{
 };
 pub use presence::Handle;
 pub use service::{
-    CONSUMER, MAX_RUNNING, Ports, RETRY_DELAY, STOP_GRACE, StoreSync, StoreSyncError,
-    StoreSyncOptions,
+    CONSUMER, MAX_RUNNING, MAX_RUNNING_IN_EMERGENCY, Ports, RETRY_DELAY, STOP_GRACE, StoreSync,
+    StoreSyncError, StoreSyncOptions,
 };
 pub use value::{GRANT_TIMEOUT, MAX_ANSWERING, MAX_ASKING_STORES};
 pub use vault::Watched;

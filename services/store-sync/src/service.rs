@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
 
 use crate::backlog::{Backlog, Job, is_first_attempt};
+use crate::compare;
 use crate::effect::{self, Unfinished};
 use crate::metrics::Metrics;
 use crate::outside::{self, Parts, Registry};
@@ -34,6 +35,8 @@ use crate::value;
 pub const CONSUMER: &str = "store-sync";
 /// Effects performed at once, each of another secret.
 pub const MAX_RUNNING: usize = 16;
+/// Effects performed at once where what finds no place among [`MAX_RUNNING`] is an emergency's.
+pub const MAX_RUNNING_IN_EMERGENCY: usize = 2 * MAX_RUNNING;
 /// How long running effects may take to end after the service was told to stop.
 pub const STOP_GRACE: Duration = Duration::from_secs(5);
 /// After what time an effect whose outcome was not taken is tried again.
@@ -112,6 +115,8 @@ pub(crate) struct Shared {
     pub(crate) counts: Arc<Counts>,
     /// Places for requests that ask stores outside.
     pub(crate) asking_stores: Semaphore,
+    /// Places for comparisons with reported tokens.
+    pub(crate) comparing: Semaphore,
 }
 
 /// What the loop over work wakes up for.
@@ -142,6 +147,7 @@ impl StoreSync {
                 registry,
                 counts: Arc::default(),
                 asking_stores: Semaphore::new(value::MAX_ASKING_STORES),
+                comparing: Semaphore::new(compare::MAX_COMPARING),
             }),
         }
     }
@@ -233,16 +239,21 @@ impl Worker {
     }
 
     fn start_ready(&mut self) {
-        while self.running.len() < MAX_RUNNING {
-            let Some(job) = self.backlog.start() else {
-                return;
-            };
+        while let Some(job) = self.next_ready() {
             let effect = job.effect.clone();
             let shared = Arc::clone(&self.shared);
             let task = self
                 .running
                 .spawn(async move { effect::run(&shared, &job).await });
             self.effects.insert(task.id(), effect);
+        }
+    }
+
+    fn next_ready(&mut self) -> Option<Job> {
+        match self.running.len() {
+            ..MAX_RUNNING => self.backlog.start(),
+            MAX_RUNNING..MAX_RUNNING_IN_EMERGENCY => self.backlog.start_emergency(),
+            _ => None,
         }
     }
 

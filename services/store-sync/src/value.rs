@@ -1,4 +1,5 @@
-//! Requests: values for hosts, the key for provided values, keeping those, and looks at stores outside.
+//! Requests: values for hosts, the key for provided values, keeping those, comparisons with reported tokens, and looks
+//! at stores outside.
 //!
 //! Invariants: no value is opened before the gateway confirmed the grant at the log's head; a value
 //! leaves only sealed to the key the gateway named; a provided value goes when its
@@ -13,11 +14,13 @@ use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests, Valu
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::trace::Context;
 use keywheel_engine::{delivery, stash};
+use keywheel_seal::SecretBytes;
 use keywheel_seal::hpke::{self, Envelope, OpenError, PublicKey};
 use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 
+use crate::compare;
 use crate::effect::SERVICE;
 use crate::outside;
 use crate::service::Shared;
@@ -114,6 +117,7 @@ async fn body(shared: &Arc<Shared>, message: &Message) -> Result<Body, PortError
             let _place = asks_stores(shared)?;
             Ok(Body::Looked(outside::look_now(shared, *secret).await?))
         }
+        Body::Compare(asked) => compare::run(shared, asked).await,
         _ => Err(PortError::new(
             ErrorKind::Denied,
             "store-sync does not answer such a request",
@@ -162,17 +166,26 @@ async fn tell_key(shared: &Shared) -> Result<Body, PortError> {
 
 async fn keep(shared: &Shared, token: RotationId, sealed: &[u8]) -> Result<Body, PortError> {
     let refused = "the provided value does not open; read the store's key again and send it again";
-    let denied = |source| PortError::caused(ErrorKind::Denied, refused, source);
-    let envelope = Envelope::from_bytes(sealed)
-        .map_err(|error| PortError::caused(ErrorKind::Denied, refused, error))?;
     let (info, aad) = (stash::info(shared.options.deployment), stash::aad(token));
-    let mut opened = Err(OpenError::Rejected);
-    for pair in shared.ports.vault.store_keys().await? {
-        opened = opened.or_else(|_| pair.open(&info, &aad, &envelope));
-    }
-    let value = opened.map_err(denied)?;
+    let value = open_sealed(shared, sealed, (&info, &aad), refused).await?;
     shared.ports.vault.stash(token, &value).await?;
     Ok(Body::Done)
+}
+
+/// Opens what was sealed to a key that some store-sync told.
+pub(crate) async fn open_sealed(
+    shared: &Shared,
+    sealed: &[u8],
+    (info, aad): (&[u8], &[u8]),
+    refused: &str,
+) -> Result<SecretBytes, PortError> {
+    let envelope = Envelope::from_bytes(sealed)
+        .map_err(|error| PortError::caused(ErrorKind::Denied, refused, error))?;
+    let mut opened = Err(OpenError::Rejected);
+    for pair in shared.ports.vault.store_keys().await? {
+        opened = opened.or_else(|_| pair.open(info, aad, &envelope));
+    }
+    opened.map_err(|source| PortError::caused(ErrorKind::Denied, refused, source))
 }
 
 async fn open(

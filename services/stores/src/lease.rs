@@ -11,11 +11,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use keywheel_core::effect::{Outside, StepWork};
 use keywheel_core::id::{RotationId, SecretId};
+use keywheel_core::revocation::{Answer, Evidence, Proof};
 use keywheel_core::rotation::Step;
 use keywheel_core::store::RemoteVersion;
 use keywheel_engine::port::failpoint::{Failpoint, Points};
 use keywheel_engine::port::leases::{Extended, Leases, Minted};
-use keywheel_engine::port::rotator::{Probed, Rotator};
+use keywheel_engine::port::rotator::{Probed, Rotator, TellsNothing};
 use keywheel_engine::port::store::Store;
 use keywheel_engine::port::vault::{Inserted, VersionVault};
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -24,6 +25,8 @@ use keywheel_seal::{SecretBytes, digest};
 
 use crate::local::new_version;
 
+/// Why a store's word about a lease is no proof.
+const ONLY_ITS_WORD: &str = "that its lease is gone is the word of the store that made it, and no login was tried: the secret's manifest names no server for that (`probe`)";
 /// Between what a lease is called and its value.
 const BREAK: u8 = b'\n';
 
@@ -32,6 +35,7 @@ pub struct LeaseRotator {
     store: Arc<dyn Store>,
     vault: Arc<dyn VersionVault>,
     points: Points,
+    place: Option<Outside>,
 }
 
 /// A lease on record, and its value.
@@ -45,6 +49,7 @@ impl LeaseRotator {
             store,
             vault,
             points: Points::default(),
+            place: None,
         }
     }
 
@@ -53,6 +58,13 @@ impl LeaseRotator {
     pub fn passing(self, failpoint: Arc<dyn Failpoint>) -> Self {
         let points = Points::watched(failpoint);
         Self { points, ..self }
+    }
+
+    /// A proof asks there.
+    #[must_use]
+    pub fn at(self, outside: &Outside) -> Self {
+        let place = Some(outside.clone());
+        Self { place, ..self }
     }
 
     fn leases(&self) -> Result<&dyn Leases, PortError> {
@@ -123,6 +135,33 @@ impl LeaseRotator {
         }
     }
 
+    /// What the store says of a version's lease; `None` where its record is gone or damaged.
+    async fn word_about(
+        &self,
+        (secret, version): (SecretId, u64),
+        outside: &Outside,
+        until: &Until,
+    ) -> Result<Option<Evidence>, PortError> {
+        let recorded = match self.recorded(secret, version).await {
+            Err(error) if error.kind == ErrorKind::Corrupt => None,
+            recorded => recorded?,
+        };
+        let Some((lease, _)) = recorded else {
+            return Ok(None);
+        };
+        let role = &outside.source;
+        let is_gone = self.leases()?.is_gone(role, &lease, until).await?;
+        Ok(Some(Evidence {
+            version,
+            at: until.now(),
+            place: format!("a lease of {} at store {}", role.path, outside.store.name),
+            answer: match is_gone {
+                true => Answer::LeaseGone,
+                false => Answer::LeaseAlive,
+            },
+        }))
+    }
+
     /// Ends leases at the store, then here. Every one is tried, also after one failed; the first failure
     /// is told, and what is on record stays there then.
     async fn end(
@@ -144,12 +183,7 @@ impl LeaseRotator {
                 Err(error) => first = first.and(Err(error)),
             }
         }
-        ending.sort_unstable();
-        ending.dedup();
-        for lease in &ending {
-            let ended = leases.end(&outside.source, lease, until).await;
-            first = first.and(ended);
-        }
+        first = first.and(end_all(leases, ending, outside, until).await);
         if first.is_ok() {
             for version in versions {
                 until.check()?;
@@ -231,6 +265,54 @@ impl Rotator for LeaseRotator {
         self.end(secret, versions, outside, until).await
     }
 
+    /// Ends them at the store. What is on record stays, and with it what the lease is called.
+    async fn disable(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        outside: Option<&Outside>,
+        until: &Until,
+    ) -> Result<(), PortError> {
+        let outside = outside.ok_or_else(|| nowhere(secret))?;
+        let mut first = Ok(());
+        let mut ending = outside.retire.clone();
+        for version in versions {
+            until.check()?;
+            match self.recorded(secret, *version).await {
+                Ok(recorded) => ending.extend(recorded.map(|(lease, _)| lease)),
+                Err(error) => first = first.and(Err(error)),
+            }
+        }
+        let ended = end_all(self.leases()?, ending, outside, until).await;
+        first.and(ended)
+    }
+
+    /// Asks the store: that is its word, and no login. Whoever knows the server that the login is for tries one beside it.
+    async fn prove(
+        &self,
+        secret: SecretId,
+        versions: &[u64],
+        until: &Until,
+    ) -> Result<Proof, PortError> {
+        let outside = self.place.as_ref().ok_or_else(|| nowhere(secret))?;
+        let mut proof = Proof::lacking(ONLY_ITS_WORD);
+        for version in versions {
+            until.check()?;
+            match self.word_about((secret, *version), outside, until).await {
+                Ok(Some(evidence)) => proof.evidence.push(evidence),
+                Ok(None) => {
+                    let text = format!(
+                        "nobody knows any more what the lease of version {version} is called"
+                    );
+                    proof.lacking = Some(text);
+                }
+                Err(error) if TellsNothing::is_beneath(&error) => proof.lacking = Some(error.text),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(proof)
+    }
+
     async fn probe(&self, work: &StepWork, until: &Until) -> Result<Probed, PortError> {
         until.check()?;
         if work.step != Step::Create {
@@ -243,6 +325,42 @@ impl Rotator for LeaseRotator {
         }
         self.lease(work).await.map(Probed::Done)
     }
+}
+
+/// Every one is tried, also after one failed; the first failure is told.
+async fn end_all(
+    leases: &dyn Leases,
+    mut ending: Vec<RemoteVersion>,
+    outside: &Outside,
+    until: &Until,
+) -> Result<(), PortError> {
+    ending.sort_unstable();
+    ending.dedup();
+    let mut first = Ok(());
+    for lease in &ending {
+        let ended = leases.end(&outside.source, lease, until).await;
+        first = first.and(ended);
+    }
+    first
+}
+
+/// Drops what is on record of leases whose end is proven, or will not be. Of other versions nothing is there.
+///
+/// # Errors
+/// When the cache cannot.
+pub async fn forget_leases(
+    vault: &dyn VersionVault,
+    (secret, versions): (SecretId, &[u64]),
+    until: &Until,
+) -> Result<(), PortError> {
+    let record = record_id(secret);
+    for version in versions {
+        until.check()?;
+        if vault.has(record, *version).await? {
+            vault.destroy(record, *version).await?;
+        }
+    }
+    Ok(())
 }
 
 fn record(minted: &Minted) -> SecretBytes {

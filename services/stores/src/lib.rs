@@ -12,6 +12,7 @@ mod connector;
 mod failpoint;
 pub mod file;
 pub mod http;
+mod kept;
 mod lease;
 mod local;
 pub mod policy;
@@ -22,7 +23,8 @@ pub mod vault;
 
 pub use connector::Connector;
 pub use failpoint::FAILPOINTS;
-pub use lease::LeaseRotator;
+pub use kept::KeptRotator;
+pub use lease::{LeaseRotator, forget_leases};
 pub use local::LocalStore;
 pub use remote::RemoteRotator;
 pub use vault::VaultStore;

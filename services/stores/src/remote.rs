@@ -50,29 +50,6 @@ impl RemoteRotator {
         }
     }
 
-    /// Fetches the version that was seen.
-    async fn take(
-        &self,
-        work: &StepWork,
-        outside: &Outside,
-        seen: &RemoteVersion,
-        until: &Until,
-    ) -> Result<(), PortError> {
-        let version = new_version(work)?;
-        let value = self.store.fetch(&outside.source, seen, until).await?;
-        if value.is_empty() {
-            let text = format!(
-                "version {} of {} is empty there; put a value there",
-                seen.0, outside.source.path
-            );
-            return Err(PortError::new(ErrorKind::Denied, text));
-        }
-        until.check()?;
-        let (secret, token) = (work.secret, work.rotation);
-        let kept = self.vault.insert(secret, version, token, &value).await;
-        kept.map(drop)
-    }
-
     /// The store makes the value, at `set`; there is nothing to be done before it, and none is taken.
     async fn leave_making(
         &self,
@@ -166,26 +143,14 @@ impl RemoteRotator {
             None => (versions.to_vec(), Ok(())),
         };
         let destroyed = self.local.revoke(secret, &ended, None, until).await;
-        let mut first = made.and(destroyed);
-        if let Some(outside) = outside {
-            for version in &outside.retire {
-                let ended = match ending {
-                    Ending::ForGood => self.store.revoke(&outside.source, version, until).await,
-                    Ending::AsDeclared => self.store.retire(&outside.source, version, until).await,
-                };
-                // A conflict says that one of them is in use there, and would hide that another failed.
-                let is_conflict = |error: &PortError| error.kind == ErrorKind::Conflict;
-                first = match (first, ended) {
-                    (Err(before), Err(error)) if is_conflict(&before) => Err(error),
-                    (first, ended) => first.and(ended),
-                };
+        let first = made.and(destroyed);
+        match outside {
+            Some(outside) => {
+                let there = end_there(&*self.store, outside, ending, until).await;
+                telling(first, there)
             }
-            if let Some(token) = outside.unstage {
-                let unstaged = self.store.unstage(&outside.source, token, until).await;
-                first = first.and(unstaged);
-            }
+            None => first,
         }
-        first
     }
 
     /// Ends at the store what it made for these versions: after `set` one may be current there that was never
@@ -251,9 +216,67 @@ impl RemoteRotator {
 
 /// How a version ends at its store.
 #[derive(Clone, Copy)]
-enum Ending {
+pub(crate) enum Ending {
+    /// In an incident.
     ForGood,
+    /// At the end of a rotation.
     AsDeclared,
+}
+
+/// Ends what the work names at its store, and takes back what is staged there. Every one is tried, also after one
+/// failed.
+pub(crate) async fn end_there(
+    store: &dyn Store,
+    outside: &Outside,
+    ending: Ending,
+    until: &Until,
+) -> Result<(), PortError> {
+    let mut first = Ok(());
+    for version in &outside.retire {
+        let ended = match ending {
+            Ending::ForGood => store.revoke(&outside.source, version, until).await,
+            Ending::AsDeclared => store.retire(&outside.source, version, until).await,
+        };
+        first = telling(first, ended);
+    }
+    if let Some(token) = outside.unstage {
+        let unstaged = store.unstage(&outside.source, token, until).await;
+        first = telling(first, unstaged);
+    }
+    first
+}
+
+/// The first failure of two, but a conflict says that one of them is in use there, and would hide that another failed.
+pub(crate) fn telling(
+    first: Result<(), PortError>,
+    second: Result<(), PortError>,
+) -> Result<(), PortError> {
+    let is_conflict = |error: &PortError| error.kind == ErrorKind::Conflict;
+    match (first, second) {
+        (Err(before), Err(error)) if is_conflict(&before) => Err(error),
+        (first, second) => first.and(second),
+    }
+}
+
+/// Keeps the version that was seen at a store, as it is there.
+pub(crate) async fn take_over(
+    (store, vault): (&dyn Store, &dyn VersionVault),
+    work: &StepWork,
+    (outside, seen): (&Outside, &RemoteVersion),
+    until: &Until,
+) -> Result<(), PortError> {
+    let version = new_version(work)?;
+    let value = store.fetch(&outside.source, seen, until).await?;
+    if value.is_empty() {
+        let text = format!(
+            "version {} of {} is empty there; put a value there",
+            seen.0, outside.source.path
+        );
+        return Err(PortError::new(ErrorKind::Denied, text));
+    }
+    until.check()?;
+    let kept = vault.insert(work.secret, version, work.rotation, &value);
+    kept.await.map(drop)
 }
 
 #[async_trait]
@@ -261,7 +284,10 @@ impl Rotator for RemoteRotator {
     async fn create(&self, work: &StepWork, until: &Until) -> Result<(), PortError> {
         let outside = place(work)?;
         match &outside.fetch {
-            Some(seen) => self.take(work, outside, seen, until).await,
+            Some(seen) => {
+                let here = (&*self.store, &*self.vault);
+                take_over(here, work, (outside, seen), until).await
+            }
             None if self.store.makes(&outside.source) => {
                 self.leave_making(work, outside, until).await
             }
@@ -368,7 +394,8 @@ impl Rotator for RemoteRotator {
     }
 }
 
-fn place(work: &StepWork) -> Result<&Outside, PortError> {
+/// Where the work is to be done.
+pub(crate) fn place(work: &StepWork) -> Result<&Outside, PortError> {
     work.outside.as_deref().ok_or_else(|| {
         let text = format!(
             "rotation {} names no place at a store; apply the secret's manifest again",

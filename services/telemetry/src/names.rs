@@ -141,6 +141,10 @@ const OUTCOME: Label = Label {
     name: "outcome",
     bound: Bound::Words(&["completed", "rolled_back", "parked", "cancelled"]),
 };
+const RUN_OUTCOME: Label = Label {
+    name: "outcome",
+    bound: Bound::Words(&["completed", "failed", "cancelled"]),
+};
 const STATE: Label = Label {
     name: "state",
     bound: Bound::Words(&["waiting", "swapped", "reloaded", "refused"]),
@@ -160,6 +164,12 @@ const LACK: Label = Label {
 const READ: Label = Label {
     name: "result",
     bound: Bound::Words(&["hit", "miss", "error"]),
+};
+/// Whose letters are counted apart: the kinds of their owners.
+pub const LETTER_KINDS: &[&str] = &["notification", "signal-source"];
+const KIND: Label = Label {
+    name: "kind",
+    bound: Bound::Words(LETTER_KINDS),
 };
 const SEVERITY: Label = Label {
     name: "severity",
@@ -366,6 +376,18 @@ metrics! {
     /// How long revocations took.
     REVOCATION_DURATION = histogram(GATEWAY, "keywheel_revocation_duration_seconds", &[],
         "From the request of a revocation until every host withdrew and the store confirmed");
+    /// Runs of playbooks by how they ended.
+    PLAYBOOK_RUNS = counter(GATEWAY, "keywheel_playbook_runs_total", &[RUN_OUTCOME],
+        "Runs of playbooks that ended, by how; one that a step of another run began counts, too");
+    /// Runs of playbooks under way.
+    PLAYBOOK_RUNS_OPEN = gauge(GATEWAY, "keywheel_playbook_runs_open", Plain, &[], Sum,
+        "Runs of playbooks that did not end yet, paused ones among them");
+    /// Runs that wait for people.
+    PLAYBOOK_RUNS_AWAITING_APPROVAL = gauge(GATEWAY, "keywheel_playbook_runs_awaiting_approval", Plain, &[], Sum,
+        "Open runs of playbooks with a step that waits for somebody's approval");
+    /// Runs that nobody moves on.
+    PLAYBOOK_RUNS_OVERDUE = gauge(GATEWAY, "keywheel_playbook_runs_overdue", Plain, &[], Sum,
+        "Open runs of playbooks with a step whose time is over and that did not end for it: nothing moves them on");
     /// Live hosts.
     HOSTS = gauge(GATEWAY, "keywheel_hosts", Plain, &[], Sum,
         "Hosts that joined and were not evicted");
@@ -402,6 +424,9 @@ metrics! {
     /// Denied requests.
     REQUESTS_DENIED = counter(GATEWAY, "keywheel_requests_denied_total", &[],
         "Requests of those who may not, at the socket and the ports of this gateway");
+    /// Letters.
+    LETTERS = gauge(GATEWAY, "keywheel_letters", Plain, &[KIND], Most,
+        "Letters that wait for a person: what could not be told to a receiver, or not be read of what came");
 
     /// How long stores take.
     STORE_DURATION = histogram(STORE_SYNC, "keywheel_store_operation_duration_seconds", &[STORE, OPERATION],

@@ -4,7 +4,8 @@
 //! It is a static program of the standard library alone, so that a test builds it by one call of `rustc`
 //! and runs it in an image without a C library. It prints nothing secret, and keeps no secret but in memory.
 //!
-//! - `serve SOCKET SIZE BREAKS_ON DATABASE…` is the application. A database is `KIND=HOST:PORT/NAME=SOURCE`
+//! - `serve SOCKET LOAD BREAKS_ON DATABASE…` is the application. LOAD is how many connections each pool has, and, after
+//!   a colon, how many milliseconds each rests between two queries. A database is `KIND=HOST:PORT/NAME=SOURCE`
 //!   with the kinds `postgres`, `mariadb` and `redis`, and the sources `file:PATH` (user and password, a line
 //!   each; read again on SIGHUP) and `env:USER:VARIABLE` (the password). With a password that begins with
 //!   BREAKS_ON it does not work; `-` means none.
@@ -34,7 +35,7 @@ use std::time::Duration;
 
 use crate::http::App;
 use crate::login::Login;
-use crate::place::{Database, Place};
+use crate::place::{Database, Load, Place};
 use crate::pool::Pool;
 use crate::session::{Failure, Session};
 
@@ -44,10 +45,8 @@ const USAGE: u8 = 64;
 const CONFIG: u8 = 78;
 /// A server that refuses a login.
 const REFUSED: u8 = 3;
-/// How often signals are looked for.
-const LOOK: Duration = Duration::from_millis(5);
-/// Between two queries on one connection.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How often signals are looked for between two queries.
+const LOOKS: u32 = 4;
 /// How long it serves on after it was told to leave, so that nobody is sent here any more.
 const DRAIN: Duration = Duration::from_millis(300);
 /// Looks for requests under way before it leaves.
@@ -59,8 +58,8 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
-        ["serve", socket, size, breaks_on, databases @ ..] => {
-            serve(Path::new(socket), size, breaks_on, databases)
+        ["serve", socket, load, breaks_on, databases @ ..] => {
+            serve(Path::new(socket), load, breaks_on, databases)
         }
         ["health", socket] => Ok(health(Path::new(socket))),
         ["ask", kind, place] => ask(kind, place),
@@ -74,13 +73,11 @@ fn main() -> ExitCode {
 
 fn serve(
     socket: &Path,
-    size: &str,
+    load: &str,
     breaks_on: &str,
     databases: &[&str],
 ) -> Result<ExitCode, String> {
-    let size: usize = size
-        .parse()
-        .map_err(|_| "SIZE has to be a number".to_owned())?;
+    let Load { size, pause } = Load::parse(load)?;
     let mut pools = Vec::new();
     for word in databases {
         let Database { place, source } = Database::parse(word)?;
@@ -101,17 +98,17 @@ fn serve(
             thread::spawn(move || {
                 while !signals::is_told_to_leave() {
                     let _counted = pool.query(at);
-                    thread::sleep(PAUSE);
+                    thread::sleep(pause);
                 }
             });
         }
     }
-    follow_signals(&app);
+    follow_signals(&app, pause / LOOKS);
     Ok(ExitCode::SUCCESS)
 }
 
 /// Reads secrets again whenever it is told to, until it is told to leave.
-fn follow_signals(app: &App) {
+fn follow_signals(app: &App, look: Duration) {
     let mut seen = 0;
     while !signals::is_told_to_leave() {
         let told = signals::reloads();
@@ -121,7 +118,7 @@ fn follow_signals(app: &App) {
                 pool.reload();
             }
         }
-        thread::sleep(LOOK);
+        thread::sleep(look);
     }
     app.leave();
     thread::sleep(DRAIN);
@@ -129,7 +126,7 @@ fn follow_signals(app: &App) {
         if app.is_idle() {
             return;
         }
-        thread::sleep(LOOK);
+        thread::sleep(look);
     }
 }
 
@@ -154,8 +151,8 @@ fn ask(kind: &str, place: &str) -> Result<ExitCode, String> {
     let mut session = match Session::open(&place, &Login::new(user, password)) {
         Ok(session) => session,
         Err(Failure::Refused) => return Ok(ExitCode::from(REFUSED)),
-        Err(Failure::Broken(why)) => {
-            complain(&why);
+        Err(failure) => {
+            complain(&failure.to_string());
             return Ok(ExitCode::FAILURE);
         }
     };

@@ -1,8 +1,37 @@
-//! Where a database is and where its password comes from, as the command line says it.
+//! Where a database is and where its password comes from, and how much is asked of it, as the command line says it.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crate::login::Source;
+
+/// Between two queries on one connection, where nothing is said of it.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a pool does all the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Load {
+    /// Connections of each pool.
+    pub(crate) size: usize,
+    /// How long one rests between two queries.
+    pub(crate) pause: Duration,
+}
+
+impl Load {
+    /// Reads `SIZE` or `SIZE:MILLISECONDS`.
+    pub(crate) fn parse(word: &str) -> Result<Self, String> {
+        let wrong = || format!("`{word}` is no SIZE and no SIZE:MILLISECONDS");
+        let (size, pause) = match word.split_once(':') {
+            None => (word, PAUSE),
+            Some((size, pause)) => {
+                let pause = pause.parse().map_err(|_| wrong())?;
+                (size, Duration::from_millis(pause))
+            }
+        };
+        let size = size.parse().map_err(|_| wrong())?;
+        Ok(Self { size, pause })
+    }
+}
 
 /// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +114,20 @@ impl Database {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_load_is_read_and_what_is_none_is_told() {
+        let pause = Duration::from_millis(250);
+        assert_eq!(Load::parse("1:250").unwrap(), Load { size: 1, pause });
+        let usual = Load {
+            size: 3,
+            pause: PAUSE,
+        };
+        assert_eq!(Load::parse("3").unwrap(), usual);
+        for word in ["", ":", "1:", ":1", "one", "1:250:1"] {
+            assert!(Load::parse(word).is_err(), "{word}");
+        }
+    }
 
     #[test]
     fn a_database_is_read_and_what_is_none_is_told() {

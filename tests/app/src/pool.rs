@@ -2,7 +2,8 @@
 //!
 //! A place of the pool moves to a new login by opening a connection with it first, and says goodbye to the
 //! old one then: a query never waits for a login that is not let in. A connection is replaced after some use
-//! anyway, so that logins happen at any time and not only when a secret changes.
+//! anyway, so that logins happen at any time and not only when a secret changes. A query whose connection the server
+//! ends is asked once more on a new one, as pools do, and counted as cut.
 //! Invariant: every query is counted once, as done or as failed.
 
 use std::collections::BTreeMap;
@@ -49,6 +50,8 @@ struct Counts {
     opened: u64,
     refused: u64,
     locked_out: u64,
+    /// Queries that were asked once more, since the server ended their connection.
+    cut: u64,
     /// Queries that are done, by generation of the login and user.
     by_login: BTreeMap<(u64, String), u64>,
     /// Why the first query failed.
@@ -123,6 +126,16 @@ impl Pool {
     }
 
     fn query_on(&self, slot: &mut Slot) -> Result<String, Failure> {
+        let done = self.query_once(slot);
+        if done != Err(Failure::Ended) || slot.session.is_none() {
+            return done;
+        }
+        lock(&self.counts).cut += 1;
+        slot.session = None;
+        self.query_once(slot)
+    }
+
+    fn query_once(&self, slot: &mut Slot) -> Result<String, Failure> {
         self.renew(slot)?;
         slot.uses += 1;
         match &mut slot.session {
@@ -190,7 +203,7 @@ impl Pool {
         }
         format!(
             "{{\"kind\":\"{}\",\"queries\":{},\"failed\":{},\"opened\":{},\"refused\":{},\"locked_out\":{},\
-             \"oldest\":{oldest},\
+             \"cut\":{},\"oldest\":{oldest},\
              \"first_failure\":{:?},\"by_login\":[{by_login}]}}",
             self.place.kind.word(),
             counts.done,
@@ -198,6 +211,7 @@ impl Pool {
             counts.opened,
             counts.refused,
             counts.locked_out,
+            counts.cut,
             counts.first_failure.as_deref().unwrap_or_default(),
         )
     }

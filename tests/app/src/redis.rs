@@ -53,7 +53,9 @@ impl Redis {
     fn line(&mut self) -> Result<String, Failure> {
         let mut line = String::new();
         let mut limited = self.0.by_ref().take(MAX_BYTES as u64);
-        limited.read_line(&mut line)?;
+        if limited.read_line(&mut line)? == 0 {
+            return Err(Failure::Ended);
+        }
         let line = line.strip_suffix("\r\n").ok_or_else(strange)?;
         Ok(line.to_owned())
     }
@@ -80,7 +82,7 @@ fn failure(said: &str) -> Failure {
 }
 
 fn strange() -> Failure {
-    Failure::broken("the server says what Redis does not, or ended the connection")
+    Failure::broken("the server says what Redis does not")
 }
 
 #[cfg(test)]

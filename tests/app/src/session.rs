@@ -21,6 +21,8 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 pub(crate) enum Failure {
     /// The server does not let this login in.
     Refused,
+    /// The other end closed the connection; whether it did what it was asked to, nobody knows.
+    Ended,
     /// Anything else.
     Broken(String),
 }
@@ -35,6 +37,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused => f.write_str("refused"),
+            Self::Ended => f.write_str("the server ended the connection"),
             Self::Broken(why) => f.write_str(why),
         }
     }
@@ -42,7 +45,13 @@ impl fmt::Display for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        Self::Broken(format!("connection: {error}"))
+        match error.kind() {
+            io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe => Self::Ended,
+            _ => Self::Broken(format!("connection: {error}")),
+        }
     }
 }
 

@@ -6,13 +6,15 @@
 )]
 
 mod accounts;
-#[expect(dead_code, reason = "only its questions to a server are asked here")]
+#[expect(dead_code, reason = "nobody sends requests to it here")]
 #[path = "../under_load/app.rs"]
 mod app;
 mod creates;
+mod moves;
 #[expect(dead_code, reason = "the order alone is looked at here")]
 #[path = "../under_load/order.rs"]
 mod order;
+mod playbooks;
 mod revokes;
 mod rotations;
 mod servers;

@@ -13,7 +13,7 @@ use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::manifest;
 use keywheel_tests::stage::Stage;
 
-use crate::app::ask;
+use keywheel_tests::testapp::ask;
 
 /// The login that changes the others, and its password.
 const ADMIN: &str = "rotator";
@@ -77,7 +77,11 @@ impl Server {
             accounts: &["app", "app_b"],
             root: [postgres::USER, postgres::PASSWORD],
             made_before: &["CREATE ROLE app LOGIN"],
-            made_after: &["ALTER ROLE rotator PASSWORD 'pw-of-the-admin-2f71'"],
+            made_after: &[
+                "ALTER ROLE rotator PASSWORD 'pw-of-the-admin-2f71'",
+                "CREATE UNLOGGED TABLE orders (n int)",
+                "ALTER TABLE orders OWNER TO app_owner",
+            ],
             process: Process::Postgres(server),
         }
     }
@@ -152,6 +156,12 @@ impl Server {
             user: line()?,
             password: line()?,
         }))
+    }
+
+    /// How the test application names it, with where its login is in a container.
+    pub(crate) fn word(&self) -> String {
+        let kind = self.kind;
+        format!("{kind}={}=file:/run/secrets/{kind}", self.place())
     }
 
     /// Whether the server lets this login in.

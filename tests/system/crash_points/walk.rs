@@ -59,6 +59,8 @@ pub(crate) const START: [&str; 3] = [
     "gateway.after_commit",
     "gateway.after_publish",
 ];
+/// Reached where a playbook runs: before and after each of its moves.
+pub(crate) const MOVE: [&str; 2] = ["gateway.before_move", "gateway.after_move"];
 /// How the names of the rotators' failpoints begin: reached where accounts at servers rotate.
 pub(crate) const ROTATORS: &str = "rotator.";
 /// How those begin that no scenario here reaches: of receivers and of stores outside. Their own crates' suites
@@ -66,7 +68,7 @@ pub(crate) const ROTATORS: &str = "rotator.";
 const ELSEWHERE: [&str; 2] = ["rotator.webhook.", "store."];
 /// Hits of one failpoint that are tried: more than anything here has. A walk that does not end by
 /// itself before has left the rest untried, and fails.
-pub(crate) const MOST_HITS: u32 = 24;
+pub(crate) const MOST_HITS: u32 = 40;
 /// What has not died by then did not reach the failpoint, and is not done either.
 pub(crate) const SETTLED: Duration = wait::PATIENCE;
 /// How long a process may take to die of what a test asked of it.
@@ -92,7 +94,7 @@ pub(crate) fn is_elsewhere(name: &str) -> bool {
 }
 
 fn elsewhere() -> impl Iterator<Item = &'static str> {
-    let lists: [&[&'static str]; 5] = [&RESTART, &STOP, &WITHDRAW, &FORGET, &CREATE];
+    let lists: [&[&'static str]; 6] = [&RESTART, &STOP, &WITHDRAW, &FORGET, &CREATE, &MOVE];
     lists.into_iter().flatten().copied()
 }
 

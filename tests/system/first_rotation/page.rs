@@ -27,7 +27,7 @@ enum Is {
 const TEST: f64 = 900.0;
 
 /// Beginnings of lines with the secret's name left open, and what their numbers are.
-const SHOWN: [(&str, Is); 42] = [
+const SHOWN: [(&str, Is); 46] = [
     ("keywheel_secrets ", Is::Exactly(1.0)),
     ("keywheel_secret_age_seconds{S} ", Is::Short),
     (
@@ -55,6 +55,16 @@ const SHOWN: [(&str, Is); 42] = [
         "keywheel_revocation_duration_seconds_count ",
         Is::Exactly(0.0),
     ),
+    (
+        "keywheel_playbook_runs_total{outcome=\"failed\"} ",
+        Is::Exactly(0.0),
+    ),
+    ("keywheel_playbook_runs_open ", Is::Exactly(0.0)),
+    (
+        "keywheel_playbook_runs_awaiting_approval ",
+        Is::Exactly(0.0),
+    ),
+    ("keywheel_playbook_runs_overdue ", Is::Exactly(0.0)),
     ("keywheel_effects_open ", Is::Exactly(0.0)),
     (
         "keywheel_rotation_duration_seconds_count{outcome=\"completed\"} ",

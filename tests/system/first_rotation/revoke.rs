@@ -1,6 +1,12 @@
 //! Revocation: gone from every container, dead for ever, on the record.
 
-use anyhow::{Result, bail};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow, bail};
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::manifest;
 use keywheel_tests::planted::{PLANTED, plant};
@@ -185,6 +191,91 @@ fn who_loses_a_revoked_value_gets_what_its_binding_says() -> Result<()> {
     }
     let borrowed: Vec<&Container> = containers.iter().collect();
     stage.finish(&[value, fresh], &borrowed)
+}
+
+/// Somebody who reads a container's file again and again.
+struct Reader {
+    stop: Arc<AtomicBool>,
+    reading: JoinHandle<Seen>,
+}
+
+/// What was read.
+#[derive(Default)]
+struct Seen {
+    values: BTreeSet<String>,
+    absent: usize,
+}
+
+impl Reader {
+    fn begin(container: &Container) -> Result<Self> {
+        let (pid, stop) = (container.pid()?, Arc::new(AtomicBool::new(false)));
+        let is_over = Arc::clone(&stop);
+        let reading = thread::spawn(move || {
+            let mut seen = Seen::default();
+            while !is_over.load(Ordering::Relaxed) {
+                match docker::peek_in(pid, FILE) {
+                    Ok(value) => _ = seen.values.insert(value),
+                    Err(_) => seen.absent += 1,
+                }
+                thread::sleep(Duration::from_micros(200));
+            }
+            seen
+        });
+        Ok(Self { stop, reading })
+    }
+
+    fn end(self) -> Result<Seen> {
+        self.stop.store(true, Ordering::Relaxed);
+        let seen = self.reading.join();
+        seen.map_err(|_| anyhow!("the reader panicked"))
+    }
+}
+
+#[test]
+fn a_revoke_that_replaces_first_takes_no_file_away_and_restarts_with_the_new_value() -> Result<()> {
+    if !docker::ready()? {
+        return Ok(());
+    }
+    let stage = Stage::set()?;
+    let file = manifest::file_binding("kept", SECRET, &stage.on("kept"), "db_password", "none");
+    let restart = "{ restart: { settle: 1s } }";
+    let on = stage.on("env");
+    let variable = manifest::env_binding("env", SECRET, &on, "DB_PASSWORD", restart);
+    let text = manifest::secret(SECRET, &[]) + &file + &variable;
+    stage.keywheel.apply(&text)?;
+    stage.wait_current(SECRET, 1)?;
+    let kept = stage.run("kept", &[], "/bin/app-idle")?;
+    let placeholder = format!("DB_PASSWORD={{keywheel:{SECRET}}}");
+    let env = stage.run("env", &["-e", &placeholder], "/bin/app-idle")?;
+    let (value, began) = (stage.value_in(&kept)?, env.downtime()?);
+    assert_eq!(env.variable("DB_PASSWORD")?.as_ref(), Some(&value));
+    let sure = ["revoke", SECRET, "--reason", "leaked", "--yes", "--wait"];
+    let reader = Reader::begin(&kept)?;
+    let answer = stage.keywheel.json(&[&sure[..], &["--replace"]].concat())?;
+    let fresh = stage.value_in(&kept)?;
+    let seen = reader.end()?;
+    assert_eq!(answer["state"], "closed", "{answer}");
+    assert_eq!(answer["versions"], serde_json::json!([1]), "{answer}");
+    let replacement = &answer["states"]["replacement"];
+    assert_eq!(replacement["state"], "made", "{answer}");
+    assert_eq!(seen.absent, 0, "the file was absent");
+    assert_eq!(seen.values, BTreeSet::from([value.clone(), fresh.clone()]));
+    assert_ne!(value, fresh);
+    assert_eq!(env.field("{{.State.Running}}")?, "true");
+    assert_ne!(env.downtime()?, began, "it was not restarted");
+    assert_eq!(env.variable("DB_PASSWORD")?.as_ref(), Some(&fresh));
+    // Without a replacement the same reader finds no file, and the container stops.
+    let reader = Reader::begin(&kept)?;
+    stage.keywheel.json(&sure)?;
+    assert_eq!(kept.read(FILE)?, None);
+    wait::until_true("the stop", PATIENCE, || {
+        Ok(env.field("{{.State.Running}}")? == "false")
+    })?;
+    assert!(
+        reader.end()?.absent > 0,
+        "it cannot see that a file is absent"
+    );
+    stage.finish(&[value, fresh], &[&kept])
 }
 
 #[test]

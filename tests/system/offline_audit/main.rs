@@ -16,6 +16,8 @@ use sha2::{Digest as _, Sha256};
 
 /// A name long and rare enough to find it on disk.
 const NAMED: &str = "test/tampered-with-on-disk";
+/// A playbook that rotates it.
+const PLAYBOOK: &str = "apiVersion: keywheel.dev/v1\nkind: Playbook\nmetadata: { name: replace }\nspec:\n  steps:\n    - { name: replace, rotate: { secrets: [test/tampered-with-on-disk] } }\n    - { name: converge, wait: {} }\n";
 /// The record that is changed.
 const CHANGED: usize = 3;
 
@@ -27,6 +29,11 @@ fn stopped_with_export() -> Result<(Keywheel, PathBuf)> {
     for _ in 0..3 {
         rotate(&keywheel, NAMED)?;
     }
+    keywheel.apply(PLAYBOOK)?;
+    let run = [
+        "playbook", "run", "replace", "--reason", "a test", "--yes", "--wait",
+    ];
+    keywheel.cli(&run)?.ok()?;
     keywheel.json(&["revoke", NAMED, "--reason", "a test", "--yes", "--wait"])?;
     planted::plant(&keywheel, PLANTED)?;
     let _ = keywheel.cli(&["rotate", "no/such"])?;
@@ -34,8 +41,23 @@ fn stopped_with_export() -> Result<(Keywheel, PathBuf)> {
     keywheel
         .cli(&["audit", "export", "--file", &path.display().to_string()])?
         .ok()?;
+    for (kind, name) in [("revocation", NAMED), ("playbook-run", "replace")] {
+        let [page, json] = reports(&keywheel, kind).map(|file| file.display().to_string());
+        let args = ["report", kind, name, "--out", &page, "--out", &json];
+        keywheel.cli(&args)?.ok()?;
+    }
     keywheel.stop()?;
     Ok((keywheel, path))
+}
+
+/// A report of this kind, as page and as JSON.
+fn reports(keywheel: &Keywheel, kind: &str) -> [PathBuf; 2] {
+    ["html", "json"].map(|form| keywheel.scratch().join(&format!("{kind}.{form}")))
+}
+
+fn verify_report(keywheel: &Keywheel, file: &Path, key: &str) -> Result<Output> {
+    let file = file.display().to_string();
+    keywheel.cli(&["report", "verify", &file, "--key", key])
 }
 
 fn verify(keywheel: &Keywheel, path: &Path) -> Result<Output> {
@@ -120,7 +142,36 @@ fn an_export_verifies_without_the_server() -> Result<()> {
     for word in ["a test", NAMED] {
         assert!(text.contains(word), "`{word}` is not on the record");
     }
+    let key = find(&said, "public_key").and_then(Value::as_str);
+    let key = key.context("no key")?;
+    let dead = ["data keys destroyed", "cannot be probed"];
+    assert_reports(&keywheel, "revocation", key, &dead)?;
+    assert_reports(&keywheel, "playbook-run", key, &["advance-playbook"])?;
+    let [page, _] = reports(&keywheel, "playbook-run");
+    let page = fs::read_to_string(&page)?;
+    let score = "1 of 1 rotations and revocations";
+    ensure!(page.contains(score), "the run has no score: {page}");
     finish(keywheel, &path)
+}
+
+/// Both forms of the report verify without the server; one that was changed has an exit code of its own.
+fn assert_reports(keywheel: &Keywheel, kind: &str, key: &str, words: &[&str]) -> Result<()> {
+    for (file, named) in reports(keywheel, kind).iter().zip(["page", "event "]) {
+        verify_report(keywheel, file, key)?.ok()?;
+        let text = fs::read_to_string(file)?;
+        for word in ["a test", NAMED].iter().chain(words) {
+            assert!(text.contains(word), "`{word}` is not in {}", file.display());
+        }
+        fs::write(file, text.replacen("a test", "a jest", 1))?;
+        let said = verify_report(keywheel, file, key)?;
+        assert_eq!(said.code, 5, "{}", said.said());
+        assert!(said.said().contains(named), "{}", said.said());
+        fs::write(file, text)?;
+        let stranger = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+        let said = verify_report(keywheel, file, stranger)?;
+        assert_eq!(said.code, 5, "another key: {}", said.said());
+    }
+    Ok(())
 }
 
 #[test]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::scene::{PLACEHOLDER, TOKEN, apart, give, secret, variable};
 
 /// What the servers take for the secret access key; they check none.
-const KEY: &str = "secret-access-key-of-a-test-b4d1";
+pub(crate) const KEY: &str = "secret-access-key-of-a-test-b4d1";
 
 #[test]
 fn aws_is_followed_by_arn_and_written_in_a_field_by_name() -> Result<()> {
@@ -100,7 +100,7 @@ pub(crate) fn put_value(server: &AwsServer, name: &str, value: &str) -> Result<(
 }
 
 /// The value in force. moto gives an older one when the stage is not named.
-fn read(server: &AwsServer, name: &str) -> Result<String> {
+pub(crate) fn read(server: &AwsServer, name: &str) -> Result<String> {
     let wanted = json!({ "SecretId": name, "VersionStage": "AWSCURRENT" });
     let said = ask(server, "GetSecretValue", &wanted)?;
     let text = said["SecretString"].as_str().context("no text")?;

@@ -4,11 +4,13 @@ use anyhow::{Context as _, Result, ensure};
 use keywheel_testkit::server::openbao::OpenBao;
 use keywheel_testkit::server::postgres::{PASSWORD, PostgresServer, USER};
 use keywheel_tests::docker::{self, Container};
+use keywheel_tests::incident::Scanner;
 use keywheel_tests::stage::{PATIENCE, SECRET, items};
 use keywheel_tests::{manifest, wait};
 use serde_json::{Value, json};
 
 use crate::crash;
+use crate::leak;
 use crate::lifetimes::{self, SHORT_SPANS};
 use crate::role;
 use crate::scene::{STORE, Scene};
@@ -25,7 +27,12 @@ pub(crate) struct Login {
 
 impl Login {
     pub(crate) fn of(scene: &Scene, container: &Container) -> Result<Self> {
-        let value: Value = serde_json::from_str(&scene.stage.value_soon_in(container)?)?;
+        Self::read(&scene.stage.value_soon_in(container)?)
+    }
+
+    /// Out of the object that it is.
+    pub(crate) fn read(value: &str) -> Result<Self> {
+        let value: Value = serde_json::from_str(value)?;
         let field = |name: &str| value[name].as_str().map(str::to_owned);
         Ok(Self {
             user: field("username").context("no username")?,
@@ -90,16 +97,23 @@ fn declare(scene: &Scene) -> Result<()> {
     keywheel.wait_plans()
 }
 
+/// A database that tells its statements, and a deployment that hears a scanner and whose OpenBao makes logins there.
+fn set() -> Result<(PostgresServer, Scanner, Scene)> {
+    let server = PostgresServer::logging_statements();
+    let _url = server.database(DATABASE);
+    let scanner = Scanner::make()?;
+    let scene = Scene::set_with(OpenBao::start_kept(), &scanner.options())?;
+    set_up(&scene, &server);
+    declare(&scene)?;
+    Ok((server, scanner, scene))
+}
+
 #[test]
 fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<()> {
     if !docker::ready()? {
         return Ok(());
     }
-    let server = PostgresServer::logging_statements();
-    let _url = server.database(DATABASE);
-    let mut scene = Scene::set(OpenBao::start_kept())?;
-    set_up(&scene, &server);
-    declare(&scene)?;
+    let (server, scanner, mut scene) = set()?;
     // Meanwhile one login of another role is renewed and swapped, and another one ends.
     let (living, stopped) = lifetimes::begin(&scene, &server)?;
 
@@ -125,7 +139,13 @@ fn each_container_has_a_login_of_its_own_that_ends_when_it_is_gone() -> Result<(
         .json(&["consumers", "--secret", SECRET])?;
     ensure!(items(&consumers).len() == 2, "{consumers}");
 
+    // A leak: each has another one before its own is refused.
+    let leaked = [first, second];
+    let [first, second] = leak::of_leases(&scene, &server, &scanner, ([&one, &other], &leaked))?;
+    let leaked = leaked.map(|login| login.password);
+
     let (fixed, mut passwords) = role::check(&scene, &server, DATABASE)?;
+    passwords.extend(leaked);
     // Before the crash, which no other login is to meet.
     passwords.extend(living.swapped(&scene, &server)?);
     let swapped = crash::check(&mut scene, &server, &other, &fixed)?;

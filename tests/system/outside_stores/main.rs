@@ -6,6 +6,7 @@ mod crash;
 mod database;
 mod follow;
 mod import;
+mod leak;
 mod leases;
 mod lifetimes;
 mod midway;

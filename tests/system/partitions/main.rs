@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod crashes;
+mod leak;
 mod silence;
 
 use anyhow::{Context as _, Result};

@@ -1,18 +1,15 @@
-//! The test application: how it is built, and one of it in a container.
+//! The test application in a container.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use keywheel_tests::docker::Container;
-use keywheel_tests::output::Output;
-use keywheel_tests::scratch::root;
 use keywheel_tests::stage::{PATIENCE, Stage};
+use keywheel_tests::testapp::program;
 use keywheel_tests::wait;
 use serde_json::Value;
 
@@ -25,63 +22,6 @@ pub(crate) const SOCKET: &str = "/run/app/http";
 pub(crate) const SIZE: usize = 3;
 /// No answer takes as long.
 const TIMEOUT: Duration = PATIENCE;
-/// What the program ends with when a server refuses a login.
-const REFUSED: i32 = 3;
-
-static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-
-/// The program: static, and built once for all tests of this process. It has no dependencies, so `rustc`
-/// alone builds it; Cargo would wait for itself, since it holds its directory's lock while tests run.
-pub(crate) fn program() -> Result<&'static Path> {
-    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
-    built.as_deref().map_err(|error| anyhow!("{error}"))
-}
-
-fn build() -> Result<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    fs::create_dir_all(folder)?;
-    let program = folder.join("keywheel-testapp");
-    let mut build = Command::new("rustc");
-    build.args(["--edition", "2024", "--crate-name", "keywheel_testapp"]);
-    build.args(["-O", "-C", "target-feature=+crt-static", "-o"]);
-    build
-        .arg(&program)
-        .arg(root().join("tests/app/src/main.rs"));
-    Output::of(&mut build)?.ok()?;
-    Ok(program)
-}
-
-/// Signs in from this machine and runs statements; gives the first value of each answer, and nothing when
-/// the login is refused. User, password and statements come by standard input: no argument has them.
-pub(crate) fn ask(
-    kind: &str,
-    place: &str,
-    login: [&str; 2],
-    statements: &[&str],
-) -> Result<Option<Vec<String>>> {
-    let mut child = Command::new(program()?)
-        .args(["ask", kind, place])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let input = [&login[..], statements].concat().join("\n");
-    let mut stdin = child.stdin.take().context("no standard input")?;
-    stdin.write_all(input.as_bytes())?;
-    drop(stdin);
-    let done = child.wait_with_output()?;
-    match done.status.code() {
-        Some(0) => {
-            let said = String::from_utf8_lossy(&done.stdout);
-            Ok(Some(said.lines().map(str::to_owned).collect()))
-        }
-        Some(REFUSED) => Ok(None),
-        code => bail!(
-            "{kind} at {place} ({code:?}): {}",
-            String::from_utf8_lossy(&done.stderr)
-        ),
-    }
-}
 
 /// One of it in a container.
 pub(crate) struct App {
@@ -92,6 +32,16 @@ pub(crate) struct App {
 impl App {
     /// Starts it under the stage's runtime, on the machine's network, where the servers are.
     pub(crate) fn run(stage: &Stage, name: &str, flags: &[&str], words: &[&str]) -> Result<Self> {
+        Self::run_with(stage, name, flags, (&SIZE.to_string(), words))
+    }
+
+    /// The same under another load than the usual one, as the program reads it.
+    pub(crate) fn run_with(
+        stage: &Stage,
+        name: &str,
+        flags: &[&str],
+        (load, words): (&str, &[&str]),
+    ) -> Result<Self> {
         let directory = stage.keywheel.scratch().join(name);
         fs::create_dir(&directory)?;
         let program = format!("{}:{PROGRAM}:ro", program()?.display());
@@ -107,8 +57,7 @@ impl App {
             &mounted,
         ];
         let flags = [&own[..], flags].concat();
-        let size = SIZE.to_string();
-        let words = [&[PROGRAM, "serve", SOCKET, &size][..], words].concat();
+        let words = [&[PROGRAM, "serve", SOCKET, load][..], words].concat();
         Ok(Self {
             container: Container::run_with(&stage.image, &flags, &[], &words)?,
             socket: directory.join("http"),

@@ -3,7 +3,10 @@
 
 mod app;
 mod balancer;
-mod database;
+mod leak;
 mod order;
 mod pools;
 mod service;
+mod unreloaded;
+
+use keywheel_tests::database;

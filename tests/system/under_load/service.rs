@@ -132,6 +132,11 @@ impl Service {
     fn finish(self, balancer: Balancer, mut passwords: Vec<String>) -> Result<()> {
         balancer.wait_more(REQUESTS)?;
         let tally = balancer.end()?;
+        for replica in &self.replicas {
+            let counts = || replica.stats_of(self.redis.kind).map(Some);
+            let stats = wait::until("a replica's counts", PATIENCE, counts)?;
+            ensure!(stats["cut"] == 0, "a session was ended: {stats}");
+        }
         let written = self.redis.written()?;
         ensure!(written >= tally.done, "{written} were written: {tally:?}");
         passwords.push(database::admin_password());

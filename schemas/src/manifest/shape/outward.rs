@@ -132,11 +132,13 @@ pub struct SignalSource {
     #[schemars(length(max = 2048), regex(pattern = r"^/"))]
     pub key_file: String,
     /// What is kept of a signal's content, by name: an expression in CEL over `body`. Of a `webhook` also
-    /// what names the signal: `id`, `type`, and `source` and `subject` where it has them.
+    /// what names the signal: `id`, `type`, and `source` and `subject` where it has them. What `token` names is
+    /// compared with the values in use, and kept nowhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<BTreeMap<String, String>>,
     /// What a letter holds of a request that cannot be read: nothing of its content (`discard`, the default), or all
-    /// of it (`keep`), so that it can be read anew. It may hold what leaked. GitHub's formats keep nothing.
+    /// of it (`keep`), sealed and for seven days, so that it can be read anew. It may hold what leaked. GitHub's
+    /// formats keep nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^(keep|discard)$"))]
     pub letters: Option<String>,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use keywheel_core::lease::{DEFAULT_LINGER, Lease};
+use keywheel_core::resource::{Kind, MAX_CONNECTION_BYTES, Probe};
 use keywheel_core::secret::{Spec, Store};
 
 use super::super::Manifest;
@@ -31,14 +32,106 @@ fn a_role_of_a_store_gives_each_container_a_lease() {
     let linger = DEFAULT_LINGER;
     assert_eq!(
         found.lease.as_deref(),
-        Some(&Lease::PerContainer { linger })
+        Some(&Lease::PerContainer {
+            linger,
+            probe: None
+        })
     );
     let found = spec(&format!("{ROLE}, linger: 30s"));
     let linger = Duration::from_secs(30);
     assert_eq!(
         found.lease.as_deref(),
-        Some(&Lease::PerContainer { linger })
+        Some(&Lease::PerContainer {
+            linger,
+            probe: None
+        })
     );
+}
+
+#[test]
+fn the_server_that_its_logins_are_for_is_named_without_a_login() {
+    let found = |probe: &str| match spec(&format!("{ROLE}, probe: {{ {probe} }}"))
+        .lease
+        .as_deref()
+    {
+        Some(Lease::PerContainer { probe, .. }) => probe.as_deref().cloned(),
+        other => panic!("{other:?}"),
+    };
+    let probe = found("type: postgres, connection: 'postgres://db.example/shop', caFile: /ca.pem");
+    assert_eq!(
+        probe,
+        Some(Probe {
+            kind: Kind::Postgres,
+            connection: "postgres://db.example/shop".to_owned(),
+            ca: Some("/ca.pem".to_owned()),
+        })
+    );
+    for (kind, connection) in [
+        ("mariadb", "mysql://db.example:3306"),
+        ("redis", "rediss://db.example"),
+        ("postgres", "postgresql://%2Frun%2Fpostgresql/shop"),
+    ] {
+        let probe = found(&format!("type: {kind}, connection: '{connection}'")).unwrap();
+        assert_eq!((probe.kind.word(), &*probe.connection), (kind, connection));
+        assert_eq!(probe.ca, None);
+    }
+}
+
+#[test]
+fn a_server_at_which_no_login_can_be_tried_is_refused_and_no_password_is_quoted() {
+    for (probe, says) in [
+        ("type: postgres", "`connection` is missing"),
+        ("connection: 'postgres://db/shop'", "`type` is missing"),
+        (
+            "type: webhook, connection: 'https://db'",
+            "probe type `webhook`",
+        ),
+        (
+            "type: oracle, connection: 'oracle://db'",
+            "probe type `oracle`",
+        ),
+        (
+            "type: postgres, connection: 'postgres://app:canary@db/shop'",
+            "`connection` names a login",
+        ),
+        (
+            "type: postgres, connection: 'postgres://db'",
+            "`connection` has to be like",
+        ),
+        (
+            "type: postgres, connection: 'postgres:///shop'",
+            "`connection` has to be like",
+        ),
+        (
+            "type: postgres, connection: 'postgres://db/shop?sslmode=disable'",
+            "`connection` has to be like",
+        ),
+        (
+            "type: redis, connection: 'mysql://db'",
+            "`connection` has to be like `rediss://",
+        ),
+        (
+            "type: redis, connection: 'redis://db', adminSecret: db/admin",
+            "adminSecret",
+        ),
+        (
+            "type: redis, connection: 'redis://db', caFile: ca.pem",
+            "`caFile` has to be an absolute path",
+        ),
+    ] {
+        let text = format!("{{ rotator: {{ {ROLE}, probe: {{ {probe} }} }} }}");
+        let faults = faults(&secret(&text));
+        assert!(
+            faults.iter().any(|fault| fault.contains(says)),
+            "{text}: {faults:?}"
+        );
+        assert!(!faults.iter().any(|fault| fault.contains("canary")));
+    }
+    let long = format!("postgres://{}/shop", "d".repeat(MAX_CONNECTION_BYTES));
+    let text =
+        format!("{{ rotator: {{ {ROLE}, probe: {{ type: postgres, connection: '{long}' }} }} }}");
+    let faults = faults(&secret(&text));
+    assert!(faults[0].contains("has more than 1024 bytes"), "{faults:?}");
 }
 
 #[test]

@@ -54,12 +54,12 @@ fn kind_and_api_version_are_checked_with_what_is_known() {
     one_fault(
         &EXAMPLE.replace("kind: Binding", "kind: Bindings"),
         "10:7",
-        "`Bindings` is not a kind (did you mean `Binding`?); known kinds: Secret, Binding, Store",
+        "`Bindings` is not a kind (did you mean `Binding`?); known kinds: Secret, Binding, Store, Notification, SignalSource, Playbook",
     );
     one_fault(
         &EXAMPLE.replace("kind: Binding", "kind: Deployment"),
         "10:7",
-        "known kinds: Secret, Binding, Store",
+        "known kinds: Secret, Binding, Store, Notification, SignalSource, Playbook",
     );
     one_fault(
         &EXAMPLE.replacen("keywheel.dev/v1", "keywheel.dev/v2", 1),

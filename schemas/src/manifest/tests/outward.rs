@@ -176,6 +176,9 @@ fn a_source_that_cannot_be_believed_or_read_is_refused() {
         ))
     };
     heard(&many(MAX_SIGNAL_FIELDS));
+    // What is only compared is none of them.
+    let with_token = many(MAX_SIGNAL_FIELDS).replace("map: {", "map: { token: body.value,");
+    assert_eq!(heard(&with_token).map.len(), MAX_SIGNAL_FIELDS + 1);
     refused(
         "SignalSource",
         &many(MAX_SIGNAL_FIELDS + 1),
@@ -200,6 +203,13 @@ fn what_cannot_be_read_is_kept_only_where_that_is_said() {
         "SignalSource",
         &github,
         "nothing is kept of what GitHub reports",
+    );
+    let token =
+        format!("{{ format: cloudEvents, {KEY}, map: {{ token: body.value }}, letters: keep }}");
+    refused(
+        "SignalSource",
+        &token,
+        "nothing is kept of what holds a token",
     );
     let unknown = format!("{{ format: cloudEvents, {KEY}, letters: always }}");
     refused("SignalSource", &unknown, "known are keep, discard");

@@ -223,18 +223,27 @@ fn assert_fault(fields: &str, words: &str) {
 }
 
 #[test]
-fn a_rotator_goes_with_the_store_local_and_with_no_credential_of_ours() {
+fn a_rotator_goes_with_a_store_unless_it_is_a_webhook_and_with_no_credential_of_ours() {
     let rotator = "rotator: { type: postgres, connection: \"postgres://admin@db/shop\", account: a, adminSecret: b }";
     assert!(read(&secret(&format!("{{ store: local, {rotator} }}"))).is_ok());
-    for (other, name) in [
-        ("store: vault, source: { path: a, field: b }", "`store`"),
-        ("credentialFor: aws", "`credentialFor`"),
+    let elsewhere = "store: vault, source: { path: a, field: b }";
+    assert!(read(&secret(&format!("{{ {elsewhere}, {rotator} }}"))).is_ok());
+    let webhook =
+        "rotator: { type: webhook, connection: \"https://hooks.example/rotate\", adminSecret: b }";
+    for (other, rotator, words) in [
+        (
+            elsewhere,
+            webhook,
+            "`store` does not go with `rotator: { type: webhook }`",
+        ),
+        (
+            "credentialFor: aws",
+            rotator,
+            "`credentialFor` does not go with `rotator`",
+        ),
     ] {
         let found = faults(&secret(&format!("{{ {other}, {rotator} }}"))).join("\n");
-        assert!(
-            found.contains(&format!("{name} does not go with `rotator`")),
-            "{found}"
-        );
+        assert!(found.contains(words), "{found}");
     }
 }
 

@@ -1,9 +1,11 @@
-//! Bodies about stores outside, and the shortest answer.
+//! Bodies about stores outside, comparisons with what store-sync holds, and the shortest answer.
 
-use keywheel_engine::port::bus::Body;
+use keywheel_core::id::SecretId;
+use keywheel_engine::port::bus::{Body, Comparison, Held};
 use keywheel_schemas::mirror::{Mirror, Text};
 use keywheel_schemas::wire::message::{
-    CheckStoreShape, Kind, LookNowShape, LookedShape, Nothing, ReadStoresShape, TriedShape,
+    CheckStoreShape, CompareShape, ComparedShape, HeldShape, Kind, LookNowShape, LookedShape,
+    Nothing, Octet, ReadStoresShape, TriedShape, VersionShape,
 };
 use keywheel_schemas::wire::store::News;
 
@@ -41,6 +43,11 @@ pub(super) fn write(body: &Body) -> Written {
             let looks = Mirror::of(looks);
             shaped(Kind::Looked, &LookedShape { looks })
         }
+        Body::Compare(asked) => shaped(Kind::Compare, &comparison(asked)),
+        Body::Compared(found) => {
+            let held = found.iter().map(held).collect();
+            shaped(Kind::Compared, &ComparedShape { held })
+        }
         _ => shaped(Kind::Done, &Nothing {}),
     }
 }
@@ -67,6 +74,67 @@ pub(super) fn read(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
                 .map(|secret| secret.0),
         },
         Kind::Looked => Body::Looked(parse::<LookedShape>("looks", bytes)?.looks.into_core()),
+        Kind::Compare => Body::Compare(to_comparison(parse("comparison", bytes)?)),
+        Kind::Compared => {
+            let found = parse::<ComparedShape>("what was compared", bytes)?.held;
+            Body::Compared(found.into_iter().map(to_held).collect())
+        }
         _ => parse::<Nothing>("answer", bytes).map(|_| Body::Done)?,
     })
+}
+
+fn comparison(asked: &Comparison) -> CompareShape {
+    let version = |&(secret, version): &(SecretId, u64)| VersionShape {
+        secret: Text(secret),
+        version,
+    };
+    CompareShape {
+        sealed_key: Octet::of(&asked.sealed_key),
+        digests: asked.digests.iter().copied().map(Text).collect(),
+        among: asked.among.iter().map(version).collect(),
+    }
+}
+
+fn to_comparison(shape: CompareShape) -> Comparison {
+    let version = |shape: VersionShape| (shape.secret.0, shape.version);
+    Comparison {
+        sealed_key: shape.sealed_key.into_bytes(),
+        digests: shape.digests.into_iter().map(|digest| digest.0).collect(),
+        among: shape.among.into_iter().map(version).collect(),
+    }
+}
+
+const fn held(one: &Held) -> HeldShape {
+    HeldShape {
+        token: one.token,
+        secret: Text(one.secret),
+        version: one.version,
+    }
+}
+
+fn to_held(shape: HeldShape) -> Held {
+    Held {
+        token: shape.token,
+        secret: shape.secret.0,
+        version: shape.version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_comparison_arrives_as_it_was_sent_and_shows_neither_key_nor_digest() {
+        let asked = Comparison {
+            sealed_key: vec![77; 32],
+            digests: vec![[88; 32], [99; 32]],
+            among: vec![(SecretId::from_bytes([2; 16]), 7)],
+        };
+        assert_eq!(to_comparison(comparison(&asked)), asked);
+        let shown = format!("{:?}", Body::Compare(asked));
+        for part in ["77", "88", "99"] {
+            assert!(!shown.contains(part), "{shown}");
+        }
+    }
 }

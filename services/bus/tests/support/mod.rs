@@ -154,6 +154,7 @@ pub fn plan(host: keywheel_core::id::HostId, generation: u64) -> Body {
         bindings: Vec::new(),
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     })
 }
 

@@ -8,7 +8,7 @@ use super::WaitArgs;
 #[derive(Debug, Args)]
 #[command(
     group(clap::ArgGroup::new("scope").required(true).args(["name", "prefix", "store", "container", "image", "service"])),
-    after_help = "Examples:\n  keywheel revoke prod/db --reason \"leaked in ticket 4711\"\n  keywheel revoke prod/db --version 3 --reason leaked --yes --wait\n  keywheel revoke --prefix prod/shop --dry-run\n  keywheel revoke --container web-7 --reason \"shell found in it\" --emergency\n\nThere is no way back: a revoked version is never served again. A file is taken out of its containers;\na container that has the value in its environment is stopped. `keywheel rotate` gives a new value. With\n--dry-run nothing is revoked: it shows each secret with its versions, hosts, containers, images and\nresource, and who would stop."
+    after_help = "Examples:\n  keywheel revoke prod/db --reason \"leaked in ticket 4711\"\n  keywheel revoke prod/db --version 3 --reason leaked --yes --wait\n  keywheel revoke prod/db --replace --reason leaked --yes --wait\n  keywheel revoke --prefix prod/shop --dry-run\n  keywheel revoke --container web-7 --reason \"shell found in it\" --emergency\n\nThere is no way back: a revoked version is never served again. A file is taken out of its containers;\na container that has the value in its environment is stopped. `keywheel rotate` gives a new value. With\n--replace another version comes first, and containers go over to it instead. With\n--dry-run nothing is revoked: it shows each secret with its versions, hosts, containers, images and\nresource, and who would stop."
 )]
 pub(crate) struct RevokeArgs {
     /// The secret.
@@ -31,11 +31,13 @@ pub(crate) struct RevokeArgs {
     /// Whatever the containers of this service have: PROJECT/SERVICE or SERVICE of Compose, or Swarm's name.
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
-    /// All that is alive of every secret that is hit, also what a rotation under way may have made.
+    /// All that is alive of every secret that is hit, also what a rotation under way may have made; it goes before
+    /// other revocations, too.
     #[arg(long, conflicts_with = "version")]
     pub(crate) emergency: bool,
-    /// Rotate what was revoked at once, so that its containers get a fresh value.
-    #[arg(long, conflicts_with = "dry_run")]
+    /// Make another version first, and revoke once every running container uses that; with --emergency as soon as it
+    /// is promoted, and also where none can be made.
+    #[arg(long)]
     pub(crate) replace: bool,
     /// Only say what it would do.
     #[arg(long, conflicts_with_all = ["wait", "yes"])]

@@ -184,6 +184,9 @@ pub(crate) fn rotation(rotation: &RotationView) -> String {
 
 /// How a revocation stands.
 pub(crate) fn revocation(revocation: &RevocationView) -> String {
+    if revocation.state == "awaiting_replacement" {
+        return format!("{}: waits for its replacement", revocation.secret);
+    }
     match revocation.waiting_hosts.as_slice() {
         [] => format!(
             "{}: gone from all containers; the store: {}{}",

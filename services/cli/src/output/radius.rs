@@ -18,6 +18,12 @@ pub(crate) fn plan(plan: &RevokePlan, color: bool) -> String {
     ];
     let mut text = columns(&headers, secrets.collect(), color);
     more(&mut text, plan.secrets.len());
+    for one in plan.secrets.iter().take(MAX_LINES) {
+        let words = one.replacement.iter();
+        text.extend(
+            words.map(|words| format!("\n{}: {}", super::tame(&one.secret), super::tame(words))),
+        );
+    }
     let losses = || {
         let each = |one: &PlannedRevocation| one.consumers.len();
         plan.secrets.iter().map(each).sum::<usize>()
@@ -151,6 +157,7 @@ mod tests {
                 stops: false,
                 restarts: false,
             }],
+            replacement: None,
         }
     }
 

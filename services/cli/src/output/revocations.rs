@@ -1,6 +1,6 @@
 //! One revocation as a person reads it: each half of it by itself, for none waits for another.
 
-use keywheel_schemas::api::{EvidenceView, RevocationView};
+use keywheel_schemas::api::{EvidenceView, ReplacementView, RevocationView};
 
 use super::radius;
 use super::table::fields;
@@ -24,10 +24,10 @@ pub(crate) fn revocation(revocation: &RevocationView) -> String {
         (
             "dead there",
             match &states.still_current_at {
-                Some(store) => format!(
+                Some(store) if !states.dead_at_backend => format!(
                     "NO: it is still what store {store} gives out; rotate the secret, or put another value there"
                 ),
-                None => done(states.dead_at_backend, states.dead_ms),
+                _ => done(states.dead_at_backend, states.dead_ms),
             },
         ),
         ("may still be held by", revocation.waiting_hosts.join(", ")),
@@ -41,17 +41,40 @@ pub(crate) fn revocation(revocation: &RevocationView) -> String {
             done(states.destroyed, states.destroyed_ms),
         ),
     ];
+    let replacement = states.replacement.iter();
+    rows.extend(replacement.map(|one| ("replacement", replaced(one))));
     rows.extend(
         states
             .failure
             .iter()
             .map(|why| ("last failure", why.clone())),
     );
+    if let Some(store) = &states.still_current_at
+        && states.dead_at_backend
+    {
+        let left = format!(
+            "store {store} gives it out still, and it opens nothing any more; rotate the secret, or put another value there"
+        );
+        rows.push(("left at", left));
+    }
     rows.extend(states.away.iter().map(|host| ("away", radius::away(host))));
-    rows.extend(states.evidence.iter().map(|one| ("login", evidence(one))));
+    rows.extend(
+        states
+            .evidence
+            .iter()
+            .map(|one| (asked(one), evidence(one))),
+    );
     let said = states.forget.iter();
     rows.extend(said.map(|one| ("to be forgotten", format!("{}: {}", one.by, one.reason))));
     fields(&rows)
+}
+
+fn replaced(one: &ReplacementView) -> String {
+    let of = one.rotation_id.as_deref();
+    let of = of.map_or_else(String::new, |id| format!(" (rotation {id})"));
+    let because = one.because.as_deref();
+    let because = because.map_or_else(String::new, |why| format!(": {why}"));
+    format!("{}{of}{because}", one.state)
 }
 
 fn proof(revocation: &RevocationView) -> String {
@@ -66,6 +89,14 @@ fn proof(revocation: &RevocationView) -> String {
         "still_accepted" => "NO: a login with it is let in".to_owned(),
         "not_probed" | "not_provable" => format!("cannot be probed: {because}"),
         other => other.to_owned(),
+    }
+}
+
+/// Who was asked: a server with a login, or the store that made a lease.
+fn asked(one: &EvidenceView) -> &'static str {
+    match one.answer.as_str() {
+        "lease_gone" | "lease_alive" => "store's word",
+        _ => "login",
     }
 }
 
@@ -112,6 +143,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_dead_at_its_server_and_lies_at_a_store_still_is_told_as_both() {
+        let text = revocation(&view(RevocationStates {
+            dead_at_backend: true,
+            dead_ms: Some(12.0),
+            still_current_at: Some("aws".to_owned()),
+            evidence: vec![EvidenceView {
+                version: 3,
+                at: "2026-01-04T02:00:00Z".to_owned(),
+                place: "a lease of database/creds/app at store bao".to_owned(),
+                answer: "lease_gone".to_owned(),
+            }],
+            ..RevocationStates::default()
+        }));
+        for words in [
+            "yes, within",
+            "store aws gives it out still, and it opens nothing",
+            "store's word",
+        ] {
+            assert!(text.contains(words), "{text}");
+        }
+        assert!(!text.contains("NO:") && !text.contains("login"), "{text}");
+    }
+
+    #[test]
     fn each_half_is_told_by_itself_and_the_evidence_with_it() {
         let text = revocation(&view(RevocationStates {
             dead_at_backend: true,
@@ -133,6 +188,20 @@ mod tests {
         ] {
             assert!(text.contains(words), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_revocation_waits_for_before_it_begins_is_told() {
+        let text = revocation(&view(RevocationStates {
+            replacement: Some(ReplacementView {
+                rotation_id: Some("r1".to_owned()),
+                state: "awaited".to_owned(),
+                because: Some("rotation r1 makes version 4".to_owned()),
+            }),
+            ..RevocationStates::default()
+        }));
+        let words = "awaited (rotation r1): rotation r1 makes version 4";
+        assert!(text.contains(words), "{text}");
     }
 
     #[test]

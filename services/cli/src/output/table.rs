@@ -38,8 +38,17 @@ fn shade(word: &str) -> Option<Color> {
     Some(match word {
         "completed" | "reloaded" | "current" | "alive" | "ok" | "created" | "closed"
         | "confirmed" | "allowed" | "joined" | "enrolled" => Color::Green,
-        "waiting" | "swapped" | "pending" | "canary" | "distributing" | "draining" | "retrying"
-        | "running" | "asked" | "changed" => Color::Yellow,
+        "waiting"
+        | "swapped"
+        | "pending"
+        | "canary"
+        | "distributing"
+        | "draining"
+        | "retrying"
+        | "running"
+        | "asked"
+        | "changed"
+        | "awaiting_replacement" => Color::Yellow,
         "parked" | "refused" | "revoked" | "destroyed" | "missing" | "denied" | "rejected"
         | "rolled_back" | "failed" | "evicted" => Color::Red,
         _ => return None,

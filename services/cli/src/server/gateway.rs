@@ -66,6 +66,9 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         deliveries: deliveries.clone(),
         clock: ports.clock.clone(),
         ids: ports.ids.clone(),
+        bus: ports.bus.clone(),
+        deployment: opened.deployment(),
+        letter_key: Arc::new(registry.letter_key()),
     };
     let desk = outside::start(&opened.config, &ends, outside_ports, spawn).await?;
     let own = (Role::Gateway, None);

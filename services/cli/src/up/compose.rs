@@ -80,7 +80,13 @@ pub(super) async fn all(
         clock: opened.clock.clone(),
         ids: opened.ids.clone(),
     };
-    let desk = outside::start(&opened.config, &ends, outside_ports(opened), &spawn).await?;
+    let desk = outside::start(
+        &opened.config,
+        &ends,
+        outside_ports(opened, &gateway),
+        &spawn,
+    )
+    .await?;
     let own = Arc::new(desk.clone());
     run.beat((Role::Gateway, None), gateway.clone(), own, &spawn);
     let copy_fault = start_workers(opened, &spawn, &hub, &run).await?;
@@ -266,12 +272,15 @@ fn injector_options(opened: &Opened, host: HostId) -> InjectorOptions {
     }
 }
 
-fn outside_ports(opened: &Opened) -> OutsidePorts {
+fn outside_ports(opened: &Opened, bus: &Arc<dyn Bus>) -> OutsidePorts {
     OutsidePorts {
         journal: opened.journal.clone(),
         deliveries: opened.journal.clone(),
         clock: opened.clock.clone(),
         ids: opened.ids.clone(),
+        bus: bus.clone(),
+        deployment: opened.installation.deployment,
+        letter_key: opened.letter_key.clone(),
     }
 }
 

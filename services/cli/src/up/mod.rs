@@ -21,6 +21,7 @@ use keywheel_daemon::{Shutdown, SystemClock, SystemIds};
 use keywheel_journal::{JournalOptions, SqliteJournal};
 use keywheel_schemas::config::Config;
 use keywheel_seal::OsEntropy;
+use keywheel_seal::letters::LetterKey;
 use tokio::sync::mpsc;
 
 use crate::args::UpArgs;
@@ -41,6 +42,7 @@ struct Opened {
     installation: Installation,
     journal: Arc<SqliteJournal>,
     cache: Arc<Cache>,
+    letter_key: Arc<LetterKey>,
     clock: Arc<SystemClock>,
     ids: Arc<SystemIds>,
     _lock: File,
@@ -112,6 +114,7 @@ async fn open(config: Config) -> Result<Opened, Error> {
     };
     let journal = SqliteJournal::open(&config.data_dir.join("journal.db"), options).await?;
     let deployment = *installation.deployment.bytes();
+    let letter_key = Arc::new(LetterKey::of(&unseal));
     let cache_path = config.data_dir.join("cache.db");
     let cache = Cache::open(
         &cache_path,
@@ -127,6 +130,7 @@ async fn open(config: Config) -> Result<Opened, Error> {
         installation,
         journal: Arc::new(journal),
         cache: Arc::new(cache),
+        letter_key,
         clock,
         ids,
         config,

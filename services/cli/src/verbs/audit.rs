@@ -56,7 +56,7 @@ fn written<'a>(
 }
 
 /// Writes beside and renames, so that nobody finds half an export.
-fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(super) fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     let beside = Path::new(&beside);

@@ -27,7 +27,7 @@ pub(super) async fn list(desk: &Desk) -> Result<(), Failure> {
         .show(&hosts, |hosts| views::hosts(hosts, desk.screen.color))
 }
 
-async fn page(desk: &Desk, name: &str) -> Result<HostPage, Failure> {
+pub(super) async fn page(desk: &Desk, name: &str) -> Result<HostPage, Failure> {
     desk.client
         .read(&format!("/v1/hosts/{}", escape(name)))
         .await

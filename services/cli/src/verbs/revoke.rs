@@ -30,6 +30,7 @@ pub(super) async fn revoke(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure
 /// What it would do.
 async fn plan(desk: &Desk, args: &RevokeArgs) -> Result<RevokePlan, Failure> {
     let mut query = vec![format!("emergency={}", args.emergency)];
+    query.extend(args.replace.then(|| "replace=true".to_owned()));
     let named = |key: &str, value: &String| format!("{key}={}", escape(value));
     query.extend(args.name.iter().map(|value| named("secret", value)));
     query.extend(args.version.iter().map(|value| format!("version={value}")));
@@ -67,7 +68,12 @@ async fn revoke_one(desk: &Desk, args: &RevokeArgs, name: &str) -> Result<(), Fa
         };
         let path = format!("/v1/versions/{}", escape(name));
         let versions = desk.client.read::<Vec<VersionView>>(&path).await?;
-        let text = warning((name, args.version), &consumers, &versions);
+        let mut text = warning((name, args.version), &consumers, &versions);
+        if args.replace {
+            let plan = plan(desk, args).await?;
+            let first = plan.secrets.iter().find_map(|one| one.replacement.as_ref());
+            text.extend(first.map(|words| format!("\nFirst it is replaced: {words}.")));
+        }
         desk.screen.note(&text);
         confirm(desk.screen, name)?;
     }
@@ -75,6 +81,8 @@ async fn revoke_one(desk: &Desk, args: &RevokeArgs, name: &str) -> Result<(), Fa
         secret: name.to_owned(),
         version: args.version,
         reason: args.reason.clone().unwrap_or_default(),
+        replace: args.replace,
+        emergency: args.emergency,
     };
     match desk
         .client
@@ -82,7 +90,7 @@ async fn revoke_one(desk: &Desk, args: &RevokeArgs, name: &str) -> Result<(), Fa
         .await
     {
         Ok(begun) => {
-            let replaced = replace(desk, args, &[begun.secret.as_str()]).await;
+            let replaced = unreplaced(std::slice::from_ref(&begun));
             let ended = waiting::revocation(desk, begun, &args.wait).await;
             ended.and(replaced)
         }
@@ -90,15 +98,21 @@ async fn revoke_one(desk: &Desk, args: &RevokeArgs, name: &str) -> Result<(), Fa
     }
 }
 
-/// Has a fresh value made of each, where that was asked for. Each is tried, and the first failure is told: what was
-/// revoked is dead all the same.
-async fn replace(desk: &Desk, args: &RevokeArgs, names: &[&str]) -> Result<(), Failure> {
-    if !args.replace {
+/// Tells where nothing takes the place of what is revoked, though that was asked for.
+fn unreplaced(begun: &[RevocationView]) -> Result<(), Failure> {
+    let none = begun.iter().find_map(|view| {
+        let replacement = view.states.replacement.as_ref()?;
+        (replacement.state == "none").then_some((view, replacement))
+    });
+    let Some((view, replacement)) = none else {
         return Ok(());
-    }
-    let next =
-        "it is revoked all the same; `keywheel secret put` or `keywheel rotate` gives it a value";
-    rotate_all(desk, names, next).await
+    };
+    let because = replacement.because.as_deref().unwrap_or_default();
+    Err(Failure::new(
+        Exit::Partial,
+        format!("nothing takes the place of {}: {because}", view.secret),
+        "it is revoked all the same; `keywheel secret put` or `keywheel rotate` gives it a value",
+    ))
 }
 
 /// Begins a rotation of each. Each is tried, and the first failure is told, with what to do then.
@@ -146,12 +160,11 @@ async fn revoke_many(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure> {
         },
         reason: args.reason.clone().unwrap_or_default(),
         emergency: args.emergency,
+        replace: args.replace,
     };
     let many = desk.client.change_many("/v1/revoke-by", &request);
     let mut answer: RevokeByAnswer = many.await?;
-    let revoked = answer.revocations.iter();
-    let revoked: BTreeSet<&str> = revoked.map(|view| view.secret.as_str()).collect();
-    let replaced = replace(desk, args, &Vec::from_iter(revoked)).await;
+    let replaced = unreplaced(&answer.revocations);
     let waited = waiting::revocation_ends(desk, &mut answer.revocations, &args.wait).await;
     let color = desk.screen.color;
     desk.screen

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use keywheel_daemon::SystemClock;
 use keywheel_engine::port::clock::Clock;
-use keywheel_schemas::api::{RevocationView, RotationView};
+use keywheel_schemas::api::{PlaybookRunView, RevocationView, RotationView};
 use serde::de::DeserializeOwned;
 
 use super::Desk;
 use crate::args::WaitArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::progress::{self, Progress, Standing};
-use crate::output::{revocations, views};
+use crate::output::{playbooks, revocations, views};
 use crate::span;
 
 /// Longest wait of one request when somebody watches.
@@ -60,6 +60,15 @@ impl Awaited for RevocationView {
     }
     fn standing(&self) -> String {
         progress::revocation(self)
+    }
+}
+
+impl Awaited for PlaybookRunView {
+    fn is_final(&self) -> bool {
+        matches!(self.state.as_str(), "completed" | "failed" | "cancelled")
+    }
+    fn standing(&self) -> String {
+        playbooks::standing(self)
     }
 }
 
@@ -213,7 +222,10 @@ pub(super) async fn revocation(
     Err(Failure::new(
         Exit::Partial,
         what,
-        format!("no host gets it any more; {again} shows who may still hold it"),
+        match view.state.as_str() {
+            "awaiting_replacement" => format!("what it waits for, {again} shows"),
+            _ => format!("no host gets it any more; {again} shows who may still hold it"),
+        },
     ))
 }
 
@@ -242,6 +254,45 @@ pub(super) async fn revocation_ends(
         }
     }
     first
+}
+
+/// Shows a run of a playbook, after waiting for its end when that was asked for.
+pub(super) async fn playbook_run(
+    desk: &Desk,
+    begun: PlaybookRunView,
+    wait: &WaitArgs,
+) -> Result<(), Failure> {
+    let again = format!("`keywheel playbook describe-run {}`", begun.run_id);
+    let show = |run: &PlaybookRunView| playbooks::run(run, desk.screen.color);
+    if !wait.wait {
+        desk.screen.show(&begun, show)?;
+        if !desk.screen.is_json() && !begun.is_final() {
+            desk.screen.note(&format!(
+                "it goes on by itself; {again} shows how it stands, --wait waits for its end"
+            ));
+        }
+        return Ok(());
+    }
+    let path = format!("/v1/playbook-runs/{}", begun.run_id);
+    let view: PlaybookRunView = until_final(desk, &path, wait, &again).await?;
+    desk.screen.show(&view, show)?;
+    let (what, next) = match (view.is_final(), view.state.as_str()) {
+        (_, COMPLETED) => return Ok(()),
+        (true, state) => (
+            format!("the run of playbook {} ended as {state}", view.playbook),
+            "see above which step and why; what it began goes on by itself".to_owned(),
+        ),
+        (false, _) => (
+            format!(
+                "the run of playbook {} is not through after {}: {}",
+                view.playbook,
+                span::words(wait.timeout),
+                view.standing()
+            ),
+            format!("it goes on by itself; {again} shows how it stands"),
+        ),
+    };
+    Err(Failure::new(Exit::Partial, what, next))
 }
 
 #[cfg(test)]

@@ -98,6 +98,19 @@ impl Default for Rollout {
     }
 }
 
+impl Rollout {
+    /// What keeps to both.
+    #[must_use]
+    pub fn stricter(self, other: Self) -> Self {
+        Self {
+            max_parallel: self.max_parallel.min(other.max_parallel),
+            max_unavailable: self.max_unavailable.min(other.max_unavailable),
+            delay: self.delay.max(other.delay),
+            monitor: self.monitor.max(other.monitor),
+        }
+    }
+}
+
 /// What makes a consumer use the new value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Reload {

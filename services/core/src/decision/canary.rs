@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::report::{Moved, is_acknowledged, needs_old};
 use super::rollout::waiting;
-use super::{Context, Rejection, rollout, rotate, staging};
+use super::{Context, Rejection, drain, rollout, rotate, staging};
 use crate::assignment::{self, Assignment, Progress};
 use crate::binding::Spec;
 use crate::event::Event;
@@ -298,7 +298,8 @@ pub(super) fn back(
         Some(key.host) != without && needs_old(world, key, known, &after)
     });
     if after.is_settled() && !is_held {
-        events.extend(rotate::settled(&after, secret, now)?);
+        let seen = drain::Seen::of(world).moved(moved).without(without);
+        events.extend(rotate::settled(&seen, &after, secret, now)?);
     }
     Ok(events)
 }

@@ -6,38 +6,144 @@
 //! not tell them is on record, and then a grace counts instead. A backend that told of open sessions and
 //! then tells none is asked again: no grace ends what is known to be in use.
 
+use super::report::Moved;
 use super::rotate::{self, Answer};
 use super::{Context, Rejection};
+use crate::assignment::{self, Assignment};
+use crate::binding::AckLevel;
 use crate::event::Event;
+use crate::id::HostId;
 use crate::resource::Strategy;
 use crate::rotation::{self, GRACE, Rotation, Sessions, Step};
 use crate::schedule::Ack;
 use crate::secret::Secret;
 use crate::time::Timestamp;
+use crate::world::World;
 
 /// Why an attempt at asking counts as failed after one that told of open sessions.
 const UNTOLD: &str =
     "the server does not tell sessions now, and some were open when it last did; it is asked again";
 
-/// Whether a rotation of this secret waits for sessions of the old credential before that dies.
+/// Why a rotation waits for sessions of the old credential before that dies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainCause {
+    /// The secret asks for it.
+    Asked,
+    /// Two accounts alternate.
+    Alternating,
+    /// Nobody knows when some consumer reads its file again.
+    Unreloaded,
+}
+
+/// Why a rotation of this secret waits for sessions of the old credential before that dies, if it does.
 ///
-/// | `ack` | two accounts that alternate | one account | no account |
-/// |---|---|---|---|
-/// | `drained` | yes | yes | yes: it cannot be told, so a grace counts |
-/// | `reloaded` | no | no | no |
-/// | absent | yes | no | no |
+/// | `ack` | two accounts that alternate | one that takes two passwords | one with one password | no account |
+/// |---|---|---|---|---|
+/// | `drained` | yes | yes | yes | yes: it cannot be told, so a grace counts |
+/// | `reloaded` | no | no | no | no |
+/// | absent | yes | where a consumer has no reload | no | no |
 ///
-/// Where two accounts alternate, whatever is open on the old one was opened with the old credential. Sessions
-/// of one account look alike whichever password opened them: a pool that reconnected with the new one
-/// before the last acknowledgement would be waited for, too, up to the deadline. So there it is waited for
-/// only where somebody asks for it.
-#[must_use]
-pub fn drains(secret: &Secret) -> bool {
+/// Where two accounts alternate, whatever is open on the old one was opened with the old credential, and the
+/// account stands by for the next one only once that is gone. Where one account takes two passwords, the old
+/// one lives until the end. Consumers that are told of the new one, or begin anew with it, have left it behind.
+/// Of one whose file is only replaced nobody knows that, so sessions are asked; those that it opened anew before
+/// the last acknowledgement look the same, and are waited for, too, up to the deadline.
+///
+/// At all others nothing that opens anything is left to die at the end: with one password the old one is refused
+/// since the cut-over, and so it is where the store makes the value itself (a static role). Without an account
+/// Keywheel knows of nothing that the value opens. What it ends then is its own copy, and the version that it wrote
+/// to a store outside: a store that destroys a version, disables it or moves a stage off it takes away a way to read
+/// the value, and ends no session, login or key of whoever has read it.
+///
+/// A container's lease is the exception: it opens something, and its store cannot tell sessions. Still no grace
+/// counts, for no lease is swapped while the swap before is open: one that lives no longer than the grace would run out
+/// under its container.
+fn cause(secret: &Secret, has_unreloaded: impl FnOnce() -> bool) -> Option<DrainCause> {
     let strategy = secret.spec.rotator.as_deref().map(|at| at.strategy);
     match (secret.spec.rotation.ack, strategy) {
-        (Some(Ack::Drained), _) | (None, Some(Strategy::AlternatingUsers)) => true,
-        (Some(Ack::Reloaded), _)
-        | (None, Some(Strategy::DualPassword | Strategy::SingleUser) | None) => false,
+        (Some(Ack::Drained), _) => Some(DrainCause::Asked),
+        (None, Some(Strategy::AlternatingUsers)) => Some(DrainCause::Alternating),
+        (None, Some(Strategy::DualPassword)) => has_unreloaded().then_some(DrainCause::Unreloaded),
+        (Some(Ack::Reloaded), _) | (None, Some(Strategy::SingleUser) | None) => None,
+    }
+}
+
+/// Why a rotation that began now would wait for sessions, as far as its consumers stay who they are.
+#[must_use]
+pub fn drain_cause(world: &World, secret: &Secret) -> Option<DrainCause> {
+    cause(secret, || unreloaded(world, secret).next().is_some())
+}
+
+/// Consumers that show no more of a version than that their file was replaced: they have no reload, and only
+/// their program knows when it reads the file again. One that was refused before it had a value is none.
+pub fn unreloaded<'w>(
+    world: &'w World,
+    secret: &'w Secret,
+) -> impl Iterator<Item = (&'w assignment::Key, &'w Assignment)> {
+    let all = world.consumers(secret.id);
+    all.filter(move |(key, state)| is_unreloaded(world, secret, key, state))
+}
+
+fn is_unreloaded(
+    world: &World,
+    secret: &Secret,
+    key: &assignment::Key,
+    state: &Assignment,
+) -> bool {
+    let is_served = state.is_live() && !state.is_unserved() && state.secret == secret.id;
+    let binding = world.bindings.get(&key.binding);
+    let spec = binding.and_then(|binding| binding.spec.as_ref());
+    let given = spec.filter(|spec| world.gives(spec, secret.id));
+    is_served && given.is_some_and(|spec| spec.ack_level() == AckLevel::Swapped)
+}
+
+/// Consumers as they are once what is being decided is on the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<'a> {
+    /// What was on it before.
+    world: &'a World,
+    /// What a report moves.
+    moved: Option<&'a Moved>,
+    /// The host that is let go.
+    without: Option<HostId>,
+}
+
+impl<'a> Seen<'a> {
+    /// Nothing moves.
+    pub(super) const fn of(world: &'a World) -> Self {
+        Self {
+            world,
+            moved: None,
+            without: None,
+        }
+    }
+
+    pub(super) const fn moved(self, moved: &'a Moved) -> Self {
+        Self {
+            moved: Some(moved),
+            ..self
+        }
+    }
+
+    pub(super) const fn without(self, host: Option<HostId>) -> Self {
+        Self {
+            without: host,
+            ..self
+        }
+    }
+
+    /// Whether one of them has the version that is wanted, and nobody knows whether its program does.
+    fn has_unreloaded(&self, open: &Rotation, secret: &Secret) -> bool {
+        let moved = self.moved.into_iter().flatten();
+        let is_moved =
+            |key: &assignment::Key| self.moved.is_some_and(|moved| moved.contains_key(key));
+        let still = self.world.consumers(secret.id);
+        let mut all = still.filter(|(key, _)| !is_moved(key)).chain(moved);
+        all.any(|(key, state)| {
+            Some(key.host) != self.without
+                && state.holds == open.wanted()
+                && is_unreloaded(self.world, secret, key, state)
+        })
     }
 }
 
@@ -47,15 +153,21 @@ pub(super) fn is_left_to_die(open: &Rotation, secret: &Secret) -> bool {
     open.old.iter().any(dies)
 }
 
-/// Begins to ask for sessions, where that is promised and something dies at the end. They have as long as
-/// consumers had, whatever those left of it. Who moves back before anybody was asked asks for none: what dies
+/// Begins to ask for sessions, where that is promised and something dies at the end. Who the consumers are by
+/// now decides, and the event says what was decided. Sessions have as long as consumers had, whatever those left
+/// of it. Who moves back before anybody was asked asks for none: what dies
 /// then was in use for moments.
-pub(super) fn begin(open: &Rotation, secret: &Secret, now: Timestamp) -> Option<Vec<Event>> {
+pub(super) fn begin(
+    seen: &Seen<'_>,
+    open: &Rotation,
+    secret: &Secret,
+    now: Timestamp,
+) -> Option<Vec<Event>> {
     let was_short = open.returning.is_some() && (open.drain.asked == 0 || secret.stays_outside());
-    let waits = drains(secret) && !was_short && is_left_to_die(open, secret);
-    if !waits {
+    if was_short || !is_left_to_die(open, secret) {
         return None;
     }
+    cause(secret, || seen.has_unreloaded(open, secret))?;
     let deadline = now.plus(secret.spec.rotation.ack_deadline());
     let is_later = open.deadline.is_none_or(|known| known < deadline);
     let moved = is_later.then_some(rotation::Event::DeadlineMoved { deadline });

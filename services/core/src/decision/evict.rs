@@ -1,8 +1,12 @@
 //! The decision to evict a host: it is trusted with nothing any more, what ran on it is no consumer,
 //! and nothing waits for it. All of it is one append.
 
+use std::borrow::Cow;
+
 use super::report::needs_old;
-use super::{Context, Rejection, canary, lease, revoke, rollout, rotate, staging};
+use super::{
+    Context, Rejection, canary, drain, lease, order, replace, revoke, rollout, rotate, staging,
+};
 use crate::assignment;
 use crate::event::Event;
 use crate::host;
@@ -39,7 +43,11 @@ pub(super) fn evict(
         let vanished = assignment::Event::Vanished;
         events.push(Event::Assignment(key.clone(), vanished));
     }
+    order::let_go(world, known, ctx.now, &mut events);
     let mut rollouts = rollout::Draft::of(world, ctx.now);
+    for restart in known.restarts.values() {
+        rollouts.end_ordered(id, restart);
+    }
     rollouts.forget_host(id);
     // What its containers have leases of ends with it.
     let is_let_go = |open: &&Rotation| lease::is_of_host(world, open.secret, id);
@@ -96,16 +104,19 @@ fn release_rotation(
     if open.barrier.contains(&host) {
         push(&mut after, rotation::Event::HostReleased { host });
     }
-    let is_held = world
-        .consumers(open.secret)
-        .any(|(key, state)| key.host != host && needs_old(world, key, state, open));
+    let Some(secret) = world.secrets.get(&open.secret) else {
+        return Ok(());
+    };
+    let is_held = |open: &Rotation| {
+        let mut others = world.consumers(open.secret);
+        others.any(|(key, state)| key.host != host && needs_old(world, key, state, open))
+    };
+    let left = (Cow::Owned(after), secret);
+    let (after, secret) = replace::take_over(world, left, (Some(host), &is_held), events)?;
     let is_moving = open.returning.is_some() && rollouts.is_moving(open);
-    if after.is_settled()
-        && !is_held
-        && !is_moving
-        && let Some(secret) = world.secrets.get(&open.secret)
-    {
-        events.extend(rotate::settled(open, secret, now)?);
+    if after.is_settled() && !is_held(&after) && !is_moving {
+        let seen = drain::Seen::of(world).without(Some(host));
+        events.extend(rotate::settled(&seen, &after, &secret, now)?);
     }
     Ok(())
 }

@@ -4,9 +4,11 @@
 //! Invariants: a person's reason is on the log with what it led to; nothing is aborted while nobody knows
 //! which version is current; a parked rotation goes on only while what it made is what is in use.
 
+use std::borrow::Cow;
+
 use super::report::{Moved, is_acknowledged, needs_old};
 use super::rollout::waiting;
-use super::{Context, Rejection, canary, drain, rollout, rotate, staging};
+use super::{Context, Rejection, canary, drain, replace, revoke, rollout, rotate, staging};
 use crate::assignment;
 use crate::event::Event;
 use crate::id::{HostId, RotationId};
@@ -202,7 +204,12 @@ fn turn_back(
         }
     }
     if may_end(world, &after, ctx) {
-        events.extend(rotate::settled(&after, secret, ctx.now)?);
+        events.extend(rotate::settled(
+            &drain::Seen::of(world),
+            &after,
+            secret,
+            ctx.now,
+        )?);
     }
     Ok(events)
 }
@@ -236,8 +243,20 @@ fn retry(
         }
         Phase::Closed(Outcome::Parked) => {
             let mut events = vec![reopened(world, known, secret, ctx)?];
-            if may_end(world, known, ctx) {
-                events.extend(rotate::settled(known, secret, ctx.now)?);
+            let known = Cow::Borrowed(&*known);
+            let is_held = |open: &Rotation| {
+                let mut consumers = world.consumers(open.secret);
+                consumers.any(|(key, state)| needs_old(world, key, state, open))
+            };
+            let whose = (None, &is_held as replace::IsHeld<'_>);
+            let (after, secret) = replace::take_over(world, (known, secret), whose, &mut events)?;
+            if may_end(world, &after, ctx) {
+                events.extend(rotate::settled(
+                    &drain::Seen::of(world),
+                    &after,
+                    &secret,
+                    ctx.now,
+                )?);
             }
             Ok(events)
         }
@@ -285,7 +304,14 @@ fn forced(
     own.extend(staging::gap(open, &after, now));
     let own = own.into_iter().map(|event| Event::Rotation(open.id, event));
     let mut events: Vec<Event> = own.collect();
-    events.extend(rotate::ended(open, secret)?);
+    let (after, secret) = replace::take_over(
+        world,
+        (Cow::Owned(after), secret),
+        (None, &|_| false),
+        &mut events,
+    )?;
+    let ended = rotate::ended(&after, &secret)?;
+    events.extend(revoke::waiting_for(open, ended));
     Ok(events)
 }
 

@@ -101,7 +101,8 @@ pub(super) fn record(
         if removed.contains(&secret.id) {
             // It does not start again, or its binding means it no more: nothing is to be kept for it.
             let revocation = RevocationId::from_bytes(ctx.id(count));
-            events.extend(ended(world, secret, revocation, (GONE, None))?);
+            let why = revocation::Why::of_rule(GONE);
+            events.extend(ended(world, secret, revocation, (why, None))?);
             ending.insert(secret.id);
         } else if let Some(event) = kept(world, secret, &present, ctx)
             // Who is named is here, but only of a complete report who is not named is not.
@@ -169,17 +170,19 @@ fn kept(
 fn linger_of(world: &World, of: &LeaseOf) -> Duration {
     let declared = world.secrets.get(&of.secret);
     match declared.and_then(|declared| declared.spec.lease.as_deref()) {
-        Some(Lease::PerContainer { linger }) => *linger,
+        Some(Lease::PerContainer { linger, .. }) => *linger,
         Some(Lease::Of(_)) | None => of.linger,
     }
 }
 
-/// Leases of a host that is trusted with nothing any more end with it; none of them waits for it.
+/// Leases of a host that is trusted with nothing any more end with it; none of them waits for it. A person has it
+/// evicted, so it is asked whether they are dead.
 pub(super) fn let_go(world: &World, host: HostId, ctx: &Context) -> Result<Vec<Event>, Rejection> {
     let mut events = Vec::new();
     for (secret, count) in world.leases_at(host).zip(FIRST_END..) {
-        let revocation = RevocationId::from_bytes(ctx.id(count));
-        events.extend(ended(world, secret, revocation, (EVICTED, Some(host)))?);
+        let id = RevocationId::from_bytes(ctx.id(count));
+        let why = revocation::Why::of_person(EVICTED, false);
+        events.extend(ended(world, secret, id, (why, Some(host)))?);
     }
     Ok(events)
 }
@@ -189,11 +192,11 @@ fn ended(
     world: &World,
     secret: &Secret,
     revocation: RevocationId,
-    (reason, without): (&str, Option<HostId>),
+    (why, without): (revocation::Why<'_>, Option<HostId>),
 ) -> Result<Vec<Event>, Rejection> {
     let mut events = vec![Event::Secret(secret.id, secret::Event::LeaseEnded)];
     if !secret.alive().is_empty() {
-        let revoked = revocation::request_of(world, revocation, secret, None, reason, without)?;
+        let revoked = revocation::request_of(world, revocation, secret, None, why, without)?;
         events.extend(revoked);
     }
     Ok(events)
@@ -223,8 +226,9 @@ pub(super) fn swapped(
             versions,
             hosts: Vec::new(),
             reason: SWAPPED.to_owned(),
-            // Its store makes them itself: nobody else knows a login with them.
+            // It gives way by itself: what a person revokes is proven.
             is_to_prove: false,
+            is_emergency: false,
         };
         events.push(Event::Revocation(lease::end_of(id), requested));
     }
@@ -262,8 +266,9 @@ pub(super) fn left_to_end(
         versions: vec![version],
         hosts: Vec::new(),
         reason: NOT_ENDED.to_owned(),
-        // Its store makes them itself: nobody else knows a login with them.
+        // It gives way by itself: what a person revokes is proven.
         is_to_prove: false,
+        is_emergency: false,
     };
     let end = lease::end_of(rotation.id);
     events.push(Event::Revocation(end, requested));
@@ -354,7 +359,7 @@ fn give(
 
 /// What a hidden secret is, as its declared one is now.
 fn spec_of(declared: &Secret, report: &HostReport, item: &Item) -> Option<secret::Spec> {
-    let Some(Lease::PerContainer { linger }) = declared.spec.lease.as_deref() else {
+    let Some(Lease::PerContainer { linger, .. }) = declared.spec.lease.as_deref() else {
         return None;
     };
     let of = LeaseOf {
@@ -412,7 +417,8 @@ pub(super) fn observed(
         return Ok(Vec::new());
     }
     let revocation = RevocationId::from_bytes(ctx.id(FIRST_END));
-    ended(world, secret, revocation, (LOST, None))
+    let why = revocation::Why::of_rule(LOST);
+    ended(world, secret, revocation, (why, None))
 }
 
 /// Ends the lease of a container that was gone for as long as it is kept.
@@ -425,7 +431,8 @@ pub(super) fn end(world: &World, id: SecretId, ctx: &Context) -> Result<Vec<Even
         return Err(secret::Rejection::NotLingering { secret }.into());
     }
     let revocation = RevocationId::from_bytes(ctx.id(FIRST_END));
-    ended(world, secret, revocation, (GONE, None))
+    let why = revocation::Why::of_rule(GONE);
+    ended(world, secret, revocation, (why, None))
 }
 
 /// Revokes a secret; of one that gives leases each lease, the first under the revocation's own id.
@@ -433,21 +440,22 @@ pub(super) fn revoke(
     world: &World,
     (id, name): (RevocationId, &SecretName),
     version: Option<u64>,
-    reason: &str,
+    (reason, is_emergency): (&str, bool),
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
+    let why = revocation::Why::of_person(reason, is_emergency);
     let declared = world.secret_named(name).filter(|one| one.gives_leases());
     let mut leases = declared
         .map(|one| world.leases_of(one.id))
         .into_iter()
         .flatten();
     let Some(first) = leases.next().filter(|_| version.is_none()) else {
-        return revocation::request(world, id, name, version, reason);
+        return revocation::request(world, id, name, version, why);
     };
-    let mut events = revocation::request_of(world, id, first, None, reason, None)?;
+    let mut events = revocation::request_of(world, id, first, None, why, None)?;
     for (lease, count) in leases.zip(FIRST_END..) {
         let id = RevocationId::from_bytes(ctx.id(count));
-        let revoked = revocation::request_of(world, id, lease, None, reason, None)?;
+        let revoked = revocation::request_of(world, id, lease, None, why, None)?;
         events.extend(revoked);
     }
     Ok(events)

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeFrom;
 
-use super::{Context, Rejection, lease, outward, rotate, secret_or_reject, store};
+use super::{Context, Rejection, lease, outward, playbook, rotate, secret_or_reject, store};
 use crate::binding::{self, Binding, Target};
 use crate::command::Declaration;
 use crate::event::Event;
@@ -121,7 +121,8 @@ fn refuse_shared_phases(world: &World, declarations: &[Declaration]) -> Result<(
             Declaration::Store { .. }
             | Declaration::Binding { .. }
             | Declaration::Notification { .. }
-            | Declaration::SignalSource { .. } => None,
+            | Declaration::SignalSource { .. }
+            | Declaration::Playbook { .. } => None,
         })
         .collect();
     if declared.values().all(Option::is_none) {
@@ -164,6 +165,7 @@ fn words(declaration: &Declaration) -> String {
         Declaration::Binding { name, .. } => format!("Binding `{name}`"),
         Declaration::Notification { name, .. } => format!("Notification `{name}`"),
         Declaration::SignalSource { name, .. } => format!("SignalSource `{name}`"),
+        Declaration::Playbook { name, .. } => format!("Playbook `{name}`"),
     }
 }
 
@@ -189,6 +191,10 @@ fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Pl
         Declaration::SignalSource { id, name, spec } => (
             world.signal_source_named(name).is_none(),
             outward::declare_source(world, *id, name, spec)?,
+        ),
+        Declaration::Playbook { id, name, spec } => (
+            world.playbook_named(name).is_none(),
+            playbook::declare(world, *id, name, spec)?,
         ),
         Declaration::Binding {
             id,

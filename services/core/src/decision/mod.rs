@@ -10,8 +10,11 @@ mod intervene;
 mod join;
 mod lease;
 mod manifest;
+mod order;
 mod outward;
+mod playbook;
 mod refusal;
+mod replace;
 mod report;
 mod revoke;
 mod rollout;
@@ -20,11 +23,14 @@ pub mod scope;
 mod staging;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use canary::canaries;
-pub use drain::drains;
+pub use drain::{DrainCause, drain_cause, unreloaded};
 pub use manifest::{Action, Planned, plan_apply};
+pub use playbook::{
+    MAX_PLANNED_RUNS, PlannedStep, is_urgent, next_run, next_urgent_run, plan_playbook,
+};
 pub use refusal::{Refusal, Rejection, RejectionKind};
 
 use crate::command::Command;
@@ -83,6 +89,13 @@ impl Context {
 /// # Errors
 /// With the reason when the command is refused, and what happened all the same.
 pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Refusal> {
+    let mut events = decide_alone(world, command, ctx)?;
+    replace::follow(world, &mut events)?;
+    order::wait_for(world, &mut events);
+    Ok(events)
+}
+
+fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Refusal> {
     Ok(match command {
         Command::JoinHost(joining) => return join::join(world, joining, ctx),
         Command::IssueJoinToken(wish) => join::issue_token(world, wish, ctx),
@@ -111,12 +124,6 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
             after,
             tzdata,
         } => rotate::due(world, *rotation, *secret, (*slot, *at, tzdata), *after, ctx),
-        Command::Revoke {
-            revocation,
-            secret,
-            version,
-            reason,
-        } => lease::revoke(world, (*revocation, secret), *version, reason, ctx),
         Command::EnrolHost {
             host,
             name,
@@ -143,16 +150,37 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
         Command::Report(report) => report::record(world, report, ctx),
         Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
         Command::Outward(wish) => outward::decide(world, wish),
-        Command::RevokeOutcome { .. }
+        Command::Playbook(request) => playbook::decide(world, request, ctx),
+        Command::Revoke { .. }
+        | Command::Replace(_)
+        | Command::RevokeOutcome { .. }
         | Command::RetryRevoke { .. }
         | Command::ProofOutcome { .. }
-        | Command::ForgetRevocation { .. } => decide_about_revocation(world, command),
+        | Command::ForgetRevocation { .. } => decide_about_revocation(world, command, ctx),
     }?)
 }
 
-/// What is decided about a revocation that runs.
-fn decide_about_revocation(world: &World, command: &Command) -> Result<Vec<Event>, Rejection> {
+/// What is decided about a revocation.
+fn decide_about_revocation(
+    world: &World,
+    command: &Command,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
     match command {
+        Command::Revoke {
+            revocation,
+            secret,
+            version,
+            reason,
+            is_emergency,
+        } => lease::revoke(
+            world,
+            (*revocation, secret),
+            *version,
+            (reason, *is_emergency),
+            ctx,
+        ),
+        Command::Replace(wish) => replace::request(world, wish, ctx),
         Command::RevokeOutcome {
             revocation,
             attempt,

@@ -92,6 +92,8 @@ fn take(world: &World, signal: &Signal) -> Result<Vec<Event>, Rejection> {
         kind: signal.kind.clone(),
         subject: signal.subject.clone(),
         fields: signal.fields.clone(),
+        compared: signal.compared,
+        matched: signal.matched.clone(),
     };
     Ok(vec![Event::Signal(known.id, received)])
 }

@@ -2,7 +2,10 @@
 
 use crate::event::Event;
 use crate::name::{BindingName, SecretName};
-use crate::{binding, host, notification, revocation, rotation, secret, signal, store};
+use crate::{
+    binding, host, notification, playbook, playbook_run, revocation, rotation, secret, signal,
+    store,
+};
 
 /// A refused command: why, and the facts that stand all the same. A join token, for example, is
 /// spent by coming with it, whatever comes of that.
@@ -81,6 +84,12 @@ pub enum Rejection {
     /// About a signal or its source.
     #[error(transparent)]
     Signal(#[from] signal::Rejection),
+    /// About a playbook.
+    #[error(transparent)]
+    Playbook(#[from] playbook::Rejection),
+    /// About a run of a playbook.
+    #[error(transparent)]
+    PlaybookRun(#[from] playbook_run::Rejection),
 }
 
 /// What sort of "no" it is; exit codes and HTTP statuses follow it.
@@ -103,11 +112,13 @@ impl Rejection {
             Self::SecretUnknown { .. }
             | Self::BindingUnknown(_)
             | Self::Secret(secret::Rejection::VersionUnknown { .. })
-            | Self::Host(host::Rejection::NotEnrolled(_))
+            | Self::Host(host::Rejection::NotEnrolled(_) | host::Rejection::NoQuarantine(_))
             | Self::Store(store::Rejection::Unknown(_))
             | Self::Notification(notification::Rejection::Unknown(_))
             | Self::Signal(signal::Rejection::Unknown(_))
             | Self::Rotation(rotation::Rejection::Unknown(_))
+            | Self::Playbook(playbook::Rejection::Unknown(_))
+            | Self::PlaybookRun(playbook_run::Rejection::Unknown(_))
             | Self::Revocation(revocation::Rejection::Unknown(_)) => RejectionKind::NotFound,
             Self::Binding(binding::Rejection::NotBound { .. }) => RejectionKind::Conflict,
             Self::Store(
@@ -116,12 +127,20 @@ impl Rejection {
                 | store::Rejection::NotOutside(_),
             ) => RejectionKind::Conflict,
             Self::Binding(_) | Self::TargetTaken { .. } | Self::Store(_) => RejectionKind::Invalid,
+            Self::Playbook(playbook::Rejection::InUse { .. }) => RejectionKind::Conflict,
+            Self::Playbook(_)
+            | Self::PlaybookRun(
+                playbook_run::Rejection::ReasonMissing
+                | playbook_run::Rejection::ReasonTooLong(_)
+                | playbook_run::Rejection::TooLarge { .. },
+            ) => RejectionKind::Invalid,
             Self::Host(
                 host::Rejection::TokenUnknown
                 | host::Rejection::TokenExpired(_)
                 | host::Rejection::TokenForged(_)
                 | host::Rejection::TokenOfAnother { .. }
-                | host::Rejection::ReasonMissing,
+                | host::Rejection::ReasonMissing
+                | host::Rejection::LiftReasonMissing,
             )
             | Self::Rotation(
                 rotation::Rejection::NoGenerator { .. }

@@ -6,7 +6,10 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Context, Rejection, canary, join, lease, revoke, rollout, rotate, staging};
+use super::{
+    Context, Rejection, canary, drain, join, lease, order, replace, revoke, rollout, rotate,
+    staging,
+};
 use crate::assignment::{self, Assignment};
 use crate::binding::AckLevel;
 use crate::event::Event;
@@ -30,6 +33,7 @@ pub(super) fn record(
     let turned_back = lease::turned_back(world, report);
     let report: &HostReport = &turned_back;
     let mut events = Vec::from_iter(staging::shown(world, report));
+    events.extend(order::shown(world, report));
     let mut moved = Moved::new();
     for item in lease::without(world, report) {
         record_item(world, report, item, &mut moved, &mut events);
@@ -41,6 +45,7 @@ pub(super) fn record(
         record_left(world, report, &held, &mut moved, &mut events);
     }
     let mut rollouts = rollout::Draft::of(world, ctx.now);
+    order::record(world, (report, ctx.now), &mut rollouts, &mut events);
     rollouts.take(report);
     for open in world
         .open_rotations()
@@ -72,7 +77,7 @@ pub(super) fn record(
         }
     }
     for open in world.revocations.values().filter(|open| !open.closed) {
-        advance_revocation(report, open, &held, &mut events);
+        advance_revocation(world, (report, open), &held, &mut events);
     }
     events.extend(rollouts.give());
     Ok(events)
@@ -116,8 +121,8 @@ fn record_item(
             && !canary::is_ahead(world, &key, state)
             && is_granted(world, report.host, item.binding, item.secret);
         // What its binding gives no more was replaced; what this report told of a moment ago was not.
-        let is_kept = is_told || is_granted(world, report.host, item.binding, state.secret);
-        let is_history = || is_history(secret, report.host, item, (state, is_kept));
+        let is_given = is_granted(world, report.host, item.binding, state.secret);
+        let is_history = || is_history(secret, report.host, item, (state, is_told, is_given));
         let is_credible = is_start || (world.bindings.contains_key(&item.binding) && is_history());
         if !is_credible {
             return;
@@ -267,15 +272,16 @@ fn is_history(
     secret: &Secret,
     host: HostId,
     item: &Item,
-    (known, is_kept): (&Assignment, bool),
+    (known, is_told, is_given): (&Assignment, bool, bool),
 ) -> bool {
     let (Fact::Swapped { version, .. } | Fact::Reloaded { version, .. }) = item.fact else {
         return false;
     };
     let is_known_better = known.is_live()
         && match known.secret == item.secret {
-            true => known.assigned > version,
-            false => is_kept,
+            // What its binding gives no more nothing moves on: that it went back is told here, or never.
+            true => known.assigned > version && (is_given || known.holds <= version),
+            false => is_told || is_given,
         };
     was_granted(secret, host, version) && !is_known_better
 }
@@ -337,23 +343,27 @@ fn advance_rotation(
             rotation::Event::HostBarrierAcknowledged { host: report.host },
         );
     }
+    let Some(secret) = world.secrets.get(&open.secret) else {
+        return Ok(());
+    };
+    // A start that was told of late may hold an older version though nobody waited for it.
+    let is_held = |open: &Rotation| {
+        let known = world
+            .consumers(open.secret)
+            .map(|(key, state)| (key, moved.get(key).unwrap_or(state)));
+        known
+            .chain(moved)
+            .any(|(key, state)| needs_old(world, key, state, open))
+    };
+    let (after, secret) = replace::take_over(world, (after, secret), (None, &is_held), events)?;
     if !after.is_settled() {
         return Ok(());
     }
-    // A start that was told of late may hold an older version though nobody waited for it.
-    let known = world
-        .consumers(open.secret)
-        .map(|(key, state)| (key, moved.get(key).unwrap_or(state)));
-    let is_held = known
-        .chain(moved)
-        .any(|(key, state)| needs_old(world, key, state, open));
     // Whoever failed with what is taken back is brought up first.
     let is_moving = open.returning.is_some() && rollouts.is_moving(open);
-    if !is_held
-        && !is_moving
-        && let Some(secret) = world.secrets.get(&open.secret)
-    {
-        events.extend(rotate::settled(open, secret, now)?);
+    if !is_held(&after) && !is_moving {
+        let seen = drain::Seen::of(world).moved(moved);
+        events.extend(rotate::settled(&seen, &after, &secret, now)?);
     }
     Ok(())
 }
@@ -391,8 +401,8 @@ pub(super) fn needs_old(
 }
 
 fn advance_revocation(
-    report: &HostReport,
-    open: &revocation::Revocation,
+    world: &World,
+    (report, open): (&HostReport, &revocation::Revocation),
     held: &BTreeSet<(SecretId, u64)>,
     events: &mut Vec<Event>,
 ) {
@@ -402,7 +412,8 @@ fn advance_revocation(
         && !open
             .versions
             .iter()
-            .any(|version| held.contains(&(open.secret, *version)));
+            .any(|version| held.contains(&(open.secret, *version)))
+        && !order::keeps_in_memory(world, report, open);
     if !clear {
         return;
     }

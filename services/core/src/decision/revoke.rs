@@ -5,21 +5,50 @@ use crate::audit::Principal;
 use crate::command::ProofTaken;
 use crate::event::Event;
 use crate::id::{HostId, RevocationId};
+use crate::lease;
 use crate::name::SecretName;
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use crate::secret::{self, Secret};
 use crate::world::World;
 
+/// Why something is revoked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Why<'r> {
+    reason: &'r str,
+    is_emergency: bool,
+    by_person: bool,
+}
+
+impl<'r> Why<'r> {
+    /// A person says so, perhaps in an emergency.
+    pub(super) const fn of_person(reason: &'r str, is_emergency: bool) -> Self {
+        Self {
+            reason,
+            is_emergency,
+            by_person: true,
+        }
+    }
+
+    /// It follows from a rule.
+    pub(super) const fn of_rule(reason: &'r str) -> Self {
+        Self {
+            reason,
+            is_emergency: false,
+            by_person: false,
+        }
+    }
+}
+
 pub(super) fn request(
     world: &World,
     id: RevocationId,
     name: &SecretName,
     version: Option<u64>,
-    reason: &str,
+    why: Why<'_>,
 ) -> Result<Vec<Event>, Rejection> {
     let secret = secret_or_reject(world, name)?;
-    request_of(world, id, secret, version, reason, None)
+    request_of(world, id, secret, version, why, None)
 }
 
 /// The same of a secret that is known by its id. Nothing waits for a host that is let go in the same append.
@@ -28,15 +57,10 @@ pub(super) fn request_of(
     id: RevocationId,
     secret: &Secret,
     version: Option<u64>,
-    reason: &str,
+    why: Why<'_>,
     without: Option<HostId>,
 ) -> Result<Vec<Event>, Rejection> {
-    if reason.trim().is_empty() {
-        return Err(revocation::Rejection::ReasonMissing.into());
-    }
-    if reason.trim().chars().count() > revocation::MAX_REASON_CHARS {
-        return Err(revocation::Rejection::ReasonTooLong.into());
-    }
+    check_reason(why.reason)?;
     let versions = version.map_or_else(|| secret.alive(), |version| vec![version]);
     if versions.is_empty() {
         return Err(revocation::Rejection::NothingAlive {
@@ -66,28 +90,66 @@ pub(super) fn request_of(
             events.extend(canary::hurried(open));
         }
     }
-    let mut hosts = hosts_holding(world, secret, &versions);
-    hosts.retain(|host| without != Some(*host));
-    let requested = revocation::Event::Requested {
-        secret: secret.id,
-        is_to_prove: is_to_prove(world, secret, &versions),
-        versions,
-        hosts,
-        reason: reason.trim().to_owned(),
-    };
-    events.push(Event::Revocation(id, requested));
+    let requested = requested(world, secret, (&versions, without), why);
+    events.extend(requested_events(id, requested));
     events.extend(later);
     Ok(events)
 }
 
+/// Refuses a reason that no record takes: an incident needs one.
+pub(super) fn check_reason(reason: &str) -> Result<(), revocation::Rejection> {
+    let reason = reason.trim();
+    if reason.is_empty() {
+        return Err(revocation::Rejection::ReasonMissing);
+    }
+    if reason.chars().count() > revocation::MAX_REASON_CHARS {
+        return Err(revocation::Rejection::ReasonTooLong);
+    }
+    Ok(())
+}
+
+/// That these versions of a secret, as it is before they die, are dead from now on.
+pub(super) fn requested(
+    world: &World,
+    secret: &Secret,
+    (versions, without): (&[u64], Option<HostId>),
+    why: Why<'_>,
+) -> revocation::Event {
+    let mut hosts = hosts_holding(world, secret, versions);
+    hosts.retain(|host| without != Some(*host));
+    revocation::Event::Requested {
+        secret: secret.id,
+        is_to_prove: is_to_prove(world, secret, versions)
+            || (why.by_person && secret.lease_of().is_some()),
+        versions: versions.to_vec(),
+        hosts,
+        reason: why.reason.trim().to_owned(),
+        is_emergency: why.is_emergency,
+    }
+}
+
+/// A request, and what is true with it: where no host may hold one of them, they are gone everywhere.
+pub(super) fn requested_events(id: RevocationId, requested: revocation::Event) -> Vec<Event> {
+    let mut after = Revocation::new(id);
+    after.evolve(&requested);
+    let mut events = vec![Event::Revocation(id, requested)];
+    if after.waiting.is_empty() {
+        let everywhere = revocation::Event::WithdrawnEverywhere;
+        events.push(Event::Revocation(id, everywhere));
+    }
+    events
+}
+
 /// Versions that the rotation had revoked, and whose end its store did not confirm: nobody else asks for it once the
-/// rotation is cancelled. At a store outside the next rotation retires them, as is declared there.
+/// rotation is cancelled. What is only kept at a store outside the next rotation retires there, as is declared; what
+/// opens an account does not wait for that.
 fn left_over(world: &World, secret: &Secret, open: &Rotation) -> Vec<u64> {
     let was_retiring = match &open.phase {
         Phase::Performing { step, .. } | Phase::Retrying { step, .. } => *step == Step::RevokeOld,
         _ => false,
     };
-    if !was_retiring || secret.stays_outside() {
+    let is_only_kept = secret.stays_outside() && secret.spec.rotator.is_none();
+    if !was_retiring || is_only_kept {
         return Vec::new();
     }
     let is_left = |version: &u64| {
@@ -98,12 +160,81 @@ fn left_over(world: &World, secret: &Secret, open: &Rotation) -> Vec<u64> {
     open.old.iter().copied().filter(is_left).collect()
 }
 
+/// What a playbook's rotation replaced dies by a revocation, since that shows that it is dead. `None` where no login is
+/// known that could show it, or nothing is left to die. Nobody is waited for: every host said that it holds none of them.
+pub(super) fn retired(
+    open: &Rotation,
+    secret: &Secret,
+    old: &[u64],
+) -> Result<Option<Vec<Event>>, Rejection> {
+    let Trigger::Playbook { run } = open.trigger else {
+        return Ok(None);
+    };
+    let dying = old
+        .iter()
+        .filter(|version| secret.is_deliverable(**version));
+    let versions: Vec<u64> = dying.copied().collect();
+    if versions.is_empty() || !has_resource(secret) {
+        return Ok(None);
+    }
+    let mut events = Vec::new();
+    for version in &versions {
+        events.push(Event::Secret(secret.id, secret.decide_revoke(*version)?));
+    }
+    // What older versions left at a store outside ends with the rotation, as it always does.
+    let left =
+        (!secret.written_before(open.version).is_empty()).then_some(rotation::Event::StepStarted {
+            step: Step::RevokeOld,
+            attempt: 1,
+        });
+    if left.is_none() {
+        let outcome = Outcome::Completed;
+        let closed = rotation::Event::Closed { outcome };
+        events.push(Event::Rotation(open.id, closed));
+    }
+    let requested = revocation::Event::Requested {
+        secret: secret.id,
+        versions,
+        hosts: Vec::new(),
+        reason: format!("replaced by rotation {} of playbook run {run}", open.id),
+        is_to_prove: true,
+        is_emergency: false,
+    };
+    events.extend(requested_events(lease::end_of(open.id), requested));
+    // After the revocation, to which it leaves the values that the proof needs.
+    events.extend(left.map(|step| Event::Rotation(open.id, step)));
+    Ok(Some(events))
+}
+
+/// The same where hosts did not say so in time, and are waited for no more: the revocation waits for them.
+pub(super) fn waiting_for(open: &Rotation, mut events: Vec<Event>) -> Vec<Event> {
+    for event in &mut events {
+        if let Event::Revocation(_, revocation::Event::Requested { hosts, .. }) = event {
+            *hosts = open.barrier.iter().copied().collect();
+        }
+    }
+    let is_everywhere = |event: &Event| {
+        matches!(
+            event,
+            Event::Revocation(_, revocation::Event::WithdrawnEverywhere)
+        )
+    };
+    events.retain(|event| open.barrier.is_empty() || !is_everywhere(event));
+    events
+}
+
+/// Whether its versions open accounts of a server that we know, or belong to a receiver.
+fn has_resource(secret: &Secret) -> bool {
+    secret.spec.rotator.is_some()
+}
+
 /// Whether somebody can be asked whether they are dead: they open accounts of a server that we know, or belong
-/// to a receiver, and it may have been told of one.
+/// to a receiver, and it may have been told of one. Of a lease its store is asked, and the server that the login is for
+/// where one is named, where a person revokes it or has its host evicted: not whenever a container is through with its
+/// own.
 fn is_to_prove(world: &World, secret: &Secret, versions: &[u64]) -> bool {
     let may_be_set = |version: &u64| world.may_be_set(secret.id, *version);
-    let has_resource = secret.spec.rotator.is_some() && secret.place().is_none();
-    has_resource && versions.iter().any(may_be_set)
+    has_resource(secret) && versions.iter().any(may_be_set)
 }
 
 /// Sessions of what is dead are waited for no longer.

@@ -21,6 +21,7 @@ use crate::time::Timestamp;
 use crate::world::World;
 
 mod back;
+mod orders;
 pub(super) mod waiting;
 
 /// Ids that one rotation which is turned back may draw: more than hosts.
@@ -42,6 +43,8 @@ pub(super) struct Draft<'w> {
     /// Services that may have room now.
     touched: BTreeSet<Service>,
     failures: Vec<Failure>,
+    /// Ordered restarts that end with what is decided.
+    ended: BTreeSet<Instance>,
     /// Rotations that hold up no restart and whose deadline stays: what becomes of them is decided here.
     decided: BTreeSet<RotationId>,
     deadlines: BTreeMap<RotationId, Timestamp>,
@@ -56,6 +59,7 @@ impl<'w> Draft<'w> {
             changed: BTreeMap::new(),
             touched: BTreeSet::new(),
             failures: Vec::new(),
+            ended: BTreeSet::new(),
             decided: BTreeSet::new(),
             deadlines: BTreeMap::new(),
             events: Vec::new(),
@@ -341,7 +345,7 @@ impl<'w> Draft<'w> {
         let services: BTreeSet<&Service> = known.collect();
         let rollouts = services.into_iter().filter_map(|one| self.state(one));
         let members = rollouts.flat_map(|rollout| &rollout.members);
-        let mut leaves = BTreeMap::new();
+        let mut leaves = self.ordered_by_host();
         let may_restart = |member: &Member| match &member.stage {
             Stage::Leave { not_before, .. } => not_before.is_none_or(|at| at <= self.now),
             _ => false,
@@ -359,7 +363,8 @@ impl<'w> Draft<'w> {
         on_hosts: &BTreeMap<HostId, usize>,
     ) -> Option<(Instance, Vec<Due>, Policy)> {
         let rollout = self.state(service)?;
-        let (leaves, unavailable) = (rollout.leaves(), rollout.unavailable());
+        let ordered = self.ordered_in(service);
+        let (leaves, unavailable) = (rollout.leaves() + ordered, rollout.unavailable() + ordered);
         let open = rollout.members.values().filter(|member| member.has_leave());
         let open: Vec<&Due> = open.flat_map(|member| &member.due).collect();
         let is_ready = |(instance, member): &(&Instance, &Member)| {
@@ -463,13 +468,7 @@ pub(super) fn longest_restart(spec: &Spec) -> Duration {
 /// The strictest of what the bindings of these ask for.
 fn smallest<'d>(world: &World, concerned: impl Iterator<Item = &'d Due>) -> Policy {
     let policies = concerned.filter_map(|due| policy_of(spec_of(world, due.binding)?));
-    let least = policies.reduce(|one, other| Policy {
-        max_parallel: one.max_parallel.min(other.max_parallel),
-        max_unavailable: one.max_unavailable.min(other.max_unavailable),
-        delay: one.delay.max(other.delay),
-        monitor: one.monitor.max(other.monitor),
-    });
-    least.unwrap_or_default()
+    policies.reduce(Policy::stricter).unwrap_or_default()
 }
 
 fn fits(taken: usize, most: u32) -> bool {

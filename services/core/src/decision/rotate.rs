@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{Context, Rejection, canary, drain, lease, revoke, rollout, secret_or_reject, staging};
+use super::{
+    Context, Rejection, canary, drain, lease, replace, revoke, rollout, secret_or_reject, staging,
+};
 use crate::assignment::{self, Assignment};
 use crate::event::Event;
 use crate::id::{DeliveryId, HostId, RotationId, SecretId, SlotId};
@@ -394,22 +396,25 @@ fn promote(
     let held = |(host, v): &(HostId, u64)| old.contains(v).then_some(*host);
     let mut hosts: Vec<HostId> = secret.delivered.keys().filter_map(held).collect();
     hosts.dedup();
-    let settled = consumers.is_empty() && hosts.is_empty();
     let started = rotation::Event::DistributionStarted {
         consumers,
         hosts,
-        old: old.clone(),
+        old,
         deadline: ctx.now.plus(secret.spec.rotation.ack_deadline()),
     };
-    let mut after = Cow::Borrowed(rotation);
-    if settled {
-        after.to_mut().evolve(&started);
-    }
+    let mut after = rotation.clone();
+    after.evolve(&started);
     events.push(Event::Rotation(rotation.id, started));
-    if settled {
-        match drain::begin(&after, secret, ctx.now) {
+    let (after, secret) = replace::take_over(
+        world,
+        (Cow::Owned(after), secret),
+        (None, &|_| false),
+        &mut events,
+    )?;
+    if after.is_settled() {
+        match drain::begin(&drain::Seen::of(world), &after, &secret, ctx.now) {
             Some(asked) => events.extend(asked),
-            None => events.extend(retire_old((rotation.id, version), secret, &old)?),
+            None => events.extend(retire_old(&after, &secret, &after.old)?),
         }
     }
     Ok(events)
@@ -432,11 +437,12 @@ fn note_remote(rotation: &Rotation, secret: &Secret, answer: &Answer<'_>) -> Opt
 
 /// Ends the wait for consumers: sessions of the old versions are asked for, or these die at once.
 pub(super) fn settled(
+    seen: &drain::Seen<'_>,
     open: &Rotation,
     secret: &Secret,
     now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
-    match drain::begin(open, secret, now) {
+    match drain::begin(seen, open, secret, now) {
         Some(asked) => Ok(asked),
         None => ended(open, secret),
     }
@@ -445,7 +451,7 @@ pub(super) fn settled(
 /// Ends all waiting: the old versions die, or the new one when consumers moved back.
 pub(super) fn ended(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Rejection> {
     let Some(back) = open.returning else {
-        return retire_old((open.id, open.version), secret, &open.old);
+        return retire_old(open, secret, &open.old);
     };
     // What is current at a store outside stays so, and without the version before nothing else dies; a
     // person decides. What only canaries had was current nowhere.
@@ -473,12 +479,16 @@ pub(super) fn ended(open: &Rotation, secret: &Secret) -> Result<Vec<Event>, Reje
 /// Ends the overlap: the old versions die, or there were none and the rotation is complete. Of leases it is complete
 /// then, too.
 pub(super) fn retire_old(
-    (id, version): (RotationId, u64),
+    open: &Rotation,
     secret: &Secret,
     old: &[u64],
 ) -> Result<Vec<Event>, Rejection> {
+    let (id, version) = (open.id, open.version);
     if secret.lease_of().is_some() {
         return lease::swapped(id, secret, old);
+    }
+    if let Some(proven) = revoke::retired(open, secret, old)? {
+        return Ok(proven);
     }
     let mut events = Vec::new();
     for version in old.iter().filter(|v| secret.is_deliverable(**v)) {

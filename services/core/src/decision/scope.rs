@@ -6,7 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::revoke;
-use crate::assignment::{Assignment, Key};
+use crate::assignment::Key;
+use crate::host::Had;
 use crate::id::SecretId;
 use crate::lease;
 use crate::name::{SecretName, StoreName};
@@ -59,12 +60,9 @@ pub fn hits(world: &World, scope: &Scope) -> Vec<Hit> {
         Scope::Store(store) => all_of(world, |secret| {
             secret.place().is_some_and(|place| place.store == *store)
         }),
-        Scope::Container(container) => had_by(world, |id, state| {
-            let is_id = container.len() >= MIN_CONTAINER_DIGITS && id.starts_with(container);
-            is_id || state.container_name == *container
-        }),
-        Scope::Image(digest) => had_by(world, |_, state| state.image_digest == *digest),
-        Scope::Service(service) => had_by(world, |_, state| is_of(&state.service, service)),
+        Scope::Container(container) => had_by(world, |one| is_named((one.id, one.name), container)),
+        Scope::Image(digest) => had_by(world, |one| one.image_digest == *digest),
+        Scope::Service(service) => had_by(world, |one| is_of(one.service, service)),
     };
     let name = |hit: &Hit| world.secrets.get(&hit.secret).map(|secret| &secret.name);
     hits.sort_by(|one, other| name(one).cmp(&name(other)));
@@ -116,8 +114,13 @@ fn all_of(world: &World, is_meant: impl Fn(&Secret) -> bool) -> Vec<Hit> {
     meant.filter_map(|secret| whole(world, secret)).collect()
 }
 
+/// Whether a container, given by its id and name, is meant.
+pub(super) fn is_named((id, name): (&str, &str), meant: &str) -> bool {
+    (meant.len() >= MIN_CONTAINER_DIGITS && id.starts_with(meant)) || name == meant
+}
+
 /// Whether a container of this service is meant.
-fn is_of(service: &str, meant: &str) -> bool {
+pub(super) fn is_of(service: &str, meant: &str) -> bool {
     let last = service.rsplit_once('/').map(|(_, last)| last);
     !meant.is_empty() && (service == meant || last == Some(meant))
 }
@@ -131,13 +134,26 @@ fn beside(world: &World, key: &Key, secret: &Secret) -> impl Iterator<Item = u64
     before.into_iter().flatten().filter(move |_| is_named)
 }
 
-/// What containers have, are to have, or run on, as far as it is alive; a container is given by its id and what is
-/// known of it.
-fn had_by(world: &World, is_meant: impl Fn(&str, &Assignment) -> bool) -> Vec<Hit> {
+/// What a container is meant by.
+struct Seen<'w> {
+    id: &'w str,
+    name: &'w str,
+    image_digest: &'w str,
+    service: &'w str,
+}
+
+/// What containers have, are to have, or run on, as far as it is alive; of those in quarantine what they had by then.
+fn had_by(world: &World, is_meant: impl Fn(&Seen<'_>) -> bool) -> Vec<Hit> {
     let mut had: BTreeMap<SecretId, BTreeSet<u64>> = BTreeMap::new();
     for (key, state) in &world.assignments {
         let id = key.container.to_string();
-        if !is_meant(&id, state) {
+        let seen = Seen {
+            id: &id,
+            name: &state.container_name,
+            image_digest: &state.image_digest,
+            service: &state.service,
+        };
+        if !is_meant(&seen) {
             continue;
         }
         let Some(secret) = world.secrets.get(&state.secret) else {
@@ -148,6 +164,24 @@ fn had_by(world: &World, is_meant: impl Fn(&str, &Assignment) -> bool) -> Vec<Hi
             .chain(beside(world, key, secret))
             .filter(|one| secret.is_deliverable(*one));
         had.entry(secret.id).or_default().extend(alive);
+    }
+    for (_, one) in world.quarantines() {
+        let id = one.subject.container.to_string();
+        let seen = Seen {
+            id: &id,
+            name: &one.subject.name,
+            image_digest: &one.subject.image_digest,
+            service: &one.subject.service,
+        };
+        for Had {
+            secret, version, ..
+        } in one.had.iter().filter(|_| is_meant(&seen))
+        {
+            let known = world.secrets.get(secret);
+            if known.is_some_and(|known| known.is_deliverable(*version)) {
+                had.entry(*secret).or_default().insert(*version);
+            }
+        }
     }
     had.retain(|_, versions| !versions.is_empty());
     let hit = |(secret, versions): (SecretId, BTreeSet<u64>)| Hit {

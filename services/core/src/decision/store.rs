@@ -152,6 +152,12 @@ pub(super) fn refuse_place(
         let source = is_generated.then_some(&place.source)?;
         source.generator_fault(backend)
     });
+    let makes_itself = backend.has_static_roles() && place.source.static_role().is_some();
+    let fault = fault.or_else(|| {
+        (makes_itself && spec.rotator.is_some()).then_some(
+            "the server of a static role rotates its account itself; leave `rotator` out, or name a place where values are only kept",
+        )
+    });
     if let Some(reason) = fault {
         let secret = name.clone();
         return Err(store::Rejection::NoPlace { secret, reason }.into());

@@ -1,14 +1,15 @@
 //! What concerns all decisions: the plan's projection, replay, kinds of "no", and random histories.
 
-mod accounts;
+pub(crate) mod accounts;
 mod evict;
 mod history;
-mod leases;
+pub(crate) mod leases;
 mod left;
 mod model;
 mod outward;
 mod previous;
 mod proofs;
+mod replace;
 mod scopes;
 mod several;
 mod staging;

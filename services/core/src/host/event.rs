@@ -1,7 +1,9 @@
 //! Facts about a host. A token is named by its id and known by a hash, never by itself.
 
+use super::order::{Had, OrderKind, OrderOutcome, Origin, Subject};
 use super::{SealingKey, SigningKey, TokenHash};
-use crate::id::JoinTokenId;
+use crate::binding::OnRevoke;
+use crate::id::{ContainerId, JoinTokenId};
 use crate::name::{BusKey, HostName};
 use crate::time::Timestamp;
 
@@ -59,4 +61,48 @@ pub enum Event {
     },
     /// Its injector takes versions that are staged before a cut-over.
     StagingKnown,
+    /// Its injector carries out orders about containers.
+    OrdersKnown,
+    /// It is to restart a container, once.
+    RestartOrdered {
+        /// The container.
+        subject: Subject,
+        /// The step that gave the order.
+        origin: Origin,
+        /// Not before this time; `None`: at once.
+        not_before: Option<Timestamp>,
+    },
+    /// It is to keep a container in quarantine: cut off, paused or stopped, and given nothing.
+    QuarantineOrdered {
+        /// The container.
+        subject: Subject,
+        /// The step that gave the order.
+        origin: Origin,
+        /// What is done to it.
+        action: OnRevoke,
+        /// Why, in words.
+        reason: String,
+        /// What it has, or is to have, by now.
+        had: Vec<Had>,
+    },
+    /// An order was carried out, or will not be. A quarantine stays until it is lifted.
+    OrderEnded {
+        /// The container.
+        container: ContainerId,
+        /// Which order.
+        order: OrderKind,
+        /// What came of it.
+        outcome: OrderOutcome,
+        /// When this was decided.
+        at: Timestamp,
+    },
+    /// A person lifted a quarantine: the container is given again what its bindings say.
+    QuarantineLifted {
+        /// The container.
+        container: ContainerId,
+        /// Who.
+        by: String,
+        /// Why, in that one's words.
+        reason: String,
+    },
 }

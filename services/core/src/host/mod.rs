@@ -4,6 +4,7 @@
 //! stays evicted, and the machine can only come back under a new id.
 
 mod event;
+mod order;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -12,9 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use event::Event;
+pub use order::{
+    Had, MAX_ORDERS, OrderKind, OrderOutcome, Origin, Quarantine, Restart, Standing, Subject,
+};
 pub use token::{JoinRequest, JoinToken, TokenHash, TokenRequest};
 
-use crate::id::{HostId, SecretId};
+use crate::id::{ContainerId, HostId, SecretId};
 use crate::name::{BusKey, HostName};
 use crate::time::Timestamp;
 use crate::world::World;
@@ -111,6 +115,39 @@ pub enum Rejection {
     /// An eviction needs a reason on the record.
     #[error("an eviction needs a reason; give one with --reason \"…\"")]
     ReasonMissing,
+    /// Its injector would refuse a whole plan with an order in it.
+    #[error(
+        "the injector of host `{0}` knows no orders about containers; bring it to the gateway's version"
+    )]
+    OrdersUnknown(HostName),
+    /// Its plan names all of them.
+    #[error(
+        "host `{0}` has {MAX_ORDERS} open orders already; lift quarantines that are not needed any more: `keywheel playbook quarantines` lists them"
+    )]
+    TooManyOrders(HostName),
+    /// What is cut off is not brought up.
+    #[error(
+        "container `{0}` is in quarantine; a person lifts that with `keywheel playbook lift {0} --reason \"…\"`"
+    )]
+    InQuarantine(String),
+    /// Nothing to lift.
+    #[error(
+        "no container `{0}` is in quarantine; `keywheel playbook quarantines` lists those that are"
+    )]
+    NoQuarantine(String),
+    /// Several containers have that name.
+    #[error("{count} containers in quarantine are named `{name}`; give the id of one: {ids}")]
+    WhichQuarantine {
+        /// The name.
+        name: String,
+        /// How many.
+        count: usize,
+        /// Their ids, shortened.
+        ids: String,
+    },
+    /// Lifting a quarantine needs a reason on the record.
+    #[error("lifting a quarantine needs a reason; give one with --reason \"…\"")]
+    LiftReasonMissing,
 }
 
 /// One host.
@@ -134,6 +171,12 @@ pub struct Host {
     pub held: BTreeMap<SecretId, BTreeSet<u64>>,
     /// Whether its injector takes versions that are staged, and gives them to canaries, as it once said.
     pub knows_staged: bool,
+    /// Whether its injector carries out orders about containers, as it once said.
+    pub knows_orders: bool,
+    /// Restarts that are ordered and not over.
+    pub restarts: BTreeMap<ContainerId, Restart>,
+    /// Containers in quarantine.
+    pub quarantines: BTreeMap<ContainerId, Quarantine>,
 }
 
 impl Host {
@@ -155,6 +198,9 @@ impl Host {
             evicted: None,
             held: BTreeMap::new(),
             knows_staged: false,
+            knows_orders: false,
+            restarts: BTreeMap::new(),
+            quarantines: BTreeMap::new(),
         }
     }
 
@@ -262,7 +308,7 @@ impl Host {
         })
     }
 
-    /// Folds one event; total. Tokens are the world's.
+    /// Folds one event; total. Tokens are the world's, orders [`Self::evolve_order`]'s.
     pub fn evolve(&mut self, event: &Event) {
         match event {
             Event::Enrolled {
@@ -287,9 +333,19 @@ impl Host {
                 self.permits.retain(|_, end| *end > *issued_at);
                 self.permits.insert(key.clone(), *expires_at);
             }
-            Event::Evicted { reason } => self.evicted = Some(reason.clone()),
+            Event::Evicted { reason } => {
+                self.evicted = Some(reason.clone());
+                self.restarts.clear();
+                self.quarantines.clear();
+            }
             Event::StagingKnown => self.knows_staged = true,
-            Event::JoinTokenIssued { .. } | Event::JoinTokenSpent { .. } => {}
+            Event::OrdersKnown => self.knows_orders = true,
+            Event::JoinTokenIssued { .. }
+            | Event::JoinTokenSpent { .. }
+            | Event::RestartOrdered { .. }
+            | Event::QuarantineOrdered { .. }
+            | Event::OrderEnded { .. }
+            | Event::QuarantineLifted { .. } => {}
         }
     }
 }

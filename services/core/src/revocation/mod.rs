@@ -4,13 +4,17 @@
 //! login that is refused, data keys destroyed. Invariants: the data keys go after the proof, or after the
 //! store's confirmation where nothing can be probed, and never wait for a host; the store's half is tried
 //! for ever until the store confirmed (rule X3), or two principals put on record that it is given up; it
-//! closes when every half is done.
+//! closes when every half is done. One that waits for a replacement has not begun: its versions live.
 
 mod proof;
+mod rejection;
+mod replacement;
 #[cfg(test)]
 mod tests;
 
 pub use proof::{Answer, Evidence, NOTHING_TO_ASK, Proof};
+pub use rejection::Rejection;
+pub use replacement::Replacement;
 
 use std::collections::BTreeSet;
 
@@ -18,7 +22,6 @@ use self::proof::Judged;
 use crate::audit::Principal;
 use crate::effect::{AtResource, Effect, Outside, Part, RevokeWork, Work};
 use crate::id::{HostId, RevocationId, RotationId, SecretId};
-use crate::name::SecretName;
 use crate::store::RemoteVersion;
 use crate::world::World;
 
@@ -37,6 +40,8 @@ pub enum Event {
         reason: String,
         /// Whether a login with each of them has to be refused before its data key goes.
         is_to_prove: bool,
+        /// Whether a person said that it is an emergency: it goes before other revocations, too.
+        is_emergency: bool,
     },
     /// A host shows that it holds none of them.
     WithdrawnOnHost {
@@ -102,50 +107,24 @@ pub enum Event {
         /// Why, in a person's words.
         reason: String,
     },
-}
-
-/// A normal "no" about a revocation.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
-    /// No version is alive.
-    #[error("secret `{secret}` has no version that is alive; there is nothing to revoke")]
-    NothingAlive {
-        /// Name of the secret.
-        secret: SecretName,
+    /// The versions die once another one is in use instead of them.
+    ReplacementAwaited {
+        /// The secret.
+        secret: SecretId,
+        /// The versions.
+        versions: Vec<u64>,
+        /// Why, in a person's words.
+        reason: String,
+        /// The rotation that is to bring the other one.
+        rotation: RotationId,
+        /// Whether they die as soon as that is promoted, and without one where it is not.
+        is_emergency: bool,
     },
-    /// An incident needs a reason on the record.
-    #[error("a revocation needs a reason; give one with --reason \"…\"")]
-    ReasonMissing,
-    /// An outcome nobody waits for.
-    #[error("revocation {revocation} does not wait for attempt {attempt}")]
-    AttemptNotOpen {
-        /// The revocation.
-        revocation: RevocationId,
-        /// The attempt.
-        attempt: u32,
+    /// Nothing takes their place, or nothing of them was left to revoke.
+    ReplacementGivenUp {
+        /// Why.
+        reason: String,
     },
-    /// A reason that no record holds.
-    #[error(
-        "the reason has more than {} characters; say it shorter, and where more is written",
-        MAX_REASON_CHARS
-    )]
-    ReasonTooLong,
-    /// The store confirmed, or there is nothing it could still be asked.
-    #[error(
-        "revocation {0} does not wait for its store, so there is nothing to forget; a host that holds it up is let go with `keywheel host evict`"
-    )]
-    NothingToForget(RevocationId),
-    /// One principal cannot give it up alone.
-    #[error(
-        "revocation {0} is forgotten only when a second principal says so; have somebody else repeat it, as another unix user or with another client certificate"
-    )]
-    SecondPrincipal(RevocationId),
-    /// A service has no say in it.
-    #[error("only a person can have a revocation forgotten")]
-    NoPerson,
-    /// No such revocation, or ended long ago.
-    #[error("no revocation {0}; `keywheel get revocations` lists them")]
-    Unknown(RevocationId),
 }
 
 /// Most characters of a reason for which something is revoked, or a revocation forgotten.
@@ -168,6 +147,8 @@ pub enum Backend {
     },
     /// Every part of it is done.
     Confirmed,
+    /// Nobody asked it yet: the versions live until something takes their place.
+    NotAsked,
 }
 
 /// What is known of whether a login with what was revoked is refused.
@@ -220,9 +201,17 @@ pub struct Revocation {
     /// Whether a store outside goes on to give one of them out, since it cannot be without a current version; the world
     /// says so when it is requested.
     pub stays_at_store: bool,
+    /// What that is called there, until a rotation put another one in its place and ended it; the world says so.
+    pub left_at_store: Option<RemoteVersion>,
     /// The rotation that it cancelled, if that may have left a half-made value outside; the world says so when it is
     /// requested.
     pub unstage: Option<RotationId>,
+    /// What it waits for, or waited for, before its versions die.
+    pub replacement: Option<Replacement>,
+    /// Why nothing takes their place.
+    pub given_up: Option<String>,
+    /// Whether it goes before other revocations, too.
+    pub is_emergency: bool,
 }
 
 impl Revocation {
@@ -245,7 +234,11 @@ impl Revocation {
             is_destroyed: false,
             forget: Vec::new(),
             stays_at_store: false,
+            left_at_store: None,
             unstage: None,
+            replacement: None,
+            given_up: None,
+            is_emergency: false,
         }
     }
 
@@ -319,7 +312,8 @@ impl Revocation {
         if !matches!(by, Principal::User { .. } | Principal::Operator { .. }) {
             return Err(Rejection::NoPerson);
         }
-        if self.closed || self.backend == Backend::Confirmed || self.part == Part::Destroy {
+        let is_asked = self.is_begun() && self.backend != Backend::Confirmed;
+        if self.closed || !is_asked || self.part == Part::Destroy {
             return Err(Rejection::NothingToForget(self.id));
         }
         let (by, reason) = (by.clone(), reason.to_owned());
@@ -370,7 +364,7 @@ impl Revocation {
     fn begin(&mut self, part: Part) {
         let last = match &self.backend {
             Backend::Asked { attempt } | Backend::Failed { attempt, .. } => *attempt,
-            Backend::Confirmed => 0,
+            Backend::Confirmed | Backend::NotAsked => 0,
         };
         self.part = part;
         self.backend = Backend::Asked {
@@ -387,11 +381,13 @@ impl Revocation {
                 hosts,
                 reason,
                 is_to_prove,
+                is_emergency,
             } => {
                 self.secret = *secret;
                 self.versions.clone_from(versions);
                 self.waiting = hosts.iter().copied().collect();
                 self.reason.clone_from(reason);
+                self.is_emergency = *is_emergency;
                 self.backend = Backend::Asked { attempt: 1 };
                 (self.part, self.proven) = match is_to_prove {
                     true => (Part::Disable, Proven::Awaited),
@@ -419,11 +415,25 @@ impl Revocation {
                 self.forget.push((by.clone(), reason.clone()));
                 self.begin(Part::Destroy);
             }
+            Event::ReplacementAwaited { .. } | Event::ReplacementGivenUp { .. } => {
+                self.evolve_replacement(event);
+            }
             Event::BackendConfirmed
             | Event::ProvenDead { .. }
             | Event::NotProvable { .. }
             | Event::StillAccepted { .. }
             | Event::Destroyed => self.evolve_backend(event),
+        }
+    }
+
+    /// A rotation ended at the store outside what was left there.
+    pub fn note_ended_there(&mut self, remote: &RemoteVersion) {
+        if self.left_at_store.as_ref() != Some(remote) {
+            return;
+        }
+        self.left_at_store = None;
+        if self.part == Part::Whole && self.backend == Backend::Confirmed {
+            self.is_dead_at_backend = true;
         }
     }
 
@@ -440,7 +450,7 @@ impl Revocation {
             }
             // Nothing else was said of the data keys before there were proofs.
             Event::BackendConfirmed => {
-                self.is_dead_at_backend = !self.stays_at_store;
+                self.is_dead_at_backend = self.left_at_store.is_none();
                 self.is_destroyed = true;
                 self.backend = Backend::Confirmed;
             }
@@ -497,7 +507,7 @@ pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effec
         | Event::NotProvable { .. }
         | Event::Forgotten { .. } => match revocation.backend {
             Backend::Asked { attempt } => (attempt, revocation.part),
-            Backend::Failed { .. } | Backend::Confirmed => return Vec::new(),
+            Backend::Failed { .. } | Backend::Confirmed | Backend::NotAsked => return Vec::new(),
         },
         Event::WithdrawnOnHost { .. }
         | Event::HostReleased { .. }
@@ -506,6 +516,8 @@ pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effec
         | Event::WithdrawnEverywhere
         | Event::StillAccepted { .. }
         | Event::Destroyed
+        | Event::ReplacementAwaited { .. }
+        | Event::ReplacementGivenUp { .. }
         | Event::ForgetAsked { .. } => return Vec::new(),
     };
     let (outside, resource) = match part {
@@ -525,14 +537,17 @@ pub fn react(world: &World, revocation: &Revocation, event: &Event) -> Vec<Effec
             outside,
             resource,
             part,
+            is_emergency: revocation.is_emergency,
         }),
     }]
 }
 
-/// The versions with which a login has to be refused: those that a server may have been told of.
+/// The versions with which a login has to be refused: those that a server may have been told of, and every lease.
 #[must_use]
 pub fn to_prove(world: &World, revocation: &Revocation) -> Vec<u64> {
-    let may_be_set = |version: &u64| world.may_be_set(revocation.secret, *version);
+    let secret = world.secrets.get(&revocation.secret);
+    let is_lease = secret.is_some_and(|secret| secret.lease_of().is_some());
+    let may_be_set = |version: &u64| is_lease || world.may_be_set(revocation.secret, *version);
     let versions = revocation.versions.iter().copied();
     versions.filter(may_be_set).collect()
 }

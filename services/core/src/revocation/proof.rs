@@ -8,7 +8,7 @@ use crate::time::Timestamp;
 pub const NOTHING_TO_ASK: &str =
     "its value opens no account that Keywheel knows, so there is no login that could be refused";
 
-/// How a server answered a login with a revoked credential.
+/// How a server answered a login with a revoked credential, or a store what became of its lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// It says that the password is wrong; so it does of an account that is not there.
@@ -19,6 +19,17 @@ pub enum Answer {
     Refused,
     /// It let it in.
     Accepted,
+    /// No login: the store that made it says that its lease is gone.
+    LeaseGone,
+    /// No login: the store that made it has its lease still.
+    LeaseAlive,
+}
+
+impl Answer {
+    /// Whether what it is about is alive.
+    const fn is_of_the_living(self) -> bool {
+        matches!(self, Self::Accepted | Self::LeaseAlive)
+    }
 }
 
 /// One login with a revoked credential.
@@ -57,10 +68,13 @@ impl Proof {
     pub(super) fn judge(&self, versions: &[u64]) -> Judged {
         let meant = |one: &&Evidence| versions.contains(&one.version);
         let evidence: Vec<Evidence> = self.evidence.iter().filter(meant).cloned().collect();
-        if evidence.iter().any(|one| one.answer == Answer::Accepted) {
+        if evidence.iter().any(|one| one.answer.is_of_the_living()) {
             return Judged::Alive(evidence);
         }
-        let is_asked = |version: &u64| evidence.iter().any(|one| one.version == *version);
+        // A store's word about a lease is on record, and is no login that was refused.
+        let is_login = |one: &&Evidence| one.answer != Answer::LeaseGone;
+        let logins = || evidence.iter().filter(is_login);
+        let is_asked = |version: &u64| logins().any(|one| one.version == *version);
         match &self.lacking {
             None if !versions.is_empty() && versions.iter().all(is_asked) => Judged::Dead(evidence),
             lacking => {

@@ -22,7 +22,50 @@ fn requested(versions: &[u64], hosts: &[HostId]) -> event::Event {
         hosts: hosts.to_vec(),
         reason: "leaked".to_owned(),
         is_to_prove: false,
+        is_emergency: false,
     })
+}
+
+#[test]
+fn what_no_host_held_is_withdrawn_everywhere_with_the_request() {
+    let given = Given::first_version().and(revoke(None));
+    let log: Vec<_> = given.log().iter().rev().take(2).cloned().collect();
+    let everywhere = of_revocation(Event::WithdrawnEverywhere);
+    assert_eq!(log, [everywhere.clone(), requested(&[1], &[])]);
+    let held = Given::serving().and(revoke(None));
+    assert!(!held.log().contains(&everywhere));
+}
+
+#[test]
+fn an_emergency_is_in_the_event_and_in_the_work() {
+    for is_emergency in [false, true] {
+        let command = Command::Revoke {
+            revocation: REVOCATION,
+            secret: secret_name(),
+            version: None,
+            reason: "leaked".to_owned(),
+            is_emergency,
+        };
+        let given = Given::serving().and(command);
+        let found = given.log().iter().find_map(|event| match event {
+            event::Event::Revocation(_, event @ Event::Requested { .. }) => Some(event),
+            _ => None,
+        });
+        let requested = found.unwrap();
+        let Event::Requested {
+            is_emergency: told, ..
+        } = requested
+        else {
+            panic!("{requested:?}");
+        };
+        assert_eq!(*told, is_emergency);
+        let open = &given.world().revocations[&REVOCATION];
+        let effects = super::react(given.world(), open, requested);
+        let Work::Revoke(work) = &effects[0].work else {
+            panic!("{effects:?}");
+        };
+        assert_eq!(work.is_emergency, is_emergency);
+    }
 }
 
 fn revoked(version: u64) -> event::Event {
@@ -301,6 +344,7 @@ fn a_revocation_needs_a_reason() {
             secret: secret_name(),
             version: None,
             reason: reason.to_owned(),
+            is_emergency: false,
         };
         Given::serving()
             .when(command)

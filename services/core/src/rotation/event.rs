@@ -1,7 +1,7 @@
 //! Facts about a rotation.
 
 use crate::assignment;
-use crate::id::{HostId, SecretId, SlotId};
+use crate::id::{HostId, RunId, SecretId, SlotId};
 use crate::store::RemoteVersion;
 use crate::time::Timestamp;
 
@@ -56,6 +56,11 @@ pub enum Trigger {
         scheduled: Timestamp,
         /// Release of the time zone rules by which it was due; `None` where no zone was asked.
         tzdata: Option<String>,
+    },
+    /// A step of a playbook's run asked. What it replaces dies by a revocation of its own, which shows that it is dead.
+    Playbook {
+        /// The run.
+        run: RunId,
     },
 }
 

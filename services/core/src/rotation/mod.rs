@@ -12,6 +12,7 @@ mod drain;
 mod event;
 mod react;
 mod rejection;
+mod replacement;
 mod state;
 mod stragglers;
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod canary;
 mod drains;
 mod interventions;
 mod starts;
+mod unreloaded;
 mod waits;
 
 use super::*;

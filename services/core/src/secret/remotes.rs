@@ -34,12 +34,14 @@ impl Secret {
         remotes.map(|remote| remote.remote.clone()).collect()
     }
 
-    /// Whether one of these is what the store outside goes on to give to whoever reads there.
+    /// Which of these the store outside goes on to give to whoever reads there.
     #[must_use]
-    pub fn stays_current_outside(&self, versions: &[u64]) -> bool {
-        let stays = self.stays();
+    pub fn stays_current_outside(&self, versions: &[u64]) -> Option<&RemoteVersion> {
+        let stays = self.stays()?;
         let mut there = self.remotes.iter();
-        there.any(|remote| versions.contains(&remote.version) && stays == Some(&remote.remote))
+        let is_one =
+            |remote: &Remote| versions.contains(&remote.version) && remote.remote == *stays;
+        there.any(is_one).then_some(stays)
     }
 
     /// The version outside that no revocation ends there.

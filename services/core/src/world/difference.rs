@@ -54,6 +54,12 @@ impl World {
                 format!("the source of signals {id}")
             })
         };
+        let playbook = || {
+            first(&self.playbooks, &other.playbooks, |id| {
+                format!("playbook {id}")
+            })
+        };
+        let run = || first(&self.runs, &other.runs, |id| format!("playbook run {id}"));
         let found = secret()
             .or_else(binding)
             .or_else(assignment)
@@ -64,7 +70,9 @@ impl World {
             .or_else(store)
             .or_else(rollout)
             .or_else(notification)
-            .or_else(source);
+            .or_else(source)
+            .or_else(playbook)
+            .or_else(run);
         Some(found.unwrap_or_else(|| "an index".to_owned()))
     }
 }

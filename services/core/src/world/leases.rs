@@ -6,7 +6,8 @@
 use super::World;
 use crate::binding;
 use crate::id::{BindingId, HostId, SecretId};
-use crate::lease;
+use crate::lease::{self, Lease};
+use crate::resource::Probe;
 use crate::revocation::Backend;
 use crate::secret::Secret;
 
@@ -49,6 +50,16 @@ impl World {
         of.is_none_or(|of| of.host == host)
     }
 
+    /// The server at which a lease's logins are tried, as its declared secret says now.
+    #[must_use]
+    pub fn probe_of(&self, secret: &Secret) -> Option<Box<Probe>> {
+        let declared = self.secrets.get(&secret.lease_of()?.secret)?;
+        match declared.spec.lease.as_deref()? {
+            Lease::PerContainer { probe, .. } => probe.clone(),
+            Lease::Of(_) => None,
+        }
+    }
+
     /// Leases of a secret that are alive, or being made.
     pub fn leases_of(&self, secret: SecretId) -> impl Iterator<Item = &Secret> {
         let ids = self.leases.get(&secret).into_iter().flatten();
@@ -74,7 +85,7 @@ impl World {
     #[must_use]
     pub fn unconfirmed_revocations(&self, secret: SecretId) -> usize {
         let of_secret = self.revocations.values().filter(|one| one.secret == secret);
-        let open = of_secret.filter(|one| one.backend != Backend::Confirmed);
+        let open = of_secret.filter(|one| one.is_begun() && one.backend != Backend::Confirmed);
         open.count()
     }
 

@@ -60,6 +60,7 @@ impl World {
             fetch: None,
             retire: Vec::new(),
             unstage: None,
+            probe: self.probe_of(secret),
         })
     }
 
@@ -158,6 +159,18 @@ impl World {
         shared.next()
     }
 
+    /// Revocations that left it at its store are told that it ended there.
+    pub(super) fn note_ended_there(&mut self, secret: SecretId, remote: &RemoteVersion) {
+        let known = self.secrets.get(&secret);
+        if !known.is_some_and(|known| known.revoked_remotes.contains(remote)) {
+            return;
+        }
+        let revocations = self.revocations.values_mut();
+        for revocation in revocations.filter(|one| one.secret == secret) {
+            revocation.note_ended_there(remote);
+        }
+    }
+
     /// Whether a `finish` is under way of a rotation that a revocation cancelled: what is current
     /// outside may be its write.
     #[must_use]
@@ -192,7 +205,7 @@ impl World {
     #[must_use]
     pub fn unconfirmed_revocation(&self, secret: SecretId) -> Option<&Revocation> {
         let mut of_secret = self.revocations.values().filter(|r| r.secret == secret);
-        of_secret.find(|open| open.backend != revocation::Backend::Confirmed)
+        of_secret.find(|open| open.is_begun() && open.backend != revocation::Backend::Confirmed)
     }
 
     /// What changed about stores after an event, at most about [`MAX_NEWS`] things; `head` is the

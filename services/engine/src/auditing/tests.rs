@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use keywheel_core::audit::Role;
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::command::{Observation, ProofTaken};
+use keywheel_core::command::{Observation, ProofTaken, Replacing};
 use keywheel_core::decision::Rejection;
 use keywheel_core::id::{
-    BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, SlotId, StoreId,
+    BindingId, ContainerId, JoinTokenId, RevocationId, RotationId, RunId, SlotId, StoreId,
 };
 use keywheel_core::name::{
     BindingName, BusKey, EnvName, HostName, SecretName, SignalSourceName, StoreName,
@@ -59,6 +59,7 @@ fn report() -> Command {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     })
 }
 
@@ -107,7 +108,16 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         secret: secret.clone(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     };
+    let replace = Command::Replace(Replacing {
+        revocation,
+        rotation,
+        secret: secret.clone(),
+        version: None,
+        reason: "leaked".to_owned(),
+        is_emergency: false,
+    });
     let evict = Command::EvictHost {
         host: HOST,
         reason: "stolen".to_owned(),
@@ -131,6 +141,7 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["rotate"], Command::Rotate { rotation, secret }),
         (&["force-rotation"], force),
         (&["revoke"], revoke),
+        (&["revoke-and-replace"], replace),
         (&["issue-join-token"], Command::IssueJoinToken(token)),
         (&["remove-store"], Command::RemoveStore { name: store }),
         (&["evict"], evict),
@@ -147,6 +158,8 @@ fn take_signal() -> Command {
         kind: "k".to_owned(),
         subject: String::new(),
         fields: std::collections::BTreeMap::new(),
+        compared: None,
+        matched: None,
     }))
 }
 
@@ -237,6 +250,12 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["retry-revoke"], Command::RetryRevoke { revocation }),
         (&["deadline"], Command::DeadlinePassed { rotation }),
         (&["end-lease"], Command::LingerEnded { secret: SECRET }),
+        (
+            &["advance-playbook"],
+            Command::Playbook(playbook_run::Request::Advance {
+                run: RunId::default(),
+            }),
+        ),
     ]
 }
 
@@ -269,6 +288,8 @@ const fn kind_of(command: &Command) -> usize {
         Command::ProofOutcome { .. } => 23,
         Command::ForgetRevocation { .. } => 24,
         Command::Outward(_) => 25,
+        Command::Replace(_) => 26,
+        Command::Playbook(_) => 27,
     }
 }
 
@@ -279,7 +300,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=25),
+        Vec::from_iter(0..=27),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);
@@ -503,6 +524,7 @@ fn a_report_that_is_refused_leaves_a_denial() {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
@@ -606,4 +628,22 @@ fn the_record_of_a_deadline_says_what_came_of_it() {
             "{reason}"
         );
     }
+}
+
+#[test]
+fn a_revocation_in_an_emergency_has_a_verb_of_its_own() {
+    let principal = Principal::Service(Role::Gateway);
+    let mut verbs = Vec::new();
+    for (_, mut command) in people_s_commands() {
+        if let Command::Revoke { is_emergency, .. }
+        | Command::Replace(Replacing { is_emergency, .. }) = &mut command
+        {
+            *is_emergency = true;
+            let allowed = Ok(Vec::new());
+            let left = records(&World::default(), &deed(&principal), &command, &allowed);
+            verbs.extend(left.into_iter().map(|record| record.verb));
+        }
+    }
+    let wanted = ["revoke-in-emergency", "revoke-and-replace-in-emergency"];
+    assert_eq!(verbs, wanted);
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use keywheel_core::audit::Principal;
 use keywheel_core::binding::{Reload, Selector, Target};
-use keywheel_core::command::{Declaration, Observation, Outward, ProofTaken};
+use keywheel_core::command::{Declaration, Observation, Outward, ProofTaken, Replacing};
 use keywheel_core::effect::{Effect, Part, RevokeWork, Work};
 use keywheel_core::id::{
     BindingId, CommandId, DeliveryId, EventId, HostId, JoinTokenId, RevocationId, RotationId,
-    SecretId, SlotId, StoreId,
+    RunId, SecretId, SlotId, StoreId,
 };
 use keywheel_core::name::{
     BindingName, BusKey, EnvName, HostName, NotificationName, SecretName, StoreName,
@@ -17,7 +17,7 @@ use keywheel_core::name::{
 use keywheel_core::plan::HostPlan;
 use keywheel_core::report::HostReport;
 use keywheel_core::revocation::Proof;
-use keywheel_core::rotation::Step;
+use keywheel_core::rotation::{Intervention, Step};
 use keywheel_core::store::{
     AwsAuth, AwsSpec, Backend, DEFAULT_POLL, DEFAULT_TIMEOUT, NamedStore, StoreSpec,
 };
@@ -26,7 +26,7 @@ use keywheel_core::{event, host, secret};
 
 use super::*;
 use crate::port::ErrorKind;
-use crate::port::bus::{HostKeys, ValueRequest};
+use crate::port::bus::{Comparison, HostKeys, ValueRequest};
 use crate::port::journal::{AuditLeaf, RecordedEvent, Verdict};
 use crate::presence::{Presence, Seen};
 
@@ -79,6 +79,7 @@ fn people_commands() -> Vec<Command> {
         secret: name(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     };
     let name = StoreName::parse("aws").unwrap();
     let remove = Command::RemoveStore { name };
@@ -92,8 +93,27 @@ fn people_commands() -> Vec<Command> {
     let mut commands = vec![
         apply, bind, unbind, put, rotate, revoke, remove, forget, silence,
     ];
+    commands.extend(interventions());
     commands.extend(host_commands());
     commands
+}
+
+fn interventions() -> [Command; 2] {
+    let (rotation, reason) = (ROTATION, "leaked".to_owned());
+    let abort = Command::Intervene {
+        rotation,
+        intervention: Intervention::Abort,
+        reason: reason.clone(),
+    };
+    let replace = Command::Replace(Replacing {
+        revocation: REVOCATION,
+        rotation,
+        secret: name(),
+        version: None,
+        reason,
+        is_emergency: false,
+    });
+    [abort, replace]
 }
 
 fn host_commands() -> Vec<Command> {
@@ -130,7 +150,7 @@ fn host_commands() -> Vec<Command> {
         key: BusKey::parse(&"U".repeat(56)).unwrap(),
         expires_at: Timestamp::default(),
     });
-    vec![issue, join, rotate, permit, evict]
+    vec![issue, join, rotate, permit, evict, playbook_advance()]
 }
 
 fn empty_report() -> HostReport {
@@ -148,7 +168,21 @@ fn empty_report() -> HostReport {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     }
+}
+
+fn playbook_due() -> Command {
+    Command::Playbook(Request::Due {
+        run: RunId::default(),
+        step: "ask".to_owned(),
+    })
+}
+
+fn playbook_advance() -> Command {
+    Command::Playbook(Request::Advance {
+        run: RunId::default(),
+    })
 }
 
 fn worker_commands() -> Vec<(Role, Command)> {
@@ -208,6 +242,7 @@ fn worker_commands() -> Vec<(Role, Command)> {
             },
         ),
         (Role::Scheduler, Command::LingerEnded { secret: SECRET }),
+        (Role::Scheduler, playbook_due()),
         (Role::StoreSync, step),
         (Role::StoreSync, revoked),
         (Role::StoreSync, proven),
@@ -271,14 +306,17 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
         | Body::Granted { .. }
         | Body::Stores(_)
         | Body::Renewed(_) => vec![(Role::Gateway, "answer gateway")],
-        Body::SealedValue(_) | Body::StoreKey(_) | Body::Tried(_) | Body::Looked(_) => {
-            vec![(Role::StoreSync, "answer store-sync")]
-        }
+        Body::SealedValue(_)
+        | Body::StoreKey(_)
+        | Body::Tried(_)
+        | Body::Looked(_)
+        | Body::Compared(_) => vec![(Role::StoreSync, "answer store-sync")],
         Body::ReadStoreKey
         | Body::Stash { .. }
         | Body::DropStash { .. }
         | Body::CheckStore { .. }
-        | Body::LookNow { .. } => vec![(Role::Gateway, "request store-sync")],
+        | Body::LookNow { .. }
+        | Body::Compare(_) => vec![(Role::Gateway, "request store-sync")],
         Body::Done | Body::Failed { .. } => vec![
             (Role::Gateway, "answer gateway"),
             (Role::StoreSync, "answer store-sync"),
@@ -339,6 +377,7 @@ fn plan() -> HostPlan {
         bindings: Vec::new(),
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     }
 }
 
@@ -361,7 +400,7 @@ fn store() -> NamedStore {
 }
 
 /// About stores outside.
-fn store_bodies() -> [Body; 6] {
+fn store_bodies() -> [Body; 8] {
     [
         Body::ReadStores {
             after: 1,
@@ -376,11 +415,17 @@ fn store_bodies() -> [Body; 6] {
         Body::Tried(Vec::new()),
         Body::LookNow { secret: None },
         Body::Looked(Vec::new()),
+        Body::Compare(Comparison {
+            sealed_key: vec![1; 32],
+            digests: vec![[2; 32]],
+            among: vec![(SECRET, 1)],
+        }),
+        Body::Compared(Vec::new()),
     ]
 }
 
-fn all_bodies() -> Vec<Body> {
-    let work = Work::Revoke(RevokeWork {
+fn revoke_work() -> Work {
+    Work::Revoke(RevokeWork {
         revocation: REVOCATION,
         secret: SECRET,
         versions: vec![1],
@@ -388,7 +433,11 @@ fn all_bodies() -> Vec<Body> {
         outside: None,
         resource: None,
         part: Part::Whole,
-    });
+        is_emergency: false,
+    })
+}
+
+fn all_bodies() -> Vec<Body> {
     let value = ValueRequest {
         host: HOST,
         secret: SECRET,
@@ -403,7 +452,9 @@ fn all_bodies() -> Vec<Body> {
         Body::Event(recorded()),
         Body::Audit(leaf),
         Body::Work {
-            effect: Effect { work },
+            effect: Effect {
+                work: revoke_work(),
+            },
             deadline: Timestamp::default(),
             first: true,
         },
@@ -533,7 +584,7 @@ fn every_command_has_exactly_one_submitter() {
                 .to_owned()
         })
         .collect();
-    assert_eq!(kinds.len(), 25, "one of each command");
+    assert_eq!(kinds.len(), 28, "one of each command");
     for (wanted, command) in &commands {
         for role in ROLES {
             assert_eq!(

@@ -1,31 +1,36 @@
-//! Which requests may be made durable when the disk is full (rule E9). Pure.
+//! Which requests may be made durable when the disk is full (rule E9). Pure. What a playbook revokes is a revocation.
 
 use keywheel_core::command::Command;
+use keywheel_core::decision;
+use keywheel_core::world::World;
 
 use super::inbox::Request;
 use crate::port::journal::Class;
 
 impl Request {
-    /// Its class.
-    pub(super) fn class(&self) -> Class {
+    /// Its class, as the world is.
+    pub(super) fn class(&self, world: &World) -> Class {
         match self {
             Self::Record(..) => Class::Record,
             // Nothing of it is kept.
             Self::Look(_) => Class::Revocation,
-            Self::Submit(submission, _) => of(&submission.command),
+            Self::Submit(submission, _) => of(world, &submission.command),
         }
     }
 }
 
 /// The class of a command. A host's reports are all of one class: the host repeats them in order, so
 /// that one which had to wait would hold up the withdrawals behind it.
-pub(super) fn of(command: &Command) -> Class {
+pub(super) fn of(world: &World, command: &Command) -> Class {
     match command {
+        // Asked before it is decided: a move is over with that.
+        Command::Playbook(request) if decision::is_urgent(world, request) => Class::Revocation,
         Command::Revoke { .. }
         | Command::RevokeOutcome { .. }
         | Command::RetryRevoke { .. }
         | Command::ProofOutcome { .. }
         | Command::ForgetRevocation { .. }
+        | Command::Replace(_)
         | Command::LingerEnded { .. }
         | Command::EvictHost { .. } => Class::Revocation,
         Command::Report(_) => Class::Fact,
@@ -35,13 +40,20 @@ pub(super) fn of(command: &Command) -> Class {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
     use super::*;
-    use keywheel_core::id::{HostId, RevocationId, RotationId};
-    use keywheel_core::name::SecretName;
+    use keywheel_core::event::Event;
+    use keywheel_core::id::{HostId, PlaybookId, RevocationId, RotationId, RunId};
+    use keywheel_core::name::{PlaybookName, SecretName};
+    use keywheel_core::playbook::{self, Deed, Selection, Spec, Step, Which};
+    use keywheel_core::playbook_run::{self, Cause};
     use keywheel_core::report::HostReport;
 
     #[test]
     fn what_carries_a_revocation_out_comes_before_new_work() {
+        let world = World::default();
         let secret = SecretName::parse("prod/db").unwrap();
         let revocation = RevocationId::from_bytes([1; 16]);
         let rotation = RotationId::from_bytes([2; 16]);
@@ -59,12 +71,14 @@ mod tests {
             restarts: Vec::new(),
             staged: Vec::new(),
             knows_staged: false,
+            orders: None,
         });
         let revoke = Command::Revoke {
             revocation,
             secret: secret.clone(),
             version: None,
             reason: "leaked".to_owned(),
+            is_emergency: false,
         };
         let outcome = Command::RevokeOutcome {
             revocation,
@@ -73,12 +87,64 @@ mod tests {
         };
         let retry = Command::RetryRevoke { revocation };
         for command in [revoke, outcome, retry] {
-            assert_eq!(of(&command), Class::Revocation);
+            assert_eq!(of(&world, &command), Class::Revocation);
         }
-        assert_eq!(of(&report), Class::Fact);
-        assert_eq!(of(&Command::Rotate { rotation, secret }), Class::Work);
-        assert_eq!(of(&Command::RetryStep { rotation }), Class::Work);
+        assert_eq!(of(&world, &report), Class::Fact);
+        assert_eq!(
+            of(&world, &Command::Rotate { rotation, secret }),
+            Class::Work
+        );
+        assert_eq!(of(&world, &Command::RetryStep { rotation }), Class::Work);
         let order = [Class::Work, Class::Record, Class::Fact, Class::Revocation];
         assert!(order.is_sorted());
+    }
+
+    #[test]
+    fn a_run_that_a_person_starts_and_that_revokes_comes_before_new_work_and_any_other_does_not() {
+        let playbook = PlaybookName::parse("leaked").unwrap();
+        let secrets = || {
+            vec![Selection::Secret {
+                name: "prod/db".to_owned(),
+            }]
+        };
+        let revoke = Deed::Revoke {
+            secrets: secrets(),
+            which: Which::Alive,
+        };
+        let rotate = Deed::Rotate { secrets: secrets() };
+        for (deed, by_person) in [(revoke, Class::Revocation), (rotate, Class::Work)] {
+            let step = Step {
+                name: "only".to_owned(),
+                deed,
+                after: Vec::new(),
+                deadline: Duration::from_secs(60),
+                may_fail: false,
+            };
+            let declared = playbook::Event::Declared {
+                name: playbook.clone(),
+                spec: Spec {
+                    parameters: Vec::new(),
+                    steps: vec![step],
+                    triggers: Vec::new(),
+                },
+            };
+            let mut world = World::default();
+            world.apply(
+                1,
+                &Event::Playbook(PlaybookId::from_bytes([4; 16]), declared),
+            );
+            let start = |cause| {
+                Command::Playbook(playbook_run::Request::Start {
+                    run: RunId::from_bytes([5; 16]),
+                    playbook: playbook.clone(),
+                    arguments: BTreeMap::new(),
+                    by: "unix:0".to_owned(),
+                    reason: "leaked".to_owned(),
+                    cause,
+                })
+            };
+            assert_eq!(of(&world, &start(Cause::Person)), by_person);
+            assert_eq!(of(&world, &start(Cause::Event { number: 1 })), Class::Work);
+        }
     }
 }

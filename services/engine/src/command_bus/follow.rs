@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::{CommandBus, Commit, react};
+use super::effects::react;
+use super::{CommandBus, Commit};
 use crate::port::journal::{MAX_READ, Mark, RecordedEvent};
 use crate::port::{ErrorKind, PortError};
 

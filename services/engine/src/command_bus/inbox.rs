@@ -117,6 +117,7 @@ impl Handle {
             | Command::RetryRevoke { .. }
             | Command::ProofOutcome { .. }
             | Command::ForgetRevocation { .. }
+            | Command::Replace(_)
             | Command::LingerEnded { .. }
             | Command::EvictHost { .. } => (&self.urgent, MAX_URGENT),
             _ => (&self.commands, MAX_WAITING),

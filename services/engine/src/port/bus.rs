@@ -12,6 +12,7 @@
 //! one, or is old; likewise what its receiver says is stale. Who may not read a topic gets no subscription. Transport is never the only copy of
 //! anything.
 
+use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,6 +31,10 @@ use super::journal::{AuditLeaf, RecordedEvent, Verdict};
 use super::{ErrorKind, PortError};
 use crate::presence::Presence;
 
+/// Most tokens, and most versions, of one [`Comparison`].
+pub const MAX_COMPARED_TOKENS: usize = 100;
+/// See [`MAX_COMPARED_TOKENS`].
+pub const MAX_COMPARED_AT_ONCE: usize = 1000;
 /// Messages a topic keeps for a slow consumer.
 pub const TOPIC_CAPACITY: usize = 4096;
 
@@ -187,6 +192,10 @@ pub enum Body {
     },
     /// What those looks gave.
     Looked(Vec<Looked>),
+    /// Asks which versions hold tokens that somebody outside reported.
+    Compare(Comparison),
+    /// Those that do.
+    Compared(Vec<Held>),
     /// Done, nothing to tell.
     Done,
     /// It did not work.
@@ -196,6 +205,38 @@ pub enum Body {
         /// What and why, without a value.
         text: String,
     },
+}
+
+/// Reported tokens, each as its digest under a key that is made for this comparison alone, and what they are compared
+/// with. No token is in it, and nobody but store-sync has the key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Comparison {
+    /// The key, sealed to store-sync's own ([`comparison`]).
+    ///
+    /// [`comparison`]: crate::comparison
+    pub sealed_key: Vec<u8>,
+    /// HMAC-SHA-256 of each token under it.
+    pub digests: Vec<[u8; 32]>,
+    /// Versions whose values are compared, [`MAX_COMPARED_AT_ONCE`] at most.
+    pub among: Vec<(SecretId, u64)>,
+}
+
+impl fmt::Debug for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (tokens, versions) = (self.digests.len(), self.among.len());
+        write!(f, "Comparison({tokens} tokens, {versions} versions, …)")
+    }
+}
+
+/// A version that holds a reported token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Which of the comparison's tokens, from 0 on.
+    pub token: u32,
+    /// The secret.
+    pub secret: SecretId,
+    /// Its version.
+    pub version: u64,
 }
 
 /// Whose key speaks for a host.

@@ -77,6 +77,15 @@ pub trait Leases: Send + Sync {
         lease: &RemoteVersion,
         until: &Until,
     ) -> Result<(), PortError>;
+    /// Whether the store has a lease no more; changes nothing. [`TellsNothing`] where we may not ask.
+    ///
+    /// [`TellsNothing`]: super::rotator::TellsNothing
+    async fn is_gone(
+        &self,
+        role: &Source,
+        lease: &RemoteVersion,
+        until: &Until,
+    ) -> Result<bool, PortError>;
 }
 
 #[cfg(test)]

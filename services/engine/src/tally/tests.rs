@@ -347,3 +347,21 @@ fn a_spread_counts_what_is_not_above_a_bound_and_what_is_above_all() {
     assert_eq!(cumulative.last(), Some(&(1800.0, 4)));
     assert_eq!(spread.count(), 5);
 }
+
+#[test]
+fn runs_of_playbooks_are_counted_by_how_they_ended() {
+    use keywheel_core::id::RunId;
+    use keywheel_core::playbook_run::{Event as Fact, Outcome as Ended, Score};
+    let mut log = Log::begun();
+    for (n, outcome) in [
+        (1, Ended::Failed),
+        (2, Ended::Completed),
+        (3, Ended::Failed),
+    ] {
+        let score = Score::default();
+        let ended = Fact::Completed { outcome, score };
+        log.add(n, Event::PlaybookRun(RunId::from_bytes([7; 16]), ended));
+    }
+    let counted = [("completed", 1), ("failed", 2)];
+    assert_eq!(log.0.tally.runs, BTreeMap::from(counted));
+}

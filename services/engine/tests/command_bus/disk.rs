@@ -57,6 +57,7 @@ async fn together(bench: &Bench, round: u8) -> [bool; 3] {
         secret: name(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     };
     let (work, record, revocation) = tokio::join!(
         bench.handle.submit(submission(1, user(), rotate)),

@@ -60,6 +60,7 @@ fn report(items: Vec<Item>) -> Command {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     })
 }
 

@@ -10,6 +10,7 @@
 mod disk;
 mod late_reports;
 mod repeats;
+mod runs;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -306,6 +307,7 @@ async fn a_host_s_reports_say_when_it_was_last_heard_of_without_an_event() {
             restarts: Vec::new(),
             staged: Vec::new(),
             knows_staged: false,
+            orders: None,
         })
     };
     let injector = || Principal::Service(Role::Injector);
@@ -370,6 +372,7 @@ async fn revoking_cancels_the_rotation_under_way_and_its_late_outcome_counts_no_
         secret: name(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     };
     bench.submit(2, user(), revoke).await;
     let late = bench.work(10).await;

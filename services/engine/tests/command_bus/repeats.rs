@@ -74,6 +74,7 @@ async fn a_repeat_on_a_full_disk_holds_no_revocation_up() {
             secret: name(),
             version: None,
             reason: "leaked".to_owned(),
+            is_emergency: false,
         };
         submission(101, user(), command)
     };

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use keywheel_core::decision::next_run;
 use keywheel_core::effect;
 use keywheel_core::event::Event;
 use keywheel_engine::command_bus::{CommandBus, Parts, Started};
@@ -16,14 +17,34 @@ use crate::steps::run;
 
 /// Runs that are put through the bus: enough to have every command and a kill in many places.
 const RUNS: u64 = 40;
+/// Runs with playbooks among which some go on as the bus does it.
+const PLAYED: u64 = 100;
 
 #[tokio::test]
 async fn the_command_bus_decides_what_the_simulation_decided() {
     for seed in 0..RUNS {
-        let run = run(seed, Reach::Whole, None, true);
+        let run = run(seed, Reach::Defaults, None, true);
         assert_eq!(run.broken, None, "seed {seed}");
         the_bus_agrees(&run.sim.gateway, seed).await;
     }
+}
+
+/// The bus has runs go on by itself, at once: so do they here, where the gateway was never cut off from that.
+#[tokio::test]
+async fn the_command_bus_has_runs_go_on_as_the_simulation_does() {
+    let mut moves = 0;
+    for seed in 0..PLAYED {
+        let run = run(seed, Reach::Whole, None, true);
+        let (wishes, gateway) = (run.sim.wishes, &run.sim.gateway);
+        if !wishes.plays || !wishes.is_eager || gateway.was_cut {
+            continue;
+        }
+        assert_eq!(run.broken, None, "seed {seed}");
+        the_bus_agrees(gateway, seed).await;
+        let of_runs = |one: &&RecordedEvent| matches!(one.event, Event::PlaybookRun(..));
+        moves += gateway.log.iter().filter(of_runs).count();
+    }
+    assert!(moves > 0, "no run went on");
 }
 
 async fn the_bus_agrees(gateway: &Gateway, seed: u64) {
@@ -47,6 +68,10 @@ async fn the_bus_agrees(gateway: &Gateway, seed: u64) {
         clock.set_wall(served.at);
         // A slot that comes early is told to come again: no answer of the bus, and none here.
         let _ = handle.submit(served.submission.clone()).await;
+        while next_run(&view.read().world).is_some() {
+            while commits.try_recv().is_ok() {}
+            tokio::task::yield_now().await;
+        }
         while commits.try_recv().is_ok() {}
         // I5 and I6 of what the bus itself appended: each prefix of its log gives what it decides on.
         for recorded in journal.read(read.number, usize::MAX).await.unwrap() {

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keywheel_core::assignment;
-use keywheel_core::audit::{Category, Principal, Record};
+use keywheel_core::audit::{Category, Principal, Record, Role};
 use keywheel_core::command::{Command, ProofTaken};
-use keywheel_core::decision::{Context, Enrolment, Refusal, Rejection, decide};
+use keywheel_core::decision::{Context, Enrolment, Refusal, Rejection, decide, next_run};
 use keywheel_core::effect::{self, Effect};
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId};
 use keywheel_core::plan::HostPlan;
+use keywheel_core::playbook_run::Request;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_core::{revocation, rotation};
@@ -73,6 +74,10 @@ pub(crate) struct Gateway {
     /// Everything that was decided or repeated, in order, if it is kept.
     pub(crate) served: Vec<Served>,
     keeps: bool,
+    /// Whether it was killed, or its disk was full: then its runs went on later than its commands.
+    pub(crate) was_cut: bool,
+    /// Whether no run went on since it was started again.
+    is_fresh: bool,
     /// Ids of events that are on the disk.
     ids_seen: BTreeSet<EventId>,
     pub(crate) is_up: bool,
@@ -92,6 +97,8 @@ impl Gateway {
             answers: BTreeMap::new(),
             served: Vec::new(),
             keeps,
+            was_cut: false,
+            is_fresh: false,
             ids_seen: BTreeSet::new(),
             is_up: true,
             ids: FakeIds::new(),
@@ -119,6 +126,7 @@ impl Gateway {
         now: Timestamp,
         fault: Fault,
     ) -> Result<Answer, Broken> {
+        self.was_cut |= !self.is_up || fault != Fault::None;
         if !self.is_up || fault == Fault::DiskFull {
             return Ok(Answer::Lost);
         }
@@ -126,7 +134,8 @@ impl Gateway {
             self.is_up = false;
             return Ok(Answer::Lost);
         }
-        if self.keeps {
+        // The bus has runs go on by itself.
+        if self.keeps && !is_advance(&submission.command) {
             self.served.push(Served {
                 at: now,
                 submission: submission.clone(),
@@ -152,6 +161,17 @@ impl Gateway {
         })
     }
 
+    /// What the next run that has something to do is told, as the command bus tells it.
+    pub(crate) fn next_of_runs(&mut self) -> Option<Submission> {
+        let run = next_run(self.world()).filter(|_| self.is_up)?.id;
+        Some(Submission {
+            id: CommandId::from_bytes(self.ids.draw()),
+            principal: Principal::Service(Role::Gateway),
+            traceparent: None,
+            command: Command::Playbook(Request::Advance { run }),
+        })
+    }
+
     fn decide(&mut self, submission: &Submission, now: Timestamp) -> Result<bool, Broken> {
         let ctx = Context {
             now,
@@ -170,7 +190,12 @@ impl Gateway {
         }
         if let (Some(planted), Ok(events)) = (self.planted, &mut decided) {
             planted.spoil(world, &submission.command, events);
+            if self.is_fresh && is_advance(&submission.command) {
+                planted.spoil_after_crash(world, events);
+            }
         }
+        self.is_fresh &= !is_advance(&submission.command);
+        let world = &self.committed.world;
         if let (Some(planted), Err(refusal)) = (self.planted, &decided)
             && let Some(events) = planted.let_pass(&submission.command, refusal)
         {
@@ -262,6 +287,7 @@ impl Gateway {
         }
         self.committed = read;
         self.is_up = true;
+        self.is_fresh = true;
         Ok(())
     }
 }
@@ -271,6 +297,11 @@ fn fold(committed: &mut Committed, recorded: &RecordedEvent, planted: Option<Pla
     if let Some(planted) = planted {
         planted.spoil_fold(&mut committed.world, &recorded.event);
     }
+}
+
+/// Whether it is a run's next move.
+const fn is_advance(command: &Command) -> bool {
+    matches!(command, Command::Playbook(Request::Advance { .. }))
 }
 
 const fn is_person(principal: &Principal) -> bool {

@@ -71,7 +71,7 @@ impl Host {
             asking: BTreeSet::new(),
             needs_plan: true,
             heard: now,
-            takes_back: reach == Reach::Whole,
+            takes_back: reach >= Reach::Incidents,
             weak: 0,
             containers: BTreeMap::new(),
             down: BTreeMap::new(),
@@ -379,6 +379,7 @@ impl Host {
                 .filter(|value| self.cache.contains(value))
                 .collect(),
             knows_staged: true,
+            orders: None,
         }
     }
 

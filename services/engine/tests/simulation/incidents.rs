@@ -19,7 +19,8 @@ use crate::sim::Sim;
 use crate::store::Failure;
 
 /// Whoever has a say, by uid and name. One has two names.
-const PEOPLE: [(u32, &str); 4] = [(0, "root"), (0, "toor"), (1000, "ann"), (1001, "bob")];
+pub(crate) const PEOPLE: [(u32, &str); 4] =
+    [(0, "root"), (0, "toor"), (1000, "ann"), (1001, "bob")];
 
 impl Sim {
     /// Somebody revokes what they can name, whatever is under way; some do it in the midst of a rotation that they
@@ -46,6 +47,7 @@ impl Sim {
                 secret,
                 version,
                 reason: "leaked".to_owned(),
+                is_emergency,
             };
             let command = self.of_person(command);
             self.say(command)?;
@@ -140,7 +142,7 @@ impl Sim {
     /// Whether a server may say more often that it did this.
     pub(crate) fn may_lie(&self, effect: &Effect) -> bool {
         let is_disabling = matches!(&effect.work, Work::Revoke(work) if work.part == Part::Disable);
-        self.reach == Reach::Whole && is_disabling
+        self.reach >= Reach::Incidents && is_disabling
     }
 
     /// What store-sync tells of its part of a revocation. It may say of logins that it is done and nothing of what
@@ -150,7 +152,7 @@ impl Sim {
         work: &RevokeWork,
         failure: Option<Failure>,
     ) -> Command {
-        let is_known = self.reach == Reach::Whole && work.part == Part::Prove;
+        let is_known = self.reach >= Reach::Incidents && work.part == Part::Prove;
         if is_known && self.fails(80) {
             self.store.lose(work);
         }

@@ -1,4 +1,5 @@
-//! What holds after every step (I1 to I9; X1 to X5 are in `revocations`), and what holds when everybody behaves again.
+//! What holds after every step (I1 to I9; X1 to X5 are in `revocations`, P1 to P8 in `runs`), and what holds when
+//! everybody behaves again.
 //!
 //! Truth is kept apart from the core: what died, by the events alone; what containers use, by the hosts;
 //! what a server accepts, by the store. The core's own state is compared with it, never asked about it.
@@ -10,7 +11,8 @@ use keywheel_core::command::Command;
 use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, RotationId, SecretId, SlotId};
 use keywheel_core::plan::{HostPlan, plan_host};
-use keywheel_core::rotation::{self, Intervention, Phase, Step, Trigger};
+use keywheel_core::resource::Strategy;
+use keywheel_core::rotation::{self, Intervention, Phase, Rotation, Step, Trigger};
 use keywheel_core::schedule::{Ack, OnDeadline};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
@@ -22,6 +24,8 @@ use crate::container::Wanted;
 use crate::host::Host;
 use crate::leases::{Leases, no_login_is_an_orphan, own_key};
 use crate::revocations::Revocations;
+use crate::runs::Runs;
+use crate::scene::{Form, form_of};
 use crate::store::{Store, Value};
 
 /// A rule that does not hold.
@@ -61,6 +65,11 @@ pub(crate) struct Truth {
     forcing: BTreeSet<SecretId>,
     /// Secrets whose old versions die only once their sessions are gone.
     drained: BTreeSet<SecretId>,
+    /// Those that say nothing of it, and whose old versions are good until they die: the same where a container without
+    /// reload has the new one.
+    unsaid: BTreeSet<SecretId>,
+    /// What consumers have, as they told.
+    copies: BTreeMap<assignment::Key, (SecretId, Option<u64>)>,
     /// Rotations whose wait may be ended with what is being appended.
     may_force: BTreeSet<RotationId>,
     /// Rotations whose server does not tell its sessions, and until when the old version lives all the same.
@@ -72,6 +81,7 @@ pub(crate) struct Truth {
     canaries: Canaries,
     leases: Leases,
     pub(crate) revocations: Revocations,
+    pub(crate) runs: Runs,
 }
 
 impl Truth {
@@ -101,6 +111,7 @@ impl Truth {
     ) -> Result<(), Broken> {
         let is_end = matches!(recorded.event, Event::Revocation(id, _) if self.leases.is_end(id));
         self.revocations.see(recorded, is_end, (command, now))?;
+        self.runs.see(&recorded.event, now)?;
         match &recorded.event {
             Event::Secret(id, event) => {
                 self.leases.see_secret(*id, event);
@@ -117,10 +128,32 @@ impl Truth {
                 self.leases.see_revocation(*id, event, seen)
             }
             Event::Assignment(key, event) => {
+                self.see_copy(key, event);
                 self.canaries.see_consumer(key, event);
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    fn see_copy(&mut self, key: &assignment::Key, event: &assignment::Event) {
+        match event {
+            assignment::Event::Assigned { secret, .. } => {
+                let copy = self.copies.entry(key.clone()).or_insert((*secret, None));
+                if copy.0 != *secret {
+                    *copy = (*secret, None);
+                }
+            }
+            assignment::Event::Swapped { version, .. }
+            | assignment::Event::Reloaded { version, .. } => {
+                if let Some(copy) = self.copies.get_mut(key) {
+                    copy.1 = Some(*version);
+                }
+            }
+            assignment::Event::Withdrawn | assignment::Event::Vanished => {
+                self.copies.remove(key);
+            }
+            assignment::Event::Refused { .. } | assignment::Event::ServiceNoted { .. } => {}
         }
     }
 
@@ -132,9 +165,15 @@ impl Truth {
                     OnDeadline::Force => self.forcing.insert(id),
                     OnDeadline::Hold => self.forcing.remove(&id),
                 };
-                if spec.rotation.ack == Some(Ack::Drained) {
-                    self.drained.insert(id);
-                }
+                let is_double = spec
+                    .rotator
+                    .as_ref()
+                    .is_some_and(|at| at.strategy == Strategy::DualPassword);
+                match spec.rotation.ack {
+                    Some(Ack::Drained) => self.drained.insert(id),
+                    None if is_double => self.unsaid.insert(id),
+                    _ => false,
+                };
                 Ok(())
             }
             secret::Event::VersionStaged { version, .. } => {
@@ -279,6 +318,22 @@ impl Truth {
         Ok(())
     }
 
+    /// Whether sessions of what dies are waited for: its secret says so, or says nothing, and of some container that
+    /// has the new version nobody knows when its program reads it.
+    fn is_promised(&self, open: &Rotation, world: &World) -> bool {
+        let is_unreloaded = |(key, copy): (&assignment::Key, &(SecretId, Option<u64>))| {
+            let binding = world.bindings.get(&key.binding);
+            let spec = binding.and_then(|known| known.spec.as_ref());
+            let given = spec.filter(|spec| world.gives(spec, open.secret));
+            *copy == (open.secret, Some(open.version))
+                && world.live_host(key.host).is_some()
+                && given.is_some_and(|spec| form_of(&spec.reload) == Form::Read)
+        };
+        let says_nothing = self.unsaid.contains(&open.secret);
+        self.drained.contains(&open.secret)
+            || (says_nothing && self.copies.iter().any(is_unreloaded))
+    }
+
     /// Where it is promised, an old version is revoked by its rotation only once no session of it is open.
     fn no_session_of_the_old_is_open(&self, id: RotationId, now: &Now<'_>) -> Result<(), Broken> {
         let Some(open) = now.world.rotations.get(&id) else {
@@ -287,7 +342,7 @@ impl Truth {
         // Where the server does not tell them, the old version lived on for a grace.
         let is_over = |until: &Timestamp| now.at >= *until;
         let had_grace = self.graces.get(&id).is_some_and(is_over);
-        if !self.drained.contains(&open.secret) || open.forced || had_grace {
+        if !self.is_promised(open, now.world) || open.forced || had_grace {
             return Ok(());
         }
         for version in &open.old {

@@ -349,6 +349,7 @@ impl Sim {
                 secret: if one == 1 { some? } else { leased_name() },
                 version: None,
                 reason: "leaked".to_owned(),
+                is_emergency: false,
             },
             3 => Command::Unbind {
                 name: binding_name(LEASED_BINDING),

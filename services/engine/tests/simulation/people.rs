@@ -15,6 +15,9 @@ use crate::scene::{
 };
 use crate::sim::{Message, Sim};
 
+/// So many runs of a thousand have playbooks.
+const PLAYS: u64 = 450;
+
 impl Sim {
     /// How a run begins.
     pub(crate) fn draw_wishes(&mut self) {
@@ -32,7 +35,12 @@ impl Sim {
         if self.reach >= Reach::Logins {
             self.wishes.canaries = [0, 0, 1, 2][self.random.below(4)];
             self.wishes.leases = self.random.permille(250);
-            self.wishes.drains_all = self.reach == Reach::Whole && self.wishes.canaries == 1;
+            self.wishes.drains_all = self.reach >= Reach::Incidents && self.wishes.canaries == 1;
+            self.wishes.unsaid = self.reach >= Reach::Defaults && self.wishes.canaries == 2;
+        }
+        if self.reach == Reach::Whole {
+            self.wishes.plays = self.random.permille(PLAYS);
+            self.wishes.is_eager = self.random.permille(400);
         }
     }
 

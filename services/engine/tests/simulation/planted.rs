@@ -15,6 +15,8 @@ use keywheel_core::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use keywheel_core::secret;
 use keywheel_core::world::World;
 
+mod runs;
+
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Planted {
@@ -60,9 +62,27 @@ pub(crate) enum Planted {
     SetsWhatIsRevoked,
     /// A rotation destroys what a revocation has to prove dead.
     RetiresUnproven,
+    /// Sessions are waited for only where a secret says so.
+    DrainsOnlyWhereAsked,
+    /// A step that was under way when the gateway died begins once more.
+    BeginsAgain,
+    /// Who approves twice counts for two.
+    CountsTwice,
+    /// Who starts a run approves it.
+    ApprovesOwn,
+    /// A step begins before those it follows have ended.
+    BeginsEarly,
+    /// A run that was cancelled goes on.
+    CancelledGoesOn,
+    /// A run goes on whose run above was cancelled.
+    BelowGoesOn,
+    /// A run that was paused begins one step more.
+    PausedGoesOn,
+    /// A step that waits for a proof takes the server's word.
+    ProvenByWord,
 }
 
-pub(crate) const ALL: [Planted; 21] = [
+pub(crate) const ALL: [Planted; 30] = [
     Planted::RevokeBeforeAcknowledgement,
     Planted::StartEscapesBarrier,
     Planted::FloorInsteadOfDeadSet,
@@ -84,6 +104,15 @@ pub(crate) const ALL: [Planted; 21] = [
     Planted::ClosedWhileHeld,
     Planted::SetsWhatIsRevoked,
     Planted::RetiresUnproven,
+    Planted::DrainsOnlyWhereAsked,
+    Planted::BeginsAgain,
+    Planted::CountsTwice,
+    Planted::ApprovesOwn,
+    Planted::BeginsEarly,
+    Planted::CancelledGoesOn,
+    Planted::BelowGoesOn,
+    Planted::PausedGoesOn,
+    Planted::ProvenByWord,
 ];
 
 impl Planted {
@@ -104,13 +133,29 @@ impl Planted {
             Self::RotatesOn => rotate_on(events),
             Self::ClosedWhileHeld => close_while_held(world, events),
             Self::RetiresUnproven => retire_unproven(world, events),
+            Self::DrainsOnlyWhereAsked => drain_only_where_asked(world, events),
+            Self::BeginsEarly => runs::begin_early(world, command, events),
+            Self::CancelledGoesOn => runs::forget_cancel(events),
+            Self::BelowGoesOn => runs::forget_below(command, events),
+            Self::PausedGoesOn => runs::begin_paused(world, events),
+            Self::ProvenByWord => runs::prove_by_word(world, events),
             Self::FloorInsteadOfDeadSet
             | Self::WorldBesideLog
             | Self::PendingForAll
             | Self::MintsTwice
             | Self::ReturnsWithoutFloor
             | Self::ForgetsAlone
-            | Self::SetsWhatIsRevoked => {}
+            | Self::SetsWhatIsRevoked
+            | Self::BeginsAgain
+            | Self::CountsTwice
+            | Self::ApprovesOwn => {}
+        }
+    }
+
+    /// What a run's first move after a crash would have been with the bug.
+    pub(crate) fn spoil_after_crash(self, world: &World, events: &mut Vec<Event>) {
+        if self == Self::BeginsAgain {
+            runs::begin_again(world, events);
         }
     }
 
@@ -118,7 +163,7 @@ impl Planted {
     pub(crate) fn let_pass(self, command: &Command, refusal: &Refusal) -> Option<Vec<Event>> {
         let Rejection::Revocation(revocation::Rejection::SecondPrincipal(id)) = refusal.reason
         else {
-            return None;
+            return runs::approve(self, command, refusal);
         };
         let Command::ForgetRevocation { by, reason, .. } = command else {
             return None;
@@ -290,6 +335,25 @@ fn believe_any_answer(events: &mut Vec<Event>) {
         let step = Step::RevokeOld;
         let begun = rotation::Event::StepStarted { step, attempt: 1 };
         events.insert(at, Event::Rotation(rotation, begun));
+    }
+}
+
+fn drain_only_where_asked(world: &World, events: &mut Vec<Event>) {
+    let is_unsaid = |open: &Rotation| {
+        let secret = world.secrets.get(&open.secret);
+        secret.is_some_and(|secret| secret.spec.rotation.ack.is_none())
+    };
+    let asks = events.iter().position(|event| {
+        matches!(event, Event::Rotation(id, rotation::Event::StepStarted { step: Step::Drain, .. })
+            if known(world, *id).is_some_and(|open| open.returning.is_none() && is_unsaid(open)))
+    });
+    let Some(at) = asks else {
+        return;
+    };
+    if let Event::Rotation(id, _) = events.remove(at)
+        && let Some(open) = known(world, id)
+    {
+        die(world, open, &open.old, Step::RevokeOld, events);
     }
 }
 
@@ -466,6 +530,7 @@ fn end_at_once(world: &World, events: &mut Vec<Event>) {
         hosts: Vec::new(),
         reason: "its container has another one".to_owned(),
         is_to_prove: false,
+        is_emergency: false,
     };
     events.push(Event::Revocation(lease::end_of(id), requested));
 }

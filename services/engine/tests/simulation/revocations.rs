@@ -389,6 +389,8 @@ impl Course {
                 self.is_closed = true;
                 Ok(())
             }
+            // Nobody here asks for one.
+            Of::ReplacementAwaited { .. } | Of::ReplacementGivenUp { .. } => Ok(()),
         }
     }
 
@@ -483,6 +485,8 @@ const fn turn_of(event: &Event) -> Option<&'static str> {
         | Of::BackendConfirmed
         | Of::BackendFailed { .. }
         | Of::Destroyed
+        | Of::ReplacementAwaited { .. }
+        | Of::ReplacementGivenUp { .. }
         | Of::Closed => None,
     }
 }

@@ -49,7 +49,11 @@ pub(crate) enum Reach {
     People,
     /// Canaries and leases, too.
     Logins,
-    /// All there is: incidents, and servers that are away for long or tell less than they should.
+    /// Incidents, too, and servers that are away for long or tell less than they should.
+    Incidents,
+    /// An account of two passwords, too, of whose sessions nothing is said.
+    Defaults,
+    /// All there is: playbooks, too.
     Whole,
 }
 
@@ -66,6 +70,15 @@ pub(crate) struct Wishes {
     pub(crate) leases: bool,
     /// Whether old passwords of the account die only once their sessions are gone, too. Nobody changes that.
     pub(crate) drains_all: bool,
+    /// Whether the first secret opens an account that takes two passwords, and nothing is said of sessions. Nobody
+    /// changes that.
+    pub(crate) unsaid: bool,
+    /// Whether people have playbooks. Nobody changes that.
+    pub(crate) plays: bool,
+    /// Whether runs of playbooks go on at once until they wait. Nobody changes that.
+    pub(crate) is_eager: bool,
+    /// Whether people approve what waits for them when everybody behaves.
+    pub(crate) approve: bool,
 }
 
 /// How a binding's containers come to use a new value.
@@ -133,7 +146,8 @@ pub(crate) fn container_id(nth: u64) -> ContainerId {
     ContainerId::parse(&format!("{nth:064x}")).unwrap()
 }
 
-/// The secret whose old versions die only once their sessions are gone.
+/// The secret whose old versions die only once their sessions are gone: it says so, or says nothing and opens an
+/// account that takes two passwords; then only where a container without reload has it.
 pub(crate) const DRAINED: usize = 0;
 
 /// Whether a binding's containers restart only with leave.
@@ -148,11 +162,15 @@ pub(crate) const fn rolls(reload: &Reload) -> bool {
 }
 
 /// Makes a secret whose values are generated, and which rotates by itself. The last one opens an account of
-/// one password: its hosts have each version before the server is told.
+/// one password: its hosts have each version before the server is told. The first one may open one of two.
 pub(crate) fn apply_secret(n: usize, rotation: RotationId, wishes: &Wishes) -> Command {
-    let resource = (n + 1 == SECRETS).then(account);
+    let (admin_id, resource) = match n {
+        DRAINED => (OTHER_ADMIN, wishes.unsaid.then(double_account)),
+        _ => (ADMIN, (n + 1 == SECRETS).then(account)),
+    };
+    let is_drained = n == DRAINED && !wishes.unsaid;
     let admin = resource.iter().map(|resource| Declaration::Secret {
-        id: ADMIN,
+        id: admin_id,
         rotation: RotationId::from_bytes([0xad; 16]),
         name: resource.admin.clone(),
         spec: Spec {
@@ -169,7 +187,7 @@ pub(crate) fn apply_secret(n: usize, rotation: RotationId, wishes: &Wishes) -> C
             generator: Some(Generator::default()),
             rotation: RotationPolicy {
                 schedule: Schedule::Interval(Duration::from_secs(3600)),
-                ack: (n == DRAINED || wishes.drains_all).then_some(Ack::Drained),
+                ack: (is_drained || wishes.drains_all).then_some(Ack::Drained),
                 canary: canary(n, wishes),
                 on_deadline: match wishes.forces[n] {
                     true => OnDeadline::Force,
@@ -197,6 +215,7 @@ fn canary(n: usize, wishes: &Wishes) -> Option<Canary> {
 const WATCH: Duration = Duration::from_secs(60);
 
 const ADMIN: SecretId = SecretId::from_bytes([0xad; 16]);
+const OTHER_ADMIN: SecretId = SecretId::from_bytes([0xae; 16]);
 
 fn account() -> Resource {
     Resource {
@@ -206,6 +225,16 @@ fn account() -> Resource {
         admin: SecretName::parse("admin").unwrap(),
         strategy: Strategy::SingleUser,
         ca: None,
+    }
+}
+
+fn double_account() -> Resource {
+    Resource {
+        kind: Kind::Mariadb,
+        connection: "mariadb://admin@db.example/shop".to_owned(),
+        admin: SecretName::parse("other-admin").unwrap(),
+        strategy: Strategy::DualPassword,
+        ..account()
     }
 }
 
@@ -251,7 +280,10 @@ pub(crate) fn apply_leased() -> Command {
         name: leased_name(),
         spec: Spec {
             store: secret::Store::Outside(Place { store, source }),
-            lease: Some(Box::new(Lease::PerContainer { linger: LINGER })),
+            lease: Some(Box::new(Lease::PerContainer {
+                linger: LINGER,
+                probe: None,
+            })),
             ..Spec::default()
         },
     };

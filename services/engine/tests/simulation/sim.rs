@@ -21,6 +21,7 @@ use crate::gateway::{Answer, Fault, Gateway};
 use crate::host::Host;
 use crate::invariants::{Broken, Now, Truth, barriers_open_by_reports, restarts_are_few};
 use crate::planted::Planted;
+use crate::playbooks::Desk;
 use crate::random::Random;
 use crate::scene::{CONTAINERS, HOSTS, Reach, Wishes, host_name};
 use crate::store::{Quirk, Store, StoreFault, Value};
@@ -50,6 +51,8 @@ pub(crate) enum Message {
     AskValue(usize, HostId, Wanted),
     /// To an injector.
     Value(usize, HostId, Value),
+    /// To a receiver of notifications: what the event of a number tells it.
+    Tell(u64),
 }
 
 pub(crate) struct Sim {
@@ -59,6 +62,8 @@ pub(crate) struct Sim {
     pub(crate) store: Store,
     pub(crate) net: Vec<Message>,
     pub(crate) truth: Truth,
+    /// Who follows runs of playbooks.
+    pub(crate) desk: Desk,
     /// Since the begin, by a clock that nobody sets.
     pub(crate) now: Duration,
     /// How far the gateway's clock is ahead, in microseconds.
@@ -87,6 +92,7 @@ impl Sim {
             store,
             net: Vec::new(),
             truth: Truth::default(),
+            desk: Desk::default(),
             now: Duration::ZERO,
             ahead: 0,
             faults: 0,
@@ -165,8 +171,18 @@ impl Sim {
         }
     }
 
-    /// Gives a command to the gateway, and looks at all that came of it.
+    /// Gives a command to the gateway, which goes on with runs after that.
     pub(crate) fn submit(&mut self, submission: &Submission) -> Result<Answer, Broken> {
+        let answer = self.serve(submission)?;
+        if self.wishes.plays {
+            self.answered_about_runs(submission, answer);
+            self.runs_go_on()?;
+        }
+        Ok(answer)
+    }
+
+    /// Gives a command to the gateway, and looks at all that came of it.
+    pub(crate) fn serve(&mut self, submission: &Submission) -> Result<Answer, Broken> {
         self.check_role(submission)?;
         let fault = match &submission.command {
             _ if self.fails(3) => Fault::KilledBefore,
@@ -225,6 +241,9 @@ impl Sim {
         };
         let appended = self.gateway.log.iter().skip(before);
         self.truth.begin(appended.map(|recorded| &recorded.event));
+        let appended = self.gateway.log.iter().skip(before);
+        let appended = appended.map(|recorded| &recorded.event);
+        self.truth.runs.begin(appended);
         for recorded in self.gateway.log.iter().skip(before) {
             self.truth.see(recorded, (command, &now))?;
             barriers_open_by_reports(world, command, &recorded.event)?;
@@ -234,6 +253,7 @@ impl Sim {
             self.truth.revocations.are_kept(world)?;
             let open = self.gateway.open.values();
             self.truth.revocations.are_left_alone(world, open)?;
+            self.truth.runs.are_kept(world)?;
         }
         Ok(())
     }
@@ -362,6 +382,7 @@ impl Sim {
                 Ok(())
             }
             Message::AskValue(n, host, wanted) => self.seal(n, host, wanted),
+            Message::Tell(number) => self.tell(number),
             Message::Value(n, host, value) => {
                 if self.hosts[n].id == host {
                     let is_taken = self.hosts[n].receive(value);
@@ -478,7 +499,7 @@ impl Sim {
         let (at, id) = (self.time(), self.command_id());
         if self.hosts[n].pass(at, id) {
             self.note(|| format!("host {n}: a pass"));
-            if self.reach == Reach::Whole {
+            if self.reach >= Reach::Incidents {
                 self.truth.revocations.no_file_is_dead(&self.hosts[n])?;
             }
         }
@@ -515,6 +536,7 @@ impl Sim {
         let world = self.gateway.world();
         self.truth.stages_are_sane(world)?;
         self.truth.revocations.are_kept(world)?;
+        self.truth.runs.are_kept(world)?;
         for host in &self.hosts {
             if let Some(plan) = plan_host(world, host.id) {
                 self.truth.plan_is_sane(&plan, world)?;
@@ -523,8 +545,8 @@ impl Sim {
         Ok(())
     }
 
-    /// Whether nothing is left to be done.
-    pub(crate) fn is_quiet(&self) -> bool {
+    /// Whether nothing is left to be done but by runs of playbooks.
+    pub(crate) fn is_calm(&self) -> bool {
         let world = self.gateway.world();
         let is_through = |host: &Host| {
             let mut containers = host.containers.values();
@@ -564,7 +586,7 @@ impl Sim {
 /// Which host a message comes from or goes to.
 const fn host_of(message: &Message) -> Option<usize> {
     match message {
-        Message::Command(_) | Message::Work(_) => None,
+        Message::Command(_) | Message::Work(_) | Message::Tell(_) => None,
         Message::Plan(n, _)
         | Message::AskPlan(n, _)
         | Message::Report(n, _)

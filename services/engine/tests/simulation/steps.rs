@@ -25,6 +25,8 @@ use crate::sim::{Message, Sim};
 const STEPS: usize = 80;
 /// Rounds after which all must have ended when everybody behaves.
 const HEALED_AFTER: usize = 100;
+/// The same where runs of playbooks begin one rotation after the other.
+const PLAYED_AFTER: usize = 250;
 /// Rounds after each of which people go on with what waits for them.
 const MENDED_EVERY: usize = 12;
 /// Rounds after which every program catches its signal; until then rotations may wait for some.
@@ -64,6 +66,7 @@ impl Sim {
             self.now += Duration::from_millis(pause);
             self.some_come_back()?;
             self.step()?;
+            self.runs_go_on()?;
             self.check()?;
         }
         self.heal()?;
@@ -96,7 +99,11 @@ impl Sim {
             self.start(n, 1);
         }
         self.settle()?;
+        self.begin_playbooks()?;
         self.rotate_all();
+        if self.wishes.plays {
+            self.somebody_runs(0)?;
+        }
         Ok(())
     }
 
@@ -107,7 +114,10 @@ impl Sim {
         let (often, at_once) = match self.reach {
             Reach::First => (&[45, 14, 9, 3, 4, 4, 9, 7, 5, 1][..], 1),
             Reach::People => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1][..], 3),
-            Reach::Logins | Reach::Whole => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3][..], 3),
+            Reach::Logins | Reach::Incidents | Reach::Defaults => {
+                (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3][..], 3)
+            }
+            Reach::Whole => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3, 14, 12][..], 3),
         };
         match self.random.weighted(often) {
             0 => {
@@ -129,12 +139,14 @@ impl Sim {
             7 => self.timer_fires()?,
             8 => self.something_breaks(host)?,
             9 => self.somebody_lies(host)?,
-            _ => self.stop(host, place),
+            10 => self.stop(host, place),
+            11 => self.somebody_plays()?,
+            _ => self.playbooks_go_on()?,
         }
         Ok(())
     }
 
-    fn deliver_any(&mut self) -> Result<(), Broken> {
+    pub(crate) fn deliver_any(&mut self) -> Result<(), Broken> {
         if self.net.is_empty() {
             return Ok(());
         }
@@ -175,7 +187,9 @@ impl Sim {
             Reach::First => &[40, 18, 10, 16, 8, 5][..],
             Reach::People => &[40, 18, 10, 16, 8, 5, 40, 8],
             Reach::Logins => &[40, 18, 10, 16, 8, 5, 40, 12, 15],
-            Reach::Whole => &[40, 18, 10, 16, 8, 5, 40, 12, 15, 14, 20],
+            Reach::Incidents | Reach::Defaults | Reach::Whole => {
+                &[40, 18, 10, 16, 8, 5, 40, 12, 15, 14, 20]
+            }
         };
         let command = match self.random.weighted(often) {
             0 => Command::Rotate {
@@ -187,6 +201,7 @@ impl Sim {
                 secret: secret_name(n),
                 version: self.some_version(n),
                 reason: "leaked".to_owned(),
+                is_emergency: false,
             },
             2 => Command::Put {
                 id: secret_id(n),
@@ -238,7 +253,7 @@ impl Sim {
         let often = match self.reach {
             Reach::First => &[40, 20, 15, 25][..],
             Reach::People => &[40, 15, 30, 20],
-            Reach::Logins | Reach::Whole => &[40, 15, 30, 20, 15, 15, 20],
+            _ => &[40, 15, 30, 20, 15, 15, 20],
         };
         match self.random.weighted(often) {
             0 => self.retry_steps(),
@@ -337,7 +352,9 @@ impl Sim {
             return self.deliver_any();
         }
         let often = match self.reach {
-            Reach::Whole => &[10, 25, 10, 25, 10, 10, 10, 16][..],
+            Reach::Incidents | Reach::Defaults | Reach::Whole => {
+                &[10, 25, 10, 25, 10, 10, 10, 16][..]
+            }
             _ => &[10, 25, 10, 25, 10, 10, 10],
         };
         match self.random.weighted(often) {
@@ -426,13 +443,21 @@ impl Sim {
             host.is_cut = false;
             host.come_back();
         }
+        if self.wishes.plays {
+            self.people_care()?;
+        }
         Ok(())
     }
 
     /// Goes on until nothing is left to be done (I7).
-    fn settle(&mut self) -> Result<(), Broken> {
-        for round in 0..HEALED_AFTER {
-            if round == CATCH_AFTER {
+    pub(crate) fn settle(&mut self) -> Result<(), Broken> {
+        let most = match self.wishes.plays {
+            true => PLAYED_AFTER,
+            false => HEALED_AFTER,
+        };
+        for round in 0..most {
+            // With playbooks rotations begin later than that, and so may containers that were refused.
+            if round == CATCH_AFTER || (self.wishes.plays && round > CATCH_AFTER) {
                 self.all_catch();
             }
             self.now += Duration::from_secs(5);
@@ -446,6 +471,7 @@ impl Sim {
                 self.mend();
                 self.wait_out();
             }
+            self.care_for_runs()?;
             self.tell_work();
             for n in 0..HOSTS {
                 self.hosts[n].give_up_asking();
@@ -457,16 +483,23 @@ impl Sim {
             }
             self.deliver_all()?;
             self.check()?;
-            if self.is_quiet() {
-                return Ok(());
+            if self.is_calm() {
+                if self.runs_are_over() {
+                    return Ok(());
+                }
+                // Nothing but time ends what they wait for.
+                self.wait_for_a_step();
             }
         }
         let world = self.gateway.world();
         let open: Vec<_> = world.open_rotations().collect();
         let revocations = world.revocations.values();
         let revocations: Vec<_> = revocations.filter(|one| !one.closed).collect();
-        let text = format!("open: {open:?} {revocations:?} {:?}", self.gateway.open);
-        Err(Broken::new("I7", text))
+        let runs: Vec<_> = world.open_runs().filter(|run| !run.paused).collect();
+        let rule = if self.is_calm() { "P8" } else { "I7" };
+        let open_effects = &self.gateway.open;
+        let text = format!("open: {open:?} {revocations:?} {open_effects:?} {runs:?}");
+        Err(Broken::new(rule, text))
     }
 
     /// Programs that did not catch their signal do from now on, and run well with whatever they get.
@@ -505,5 +538,6 @@ fn empty_report(host: HostId) -> HostReport {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     }
 }

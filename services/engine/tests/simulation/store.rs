@@ -99,7 +99,7 @@ impl Store {
             Work::Step(work) if work.outside.is_some() => self.lease_step(work, fault, now)?,
             Work::Step(work) => self.step(work, fault)?,
             Work::Revoke(work) if work.part == Part::Prove => {}
-            Work::Revoke(work) if work.part == Part::Disable => {
+            Work::Revoke(work) if work.part == Part::Disable && work.outside.is_none() => {
                 self.disable(work.secret, &work.versions, fault == StoreFault::Lies);
             }
             Work::Revoke(work) if work.part == Part::Destroy => {
@@ -147,6 +147,9 @@ impl Store {
 
     /// A login with each version whose value is kept.
     pub(crate) fn prove(&self, work: &RevokeWork, at: Timestamp) -> Proof {
+        if work.outside.is_some() {
+            return Proof::lacking("its store says that the lease is gone");
+        }
         let ask = |version: &u64| Evidence {
             version: *version,
             at,

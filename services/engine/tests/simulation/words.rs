@@ -105,6 +105,7 @@ pub(crate) fn message(message: &Message) -> String {
         Message::Answered(n, _) => format!("the answer to a report of host {n}"),
         Message::AskValue(n, _, wanted) => format!("host {n} asks for {:?}", wanted.value),
         Message::Value(n, _, value) => format!("{value:?} for host {n}"),
+        Message::Tell(number) => format!("what #{number} tells a receiver"),
     };
     short(&text)
 }

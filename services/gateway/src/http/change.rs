@@ -6,10 +6,10 @@ use axum::extract::{Extension, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_core::audit::{Outcome, Principal};
-use keywheel_core::command::{Command, Declaration};
+use keywheel_core::command::{Command, Declaration, Replacing};
 use keywheel_core::decision::{self, Action, Context, Enrolment, Planned, Rejection};
 use keywheel_core::id::{
-    BindingId, CommandId, NotificationId, PutToken, RevocationId, RotationId, SecretId,
+    BindingId, CommandId, NotificationId, PlaybookId, PutToken, RevocationId, RotationId, SecretId,
     SignalSourceId, StoreId,
 };
 use keywheel_core::name::{BindingName, NameError, SecretName, StoreName};
@@ -187,6 +187,11 @@ fn declaration(manifest: &Manifest, draw: impl Fn(&str) -> [u8; 16]) -> Declarat
             name: name.clone(),
             spec: spec.clone(),
         },
+        Manifest::Playbook { name, spec, .. } => Declaration::Playbook {
+            id: PlaybookId::from_bytes(draw("playbook")),
+            name: name.clone(),
+            spec: spec.clone(),
+        },
         Manifest::Binding {
             name,
             secret,
@@ -290,7 +295,8 @@ fn applied((manifest, action): (&Manifest, &'static str)) -> Applied {
         Manifest::Secret { .. }
         | Manifest::Store { .. }
         | Manifest::Notification { .. }
-        | Manifest::SignalSource { .. } => None,
+        | Manifest::SignalSource { .. }
+        | Manifest::Playbook { .. } => None,
         Manifest::Binding {
             selector, target, ..
         } => views::binding_note(selector, target),
@@ -313,7 +319,8 @@ fn store_of(manifest: &Manifest) -> Option<&StoreName> {
         },
         Manifest::Binding { .. }
         | Manifest::Notification { .. }
-        | Manifest::SignalSource { .. } => None,
+        | Manifest::SignalSource { .. }
+        | Manifest::Playbook { .. } => None,
     }
 }
 
@@ -438,11 +445,24 @@ pub(super) async fn revoke(
     let Json(request) = body?;
     let secret = SecretName::parse(&request.secret).map_err(name_fault)?;
     let revocation = RevocationId::from_bytes(caller.draw(&api, "revocation"));
-    let command = Command::Revoke {
-        revocation,
-        secret,
-        version: request.version,
-        reason: request.reason,
+    let (version, reason) = (request.version, request.reason);
+    let is_emergency = request.emergency;
+    let command = match request.replace {
+        false => Command::Revoke {
+            revocation,
+            secret,
+            version,
+            reason,
+            is_emergency,
+        },
+        true => Command::Replace(Replacing {
+            revocation,
+            rotation: RotationId::from_bytes(caller.draw(&api, "rotation")),
+            secret,
+            version,
+            reason,
+            is_emergency,
+        }),
     };
     api.submit(&caller, command).await?;
     views::revocation(&api.view.read(), revocation)

@@ -12,8 +12,10 @@ mod interventions;
 mod named;
 mod outward;
 mod pages;
+mod playbooks;
 mod problem;
 mod read;
+mod reports;
 mod revocations;
 mod scans;
 pub(crate) mod status;
@@ -69,13 +71,16 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// What has verbs at the end of its paths.
-const SPEAKING_PATHS: [&str; 6] = [
+const SPEAKING_PATHS: [&str; 9] = [
     "hosts",
     "revocations",
     "rotations",
     "subscriptions",
     "notifications",
     "letters",
+    "playbooks",
+    "playbook-runs",
+    "quarantines",
 ];
 
 /// Longest object of a record that a person's words are put into, in characters.
@@ -142,13 +147,14 @@ type Route = (Method, &'static str, MethodRouter<Api>);
 fn routes() -> Vec<Route> {
     let mut all = own_routes();
     all.extend(outward::routes());
+    all.extend(reports::routes());
     all
 }
 
 fn own_routes() -> Vec<Route> {
     let look = |path, handler| (Method::GET, path, handler);
     let change = |path, handler| (Method::POST, path, handler);
-    vec![
+    let mut routes = vec![
         look("/v1/openapi.json", get(openapi)),
         look("/v1/status", get(status::status)),
         look("/v1/store-key", get(read::store_key)),
@@ -205,7 +211,9 @@ fn own_routes() -> Vec<Route> {
         change("/v1/put", post(change::put)),
         change("/v1/rotate", post(change::rotate)),
         change("/v1/revoke", post(change::revoke)),
-    ]
+    ];
+    routes.extend(playbooks::routes());
+    routes
 }
 
 /// The document that describes this API.
@@ -347,6 +355,7 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::DELETE if first == "notifications" => "remove-notification",
         Method::DELETE if first == "signal-sources" => "remove-signal-source",
         Method::DELETE if first == "letters" => "discard-letter",
+        Method::DELETE if first == "playbooks" => "remove-playbook",
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
         _ if SPEAKING_PATHS.contains(&first) => path.rsplit('/').next().unwrap_or(first),
@@ -372,7 +381,8 @@ fn is_repeated_wait(api: &Api, principal: &Principal, request: &Request) -> bool
     let uri = request.uri();
     let path = uri.path();
     let waits = uri.query().is_some_and(|query| query.starts_with("wait="));
-    let follows = path.starts_with("/v1/rotations/") || path.starts_with("/v1/revocations/");
+    let waited_for = ["/v1/rotations/", "/v1/revocations/", "/v1/playbook-runs/"];
+    let follows = waited_for.iter().any(|begin| path.starts_with(begin));
     waits && follows && api.waits.is_repeated(api.clock.now(), principal, path)
 }
 

@@ -230,7 +230,7 @@ pub(super) async fn revocations(State(api): State<Api>, page: Paged) -> Result<R
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct WaitQuery {
-    wait: Option<u64>,
+    pub(super) wait: Option<u64>,
 }
 
 /// How long a request waits: as asked, and never longer than [`MAX_WAIT`].
@@ -240,7 +240,7 @@ fn patience(wait: Option<u64>) -> Duration {
 
 /// Shows something once it is final or the wait is over. Every commit wakes every wait, so what is looked at
 /// then is only whether it goes on.
-async fn wait_for<T>(
+pub(super) async fn wait_for<T>(
     api: &Api,
     wait: Option<u64>,
     goes_on: impl Fn(&World) -> bool,

@@ -9,9 +9,9 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
 use futures_util::{StreamExt as _, stream};
-use keywheel_core::command::Command;
+use keywheel_core::command::{Command, Replacing};
 use keywheel_core::decision::scope::{Hit, Scope, hits};
-use keywheel_core::id::{CommandId, HostId, RevocationId};
+use keywheel_core::id::{CommandId, HostId, RevocationId, RotationId};
 use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::revocation::Revocation;
 use keywheel_core::secret::Secret;
@@ -43,6 +43,7 @@ pub(super) struct ScopeQuery {
     image: Option<String>,
     service: Option<String>,
     emergency: Option<bool>,
+    replace: Option<bool>,
 }
 
 /// The one thing that a scope names.
@@ -148,10 +149,13 @@ pub(super) async fn plan(
     })?;
     api.commands.look_at_head().await?;
     let committed = api.view.read();
-    let hit = hit_by(&committed.world, &scope, asked.emergency.unwrap_or(false))?;
+    let is_emergency = asked.emergency.unwrap_or(false);
+    let hit = hit_by(&committed.world, &scope, is_emergency)?;
+    let replace = asked.replace.filter(|replaces| *replaces);
+    let replace = replace.map(|_| is_emergency);
     let contact = |host: HostId| api.view.contact(host);
     let now = api.clock.now();
-    let plan = views::radius::revoke_plan(&committed.world, &hit, &contact, now);
+    let plan = views::radius::revoke_plan(&committed.world, &hit, &contact, (now, replace));
     Ok(Json(plan))
 }
 
@@ -159,6 +163,17 @@ pub(super) async fn plan(
 pub(super) struct One {
     pub(super) name: SecretName,
     pub(super) version: Option<u64>,
+}
+
+/// How it is revoked, each like the others.
+#[derive(Clone, Copy)]
+pub(super) struct How<'a> {
+    /// Why, in a person's words.
+    pub(super) reason: &'a str,
+    /// Whether it goes before other revocations, too.
+    pub(super) is_emergency: bool,
+    /// Whether another version is made first.
+    pub(super) replace: bool,
 }
 
 pub(super) async fn revoke_by(
@@ -175,10 +190,14 @@ pub(super) async fn revoke_by(
         Err(_) if !earlier.is_empty() => Vec::new(),
         wanted => wanted?,
     };
-    let reason = request.reason.as_str();
+    let how = How {
+        reason: &request.reason,
+        is_emergency: request.emergency,
+        replace: request.replace,
+    };
     let works: Vec<_> = by_secret(not_begun(wanted, &earlier))
         .into_iter()
-        .map(|versions| revoke_in_turn(&api, &caller, versions, reason))
+        .map(|versions| revoke_in_turn(&api, &caller, versions, how))
         .collect();
     let begun: Vec<Vec<Result<RevocationView, RefusedRevocation>>> =
         stream::iter(works).buffered(AT_ONCE).collect().await;
@@ -276,13 +295,13 @@ pub(super) async fn revoke_in_turn(
     api: &Api,
     caller: &Caller,
     versions: Vec<One>,
-    reason: &str,
+    how: How<'_>,
 ) -> Vec<Result<RevocationView, RefusedRevocation>> {
     let mut all = Vec::new();
     let mut left = versions.into_iter();
     while let Some(one) = left.next() {
         let (name, version) = (one.name.clone(), one.version);
-        let mut begun = revoke_one(api, caller, one, reason).await;
+        let mut begun = revoke_one(api, caller, one, how).await;
         let lives_on = begun.is_err() && is_alive(api, &name, version);
         if let (Err(no), true, 1..) = (&mut begun, lives_on, left.len()) {
             no.reason
@@ -309,16 +328,29 @@ async fn revoke_one(
     api: &Api,
     caller: &Caller,
     One { name, version }: One,
-    reason: &str,
+    how: How<'_>,
 ) -> Result<RevocationView, RefusedRevocation> {
     let what = drawn_for(&name, version);
     let revocation = RevocationId::from_bytes(caller.draw(api, &what));
     let command = caller.draw(api, &format!("command/{what}"));
-    let wish = Command::Revoke {
-        revocation,
-        secret: name.clone(),
-        version,
-        reason: reason.to_owned(),
+    let (reason, is_emergency) = (how.reason.to_owned(), how.is_emergency);
+    let secret = name.clone();
+    let wish = match how.replace {
+        false => Command::Revoke {
+            revocation,
+            secret,
+            version,
+            reason,
+            is_emergency,
+        },
+        true => Command::Replace(Replacing {
+            revocation,
+            rotation: RotationId::from_bytes(caller.draw(api, &format!("rotation/{what}"))),
+            secret,
+            version,
+            reason,
+            is_emergency,
+        }),
     };
     let refused = |failure: Failure| RefusedRevocation {
         secret: name.to_string(),

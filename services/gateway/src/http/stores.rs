@@ -174,7 +174,8 @@ fn planned(spec: &secret::Spec) -> Option<(&StoreName, PlannedUse)> {
     };
     let planned = PlannedUse {
         source: place.source.clone(),
-        writes: spec.generator.is_some(),
+        // The password of an account is written there, also one that a person gives.
+        writes: spec.generator.is_some() || spec.rotator.is_some(),
     };
     Some((&place.store, planned))
 }

@@ -350,7 +350,7 @@ pub(super) async fn audit(
     Ok(answer(cursor, LINES))
 }
 
-fn hexadecimal(hash: &Hash) -> String {
+pub(super) fn hexadecimal(hash: &Hash) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

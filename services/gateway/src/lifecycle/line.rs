@@ -2,9 +2,10 @@
 
 use keywheel_core::assignment;
 use keywheel_core::event::Event;
-use keywheel_core::id::{HostId, RevocationId, RotationId, SecretId};
+use keywheel_core::host::OrderOutcome;
+use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId};
 use keywheel_core::rotation::Outcome;
-use keywheel_core::{host, revocation, rollout, rotation, secret};
+use keywheel_core::{host, playbook_run, revocation, rollout, rotation, secret};
 use keywheel_daemon::{lines, names};
 use keywheel_engine::port::journal::RecordedEvent;
 use keywheel_engine::state::Committed;
@@ -31,6 +32,8 @@ pub(super) struct Line {
     millis: Option<u64>,
     outcome: Option<&'static str>,
     reason: Option<String>,
+    playbook: Option<String>,
+    run: Option<String>,
     trace: Option<String>,
 }
 
@@ -61,6 +64,8 @@ impl Line {
                     { names::MILLIS } = self.millis,
                     { names::OUTCOME } = self.outcome,
                     { names::REASON } = self.reason.as_deref(),
+                    { names::PLAYBOOK } = self.playbook.as_deref(),
+                    { names::RUN } = self.run.as_deref(),
                     { names::TRACE } = self.trace.as_deref(),
                     "{}",
                     self.text
@@ -90,9 +95,12 @@ pub(super) fn of(committed: &Committed, recorded: &RecordedEvent) -> Option<Line
         Event::Secret(id, event) => (of_secret(committed, *id, event)?, None),
         Event::Host(id, event) => (of_host(committed, *id, event)?, None),
         Event::Rollout(service, event) => (of_rollout(committed, service, event)?, None),
-        Event::Binding(..) | Event::Store(..) | Event::Notification(..) | Event::Signal(..) => {
-            return None;
-        }
+        Event::PlaybookRun(id, event) => (of_run(committed, *id, event)?, committed.run_trace(*id)),
+        Event::Binding(..)
+        | Event::Store(..)
+        | Event::Notification(..)
+        | Event::Signal(..)
+        | Event::Playbook(..) => return None,
     };
     // Whatever its report answers, a container goes for reasons of its own.
     let trace = match line.event {
@@ -318,6 +326,14 @@ fn of_revocation(
             count: Some(versions.len() as u64),
             ..Line::new(lines::REVOCATION_REQUESTED, "versions are dead")
         },
+        E::ReplacementAwaited { versions, .. } => Line {
+            count: Some(versions.len() as u64),
+            ..Line::new(lines::REVOCATION_AWAITS, "a replacement is made first")
+        },
+        E::ReplacementGivenUp { reason } => Line {
+            reason: Some(reason.clone()),
+            ..Line::new(lines::REVOCATION_UNREPLACED, "nothing takes their place")
+        },
         E::WithdrawnOnHost { host } => Line {
             host: on_host(host),
             ..Line::new(lines::REVOCATION_WITHDRAWN, "host holds none of them")
@@ -408,10 +424,63 @@ fn of_host(committed: &Committed, id: HostId, event: &host::Event) -> Option<Lin
     let mut line = match event {
         host::Event::Enrolled { .. } => Line::new(lines::HOST_ENROLLED, "host is known"),
         host::Event::Evicted { .. } => Line::new(lines::HOST_EVICTED, "host is evicted"),
-        _ => return None,
+        _ => of_order(event)?,
     };
     line.host = Some(host_name(committed, id));
     Some(line)
+}
+
+/// Of an order about a container.
+fn of_order(event: &host::Event) -> Option<Line> {
+    let (container, line) = match event {
+        host::Event::RestartOrdered { subject, .. } => {
+            let line = Line::new(lines::RESTART_ORDERED, "container is to restart");
+            (&subject.container, line)
+        }
+        host::Event::QuarantineOrdered {
+            subject, reason, ..
+        } => {
+            let line = Line {
+                reason: Some(reason.clone()),
+                ..Line::new(
+                    lines::QUARANTINE_ORDERED,
+                    "container is put into quarantine",
+                )
+            };
+            (&subject.container, line)
+        }
+        host::Event::OrderEnded {
+            container, outcome, ..
+        } => {
+            let (word, reason) = match outcome {
+                OrderOutcome::Done => ("done", None),
+                OrderOutcome::Gone => ("gone", None),
+                OrderOutcome::Failed { reason } => ("failed", Some(reason.clone())),
+                OrderOutcome::Withdrawn => ("withdrawn", None),
+            };
+            let line = Line {
+                outcome: Some(word),
+                is_bad: reason.is_some(),
+                reason,
+                ..Line::new(lines::ORDER_ENDED, "order about a container ended")
+            };
+            (container, line)
+        }
+        host::Event::QuarantineLifted {
+            container, reason, ..
+        } => {
+            let line = Line {
+                reason: Some(reason.clone()),
+                ..Line::new(lines::QUARANTINE_LIFTED, "quarantine is lifted")
+            };
+            (container, line)
+        }
+        _ => return None,
+    };
+    Some(Line {
+        container: Some(container.short().to_owned()),
+        ..line
+    })
 }
 
 fn of_rollout(
@@ -436,6 +505,28 @@ fn of_rollout(
     let instance = event.instance();
     line.host = Some(host_name(committed, instance.host));
     line.container = Some(instance.container.short().to_string());
+    Some(line)
+}
+
+fn of_run(committed: &Committed, id: RunId, event: &playbook_run::Event) -> Option<Line> {
+    use playbook_run::Event as E;
+    let mut line = match event {
+        E::Triggered { .. } => Line::new(lines::PLAYBOOK_TRIGGERED, "run of a playbook began"),
+        E::StepFailed { step, reason } => Line {
+            reason: Some(format!("{step}: {reason}")),
+            is_bad: true,
+            ..Line::new(lines::PLAYBOOK_STEP_FAILED, "step of a playbook failed")
+        },
+        E::Completed { outcome, .. } => Line {
+            outcome: Some(outcome.word()),
+            is_bad: *outcome == playbook_run::Outcome::Failed,
+            ..Line::new(lines::PLAYBOOK_COMPLETED, "run of a playbook ended")
+        },
+        _ => return None,
+    };
+    let run = committed.world.runs.get(&id);
+    line.playbook = run.map(|run| run.name.to_string());
+    line.run = Some(id.to_string());
     Some(line)
 }
 

@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use keywheel_core::audit::Principal;
 use keywheel_core::command::{Command, Declaration};
-use keywheel_core::id::{CommandId, RotationId};
+use keywheel_core::id::{CommandId, LetterId, RotationId};
 use keywheel_core::name::SecretName;
 use keywheel_core::rotation::{Rotation, Trigger};
 use keywheel_core::schedule::{RotationPolicy, Schedule};
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_engine::command_bus::Submission;
 use keywheel_engine::port::clock::Clock as _;
+use keywheel_engine::port::deliveries::Deliveries as _;
 
 use super::*;
 use crate::denials::Attempt;
@@ -172,6 +173,34 @@ async fn denied_requests_are_counted_whether_recorded_or_not() {
     assert_has(&page(&metrics).await, "keywheel_requests_denied_total 50");
 }
 
+#[tokio::test]
+async fn letters_are_counted_by_whose_they_are() {
+    let bench = Bench::start().await;
+    let metrics = Metrics::new(bench.api.clone());
+    let line = |kind: &str, n: u32| format!("keywheel_letters{{kind=\"{kind}\"}} {n}");
+    for kind in names::LETTER_KINDS {
+        assert_has(&page(&metrics).await, &line(kind, 0));
+    }
+    for (n, owner) in [
+        (1, "signal-source/a"),
+        (2, "signal-source/b"),
+        (3, "notification/a"),
+    ] {
+        let letter = Letter {
+            id: LetterId::from_bytes([n; 16]),
+            owner: owner.to_owned(),
+            heading: "a request".to_owned(),
+            time: Timestamp::default(),
+            reason: "it is no JSON".to_owned(),
+            body: Vec::new(),
+        };
+        bench.journal.keep(&letter).await.unwrap();
+    }
+    let shown = page(&metrics).await;
+    assert_has(&shown, &line("signal-source", 2));
+    assert_has(&shown, &line("notification", 1));
+}
+
 /// Every word that the log's numbers come with is one that the catalogue names.
 #[tokio::test]
 async fn nothing_of_a_secrets_life_is_counted_under_other() {
@@ -196,6 +225,7 @@ fn what_failed_and_what_waits_for_a_person_is_counted() {
     tally.failures.insert("finish", 2);
     tally.restarts.insert("schedule", 4);
     tally.refused = 3;
+    tally.runs.insert("failed", 2);
     tally.revoked.add(span);
     tally.gaps.add(span);
     let mut world = World::default();
@@ -212,6 +242,8 @@ fn what_failed_and_what_waits_for_a_person_is_counted() {
     let shown = page.text();
     for line in [
         "keywheel_consumers_refused_total 3",
+        "keywheel_playbook_runs_total{outcome=\"failed\"} 2",
+        "keywheel_playbook_runs_total{outcome=\"completed\"} 0",
         "keywheel_rotation_step_failures_total{step=\"finish\"} 2",
         "keywheel_consumer_restarts_total{cause=\"schedule\"} 4",
         "keywheel_revocation_duration_seconds_count 1",
@@ -229,4 +261,69 @@ fn what_failed_and_what_waits_for_a_person_is_counted() {
     let mut page = Page::default();
     rotations(&mut page, &world);
     assert_has(&page.text(), "keywheel_rotations_parked 0");
+}
+
+/// A run waits for somebody, is too late, and ends.
+#[test]
+fn runs_of_playbooks_are_counted_by_where_they_stand() {
+    use keywheel_core::event::Event;
+    use keywheel_core::id::{PlaybookId, RunId};
+    use keywheel_core::name::PlaybookName;
+    use keywheel_core::playbook::Step;
+    use keywheel_core::playbook_run::{Cause, Event as Fact, Outcome as Ended, Score};
+    let step = Step {
+        name: "ask".to_owned(),
+        deed: Deed::Approve { count: 1 },
+        after: Vec::new(),
+        deadline: HOUR,
+        may_fail: false,
+    };
+    let until = Timestamp::from_micros(1_000_000);
+    let began = [
+        Fact::Triggered {
+            playbook: PlaybookId::from_bytes([1; 16]),
+            name: PlaybookName::parse("ask").unwrap(),
+            arguments: BTreeMap::new(),
+            steps: vec![step],
+            by: "unix:0".to_owned(),
+            reason: "leaked".to_owned(),
+            parent: None,
+            depth: 0,
+            cause: Cause::Person,
+        },
+        Fact::StepStarted {
+            step: "ask".to_owned(),
+            targets: Vec::new(),
+            until,
+        },
+    ];
+    let mut world = World::default();
+    let shown = |world: &World, now| {
+        let mut page = Page::default();
+        runs(&mut page, world, now);
+        page.text()
+    };
+    let has = |text: &str, numbers: [u32; 3]| {
+        for (name, number) in ["open", "awaiting_approval", "overdue"].iter().zip(numbers) {
+            assert_has(text, &format!("keywheel_playbook_runs_{name} {number}"));
+        }
+    };
+    has(&shown(&world, until), [0, 0, 0]);
+    for (number, fact) in (1..).zip(began) {
+        world.apply(
+            number,
+            &Event::PlaybookRun(RunId::from_bytes([2; 16]), fact),
+        );
+    }
+    has(&shown(&world, until), [1, 1, 0]);
+    has(
+        &shown(&world, until.plus(Duration::from_micros(1))),
+        [1, 1, 1],
+    );
+    let ended = Fact::Completed {
+        outcome: Ended::Failed,
+        score: Score::default(),
+    };
+    world.apply(3, &Event::PlaybookRun(RunId::from_bytes([2; 16]), ended));
+    has(&shown(&world, until.plus(HOUR)), [0, 0, 0]);
 }

@@ -6,8 +6,18 @@ use keywheel_core::rotation::{Outcome, Phase, Rotation, Step};
 use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
 
-/// The next step; `None` while it goes on by itself, and once nothing is left to do.
+use super::replacement;
+
+/// The next step, and what waits for its end; `None` while it goes on by itself, and once nothing is left to do.
 pub(super) fn step(world: &World, rotation: &Rotation) -> Option<String> {
+    let follows = replacement::follows(world, rotation);
+    match (own(world, rotation), follows) {
+        (Some(own), Some(follows)) => Some(format!("{own}; {follows}")),
+        (own, follows) => own.or(follows),
+    }
+}
+
+fn own(world: &World, rotation: &Rotation) -> Option<String> {
     let secret = world.secrets.get(&rotation.secret)?;
     match &rotation.phase {
         Phase::Closed(Outcome::Parked) => Some(parked(world, rotation, secret)),
@@ -369,6 +379,7 @@ mod tests {
             hosts: Vec::new(),
             reason: "its store did not end it".to_owned(),
             is_to_prove: false,
+            is_emergency: false,
         };
         let registered = secret::Event::Registered { name, spec };
         let outcome = Outcome::RolledBack;

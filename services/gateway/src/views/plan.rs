@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod consumers;
+mod sessions;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use keywheel_core::assignment::{self, Assignment, Progress};
 use keywheel_core::binding::{AckLevel, Reload, Spec};
 use keywheel_core::decision;
 use keywheel_core::id::{ContainerId, HostId};
-use keywheel_core::resource::{Kind, Resource, Strategy};
+use keywheel_core::resource::{Resource, Strategy};
 use keywheel_core::schedule::OnDeadline;
 use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
@@ -55,7 +56,7 @@ pub fn rotation_plan(
         on_deadline: deadline_word(policy.on_deadline).to_owned(),
         blockers,
         schedule: schedule_words(policy),
-        sessions: sessions(secret),
+        sessions: sessions::sessions(world, secret),
         canary: canary(world, secret),
     }
 }
@@ -71,7 +72,14 @@ pub const fn deadline_word(policy: OnDeadline) -> &'static str {
 
 fn strategy(secret: &Secret) -> String {
     if let Some(resource) = secret.spec.rotator.as_deref() {
-        return at_resource(resource);
+        let words = at_resource(resource);
+        return match secret.place() {
+            Some(place) => format!(
+                "{words}; store `{}` has it, too: beside the one before from `set` on where it has a stage, and as the current one with the promotion",
+                place.store
+            ),
+            None => words,
+        };
     }
     let place = secret.place();
     let makes_itself = secret.is_made_there();
@@ -110,27 +118,6 @@ fn at_resource(resource: &Resource) -> String {
             "cut-over (`{word}`): account `{accounts}` takes one password, and from `set` on the old one is refused; after the promotion it only goes forward"
         ),
     }
-}
-
-/// Whether sessions of the old credential are waited for.
-fn sessions(secret: &Secret) -> String {
-    let kept = secret.retains_beside(secret.last_version.saturating_add(1));
-    // A receiver of a person's own is not asked.
-    let rotator = secret.spec.rotator.as_deref();
-    let has_accounts = rotator.is_some_and(|resource| resource.kind != Kind::Webhook);
-    match (decision::drains(secret), has_accounts) {
-        (false, _) if kept.is_some() => {
-            "not waited for: what dies does so once every consumer has acknowledged"
-        }
-        (false, _) => "not waited for: the old value dies once every consumer has acknowledged",
-        (true, true) => {
-            "waited for: the old value dies once its sessions from before the last acknowledgement are gone"
-        }
-        (true, false) => {
-            "cannot be told where this value is used: the old one lives on for a grace instead"
-        }
-    }
-    .to_owned()
 }
 
 /// Who would get the version before it is promoted, or why nobody; empty where nobody asked for that.
@@ -296,6 +283,7 @@ fn hosts_in_the_way(
 mod tests {
     use keywheel_core::id::{RotationId, SecretId};
     use keywheel_core::name::SecretName;
+    use keywheel_core::resource::Kind;
     use keywheel_core::secret;
 
     use super::*;

@@ -16,15 +16,17 @@ use keywheel_engine::state::Contact;
 use keywheel_schemas::api::{AwayHost, PlannedLoss, PlannedRevocation, RevokePlan};
 use keywheel_schemas::mirror::TextForm as _;
 
+use super::replacement::{Planned, planned};
 use super::{beside, count, host_name};
 
-/// What revoking these would do at this time; hosts were heard as `contact` says.
+/// What revoking these would do at this time; hosts were heard as `contact` says. With `replace` another version is
+/// made of each first, in an emergency or not.
 #[must_use]
 pub fn revoke_plan(
     world: &World,
     hits: &[Hit],
     contact: &dyn Fn(HostId) -> Option<Contact>,
-    now: Timestamp,
+    (now, replace): (Timestamp, Option<bool>),
 ) -> RevokePlan {
     let mut hosts: BTreeSet<HostId> = BTreeSet::new();
     let (mut losing, mut stopping) = (BTreeSet::new(), BTreeSet::new());
@@ -34,13 +36,15 @@ pub fn revoke_plan(
         let Some(secret) = world.secrets.get(&hit.secret) else {
             continue;
         };
-        let (versions, beaten) = struck(world, hit);
-        let dying = Hit {
-            versions,
-            ..hit.clone()
-        };
+        let planned = replace.map(|is_emergency| planned(world, (secret, hit), is_emergency, now));
+        let (dying, beaten, next) = dying(world, secret, hit, planned.as_ref());
+        let is_refused = planned.as_ref().is_some_and(|planned| planned.is_refused);
+        let words = planned.map(|planned| planned.words);
+        if is_refused {
+            secrets.push(planned_revocation(secret, &dying, words));
+            continue;
+        }
         let hit = &dying;
-        let next = replacement(world, secret, hit, beaten);
         let losses = losses(world, secret, hit, next);
         for (key, loss) in &losses {
             let instance: (HostId, &ContainerId) = (key.host, &key.container);
@@ -56,16 +60,10 @@ pub fn revoke_plan(
         hosts.extend(holding.iter().copied());
         let holding = holding.iter().map(|host| host_name(world, *host));
         secrets.push(PlannedRevocation {
-            secret: secret.name.to_string(),
-            versions: hit.versions.clone(),
-            store: secret
-                .place()
-                .map_or_else(|| "local".to_owned(), |place| place.store.to_string()),
-            resource: secret.spec.rotator.as_ref().map(ToString::to_string),
-            is_proven: is_proven(secret),
             cancels: beaten.map(|open| open.id.to_string()),
             hosts: holding.collect(),
             consumers: losses.into_iter().map(|(_, loss)| loss).collect(),
+            ..planned_revocation(secret, hit, words)
         });
     }
     // One that stops does not restart.
@@ -78,6 +76,50 @@ pub fn revoke_plan(
         restarts: count(restarting),
         away,
         hosts: count(hosts.len()),
+    }
+}
+
+/// What dies of a secret, before anybody is known to lose it.
+fn planned_revocation(secret: &Secret, hit: &Hit, words: Option<String>) -> PlannedRevocation {
+    PlannedRevocation {
+        secret: secret.name.to_string(),
+        versions: hit.versions.clone(),
+        store: secret
+            .place()
+            .map_or_else(|| "local".to_owned(), |place| place.store.to_string()),
+        resource: secret.spec.rotator.as_ref().map(ToString::to_string),
+        is_proven: is_proven(secret),
+        cancels: None,
+        hosts: Vec::new(),
+        consumers: Vec::new(),
+        replacement: words,
+    }
+}
+
+/// What of a hit dies, the rotation that ends with it, and the version that takes its place.
+fn dying<'w>(
+    world: &'w World,
+    secret: &Secret,
+    hit: &Hit,
+    planned: Option<&Planned>,
+) -> (Hit, Option<&'w Rotation>, Option<u64>) {
+    let left = |versions| Hit {
+        versions,
+        ..hit.clone()
+    };
+    match planned {
+        Some(planned) if planned.is_refused => (left(Vec::new()), None, None),
+        Some(Planned {
+            versions: Some(versions),
+            next,
+            ..
+        }) => (left(versions.clone()), None, *next),
+        _ => {
+            let (versions, beaten) = struck(world, hit);
+            let dying = left(versions);
+            let next = replacement(world, secret, &dying, beaten);
+            (dying, beaten, next)
+        }
     }
 }
 
@@ -107,7 +149,7 @@ fn away_host(host: String, contact: Option<Contact>, now: Timestamp) -> Option<A
 }
 
 fn is_proven(secret: &Secret) -> bool {
-    secret.spec.rotator.is_some() && secret.place().is_none()
+    secret.spec.rotator.is_some()
 }
 
 /// The secrets whose copies die: it, or the leases that it gives.

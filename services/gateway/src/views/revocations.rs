@@ -8,10 +8,13 @@ use keywheel_engine::state::RevocationTimes;
 use keywheel_schemas::api::{EvidenceView, ForgetView, RevocationStates};
 use keywheel_schemas::mirror::TextForm as _;
 
-use super::milliseconds;
+use super::{milliseconds, replacement};
 
 /// Why nobody looks any more.
 const FORGOTTEN: &str = "two principals had its store asked no more";
+
+/// Why nobody looks yet.
+const NOT_BEGUN: &str = "its versions were not revoked by it";
 
 /// What each half of it came to.
 pub(super) fn states(
@@ -22,10 +25,10 @@ pub(super) fn states(
     let (proof, because, evidence) = proof(revocation);
     let failure = match &revocation.backend {
         Backend::Failed { reason, .. } => Some(reason.clone()),
-        Backend::Asked { .. } | Backend::Confirmed => None,
+        Backend::Asked { .. } | Backend::Confirmed | Backend::NotAsked => None,
     };
     RevocationStates {
-        withdrawn_everywhere: revocation.waiting.is_empty(),
+        withdrawn_everywhere: revocation.waiting.is_empty() && revocation.is_begun(),
         // What was heard of hosts is not in the log.
         away: Vec::new(),
         dead_at_backend: revocation.is_dead_at_backend,
@@ -36,21 +39,31 @@ pub(super) fn states(
         destroyed: revocation.is_destroyed,
         failure,
         forget: revocation.forget.iter().map(forget_view).collect(),
-        dead_ms: milliseconds(times.requested, times.dead).filter(|_| !revocation.stays_at_store),
+        dead_ms: milliseconds(times.requested, times.dead).filter(|_| is_timed(revocation)),
         proven_ms: milliseconds(times.requested, times.proven),
         destroyed_ms: milliseconds(times.requested, times.destroyed),
+        replacement: replacement::view(world, revocation),
     }
+}
+
+/// Whether the store's word was the end of it: what was left there ended with a later rotation.
+fn is_timed(revocation: &Revocation) -> bool {
+    let opens_accounts = revocation.proven != Proven::NotAsked;
+    revocation.is_dead_at_backend && (opens_accounts || !revocation.stays_at_store)
 }
 
 fn still_current_at(world: &World, revocation: &Revocation) -> Option<String> {
     let secret = world.secrets.get(&revocation.secret);
     let place = secret.and_then(Secret::place);
     place
-        .filter(|_| revocation.stays_at_store)
+        .filter(|_| revocation.left_at_store.is_some())
         .map(|place| place.store.to_string())
 }
 
 fn proof(revocation: &Revocation) -> (&'static str, Option<&str>, &[Evidence]) {
+    if !revocation.is_begun() {
+        return ("not_probed", Some(NOT_BEGUN), &[]);
+    }
     match &revocation.proven {
         Proven::Awaited if revocation.is_forgotten() => ("not_provable", Some(FORGOTTEN), &[]),
         Proven::NotAsked => ("not_probed", Some(NOTHING_TO_ASK), &[]),
@@ -73,6 +86,8 @@ fn evidence_view(evidence: &Evidence) -> EvidenceView {
             Answer::NoLogin => "no_login",
             Answer::Refused => "refused",
             Answer::Accepted => "accepted",
+            Answer::LeaseGone => "lease_gone",
+            Answer::LeaseAlive => "lease_alive",
         }
         .to_owned(),
     }

@@ -83,6 +83,7 @@ pub(crate) fn plan(bindings: Vec<PlannedBinding>) -> HostPlan {
         bindings,
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     }
 }
 

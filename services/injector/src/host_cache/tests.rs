@@ -49,6 +49,7 @@ fn plan(generation: u64) -> Arc<HostPlan> {
         bindings: Vec::new(),
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     })
 }
 

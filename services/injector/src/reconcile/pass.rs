@@ -3,6 +3,7 @@
 //! Order: take back first, since it needs no value; then swap; then begin what is slow; then say.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ impl Reconciler {
             let Some(plan) = self.shared.plan() else {
                 break;
             };
+            self.carry_out(&plan).await;
             let mut gathered = self.gather(&plan);
             self.note_due(&plan, std::mem::take(&mut gathered.rolling));
             self.start_fallen(&plan);
@@ -534,6 +536,8 @@ impl Reconciler {
         if !self.items.is_empty() || !self.outbox.is_written() {
             return;
         }
+        let owing = self.owing_to_save();
+        save_all(self.tools.state.clone(), owing).await;
         let folder = self.tools.state.clone();
         let gone = std::mem::take(&mut self.forgotten);
         let removed = in_batches(gone, move |(id, ticks)| {
@@ -553,13 +557,16 @@ impl Reconciler {
                 changed.push(Remembered::of(tracked));
             }
         }
-        let folder = self.tools.state.clone();
-        let saved = in_batches(changed, move |remembered| {
-            save(&folder, &remembered).map_err(|error| chain(&error))
-        });
-        for fault in saved.await.into_iter().filter_map(Result::err) {
-            tracing::warn!({ names::ERROR } = fault, "state file not written");
-        }
+        save_all(self.tools.state.clone(), changed).await;
+    }
+}
+
+async fn save_all(folder: PathBuf, changed: Vec<Remembered>) {
+    let saved = in_batches(changed, move |remembered| {
+        save(&folder, &remembered).map_err(|error| chain(&error))
+    });
+    for fault in saved.await.into_iter().filter_map(Result::err) {
+        tracing::warn!({ names::ERROR } = fault, "state file not written");
     }
 }
 

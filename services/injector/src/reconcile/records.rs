@@ -15,6 +15,7 @@ use keywheel_daemon::{chain, names};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::container_host::ContainerRecord;
 
+use super::on_revoke::still_owing;
 use super::rollout::is_unproven;
 use super::{RELIST_AFTER, Reconciler};
 use crate::attach::adopt;
@@ -75,7 +76,7 @@ impl Reconciler {
         for id in absent {
             if let Some(remembered) = self.remembered.remove(&id) {
                 self.items.extend(remembered.vanished());
-                self.forget_file(&id, remembered.ticks);
+                self.go_down(&id, remembered.ticks, remembered.owing());
             }
         }
         self.is_listed = true;
@@ -120,12 +121,14 @@ impl Reconciler {
             Ok(Some(record)) => {
                 // Something happened since the question; the next one tells of it.
                 if !again {
+                    self.look_at_ordered(id, Some(&record));
                     self.look_at_refused(id, Some(&record));
                     self.look_at_turn(id, Some(&record));
                 }
                 self.apply(begun, record);
             }
             Ok(None) => {
+                self.look_at_ordered(id, None);
                 self.look_at_refused(id, None);
                 self.look_at_turn(id, None);
                 self.forget(id, true);
@@ -207,6 +210,7 @@ impl Reconciler {
             tracked.busy = Busy::Attaching;
             self.begin_adopt(id.clone(), tracked.record.pid, remembered);
         }
+        self.take_owing(&id, &mut tracked);
         self.containers.insert(id, tracked);
     }
 
@@ -273,6 +277,7 @@ impl Reconciler {
     /// A container ended; `removed` when it is gone for good.
     pub(super) fn forget(&mut self, id: &ContainerId, removed: bool) {
         self.note_end(id);
+        self.forget_owing(id, removed);
         if let Some(hidden) = self.hidden.remove(id) {
             self.items.extend(hidden.vanished());
             self.forget_file(id, hidden.ticks);
@@ -337,11 +342,15 @@ impl Reconciler {
             self.note_fallen(id, &tracked, reason);
             self.graveyard.insert(id.clone(), owed);
         }
-        self.forget_file(id, tracked.ticks);
+        self.go_down(id, tracked.ticks, still_owing(&tracked, removed));
     }
 
     /// Its state file goes once the disk has what was said of it.
     pub(super) fn forget_file(&mut self, id: &ContainerId, ticks: u64) {
+        // That file may have been written over what stays of a container that is down.
+        if self.owing.contains_key(id) {
+            self.owing_unsaved.insert(id.clone());
+        }
         self.forgotten.push((id.clone(), ticks));
     }
 }

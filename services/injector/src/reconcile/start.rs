@@ -287,6 +287,7 @@ impl Reconciler {
             };
         }
         tracked.refused = refused;
+        self.take_owing(id, &mut tracked);
         tracked.owed = owed;
         tracked.creating_until = Some(now + PENDING_LIMIT);
         tracked.target = Some(attached.target);
@@ -352,6 +353,7 @@ impl Reconciler {
     /// Our restart is over, one way or the other.
     pub(super) fn take_restarted(&mut self, id: &ContainerId, result: Result<(), String>) {
         self.note_restarted(id, &result);
+        self.note_ordered(id, &result);
         let Some(tracked) = self.containers.get_mut(id) else {
             return;
         };
@@ -404,6 +406,7 @@ impl Reconciler {
     /// Our stop is over, one way or the other.
     pub(super) fn take_stopped(&mut self, id: &ContainerId, result: Result<(), String>) {
         let now = self.now();
+        self.note_apart(id, &result);
         let Some(tracked) = self.containers.get_mut(id) else {
             return;
         };

@@ -60,8 +60,13 @@ impl UnderWay {
 }
 
 impl Reconciler {
-    /// Whether a container of the service is on its way through a restart.
+    /// Whether a container of the service is on its way through a restart, also one that was ordered.
     pub(super) fn is_occupied(&mut self, service: &Service) -> bool {
+        self.restarts_by_order(service) || self.is_turn_taken(service)
+    }
+
+    /// The same, but for those that were ordered.
+    pub(super) fn is_turn_taken(&mut self, service: &Service) -> bool {
         if self.under_way.is_left(service) {
             return true;
         }

@@ -14,6 +14,7 @@ use keywheel_core::plan::{HostPlan, PlannedBinding};
 use keywheel_core::report::{Fact, Item};
 
 use super::Reconciler;
+use crate::granted::is_quarantined;
 use crate::leases::{WANT_AGAIN, WANT_LIMIT, unleased, unmeant};
 use crate::model::service_name;
 
@@ -56,6 +57,7 @@ impl Reconciler {
         let running: Vec<ContainerFacts> = running.map(|one| one.record.facts.clone()).collect();
         let runs: BTreeSet<ContainerId> = running.iter().map(|facts| facts.id.clone()).collect();
         asking.extend(running);
+        asking.retain(|facts| !is_quarantined(&plan, &facts.id));
         let host = self.shared.options.host_name.clone();
         let mut open: BTreeSet<Key> = BTreeSet::new();
         for facts in &asking {

@@ -23,7 +23,7 @@ use crate::runtime::wire::{Question, Refusal};
 use crate::runtime::wrapper;
 use crate::service::Event;
 use crate::shared::{Given, Pending, Shared, VersionKey};
-use crate::state::{Remembered, RememberedHolding, forget};
+use crate::state::{Remembered, RememberedHolding, end, owed_to};
 use keywheel_daemon::failpoint;
 
 /// Puts files into a created container; the event tells the reconciler.
@@ -85,9 +85,13 @@ async fn put(
     });
     let files = files.map_err(|denied| refuse(&pending.facts, *denied))?;
     let wanted = wanted(shared, &pending, &files, trace).await?;
-    let base = remembered(&pending);
+    let mut base = remembered(&pending);
     let (tools, pid, target_id) = (tools.clone(), question.pid, id.clone());
-    let work = move || attach(&tools, &target_id, pid, base, wanted);
+    let work = move || {
+        // What is owed to it the incarnation before did not take along.
+        base.owed = owed_to(&tools.state, target_id.as_str());
+        attach(&tools, &target_id, pid, base, wanted)
+    };
     let attached = tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err("the injector is stopping".to_owned()));
@@ -104,9 +108,9 @@ async fn put(
         refuse(&pending.facts, denied)
     })?;
     if let Err(denied) = check_complete(&pending, &files, &attached) {
-        // The wrapper deletes the container; nothing of it is to be remembered.
+        // The wrapper deletes the container; of what is in place nothing is to be remembered.
         let (folder, ticks) = (shared.options.state(), attached.ticks);
-        let _ = tokio::task::spawn_blocking(move || forget(&folder, id.as_str(), ticks)).await;
+        let _ = tokio::task::spawn_blocking(move || end(&folder, id.as_str(), ticks)).await;
         return Err(denied);
     }
     // What is in place now is remembered and found again; the container starts or is deleted.

@@ -9,7 +9,7 @@ use keywheel_core::name::{BindingName, HostName};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 
 use crate::decide::place_of;
-use crate::granted::{grant_of, lacking, seen_by};
+use crate::granted::{grant_of, is_quarantined, lacking, seen_by};
 use crate::leases::{is_lease, meant};
 use crate::runtime::wire::Refusal;
 use crate::shared::Given;
@@ -88,6 +88,14 @@ pub(crate) fn choose(
     env: &[String],
     mounts: &[String],
 ) -> Result<Chosen, Box<Denied>> {
+    if is_quarantined(plan, &facts.id) {
+        let error = format!("container {} is in quarantine", facts.name);
+        let next = format!(
+            "a person lifts that with `keywheel playbook lift {} --reason \"…\"`",
+            facts.id.short()
+        );
+        return Err(denied(error, next, ""));
+    }
     let plan = seen_by(plan, &facts.id);
     let matching = meant(&plan, host, facts);
     let mut chosen = Chosen::default();

@@ -88,6 +88,7 @@ pub(crate) fn report(generation: u64, facts: Vec<Fact>) -> HostReport {
         restarts: vec![restart()],
         staged: vec![(SecretId::from_bytes([5; 16]), 7)],
         knows_staged: true,
+        orders: None,
     }
 }
 

@@ -17,7 +17,7 @@ use keywheel_core::binding::{ImageSelector, Reload, Selector, SetFile, Target};
 use keywheel_core::command::Command as Submitted;
 use keywheel_core::id::{BindingId, ContainerId, DeliveryId, DeploymentId, HostId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
-use keywheel_core::plan::{Grant, HostPlan, Leave, PlannedBinding, Staged};
+use keywheel_core::plan::{Grant, HostPlan, Leave, Order, PlannedBinding, Staged};
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_engine::delivery;
 use keywheel_engine::port::bus::{
@@ -93,7 +93,7 @@ impl FakeBus {
 
     /// The same, with leave to restart.
     pub fn publish_with(&self, bindings: Vec<PlannedBinding>, leaves: Vec<Leave>) -> u64 {
-        self.publish_all(bindings, leaves, Vec::new())
+        self.publish_all(bindings, leaves, (Vec::new(), Vec::new()))
     }
 
     /// The same, with versions of secrets that are to be had at hand.
@@ -103,7 +103,7 @@ impl FakeBus {
             grant: granted(*version),
             canaries: Vec::new(),
         });
-        self.publish_all(bindings, Vec::new(), staged.collect())
+        self.publish_all(bindings, Vec::new(), (staged.collect(), Vec::new()))
     }
 
     /// The same with one version, which these containers get before all others.
@@ -118,14 +118,19 @@ impl FakeBus {
             grant: granted(version),
             canaries: canaries.to_vec(),
         };
-        self.publish_all(bindings, Vec::new(), vec![staged])
+        self.publish_all(bindings, Vec::new(), (vec![staged], Vec::new()))
+    }
+
+    /// The same, with orders about containers.
+    pub fn publish_orders(&self, bindings: Vec<PlannedBinding>, orders: Vec<Order>) -> u64 {
+        self.publish_all(bindings, Vec::new(), (Vec::new(), orders))
     }
 
     fn publish_all(
         &self,
         bindings: Vec<PlannedBinding>,
         leaves: Vec<Leave>,
-        staged: Vec<Staged>,
+        (staged, orders): (Vec<Staged>, Vec<Order>),
     ) -> u64 {
         let mut world = self.world.lock().unwrap();
         let generation = world.plan.as_ref().map_or(1, |plan| plan.generation + 1);
@@ -136,6 +141,7 @@ impl FakeBus {
             bindings,
             leaves,
             staged,
+            orders,
         };
         world.plan = Some(plan.clone());
         let silent = world.silent;
@@ -155,6 +161,7 @@ impl FakeBus {
             bindings,
             leaves: Vec::new(),
             staged: Vec::new(),
+            orders: Vec::new(),
         });
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::id::{LetterId, NotificationId};
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::deliveries::{Deliveries, Letter};
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use keywheel_core::command::Command;
 use keywheel_core::id::CommandId;
+use keywheel_core::playbook_run::Request;
+use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, lines, names};
 use keywheel_engine::port::bus::{Address, Body, Bus};
 use keywheel_engine::port::ids::Ids;
@@ -58,6 +60,15 @@ pub(super) async fn submit(
                 .with(spans::SECRET_ID, secret.to_string())
                 .with(spans::ROTATION_ID, rotation.to_string());
             (id, span)
+        }
+        // A run's begin is decided once, whoever asks, so two schedulers get one answer.
+        Command::Playbook(Request::Start { run, .. }) => {
+            let id = derive(
+                b"keywheel playbook command v1",
+                run.bytes(),
+                Timestamp::default(),
+            );
+            (id, Span::root(SERVICE, spans::TIMER, Kind::Internal, &*ids))
         }
         _ => (ids.draw(), Span::default()),
     };

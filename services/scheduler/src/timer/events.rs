@@ -18,10 +18,11 @@ use keywheel_core::id::{EventId, HostId, RevocationId, RotationId, SecretId, Slo
 use keywheel_core::rotation::Trigger;
 use keywheel_core::schedule::{EVENT_HOLD_OFF, OnEvent, RotationPolicy};
 use keywheel_core::time::Timestamp;
-use keywheel_core::{host, revocation, rotation, secret};
+use keywheel_core::{host, lease, revocation, rotation, secret};
 use keywheel_schemas::condition::{About, Facts};
 use keywheel_schemas::event::{data, subject, type_name};
 
+use super::triggers::Said;
 use super::watches::Watches;
 use super::{Key, Timers, retry_delay};
 use crate::schedule::plan::{self, Gate};
@@ -132,7 +133,11 @@ impl Rules {
             Event::Secret(id, secret::Event::Delivered { host, .. }) => {
                 self.given.entry(*host).or_default().insert(*id);
             }
-            Event::Revocation(id, revocation::Event::Requested { secret, .. }) => {
+            Event::Revocation(
+                id,
+                revocation::Event::Requested { secret, .. }
+                | revocation::Event::ReplacementAwaited { secret, .. },
+            ) => {
                 self.revocations.insert(*id, *secret);
             }
             Event::Rotation(id, rotation::Event::Started { secret, .. }) => {
@@ -140,6 +145,16 @@ impl Rules {
             }
             _ => {}
         }
+    }
+
+    /// Names of the secret and the host that an event is about; empty for none.
+    fn names_of(&self, whom: Whom) -> (&str, &str) {
+        let name = whom.secret.and_then(|id| self.names.get(&id));
+        let host = whom.host.and_then(|id| self.hosts.get(&id));
+        (
+            name.map_or("", |name| &**name),
+            host.map_or("", |name| &**name),
+        )
     }
 
     fn note_rotation(&mut self, secret: SecretId, rotation: RotationId) {
@@ -170,7 +185,12 @@ impl Rules {
     /// Whose events an event goes back to; `None` when they are too many. What people, hosts and others at a
     /// store bring about goes back to nobody, as far as events tell.
     fn chain(&self, event: &Event, whom: Whom) -> Option<Arc<[SecretId]>> {
-        let (Event::Secret(..) | Event::Rotation(..), Some(secret)) = (event, whom.secret) else {
+        let own = whom.secret.filter(|secret| match event {
+            Event::Secret(..) | Event::Rotation(..) => true,
+            Event::Revocation(id, _) => self.is_end_of_rotation(*secret, *id),
+            _ => false,
+        });
+        let Some(secret) = own else {
             return Some(Arc::default());
         };
         let before = match event {
@@ -191,6 +211,13 @@ impl Rules {
         let before = before.map(|chain| &**chain).unwrap_or_default();
         let is_short = before.len() < MAX_CHAIN;
         is_short.then(|| before.iter().copied().chain([secret]).collect())
+    }
+
+    /// Whether a revocation is of what a rotation replaced, so that it goes back to what led to that.
+    fn is_end_of_rotation(&self, secret: SecretId, revocation: RevocationId) -> bool {
+        let last = self.last.get(&secret).into_iter().flatten().flatten();
+        last.copied()
+            .any(|rotation| lease::end_of(rotation) == revocation)
     }
 
     fn wait(&mut self, secret: SecretId, waiting: Waiting) {
@@ -250,6 +277,17 @@ impl Timers {
         if self.rules.watches.has(type_name(event)) {
             self.observe(place, time, event, whom);
         }
+        if self.triggers.has(type_name(event)) {
+            let facts = self.facts_of(place.1, time, event, whom);
+            let (secret, host) = self.rules.names_of(whom);
+            let said = Said {
+                secret,
+                host,
+                event,
+            };
+            let event = (place.0, time, type_name(event));
+            self.triggers.observe(event, &facts, &said, &mut self.queue);
+        }
         if self.rules.learns {
             self.rules.forget(event);
         }
@@ -259,7 +297,8 @@ impl Timers {
     /// for [`Timers::learn`] before anything else is folded. Without rules nothing is kept of them.
     #[must_use]
     pub fn lacks_names(&self) -> bool {
-        !self.rules.learns && !self.rules.watches.is_empty()
+        let asks = !self.rules.watches.is_empty() || self.triggers.ask();
+        !self.rules.learns && asks
     }
 
     /// Notes the names and places of an event that was folded; harmless when repeated.
@@ -307,7 +346,8 @@ impl Timers {
             },
             Event::Revocation(id, event) => Whom {
                 secret: match event {
-                    revocation::Event::Requested { secret, .. } => Some(*secret),
+                    revocation::Event::Requested { secret, .. }
+                    | revocation::Event::ReplacementAwaited { secret, .. } => Some(*secret),
                     _ => self.rules.revocations.get(id).copied(),
                 },
                 host: match event {
@@ -320,13 +360,32 @@ impl Timers {
                 secret: None,
                 host: Some(*id),
             },
+            Event::Signal(_, event) => Whom {
+                secret: event.secret(),
+                host: None,
+            },
             Event::Binding(..)
             | Event::Assignment(..)
             | Event::Store(..)
             | Event::Rollout(..)
             | Event::Notification(..)
-            | Event::Signal(..) => Whom::default(),
+            | Event::Playbook(..)
+            | Event::PlaybookRun(..) => Whom::default(),
         }
+    }
+
+    /// An event as conditions ask about it.
+    fn facts_of(&self, id: EventId, time: Timestamp, event: &Event, whom: Whom) -> Facts {
+        let (secret, host) = self.rules.names_of(whom);
+        let about = About {
+            id: &id.to_string(),
+            type_name: type_name(event),
+            subject: &subject(event),
+            time: &instant(time),
+            secret,
+            host,
+        };
+        Facts::of(about, &data(event))
     }
 
     fn observe(
@@ -339,18 +398,8 @@ impl Timers {
         let Some(chain) = self.rules.chain(event, whom) else {
             return;
         };
-        let name = whom.secret.and_then(|id| self.rules.names.get(&id));
-        let name = name.map_or("", |name| &**name);
-        let host = whom.host.and_then(|id| self.rules.hosts.get(&id));
-        let about = About {
-            id: &id.to_string(),
-            type_name: type_name(event),
-            subject: &subject(event),
-            time: &instant(time),
-            secret: name,
-            host: host.map_or("", |name| &**name),
-        };
-        let facts = Facts::of(about, &data(event));
+        let facts = self.facts_of(id, time, event, whom);
+        let (name, _) = self.rules.names_of(whom);
         let given = whom.host.and_then(|id| self.rules.given.get(&id));
         let watches = &self.rules.watches;
         for (secret, rule) in watches.meant((type_name(event), name), &facts, given) {

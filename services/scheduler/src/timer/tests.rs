@@ -3,6 +3,8 @@
 mod events;
 mod leases;
 mod limits;
+mod runs;
+mod triggers;
 
 use keywheel_core::audit::Principal;
 use keywheel_core::id::HostId;

@@ -264,6 +264,20 @@ impl UnsealKey {
             .map_err(|_| OpenError::Rejected)
     }
 
+    /// Another root for one purpose: it opens nothing of this one's, and tells nothing about it.
+    pub(crate) fn derived(&self, purpose: &[u8]) -> Self {
+        Self(hazmat::derive(
+            &self.0,
+            &[b"keywheel/unseal/v1/for/", purpose],
+        ))
+    }
+
+    /// What bytes are known by: nobody without this key tells from it which they were.
+    pub(crate) fn mark(&self, purpose: &[u8], bytes: &[u8]) -> [u8; 32] {
+        let key = hazmat::derive(&self.0, &[b"keywheel/unseal/v1/mark/", purpose]);
+        hazmat::hmac(&key, &[bytes])
+    }
+
     /// A key for one use, so the unseal key itself never meets a cipher.
     fn subkey(&self, label: &[u8], salt: &[u8; 32], place: &[u8]) -> Key {
         hazmat::derive(&self.0, &[b"keywheel/unseal/v1/", label, salt, place])

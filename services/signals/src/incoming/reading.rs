@@ -1,8 +1,8 @@
 //! What a proven request says, in each format: CloudEvents, GitHub's two, and JSON that a mapping reads. Pure.
 //!
-//! Invariants: of GitHub's reports the token is never looked at, so it is in no signal and no letter; why
-//! something cannot be read never quotes it; attributes that no signature covers are believed of nobody who
-//! signs.
+//! Invariants: a token that is reported is given beside its signal, to be compared, and is in no signal and no letter
+//! of GitHub's; what has no id of its own has one under a key, so that no token is guessed by it; why something cannot be
+//! read never quotes it; attributes that no signature covers are believed of nobody who signs.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,9 @@ use hyper::HeaderMap;
 use keywheel_core::name::SignalSourceName;
 use keywheel_core::signal::{Format, MAX_SIGNAL_TEXT_BYTES, Proof, Signal, Spec};
 use keywheel_schemas::condition::mapping::{Body, Mapping};
-use keywheel_seal::digest;
+use keywheel_schemas::manifest::REPORTED_TOKEN;
+use keywheel_seal::SecretBytes;
+use keywheel_seal::letters::LetterKey;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::{Zeroize as _, Zeroizing};
@@ -39,6 +41,23 @@ pub struct Unread {
     pub reason: String,
     /// Whether what came may be kept.
     pub may_be_kept: bool,
+}
+
+/// A signal that was read, and the token that it reports.
+#[derive(Debug)]
+pub struct Heard {
+    /// The signal.
+    pub signal: Signal,
+    /// The token, for one comparison.
+    pub token: Option<SecretBytes>,
+}
+
+impl Heard {
+    fn new(signal: Signal, token: Option<String>) -> Self {
+        let token = token.filter(|token| !token.is_empty());
+        let token = token.map(|token| SecretBytes::from(token.into_bytes()));
+        Self { signal, token }
+    }
 }
 
 impl Arrived {
@@ -98,16 +117,22 @@ fn decoded(text: &str) -> Option<String> {
 ///
 /// # Errors
 /// With why it cannot be read, and whether it may be kept.
-pub fn read(via: &SignalSourceName, spec: &Spec, arrived: &Arrived) -> Result<Vec<Signal>, Unread> {
+pub fn read(
+    via: &SignalSourceName,
+    spec: &Spec,
+    arrived: &Arrived,
+    key: &LetterKey,
+) -> Result<Vec<Heard>, Unread> {
     let body = arrived.body();
     let read = match spec.format {
         Format::CloudEvents => cloud_events(via, spec, arrived, &body),
-        Format::Webhook => webhook(via, spec, &body).map(|signal| vec![signal]),
-        Format::GithubAlert => github_alert(via, arrived, &body),
-        Format::GithubPartner => github_partner(via, &body),
+        Format::Webhook => webhook(via, spec, &body).map(|heard| vec![heard]),
+        Format::GithubAlert => github_alert(via, arrived, &body, key),
+        Format::GithubPartner => github_partner(via, &body, key),
     };
-    let read = read.and_then(|signals| match signals.iter().all(Signal::is_text) {
-        true => Ok(signals),
+    let is_text = |heard: &Heard| heard.signal.is_text();
+    let read = read.and_then(|all| match all.iter().all(is_text) {
+        true => Ok(all),
         false => Err(
             "a text of it holds control characters; map another part, or one line of it".to_owned(),
         ),
@@ -118,10 +143,11 @@ pub fn read(via: &SignalSourceName, spec: &Spec, arrived: &Arrived) -> Result<Ve
     })
 }
 
-/// Whether what came may be kept where it cannot be read: a person said so, and it is none of GitHub's reports, which
-/// hold tokens.
-pub(crate) const fn may_be_kept(spec: &Spec) -> bool {
-    spec.keeps_letters && matches!(spec.format, Format::CloudEvents | Format::Webhook)
+/// Whether what came may be kept where it cannot be read: a person said so, and it holds no token, as GitHub's reports
+/// do and what a mapping names one of.
+pub(crate) fn may_be_kept(spec: &Spec) -> bool {
+    let is_own = matches!(spec.format, Format::CloudEvents | Format::Webhook);
+    spec.keeps_letters && is_own && !spec.map.contains_key(REPORTED_TOKEN)
 }
 
 fn no_json(_: serde_json::Error) -> String {
@@ -133,7 +159,7 @@ fn cloud_events(
     spec: &Spec,
     arrived: &Arrived,
     body: &[u8],
-) -> Result<Vec<Signal>, String> {
+) -> Result<Vec<Heard>, String> {
     let kind = arrived.content_type.as_str();
     if kind.starts_with("application/cloudevents-batch") {
         let all: Vec<Map<String, Value>> = serde_json::from_slice(body).map_err(no_json)?;
@@ -168,7 +194,7 @@ fn structured(
     via: &SignalSourceName,
     spec: &Spec,
     event: &Map<String, Value>,
-) -> Result<Signal, String> {
+) -> Result<Heard, String> {
     let text = |name: &str| event.get(name).and_then(Value::as_str);
     let required = |name: &str| match text(name) {
         Some("") => Err(format!("its attribute `{name}` is empty")),
@@ -185,61 +211,76 @@ fn structured(
         true => required("subject")?,
         false => String::new(),
     };
-    let fields = match event.get("data") {
+    let (fields, token) = match event.get("data") {
         Some(data) => mapped(spec, data)?,
-        None => BTreeMap::new(),
+        None => (BTreeMap::new(), None),
     };
-    Ok(Signal {
+    let signal = Signal {
         via: via.clone(),
         source: required("source")?,
         id: required("id")?,
         kind: required("type")?,
         subject,
         fields,
-    })
+        compared: None,
+        matched: None,
+    };
+    Ok(Heard::new(signal, token))
 }
 
+/// What is kept of content, and the token that it reports.
+type Mapped = (BTreeMap<String, String>, Option<String>);
+
 /// What a source's mapping gives of content; a part that is not there is left out.
-fn mapped(spec: &Spec, content: &Value) -> Result<BTreeMap<String, String>, String> {
+fn mapped(spec: &Spec, content: &Value) -> Result<Mapped, String> {
     if spec.map.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok((BTreeMap::new(), None));
     }
     let body = Body::of(content).ok_or("its content is larger than expressions are asked of")?;
-    let mut fields = BTreeMap::new();
+    let (mut fields, mut token) = (BTreeMap::new(), None);
     for (name, text) in &spec.map {
         let mapping = Mapping::parse(text).map_err(|_| {
             format!(
                 "the expression of `{name}` cannot be read by this version; apply the source again"
             )
         })?;
-        match mapping.text(&body) {
+        let is_token = name == REPORTED_TOKEN;
+        let given = match is_token {
+            true => mapping.token(&body),
+            false => mapping.text(&body),
+        };
+        match given {
+            Ok(text) if is_token => token = Some(text),
             Ok(text) => drop(fields.insert(name.clone(), text)),
             Err("is not there") => {}
             Err(fault) => return Err(format!("what `{name}` names {fault}")),
         }
     }
-    Ok(fields)
+    Ok((fields, token))
 }
 
-fn webhook(via: &SignalSourceName, spec: &Spec, body: &[u8]) -> Result<Signal, String> {
+fn webhook(via: &SignalSourceName, spec: &Spec, body: &[u8]) -> Result<Heard, String> {
     let content: Value = serde_json::from_slice(body).map_err(no_json)?;
-    let mut fields = mapped(spec, &content)?;
+    let (mut fields, token) = mapped(spec, &content)?;
     let mut named = |name: &str| fields.remove(name).filter(|text| !text.is_empty());
     let id = named("id").ok_or("what `id` names is not there")?;
     let kind = named("type").ok_or("what `type` names is not there")?;
     let source = named("source").unwrap_or_else(|| via.to_string());
     let subject = named("subject").unwrap_or_default();
-    Ok(Signal {
+    let signal = Signal {
         via: via.clone(),
         source,
         id,
         kind,
         subject,
         fields,
-    })
+        compared: None,
+        matched: None,
+    };
+    Ok(Heard::new(signal, token))
 }
 
-/// `secret_scanning_alert`, without the token in it.
+/// `secret_scanning_alert`.
 #[derive(Deserialize)]
 struct Alerted {
     action: String,
@@ -250,6 +291,9 @@ struct Alerted {
 #[derive(Deserialize)]
 struct Alert {
     number: u64,
+    /// The token.
+    #[serde(default)]
+    secret: Option<String>,
     #[serde(default)]
     secret_type: Option<String>,
     #[serde(default)]
@@ -267,11 +311,12 @@ struct Repository {
     full_name: String,
 }
 
-/// The id of what has none that a signature covers: the same content is the same signal.
-fn derived_id(body: &[u8], n: usize) -> String {
-    let seed = [&digest::sha256(body)[..], &n.to_le_bytes()].concat();
-    let hash = digest::sha256(&seed);
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+/// The id of what has none that a signature covers: the same content is the same signal. It holds a token, and its id is
+/// in the log beside all else that it says.
+fn derived_id(key: &LetterKey, body: &[u8], n: usize) -> String {
+    let seed = [&key.mark(body)[..], &n.to_le_bytes()].concat();
+    let mark = key.mark(&seed);
+    mark.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn bounded(text: Option<String>) -> Option<String> {
@@ -288,7 +333,8 @@ fn github_alert(
     via: &SignalSourceName,
     arrived: &Arrived,
     body: &[u8],
-) -> Result<Vec<Signal>, String> {
+    key: &LetterKey,
+) -> Result<Vec<Heard>, String> {
     match arrived.attributes.get("x-github-event").map(String::as_str) {
         Some("secret_scanning_alert") => {}
         // Sent once, when the webhook is made.
@@ -313,19 +359,24 @@ fn github_alert(
         ("validity", alert.validity),
         ("url", alert.html_url),
     ]);
-    Ok(vec![Signal {
+    let signal = Signal {
         via: via.clone(),
         source: format!("https://github.com/{repository}"),
-        id: derived_id(body, 0),
+        id: derived_id(key, body, 0),
         kind: format!("com.github.secret_scanning_alert.{}", alerted.action),
         subject: format!("secret-scanning/{}", alert.number),
         fields,
-    }])
+        compared: None,
+        matched: None,
+    };
+    Ok(vec![Heard::new(signal, alert.secret)])
 }
 
-/// One report to a partner, without the token in it.
+/// One report to a partner.
 #[derive(Deserialize)]
 struct Reported {
+    #[serde(default)]
+    token: Option<String>,
     #[serde(rename = "type")]
     kind: String,
     #[serde(default)]
@@ -334,24 +385,33 @@ struct Reported {
     source: Option<String>,
 }
 
-fn github_partner(via: &SignalSourceName, body: &[u8]) -> Result<Vec<Signal>, String> {
+fn github_partner(
+    via: &SignalSourceName,
+    body: &[u8],
+    key: &LetterKey,
+) -> Result<Vec<Heard>, String> {
     let all: Vec<Reported> = serde_json::from_slice(body).map_err(no_json)?;
     if all.len() > MAX_BATCH {
         return Err(format!("it reports more than {MAX_BATCH} tokens at once"));
     }
-    let signal = |(n, reported): (usize, Reported)| Signal {
-        via: via.clone(),
-        source: "https://github.com/secret-scanning".to_owned(),
-        id: derived_id(body, n),
-        kind: "com.github.secret_scanning.partner".to_owned(),
-        subject: String::new(),
-        fields: kept([
-            ("secret_type", Some(reported.kind)),
-            ("url", reported.url),
-            ("source", reported.source),
-        ]),
+    let heard = |(n, reported): (usize, Reported)| {
+        let signal = Signal {
+            via: via.clone(),
+            source: "https://github.com/secret-scanning".to_owned(),
+            id: derived_id(key, body, n),
+            kind: "com.github.secret_scanning.partner".to_owned(),
+            subject: String::new(),
+            fields: kept([
+                ("secret_type", Some(reported.kind)),
+                ("url", reported.url),
+                ("source", reported.source),
+            ]),
+            compared: None,
+            matched: None,
+        };
+        Heard::new(signal, reported.token)
     };
-    Ok(all.into_iter().enumerate().map(signal).collect())
+    Ok(all.into_iter().enumerate().map(heard).collect())
 }
 
 #[cfg(test)]

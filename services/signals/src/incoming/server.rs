@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io::Write;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,18 +23,21 @@ use keywheel_core::audit::{Category, Outcome, Principal, Record};
 use keywheel_core::id::CommandId;
 use keywheel_core::name::SignalSourceName;
 use keywheel_core::signal::{Signal, Source};
-use keywheel_engine::port::deliveries::{Letter, MAX_LETTER_BYTES};
+use keywheel_engine::port::deliveries::MAX_LETTER_BYTES;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_seal::SecretBytes;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
 use super::limit::{BURST, Bucket};
 use super::proof::{NoProof, verify};
 use super::reading::{Arrived, MAX_BATCH, Unread, may_be_kept, read};
 use super::refusals::{FLUSH_INTERVAL, Refusal, Refusals};
+use crate::AFTER_TAKE;
 use crate::desk::{Desk, Inner, letter, letter_of_request, source_owner};
 
 /// Connections at a time; more wait to be accepted.
@@ -103,7 +107,9 @@ impl Drop for Place<'_> {
                 source: self.source.to_string(),
                 fault: "the connection was cut before the body was whole".to_owned(),
             };
-            self.shared.refusals().count(refusal, 1);
+            // Who has a place is declared, or was a moment ago.
+            let pot = self.source.to_string();
+            self.shared.refusals().count(&pot, refusal, 1);
         }
     }
 }
@@ -149,11 +155,21 @@ impl Intake {
 
     /// Serves until told to stop.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+        let connections = TaskTracker::new();
         let counting = count_refusals(Arc::clone(&self.shared), stop.clone());
-        tokio::join!(self.accept(listener, stop), counting);
+        tokio::join!(self.accept(listener, &connections, stop), counting);
+        // What is cut off now counts, too.
+        connections.close();
+        connections.wait().await;
+        self.shared.flush().await;
     }
 
-    async fn accept(&self, listener: TcpListener, stop: CancellationToken) {
+    async fn accept(
+        &self,
+        listener: TcpListener,
+        connections: &TaskTracker,
+        stop: CancellationToken,
+    ) {
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -167,7 +183,7 @@ impl Intake {
                 Ok((stream, from)) => {
                     let (shared, stop) = (Arc::clone(&self.shared), stop.clone());
                     let from = from.ip().to_canonical();
-                    drop(tokio::spawn(serve(shared, (stream, from), place, stop)));
+                    connections.spawn(serve(shared, (stream, from), place, stop));
                 }
                 Err(error) => {
                     tracing::warn!(error = %error, "connection for signals not taken");
@@ -178,11 +194,11 @@ impl Intake {
     }
 }
 
-/// Puts on record what was only counted, every so often and at the end.
+/// Puts on record what was only counted, every so often.
 async fn count_refusals(shared: Arc<Shared>, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = stop.cancelled() => return shared.flush().await,
+            () = stop.cancelled() => return,
             () = tokio::time::sleep(FLUSH_INTERVAL) => shared.flush().await,
         }
     }
@@ -272,14 +288,16 @@ impl Shared {
             }
         }
         let arrived = Arrived::of(&head.headers, &body);
-        let read = read(name, spec, &arrived);
+        let read = read(name, spec, &arrived, &self.inner.parts.letter_key);
         // One that cannot be read has its place, too: it makes a letter.
-        self.limit(
-            name,
-            read.as_ref().map_or(1, |signals| signals.len().max(1)),
-        )?;
+        self.limit(name, read.as_ref().map_or(1, |heard| heard.len().max(1)))?;
         let taken = match read {
-            Ok(signals) => self.take(&source, principal, signals).await?,
+            Ok(heard) => {
+                let signals = self.inner.compare(source.id, heard).await;
+                let noted = self.inner.note_not_compared(&source, &signals).await;
+                noted.map_err(|error| No::away(error.text))?;
+                self.take(&source, principal, signals).await?
+            }
             Err(unread) => Err(unread),
         };
         match taken {
@@ -356,6 +374,8 @@ impl Shared {
                 }
                 Err(error) => return Err(No::away(error.text)),
             }
+            let passed = self.inner.parts.points.pass(AFTER_TAKE).await;
+            passed.map_err(|error| No::away(error.text))?;
         }
         Ok(Ok((count - repeated, repeated)))
     }
@@ -392,9 +412,10 @@ impl Shared {
             source: name.map_or_else(|| "unknown".to_owned(), |name| name.to_string()),
             fault: no.detail.clone(),
         };
-        let has_room = self.refusals().has_room(clock.monotonic());
+        let pot = self.pot(&refusal.source);
+        let has_room = self.refusals().has_room(&pot, clock.monotonic());
         if !has_room {
-            self.refusals().count(refusal, 1);
+            self.refusals().count(&pot, refusal, 1);
             return no;
         }
         tracing::warn!(
@@ -404,23 +425,36 @@ impl Shared {
         );
         match self.record(&refusal, refusal.fault.clone()).await {
             Ok(()) => no,
-            Err(error) => No::away(error.text),
+            Err(error) => {
+                // It is refused all the same, and on record later.
+                self.refusals().count(&pot, refusal, 1);
+                No::away(error.text)
+            }
         }
+    }
+
+    /// Under which name a refusal is counted: all that are declared by nobody are one.
+    fn pot(&self, name: &str) -> String {
+        let name = SignalSourceName::parse(name).ok();
+        let declared = name.filter(|name| self.inner.source(name).is_some());
+        declared.map_or_else(String::new, |name| name.to_string())
     }
 
     /// Puts on record what was counted; where that fails it is counted on.
     async fn flush(&self) {
-        let Some((last, count)) = self.refusals().take_counted() else {
-            return;
-        };
-        let reason = format!(
-            "{count} more signals were refused; the last of them: {}",
-            last.fault
-        );
-        tracing::warn!(source = last.source, count, "signals were refused");
-        if let Err(error) = self.record(&last, reason).await {
-            tracing::warn!(%error, "refused signals are not on record yet");
-            self.refusals().count(last, count);
+        let counted = self
+            .refusals()
+            .take_counted(|name| name.is_empty() || !self.pot(name).is_empty());
+        for (pot, last, count) in counted {
+            let reason = format!(
+                "{count} more signals were refused; the last of them: {}",
+                last.fault
+            );
+            tracing::warn!(source = last.source, count, "signals were refused");
+            if let Err(error) = self.record(&last, reason).await {
+                tracing::warn!(%error, "refused signals are not on record yet");
+                self.refusals().count(&pot, last, count);
+            }
         }
     }
 
@@ -446,18 +480,16 @@ impl Shared {
     async fn keep(&self, source: &Source, arrived: &Arrived, body: &[u8], unread: Unread) -> No {
         let parts = &self.inner.parts;
         let heading = format!("a request of {} bytes", body.len());
-        let kept = Letter {
-            body: match unread.may_be_kept {
-                true => small(arrived),
-                false => Vec::new(),
-            },
-            ..letter(
-                letter_of_request(source, body),
-                source_owner(&source.name),
-                (parts.clock.now(), heading, &unread.reason),
-            )
+        let bare = letter(
+            letter_of_request(&parts.letter_key, source, body),
+            source_owner(&source.name),
+            (parts.clock.now(), heading, &unread.reason),
+        );
+        let kept = match small(arrived).filter(|_| unread.may_be_kept) {
+            Some(written) => self.inner.with_body(bare, &written),
+            None => bare,
         };
-        match parts.deliveries.keep(&kept).await {
+        match self.inner.keep(&kept).await {
             Ok(()) => No::new(StatusCode::UNPROCESSABLE_ENTITY, unread.reason),
             Err(error) => No::away(error.text),
         }
@@ -470,11 +502,28 @@ fn asked(path: &str) -> Option<SignalSourceName> {
 }
 
 /// What came, where it is small enough to be kept.
-fn small(arrived: &Arrived) -> Vec<u8> {
-    let written = serde_json::to_vec(arrived).unwrap_or_default();
-    match written.len() <= MAX_LETTER_BYTES {
-        true => written,
-        false => Vec::new(),
+fn small(arrived: &Arrived) -> Option<SecretBytes> {
+    // The room is taken at once: a grown buffer would leave a copy behind.
+    let mut written = Vec::with_capacity(MAX_LETTER_BYTES);
+    let is_written = serde_json::to_writer(LimitedTo(&mut written), arrived).is_ok();
+    let written = SecretBytes::from(written);
+    is_written.then_some(written)
+}
+
+/// Takes so much as there is room for, and fails at more.
+struct LimitedTo<'a>(&'a mut Vec<u8>);
+
+impl Write for LimitedTo<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > MAX_LETTER_BYTES {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

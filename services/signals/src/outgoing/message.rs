@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use keywheel_core::event::Event;
+use keywheel_core::playbook_run;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::journal::RecordedEvent;
 use keywheel_schemas::condition::{About, Condition, Facts};
@@ -48,6 +49,9 @@ impl Message {
             &recorded.event
         {
             line.push_str(&format!(", `{}` by `{via}`", plain(kind)));
+        }
+        if let Event::PlaybookRun(_, playbook_run::Event::Notified { text, .. }) = &recorded.event {
+            line.push_str(&format!(": {}", said(text)));
         }
         line.push_str(&format!(
             " (event {}, {})",
@@ -94,6 +98,14 @@ fn plain(kind: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._:/-".contains(c);
     kind.chars()
         .map(|c| if is_plain(c) { c } else { '_' })
+        .collect()
+}
+
+/// What a playbook says: a person's words, and names that may come from outside, so nobody is mentioned or linked by it.
+fn said(text: &str) -> String {
+    let is_markup = |c: char| "@`[]!".contains(c);
+    text.chars()
+        .map(|c| if is_markup(c) { '_' } else { c })
         .collect()
 }
 
@@ -207,11 +219,27 @@ mod tests {
             kind: "x`\nKeywheel: closed @all ![](https://e.example)".to_owned(),
             subject: String::new(),
             fields: std::collections::BTreeMap::new(),
+            compared: None,
+            matched: None,
         };
         let id = keywheel_core::id::SignalSourceId::from_bytes([4; 16]);
         let message = Message::of(&forgotten(), &recorded(Event::Signal(id, received)));
         let said = "`x__Keywheel:_closed__all_____https://e.example_` by `pager`";
         assert!(message.line.contains(said), "{}", message.line);
+    }
+
+    #[test]
+    fn a_line_says_what_a_playbook_says_and_mentions_nobody() {
+        let notified = playbook_run::Event::Notified {
+            step: "tell".to_owned(),
+            place: 0,
+            notification: keywheel_core::id::NotificationId::from_bytes([5; 16]),
+            text: "prod/db leaked @all [x](y)".to_owned(),
+        };
+        let run = keywheel_core::id::RunId::from_bytes([6; 16]);
+        let message = Message::of(&forgotten(), &recorded(Event::PlaybookRun(run, notified)));
+        let told = "Keywheel: playbook run notified: prod/db leaked _all _x_(y) (event 4711";
+        assert!(message.line.starts_with(told), "{}", message.line);
     }
 
     #[test]

@@ -21,10 +21,12 @@ use keywheel_schemas::event::type_name;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::calls;
 use super::message::{Message, is_wanted};
 use super::sender::{Sender, Told};
 use super::whose::{Memory, Names};
 use crate::desk::{Desk, Inner, letter, letter_of_event, notification_owner};
+use crate::{AFTER_ADVANCE, AFTER_KEEP, AFTER_SEND, BEFORE_SEND};
 
 /// How long after it happened an event is delivered at the latest; then it is a letter.
 pub const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -247,6 +249,7 @@ impl Run {
                     // Somebody moved it, or has the turn by now.
                     return Ok(Step::On);
                 }
+                inner.parts.points.pass(AFTER_ADVANCE).await?;
                 if let Ended::GivenUp(reason) = ended {
                     // The next one would fail as well: it has its pause first.
                     return Ok(Step::Later(reason));
@@ -286,6 +289,9 @@ impl Run {
     }
 
     fn wants(&self, declared: &Declared, names: &Names, event: &RecordedEvent) -> bool {
+        if calls::is_told(self.id, &event.event) {
+            return true;
+        }
         let when = &declared.spec.when;
         let condition = self.condition.1.as_ref().filter(|_| !when.is_empty());
         let all = match (condition, &names.secret) {
@@ -303,9 +309,15 @@ impl Run {
         event: &RecordedEvent,
     ) -> Result<Ended, PortError> {
         let message = Message::of(names, event);
+        let points = self.inner.parts.points.clone();
+        points.pass(BEFORE_SEND).await?;
         let told = self.sender.send(&declared.spec.receiver, &message).await;
+        points.pass(AFTER_SEND).await?;
         let (ended, reason) = match told {
-            Told::Done => return Ok(Ended::Told),
+            Told::Done => {
+                calls::answer(&self.inner, self.id, event, None).await?;
+                return Ok(Ended::Told);
+            }
             Told::Later(reason) => match self.is_given_up(event) {
                 None => return Ok(Ended::Later(reason)),
                 Some(hours) => {
@@ -317,7 +329,9 @@ impl Run {
         };
         let kept = given_up(declared, event, (self.inner.parts.clock.now(), &reason));
         tracing::warn!(notification = %declared.name, event = event.number, reason, "an event was not delivered; it is a letter now");
-        self.inner.parts.deliveries.keep(&kept).await?;
+        self.inner.keep(&kept).await?;
+        points.pass(AFTER_KEEP).await?;
+        calls::answer(&self.inner, self.id, event, Some(reason)).await?;
         Ok(ended)
     }
 

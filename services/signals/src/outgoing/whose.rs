@@ -50,7 +50,11 @@ impl Memory {
                 _,
                 rotation::Event::Started { secret, .. } | rotation::Event::Reopened { secret, .. },
             )
-            | Event::Revocation(_, revocation::Event::Requested { secret, .. })
+            | Event::Revocation(
+                _,
+                revocation::Event::Requested { secret, .. }
+                | revocation::Event::ReplacementAwaited { secret, .. },
+            )
             | Event::Assignment(_, assignment::Event::Assigned { secret, .. }) => *secret,
             _ => return,
         };
@@ -113,7 +117,10 @@ fn whom(world: &World, memory: &Memory, event: &Event) -> (Whose, Option<HostId>
         Event::Revocation(id, event) => {
             let known = || known(world.revocations.get(id).map(|run| run.secret));
             match event {
-                revocation::Event::Requested { secret, .. } => (Whose::Of(*secret), None),
+                revocation::Event::Requested { secret, .. }
+                | revocation::Event::ReplacementAwaited { secret, .. } => {
+                    (Whose::Of(*secret), None)
+                }
                 revocation::Event::WithdrawnOnHost { host, .. }
                 | revocation::Event::HostReleased { host, .. } => (known(), Some(*host)),
                 _ => (known(), None),
@@ -128,11 +135,13 @@ fn whom(world: &World, memory: &Memory, event: &Event) -> (Whose, Option<HostId>
         }
         Event::Host(_, host::Event::JoinTokenSpent { .. }) => (Whose::Nobody, None),
         Event::Host(id, _) => (Whose::Nobody, Some(*id)),
+        Event::Signal(_, event) => (event.secret().map_or(Whose::Nobody, Whose::Of), None),
         Event::Binding(..)
         | Event::Store(..)
         | Event::Rollout(..)
         | Event::Notification(..)
-        | Event::Signal(..) => (Whose::Nobody, None),
+        | Event::Playbook(..)
+        | Event::PlaybookRun(..) => (Whose::Nobody, None),
     }
 }
 
@@ -148,8 +157,10 @@ fn consumed(world: &World, key: &assignment::Key) -> Option<SecretId> {
 
 #[cfg(test)]
 mod tests {
-    use keywheel_core::id::{BindingId, ContainerId, RotationId};
+    use keywheel_core::id::{BindingId, ContainerId, RotationId, SignalSourceId};
+    use keywheel_core::name::SignalSourceName;
     use keywheel_core::rotation::{Outcome, Trigger};
+    use keywheel_core::signal::{self, Match};
 
     use super::*;
 
@@ -209,6 +220,36 @@ mod tests {
         assert_eq!(whose(&world, &memory), Whose::Forgotten);
         memory.note(&assigned);
         assert_eq!(whose(&world, &memory), Whose::Of(SECRET));
+    }
+
+    #[test]
+    fn a_signal_is_about_the_one_secret_that_holds_what_it_reports() {
+        let received = |matched: Option<Vec<Match>>| {
+            let via = SignalSourceName::parse("pager").unwrap();
+            let received = signal::Event::Received {
+                via,
+                source: "s".to_owned(),
+                id: "1".to_owned(),
+                kind: "leak".to_owned(),
+                subject: String::new(),
+                fields: BTreeMap::new(),
+                compared: Some(matched.is_some()),
+                matched,
+            };
+            let event = Event::Signal(SignalSourceId::from_bytes([4; 16]), received);
+            whom(&World::default(), &Memory::default(), &event)
+        };
+        let held = |secret, version| Match { secret, version };
+        let other = SecretId::from_bytes([9; 16]);
+        let one = vec![held(SECRET, 1), held(SECRET, 2)];
+        assert_eq!(received(Some(one)), (Whose::Of(SECRET), None));
+        for none in [
+            None,
+            Some(Vec::new()),
+            Some(vec![held(SECRET, 1), held(other, 1)]),
+        ] {
+            assert_eq!(received(none), (Whose::Nobody, None));
+        }
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use keywheel_core::audit::Principal;
 use keywheel_core::command::{Command, Declaration};
-use keywheel_core::id::{CommandId, NotificationId, RotationId, SecretId, SignalSourceId};
+use keywheel_core::id::{
+    CommandId, DeploymentId, NotificationId, RotationId, SecretId, SignalSourceId,
+};
 use keywheel_core::name::{NotificationName, SecretName, SignalSourceName};
 use keywheel_core::notification::{self, Receiver};
 use keywheel_core::secret::Spec;
@@ -15,17 +17,23 @@ use keywheel_core::signal;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::command_bus::{CommandBus, Handle, Parts as BusParts, Started, Submission};
 use keywheel_engine::port::deliveries::Deliveries as _;
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::ids::Ids as _;
 use keywheel_engine::port::journal::{Journal as _, RecordedEvent, Verdict};
 use keywheel_engine::state::View;
-use keywheel_seal::OsEntropy;
+use keywheel_seal::envelope::UnsealKey;
+use keywheel_seal::letters::LetterKey;
+use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_signals::{Desk, Notifier, Parts};
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 use tempfile::TempDir;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::store_sync::StoreSync;
+
+pub(crate) const DEPLOYMENT: DeploymentId = DeploymentId::from_bytes([3; 16]);
 /// How long anything may take that is awaited.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 /// What signs.
 pub(crate) const KEY: &str = concat!("whsec_", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
 
@@ -45,9 +53,13 @@ pub(crate) struct Bench {
     pub(crate) handle: Handle,
     pub(crate) view: View,
     pub(crate) clock: Arc<FakeClock>,
-    ids: Arc<FakeIds>,
+    pub(crate) ids: Arc<FakeIds>,
     keys: TempDir,
     near: Vec<SocketAddr>,
+    /// What the installation's unseal key is.
+    pub(crate) unseal: [u8; 32],
+    /// Where store-sync is asked.
+    pub(crate) bus: Arc<StoreSync>,
 }
 
 impl Bench {
@@ -78,6 +90,8 @@ impl Bench {
             ids,
             keys: tempfile::tempdir().unwrap(),
             near: near.to_vec(),
+            unseal: [7; 32],
+            bus: Arc::default(),
         };
         bench.write_key("key", KEY);
         bench
@@ -85,6 +99,11 @@ impl Bench {
 
     /// A desk, as each process has one.
     pub(crate) fn desk(&self) -> Desk {
+        self.watched_desk(Points::default())
+    }
+
+    /// One whose failpoints are passed through these.
+    pub(crate) fn watched_desk(&self, points: Points) -> Desk {
         Desk::new(Parts {
             journal: self.journal.clone(),
             deliveries: self.journal.clone(),
@@ -95,7 +114,16 @@ impl Bench {
             entropy: Arc::new(OsEntropy),
             directory: self.keys.path().to_owned(),
             near: self.near.clone(),
+            points,
+            deployment: DEPLOYMENT,
+            letter_key: Arc::new(self.letter_key()),
+            bus: self.bus.clone(),
         })
+    }
+
+    /// The same for every process.
+    fn letter_key(&self) -> LetterKey {
+        LetterKey::of(&UnsealKey::from_file(&SecretBytes::from(self.unseal.to_vec())).unwrap())
     }
 
     /// Tells receivers until the guard is dropped.

@@ -7,14 +7,18 @@ use std::time::Duration;
 use keywheel_core::audit::Principal;
 use keywheel_core::command::{Command, Outward};
 use keywheel_core::event::Event;
+use keywheel_core::id::LetterId;
 use keywheel_core::name::SignalSourceName;
 use keywheel_core::signal::{self, Format, Proof, Spec};
-use keywheel_engine::port::deliveries::{Deliveries as _, Letter};
+use keywheel_engine::port::ErrorKind;
+use keywheel_engine::port::deliveries::{Deliveries as _, Letter, MAX_LETTER_AGE};
 use keywheel_engine::port::journal::Journal as _;
 use keywheel_engine::port::outside::Outside as _;
 use keywheel_rotators::webhook::Keys;
 use keywheel_seal::SecretBytes;
-use keywheel_signals::{BURST, Intake, MAX_READING_PER_SOURCE, MAX_SIGNAL_BODY_BYTES};
+use keywheel_signals::{
+    BURST, Desk, Intake, MAX_READING_PER_SOURCE, MAX_SIGNAL_BODY_BYTES, Sweeper,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,22 +26,26 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::bench::{Bench, KEY};
 
-const TOKEN: &str = "0123456789abcdef0123456789abcdef";
-const CANARY: &str = "ghp_canary0123456789";
+pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+pub(crate) const CANARY: &str = "ghp_canary0123456789";
 /// How often something is looked at that has to come.
 const MAX_TRIES: u32 = 3000;
 const STRUCTURED: &str = "application/cloudevents+json";
 
-struct Door {
+pub(crate) struct Door {
     at: SocketAddr,
     _running: DropGuard,
 }
 
-async fn door(bench: &Bench) -> Door {
+pub(crate) async fn door(bench: &Bench) -> Door {
+    door_of(&bench.desk()).await
+}
+
+pub(crate) async fn door_of(desk: &Desk) -> Door {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    tokio::spawn(Intake::new(&bench.desk()).run(listener, stop.clone()));
+    tokio::spawn(Intake::new(desk).run(listener, stop.clone()));
     Door {
         at,
         _running: stop.drop_guard(),
@@ -46,7 +54,12 @@ async fn door(bench: &Bench) -> Door {
 
 impl Door {
     /// Sends a request; its status and its answer.
-    async fn send(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> (u16, String) {
+    pub(crate) async fn send(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> (u16, String) {
         let mut stream = TcpStream::connect(self.at).await.unwrap();
         let mut head = format!(
             "POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n",
@@ -90,7 +103,7 @@ impl Door {
     }
 }
 
-fn spec(bench: &Bench, format: Format, proof: Proof, map: &[(&str, &str)]) -> Spec {
+pub(crate) fn spec(bench: &Bench, format: Format, proof: Proof, map: &[(&str, &str)]) -> Spec {
     let name = match proof {
         Proof::StandardWebhooks => "key",
         _ => "token",
@@ -114,7 +127,7 @@ fn leak(id: &str) -> Value {
 }
 
 /// Signals in the log: id, type, and what was kept.
-async fn received(bench: &Bench) -> Vec<(String, String, BTreeMap<String, String>)> {
+pub(crate) async fn received(bench: &Bench) -> Vec<(String, String, BTreeMap<String, String>)> {
     let events = bench.events(0).await;
     let one = |event: &Event| match event {
         Event::Signal(
@@ -208,6 +221,12 @@ async fn unread(bench: &Bench, door: &Door) -> Letter {
     bench.journal.letter(newest.id).await.unwrap().unwrap()
 }
 
+fn holds(bytes: &[u8], text: &str) -> bool {
+    bytes
+        .windows(text.len())
+        .any(|part| part == text.as_bytes())
+}
+
 fn ann() -> Principal {
     Principal::Operator {
         name: "ann".to_owned(),
@@ -222,6 +241,10 @@ async fn what_cannot_be_read_is_a_letter_until_the_mapping_is_mended() {
         .await;
     let door = door(&bench).await;
     let letter = unread(&bench, &door).await;
+    assert!(!letter.body.is_empty());
+    for part in [CANARY, "content_type"] {
+        assert!(!holds(&letter.body, part), "{part} is there unsealed");
+    }
     let desk = bench.desk();
     let early = desk.retry(&letter, &ann()).await;
     assert!(early.is_err(), "the mapping is as it was");
@@ -257,6 +280,72 @@ async fn what_cannot_be_read_is_a_letter_until_the_mapping_is_mended() {
 }
 
 #[tokio::test]
+async fn what_is_kept_opens_only_where_it_was_sealed_and_only_as_what_it_is() {
+    let mut bench = Bench::start(&[]).await;
+    bench
+        .hear("pager", pager(&bench, "body.nothing", true))
+        .await;
+    let door = door(&bench).await;
+    let letter = unread(&bench, &door).await;
+    bench
+        .hear("pager", pager(&bench, "body.incident.id", true))
+        .await;
+    let retried = |desk: Desk, letter: Letter| async move { desk.retry(&letter, &ann()).await };
+    let mut changed = letter.clone();
+    *changed.body.last_mut().unwrap() ^= 1;
+    let refused = retried(bench.desk(), changed).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Corrupt, "{refused}");
+    let moved = Letter {
+        id: LetterId::from_bytes([1; 16]),
+        ..letter.clone()
+    };
+    assert!(retried(bench.desk(), moved).await.is_err());
+    bench.unseal = [8; 32];
+    let refused = retried(bench.desk(), letter.clone()).await.unwrap_err();
+    assert!(refused.text.contains("another unseal key"), "{refused}");
+    assert!(!format!("{refused:?}").contains(CANARY));
+    bench.unseal = [7; 32];
+    retried(bench.desk(), letter).await.unwrap();
+    assert_eq!(received(&bench).await[0].0, "4711");
+}
+
+#[tokio::test]
+async fn letters_end_after_a_week_and_with_their_source() {
+    let bench = Bench::start(&[]).await;
+    bench
+        .hear("pager", pager(&bench, "body.nothing", true))
+        .await;
+    let door = door(&bench).await;
+    unread(&bench, &door).await;
+    let desk = bench.desk();
+    let sweeper = Sweeper::new(&desk);
+    let sweep = || sweeper.sweep();
+    bench.clock.advance(MAX_LETTER_AGE);
+    assert_eq!(sweep().await.unwrap(), 0, "it is not older than that");
+    // The same again is a letter of now.
+    unread(&bench, &door).await;
+    bench.clock.advance(Duration::from_micros(1));
+    assert_eq!(sweep().await.unwrap(), 0, "it came again");
+    bench.clock.advance(MAX_LETTER_AGE);
+    assert_eq!(sweep().await.unwrap(), 1);
+    assert!(bench.journal.letters().await.unwrap().is_empty());
+    unread(&bench, &door).await;
+    let stop = CancellationToken::new();
+    let _running = stop.clone().drop_guard();
+    tokio::spawn(Sweeper::new(&desk).run(stop));
+    let name = SignalSourceName::parse("pager").unwrap();
+    let removed = Outward::RemoveSignalSource(name);
+    bench.submit(Command::Outward(removed)).await;
+    for _ in 0..MAX_TRIES {
+        if bench.journal.letters().await.unwrap().is_empty() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the letter outlives its source");
+}
+
+#[tokio::test]
 async fn of_what_cannot_be_read_nothing_is_kept_unless_a_person_says_so() {
     let bench = Bench::start(&[]).await;
     bench
@@ -273,9 +362,18 @@ async fn of_what_cannot_be_read_nothing_is_kept_unless_a_person_says_so() {
     assert!(refused.text.contains("letters: keep"), "{refused}");
 }
 
+/// `X-Hub-Signature-256` of a body under [`TOKEN`].
+pub(crate) fn hub_signature(body: &str) -> String {
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(TOKEN.as_bytes()).unwrap();
+    mac.update(body.as_bytes());
+    let digest = mac.finalize().into_bytes();
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256={digest}")
+}
+
 #[tokio::test]
 async fn a_report_of_github_leaves_no_token_anywhere() {
-    use hmac::{Hmac, KeyInit as _, Mac as _};
     let bench = Bench::start(&[]).await;
     bench
         .hear(
@@ -291,11 +389,7 @@ async fn a_report_of_github_leaves_no_token_anywhere() {
     });
     let unreadable = json!({ "action": "created", "alert": { "secret": CANARY } });
     for (body, wanted) in [(alert.to_string(), 202), (unreadable.to_string(), 422)] {
-        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(TOKEN.as_bytes()).unwrap();
-        mac.update(body.as_bytes());
-        let digest = mac.finalize().into_bytes();
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let signature = format!("sha256={digest}");
+        let signature = hub_signature(&body);
         let headers = [
             ("x-github-event", "secret_scanning_alert"),
             ("x-github-delivery", "d1"),
@@ -432,4 +526,51 @@ async fn bodies_that_never_come_whole_leave_places_to_other_sources_and_are_on_r
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("nobody is told of them");
+}
+
+/// Reasons of records about refused signals.
+async fn refused(bench: &Bench) -> Vec<String> {
+    let leaves = bench.journal.read_audit(0, 1000).await.unwrap();
+    let text = leaves
+        .iter()
+        .map(|leaf| String::from_utf8_lossy(&leaf.bytes).into_owned());
+    let of_signals = |text: &String| text.contains("take-signal");
+    text.filter(of_signals).collect()
+}
+
+#[tokio::test]
+async fn a_refusal_that_could_not_be_recorded_is_on_record_later() {
+    let bench = Bench::start(&[]).await;
+    scanner(&bench).await;
+    let door = door(&bench).await;
+    bench.journal.fail_next_append(ErrorKind::Unavailable);
+    let (status, answer) = door.send("/signals/scanner", &[], b"{}").await;
+    assert_eq!(status, 503, "{answer}");
+    assert!(refused(&bench).await.is_empty());
+    drop(door);
+    for _ in 0..MAX_TRIES {
+        if let [record] = &refused(&bench).await[..] {
+            assert!(record.contains("1 more signals were refused"), "{record}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the refusal is lost");
+}
+
+#[tokio::test]
+async fn a_flood_at_names_that_nobody_declared_hides_no_refusal_of_a_source() {
+    let bench = Bench::start(&[]).await;
+    scanner(&bench).await;
+    let door = door(&bench).await;
+    for n in 0..BURST {
+        let path = format!("/signals/nobody-{n}");
+        assert_eq!(door.send(&path, &[], b"{}").await.0, 404);
+    }
+    let before = refused(&bench).await;
+    assert!(before.len() < BURST as usize, "the rest is only counted");
+    assert_eq!(door.send("/signals/scanner", &[], b"{}").await.0, 401);
+    let after = refused(&bench).await;
+    assert_eq!(after.len(), before.len() + 1);
+    assert!(after.last().unwrap().contains("signal-source/scanner"));
 }

@@ -9,8 +9,11 @@
 )]
 
 mod bench;
+mod compared;
+mod crashes;
 mod hook;
 mod incoming;
 mod mail;
 mod nats;
 mod outgoing;
+mod store_sync;

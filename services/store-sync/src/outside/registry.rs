@@ -15,12 +15,12 @@ use keywheel_engine::port::PortError;
 use keywheel_engine::port::accounts::ConnectAccounts;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::rotator::Rotator;
-use keywheel_engine::port::store::{Connect, Store};
+use keywheel_engine::port::store::{Connect, Credentials, Store};
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::presence::Fact;
-use keywheel_rotators::{AccountRotator, WebhookRotator};
+use keywheel_rotators::{AccountRotator, ProbedRotator, WebhookRotator};
 use keywheel_seal::Entropy;
-use keywheel_stores::{LeaseRotator, RemoteRotator};
+use keywheel_stores::{KeptRotator, LeaseRotator, RemoteRotator};
 use keywheel_telemetry::{Page, names};
 use tokio::sync::watch;
 
@@ -237,10 +237,7 @@ impl Registry {
         let store = self.store(&outside.store)?;
         let (vault, entropy) = (&self.parts.vault, &self.parts.entropy);
         let rotator: Arc<dyn Rotator> = match outside.source.is_role(&outside.store.spec.backend) {
-            true => {
-                let rotator = LeaseRotator::new(store, Arc::clone(vault));
-                Arc::new(rotator.passing(Arc::new(ArmedFailpoints)))
-            }
+            true => self.lease_rotator(store, outside),
             false => {
                 let entropy = Arc::clone(entropy);
                 Arc::new(RemoteRotator::new(store, Arc::clone(vault), entropy))
@@ -248,6 +245,20 @@ impl Registry {
         };
         let name = outside.store.name.as_str();
         Ok(self.parts.metrics.of_store(name, rotator))
+    }
+
+    /// Who performs work on leases, and tries their logins where a server is named for that.
+    fn lease_rotator(&self, store: Arc<dyn Store>, outside: &Outside) -> Arc<dyn Rotator> {
+        let parts = &self.parts;
+        let rotator = LeaseRotator::new(store, Arc::clone(&parts.vault)).at(outside);
+        let rotator: Arc<dyn Rotator> = Arc::new(rotator.passing(Arc::new(ArmedFailpoints)));
+        let Some(probe) = outside.probe.as_deref() else {
+            return rotator;
+        };
+        let credentials: Arc<dyn Credentials> = Arc::new(self.book());
+        let way = (Arc::clone(&parts.accounts), credentials);
+        let vault = Arc::clone(&parts.vault);
+        Arc::new(ProbedRotator::new(rotator, way, vault, probe.clone()))
     }
 
     /// Who performs work on accounts; the admin's password is the one that was current when the work was
@@ -269,6 +280,19 @@ impl Registry {
         };
         let label = at.resource.kind.word();
         Ok(parts.metrics.of_store(label, rotator))
+    }
+
+    /// Who performs work on accounts whose passwords lie at a store outside, too.
+    pub(crate) fn kept_rotator(
+        &self,
+        outside: &Outside,
+        at: &AtResource,
+    ) -> Result<Arc<dyn Rotator>, PortError> {
+        let accounts = self.account_rotator(at)?;
+        let store = self.store(&outside.store)?;
+        let rotator = KeptRotator::new(accounts, store, Arc::clone(&self.parts.vault));
+        let name = outside.store.name.as_str();
+        Ok(self.parts.metrics.of_store(name, Arc::new(rotator)))
     }
 
     /// A store that is about to be declared. It is kept, because a credential that is good for one

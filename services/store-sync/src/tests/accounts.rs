@@ -70,6 +70,7 @@ async fn what_containers_get_is_what_the_server_accepts_and_the_old_one_dies() {
             outside: None,
             resource: at(None),
             part: Part::Whole,
+            is_emergency: false,
         }))
         .await;
     assert_eq!(failure(&world.outcome().await), None);
@@ -184,6 +185,7 @@ async fn a_revocation_goes_part_after_part_and_the_value_stays_until_the_proof()
             outside: None,
             resource: at(None).filter(|_| part != Part::Destroy),
             part,
+            is_emergency: false,
         })
     };
     world.send(part(Part::Disable, 1)).await;
@@ -214,6 +216,7 @@ async fn a_revocation_goes_part_after_part_and_the_value_stays_until_the_proof()
             outside: None,
             resource: None,
             part: Part::Prove,
+            is_emergency: false,
         }))
         .await;
     let (_, told) = world.outcome().await;

@@ -23,7 +23,9 @@ const OTHER: SecretId = SecretId::from_bytes([0x21; 16]);
 
 mod failing;
 mod hour;
+mod kept;
 mod leases;
+mod lent;
 mod probe;
 
 /// Stores by name, each in memory, and what each that was made reads credentials with.
@@ -445,6 +447,7 @@ async fn work_outside_is_done_there_and_told_with_the_version() {
         fetch: None,
         retire: Vec::new(),
         unstage: None,
+        probe: None,
     };
     for step in [Step::Create, Step::Set, Step::Test, Step::Finish] {
         let work = StepWork {
@@ -559,6 +562,7 @@ async fn an_old_version_that_is_current_again_is_left_there_unless_it_is_revoked
         fetch: None,
         retire: vec![remote("1")],
         unstage: None,
+        probe: None,
     });
     let retire = StepWork {
         outside: Some(outside.clone()),
@@ -580,6 +584,7 @@ async fn an_old_version_that_is_current_again_is_left_there_unless_it_is_revoked
         versions: Vec::new(),
         attempt: 1,
         part: Part::Whole,
+        is_emergency: false,
     };
     world.send(Work::Revoke(revoke)).await;
     let (_, told) = world.outcome().await;

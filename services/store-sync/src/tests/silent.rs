@@ -70,6 +70,7 @@ async fn at_the_deadline_of_an_effect_the_connection_of_its_call_ends_and_nothin
         fetch: None,
         retire: Vec::new(),
         unstage: None,
+        probe: None,
     };
     let finish = Work::Step(StepWork {
         outside: Some(Box::new(outside)),

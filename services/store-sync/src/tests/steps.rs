@@ -55,6 +55,7 @@ async fn rolling_back_and_revoking_destroy_and_may_be_repeated() {
             outside: None,
             resource: None,
             part: Part::Whole,
+            is_emergency: false,
         })
     };
     world.send(Work::Step(step(Step::Create, 1))).await;
@@ -275,6 +276,7 @@ async fn what_comes_after_its_deadline_is_left_to_its_next_copy() {
         outside: None,
         resource: None,
         part: Part::Whole,
+        is_emergency: false,
     };
     world.send(Work::Revoke(revoke)).await;
     let (_, answered) = world.outcome().await;

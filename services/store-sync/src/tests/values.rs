@@ -1,5 +1,6 @@
 //! Values: provided ones in, granted ones out, and never in the clear.
 
+use keywheel_engine::comparison;
 use keywheel_engine::port::bus::Message;
 use keywheel_testkit::fake::Flood;
 
@@ -293,4 +294,81 @@ async fn one_request_more_than_are_answered_at_once_waits_for_a_place() {
     flood.end(value::MAX_ANSWERING + 1);
     serving.await.unwrap();
     assert_eq!(flood.settled().await, value::MAX_ANSWERING + 2);
+}
+
+/// A comparison's key as the gateway sends it.
+async fn sealed_key(world: &World, key: &[u8; 32], digests: &[[u8; 32]]) -> Vec<u8> {
+    let to = store_key(world).await;
+    let (info, aad) = (comparison::info(DEPLOYMENT), comparison::aad(digests));
+    let key = SecretBytes::from(key.to_vec());
+    let sealed = hpke::seal(&to, &info, &aad, &key, &OsEntropy).unwrap();
+    sealed.to_bytes()
+}
+
+#[tokio::test]
+async fn a_reported_token_is_known_by_its_digest_among_real_values() {
+    use keywheel_engine::port::bus::{Comparison, Held, MAX_COMPARED_AT_ONCE};
+    use keywheel_seal::digest;
+
+    let mut world = World::new().await;
+    let (_shutdown, _task) = world.start();
+    put(&mut world).await;
+    let login = format!(
+        "{{\"username\":\"app\",\"password\":\"{}\"}}",
+        String::from_utf8(CANARY.to_vec()).unwrap()
+    );
+    let other = SecretId::from_bytes([6; 16]);
+    let token = RotationId::from_bytes([6; 16]);
+    let login = SecretBytes::from(login.into_bytes());
+    let vault: &dyn VersionVault = &*world.vault;
+    vault.insert(other, 4, token, &login).await.unwrap();
+    let key = [9; 32];
+    let digests = [b"somebody else's".as_slice(), CANARY].map(|text| digest::keyed(&key, text));
+    let sealed_key = sealed_key(&world, &key, &digests).await;
+    let asked = |among: Vec<(SecretId, u64)>| {
+        Body::Compare(Comparison {
+            sealed_key: sealed_key.clone(),
+            digests: digests.to_vec(),
+            among,
+        })
+    };
+    // The version after it has no value yet.
+    let among = vec![(SECRET, 1), (SECRET, 2), (other, 4)];
+    let held = |secret, version| Held {
+        token: 1,
+        secret,
+        version,
+    };
+    let compared = world.ask(&world.gateway, asked(among.clone())).await;
+    let Body::Compared(found) = compared else {
+        panic!("{compared:?}");
+    };
+    assert_eq!(found, [held(SECRET, 1), held(other, 4)]);
+    vault.destroy(other, 4).await.unwrap();
+    let compared = world.ask(&world.gateway, asked(among)).await;
+    let Body::Compared(found) = compared else {
+        panic!("{compared:?}");
+    };
+    assert_eq!(found, [held(SECRET, 1)], "what was destroyed is in no use");
+    let many = vec![(SECRET, 1); MAX_COMPARED_AT_ONCE + 1];
+    let refused = world.ask(&world.gateway, asked(many)).await;
+    assert!(
+        matches!(
+            &refused,
+            Body::Failed {
+                kind: ErrorKind::Denied,
+                ..
+            }
+        ),
+        "{refused:?}"
+    );
+    let in_the_clear = Body::Compare(Comparison {
+        sealed_key: key.to_vec(),
+        digests: digests.to_vec(),
+        among: vec![(SECRET, 1)],
+    });
+    let refused = world.ask(&world.gateway, in_the_clear).await;
+    assert!(matches!(refused, Body::Failed { .. }), "{refused:?}");
+    let said = world.said.lock().unwrap().join(" ");
+    assert!(!said.contains("canary"), "{said}");
 }

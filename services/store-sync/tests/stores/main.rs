@@ -10,6 +10,8 @@
 )]
 
 mod disk;
+mod kept;
+mod lent;
 mod outside;
 mod shared;
 
@@ -72,6 +74,7 @@ async fn openbao_keeps_the_laws_and_meets_every_fault() {
     let mut bao = Elsewhere::openbao().await;
     rotator::check(&bao).await;
     faults::check(&mut bao, &faults::ALL).await;
+    kept::an_incident_kills_it_at_the_server_and_clears_the_store(&bao).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -79,6 +82,7 @@ async fn aws_keeps_the_laws_and_meets_every_fault() {
     let mut moto = Elsewhere::aws(Maker::Moto).await;
     rotator::check(&moto).await;
     faults::check(&mut moto, &faults::ALL).await;
+    kept::an_incident_kills_it_at_the_server_and_clears_the_store(&moto).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,4 +90,5 @@ async fn aws_keeps_them_at_a_server_that_shares_no_code() {
     let mut ministack = Elsewhere::aws(Maker::Ministack).await;
     rotator::check(&ministack).await;
     faults::check(&mut ministack, &[faults::Fault::Lost, faults::Fault::Lie]).await;
+    kept::an_incident_kills_it_at_the_server_and_clears_the_store(&ministack).await;
 }

@@ -15,16 +15,16 @@ use keywheel_core::store::{
     AwsAuth, AwsSpec, Backend, CredentialRef, NamedStore, OldVersions, RemoteVersion, Source,
     StoreSpec, VaultAuth, VaultSpec,
 };
-use keywheel_engine::port::PortError;
 use keywheel_engine::port::rotator::Rotator;
 use keywheel_engine::port::store::{Connect as _, Credentials, Store};
 use keywheel_engine::port::vault::VersionVault;
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_stores::{Connector, RemoteRotator};
 use keywheel_testkit::conformance::rotator::Home;
 use keywheel_testkit::conformance::rotator::faults::{Fault, Faulty, SLOW};
-use keywheel_testkit::conformance::store::{FIELD, plenty};
+use keywheel_testkit::conformance::store::{FIELD, kind, plenty};
 use keywheel_testkit::fake::FakeClock;
 use keywheel_testkit::server::aws::{AwsServer, Maker};
 use keywheel_testkit::server::fault::{Fault as Wrong, FaultProxy};
@@ -88,6 +88,7 @@ type Server = Box<dyn std::any::Any + Send + Sync>;
 pub(crate) struct Elsewhere {
     cache: Arc<Cache>,
     rotator: Arc<RemoteRotator>,
+    store: Arc<dyn Store>,
     hand: Arc<dyn Store>,
     named: NamedStore,
     proxy: FaultProxy,
@@ -167,7 +168,12 @@ impl Elsewhere {
         let cache = Arc::new(cache.await.unwrap());
         let port: Arc<dyn VersionVault> = Arc::clone(&cache) as _;
         Self {
-            rotator: Arc::new(RemoteRotator::new(store, port, Arc::new(OsEntropy))),
+            rotator: Arc::new(RemoteRotator::new(
+                Arc::clone(&store),
+                port,
+                Arc::new(OsEntropy),
+            )),
+            store,
             cache,
             hand,
             named: NamedStore { name, spec },
@@ -178,6 +184,31 @@ impl Elsewhere {
             _server: server,
             _directory: directory,
         }
+    }
+}
+
+impl Elsewhere {
+    /// The store by way of the proxy, its cache, and a place of its own there.
+    pub(crate) fn store(&self) -> (Arc<dyn Store>, Arc<dyn VersionVault>, Outside) {
+        let place = self.place().unwrap();
+        (Arc::clone(&self.store), self.vault(), place)
+    }
+
+    /// Whether a value lies there before it is current.
+    pub(crate) fn has_stage(&self) -> bool {
+        matches!(self.named.spec.backend, Backend::Aws(_))
+    }
+
+    /// Whether a version has no label left, or where there are none is gone.
+    pub(crate) async fn is_ended(&self, at: &Source, version: &RemoteVersion) -> bool {
+        let until = plenty();
+        if !self.has_stage() {
+            let fetched = self.hand.fetch(at, version, &until).await;
+            return kind(fetched) == ErrorKind::NotFound;
+        }
+        self.proxy.forget();
+        self.store.revoke(at, version, &until).await.unwrap();
+        self.proxy.asked(self.words.revoke) == 0
     }
 }
 
@@ -203,6 +234,7 @@ impl Home for Elsewhere {
             fetch: None,
             retire: Vec::new(),
             unstage: None,
+            probe: None,
         })
     }
 

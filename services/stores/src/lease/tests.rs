@@ -64,6 +64,7 @@ fn outside(retire: &[RemoteVersion]) -> Outside {
         fetch: None,
         retire: retire.to_vec(),
         unstage: None,
+        probe: None,
     }
 }
 

@@ -62,6 +62,7 @@ fn outside(known: Option<&str>, fetch: Option<&str>, retire: &[&str]) -> Outside
         fetch: fetch.map(version),
         retire: retire.iter().map(|text| version(text)).collect(),
         unstage: None,
+        probe: None,
     }
 }
 

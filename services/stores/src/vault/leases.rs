@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use hyper::Method;
 use keywheel_core::store::{RemoteVersion, Source};
 use keywheel_engine::port::leases::{Extended, Leases, MINT_SPAN, Minted};
+use keywheel_engine::port::rotator::TellsNothing;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
@@ -230,6 +231,28 @@ impl Api {
         self.points.pass("store.lease.after_end").await
     }
 
+    /// Whether the server knows the lease no more.
+    async fn is_gone(&self, role: &Source, name: &Name, call: Call<'_>) -> Result<bool, PortError> {
+        let place = "sys/leases/lookup";
+        let id = format!("{}/{}", role.path, name.suffix);
+        let body = serde_json::json!({ "lease_id": id });
+        let answer = self
+            .ask(Method::PUT, place, Some(json(&body)?), call)
+            .await?;
+        match answer.status {
+            200 => Ok(false),
+            400 | 404 if UNKNOWN.iter().any(|text| answer.mentions(text)) => Ok(true),
+            403 => {
+                let text = format!(
+                    "{} lets nobody look with this login whether a lease is gone; add `update` on {place} to its policy, as `keywheel store policy NAME` prints it",
+                    self.place()
+                );
+                Err(TellsNothing::error(text))
+            }
+            _ => Err(self.refused(&answer, "update", place, None)),
+        }
+    }
+
     /// Ends a token, and has every lease that it minted ended.
     async fn end_token(&self, accessor: &str, call: Call<'_>) -> Result<(), PortError> {
         let place = "auth/token/revoke-accessor";
@@ -252,6 +275,15 @@ impl Api {
         );
         PortError::new(ErrorKind::Denied, text)
     }
+}
+
+/// What a lease is asked for by. With a name that cannot be read nobody can ask, so nobody says that it is gone.
+fn asked_for(lease: &RemoteVersion) -> Result<Name, PortError> {
+    Name::parse(lease).ok_or_else(|| {
+        TellsNothing::error(
+            "a lease is on record by a name that cannot be read, so nobody can ask whether it is gone; look for it at the store, by its role",
+        )
+    })
 }
 
 fn is_gone(answer: &Answer) -> bool {
@@ -292,6 +324,17 @@ impl Leases for VaultStore {
         let ended = self.api.end_lease(role, &name, call);
         self.within(call, ended).await
     }
+
+    async fn is_gone(
+        &self,
+        role: &Source,
+        lease: &RemoteVersion,
+        until: &Until,
+    ) -> Result<bool, PortError> {
+        let name = asked_for(lease).map_err(|error| of_store(&self.name, error))?;
+        let call = self.call(until);
+        self.within(call, self.api.is_gone(role, &name, call)).await
+    }
 }
 
 #[cfg(test)]
@@ -308,7 +351,10 @@ mod tests {
         assert_eq!(name.text().0, "8609694a.ns1:2f6a614c.ns1:3600");
         assert_eq!(Name::parse(&name.text()), Some(name));
         for odd in ["", "7", "a:b", "a:b:c", ":b:1", "a::1", "a:b:1:2"] {
-            assert_eq!(Name::parse(&RemoteVersion(odd.to_owned())), None, "{odd}");
+            let odd = RemoteVersion(odd.to_owned());
+            assert_eq!(Name::parse(&odd), None, "{odd:?}");
+            let error = asked_for(&odd).unwrap_err();
+            assert!(TellsNothing::is_beneath(&error), "{odd:?}");
         }
     }
 }

@@ -53,6 +53,8 @@ pub(super) const TO_LEASE: Needs = &[
     ("sys/leases/renew", &["update"]),
     ("sys/leases/revoke", &["update"]),
 ];
+/// To look whether a lease that was revoked is gone; who may not has no proof of it, and all else works.
+const TO_PROVE: Needs = &[("sys/leases/lookup", &["update"])];
 /// What a role needs.
 pub(super) const OF_ROLE: &[&str] = &["read"];
 
@@ -122,7 +124,7 @@ pub(crate) fn text(spec: &VaultSpec, grants: &[Grant]) -> String {
     if !roles.is_empty() {
         // Without a right there nobody may ask what kind of engine is at the mount, as every check does.
         push(&mut out, &format!("{}/config", spec.mount), &["read"]);
-        for (path, rights) in TO_LEASE {
+        for (path, rights) in TO_LEASE.iter().chain(TO_PROVE) {
             push(&mut out, path, rights);
         }
     }

@@ -43,6 +43,7 @@ fn lies(store: &NamedStore, source: Source) -> Lies {
         fetch: None,
         retire: Vec::new(),
         unstage: None,
+        probe: None,
     }
 }
 

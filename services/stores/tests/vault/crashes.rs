@@ -61,6 +61,7 @@ fn lies(bench: &Bench, token: &str, source: Source) -> Lies {
         fetch: None,
         retire: Vec::new(),
         unstage: None,
+        probe: None,
     }
 }
 
@@ -143,6 +144,7 @@ async fn is_child() -> bool {
         fetch: None,
         retire: Vec::new(),
         unstage: None,
+        probe: None,
     };
     if order.at.starts_with("store.lease.") {
         let rotator = LeaseRotator::new(live, vault).passing(deadly);

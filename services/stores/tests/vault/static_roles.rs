@@ -104,6 +104,7 @@ impl Shop {
                 fetch: None,
                 retire: Vec::new(),
                 unstage: None,
+                probe: None,
             })),
             resource: None,
             mark: None,

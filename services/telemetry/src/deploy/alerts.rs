@@ -6,6 +6,7 @@
 
 mod hosts;
 mod journal;
+mod playbooks;
 mod secrets;
 mod services;
 mod stores;
@@ -123,6 +124,7 @@ pub fn all() -> impl Iterator<Item = &'static Alert> {
     let groups = [
         services::DOWN,
         secrets::ALL,
+        playbooks::ALL,
         hosts::ALL,
         services::ALL,
         stores::ALL,

@@ -67,6 +67,7 @@ const ROWS: &[(&str, &[Panel])] = &[
                 &[
                     ("max by (severity) (keywheel_findings)", "{{severity}}"),
                     ("max(keywheel_sealed)", "sealed"),
+                    ("max by (kind) (keywheel_letters)", "{{kind}} letters"),
                 ],
             ),
         ],
@@ -136,6 +137,34 @@ const ROWS: &[(&str, &[Panel])] = &[
                     "histogram_quantile(0.99, max by (le) (rate(keywheel_revocation_duration_seconds_bucket[1h])))",
                     "p99",
                 )],
+            ),
+        ],
+    ),
+    (
+        "Playbooks",
+        &[
+            (
+                "Runs an hour, by how they ended",
+                "short",
+                &[(
+                    "max by (outcome) (increase(keywheel_playbook_runs_total[1h]))",
+                    "{{outcome}}",
+                )],
+            ),
+            (
+                "Open runs",
+                "short",
+                &[
+                    ("max(keywheel_playbook_runs_open)", "open"),
+                    (
+                        "max(keywheel_playbook_runs_awaiting_approval)",
+                        "wait for an approval",
+                    ),
+                    (
+                        "max(keywheel_playbook_runs_overdue)",
+                        "beyond their deadline",
+                    ),
+                ],
             ),
         ],
     ),

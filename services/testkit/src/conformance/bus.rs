@@ -149,6 +149,7 @@ pub fn work(attempt: u32) -> Body {
         outside: None,
         resource: None,
         part: Part::Whole,
+        is_emergency: false,
     };
     Body::Work {
         effect: Effect {
@@ -177,6 +178,7 @@ fn plan(generation: u64) -> Body {
         bindings: Vec::new(),
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     })
 }
 

@@ -31,6 +31,7 @@ where
     a_place_moves_only_from_where_it_was_seen(&fresh().await).await;
     a_letter_is_kept_until_it_is_thrown_away(&fresh().await).await;
     an_owner_s_oldest_letters_go_and_no_other_s(&fresh().await).await;
+    letters_end_by_age_and_with_their_owner(&fresh().await).await;
 }
 
 /// Whose turn it is, for two ends of two processes; `end` ends the turns of that span.
@@ -116,16 +117,40 @@ async fn an_owner_s_oldest_letters_go_and_no_other_s([one, other]: &Ends) {
     let most = u64::try_from(MAX_LETTERS).unwrap();
     one.keep(&letter("signal-source/b", 1)).await.unwrap();
     for number in 1..=most {
-        one.keep(&letter("notification/a", number)).await.unwrap();
+        let gone = one.keep(&letter("notification/a", number)).await.unwrap();
+        assert_eq!(gone, 0, "{number}");
     }
     assert_eq!(other.letters().await.unwrap().len(), MAX_LETTERS + 1);
-    other
-        .keep(&letter("notification/a", most + 1))
-        .await
-        .unwrap();
+    let again = other.keep(&letter("notification/a", most)).await.unwrap();
+    assert_eq!(again, 0, "it takes the place of the one with its id");
+    let gone = other.keep(&letter("notification/a", most + 1)).await;
+    assert_eq!(gone.unwrap(), 1);
     let left = one.letters().await.unwrap();
     assert_eq!(left.len(), MAX_LETTERS + 1);
     let has = |owner: &str, number| left.iter().any(|one| one.id == letter(owner, number).id);
     assert!(!has("notification/a", 1) && has("notification/a", 2));
     assert!(has("notification/a", most + 1) && has("signal-source/b", 1));
+}
+
+async fn letters_end_by_age_and_with_their_owner([one, other]: &Ends) {
+    let owners = ["signal-source/a", "signal-source/bc", "notification/defg"];
+    for owner in owners {
+        for number in 1..=3 {
+            one.keep(&letter(owner, number)).await.unwrap();
+        }
+    }
+    let at = |number| Timestamp::from_micros(number);
+    assert_eq!(other.expire("signal-source/", at(1)).await.unwrap(), 0);
+    assert_eq!(other.expire("signal-source/", at(3)).await.unwrap(), 4);
+    assert_eq!(one.expire("signal-source/", at(3)).await.unwrap(), 0);
+    let mut left = one.letters().await.unwrap();
+    assert_eq!(left.len(), 5, "that of the time itself stays");
+    left.retain(|one| one.owner.starts_with("signal-source/"));
+    assert!(left.iter().all(|one| one.time == at(3)), "{left:?}");
+    assert_eq!(one.discard_all("signal-source/b").await.unwrap(), 0);
+    assert_eq!(one.discard_all("signal-source/bc").await.unwrap(), 1);
+    assert_eq!(other.discard_all("notification/defg").await.unwrap(), 3);
+    let left = other.letters().await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].owner, "signal-source/a");
 }

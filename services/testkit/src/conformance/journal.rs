@@ -94,6 +94,7 @@ pub fn effect(n: u64) -> Effect {
             outside: None,
             resource: None,
             part: Part::Whole,
+            is_emergency: false,
         })
     };
     Effect { work }

@@ -71,10 +71,18 @@ async fn a_lease_is_extended_until_it_is_gone(lender: &dyn Lender) {
         assert!(granted <= whole && !extended.gives_way(), "{extended:?}");
     }
     assert!(lender.admits(&minted.value).await);
+    assert!(!is_gone(lender, &minted).await, "it is alive");
     let ended = lender.leases().end(&role, &minted.lease, &until);
     ended.await.unwrap();
+    assert!(is_gone(lender, &minted).await);
     let extended = lender.leases().extend(&role, &minted.lease, &until).await;
     assert_eq!(extended.unwrap(), Extended::Gone);
+}
+
+async fn is_gone(lender: &dyn Lender, minted: &Minted) -> bool {
+    let (role, until) = (lender.role(), plenty());
+    let asked = lender.leases().is_gone(&role, &minted.lease, &until);
+    asked.await.unwrap()
 }
 
 async fn a_role_that_is_not_there_is_refused(lender: &dyn Lender) {

@@ -5,10 +5,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_core::id::{LetterId, NotificationId};
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::deliveries::{Deliveries, Letter, MAX_LETTERS};
 
 use super::MemoryJournal;
+
+impl MemoryJournal {
+    /// Removes every other letter; how many.
+    fn keep_only(&self, is_kept: impl Fn(&Letter) -> bool) -> u64 {
+        let mut state = self.state();
+        let before = state.letters.len();
+        state.letters.retain(|_, one| is_kept(one));
+        u64::try_from(before - state.letters.len()).unwrap_or(u64::MAX)
+    }
+}
 
 #[async_trait]
 impl Deliveries for MemoryJournal {
@@ -58,7 +69,7 @@ impl Deliveries for MemoryJournal {
         Ok(())
     }
 
-    async fn keep(&self, letter: &Letter) -> Result<(), PortError> {
+    async fn keep(&self, letter: &Letter) -> Result<u64, PortError> {
         let mut state = self.state();
         state.letters.insert(letter.id, letter.clone());
         let own = state
@@ -71,7 +82,7 @@ impl Deliveries for MemoryJournal {
         for (_, id) in own.into_iter().take(surplus) {
             state.letters.remove(&id);
         }
-        Ok(())
+        Ok(u64::try_from(surplus).unwrap_or(u64::MAX))
     }
 
     async fn letters(&self) -> Result<Vec<Letter>, PortError> {
@@ -90,5 +101,14 @@ impl Deliveries for MemoryJournal {
 
     async fn discard(&self, id: LetterId) -> Result<bool, PortError> {
         Ok(self.state().letters.remove(&id).is_some())
+    }
+
+    async fn expire(&self, owners: &str, before: Timestamp) -> Result<u64, PortError> {
+        let is_kept = |one: &Letter| !one.owner.starts_with(owners) || one.time >= before;
+        Ok(self.keep_only(is_kept))
+    }
+
+    async fn discard_all(&self, owner: &str) -> Result<u64, PortError> {
+        Ok(self.keep_only(|one| one.owner != owner))
     }
 }

@@ -144,4 +144,13 @@ impl Leases for FakeLeases {
         self.asked(until)?.alive.remove(lease);
         Ok(())
     }
+
+    async fn is_gone(
+        &self,
+        _: &Source,
+        lease: &RemoteVersion,
+        until: &Until,
+    ) -> Result<bool, PortError> {
+        Ok(!self.asked(until)?.alive.contains_key(lease))
+    }
 }

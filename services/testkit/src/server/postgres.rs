@@ -27,6 +27,8 @@ const USERS: [&str; 2] = ["postgres", "nobody"];
 const UNLOGGED: &str = "-c log_statement=none -c log_min_error_statement=panic";
 /// Name of the superuser of every test server.
 pub const USER: &str = "keywheel";
+/// Sessions that a server takes where a test does not say another number.
+const CONNECTIONS: u32 = 100;
 /// Application name of a session that is held.
 pub const HELD: &str = "held";
 /// Its password over TCP; the unix socket asks for none.
@@ -39,6 +41,7 @@ pub struct PostgresServer {
     account: Option<(u32, u32)>,
     port: u16,
     logs_statements: bool,
+    connections: u32,
     child: Option<Child>,
 }
 
@@ -59,7 +62,16 @@ impl PostgresServer {
     /// When PostgreSQL is not installed or does not start; the message says what to do.
     #[must_use]
     pub fn start() -> Self {
-        Self::begin(false)
+        Self::begin(false, CONNECTIONS)
+    }
+
+    /// One that takes so many sessions.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn with_connections(connections: u32) -> Self {
+        Self::begin(false, connections)
     }
 
     /// One that writes every statement into its log, but for those of [`Self::psql`], which may hold
@@ -69,10 +81,10 @@ impl PostgresServer {
     /// As [`Self::start`].
     #[must_use]
     pub fn logging_statements() -> Self {
-        Self::begin(true)
+        Self::begin(true, CONNECTIONS)
     }
 
-    fn begin(logs_statements: bool) -> Self {
+    fn begin(logs_statements: bool, connections: u32) -> Self {
         let programs = programs().expect(
             "PostgreSQL is not installed: `apt-get install postgresql`, or run tests/run.sh",
         );
@@ -84,6 +96,7 @@ impl PostgresServer {
             account,
             port: held_port(),
             logs_statements,
+            connections,
             child: None,
         };
         server.init();
@@ -251,7 +264,7 @@ impl PostgresServer {
             "fsync=on".to_owned(),
             "synchronous_commit=on".to_owned(),
             "shared_buffers=16MB".to_owned(),
-            "max_connections=100".to_owned(),
+            format!("max_connections={}", self.connections),
         ] {
             program.args(["-c", &setting]);
         }
@@ -389,6 +402,12 @@ mod tests {
         let directory = server.directory.clone();
         drop(server);
         assert!(!directory.exists());
+    }
+
+    #[test]
+    fn it_takes_as_many_sessions_as_it_is_told() {
+        let server = PostgresServer::with_connections(30);
+        assert_eq!(server.psql("postgres", "SHOW max_connections"), "30");
     }
 
     #[test]

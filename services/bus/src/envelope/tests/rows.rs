@@ -90,6 +90,7 @@ fn plan() -> HostPlan {
         bindings: vec![binding],
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     }
 }
 
@@ -226,6 +227,7 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),
@@ -301,6 +303,8 @@ pub(super) fn answer_rows() -> Vec<(Role, Address, Body)> {
         (Role::StoreSync, store, Body::Tried(Vec::new())),
         (Role::StoreSync, store, stores::tried()),
         (Role::StoreSync, store, stores::looked()),
+        (Role::StoreSync, store, stores::compared()),
+        (Role::StoreSync, store, Body::Compared(Vec::new())),
         (Role::Gateway, gateway, stores::news()),
     ];
     for kind in [

@@ -8,6 +8,7 @@ use keywheel_core::id::DeploymentId;
 use keywheel_core::name::HostName;
 use keywheel_daemon::SystemIds;
 use keywheel_engine::command_bus::{CommandBus, Parts, Started};
+use keywheel_engine::port::failpoint::Points;
 use keywheel_engine::port::journal::Journal as _;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
@@ -24,6 +25,7 @@ use keywheel_injector::join::{JoinError, join};
 use keywheel_schemas::api::{HostView, JoinTokenAnswer, Status};
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
+use keywheel_seal::letters::LetterKey;
 use keywheel_seal::sign::SigningKey;
 use keywheel_testkit::fake::MemoryJournal;
 use serde_json::json;
@@ -102,6 +104,9 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
     } = CommandBus::start(parts).await.unwrap();
     tokio::spawn(bus.run());
     tokio::spawn(async move { while commits.recv().await.is_some() {} });
+    let trust = Trust::new(DEPLOYMENT, []);
+    let gateway = Speaker::service(DEPLOYMENT, Role::Gateway, SigningKey::generate(&OsEntropy));
+    let bus = InProcess::new(trust, clock.clone(), Arc::new(SystemIds)).endpoint(gateway);
     let outside = keywheel_signals::Desk::new(keywheel_signals::Parts {
         journal: journal.clone(),
         deliveries: journal.clone(),
@@ -112,16 +117,18 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         entropy: Arc::new(OsEntropy),
         directory: PathBuf::from("/nonexistent"),
         near: Vec::new(),
+        points: Points::default(),
+        deployment: DEPLOYMENT,
+        letter_key: Arc::new(LetterKey::of(&UnsealKey::generate(&OsEntropy))),
+        bus: bus.clone(),
     });
-    let trust = Trust::new(DEPLOYMENT, []);
-    let gateway = Speaker::service(DEPLOYMENT, Role::Gateway, SigningKey::generate(&OsEntropy));
     Api {
         commands: handle,
         view,
         deliveries: journal.clone(),
         outside: Arc::new(outside),
         journal,
-        bus: InProcess::new(trust, clock.clone(), Arc::new(SystemIds)).endpoint(gateway),
+        bus,
         clock: clock.clone(),
         ids: Arc::new(SystemIds),
         access: Access::of_machine(0),

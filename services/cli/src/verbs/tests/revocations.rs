@@ -62,29 +62,37 @@ async fn a_word_that_a_revocation_be_forgotten_goes_with_its_reason() {
     assert_eq!(sent, [serde_json::json!({ "reason": "why" })]);
 }
 
+/// It began without a replacement.
+const UNREPLACED: &str = r#"{"revocation_id":"v1","secret":"a/b","versions":[1],"state":"running","backend":"asked","waiting_hosts":[],"reason":"why","withdrawn_ms":null,"states":{"withdrawn_everywhere":false,"dead_at_backend":false,"proof":"awaited","destroyed":false,"replacement":{"state":"none","because":"it has no generator"}}}"#;
+
 #[tokio::test]
-async fn what_is_revoked_is_rotated_at_once_where_that_is_asked_for() {
-    let daemon = Daemon::serve(
-        "replace",
-        &[
-            ("POST /v1/revoke ", 200, REVOCATION),
-            ("POST /v1/rotate ", 200, ROTATION),
-        ],
-    );
+async fn a_replacement_is_one_wish_with_the_revocation() {
+    let daemon = Daemon::serve("replace", &[("POST /v1/revoke ", 200, REVOCATION)]);
     let words = ["revoke", "a/b", "--reason", "why", "--yes"];
-    assert!(daemon.run(&words).await.is_ok());
-    assert!(daemon.bodies("POST /v1/rotate ").is_empty());
-    let words = [&words[..], &["--replace"]].concat();
-    assert!(daemon.run(&words).await.is_ok());
-    let sent = daemon.bodies("POST /v1/rotate ");
-    assert_eq!(sent, [serde_json::json!({ "secret": "a/b" })]);
-    let refusing = Daemon::serve("no-value", &[("POST /v1/revoke ", 200, REVOCATION)]);
-    let failure = refusing.run(&words).await.unwrap_err();
+    let replacing = [&words[..], &["--replace"]].concat();
+    let urgent = [&replacing[..], &["--emergency"]].concat();
+    for words in [&words[..], &replacing[..], &urgent[..]] {
+        assert!(daemon.run(words).await.is_ok());
+    }
+    let sent = daemon.bodies("POST /v1/revoke ");
+    let wish = |more: serde_json::Value| {
+        let mut wish = serde_json::json!({ "secret": "a/b", "reason": "why" });
+        let more = more.as_object().cloned().unwrap_or_default();
+        wish.as_object_mut().unwrap().extend(more);
+        wish
+    };
+    let wanted = [
+        wish(serde_json::json!({})),
+        wish(serde_json::json!({ "replace": true })),
+        wish(serde_json::json!({ "replace": true, "emergency": true })),
+    ];
+    assert_eq!(sent, wanted);
+    let none = Daemon::serve("no-value", &[("POST /v1/revoke ", 200, UNREPLACED)]);
+    let failure = none.run(&urgent).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Partial);
-    assert!(
-        failure.to_string().contains("revoked all the same"),
-        "{failure}"
-    );
+    for part in ["it has no generator", "revoked all the same"] {
+        assert!(failure.to_string().contains(part), "{failure}");
+    }
 }
 
 #[tokio::test]

@@ -2,13 +2,18 @@
 //! whoever works is told.
 
 use super::*;
+use crate::command::Observation;
 use crate::effect::{AtResource, Work};
-use crate::name::SecretName;
+use crate::id::StoreId;
+use crate::name::{SecretName, StoreName};
 use crate::report::HostReport;
 use crate::resource::{Kind, Resource, Strategy};
 use crate::rotation::react;
-use crate::secret::{Rejection as No, Spec};
-use crate::store::CredentialNow;
+use crate::secret::{Place, Rejection as No, Spec, Store};
+use crate::store::{
+    AwsAuth, AwsSpec, Backend, CredentialNow, DEFAULT_POLL, DEFAULT_TIMEOUT, RemoteVersion, Source,
+    StoreSpec,
+};
 use crate::testing::reloaded;
 
 const ADMIN: SecretId = SecretId::from_bytes([40; 16]);
@@ -71,9 +76,71 @@ fn with_admin_beside(given: Given) -> Given {
 }
 
 /// A secret over two accounts, whose version 1 is current.
-pub(super) fn alternating() -> Given {
+pub(crate) fn alternating() -> Given {
     let spec = opening(resource(&["app", "app_b"]));
     with_admin().and(apply_secret(spec)).finished(FIRST)
+}
+
+/// A version at the store outside.
+pub(crate) fn at_aws(n: u64) -> RemoteVersion {
+    RemoteVersion(n.to_string())
+}
+
+/// The last step of a rotation whose version lies at a store outside, too.
+pub(crate) fn written(rotation: RotationId, n: u64) -> Command {
+    Command::StepOutcome {
+        rotation,
+        step: Step::Finish,
+        attempt: 1,
+        failure: None,
+        is_away: false,
+        remote: Some(at_aws(n)),
+        sessions: None,
+    }
+}
+
+/// The same secret, whose versions also lie at AWS Secrets Manager.
+pub(crate) fn alternating_at_aws() -> Given {
+    let name = StoreName::parse("aws").unwrap();
+    let store = Command::Apply(vec![Declaration::Store {
+        id: StoreId::from_bytes([0x31; 16]),
+        name: name.clone(),
+        spec: StoreSpec {
+            backend: Backend::Aws(AwsSpec {
+                region: "eu-central-1".to_owned(),
+                endpoint: String::new(),
+                auth: AwsAuth::Chain {
+                    profile: String::new(),
+                },
+            }),
+            poll: DEFAULT_POLL,
+            timeout: DEFAULT_TIMEOUT,
+        },
+    }]);
+    let source = Source {
+        path: "prod/db".to_owned(),
+        field: String::new(),
+    };
+    let place = Place {
+        store: name,
+        source,
+    };
+    let spec = Spec {
+        store: Store::Outside(place),
+        ..opening(resource(&["app", "app_b"]))
+    };
+    let looked = Command::Observed(Observation {
+        secret: SECRET,
+        rotation: FIRST,
+        known: None,
+        found: None,
+        is_unchanged: false,
+        is_gone: false,
+    });
+    let given = with_admin().and(store).and(apply_secret(spec)).and(looked);
+    let steps = [Step::Create, Step::Set, Step::Test].into_iter();
+    let made = steps.fold(given, |given, step| given.and(done(FIRST, step)));
+    made.and(written(FIRST, 1))
 }
 
 #[test]

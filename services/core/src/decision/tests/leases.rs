@@ -2,16 +2,18 @@
 
 mod bounds;
 mod ends;
+mod probes;
 
 use crate::assignment;
 use crate::binding::Reload;
-use crate::command::{Command, Declaration, Observation};
+use crate::command::{Command, Declaration, Observation, ProofTaken};
 use crate::event::Event;
-use crate::id::{RotationId, SecretId, StoreId};
+use crate::id::{RevocationId, RotationId, SecretId, StoreId};
 use crate::lease::{self, DEFAULT_LINGER, Lease, LeaseOf};
 use crate::name::{SecretName, StoreName};
 use crate::plan::plan_host;
 use crate::report::{Fact, HostReport, Item};
+use crate::revocation::Proof;
 use crate::rotation::{self, Intervention, Outcome, Phase, Step, Trigger};
 use crate::secret::{self, Place, Spec, Store};
 use crate::store::{
@@ -58,6 +60,7 @@ fn dynamic() -> Spec {
         store: Store::Outside(Place { store, source }),
         lease: Some(Box::new(Lease::PerContainer {
             linger: DEFAULT_LINGER,
+            probe: None,
         })),
         ..Spec::default()
     }
@@ -71,7 +74,7 @@ fn bound() -> Given {
         .and(apply_binding(anywhere(), file(), Reload::None))
 }
 
-fn lease(n: u8) -> SecretId {
+pub(crate) fn lease(n: u8) -> SecretId {
     lease::secret_of(SECRET, &container(n))
 }
 
@@ -127,7 +130,7 @@ impl Minted for Given {
 }
 
 /// Container 1 has a lease, and runs on it.
-fn served() -> Given {
+pub(crate) fn served() -> Given {
     let given = bound().and(wants(&[1])).minted(mint(0), 1);
     given.and(Command::Report(HostReport {
         holds: vec![(lease(1), 1)],
@@ -176,6 +179,30 @@ fn confirmed() -> Command {
     Command::RevokeOutcome {
         revocation: REVOCATION,
         attempt: 1,
+        failure: None,
+    }
+}
+
+/// The store ended what a person revoked, says so when it is asked, and nothing is kept of it any more.
+fn through(given: Given) -> Given {
+    [confirmed(), word(REVOCATION), dropped(REVOCATION)]
+        .into_iter()
+        .fold(given, Given::and)
+}
+
+/// Its store says that the lease is gone.
+fn word(revocation: RevocationId) -> Command {
+    Command::ProofOutcome(ProofTaken {
+        revocation,
+        attempt: 2,
+        proof: Proof::lacking("that is its word"),
+    })
+}
+
+fn dropped(revocation: RevocationId) -> Command {
+    Command::RevokeOutcome {
+        revocation,
+        attempt: 3,
         failure: None,
     }
 }
@@ -419,7 +446,7 @@ fn another_lease_for_a_container_that_does_not_run_is_not_kept_longer_and_none_i
 fn a_container_that_wants_one_again_after_its_own_ended_is_kept_no_time() {
     let down = served().and(only(&[])).and(revoke(None));
     let withdrawn = Command::Report(report(Vec::new(), &[]));
-    let down = down.and(confirmed()).and(withdrawn).drawn(0xdd);
+    let down = through(down).and(withdrawn).drawn(0xdd);
     let resumed = of_lease(1, secret::Event::LeaseResumed);
     let back = down.when(wants(&[1])).then_among_others([resumed]);
     assert_eq!(back.world().secrets[&lease(1)].lingers_until, None);
@@ -504,7 +531,10 @@ fn a_container_that_no_binding_gives_its_lease_any_more_keeps_it_no_longer_than_
 fn the_time_for_which_a_lease_is_kept_is_the_declared_one_as_it_is_now() {
     let linger = std::time::Duration::from_secs(60);
     let shorter = Spec {
-        lease: Some(Box::new(Lease::PerContainer { linger })),
+        lease: Some(Box::new(Lease::PerContainer {
+            linger,
+            probe: None,
+        })),
         ..dynamic()
     };
     let until = NOW.plus(linger);

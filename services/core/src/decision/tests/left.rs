@@ -4,10 +4,14 @@ use super::several::{OTHER, bind, both_exist, of_other, other_name, other_swappe
 use crate::assignment;
 use crate::binding::Reload;
 use crate::command::Command;
-use crate::report::{Fact, HostReport};
+use crate::report::{Fact, HostReport, Item};
+use crate::rotation::{ACK_DEADLINE, Step};
+use crate::schedule::{CANARY_WATCH, Canary, RotationPolicy};
+use crate::secret::Spec;
 use crate::testing::{
-    Given, HOST, SECRET, apply_binding, binding_name, file, of_consumer, on_host, other_host_name,
-    report, revoke, secret_name, swapped,
+    Given, HOST, NOW, SECOND, SECRET, apply_binding, apply_secret, assigned, binding_name, done,
+    file, generated, of_consumer, on_host, other_host_name, report, revoke, rotate, secret_name,
+    swapped,
 };
 
 fn withdrawn() -> crate::event::Event {
@@ -93,4 +97,62 @@ fn of_a_file_of_two_secrets_the_second_does_not_take_the_first_one_s_place() {
     let both = vec![swapped(1, 1), other_swapped(1, 1)];
     let given = given.and(says(both, &[1], &[1]));
     assert_eq!(given.world().consumers(SECRET).count(), 1);
+}
+
+/// What a host says whose injector takes versions ahead of their promotion.
+fn told(items: Vec<Item>, holds: &[u64]) -> Command {
+    Command::Report(HostReport {
+        knows_staged: true,
+        ..report(items, holds)
+    })
+}
+
+/// Consumer 1 was to go back to version 1 when it was told of late that it took version 2; then its binding gives
+/// another secret.
+fn moved_on_after_its_way_back_began() -> Given {
+    let canary = Canary {
+        consumers: 1,
+        watch: CANARY_WATCH,
+    };
+    let spec = Spec {
+        rotation: RotationPolicy {
+            canary: Some(canary),
+            ..RotationPolicy::default()
+        },
+        ..generated()
+    };
+    let serving = both_exist()
+        .and(apply_secret(spec))
+        .and(bind(secret_name(), &[]))
+        .and(told(vec![swapped(1, 1)], &[1]))
+        .and(rotate(SECOND));
+    [Step::Create, Step::Set, Step::Test]
+        .into_iter()
+        .fold(serving, |given, step| given.and(done(SECOND, step)))
+        .at(NOW.plus(ACK_DEADLINE))
+        .and(Command::DeadlinePassed { rotation: SECOND })
+        .and(told(vec![swapped(1, 2)], &[1, 2]))
+        .and(bind(other_name(), &[]))
+}
+
+#[test]
+fn who_went_back_has_what_it_went_back_to_though_its_binding_gives_another_secret() {
+    let back = told(vec![swapped(1, 1)], &[1]);
+    let swapped = assignment::Event::Swapped {
+        version: 1,
+        at: NOW,
+    };
+    let given = moved_on_after_its_way_back_began();
+    let given = given
+        .when(back)
+        .then_among_others([of_consumer(1, assigned(1)), of_consumer(1, swapped)]);
+    let holds: Vec<u64> = given
+        .world()
+        .assignments
+        .values()
+        .map(|one| one.holds)
+        .collect();
+    assert_eq!(holds, [1]);
+    // It has it still, so nothing of it is withdrawn.
+    given.when(told(Vec::new(), &[1])).then_nothing();
 }

@@ -159,6 +159,7 @@ impl Model {
                 secret: secret_name(*n),
                 version: version.map(|nth| self.recent(secret_id(*n), nth)),
                 reason: "leaked".to_owned(),
+                is_emergency: false,
             },
             Move::Enrol(n) => Command::EnrolHost {
                 host: host_id(*n),
@@ -325,6 +326,7 @@ impl Model {
             restarts: Vec::new(),
             staged: Vec::new(),
             knows_staged: true,
+            orders: None,
         })
     }
 
@@ -442,6 +444,7 @@ impl Model {
                 .collect(),
             complete: *complete,
             knows_staged: true,
+            orders: None,
         })
     }
 
@@ -606,6 +609,7 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         holds,
         complete: true,
         knows_staged: true,
+        orders: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::command::{Command, Declaration, Outward};
 use crate::event::Event;
-use crate::id::{NotificationId, SignalSourceId};
+use crate::id::{NotificationId, SecretId, SignalSourceId};
 use crate::name::{NotificationName, SignalSourceName};
 use crate::notification::{self, MAX_NOTIFICATIONS, Receiver};
 use crate::signal::{self, Format, MAX_SIGNAL_SOURCES, MAX_SIGNAL_TEXT_BYTES, Proof, Signal};
@@ -65,6 +65,15 @@ fn leak() -> Signal {
         kind: "com.example.leak".to_owned(),
         subject: String::new(),
         fields: BTreeMap::from([("secret".to_owned(), "prod/db".to_owned())]),
+        compared: None,
+        matched: None,
+    }
+}
+
+fn held(secret: u8, version: u64) -> signal::Match {
+    signal::Match {
+        secret: SecretId::from_bytes([secret; 16]),
+        version,
     }
 }
 
@@ -156,6 +165,8 @@ fn a_signal_of_a_declared_source_is_taken_and_every_other_is_refused() {
         kind: "com.example.leak".to_owned(),
         subject: String::new(),
         fields: leak().fields,
+        compared: None,
+        matched: None,
     };
     let given = Given::nothing().and(listen("pager", SOURCE, Proof::Bearer));
     given
@@ -191,6 +202,40 @@ fn a_signal_s_texts_are_as_long_as_may_be_and_not_longer() {
             .when(take(refused))
             .then_rejected(signal::Rejection::OutOfBounds);
     }
+}
+
+#[test]
+fn a_signal_says_which_versions_hold_what_it_reports() {
+    let given = || Given::nothing().and(listen("pager", SOURCE, Proof::Bearer));
+    let of = |matched: Vec<signal::Match>| Signal {
+        compared: Some(true),
+        matched: Some(matched),
+        ..leak()
+    };
+    let received = |matched: Vec<signal::Match>| signal::Event::Received {
+        via: pager(),
+        source: "https://scan.example".to_owned(),
+        id: "7".to_owned(),
+        kind: "com.example.leak".to_owned(),
+        subject: String::new(),
+        fields: leak().fields,
+        compared: Some(true),
+        matched: Some(matched),
+    };
+    for (matched, secret) in [
+        (Vec::new(), None),
+        (vec![held(1, 2), held(1, 3)], Some(held(1, 0).secret)),
+        (vec![held(1, 2), held(2, 2)], None),
+    ] {
+        assert_eq!(received(matched.clone()).secret(), secret);
+        given()
+            .when(take(of(matched.clone())))
+            .then([Event::Signal(SOURCE, received(matched))]);
+    }
+    let many = vec![held(1, 1); signal::MAX_SIGNAL_MATCHES + 1];
+    given()
+        .when(take(of(many)))
+        .then_rejected(signal::Rejection::OutOfBounds);
 }
 
 #[test]

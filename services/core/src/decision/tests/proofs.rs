@@ -69,6 +69,8 @@ fn revocation(given: &Given) -> &revocation::Revocation {
 /// The work that the last event of the revocation asks for.
 fn asked(given: &Given) -> Option<RevokeWork> {
     let last = given.log().iter().rev().find_map(|event| match event {
+        // Where no host held it, this follows the request at once.
+        event::Event::Revocation(_, E::WithdrawnEverywhere) => None,
         event::Event::Revocation(_, event) => Some(event),
         _ => None,
     });
@@ -151,6 +153,7 @@ fn what_one_revocation_ends_is_no_other_s_to_end() {
         secret: secret_name(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     };
     let proven = proof(2, evidence(Answer::WrongPassword), None);
     let asked = beside_a_rotation().and(told(1, None));
@@ -354,6 +357,7 @@ fn a_reason_is_as_long_as_a_record_holds() {
         secret: secret_name(),
         version: None,
         reason,
+        is_emergency: false,
     };
     let _begun = alternating().and(because("x".repeat(MAX_REASON_CHARS)));
     let longer = alternating().when(because("x".repeat(MAX_REASON_CHARS + 1)));

@@ -201,6 +201,7 @@ fn a_revoked_one_is_not_given_any_more_and_the_rest_is_not_dead() {
         secret: other_name(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     });
     let plan = planned(&given);
     let binding = plan.bindings.first().unwrap();

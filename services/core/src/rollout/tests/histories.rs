@@ -242,6 +242,7 @@ impl Model {
                         secret: secret_name(),
                         version: Some(version),
                         reason: "leaked".to_owned(),
+                        is_emergency: false,
                     });
                 }
             }

@@ -1,10 +1,7 @@
 //! The wait for sessions of the old credential, between the last acknowledgement and its end.
 
 use super::*;
-use crate::decision::drains;
-use crate::resource::{Kind, Resource, Strategy};
 use crate::schedule::{Ack, OnDeadline};
-use crate::secret::Secret;
 
 const MARK: i64 = 7;
 
@@ -89,42 +86,6 @@ fn retry() -> Command {
 /// The old version dies, and the wait is over.
 fn dies() -> [event::Event; 3] {
     [completed(Step::Drain), revoked(1), step(Step::RevokeOld, 1)]
-}
-
-#[test]
-fn every_cell_of_the_rule_says_who_waits() {
-    let secret = |ack, strategy: Option<Strategy>| {
-        let rotator = strategy.map(|strategy| {
-            Box::new(Resource {
-                kind: Kind::Mariadb,
-                connection: "mariadb://rotator@db.example:3306".to_owned(),
-                accounts: vec!["app".to_owned()],
-                admin: SecretName::parse("shop/admin").unwrap(),
-                strategy,
-                ca: None,
-            })
-        });
-        let spec = Spec {
-            rotation: policy(ack),
-            rotator,
-            ..generated()
-        };
-        Secret::registered(SECRET, secret_name(), spec)
-    };
-    let all = [
-        Some(Strategy::AlternatingUsers),
-        Some(Strategy::DualPassword),
-        Some(Strategy::SingleUser),
-        None,
-    ];
-    for (ack, expected) in [
-        (Some(Ack::Drained), [true, true, true, true]),
-        (Some(Ack::Reloaded), [false, false, false, false]),
-        (None, [true, false, false, false]),
-    ] {
-        let waits = all.map(|strategy| drains(&secret(ack, strategy)));
-        assert_eq!(waits, expected, "{ack:?}");
-    }
 }
 
 #[test]

@@ -491,6 +491,18 @@ fn a_value_that_stays_current_outside_is_never_said_to_be_dead_there() {
 }
 
 #[test]
+fn what_a_revocation_left_outside_is_dead_there_once_the_next_rotation_ended_it() {
+    let open = |given: &Given| given.world().revocations[&REVOCATION].clone();
+    let given = writing().and(revoke(None)).and(confirmed());
+    assert_eq!(open(&given).left_at_store, Some(remote(1)));
+    let given = prepared(given.and(rotate(SECOND)), SECOND).and(written(SECOND, 2));
+    assert!(!open(&given).is_dead_at_backend, "it is readable there yet");
+    let given = given.and(done(SECOND, Step::RevokeOld));
+    assert_eq!(open(&given).left_at_store, None);
+    assert!(open(&given).is_dead_at_backend && open(&given).stays_at_store);
+}
+
+#[test]
 fn a_revocation_takes_back_at_the_store_what_the_rotation_made_there_that_it_cancels() {
     let unstaged = |given: &Given| given.world().revocations[&REVOCATION].unstage;
     let given = writing()

@@ -25,6 +25,7 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

@@ -41,6 +41,7 @@ fn revoke() -> Submission {
         secret: secret(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     })
 }
 

@@ -124,6 +124,7 @@ async fn hosts_are_listed_with_what_is_known_of_them() {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     };
     submit(&bench, Command::Report(told)).await;
     let (_, listed) = ask(&bench, "GET /v1/hosts", Value::Null).await;

@@ -106,7 +106,9 @@ impl Filter {
             | Event::Store(..)
             | Event::Rollout(..)
             | Event::Notification(..)
-            | Event::Signal(..) => {}
+            | Event::Signal(..)
+            | Event::Playbook(..)
+            | Event::PlaybookRun(..) => {}
         }
         if self.order.len() > MAX_RUNS
             && let Some(oldest) = self.order.pop_front()
@@ -134,7 +136,9 @@ impl Filter {
             | Event::Store(..)
             | Event::Rollout(..)
             | Event::Notification(..)
-            | Event::Signal(..) => None,
+            | Event::Signal(..)
+            | Event::Playbook(..)
+            | Event::PlaybookRun(..) => None,
         };
         let name = secret.to_string();
         known == Some(secret)

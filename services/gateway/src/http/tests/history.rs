@@ -46,7 +46,7 @@ impl Bench {
     }
 
     /// The host says that containers, named by the digit of their ids, run on a version.
-    async fn run_on(&self, version: u64, containers: &[String]) {
+    pub(super) async fn run_on(&self, version: u64, containers: &[String]) {
         let (binding, secret) = {
             let committed = self.api.view.read();
             let binding = committed.world.bindings.values().next().unwrap();
@@ -67,28 +67,46 @@ impl Bench {
         self.report(items, ids, false, version).await;
     }
 
-    async fn report(&self, items: Vec<Item>, running: Vec<String>, complete: bool, version: u64) {
-        let report = {
-            let committed = self.api.view.read();
-            let secret = *committed.world.secrets.keys().next().unwrap();
-            let running = running.iter().map(|id| ContainerId::parse(id).unwrap());
-            HostReport {
-                host: HOST,
-                generation: committed.world.host_generation(HOST),
-                items,
-                holds: vec![(secret, version)],
-                complete,
-                containers: running.collect(),
-                denied: Vec::new(),
-                stale: Vec::new(),
-                executed: Vec::new(),
-                notes: Vec::new(),
-                restarts: Vec::new(),
-                staged: Vec::new(),
-                knows_staged: false,
-            }
+    /// The host's injector says that it takes orders.
+    pub(super) async fn knows_orders(&self) {
+        let report = HostReport {
+            orders: Some(Vec::new()),
+            ..self.telling(Vec::new(), Vec::new(), false, 1)
         };
         self.submit(Role::Injector, Command::Report(report)).await;
+    }
+
+    async fn report(&self, items: Vec<Item>, running: Vec<String>, complete: bool, version: u64) {
+        let report = self.telling(items, running, complete, version);
+        self.submit(Role::Injector, Command::Report(report)).await;
+    }
+
+    fn telling(
+        &self,
+        items: Vec<Item>,
+        running: Vec<String>,
+        complete: bool,
+        version: u64,
+    ) -> HostReport {
+        let committed = self.api.view.read();
+        let secret = *committed.world.secrets.keys().next().unwrap();
+        let running = running.iter().map(|id| ContainerId::parse(id).unwrap());
+        HostReport {
+            host: HOST,
+            generation: committed.world.host_generation(HOST),
+            items,
+            holds: vec![(secret, version)],
+            complete,
+            containers: running.collect(),
+            denied: Vec::new(),
+            stale: Vec::new(),
+            executed: Vec::new(),
+            notes: Vec::new(),
+            restarts: Vec::new(),
+            staged: Vec::new(),
+            knows_staged: false,
+            orders: None,
+        }
     }
 
     /// An hour goes by; the time between what was and what comes.

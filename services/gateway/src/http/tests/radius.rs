@@ -9,7 +9,7 @@ use keywheel_core::audit::Principal;
 use keywheel_core::name::SecretName;
 
 use super::*;
-use crate::http::revocations::{One, revoke_in_turn};
+use crate::http::revocations::{How, One, revoke_in_turn};
 
 const KEY: (&str, &str) = ("idempotency-key", "9f31");
 
@@ -139,8 +139,13 @@ async fn where_a_version_lives_on_the_older_ones_are_left_to_the_repeat() {
         name: SecretName::parse("prod/api").unwrap(),
         version: Some(version),
     };
+    let because = |reason| How {
+        reason,
+        is_emergency: false,
+        replace: false,
+    };
     // Without a reason each is refused.
-    let refused = revoke_in_turn(&bench.api, &caller, vec![of(2), of(1)], "").await;
+    let refused = revoke_in_turn(&bench.api, &caller, vec![of(2), of(1)], because("")).await;
     let [Err(refused)] = refused.as_slice() else {
         panic!("{refused:?}");
     };
@@ -149,7 +154,7 @@ async fn where_a_version_lives_on_the_older_ones_are_left_to_the_repeat() {
         "{refused:?}"
     );
     // One that is dead holds up nothing.
-    let begun = revoke_in_turn(&bench.api, &caller, vec![of(1), of(2)], "leaked").await;
+    let begun = revoke_in_turn(&bench.api, &caller, vec![of(1), of(2)], because("leaked")).await;
     assert_eq!(begun.len(), 2, "{begun:?}");
     assert!(begun[1].is_ok(), "{begun:?}");
 }

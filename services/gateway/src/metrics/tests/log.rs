@@ -77,6 +77,7 @@ fn report_of(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) -> HostReport {
         restarts: Vec::new(),
         staged: Vec::new(),
         knows_staged: false,
+        orders: None,
     }
 }
 
@@ -265,6 +266,7 @@ async fn a_revocation_is_open_until_the_host_and_the_store_said_so() {
         secret: SecretName::parse("prod/db").unwrap(),
         version: None,
         reason: "leaked".to_owned(),
+        is_emergency: false,
     };
     submit(&bench, revoke).await;
     bench.clock.advance(seconds(7));

@@ -4,8 +4,12 @@ use keywheel_core::binding::{self, Selector, Target};
 use keywheel_core::event::Event;
 use keywheel_core::host;
 use keywheel_core::id::{BindingId, RotationId, SecretId, StoreId};
-use keywheel_core::name::{BindingName, EnvName, HostName, SecretName, StoreName};
+use keywheel_core::name::{
+    BindingName, Directory, EnvName, FileName, HostName, SecretName, StoreName,
+};
+use keywheel_core::resource::Kind;
 use keywheel_core::rollout::{self, Instance, Service};
+use keywheel_core::schedule::{Ack, RotationPolicy};
 use keywheel_core::secret::{self, Place};
 use keywheel_core::store::{self, Source};
 use keywheel_core::time::Timestamp;
@@ -69,6 +73,11 @@ fn registered(store: secret::Store) -> Vec<Event> {
 }
 
 fn bound(binding: u8, reload: Reload) -> Event {
+    let name = EnvName::parse("DB_PASSWORD").unwrap();
+    bound_as(binding, Target::Env { name }, reload)
+}
+
+fn bound_as(binding: u8, target: Target, reload: Reload) -> Event {
     let spec = binding::Spec {
         secret: SECRET,
         also: BTreeSet::new(),
@@ -76,9 +85,7 @@ fn bound(binding: u8, reload: Reload) -> Event {
             insecure: true,
             ..Selector::default()
         },
-        target: Target::Env {
-            name: EnvName::parse("DB_PASSWORD").unwrap(),
-        },
+        target,
         reload,
         previous: BTreeSet::new(),
         on_revoke: binding::OnRevoke::Remove,
@@ -212,4 +219,74 @@ fn each_thing_in_the_way_is_named_with_what_to_do() {
     assert!(told.contains("`keywheel host evict edge-1`"), "{told}");
     let told = blocker(Vec::new(), Some("a rotation is open"), false);
     assert_eq!(told, "a rotation is open");
+}
+
+/// The same secret, whose account at a server of this kind takes two passwords; `file` is a binding without reload.
+fn double(kind: Kind, ack: Option<Ack>) -> Vec<Event> {
+    let mut events = registered(secret::Store::Local);
+    let spec = secret::Spec {
+        rotator: Some(Box::new(Resource {
+            kind,
+            connection: "https://db.example".to_owned(),
+            accounts: vec!["app".to_owned()],
+            admin: SecretName::parse("shop/admin").unwrap(),
+            strategy: Strategy::DualPassword,
+            ca: None,
+        })),
+        rotation: RotationPolicy {
+            ack,
+            ..RotationPolicy::default()
+        },
+        ..secret::Spec::default()
+    };
+    events.push(Event::Secret(SECRET, secret::Event::SpecChanged { spec }));
+    events.push(bound_as(1, file(), Reload::None));
+    events.push(bound_as(2, file(), Reload::Signal(1)));
+    events
+}
+
+fn file() -> Target {
+    Target::File {
+        directory: Directory::parse(binding::DEFAULT_DIRECTORY).unwrap(),
+        name: FileName::parse("db").unwrap(),
+        uid: 0,
+        gid: 0,
+        mode: 0o400,
+        template: None,
+    }
+}
+
+#[test]
+fn that_sessions_are_waited_for_is_said_with_those_who_read_their_files_when_they_like() {
+    let told = |kind, ack, consumers: &[[Event; 2]]| {
+        let mut events = double(kind, ack);
+        events.extend(consumers.concat());
+        plan_of(&events, None, false).sessions
+    };
+    let reloading = [serving(1, 2)];
+    let sessions = told(Kind::Mariadb, None, &reloading);
+    assert!(sessions.starts_with("not waited for"), "{sessions}");
+    let some = [serving(1, 2), serving(2, 1), serving(3, 1)];
+    let sessions = told(Kind::Mariadb, None, &some);
+    assert!(sessions.starts_with("waited for: "), "{sessions}");
+    assert!(
+        sessions.contains("when web-2, web-3 read their files again (no `reload`)"),
+        "{sessions}"
+    );
+    let many: Vec<[Event; 2]> = (2..=6).map(|n| serving(n, 1)).collect();
+    let sessions = told(Kind::Redis, None, &many);
+    assert!(
+        sessions.contains("web-2, web-3, web-4 and 2 more"),
+        "{sessions}"
+    );
+    let sessions = told(Kind::Webhook, None, &some);
+    assert!(sessions.contains("a grace of 300 s"), "{sessions}");
+    assert!(sessions.contains("web-2, web-3"), "{sessions}");
+    let sessions = told(Kind::Mariadb, Some(Ack::Reloaded), &some);
+    assert!(sessions.starts_with("not waited for"), "{sessions}");
+    let sessions = told(Kind::Mariadb, Some(Ack::Drained), &reloading);
+    assert!(
+        sessions.contains("`ack: drained` asks for it"),
+        "{sessions}"
+    );
 }

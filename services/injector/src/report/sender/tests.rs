@@ -112,6 +112,7 @@ fn plan(host: HostId) -> HostPlan {
         bindings: Vec::new(),
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     }
 }
 

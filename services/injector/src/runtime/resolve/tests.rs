@@ -82,6 +82,7 @@ fn chosen(
         bindings,
         leaves: Vec::new(),
         staged: Vec::new(),
+        orders: Vec::new(),
     };
     let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
     choose(&plan, &host(), &facts(), &owned(env), &owned(mounts))

@@ -1,6 +1,7 @@
 //! Every format: what is read of it, what is refused, and that no token is kept.
 
 use hyper::header::{HeaderName, HeaderValue};
+use keywheel_seal::envelope::UnsealKey;
 use serde_json::json;
 
 use super::*;
@@ -9,6 +10,16 @@ const CANARY: &str = "ghp_canary0123456789";
 
 fn via() -> SignalSourceName {
     SignalSourceName::parse("pager").unwrap()
+}
+
+fn key(byte: u8) -> LetterKey {
+    let unseal = SecretBytes::from(vec![byte; 32]);
+    LetterKey::of(&UnsealKey::from_file(&unseal).unwrap())
+}
+
+/// Reads as one installation does.
+fn read(via: &SignalSourceName, spec: &Spec, came: &Arrived) -> Result<Vec<Heard>, Unread> {
+    super::read(via, spec, came, &key(1))
 }
 
 fn spec(format: Format, proof: Proof, map: &[(&str, &str)]) -> Spec {
@@ -48,7 +59,7 @@ const BATCH: (&str, &str) = ("content-type", "application/cloudevents-batch+json
 fn a_cloud_event_is_read_in_each_mode() {
     let map = [("secret", "body.secret"), ("team", "body.team")];
     let signed = spec(Format::CloudEvents, Proof::StandardWebhooks, &map);
-    let read_one = |came: &Arrived, spec: &Spec| read(&via(), spec, came).unwrap().remove(0);
+    let read_one = |came: &Arrived, spec: &Spec| read(&via(), spec, came).unwrap().remove(0).signal;
     let one = read_one(&arrived(&[STRUCTURED], &event("7")), &signed);
     assert_eq!(
         (one.id.as_str(), one.kind.as_str()),
@@ -118,7 +129,7 @@ fn a_webhook_s_content_is_mapped() {
         &[],
         &json!({ "incident": { "id": 4711 }, "path": "prod/db" }),
     );
-    let one = read(&via(), &spec, &came).unwrap().remove(0);
+    let one = read(&via(), &spec, &came).unwrap().remove(0).signal;
     assert_eq!((one.id.as_str(), one.source.as_str()), ("4711", "pager"));
     assert_eq!((one.kind.as_str(), one.fields.len()), ("leak", 1));
     let nameless = arrived(&[], &json!({ "path": "prod/db" }));
@@ -127,6 +138,43 @@ fn a_webhook_s_content_is_mapped() {
         refused.may_be_kept && refused.reason.contains("`id`"),
         "{refused:?}"
     );
+}
+
+fn is_canary(heard: &Heard) -> bool {
+    let canary = SecretBytes::from(CANARY.as_bytes().to_vec());
+    heard
+        .token
+        .as_ref()
+        .is_some_and(|token| token.ct_eq(&canary))
+}
+
+#[test]
+fn a_token_that_a_mapping_names_is_no_field_of_its_signal() {
+    let map = [
+        ("id", "body.id"),
+        ("type", "\"leak\""),
+        ("token", "body.value"),
+        ("path", "body.path"),
+    ];
+    let content = |value: &str| json!({ "id": "7", "value": value, "path": "a/b" });
+    let webhook = spec(Format::Webhook, Proof::Bearer, &map);
+    let mut event = event("7");
+    event["data"] = content(CANARY);
+    let cloud = spec(Format::CloudEvents, Proof::Bearer, &map[2..]);
+    for (spec, came) in [
+        (&webhook, arrived(&[], &content(CANARY))),
+        (&cloud, arrived(&[STRUCTURED], &event)),
+    ] {
+        let heard = read(&via(), spec, &came).unwrap().remove(0);
+        assert!(is_canary(&heard), "{:?}", spec.format);
+        assert_eq!(heard.signal.fields.len(), 1, "{:?}", heard.signal);
+        assert!(!format!("{heard:?}").contains(CANARY));
+    }
+    let empty = read(&via(), &webhook, &arrived(&[], &content(""))).unwrap();
+    assert!(empty[0].token.is_none());
+    let nameless = arrived(&[], &json!({ "value": CANARY }));
+    let refused = read(&via(), &webhook, &nameless).unwrap_err();
+    assert!(!refused.may_be_kept, "it holds a token, whatever is said");
 }
 
 #[test]
@@ -141,14 +189,24 @@ fn an_alert_of_github_is_read_without_its_token() {
         "repository": { "full_name": "o/r" },
     });
     let scanned = ("x-github-event", "secret_scanning_alert");
-    let signals = read(&via(), &spec, &arrived(&[scanned], &alert)).unwrap();
-    assert!(!format!("{signals:?}").contains(CANARY));
-    assert_eq!(signals[0].kind, "com.github.secret_scanning_alert.created");
-    assert_eq!(signals[0].fields["validity"], "active");
+    let heard = read(&via(), &spec, &arrived(&[scanned], &alert)).unwrap();
+    assert!(!format!("{heard:?}").contains(CANARY));
+    assert!(is_canary(&heard[0]), "it is there to be compared");
+    let signal = &heard[0].signal;
+    assert_eq!(signal.kind, "com.github.secret_scanning_alert.created");
+    assert_eq!(signal.fields["validity"], "active");
     let again = read(&via(), &spec, &arrived(&[scanned], &alert)).unwrap();
-    assert_eq!(again, signals, "the same content is the same signal");
+    assert_eq!(
+        &again[0].signal, signal,
+        "the same content is the same signal"
+    );
+    let elsewhere = super::read(&via(), &spec, &arrived(&[scanned], &alert), &key(2)).unwrap();
+    assert_ne!(
+        elsewhere[0].signal.id, signal.id,
+        "its id can be made by nobody who guesses its token"
+    );
     let ping = arrived(&[("x-github-event", "ping")], &json!({}));
-    assert_eq!(read(&via(), &spec, &ping), Ok(Vec::new()));
+    assert!(read(&via(), &spec, &ping).unwrap().is_empty());
     let push = arrived(&[("x-github-event", "push")], &alert);
     let refused = read(&via(), &spec, &push).unwrap_err();
     assert!(!refused.may_be_kept && !refused.reason.contains(CANARY));
@@ -160,13 +218,15 @@ fn a_partner_s_reports_are_read_without_their_tokens() {
     let report =
         |url: &str| json!({ "token": CANARY, "type": "my_token", "url": url, "source": "content" });
     let came = arrived(&[], &json!([report("https://a"), report("https://a")]));
-    let signals = read(&via(), &spec, &came).unwrap();
-    assert!(!format!("{signals:?}").contains(CANARY));
+    let heard = read(&via(), &spec, &came).unwrap();
+    assert!(!format!("{heard:?}").contains(CANARY));
+    assert!(heard.iter().all(is_canary), "they are there to be compared");
+    let first = &heard[0].signal;
     assert_eq!(
-        (signals.len(), signals[0].fields["secret_type"].as_str()),
+        (heard.len(), first.fields["secret_type"].as_str()),
         (2, "my_token")
     );
-    assert_ne!(signals[0].id, signals[1].id);
+    assert_ne!(first.id, heard[1].signal.id);
     let many: Vec<Value> = (0..=MAX_BATCH).map(|_| report("u")).collect();
     let refused = read(&via(), &spec, &arrived(&[], &json!(many))).unwrap_err();
     assert!(!refused.may_be_kept && !refused.reason.contains(CANARY));

@@ -74,6 +74,7 @@ fn roll_back(number: u16, store: &str) -> Work {
         fetch: None,
         retire: Vec::new(),
         unstage: None,
+        probe: None,
     };
     Work::Step(StepWork {
         secret: SecretId::from_bytes(id),
@@ -146,6 +147,7 @@ async fn work_waits_for_a_login_that_is_refused_and_any_other_refusal_is_a_failu
             fetch: Some(remote("1")),
             retire: Vec::new(),
             unstage: None,
+            probe: None,
         };
         world
             .send(Work::Step(StepWork {

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// How long a write has that is going to be late: on a busy machine, too, it has begun by then.
+const BEGUN_BY_THEN: Duration = Duration::from_secs(5);
+
 fn at_one(step: Step, attempt: u32) -> StepWork {
     let outside = Outside {
         store: named("one"),
@@ -10,6 +13,7 @@ fn at_one(step: Step, attempt: u32) -> StepWork {
         fetch: None,
         retire: Vec::new(),
         unstage: None,
+        probe: None,
     };
     StepWork {
         outside: Some(Box::new(outside)),
@@ -112,7 +116,7 @@ async fn a_late_write_that_took_effect_after_its_deadline_is_found_by_the_next_p
     world.send(Work::Step(at_one(Step::Create, 1))).await;
     assert_eq!(told(&mut world).await, Ok(None));
     store.delay(true);
-    let deadline = world.clock.now().plus(Duration::from_secs(1));
+    let deadline = world.clock.now().plus(BEGUN_BY_THEN);
     world
         .send_until(Work::Step(at_one(Step::Finish, 1)), deadline)
         .await;
@@ -143,7 +147,7 @@ async fn a_write_that_is_late_even_for_the_probe_makes_one_version_too() {
     world.send(Work::Step(at_one(Step::Create, 1))).await;
     assert_eq!(told(&mut world).await, Ok(None));
     store.delay(true);
-    let soon = world.clock.now().plus(Duration::from_secs(1));
+    let soon = world.clock.now().plus(BEGUN_BY_THEN);
     let finish = |attempt| Work::Step(at_one(Step::Finish, attempt));
     world.send_until(finish(1), soon).await;
     until(|| store.under_way() == 1 && world.clock.now() > soon).await;

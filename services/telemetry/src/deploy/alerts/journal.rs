@@ -93,6 +93,39 @@ pub(super) const ALL: &[Alert] = &[
         ],
     },
     Alert {
+        name: "KeywheelLetters",
+        when: "max by (kind) (keywheel_letters) > 0",
+        minutes: 0,
+        severity: Warning,
+        what: "something was not told to a receiver, or not read of what came from outside",
+        next: "`keywheel letter list` names each with why; retry it or throw it away.",
+        runbook: Runbook {
+            means: "A receiver refused a message, or did not answer for a day; or a sender that proved itself sent what its source's mapping does not read.",
+            affected: "That receiver does not know of that event, or what that sender said led to nothing. Of each owner the newest 100 are kept, and of what came from outside for seven days.",
+            look: &[
+                "`keywheel letter list`: whose each is, when, and why.",
+                "`keywheel notification list`: whether the receiver takes messages by now.",
+                "The gateway's log: `too many letters of one owner` says that the oldest are gone.",
+            ],
+            act: &[
+                "The receiver works again: `keywheel letter retry ID`, or `keywheel notification replay soc --after 4711` for all since an event.",
+                "The mapping does not fit: correct the source's manifest, `keywheel apply -f FILE`, and have the sender send it again; with `letters: keep` `keywheel letter retry ID` reads it.",
+                "It is of no use any more: `keywheel letter discard ID`.",
+            ],
+        },
+        labels: &[("kind", "signal-source")],
+        examples: &[
+            fires(
+                "fires",
+                &[("keywheel_letters{kind=\"signal-source\"}", "1+0x60")],
+            ),
+            quiet(
+                "keeps quiet",
+                &[("keywheel_letters{kind=\"notification\"}", "0+0x60")],
+            ),
+        ],
+    },
+    Alert {
         name: "KeywheelProblem",
         when: "max(keywheel_findings{severity=\"problem\"}) > 0",
         minutes: 5,

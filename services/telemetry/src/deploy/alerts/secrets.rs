@@ -215,6 +215,7 @@ pub(super) const ALL: &[Alert] = &[
                 "The host will not come back, or is in the wrong hands: `keywheel host evict HOST --reason TEXT`; the answer names the secrets to rotate.",
                 "The store does not confirm: repair it, it is asked again by itself; meanwhile make the value unusable there by hand, with the store's own tools.",
                 "The store is gone for good: `keywheel revocation forget NAME --reason TEXT`, and a second principal repeats it.",
+                "It waits for a replacement (`awaiting_replacement`), so its versions live on: `replacement` there says what is missing; `keywheel revoke NAME --reason TEXT` without `--replace` revokes them now.",
                 "A leak is under way: `keywheel rotate NAME --wait` for whatever else the same people could read.",
             ],
         },

@@ -5,6 +5,7 @@ use keywheel_core::command::{Command, Observation};
 use keywheel_core::effect::Outside;
 use keywheel_core::id::{RotationId, SecretId, StoreId};
 use keywheel_core::name::{SecretName, StoreName};
+use keywheel_core::resource::{Kind, Probe};
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::Place;
 use keywheel_core::store::{
@@ -12,7 +13,7 @@ use keywheel_core::store::{
     Looked, NamedStore, News, OldVersions, PlannedUse, RemoteVersion, SecretNow, Source, StoreNow,
     StoreSpec, VaultAuth, VaultSpec,
 };
-use keywheel_engine::port::bus::{Address, Body};
+use keywheel_engine::port::bus::{Address, Body, Comparison, Held};
 
 const SECRET: SecretId = SecretId::from_bytes([2; 16]);
 
@@ -120,6 +121,11 @@ pub(super) fn outside() -> Outside {
         fetch: Some(remote("7")),
         retire: vec![remote("4"), remote("5")],
         unstage: None,
+        probe: Some(Box::new(Probe {
+            kind: Kind::Postgres,
+            connection: "postgres://db.example/shop".to_owned(),
+            ca: Some("/ca.pem".to_owned()),
+        })),
     }
 }
 
@@ -175,7 +181,24 @@ pub(super) fn requests() -> Vec<(Role, Address, Body)> {
         (Role::Gateway, Address::StoreSync, check()),
         look(Some(SECRET)),
         look(None),
+        (Role::Gateway, Address::StoreSync, compare()),
     ]
+}
+
+fn compare() -> Body {
+    Body::Compare(Comparison {
+        sealed_key: vec![3; 130],
+        digests: vec![[4; 32], [5; 32]],
+        among: vec![(SECRET, 1), (SECRET, u64::MAX)],
+    })
+}
+
+pub(super) fn compared() -> Body {
+    Body::Compared(vec![Held {
+        token: 1,
+        secret: SECRET,
+        version: u64::MAX,
+    }])
 }
 
 pub(super) fn tried() -> Body {

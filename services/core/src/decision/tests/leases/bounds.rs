@@ -53,7 +53,7 @@ fn a_container_that_another_host_tells_of_stays_with_the_host_it_is_on() {
         ..report(vec![item(1, Fact::Wanted)], &[])
     });
     let given = served().and(enrol(OTHER_HOST)).and(revoke(None));
-    let given = given.and(confirmed()).drawn(0xdd);
+    let given = through(given).drawn(0xdd);
     given.clone().when(told.clone()).then_nothing();
     let gone = given.and(evict(HOST)).and(told);
     let secret = &gone.world().secrets[&lease(1)];
@@ -86,7 +86,7 @@ fn a_store_goes_to_no_other_server_while_containers_have_leases_of_it() {
     bound().and(wants(&[1])).when(moved()).then_rejected(live());
     served().when(moved()).then_rejected(live());
     let known = |given: &Given| given.world().secrets[&lease(1)].known.clone();
-    let ended = served().and(revoke(None)).and(confirmed());
+    let ended = through(served().and(revoke(None)));
     assert_eq!(known(&ended), Some(remote(1)));
     assert_eq!(known(&ended.and(moved())), None);
 }
@@ -124,7 +124,7 @@ fn of_a_lease_that_ended_nothing_is_looked_at_any_more() {
         news.into_iter().find(|now| now.secret == lease(1)).unwrap()
     };
     assert!(now(&ended).place.is_some(), "it is to be ended there");
-    let confirmed = ended.and(confirmed());
+    let confirmed = through(ended);
     let now = now(&confirmed);
     assert!(now.place.is_none() && now.leases.is_empty(), "{now:?}");
 }

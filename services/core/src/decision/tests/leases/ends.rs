@@ -1,9 +1,9 @@
 //! What a store that ends no lease holds up, and what it does not.
 
 use super::*;
-use crate::effect::{StepWork, Work};
-use crate::id::RevocationId;
+use crate::effect::{Part, StepWork, Work};
 use crate::lease::MAX_UNCONFIRMED;
+use crate::revocation::{Answer, Evidence, Proven};
 use crate::store;
 
 /// As logs have it from when a swap ended the lease before by a step of its own: that step waits for its store.
@@ -49,7 +49,7 @@ fn a_revocation_takes_over_the_end_of_a_lease_that_its_store_did_not_confirm() {
         let open = &revoked.world().revocations[&REVOCATION];
         assert_eq!(open.versions, [1, 2]);
         assert_eq!(open.retire, [remote(1), remote(2)]);
-        let over = revoked.and(confirmed());
+        let over = through(revoked);
         let secret = &over.world().secrets[&lease(1)];
         assert!(secret.remotes.is_empty() && secret.destroyed.len() == 2);
     }
@@ -67,7 +67,11 @@ fn a_container_gets_another_lease_before_its_store_confirms_the_end_of_the_one_b
     }
     let moved = revoked.and(apply_secret(other));
     assert!(!is_made(&moved.clone().and(wants(&[1]))));
-    assert!(is_made(&moved.and(confirmed()).and(wants(&[1]))));
+    assert!(
+        !is_made(&moved.clone().and(confirmed()).and(wants(&[1]))),
+        "it is asked there yet"
+    );
+    assert!(is_made(&through(moved).and(wants(&[1]))));
 }
 
 #[test]
@@ -81,6 +85,7 @@ fn a_container_gets_no_other_lease_while_its_store_confirms_the_end_of_none_of_s
             secret: secret_name(),
             version: None,
             reason: "leaked".to_owned(),
+            is_emergency: false,
         };
         given = given.drawn(0xb0 + n).and(revoke).and(wants(&[1]));
         let made = making(&given);
@@ -94,7 +99,8 @@ fn a_container_gets_no_other_lease_while_its_store_confirms_the_end_of_none_of_s
         attempt: 1,
         failure: None,
     };
-    assert!(making(&given.and(confirmed).and(wants(&[1]))).is_some());
+    let ended = given.and(confirmed).and(word(id(1))).and(dropped(id(1)));
+    assert!(making(&ended.and(wants(&[1]))).is_some());
 }
 
 #[test]
@@ -144,7 +150,7 @@ fn a_store_in_which_nothing_but_leases_lie_that_are_over_is_in_use_no_more() {
         secret: hidden_name(),
     };
     ending.clone().when(remove()).then_rejected(in_use);
-    let over = ending.and(confirmed()).drawn(0xdd);
+    let over = through(ending).drawn(0xdd);
     let removed = over.and(remove());
     assert_eq!(removed.world().stores.len(), 1);
     // Its container gets its next one from where the declared secret lies now.
@@ -238,4 +244,41 @@ fn no_more_ends_than_so_many_are_left_to_a_store_that_confirms_none() {
         held.world().unconfirmed_revocations(lease(1)),
         MAX_UNCONFIRMED
     );
+}
+
+#[test]
+fn a_store_is_asked_for_a_lease_that_a_person_revokes_and_its_word_is_no_proof() {
+    let given = served().and(revoke(None)).and(confirmed());
+    let open = |given: &Given| given.world().revocations[&REVOCATION].clone();
+    assert!(open(&given).is_dead_at_backend && !open(&given).is_destroyed);
+    assert_eq!(
+        crate::revocation::to_prove(given.world(), &open(&given)),
+        [1]
+    );
+    let said = |answer| {
+        let evidence = vec![Evidence {
+            version: 1,
+            at: NOW,
+            place: "a lease of database/creds/app at store bao".to_owned(),
+            answer,
+        }];
+        Command::ProofOutcome(ProofTaken {
+            revocation: REVOCATION,
+            attempt: 2,
+            proof: Proof {
+                evidence,
+                lacking: None,
+            },
+        })
+    };
+    let gone = open(&given.clone().and(said(Answer::LeaseGone)));
+    assert!(matches!(gone.proven, Proven::Unknown(ref words, _) if words.len() == 1));
+    assert_eq!(gone.part, Part::Destroy);
+    let alive = open(&given.and(said(Answer::LeaseAlive)));
+    assert!(matches!(alive.proven, Proven::Alive(_)) && !alive.is_dead_at_backend);
+    // Of a container that is through with its own nobody asks.
+    let down = served().and(only(&[])).at(NOW.plus(DEFAULT_LINGER));
+    let ended = down.and(Command::LingerEnded { secret: lease(1) });
+    let ends = ended.world().revocations.values();
+    assert!(ends.into_iter().all(|end| end.part == Part::Whole));
 }

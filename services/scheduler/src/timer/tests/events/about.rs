@@ -1,6 +1,12 @@
 //! Given rules on events, when an event comes whose secret or cause it does not name, then it counts all the same.
 
+use std::collections::BTreeMap;
+
+use keywheel_core::id::SignalSourceId;
+use keywheel_core::name::SignalSourceName;
+use keywheel_core::signal::{self, Match};
 use keywheel_core::store::RemoteVersion;
+use keywheel_core::{lease, revocation};
 
 use super::*;
 
@@ -68,4 +74,60 @@ fn what_somebody_changed_at_a_store_goes_back_to_nobody() {
     let remote = RemoteVersion("8".to_owned());
     log.add(200, begun(APP, rotation, Trigger::External { remote }));
     assert_eq!(due_for(log.read().pop(at(200)), CA, told), at(200));
+}
+
+#[test]
+fn a_signal_is_about_the_secret_that_holds_what_it_reports() {
+    let policy = on("signal.received", "prod/app");
+    let mut log = Log::of(policy, RotationPolicy::default());
+    log.rotate(100, APP, ROTATION);
+    let received = |secrets: &[SecretId]| {
+        let held = |secret: &SecretId| Match {
+            secret: *secret,
+            version: 1,
+        };
+        let received = signal::Event::Received {
+            via: SignalSourceName::parse("scanner").unwrap(),
+            source: "s".to_owned(),
+            id: "1".to_owned(),
+            kind: "leak".to_owned(),
+            subject: String::new(),
+            fields: BTreeMap::new(),
+            compared: Some(true),
+            matched: Some(secrets.iter().map(held).collect()),
+        };
+        Event::Signal(SignalSourceId::from_bytes([4; 16]), received)
+    };
+    for other in [&[][..], &[CA], &[CA, APP]] {
+        log.add(200, received(other));
+        assert!(log.read().is_empty(), "{other:?}");
+    }
+    let told = log.add(300, received(&[APP]));
+    assert_eq!(due_for(log.read().pop(at(300)), APP, told), at(300));
+}
+
+#[test]
+fn the_revocation_of_what_a_rotation_replaced_leads_to_none_of_its_secret_and_any_other_does() {
+    let requested = |id| {
+        let requested = revocation::Event::Requested {
+            secret: APP,
+            versions: vec![1],
+            hosts: Vec::new(),
+            reason: "leaked".to_owned(),
+            is_to_prove: true,
+            is_emergency: false,
+        };
+        Event::Revocation(id, requested)
+    };
+    let kind = "dev.keywheel.revocation.requested.v1";
+    let policy = RotationPolicy {
+        on_event: vec![rule(kind, "event.secret == \"prod/app\"", 10)],
+        ..RotationPolicy::default()
+    };
+    let mut log = Log::of(policy, RotationPolicy::default());
+    log.rotate(100, APP, ROTATION);
+    log.add(100, requested(lease::end_of(ROTATION)));
+    assert!(log.read().is_empty());
+    let event = log.add(200, requested(RevocationId::from_bytes([9; 16])));
+    assert_eq!(due_for(log.read().pop(at(200)), APP, event), at(200));
 }

@@ -2,15 +2,17 @@
 //! them, with no more rights than `keywheel rotator grants` prints.
 
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_testkit::server::mariadb::{self, MariaDbServer};
 use keywheel_testkit::server::postgres::{self, PostgresServer};
 use keywheel_testkit::server::redis::{self, RedisServer};
-use keywheel_tests::keywheel::Keywheel;
-use keywheel_tests::stage::Stage;
 
-use crate::app::ask;
+use crate::keywheel::Keywheel;
+use crate::stage::{PATIENCE, Stage};
+use crate::testapp::ask;
 
 /// The login that changes the others, and its password.
 const ADMIN: &str = "rotator";
@@ -24,12 +26,12 @@ enum Server {
 }
 
 /// A server with one secret.
-pub(crate) struct Database {
+pub struct Database {
     server: Server,
     /// Its kind, as manifests and the application say it.
-    pub(crate) kind: &'static str,
+    pub kind: &'static str,
     /// The secret.
-    pub(crate) secret: &'static str,
+    pub secret: &'static str,
     /// `HOST:PORT`.
     address: String,
     /// The database in it that the application uses; empty where there is none.
@@ -46,14 +48,16 @@ pub(crate) struct Database {
 
 /// What signs in. No `Debug`: a failed test prints no password.
 #[derive(PartialEq, Eq)]
-pub(crate) struct Login {
-    pub(crate) user: String,
-    pub(crate) password: String,
+pub struct Login {
+    /// Who.
+    pub user: String,
+    /// With what.
+    pub password: String,
 }
 
 impl Login {
     /// Reads what the application reads: a line for the user, and one for the password.
-    pub(crate) fn of(text: &str) -> Result<Self> {
+    pub fn of(text: &str) -> Result<Self> {
         let mut lines = text.lines();
         let mut line = || lines.next().map(str::to_owned).context("a line is missing");
         Ok(Self {
@@ -65,8 +69,18 @@ impl Login {
 
 impl Database {
     /// PostgreSQL, where two accounts take turns.
-    pub(crate) fn postgres() -> Self {
-        let server = PostgresServer::start();
+    #[must_use]
+    pub fn postgres() -> Self {
+        Self::of_postgres(PostgresServer::start())
+    }
+
+    /// The same, for so many sessions.
+    #[must_use]
+    pub fn postgres_for(sessions: u32) -> Self {
+        Self::of_postgres(PostgresServer::with_connections(sessions))
+    }
+
+    fn of_postgres(server: PostgresServer) -> Self {
         let _url = server.database("shop");
         let place = server.place();
         Self {
@@ -88,7 +102,8 @@ impl Database {
     }
 
     /// MariaDB, where one account accepts two passwords.
-    pub(crate) fn mariadb() -> Self {
+    #[must_use]
+    pub fn mariadb() -> Self {
         let server = MariaDbServer::start();
         Self {
             kind: "mariadb",
@@ -112,7 +127,8 @@ impl Database {
     }
 
     /// Redis, where one user has two passwords.
-    pub(crate) fn redis() -> Self {
+    #[must_use]
+    pub fn redis() -> Self {
         let server = RedisServer::start();
         Self {
             kind: "redis",
@@ -129,7 +145,7 @@ impl Database {
     }
 
     /// Its admin, its accounts, its secret with a binding, and the first version.
-    pub(crate) fn adopt(&self, stage: &Stage, binding: &str) -> Result<()> {
+    pub fn adopt(&self, stage: &Stage, binding: &str) -> Result<()> {
         let keywheel = &stage.keywheel;
         self.run(self.made_before)?;
         self.give_admin(keywheel)?;
@@ -148,30 +164,76 @@ impl Database {
     }
 
     /// From now on one consumer gets each version before it is promoted.
-    pub(crate) fn have_canary(&self, keywheel: &Keywheel) -> Result<()> {
+    pub fn have_canary(&self, keywheel: &Keywheel) -> Result<()> {
         let more = "  generator: {}\n  rotation: { canary: { for: 1s } }\n";
         keywheel.apply(&self.manifest(more))?;
         Ok(())
     }
 
+    /// What a file has for the application: a line for the user, and one for the password.
+    #[must_use]
+    pub fn template(&self) -> String {
+        let secret = self.secret;
+        match self.alternates() {
+            true => format!(
+                "{{{{ secret(\"{secret}\").username }}}}\n{{{{ secret(\"{secret}\").password }}}}\n"
+            ),
+            false => format!("app\n{{{{ secret(\"{secret}\") }}}}\n"),
+        }
+    }
+
+    /// Ends the server as a power cut would.
+    pub fn kill(&mut self) {
+        match &mut self.server {
+            Server::Postgres(server) => server.kill(),
+            Server::MariaDb(server) => server.kill(),
+            Server::Redis(server) => server.kill(),
+        }
+    }
+
+    /// Starts it again at the same place.
+    pub fn restart(&mut self) {
+        match &mut self.server {
+            Server::Postgres(server) => server.restart(),
+            Server::MariaDb(server) => server.restart(),
+            Server::Redis(server) => server.restart(),
+        }
+    }
+
     /// How the application names it, with where its login comes from.
-    pub(crate) fn word(&self, source: &str) -> String {
+    #[must_use]
+    pub fn word(&self, source: &str) -> String {
         format!("{}={}={source}", self.kind, self.place())
     }
 
     /// Whether two accounts take turns.
-    pub(crate) fn alternates(&self) -> bool {
+    #[must_use]
+    pub fn alternates(&self) -> bool {
         self.accounts.len() > 1
     }
 
     /// Whether the server lets this login in.
-    pub(crate) fn admits(&self, login: &Login) -> Result<bool> {
+    pub fn admits(&self, login: &Login) -> Result<bool> {
         let words = [login.user.as_str(), login.password.as_str()];
         Ok(ask(self.kind, &self.place(), words, &[])?.is_some())
     }
 
+    /// A session at Redis that is open as long as what this gives.
+    pub fn hold(&self, login: &Login) -> Result<TcpStream> {
+        let mut session = TcpStream::connect(&self.address)?;
+        session.set_read_timeout(Some(PATIENCE))?;
+        let words = ["AUTH", login.user.as_str(), login.password.as_str()];
+        let words = words.map(|word| format!("${}\r\n{word}\r\n", word.len()));
+        let request = format!("*{}\r\n{}", words.len(), words.concat());
+        session.write_all(request.as_bytes())?;
+        let mut answer = [0; 5];
+        session.read_exact(&mut answer)?;
+        ensure!(&answer == b"+OK\r\n", "{} refuses a session", self.kind);
+        Ok(session)
+    }
+
     /// How often the application wrote something.
-    pub(crate) fn written(&self) -> Result<u64> {
+    pub fn written(&self) -> Result<u64> {
         let said = self.run(&[self.count])?;
         let count = said.first().context("no answer")?;
         // Nobody wrote anything yet.
@@ -182,7 +244,8 @@ impl Database {
     }
 
     /// What the server wrote to its log.
-    pub(crate) fn log(&self) -> String {
+    #[must_use]
+    pub fn log(&self) -> String {
         match &self.server {
             Server::Postgres(server) => server.log(),
             Server::MariaDb(server) => server.log(),
@@ -236,6 +299,7 @@ impl Database {
 }
 
 /// What no place but the server and Keywheel's cache may have, beside the versions.
-pub(crate) fn admin_password() -> String {
+#[must_use]
+pub fn admin_password() -> String {
     ADMIN_PASSWORD.to_owned()
 }

@@ -1,0 +1,201 @@
+//! Orders to hosts about containers: whom they are about, and how much room a restart takes.
+
+use super::World;
+use crate::assignment::{Assignment, Key};
+use crate::binding::{OnRevoke, Reload, Rollout as Policy, Target};
+use crate::host::{self, Had, Host, Quarantine, Restart, Standing, Subject};
+use crate::id::{BindingId, ContainerId, HostId, SecretId};
+use crate::rollout::{Instance, MAX_LEAVES_PER_HOST, Service};
+use crate::secret;
+
+impl World {
+    pub(super) fn apply_order(&mut self, number: u64, id: HostId, event: &host::Event) {
+        if let Some(host) = self.hosts.get_mut(&id) {
+            host.evolve_order(number, event);
+        }
+    }
+
+    /// Every container that a host is known to have: those that are served, and those in quarantine.
+    pub fn known_containers(&self) -> impl Iterator<Item = (HostId, Subject)> {
+        let served = self.assignments.iter().map(|(key, state)| {
+            let subject = Subject {
+                container: key.container.clone(),
+                name: state.container_name.clone(),
+                image_digest: state.image_digest.clone(),
+                service: state.service.clone(),
+            };
+            (key.host, subject)
+        });
+        let quarantined = self.quarantines();
+        let quarantined = quarantined.map(|(host, one)| (host.id, one.subject.clone()));
+        served.chain(quarantined)
+    }
+
+    /// What is known of a container; `None` for one that is served no more.
+    #[must_use]
+    pub fn known_container(&self, host: HostId, container: &ContainerId) -> Option<Subject> {
+        if let Some(one) = self.quarantine_of(host, container) {
+            return Some(one.subject.clone());
+        }
+        let (key, state) = self.assignments_of(host, container).next()?;
+        Some(Subject {
+            container: key.container.clone(),
+            name: state.container_name.clone(),
+            image_digest: state.image_digest.clone(),
+            service: state.service.clone(),
+        })
+    }
+
+    /// Assignments of one container.
+    pub(crate) fn assignments_of<'w>(
+        &'w self,
+        host: HostId,
+        container: &'w ContainerId,
+    ) -> impl Iterator<Item = (&'w Key, &'w Assignment)> {
+        let first = Key {
+            host,
+            container: container.clone(),
+            binding: BindingId::from_bytes([0; 16]),
+            also: None,
+        };
+        let from = self.assignments.range(first..);
+        from.take_while(move |(key, _)| key.host == host && key.container == *container)
+    }
+
+    /// Containers in quarantine, with their hosts.
+    pub fn quarantines(&self) -> impl Iterator<Item = (&Host, &Quarantine)> {
+        let hosts = self.hosts.values();
+        hosts.flat_map(|host| host.quarantines.values().map(move |one| (host, one)))
+    }
+
+    /// The quarantine of a container.
+    #[must_use]
+    pub fn quarantine_of(&self, host: HostId, container: &ContainerId) -> Option<&Quarantine> {
+        self.hosts.get(&host)?.quarantines.get(container)
+    }
+
+    /// Whether a host did not say yet what came of a container's quarantine.
+    #[must_use]
+    pub fn awaits_quarantine(&self, host: HostId, container: &ContainerId) -> bool {
+        let known = self.quarantine_of(host, container);
+        known.is_some_and(|one| one.standing == Standing::Ordered)
+    }
+
+    /// What is to be done to a container in quarantine by now: one whose program has in a variable what is dead is
+    /// stopped, for nothing else takes that away.
+    #[must_use]
+    pub fn action_on(&self, one: &Quarantine) -> OnRevoke {
+        let is_dead = |had: &Had| {
+            let secret = self.secrets.get(&had.secret);
+            let is_alive = secret.is_some_and(|secret| secret.is_deliverable(had.version));
+            had.in_variable && !is_alive
+        };
+        match one.had.iter().any(is_dead) {
+            true => OnRevoke::Stop,
+            false => one.action,
+        }
+    }
+
+    /// Containers in quarantine whose programs may have one of these versions in a variable still, with their hosts.
+    pub fn kept_in_memory<'w>(
+        &'w self,
+        secret: SecretId,
+        versions: &'w [u64],
+    ) -> impl Iterator<Item = (&'w Host, &'w Quarantine)> {
+        let is_meant = move |had: &Had| {
+            had.in_variable && had.secret == secret && versions.contains(&had.version)
+        };
+        self.quarantines().filter(move |(_, one)| {
+            let is_stopped = one.action == OnRevoke::Stop && one.standing == Standing::Done;
+            !is_stopped && one.had.iter().any(is_meant)
+        })
+    }
+
+    /// Hosts whose plans say from now on that a container in quarantine is stopped, whatever their bindings give by now.
+    pub(super) fn hosts_to_stop(&self, secret: SecretId, event: &secret::Event) -> Vec<HostId> {
+        let secret::Event::VersionRevoked { version } = event else {
+            return Vec::new();
+        };
+        let dying = [*version];
+        let kept = self.kept_in_memory(secret, &dying);
+        kept.map(|(host, _)| host.id).collect()
+    }
+
+    /// Whether an assignment is of a variable; one whose binding is gone may be.
+    pub(crate) fn is_in_variable(&self, key: &Key, secret: SecretId) -> bool {
+        let planned = self.own_binding(key.binding, secret);
+        let mut known = [key.binding, planned].into_iter();
+        let spec = known.find_map(|id| self.bindings.get(&id)?.spec.as_ref());
+        spec.is_none_or(|spec| matches!(spec.target, Target::Env { .. }))
+    }
+
+    /// Restarts that are ordered and not over, with their hosts.
+    pub fn ordered_restarts(&self) -> impl Iterator<Item = (HostId, &Restart)> {
+        let hosts = self.hosts.values();
+        hosts.flat_map(|host| host.restarts.values().map(move |one| (host.id, one)))
+    }
+
+    /// The strictest rollout of the bindings that serve a container; one after the other where none says any.
+    #[must_use]
+    pub fn restart_policy(&self, host: HostId, container: &ContainerId) -> Policy {
+        let own = self.assignments_of(host, container);
+        let policies = own.filter_map(|(key, _)| {
+            match self.bindings.get(&key.binding)?.spec.as_ref()?.reload {
+                Reload::Restart { rollout, .. } => rollout,
+                _ => None,
+            }
+        });
+        policies.reduce(Policy::stricter).unwrap_or_default()
+    }
+
+    /// Whether an ordered restart of a container may begin: none of it is under way, and its service, counted over
+    /// hosts, rollouts and orders, and its host have room.
+    #[must_use]
+    pub fn may_restart(&self, host: HostId, container: &ContainerId) -> bool {
+        let Some(subject) = self.known_container(host, container) else {
+            // It is gone, which is decided when it is its turn.
+            return true;
+        };
+        let is_own = |at: HostId, other: &ContainerId| at == host && other == container;
+        let mut ordered = self.ordered_restarts();
+        if ordered.any(|(at, one)| is_own(at, &one.subject.container)) {
+            return false;
+        }
+        let service = subject.rollout_service();
+        let beside = self.restarts_in(&service);
+        let (mut leaves, mut unavailable) = (beside, beside);
+        let members = self.rollouts.get(&service).map(|rollout| &rollout.members);
+        for (Instance { host, container }, member) in members.into_iter().flatten() {
+            // What it restarts for under its rollout comes first.
+            if is_own(*host, container) {
+                if member.has_leave() {
+                    return false;
+                }
+                continue;
+            }
+            leaves += usize::from(member.has_leave());
+            unavailable += usize::from(member.is_unavailable());
+        }
+        let policy = self.restart_policy(host, container);
+        let fits = |taken: usize, most: u32| u32::try_from(taken).is_ok_and(|taken| taken < most);
+        fits(leaves, policy.max_parallel)
+            && fits(unavailable, policy.max_unavailable)
+            && self.restarts_at(host) < MAX_LEAVES_PER_HOST
+    }
+
+    /// Restarts of a service that are ordered and not over.
+    #[must_use]
+    pub fn restarts_in(&self, service: &Service) -> usize {
+        let all = self.ordered_restarts();
+        all.filter(|(_, one)| one.subject.rollout_service() == *service)
+            .count()
+    }
+
+    /// Containers of a host that restart, or may, by orders and rollouts.
+    fn restarts_at(&self, host: HostId) -> usize {
+        let ordered = self.hosts.get(&host).map_or(0, |host| host.restarts.len());
+        let members = self.rollouts.values().flat_map(|one| &one.members);
+        let may = members.filter(|(at, member)| at.host == host && member.has_leave());
+        ordered + may.count()
+    }
+}

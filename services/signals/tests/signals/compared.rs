@@ -1,0 +1,216 @@
+//! Reported tokens: which versions hold one, what becomes of a signal while store-sync is away, and that nothing of a
+//! token is kept.
+
+use std::collections::BTreeMap;
+
+use keywheel_core::command::Command;
+use keywheel_core::event::Event;
+use keywheel_core::id::{RotationId, SecretId};
+use keywheel_core::name::SecretName;
+use keywheel_core::signal::{self, Format, Match, Proof};
+use keywheel_engine::port::deliveries::Deliveries as _;
+use keywheel_engine::port::ids::Ids as _;
+use keywheel_engine::port::journal::Journal as _;
+use serde_json::json;
+
+use crate::bench::Bench;
+use crate::incoming::{CANARY, Door, TOKEN, door, hub_signature, spec};
+use crate::store_sync::Mood;
+
+/// What the log keeps of a signal.
+#[derive(Debug)]
+struct Kept {
+    fields: BTreeMap<String, String>,
+    compared: Option<bool>,
+    matched: Option<Vec<Match>>,
+}
+
+/// A secret with a version that store-sync is said to hold as a value.
+async fn put(bench: &Bench, name: &str, value: &str) -> SecretId {
+    let id = SecretId::from_bytes(bench.ids.draw());
+    let put = Command::Put {
+        id,
+        rotation: RotationId::from_bytes(bench.ids.draw()),
+        name: SecretName::parse(name).unwrap(),
+        provided: true,
+    };
+    bench.submit(put).await;
+    let mut values = bench.bus.values.lock().unwrap();
+    values.push((id, 1, value.to_owned()));
+    id
+}
+
+async fn pager(bench: &Bench) {
+    let map = [
+        ("id", "body.id"),
+        ("type", "\"leak\""),
+        ("token", "body.value"),
+    ];
+    let spec = spec(bench, Format::Webhook, Proof::Bearer, &map);
+    bench.hear("pager", spec).await;
+}
+
+/// Reports a token; what the event in the log says.
+async fn report(bench: &Bench, door: &Door, id: &str, value: Option<&str>) -> Kept {
+    let authorization = format!("Bearer {TOKEN}");
+    let headers = [("authorization", authorization.as_str())];
+    let mut body = json!({ "id": id });
+    if let Some(value) = value {
+        body["value"] = value.into();
+    }
+    let body = body.to_string();
+    let (status, answer) = door.send("/signals/pager", &headers, body.as_bytes()).await;
+    assert_eq!(status, 202, "{answer}");
+    assert!(!answer.contains("matched"), "the sender is told: {answer}");
+    newest(bench).await
+}
+
+async fn newest(bench: &Bench) -> Kept {
+    let events = bench.events(0).await;
+    let last = events.last().map(|event| event.event.clone());
+    let Some(Event::Signal(
+        _,
+        signal::Event::Received {
+            fields,
+            compared,
+            matched,
+            ..
+        },
+    )) = last
+    else {
+        panic!("the newest event is no signal: {last:?}");
+    };
+    Kept {
+        fields,
+        compared,
+        matched,
+    }
+}
+
+/// Nothing of what was reported or asked is in log, audit or letters, in any way that a person would read.
+async fn nothing_is_kept(bench: &Bench) {
+    use base64::Engine as _;
+    let engine = &base64::engine::general_purpose::STANDARD;
+    let asked = bench.bus.asked.lock().unwrap().clone();
+    assert!(!asked.is_empty());
+    let mut secrets = vec![
+        CANARY.as_bytes().to_vec(),
+        engine.encode(CANARY).into_bytes(),
+    ];
+    for one in &asked {
+        let key = bench.bus.key_of(one);
+        let is_in_the_clear = one.sealed_key.windows(32).any(|part| part == key);
+        assert!(!is_in_the_clear, "whoever carries it has the key");
+        for bytes in one.digests.iter().chain([&key]) {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            secrets.push(bytes.to_vec());
+            secrets.push(engine.encode(bytes).into_bytes());
+            secrets.push(hex.into_bytes());
+        }
+    }
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    let events = bench.events(0).await;
+    kept.extend(events.iter().map(|event| event.bytes.to_vec()));
+    let leaves = bench.journal.read_audit(0, 1000).await.unwrap();
+    kept.extend(leaves.iter().map(|leaf| leaf.bytes.to_vec()));
+    let letters = bench.journal.letters().await.unwrap();
+    kept.extend(letters.iter().map(|one| format!("{one:?}").into_bytes()));
+    for one in kept {
+        for secret in &secrets {
+            let is_there = one.windows(secret.len()).any(|part| part == secret);
+            assert!(!is_there, "{}", String::from_utf8_lossy(&one));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_signal_says_which_versions_hold_the_token_that_it_reports() {
+    let bench = Bench::start(&[]).await;
+    let db = put(&bench, "prod/db", CANARY).await;
+    put(&bench, "prod/ca", "another value").await;
+    pager(&bench).await;
+    let door = door(&bench).await;
+    *bench.bus.mood.lock().unwrap() = Mood::Compares;
+    let data = report(&bench, &door, "1", Some(CANARY)).await;
+    let matched = vec![Match {
+        secret: db,
+        version: 1,
+    }];
+    assert_eq!((data.compared, data.matched), (Some(true), Some(matched)));
+    assert_eq!(data.fields, BTreeMap::new(), "the token is no field");
+    let data = report(&bench, &door, "2", Some("nobody's token")).await;
+    assert_eq!((data.compared, data.matched), (Some(true), Some(vec![])));
+    let data = report(&bench, &door, "3", None).await;
+    assert_eq!((data.compared, data.matched), (None, None));
+    let keys: Vec<[u8; 32]> = {
+        let asked = bench.bus.asked.lock().unwrap();
+        asked.iter().map(|one| bench.bus.key_of(one)).collect()
+    };
+    assert_eq!(keys.len(), 2, "without a token nobody is asked");
+    assert_ne!(keys[0], keys[1], "a key is of one comparison");
+    nothing_is_kept(&bench).await;
+}
+
+#[tokio::test]
+async fn a_signal_is_taken_without_a_comparison_while_store_sync_is_away_or_hangs() {
+    let bench = Bench::start(&[]).await;
+    put(&bench, "prod/db", CANARY).await;
+    pager(&bench).await;
+    let door = door(&bench).await;
+    for mood in [Mood::Away, Mood::Hangs] {
+        *bench.bus.mood.lock().unwrap() = mood;
+        let data = report(&bench, &door, &format!("{mood:?}"), Some(CANARY)).await;
+        assert_eq!(
+            (data.compared, data.matched),
+            (Some(false), None),
+            "{mood:?}"
+        );
+        // A person is called, for the log has it and nothing begins by the secret's name.
+        let letters = bench.journal.letters().await.unwrap();
+        let last = letters.last().expect("a letter");
+        assert_eq!(last.owner, "signal-source/pager");
+        assert_eq!(last.heading, format!("signal {mood:?}"));
+        assert!(last.reason.contains("not compared") && last.body.is_empty());
+    }
+    // A repeat is the first one, whatever would be found by now.
+    *bench.bus.mood.lock().unwrap() = Mood::Compares;
+    let asked = || bench.bus.asked.lock().unwrap().len();
+    let before = asked();
+    let data = report(&bench, &door, "Hangs", Some(CANARY)).await;
+    assert_eq!(data.compared, Some(false));
+    assert_eq!(asked(), before, "nobody is asked for a repeat");
+    assert_eq!(bench.journal.letters().await.unwrap().len(), 2);
+    nothing_is_kept(&bench).await;
+}
+
+#[tokio::test]
+async fn an_alert_of_github_is_compared_and_its_token_is_nowhere() {
+    let bench = Bench::start(&[]).await;
+    let db = put(&bench, "prod/db", CANARY).await;
+    let github = spec(&bench, Format::GithubAlert, Proof::HubSignature, &[]);
+    bench.hear("github", github).await;
+    let door = door(&bench).await;
+    *bench.bus.mood.lock().unwrap() = Mood::Compares;
+    let alert = json!({
+        "action": "created",
+        "alert": { "number": 42, "secret": CANARY, "secret_type": "postgres" },
+        "repository": { "full_name": "o/r" },
+    });
+    let body = alert.to_string();
+    let signature = hub_signature(&body);
+    let headers = [
+        ("x-github-event", "secret_scanning_alert"),
+        ("x-hub-signature-256", signature.as_str()),
+    ];
+    let (status, answer) = door
+        .send("/signals/github", &headers, body.as_bytes())
+        .await;
+    assert_eq!(status, 202, "{answer}");
+    let data = newest(&bench).await;
+    let matched = vec![Match {
+        secret: db,
+        version: 1,
+    }];
+    assert_eq!((data.compared, data.matched), (Some(true), Some(matched)));
+    nothing_is_kept(&bench).await;
+}
