@@ -10,6 +10,7 @@ use keywheel_core::id::{BindingId, HostId, RotationId, SecretId};
 use keywheel_core::playbook_run::{self, Target};
 use keywheel_core::{binding, host, revocation, rotation, secret};
 use keywheel_engine::port::journal::RecordedEvent;
+use keywheel_schemas::api::MAX_REPORT_EVENTS;
 
 use super::frame::{Frame, Run};
 
@@ -64,7 +65,8 @@ impl Gathering {
 
     /// Takes the next event.
     pub(super) fn note(&mut self, event: &RecordedEvent) {
-        if self.frame.is_behind(event) {
+        // What is more than a report holds is refused, however many events a run has.
+        if self.frame.is_behind(event) || self.kept.len() > MAX_REPORT_EVENTS {
             return;
         }
         if self.frame.is_own(&event.event) || self.frame.cause == Some(event.number) {
