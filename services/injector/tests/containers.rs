@@ -32,7 +32,7 @@ use keywheel_engine::port::container_host::{
 };
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_injector::HostSettings;
-use support::running::{Running, docker_host};
+use support::running::{Running, docker_host, wait_remembered};
 use support::settings::{options, reloaded, swapped};
 use support::{Container, FakeBus, binding, can_run, docker, env, file, files, helper};
 use tokio::sync::watch;
@@ -172,8 +172,9 @@ async fn a_restarted_injector_gets_its_files_back_and_does_not_write_them_again(
     let written = container
         .exec("/bin/busybox stat -c %i:%y /run/secrets/db")
         .1;
-    // What was told is written down a moment later.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    for one in [&container, &stopped] {
+        wait_remembered(folder.path(), &one.0, &[1]).await;
+    }
     injector.abandon().await;
     support::docker(&["kill", &stopped.0]);
     bus.clear();

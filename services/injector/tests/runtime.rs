@@ -31,7 +31,7 @@ use keywheel_engine::port::container_host::{
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_sys::secretfs::unmount_private;
 use support::engine::Engine;
-use support::running::{Running, docker_host};
+use support::running::{Running, docker_host, wait_remembered};
 use support::settings::{options, reloaded, swapped};
 use support::{FakeBus, binding, can_run, env, file};
 
@@ -169,8 +169,7 @@ async fn variables_live_from_start_over_rotation_to_revocation() {
     let started = scene.state(".State.StartedAt", &app);
     scene.bus.publish(plan(Some(2), Some(2)));
     scene.wait_gone(2, |version| version == 1).await;
-    // What was told is written down a moment later.
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    wait_remembered(scene.folder.path(), &app, &[2, 2]).await;
     scene.crash_and_start().await;
     assert_eq!(scene.state(".State.StartedAt", &app), started);
 

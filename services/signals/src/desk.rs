@@ -286,7 +286,9 @@ impl Desk {
             let text = format!("it still cannot be read: {}", unread.reason);
             PortError::new(ErrorKind::Denied, text)
         })?;
-        for signal in self.0.compare(source.id, heard).await {
+        let signals = self.0.compare(source.id, heard).await;
+        self.0.note_not_compared(&source, &signals).await?;
+        for signal in signals {
             self.0.take(by, source.id, signal).await?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use keywheel_core::audit::Principal;
 use keywheel_core::command::Command;
 use keywheel_core::event::Event;
 use keywheel_core::id::{RotationId, SecretId};
@@ -11,6 +12,7 @@ use keywheel_core::signal::{self, Format, Match, Proof};
 use keywheel_engine::port::deliveries::Deliveries as _;
 use keywheel_engine::port::ids::Ids as _;
 use keywheel_engine::port::journal::Journal as _;
+use keywheel_engine::port::outside::Outside as _;
 use serde_json::json;
 
 use crate::bench::Bench;
@@ -213,4 +215,35 @@ async fn an_alert_of_github_is_compared_and_its_token_is_nowhere() {
     }];
     assert_eq!((data.compared, data.matched), (Some(true), Some(matched)));
     nothing_is_kept(&bench).await;
+}
+
+/// Its mapping was mended meanwhile, and names a token now.
+#[tokio::test]
+async fn a_letter_that_is_read_anew_while_store_sync_is_away_leaves_another_one() {
+    let bench = Bench::start(&[]).await;
+    put(&bench, "prod/db", CANARY).await;
+    let map = [("id", "body.nothing"), ("type", "\"leak\"")];
+    let wrong = signal::Spec {
+        keeps_letters: true,
+        ..spec(&bench, Format::Webhook, Proof::Bearer, &map)
+    };
+    bench.hear("pager", wrong).await;
+    let door = door(&bench).await;
+    let authorization = format!("Bearer {TOKEN}");
+    let headers = [("authorization", authorization.as_str())];
+    let body = json!({ "id": "1", "value": CANARY }).to_string();
+    let (status, answer) = door.send("/signals/pager", &headers, body.as_bytes()).await;
+    assert_eq!(status, 422, "{answer}");
+    let unread = bench.journal.letters().await.unwrap().remove(0);
+    let unread = bench.journal.letter(unread.id).await.unwrap().unwrap();
+    pager(&bench).await;
+    *bench.bus.mood.lock().unwrap() = Mood::Away;
+    let ann = Principal::Operator {
+        name: "ann".to_owned(),
+    };
+    bench.desk().retry(&unread, &ann).await.unwrap();
+    assert_eq!(newest(&bench).await.compared, Some(false));
+    let letters = bench.journal.letters().await.unwrap();
+    let told = letters.iter().find(|letter| letter.id != unread.id);
+    assert!(told.unwrap().reason.contains("not compared"), "{letters:?}");
 }
