@@ -56,15 +56,16 @@ fn found(state: &StepState) -> String {
     let ordered = state.begun().filter(|begun| **begun != Begun::Nothing);
     let (ordered, gone, all) = (ordered.count(), state.gone.len(), state.targets.len());
     let count = ordered.saturating_sub(gone);
-    let mut found = match &state.step.deed {
+    let done = match &state.step.deed {
         Deed::Quarantine { action, .. } => {
             format!("{count} newly in quarantine ({})", action.word())
         }
         _ => format!("{count} restarted"),
     };
-    if gone > 0 {
-        found += &format!("; {gone} gone or down before that");
-    }
+    let found = match gone {
+        0 => done,
+        gone => format!("{done}; {gone} gone or down before that"),
+    };
     match all.saturating_sub(ordered) {
         0 => found,
         rest => format!("{found}; nothing was to be done to {rest}"),
