@@ -118,6 +118,43 @@ async fn an_ordered_restart_is_done_once_and_told_when_it_runs_well_also_over_a_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_injector_had_begun_is_not_asked_of_one_in_quarantine() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    bus.put(36, 1, b"one");
+    bus.publish(plan(36, "begun"));
+    let begin = || Running::start(options(folder.path()), bus.clone(), docker_host(None));
+    let mut injector = begin();
+    let container = Container::start("begun", &[], IDLE);
+    bus.wait_facts("swapped to 1", 1, swapped(1)).await;
+    injector.abandon().await;
+    // The disk has it, and the engine was not asked.
+    let before = started_at(&container);
+    let begun = format!(
+        r#"[{{"container":"{}","number":7,"started_at":"{before}"}}]"#,
+        container.0
+    );
+    std::fs::write(folder.path().join("run/state/orders.json"), begun).unwrap();
+    bus.clear();
+    let orders = vec![
+        apart(&container, 8, OnRevoke::Pause),
+        restart(&container, 7),
+    ];
+    bus.publish_orders(plan(36, "begun"), orders);
+    let injector = begin();
+    bus.wait("it is frozen", says(&container, 8, is_done)).await;
+    let has_failed = |state: &OrderState| matches!(state, OrderState::Failed { .. });
+    bus.wait("it is not restarted", says(&container, 7, has_failed))
+        .await;
+    assert_eq!(started_at(&container), before);
+    assert!(is(&container, "Paused"));
+    injector.end_in(folder.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_that_ends_after_its_ordered_restart_failed_and_one_that_is_gone_is_gone() {
     if !can_run() {
         return;

@@ -297,7 +297,8 @@ pub(super) fn given_by<'w>(
     given.collect()
 }
 
-/// A lease for a container that wants one, unless it has one or one is being made.
+/// A lease for a container that wants one, unless it has one or one is being made. One in quarantine wanted it before its
+/// host knew of that.
 fn give(
     world: &World,
     report: &HostReport,
@@ -309,7 +310,8 @@ fn give(
     else {
         return Vec::new();
     };
-    if !is_granted(world, report.host, item.binding, declared.id) {
+    let is_apart = world.quarantine_of(report.host, &item.container).is_some();
+    if is_apart || !is_granted(world, report.host, item.binding, declared.id) {
         return Vec::new();
     }
     let id = lease::secret_of(declared.id, &item.container);

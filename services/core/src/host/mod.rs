@@ -18,7 +18,7 @@ pub use order::{
 };
 pub use token::{JoinRequest, JoinToken, TokenHash, TokenRequest};
 
-use crate::id::{ContainerId, HostId, SecretId};
+use crate::id::{ContainerId, HostId, RevocationId, SecretId};
 use crate::name::{BusKey, HostName};
 use crate::time::Timestamp;
 use crate::world::World;
@@ -148,6 +148,16 @@ pub enum Rejection {
     /// Lifting a quarantine needs a reason on the record.
     #[error("lifting a quarantine needs a reason; give one with --reason \"…\"")]
     LiftReasonMissing,
+    /// Nobody would know that its program has ended.
+    #[error(
+        "container `{name}` has a version in a variable that revocation {revocation} made unusable, and its host did not say yet that it was stopped; wait for that, or stop it by hand: `docker stop {name}`"
+    )]
+    StillInMemory {
+        /// The container's name.
+        name: String,
+        /// The revocation.
+        revocation: RevocationId,
+    },
 }
 
 /// One host.

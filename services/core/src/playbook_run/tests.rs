@@ -1,6 +1,7 @@
 //! One case per event and per rejection of a run, and the law that a cut anywhere loses and repeats
 //! nothing: what comes next follows from the log alone.
 
+mod ended;
 mod graph;
 mod kept;
 mod orders;

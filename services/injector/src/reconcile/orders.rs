@@ -29,6 +29,8 @@ use crate::reload::reload_in;
 
 /// Why a container that was restarted by order failed.
 const ENDED: &str = "it ended before it counted as running well; look at its log";
+/// Why one in quarantine is not restarted.
+const APART: &str = "it is in quarantine; lift that first";
 /// So long after the first look a container is asked about that a run before this one restarted: the engine may be
 /// half way through it.
 const LOOK_AFTER: Duration = Duration::from_secs(10);
@@ -304,8 +306,7 @@ impl Reconciler {
             return self.judge_ordered(plan, id);
         }
         if is_quarantined(plan, id) {
-            let state = failed("it is in quarantine; lift that first");
-            self.orders.end(id, order.number, state);
+            self.orders.end(id, order.number, failed(APART));
             return false;
         }
         let (now, monotonic) = (self.shared.clock.now(), self.now());
@@ -345,6 +346,11 @@ impl Reconciler {
         let is_resumed = matches!(one.stage, Stage::Resumed { .. });
         if is_resumed || matches!(one.stage, Stage::Returned) {
             if is_old {
+                if is_resumed && is_quarantined(plan, id) {
+                    // Whatever the run before asked for: it is not brought up now.
+                    one.stage = Stage::Over(failed(APART));
+                    return false;
+                }
                 // Only an answer of the engine tells of the new program.
                 return is_resumed;
             }
