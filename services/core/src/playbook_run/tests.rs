@@ -3,6 +3,7 @@
 
 mod graph;
 mod kept;
+mod lifted;
 mod orders;
 mod people;
 mod proof;

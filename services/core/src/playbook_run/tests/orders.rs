@@ -300,7 +300,7 @@ fn whoever_is_in_quarantine_is_not_restarted_and_what_it_had_can_still_be_revoke
 }
 
 /// Three containers with version 1 in a variable are cut off, and their host tells that they have it no more.
-fn cut_off_with_variables(action: OnRevoke) -> Given {
+pub(super) fn cut_off_with_variables(action: OnRevoke) -> Given {
     let all = (1..4).map(|n| reloaded(n, 1)).collect();
     let given = Given::serving_as(env(), restart()).and(Command::Report(HostReport {
         orders: Some(Vec::new()),
@@ -322,7 +322,7 @@ fn actions(given: &Given) -> Vec<Task> {
     actions
 }
 
-fn is_waited_for(given: &Given) -> bool {
+pub(super) fn is_waited_for(given: &Given) -> bool {
     let revocation = &given.world().revocations[&REVOCATION];
     let everywhere = of_revocation(revocation::Event::WithdrawnEverywhere);
     assert_eq!(
