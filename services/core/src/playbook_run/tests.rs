@@ -9,6 +9,7 @@ mod people;
 mod proof;
 mod slow;
 mod told;
+mod urgent;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
