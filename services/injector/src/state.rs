@@ -368,6 +368,7 @@ mod tests {
         let left = read(folder.path(), &id).unwrap();
         assert_eq!((left.ticks, left.owed()), (0, OnRevoke::Pause));
         assert!(left.holdings.is_empty() && left.dirs.is_empty());
+        assert!(left.lost.is_empty(), "its program has ended");
         assert_eq!(owed_to(folder.path(), &id), "pause");
         // A restart is done with whatever begins anew.
         let mut restarted = remembered();
