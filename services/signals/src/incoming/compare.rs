@@ -103,7 +103,7 @@ impl Inner {
     }
 
     /// Leaves a letter of signals whose tokens were not compared with every value, before they are taken: what asks
-    /// which secret leaked does not begin by them, and their repeats are known and not compared either.
+    /// which secret leaked does not begin by them.
     pub(crate) async fn note_not_compared(
         &self,
         source: &Source,
