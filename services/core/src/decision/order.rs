@@ -89,8 +89,8 @@ pub(super) fn keeps_in_memory(world: &World, report: &HostReport, open: &Revocat
     kept.any(|(host, one)| host.id == report.host && !is_over(one.number, &one.subject.container))
 }
 
-/// Whether a host told this by a plan in which every quarantine is lifted that was: by an older one it leaves out what
-/// such a container has in its variables.
+/// Whether a host told this by a plan in which every quarantine is over that was lifted: by an older one it leaves out
+/// what such a container has in its variables.
 pub(super) fn knows_lifted(world: &World, report: &HostReport) -> bool {
     let host = world.hosts.get(&report.host);
     host.is_none_or(|host| report.generation >= host.lifted)

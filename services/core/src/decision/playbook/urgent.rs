@@ -1,9 +1,9 @@
 //! What of playbooks is part of a revocation, so that it is refused last where there is hardly any room.
 //!
-//! Owns that question. A step that revokes, evicts or quarantines counts, and that a step before it is over. So does, in
-//! an emergency, what leads to it: that the run begins, as far as that is small, and every step before, since what that
-//! waits for would hold the other up; but not another playbook, which may be of any size. An emergency is a run that a
-//! person or an event began; what a schedule began is a drill.
+//! Owns that question. A step that revokes, evicts or quarantines counts, and that a step before it is over. In an
+//! emergency so does what leads to it: that the run begins, as far as that is small, and every step before, since what
+//! that waits for would hold the other up; but not another playbook, which may be of any size. An emergency is a run
+//! that a person or an event began; what a schedule began is a drill.
 
 use std::collections::BTreeMap;
 
