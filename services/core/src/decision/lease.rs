@@ -203,12 +203,15 @@ fn ended(
 }
 
 /// The end of a swap: the lease before is revoked by itself. One that its store cannot end would hold up the next
-/// swap otherwise, and the lease in use has an end of its own.
+/// swap otherwise, and the lease in use has an end of its own. What a playbook has replaced is to be proven dead, as
+/// what a person revokes is; it gives way by itself otherwise.
 pub(super) fn swapped(
-    id: RotationId,
+    open: &Rotation,
     secret: &Secret,
     old: &[u64],
 ) -> Result<Vec<Event>, Rejection> {
+    let id = open.id;
+    let by_playbook = revocation::reason_of_playbook(open);
     // What was revoked meanwhile has a revocation already.
     let dying = old
         .iter()
@@ -225,12 +228,11 @@ pub(super) fn swapped(
             secret: secret.id,
             versions,
             hosts: Vec::new(),
-            reason: SWAPPED.to_owned(),
-            // It gives way by itself: what a person revokes is proven.
-            is_to_prove: false,
+            is_to_prove: by_playbook.is_some(),
+            reason: by_playbook.unwrap_or_else(|| SWAPPED.to_owned()),
             is_emergency: false,
         };
-        events.push(Event::Revocation(lease::end_of(id), requested));
+        events.extend(revocation::requested_events(lease::end_of(id), requested));
     }
     Ok(events)
 }

@@ -93,6 +93,13 @@ pub(super) fn keeps_in_memory(world: &World, report: &HostReport, open: &Revocat
     kept.any(|(host, one)| host.id == report.host && !is_over(one.number, &one.subject.container))
 }
 
+/// Whether a host told this by a plan in which every quarantine is over that was lifted: by an older one it leaves out
+/// what such a container has in its variables.
+pub(super) fn knows_lifted(world: &World, report: &HostReport) -> bool {
+    let host = world.hosts.get(&report.host);
+    host.is_none_or(|host| report.generation >= host.lifted)
+}
+
 /// A revocation that begins waits for the hosts of containers in quarantine that have one of its versions in a variable,
 /// though they are no consumers any more: their programs have it until they are stopped.
 pub(super) fn wait_for(world: &World, events: &mut Vec<Event>) {

@@ -485,7 +485,7 @@ pub(super) fn retire_old(
 ) -> Result<Vec<Event>, Rejection> {
     let (id, version) = (open.id, open.version);
     if secret.lease_of().is_some() {
-        return lease::swapped(id, secret, old);
+        return lease::swapped(open, secret, old);
     }
     if let Some(proven) = revoke::retired(open, secret, old)? {
         return Ok(proven);

@@ -187,6 +187,9 @@ pub struct Host {
     pub restarts: BTreeMap<ContainerId, Restart>,
     /// Containers in quarantine.
     pub quarantines: BTreeMap<ContainerId, Quarantine>,
+    /// The number of the last quarantine that was lifted here: what it told by an older plan leaves out what the
+    /// program of that container has in its variables.
+    pub lifted: u64,
 }
 
 impl Host {
@@ -211,6 +214,7 @@ impl Host {
             knows_orders: false,
             restarts: BTreeMap::new(),
             quarantines: BTreeMap::new(),
+            lifted: 0,
         }
     }
 

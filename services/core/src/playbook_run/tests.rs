@@ -4,11 +4,13 @@
 mod ended;
 mod graph;
 mod kept;
+mod lifted;
 mod orders;
 mod people;
 mod proof;
 mod slow;
 mod told;
+mod urgent;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

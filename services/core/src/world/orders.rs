@@ -1,5 +1,8 @@
 //! Orders to hosts about containers: whom they are about, and how much room a restart takes.
 
+#[cfg(test)]
+mod tests;
+
 use super::World;
 use crate::assignment::{Assignment, Key};
 use crate::binding::{OnRevoke, Reload, Rollout as Policy, Target};

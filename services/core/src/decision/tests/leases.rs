@@ -138,6 +138,14 @@ pub(crate) fn served() -> Given {
     }))
 }
 
+/// This rotation made another lease for container 1, which runs on it.
+pub(crate) fn moved(given: Given, rotation: RotationId) -> Given {
+    given.minted(rotation, 2).and(Command::Report(HostReport {
+        holds: vec![(lease(1), 2)],
+        ..report(vec![leased(1, 2)], &[])
+    }))
+}
+
 fn only(containers: &[u8]) -> Command {
     Command::Report(HostReport {
         containers: containers.iter().map(|n| container(*n)).collect(),

@@ -323,7 +323,7 @@ fn actions(given: &Given) -> Vec<Task> {
     actions
 }
 
-fn is_waited_for(given: &Given) -> bool {
+pub(super) fn is_waited_for(given: &Given) -> bool {
     let revocation = &given.world().revocations[&REVOCATION];
     let everywhere = of_revocation(revocation::Event::WithdrawnEverywhere);
     assert_eq!(
