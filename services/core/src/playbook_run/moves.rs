@@ -171,7 +171,7 @@ pub(super) fn answered(state: &StepState, at: u32) -> End {
 fn is_free(world: &World, deed: &Deed, target: &Target) -> bool {
     match (deed, target) {
         (Deed::Rotate { .. }, Target::Secret { secret, .. }) => {
-            world.open_rotation(*secret).is_none()
+            !world.is_held_up(*secret)
         }
         _ => true,
     }
