@@ -204,5 +204,5 @@ fn leases_are_proven_by_name_and_with_their_host_and_not_where_they_end_by_thems
         holds: vec![(lease(1), 2)],
         ..report(vec![leased(1, 2)], &[])
     }));
-    assert_eq!(asked(&over).0, Part::Whole);
+    assert_eq!(asked(&outlived(over, SECOND)).0, Part::Whole);
 }
