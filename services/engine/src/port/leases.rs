@@ -131,7 +131,7 @@ mod tests {
             assert_eq!(found, seconds(next), "{granted} of {whole}");
         }
         // Whatever it was granted, it gives way with its grace before it.
-        for whole in 1..2000 {
+        for whole in 1_u64..2000 {
             for granted in (whole * 2).div_ceil(3)..=whole {
                 let next = Extended::renew_after(seconds(granted), seconds(whole));
                 let left = seconds(granted).saturating_sub(next);
