@@ -422,8 +422,8 @@ pub(super) fn observed(
     ended(world, secret, revocation, (why, None))
 }
 
-/// Begins a rotation of any secret. Where nothing is open of it but the grace of a lease that gave way, that ends in the
-/// same append: what is in use needs another one.
+/// Begins a rotation of any secret. Where nothing of it is open but the grace of a lease that gave way, that ends in
+/// the same append: what is in use needs another one.
 pub(super) fn succeed(
     world: &World,
     secret: &Secret,

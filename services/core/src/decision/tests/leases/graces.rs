@@ -1,7 +1,5 @@
-//! How long a lease lives on that gave way: by what its container shows of the next one, by what its secret says, and by
-//! its own time; and what ends that before.
-
-use std::time::Duration;
+//! How long a lease lives on that gave way: by what its container shows of the next one, by what its secret says, and
+//! by its own time; and what ends that before.
 
 use super::*;
 use crate::decision::drain_cause;
@@ -309,7 +307,7 @@ fn what_goes_back_to_the_lease_before_is_waited_for_until_it_is_back() {
         sessions: None,
     };
     let dying = of_lease(1, secret::Event::VersionRevoked { version: 2 });
-    let over = back.and(untold).at(NOW.plus(Duration::from_secs(300)));
+    let over = back.and(untold).at(later(300));
     over.when(passed()).then_among_others([dying]);
 }
 
