@@ -26,7 +26,7 @@ mod store;
 pub(crate) mod tests;
 
 pub use canary::canaries;
-pub use drain::{DrainCause, drain_cause, unreloaded};
+pub use drain::{DrainCause, drain_cause, grace, unreloaded};
 pub use manifest::{Action, Planned, plan_apply};
 pub use playbook::{
     MAX_PLANNED_RUNS, MAX_URGENT_TEXT_BYTES, PlannedStep, is_urgent, next_run, next_urgent_run,

@@ -22,10 +22,21 @@ pub(super) fn start(
     trigger: Trigger,
     _ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
+    start_after(world, secret, (id, trigger), None)
+}
+
+/// The same, where a rotation of it ends in the same append.
+pub(super) fn start_after(
+    world: &World,
+    secret: &Secret,
+    (id, trigger): (RotationId, Trigger),
+    ending: Option<RotationId>,
+) -> Result<Vec<Event>, Rejection> {
     let has_value = matches!(trigger, Trigger::Provided | Trigger::External { .. });
     secret.refuse_lease(has_value)?;
     lease::refuse_host(world, secret)?;
-    if let Some(open) = world.open_rotation(secret.id) {
+    let open = world.open_rotation(secret.id);
+    if let Some(open) = open.filter(|open| Some(open.id) != ending) {
         let secret = secret.name.clone();
         return Err(rotation::Rejection::AlreadyOpen {
             secret,

@@ -170,9 +170,7 @@ pub(super) fn answered(state: &StepState, at: u32) -> End {
 /// Whether a deed can be done to a target now; a rotation has to wait for one that is open.
 fn is_free(world: &World, deed: &Deed, target: &Target) -> bool {
     match (deed, target) {
-        (Deed::Rotate { .. }, Target::Secret { secret, .. }) => {
-            world.open_rotation(*secret).is_none()
-        }
+        (Deed::Rotate { .. }, Target::Secret { secret, .. }) => !world.is_held_up(*secret),
         _ => true,
     }
 }

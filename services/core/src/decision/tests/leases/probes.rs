@@ -199,6 +199,6 @@ fn leases_are_proven_by_name_and_with_their_host_and_not_where_they_end_by_thems
         }
     }
     // A swap is none of a person's, either.
-    let over = moved(tried().and(ending()), SECOND);
+    let over = outlived(moved(tried().and(ending()), SECOND), SECOND);
     assert_eq!(asked(&over).0, Part::Whole);
 }
