@@ -153,7 +153,7 @@ fn failure(name: &str, error: sqlx::Error) -> Failure {
         }
         (None, error @ sqlx::Error::Configuration(_)) => {
             let text = format!(
-                "{name}: that login needs TLS, which is not spoken there; MySQL takes a password by caching_sha2_password over TLS alone, so connect to its port rather than its unix socket and switch TLS on, or correct the rotator's caFile"
+                "{name}: that login needs TLS, without which no password is sent by caching_sha2_password; switch it on there, and correct the rotator's caFile"
             );
             Failure::Other(PortError::caused(ErrorKind::Denied, text, error))
         }
@@ -254,7 +254,7 @@ mod tests {
         let said = sqlx::Error::Configuration("no RSA here".into());
         let error = explain(failure("db", said), "db");
         assert_eq!(error.kind, ErrorKind::Denied);
-        assert!(error.to_string().contains("its unix socket"), "{error}");
+        assert!(error.to_string().contains("needs TLS"), "{error}");
         let cause = std::error::Error::source(&error).map(ToString::to_string);
         assert!(cause.is_some_and(|cause| cause.contains("no RSA here")));
     }

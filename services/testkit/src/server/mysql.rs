@@ -28,12 +28,23 @@ pub const USER: &str = "keywheel";
 /// Its password.
 pub const PASSWORD: &str = "pw-of-a-test-server";
 
+/// Which certificate it shows.
+#[derive(Clone, Copy)]
+enum Tls {
+    /// None: it speaks no TLS.
+    Off,
+    /// One that it makes itself.
+    Own,
+    /// One that was given.
+    Given,
+}
+
 /// A running server.
 pub struct MySqlServer {
     program: PathBuf,
     directory: PathBuf,
     port: u16,
-    speaks_tls: bool,
+    tls: Tls,
     child: Option<Child>,
 }
 
@@ -44,7 +55,7 @@ impl MySqlServer {
     /// When MySQL is there and does not start.
     #[must_use]
     pub fn start() -> Option<Self> {
-        Self::begin(&cache(), None)
+        Self::begin(Tls::Own)
     }
 
     /// One that shows this certificate with its key (PEM) instead of one that it makes itself.
@@ -53,10 +64,30 @@ impl MySqlServer {
     /// As [`Self::start`].
     #[must_use]
     pub fn with_tls(certificate: &str, key: &str) -> Option<Self> {
-        Self::begin(&cache(), Some((certificate, key)))
+        let mut server = Self::placed(Tls::Given)?;
+        directory::put_tls(&server.directory, certificate, key);
+        server.restart();
+        Some(server)
     }
 
-    fn begin(cache: &Path, tls: Option<(&str, &str)>) -> Option<Self> {
+    /// One that speaks no TLS.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    #[must_use]
+    pub fn without_tls() -> Option<Self> {
+        Self::begin(Tls::Off)
+    }
+
+    fn begin(tls: Tls) -> Option<Self> {
+        let mut server = Self::placed(tls)?;
+        server.restart();
+        Some(server)
+    }
+
+    /// With its tables, not started.
+    fn placed(tls: Tls) -> Option<Self> {
+        let cache = cache();
         let program = cache.join("mysqld");
         if !program.is_file() {
             let thread = std::thread::current();
@@ -64,18 +95,14 @@ impl MySqlServer {
             say_not_run(&format!("{test}: no MySQL at {}", cache.display()));
             return None;
         }
-        let mut server = Self {
+        let server = Self {
             program,
             directory: directory::fresh("kw-ms"),
             port: held_port(),
-            speaks_tls: tls.is_some(),
+            tls,
             child: None,
         };
-        if let Some((certificate, key)) = tls {
-            directory::put_tls(&server.directory, certificate, key);
-        }
         server.take_tables(&cache.join("data"));
-        server.restart();
         Some(server)
     }
 
@@ -176,9 +203,15 @@ impl MySqlServer {
             "--innodb-flush-method=nosync",
             "--innodb-buffer-pool-size=16M",
         ]);
-        if self.speaks_tls {
-            server.arg(format!("--ssl-cert={}", at(directory::CERTIFICATE)));
-            server.arg(format!("--ssl-key={}", at(directory::KEY)));
+        match self.tls {
+            Tls::Off => {
+                server.arg("--tls-version=");
+            }
+            Tls::Own => {}
+            Tls::Given => {
+                server.arg(format!("--ssl-cert={}", at(directory::CERTIFICATE)));
+                server.arg(format!("--ssl-key={}", at(directory::KEY)));
+            }
         }
         if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
             server.arg("--user=root");
