@@ -164,7 +164,8 @@ impl MySqlServer {
     fn take_tables(&self, made: &Path) {
         let copied = Command::new("cp")
             .args(["-R", "--reflink=auto"])
-            .args([made, &self.directory.join("data")])
+            .arg(made)
+            .arg(self.directory.join("data"))
             .output()
             .unwrap();
         let text = String::from_utf8_lossy(&copied.stderr);
