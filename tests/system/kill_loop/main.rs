@@ -80,7 +80,7 @@ fn cycle(keywheel: &mut Keywheel, cycle: u32) -> Result<Vec<String>> {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| scope.spawn(move || client(shared, cycle, number, told)))
             .collect();
-        let answered = if cycle % ANSWERED_EVERY == 0 {
+        let answered = if cycle.is_multiple_of(ANSWERED_EVERY) {
             wait_answer(told)
         } else {
             Ok(())

@@ -250,6 +250,10 @@ impl Drop for MySqlServer {
 }
 
 /// Where the program lies, and the tables of a fresh server.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where tools of tests are kept; no program of ours"
+)]
 fn cache() -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
     std::env::var_os(CACHE_VARIABLE)

@@ -309,7 +309,7 @@ fn what_is_known_of_a_signal_later_begins_what_it_could_not_before_and_nothing_a
     let known = registered(secret_id(1), "prod/db");
     let by_secret = [known.clone(), of("${event.secret}"), signal.clone()];
     assert_eq!(told_by(&by_secret), None, "nobody knows whose it is");
-    let by_secret = [&by_secret[..], &[later.clone()]].concat();
+    let by_secret = [&by_secret[..], std::slice::from_ref(&later)].concat();
     assert_eq!(told_by(&by_secret), Some(told("prod/db")));
 
     let mut by_field = vec![known, of("${event.data.fields.secret}"), signal.clone()];
