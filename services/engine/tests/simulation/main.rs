@@ -13,7 +13,7 @@
 //! Real here: every decision, fold, effect and plan of `keywheel_core`; of the engine the committed state,
 //! its numbers, the audit records and the table of roles; and `bus` gives the same commands to the real
 //! command bus over the fake journal. A model here: hosts (`host`), the store (`store`), the server that makes
-//! logins (`leases`), schedulers and receivers of notifications (`playbooks`), the network and the clocks (`sim`).
+//! logins (`leases`), schedulers and receivers of notifications (`playbooks`), the network (`sim`), the clocks (`clocks`).
 //! It stands in the engine's tests because it needs engine and core and nothing above them.
 //!
 //! `KEYWHEEL_SIM_SEED=N` runs one seed and prints its log; `KEYWHEEL_SIM_SEEDS=N` runs so many,
@@ -30,6 +30,7 @@
 
 mod bus;
 mod canaries;
+mod clocks;
 mod container;
 mod gateway;
 mod host;
@@ -91,6 +92,7 @@ fn known_seeds() -> Vec<(u64, Reach)> {
             Some("people") => Reach::People,
             Some("logins") => Reach::Logins,
             Some("incidents") => Reach::Incidents,
+            Some("played") => Reach::Played,
             Some("whole") => Reach::Whole,
             Some("defaults") => Reach::Defaults,
             other => panic!("{other:?} is no word for how much could happen"),
