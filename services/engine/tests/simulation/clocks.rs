@@ -1,8 +1,8 @@
-//! The clocks of a run. All machines have the same time, right or not: it jumps for all of them at once, and runs fast or
-//! slow while a time server mends it. The gateway's may be off from that, too.
+//! The clocks of a run. All machines have the same time, right or not: it jumps for all of them at once, and runs
+//! fast or slow while a time server mends it. The gateway's may be off from that, too.
 //!
-//! What passes by a clock that nobody sets is `Sim::now`; waits and leases of hosts go by that. Invariant: with the same
-//! jumps the same time is told again.
+//! What passes by a clock that nobody sets is `Sim::now`; waits and leases of hosts go by that. Invariant: with the
+//! same jumps the same time is told again.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -117,7 +117,7 @@ fn all_clocks_take_every_turn_that_there_is() {
     assert!(seen.iter().eq(&all), "{seen:?}");
 }
 
-/// All machines have one time, the gateway's is off from it, and a clock that runs slow loses half a millisecond a second.
+/// All machines have one time, the gateway's is off from it, and one that runs slow loses half a millisecond a second.
 #[test]
 fn a_time_follows_from_the_jumps() {
     let mut sim = Sim::new(1, crate::scene::Reach::Whole, None, false);
