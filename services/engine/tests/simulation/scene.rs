@@ -53,9 +53,7 @@ pub(crate) enum Reach {
     Incidents,
     /// An account of two passwords, too, of whose sessions nothing is said.
     Defaults,
-    /// Playbooks, too.
-    Played,
-    /// All there is: all clocks jump at once, too, and run fast or slow.
+    /// All there is: playbooks, too.
     Whole,
 }
 
