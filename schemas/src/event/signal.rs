@@ -105,6 +105,10 @@ mirror_enum! {
             /// The versions that hold that token; absent where that is not known.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             matched: Option<Vec<SignalMatch>>,
+            /// The number of the event with which it was taken without that comparison: this one says what came of it
+            /// later. Absent of one that was not taken before.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            first: Option<u64>,
         },
     }
 }

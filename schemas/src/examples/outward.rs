@@ -58,6 +58,7 @@ pub(super) fn of_signal() -> Result<Vec<signal::Event>, NameError> {
             fields: BTreeMap::from([("secret".to_owned(), "prod/payments/db-password".to_owned())]),
             compared: None,
             matched: None,
+            first: None,
         },
     ])
 }

@@ -2,18 +2,22 @@
 
 use keywheel_core::lease::{DEFAULT_LINGER, Lease, MAX_LINGER, MIN_LINGER};
 use keywheel_core::name::StoreName;
+use keywheel_core::schedule::RotationPolicy;
 use keywheel_core::secret::{LOCAL_STORE, Place, Spec, Store};
 use keywheel_core::store::{MAX_STORE_TEXT_BYTES, Source};
 
-use super::probe;
-use super::reader::{Faults, Fields};
-use super::tree::Node;
+use super::reader::{Faults, Fields, open_fields};
+use super::tree::{Node, position};
+use super::{probe, rotation};
+use crate::leaf::shorten;
 
 /// The word that says so.
 const DYNAMIC: &str = "dynamic";
 const FIELDS: [&str; 5] = ["type", "store", "role", "linger", "probe"];
 /// What says nothing beside it: its store makes the values, and a container's lease is its own.
-const OTHERS: [&str; 5] = ["store", "source", "generator", "rotation", "credentialFor"];
+const OTHERS: [&str; 4] = ["store", "source", "generator", "credentialFor"];
+/// What `rotation` may say beside it: a lease's own time says when another one is made.
+const ACK: &str = "ack";
 
 /// Whether a secret's rotator is of this type.
 pub(super) fn is_meant(fields: &Fields<'_>) -> bool {
@@ -42,6 +46,7 @@ pub(super) fn read(fields: &Fields<'_>, faults: &mut Faults) -> Option<Spec> {
     let role = read_role(&rotator, faults);
     let linger = rotator.span("linger", MIN_LINGER, MAX_LINGER, faults);
     let probe = probe::read(&rotator, faults);
+    let rotation = read_rotation(fields, faults);
     let store = store?;
     if store.as_str() == LOCAL_STORE {
         let message = "the store `local` gives no logins; name a declared store that is a Vault or an OpenBao";
@@ -56,8 +61,29 @@ pub(super) fn read(fields: &Fields<'_>, faults: &mut Faults) -> Option<Spec> {
     Some(Spec {
         store: Store::Outside(Place { store, source }),
         lease: Some(Box::new(Lease::PerContainer { linger, probe })),
+        rotation,
         ..Spec::default()
     })
+}
+
+/// What is said of how a lease gives way to the next one.
+fn read_rotation(fields: &Fields<'_>, faults: &mut Faults) -> RotationPolicy {
+    let mut policy = RotationPolicy::default();
+    let Some(node) = fields.find("rotation") else {
+        return policy;
+    };
+    if let Node::Map(entries) = &node.value {
+        for (key, _) in entries.iter().filter(|(key, _)| key.value != ACK) {
+            let message = format!(
+                "`rotation` does not go with `rotator: {{ type: dynamic }}`, but for `{ACK}`: a lease's own time says when its container gets another one; leave `{}` out",
+                shorten(&key.value)
+            );
+            faults.add(position(key), message);
+        }
+    }
+    let said = open_fields(node, "rotation", faults);
+    policy.ack = said.and_then(|said| rotation::read_ack(&said, faults));
+    policy
 }
 
 /// The path at which the server gives logins; whether it can be one is asked where the store is known.

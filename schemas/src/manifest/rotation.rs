@@ -66,7 +66,6 @@ pub(super) fn read(
         .collect();
     let jitter = fields.span("jitter", Duration::ZERO, MAX_JITTER, faults);
     let missed_runs = [("once", MissedRun::Once), ("skip", MissedRun::Skip)];
-    let acks = [("reloaded", Ack::Reloaded), ("drained", Ack::Drained)];
     let policies = [("hold", OnDeadline::Hold), ("force", OnDeadline::Force)];
     let keeps = [("revoke", false), ("keep", true)];
     let policy = RotationPolicy {
@@ -81,7 +80,7 @@ pub(super) fn read(
         freezes,
         phase: read_phase(&fields, faults),
         on_event: on_event::read(&fields, own, faults),
-        ack: read_word(&fields, "ack", acks, faults),
+        ack: read_ack(&fields, faults),
         canary: canary::read(&fields, faults),
         schedule: schedule.clone().unwrap_or_default(),
         keep_previous: read_word(&fields, "previous", keeps, faults).unwrap_or_default(),
@@ -156,6 +155,12 @@ fn refuse_what_never_fires(fields: &Fields<'_>, policy: &RotationPolicy, faults:
             faults.add(at("interval"), message);
         }
     }
+}
+
+/// What is shown before the value before may die.
+pub(super) fn read_ack(fields: &Fields<'_>, faults: &mut Faults) -> Option<Ack> {
+    let acks = [("reloaded", Ack::Reloaded), ("drained", Ack::Drained)];
+    read_word(fields, "ack", acks, faults)
 }
 
 /// One of two words.

@@ -12,7 +12,7 @@ use keywheel_engine::port::journal::Journal;
 use keywheel_schemas::config::Config;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::letters::LetterKey;
-use keywheel_signals::{Desk, Intake, Notifier, Parts, Sweeper};
+use keywheel_signals::{Desk, Intake, Later, Notifier, Parts, Sweeper};
 use tokio::net::TcpListener;
 
 use crate::up::{Error, Kind};
@@ -54,6 +54,7 @@ pub(crate) async fn start(
     let token = spawn.shutdown.token();
     spawn.tasks.spawn(Notifier::new(&desk).run(token.clone()));
     spawn.tasks.spawn(Sweeper::new(&desk).run(token.clone()));
+    spawn.tasks.spawn(Later::new(&desk).run(token.clone()));
     if let Some(address) = config.signals.listen {
         let listener = TcpListener::bind(address).await.map_err(|error| {
             Error::new(

@@ -11,6 +11,8 @@ use std::time::Duration;
 use crate::id::{BindingId, ContainerId, HostId, RevocationId, RotationId, SecretId};
 use crate::name::SecretName;
 use crate::resource::Probe;
+use crate::rotation::GRACE;
+use crate::store::RemoteVersion;
 
 /// How long a lease is kept for a container that does not run, by default.
 pub const DEFAULT_LINGER: Duration = Duration::from_secs(300);
@@ -26,6 +28,9 @@ pub const MAX_LEASES: usize = 1_000;
 /// Most revocations of one container's leases that their store did not confirm: a container with so many gets no
 /// other lease.
 pub const MAX_UNCONFIRMED: usize = 8;
+/// A lease that gave way lives on for this part of its time at most: it is over then before the one that took its
+/// place gives way.
+pub const GRACE_PART: u32 = 3;
 /// What the last part of a lease's name begins with.
 const PREFIX: &str = "lease.";
 /// Digits of a container's id that are as many bytes as an id of ours.
@@ -79,6 +84,22 @@ pub fn end_of(rotation: RotationId) -> RevocationId {
         *byte ^= 1;
     }
     RevocationId::from_bytes(bytes)
+}
+
+/// How long a lease lives where nothing limits it, in whole seconds: the last part of what its store calls it. `None`
+/// where that says nothing of a time.
+#[must_use]
+pub fn whole_of(lease: &RemoteVersion) -> Option<Duration> {
+    let (_, seconds) = lease.0.rsplit_once(':')?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+/// How long a lease of so much time lives on beside the one that took its place, where nobody knows when its
+/// container's program reads that one: as long as any old credential, but a part of its time at most. It gives way that
+/// early.
+#[must_use]
+pub fn grace_of(whole: Duration) -> Duration {
+    GRACE.min(whole / GRACE_PART)
 }
 
 /// Its name; `None` when the declared one is too long for that.
@@ -135,6 +156,19 @@ mod tests {
         }
         let longest = SecretName::parse(&"a".repeat(MAX_NAME_BYTES)).unwrap();
         assert!(name_of(&longest, &container(1)).is_some());
+    }
+
+    #[test]
+    fn one_that_gave_way_lives_on_as_any_old_credential_does_and_a_third_of_its_time_at_most() {
+        let seconds = Duration::from_secs;
+        for (whole, grace) in [(0, 0), (15, 5), (600, 200), (900, 300), (86_400, 300)] {
+            assert_eq!(grace_of(seconds(whole)), seconds(grace), "{whole}");
+        }
+        let called = |name: &str| whole_of(&RemoteVersion(name.to_owned()));
+        assert_eq!(called("accessor.ns:lease.ns:3600"), Some(seconds(3600)));
+        for odd in ["", "3600", "accessor:lease", "accessor:lease:1h"] {
+            assert_eq!(called(odd), None, "{odd:?}");
+        }
     }
 
     #[test]

@@ -88,6 +88,8 @@ pub struct Signal {
     pub compared: Option<bool>,
     /// The versions that hold it; `None` where that is not known.
     pub matched: Option<Vec<Match>>,
+    /// The number of the event with which it was taken without that comparison; `None` of one that was not taken yet.
+    pub first: Option<u64>,
 }
 
 /// What happened to a source of signals.
@@ -126,6 +128,9 @@ pub enum Event {
         compared: Option<bool>,
         /// The versions that hold it; `None` where that is not known.
         matched: Option<Vec<Match>>,
+        /// The number of the event with which it was taken without that comparison: this one says what came of it
+        /// later.
+        first: Option<u64>,
     },
 }
 
@@ -143,6 +148,24 @@ impl Event {
         let first = matched.first()?.secret;
         let is_first = |one: &Match| one.secret == first;
         matched.iter().all(is_first).then_some(first)
+    }
+
+    /// Of what came of a comparison later, the same signal as it was taken first; `None` of everything else.
+    #[must_use]
+    pub fn as_first(&self) -> Option<Self> {
+        let mut taken = self.clone();
+        let Self::Received {
+            compared,
+            matched,
+            first,
+            ..
+        } = &mut taken
+        else {
+            return None;
+        };
+        first.take()?;
+        (*compared, *matched) = (Some(false), None);
+        Some(taken)
     }
 }
 

@@ -102,6 +102,12 @@ impl Committed {
     pub fn revocations_newest_first(&self) -> Vec<RevocationId> {
         newest_first(&self.revocation_order, &self.world.revocations)
     }
+    /// The runs of playbooks the world has, the last one that began first. Of those that a trigger began ids do not tell
+    /// either.
+    #[must_use]
+    pub fn runs_newest_first(&self) -> Vec<RunId> {
+        newest_first(self.runs.order(), &self.world.runs)
+    }
 
     /// Where what belongs to a rotation stands: its trace, below its own span.
     #[must_use]

@@ -427,7 +427,7 @@ fn waiting_words(world: &World, rotation: &Rotation) -> Vec<String> {
     {
         words.push(format!("step {step:?}, attempt {attempt} failed: {reason}"));
     }
-    words.extend(sessions_words(rotation));
+    words.extend(lent_words(world, rotation).or_else(|| sessions_words(rotation)));
     if rotation.phase == Phase::Staging {
         let missing = rotation.staging.iter();
         words.extend(missing.map(|host| {
@@ -510,6 +510,16 @@ fn sessions_words(rotation: &Rotation) -> Option<String> {
     Some(format!(
         "sessions: {open} since before {}{late}",
         since.text()
+    ))
+}
+
+/// Until when a lease lives on that gave way, and why.
+fn lent_words(world: &World, rotation: &Rotation) -> Option<String> {
+    let _lease = world.secrets.get(&rotation.secret)?.lease_of()?;
+    let until = rotation.drain.grace.filter(|_| rotation.is_draining())?;
+    Some(format!(
+        "sessions: no store tells those of a login that it lent, so the one before lives on until {}, unless its store ends it first",
+        until.text()
     ))
 }
 

@@ -242,6 +242,9 @@ pub(crate) struct Tracked {
     pub(crate) unformed: BTreeMap<BindingId, Unformed>,
     /// What is to befall it because it lost a revoked value, and was not done yet.
     pub(crate) owed: OnRevoke,
+    /// What lies in variables of its program and counts as lost, since it is in quarantine. Only the program's end takes
+    /// that away.
+    pub(crate) lost: Few<BindingId, Holding>,
 }
 
 impl Tracked {
@@ -266,6 +269,7 @@ impl Tracked {
             tries: BTreeMap::new(),
             unformed: BTreeMap::new(),
             owed: OnRevoke::Remove,
+            lost: Few::default(),
         }
     }
 
@@ -283,6 +287,39 @@ impl Tracked {
     pub(crate) fn drop_holding(&mut self, binding: BindingId) {
         self.tries.remove(&binding);
         self.holdings.remove(&binding);
+    }
+
+    /// Counts as lost what lies in variables, and gives what is to be said of it.
+    pub(crate) fn lose_variables(&mut self) -> Vec<Item> {
+        let held = self.holdings.iter();
+        let held = held.filter(|(_, holding)| matches!(holding.place, Place::Env { .. }));
+        let held: Vec<BindingId> = held.map(|(binding, _)| *binding).collect();
+        let mut items = Vec::new();
+        for binding in held {
+            items.extend(self.farewells(binding, &Fact::Vanished));
+            let lost = self.holdings.remove(&binding);
+            self.drop_holding(binding);
+            if let Some(holding) = lost {
+                // Its health check has nothing, either.
+                let kept = None;
+                self.lost.insert(binding, Holding { kept, ..holding });
+            }
+            self.dirty = true;
+        }
+        items
+    }
+
+    /// What counted as lost is held again, as by a program that began with it: it is judged, or has to go.
+    pub(crate) fn find_variables(&mut self) {
+        for (binding, lost) in std::mem::take(&mut self.lost).iter() {
+            let found = Holding {
+                ack: Ack::AtStart,
+                news: Vec::new(),
+                ..lost.clone()
+            };
+            self.put(*binding, found);
+            self.dirty = true;
+        }
     }
 
     /// Notes what is not served, and gives what is to be said of it, of a file of several secrets under

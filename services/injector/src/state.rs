@@ -32,6 +32,9 @@ pub(crate) struct Remembered {
     /// What is to befall it because it lost a revoked value, by its word; empty: nothing.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) owed: String,
+    /// Variables that it has and that count as lost, since it is in quarantine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) lost: Vec<RememberedHolding>,
 }
 
 /// A file system of ours in it.
@@ -78,6 +81,8 @@ impl Remembered {
             .holdings
             .iter()
             .filter_map(|(binding, holding)| remember(*binding, holding));
+        let lost = tracked.lost.iter();
+        let lost = lost.filter_map(|(binding, holding)| remember(*binding, holding));
         Self {
             container: facts.id.to_string(),
             name: facts.name.clone(),
@@ -89,6 +94,7 @@ impl Remembered {
                 OnRevoke::Remove => String::new(),
                 owed => owed.word().to_owned(),
             },
+            lost: lost.collect(),
         }
     }
 
@@ -107,6 +113,7 @@ impl Remembered {
                 ticks: 0,
                 dirs: Vec::new(),
                 holdings: Vec::new(),
+                lost: Vec::new(),
                 ..self.clone()
             }),
         }
@@ -115,6 +122,14 @@ impl Remembered {
     /// The holdings, with files of unknown content and variables as remembered.
     pub(crate) fn holdings(&self) -> BTreeMap<BindingId, Holding> {
         self.holdings
+            .iter()
+            .filter_map(RememberedHolding::parse)
+            .collect()
+    }
+
+    /// What counts as lost of variables.
+    pub(crate) fn lost(&self) -> BTreeMap<BindingId, Holding> {
+        self.lost
             .iter()
             .filter_map(RememberedHolding::parse)
             .collect()
@@ -338,6 +353,7 @@ mod tests {
                 holding("", "DB_PASSWORD", false),
             ],
             owed: "pause".to_owned(),
+            lost: vec![holding("", "API_KEY", true)],
         }
     }
 
@@ -352,6 +368,7 @@ mod tests {
         let left = read(folder.path(), &id).unwrap();
         assert_eq!((left.ticks, left.owed()), (0, OnRevoke::Pause));
         assert!(left.holdings.is_empty() && left.dirs.is_empty());
+        assert!(left.lost.is_empty(), "its program has ended");
         assert_eq!(owed_to(folder.path(), &id), "pause");
         // A restart is done with whatever begins anew.
         let mut restarted = remembered();

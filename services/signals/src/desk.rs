@@ -30,6 +30,7 @@ use keywheel_seal::letters::LetterKey;
 use keywheel_seal::{Entropy, digest};
 use tokio::sync::Notify;
 
+use crate::incoming::later::Queue;
 use crate::incoming::reading::{self, Arrived};
 use crate::keys::KeyFiles;
 use crate::outgoing::message::Message;
@@ -38,6 +39,8 @@ use crate::outgoing::whose::{Memory, Names};
 
 /// What a signal's command id is a digest of.
 const CONTEXT: &[u8] = b"keywheel/signal/v1";
+/// The same of what came of its comparison later.
+const LATER: &[u8] = b"keywheel/signal-compared/v1";
 
 /// Ports and settings.
 pub struct Parts {
@@ -81,6 +84,8 @@ pub(crate) struct Inner {
     troubles: Mutex<BTreeMap<NotificationId, Trouble>>,
     /// Somebody wants receivers to be told now.
     pub(crate) called: Notify,
+    /// Reported tokens that wait for store-sync.
+    pub(crate) later: Mutex<Queue>,
 }
 
 impl Inner {
@@ -95,6 +100,10 @@ impl Inner {
         source: SignalSourceId,
         signal: Signal,
     ) -> Result<bool, PortError> {
+        let late = signal.first.map(|_| {
+            let heading = heading_of(&signal);
+            (letter_of_signal(source, &signal), heading)
+        });
         let submission = Submission {
             id: command_id(source, &signal),
             principal: principal.clone(),
@@ -102,9 +111,22 @@ impl Inner {
             command: Command::Outward(Outward::TakeSignal(signal)),
         };
         let Decided { verdict, is_repeat } = self.parts.commands.decide(submission).await?;
-        match verdict {
-            Verdict::Accepted { .. } => Ok(is_repeat),
-            Verdict::Rejected { text, .. } => Err(PortError::new(ErrorKind::Denied, text)),
+        if let Verdict::Rejected { text, .. } = verdict {
+            return Err(PortError::new(ErrorKind::Denied, text));
+        }
+        let is_late = late.is_some();
+        if let Some((id, heading)) = late {
+            self.end_letter_of(id, &heading).await;
+        }
+        Ok(is_repeat || is_late)
+    }
+
+    /// Ends the letter that calls a person about this signal alone.
+    async fn end_letter_of(&self, id: LetterId, heading: &str) {
+        match self.parts.deliveries.letter(id).await {
+            Ok(Some(letter)) if letter.heading == heading => self.end_letter(id).await,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "whether a signal has a letter is not known"),
         }
     }
 
@@ -122,11 +144,20 @@ impl Inner {
     }
 }
 
-/// The same for every copy of a signal, so that the log takes it once, on any gateway and after any restart. Of a
-/// source that is declared again under its name it is another: what was refused in between is no answer to it.
+/// The same for every copy of a signal, so that the log takes it once, on any gateway and after any restart; another for
+/// what came of its comparison later, once, too. Of a source that is declared again under its name it is another: what
+/// was refused in between is no answer to it.
 pub(crate) fn command_id(source: SignalSourceId, signal: &Signal) -> CommandId {
+    let context = match signal.first {
+        None => CONTEXT,
+        Some(_) => LATER,
+    };
+    derive_id(context, source, signal)
+}
+
+fn derive_id(context: &[u8], source: SignalSourceId, signal: &Signal) -> CommandId {
     let parts = [
-        CONTEXT,
+        context,
         source.bytes().as_slice(),
         signal.source.as_bytes(),
         signal.id.as_bytes(),
@@ -168,8 +199,13 @@ pub(crate) fn letter_of_request(key: &LetterKey, source: &signal::Source, body: 
 
 /// The letter about a signal that was taken.
 pub(crate) fn letter_of_signal(source: SignalSourceId, signal: &Signal) -> LetterId {
-    let id = command_id(source, signal);
+    let id = derive_id(CONTEXT, source, signal);
     letter_id(&[b"taken".as_slice(), id.bytes().as_slice()])
+}
+
+/// What such a letter is about, as people read it.
+pub(crate) fn heading_of(signal: &Signal) -> String {
+    format!("signal {}", signal.id)
 }
 
 fn letter_id(parts: &[&[u8]]) -> LetterId {
@@ -204,6 +240,7 @@ impl Desk {
             keys,
             troubles: Mutex::default(),
             called: Notify::new(),
+            later: Mutex::default(),
         }))
     }
 
@@ -286,7 +323,9 @@ impl Desk {
             let text = format!("it still cannot be read: {}", unread.reason);
             PortError::new(ErrorKind::Denied, text)
         })?;
-        for signal in self.0.compare(source.id, heard).await {
+        let signals = self.0.compare(source.id, heard).await;
+        self.0.note_not_compared(&source, &signals).await?;
+        for signal in signals {
             self.0.take(by, source.id, signal).await?;
         }
         Ok(())

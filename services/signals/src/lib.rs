@@ -4,14 +4,15 @@
 //! the API asks of both ([`Desk`]). Invariants: the log is the outbox, so nothing is lost that was not delivered
 //! yet, and each receiver has a place and a task of its own, so none delays another; what comes is believed only
 //! with its sender's proof, taken once, and kept only as far as a person chose, sealed and for a while
-//! ([`Sweeper`]); a token that is reported is compared by its digest, and kept nowhere; no value goes out, for none
-//! is in an event, and no key or token is in a text. It decides nothing.
+//! ([`Sweeper`]); a token that is reported is compared by its digest, later where store-sync is away ([`Later`]), and
+//! kept nowhere; no value goes out, for none is in an event, and no key or token is in a text. It decides nothing.
 //!
 //! ```text
 //! Desk::new(Parts)                           // in an Arc as http::Api::outside
 //! Notifier::new(desk.clone()).run(stop)
 //! Intake::new(desk).run(TcpListener, stop)
 //! Sweeper::new(desk).run(stop)
+//! Later::new(desk).run(stop)
 //! ```
 
 #![forbid(unsafe_code)]
@@ -33,6 +34,7 @@ mod outgoing;
 
 pub use desk::{Desk, Parts};
 pub use incoming::compare::{COMPARE_TIMEOUT, MAX_COMPARED};
+pub use incoming::later::{Later, MAX_LATER_TOKENS, MAX_LATER_TRIES};
 pub use incoming::limit::{BURST, Bucket, PER_MINUTE};
 pub use incoming::proof::{MAX_AGE, NoProof, verify};
 pub use incoming::reading::{Arrived, Heard, MAX_BATCH, Unread, read};

@@ -16,6 +16,9 @@ use keywheel_seal::{SecretBytes, digest};
 use crate::service::Shared;
 use crate::value;
 
+/// Why a comparison is refused whose key is none of ours.
+const REFUSED: &str =
+    "the key of the comparison does not open; read the store's key again and ask anew";
 /// Comparisons at a time; each holds one value open.
 pub const MAX_COMPARING: usize = 2;
 
@@ -31,7 +34,10 @@ pub(crate) async fn run(shared: &Shared, asked: &Comparison) -> Result<Body, Por
         let text = "store-sync stops and compares nothing";
         PortError::new(ErrorKind::Unavailable, text)
     })?;
-    let key = key_of(shared, asked).await?;
+    let opened = key_of(shared, asked).await?;
+    // EXPOSE: it is used for this comparison where it lies, and no value is in it.
+    let key = <&[u8; 32]>::try_from(opened.expose());
+    let key = key.map_err(|_| PortError::new(ErrorKind::Denied, REFUSED))?;
     let mut found = Vec::new();
     for &(secret, version) in &asked.among {
         let value = match shared.ports.vault.open(secret, version).await {
@@ -40,7 +46,7 @@ pub(crate) async fn run(shared: &Shared, asked: &Comparison) -> Result<Body, Por
             Err(error) if error.kind == ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
-        for token in held_in(&value, &key, &asked.digests) {
+        for token in held_in(&value, key, &asked.digests) {
             found.push(Held {
                 token,
                 secret,
@@ -51,16 +57,11 @@ pub(crate) async fn run(shared: &Shared, asked: &Comparison) -> Result<Body, Por
     Ok(Body::Compared(found))
 }
 
-/// A comparison's key.
-async fn key_of(shared: &Shared, asked: &Comparison) -> Result<[u8; 32], PortError> {
-    let refused =
-        "the key of the comparison does not open; read the store's key again and ask anew";
+/// A comparison's key, as it came.
+async fn key_of(shared: &Shared, asked: &Comparison) -> Result<SecretBytes, PortError> {
     let info = comparison::info(shared.options.deployment);
     let aad = comparison::aad(&asked.digests);
-    let opened = value::open_sealed(shared, &asked.sealed_key, (&info, &aad), refused).await?;
-    // EXPOSE: the key is used for this comparison, and no value is in it.
-    let key = <[u8; 32]>::try_from(opened.expose());
-    key.map_err(|_| PortError::new(ErrorKind::Denied, refused))
+    value::open_sealed(shared, &asked.sealed_key, (&info, &aad), REFUSED).await
 }
 
 /// Which of the tokens a value holds.

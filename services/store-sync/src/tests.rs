@@ -1,5 +1,6 @@
 //! The service on a real bus, cache and local store, against a gateway that a test writes.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -38,6 +39,7 @@ use keywheel_testkit::fake::FakeAccounts;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use crate::presence::Counts;
 use crate::{Ports, StoreSync, StoreSyncOptions};
 
 mod accounts;
@@ -76,7 +78,9 @@ struct World {
     connect: Option<Arc<dyn keywheel_engine::port::store::Connect>>,
     host: HostKeyPair,
     said: Arc<Mutex<Vec<String>>>,
-    work: std::cell::Cell<u64>,
+    work: Cell<u64>,
+    /// What the store-sync that was made last says of itself.
+    counts: RefCell<Arc<Counts>>,
     directory: tempfile::TempDir,
 }
 
@@ -318,7 +322,8 @@ impl World {
             connect: None,
             host: HostKeyPair::generate(&OsEntropy),
             said: Arc::default(),
-            work: std::cell::Cell::new(0),
+            work: Cell::new(0),
+            counts: RefCell::default(),
             directory,
         }
     }
@@ -336,7 +341,9 @@ impl World {
     }
 
     fn service(&self, options: StoreSyncOptions) -> StoreSync {
-        StoreSync::new(options, self.ports())
+        let service = StoreSync::new(options, self.ports());
+        *self.counts.borrow_mut() = Arc::clone(&service.shared.counts);
+        service
     }
 
     fn ports(&self) -> Ports {
@@ -368,8 +375,21 @@ impl World {
         self.publish(work, deadline, true).await;
     }
 
+    /// Waits until nothing that was taken waits or runs. Whoever has heard an outcome is ahead of the worker that told
+    /// it: a copy that comes before it is done goes with the first one, and is not performed.
+    async fn settled(&self) {
+        let counts = Arc::clone(&self.counts.borrow());
+        let waiting = async {
+            while counts.taken.load(Ordering::Relaxed) > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(SOON, waiting).await.unwrap();
+    }
+
     /// As the gateway sends what is still open.
     async fn resend(&self, work: Work) {
+        self.settled().await;
         let deadline = self.clock.now().plus(WORK_SPAN);
         self.publish(work, deadline, false).await;
     }

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
+use keywheel_tests::database::{self, Database, Login};
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::stage::{PATIENCE, Stage, current};
@@ -17,7 +18,7 @@ use serde_json::Value;
 use crate::order;
 use crate::revokes::is_revoking;
 use crate::rotations::wait_closed;
-use crate::servers::{ADMIN_PASSWORD, Login, Server};
+use crate::servers;
 use crate::walk::{ROTATORS, count_no_more, is_elsewhere, registered};
 
 const APP: &str = "accounts";
@@ -44,10 +45,10 @@ impl Round<'_> {
 }
 
 /// The rounds: every failpoint of each server once, those of sessions' ends in a revocation.
-fn rounds<'a>(names: &'a [String], servers: &[Server]) -> Vec<Round<'a>> {
+fn rounds<'a>(names: &'a [String], servers: &[Database]) -> Vec<Round<'a>> {
     let mut rounds = Vec::new();
     for is_revocation in [false, true] {
-        let of = |server: &Server| {
+        let of = |server: &Database| {
             let prefix = format!("{ROTATORS}{}.", server.kind);
             let own = names.iter().filter(move |name| name.starts_with(&prefix));
             let own = own.filter(|name| name.ends_with("_end") == is_revocation);
@@ -83,31 +84,37 @@ fn has_fired(log: &str, name: &str) -> bool {
 struct Scene {
     container: Container,
     stage: Stage,
-    servers: Vec<Server>,
+    servers: Vec<Database>,
     /// Every password that there was.
     passwords: Vec<String>,
 }
 
 impl Scene {
     fn set() -> Result<Self> {
-        let servers = vec![Server::postgres(), Server::mariadb(), Server::redis()];
+        let servers = vec![
+            Database::postgres(),
+            Database::mariadb_alternating(),
+            Database::redis(),
+        ];
         let stage = Stage::set()?;
         for server in &servers {
-            server.adopt(&stage, APP)?;
+            servers::adopt(server, &stage, APP)?;
         }
         let container = stage.run(APP, &[], "/bin/app-idle")?;
         Ok(Self {
             container,
             stage,
             servers,
-            passwords: vec![ADMIN_PASSWORD.to_owned()],
+            passwords: vec![database::admin_password()],
         })
     }
 
     /// What the container holds of a server, as soon as it holds something.
-    fn held(&self, server: &Server) -> Result<Login> {
+    fn held(&self, server: &Database) -> Result<Login> {
         let what = format!("a login to {}", server.kind);
-        wait::until(&what, PATIENCE, || server.held_by(&self.container))
+        wait::until(&what, PATIENCE, || {
+            servers::held_by(server, &self.container)
+        })
     }
 
     /// Everybody stands still where the round says, and then the process is killed; the start after it is
@@ -133,7 +140,7 @@ impl Scene {
         if !round.is_revocation {
             // Nobody is there who could mend it: what a container holds is good.
             for server in &self.servers {
-                let login = server.held_by(&self.container)?.context("no login")?;
+                let login = servers::held_by(server, &self.container)?.context("no login")?;
                 ensure!(server.admits(&login)?, "{}: refused early", server.kind);
             }
         }
@@ -141,7 +148,7 @@ impl Scene {
     }
 
     /// One new credential is good, and nobody else's.
-    fn check_rotated(&self, server: &Server, before: &Login) -> Result<Login> {
+    fn check_rotated(&self, server: &Database, before: &Login) -> Result<Login> {
         let after = self.held(server)?;
         ensure!(after.password != before.password, "the old login is in use");
         ensure!(server.admits(&after)?, "the new login is refused");
@@ -153,7 +160,7 @@ impl Scene {
     }
 
     /// Nobody is let in; the next rotation gives the container a login again.
-    fn check_revoked(&self, server: &Server, before: &Login) -> Result<()> {
+    fn check_revoked(&self, server: &Database, before: &Login) -> Result<()> {
         ensure!(!server.admits(before)?, "the revoked login is let in");
         let accepted = server.accepted()?;
         ensure!(accepted.is_empty(), "let in: {accepted:?}");

@@ -5,6 +5,7 @@
 //! the rotation and the revocation go on in whichever life there is.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use keywheel_tests::database::{self, Database};
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::stage::{PATIENCE, Stage, current, find, items};
 use keywheel_tests::{docker, wait};
@@ -12,7 +13,7 @@ use serde_json::Value;
 
 use crate::app::App;
 use crate::playbooks::{PLAYBOOK, open_runs};
-use crate::servers::{ADMIN_PASSWORD, Server};
+use crate::servers;
 use crate::walk::{MOVE, armed};
 
 const APP: &str = "leak";
@@ -122,15 +123,15 @@ fn killed_before_and_after_every_move_a_leak_is_replaced_once_and_no_query_fails
     if !docker::ready()? {
         return Ok(());
     }
-    let server = Server::postgres();
+    let server = Database::postgres();
     let mut stage = Stage::set()?;
-    server.adopt(&stage, APP)?;
+    servers::adopt(&server, &stage, APP)?;
     stage.keywheel.apply(PLAYBOOK)?;
     let label = format!("app={APP}");
-    let word = server.word();
+    let word = servers::word(&server);
     let app = App::run(&stage, APP, &["--label", &label], &["-", &word])?;
     app.wait_generation(server.kind, 1)?;
-    let held = || server.held_by(&app.container)?.context("no login");
+    let held = || servers::held_by(&server, &app.container)?.context("no login");
     let before = held()?;
     ensure!(server.admits(&before)?, "the first login is refused");
 
@@ -156,6 +157,6 @@ fn killed_before_and_after_every_move_a_leak_is_replaced_once_and_no_query_fails
         queries > 0 && stats["failed"] == 0 && stats["locked_out"] == 0,
         "{stats}"
     );
-    let passwords = [before.password, after.password, ADMIN_PASSWORD.to_owned()];
+    let passwords = [before.password, after.password, database::admin_password()];
     stage.finish(&passwords, &[&app.container])
 }

@@ -99,7 +99,7 @@ fn check_answer(answer: &Value, container: &Container, version: u64) -> Result<(
     ] {
         let milliseconds = find(place, field).and_then(Value::as_f64).unwrap_or(-1.0);
         ensure!(
-            (0.0..60_000.0).contains(&milliseconds),
+            (0.0..PATIENCE.as_secs_f64() * 1e3).contains(&milliseconds),
             "`{field}` is {milliseconds}: {answer}"
         );
     }

@@ -1,11 +1,12 @@
 //! A leak that somebody outside tells of: the secret rotates, once for each, and whoever watches is told.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
+use keywheel_testkit::server::port::held_port;
 use keywheel_tests::keywheel::{Keywheel, Options, READY};
 use keywheel_tests::manifest;
 use keywheel_tests::scratch::Scratch;
@@ -118,8 +119,7 @@ fn a_leak_told_from_outside_rotates_the_secret_once_and_whoever_watches_is_told(
     let (hook, keys) = (Hook::start()?, Scratch::make()?);
     keys.write("token", TOKEN)?;
     keys.write("key", KEY)?;
-    // Free until somebody else takes it; then the start says so.
-    let door = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let door = SocketAddr::from((Ipv4Addr::LOCALHOST, held_port()));
     let setting = |name: &str, text: String| (format!("KEYWHEEL_SIGNALS_{name}"), text);
     let options = Options {
         environment: vec![

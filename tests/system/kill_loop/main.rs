@@ -21,8 +21,11 @@ use serde_json::Value;
 const CYCLES: u32 = 200;
 /// Clients at work while the kill comes.
 const CLIENTS: u32 = 2;
-/// Commands that are acknowledged at least: on a busy machine many a window is over before a first answer.
-const LEAST_ACKNOWLEDGED: usize = CYCLES as usize / 4;
+/// Of so many cycles one has its window behind a first answer, wherever it falls: on a busy machine many
+/// a window is over before one.
+const ANSWERED_EVERY: u32 = 4;
+/// Commands that are acknowledged at least.
+const LEAST_ACKNOWLEDGED: usize = (CYCLES / ANSWERED_EVERY) as usize;
 /// The shortest and the longest window before a kill, in milliseconds.
 const WINDOW: (u64, u64) = (20, 140);
 /// How often all names are looked up in between.
@@ -34,43 +37,64 @@ fn window(cycle: u32) -> Duration {
     Duration::from_millis(WINDOW.0 + spread % (WINDOW.1 - WINDOW.0))
 }
 
+/// What a cycle and its clients tell each other.
+#[derive(Default)]
+struct Told {
+    answered: AtomicBool,
+    stop: AtomicBool,
+}
+
 /// Puts secrets until it is told to stop; the names that were acknowledged.
-fn client(keywheel: &Keywheel, cycle: u32, number: u32, stop: &AtomicBool) -> Result<Vec<String>> {
+fn client(keywheel: &Keywheel, cycle: u32, number: u32, told: &Told) -> Result<Vec<String>> {
     let mut acknowledged = Vec::new();
     for turn in 0.. {
-        if stop.load(Ordering::Relaxed) {
+        if told.stop.load(Ordering::Relaxed) {
             break;
         }
         let name = format!("loop/{cycle}/{number}/{turn}");
         if keywheel.cli(&["secret", "put", &name])?.code == 0 {
             acknowledged.push(name);
+            told.answered.store(true, Ordering::Relaxed);
         }
     }
     Ok(acknowledged)
 }
 
+/// A first answer of this cycle.
+fn wait_answer(told: &Told) -> Result<()> {
+    wait::until_true("a first answer", wait::PATIENCE, || {
+        Ok(told.answered.load(Ordering::Relaxed))
+    })
+}
+
 /// One cycle: clients work, the server dies, clients end.
 fn cycle(keywheel: &mut Keywheel, cycle: u32) -> Result<Vec<String>> {
-    let stop = AtomicBool::new(false);
+    let told = Told::default();
     let pid = keywheel
         .pid()
         .ok_or_else(|| anyhow!("up does not run"))?
         .to_string();
     let shared = &*keywheel;
     let acknowledged = thread::scope(|scope| {
-        let stop = &stop;
+        let told = &told;
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|number| scope.spawn(move || client(shared, cycle, number, stop)))
+            .map(|number| scope.spawn(move || client(shared, cycle, number, told)))
             .collect();
+        let answered = if cycle.is_multiple_of(ANSWERED_EVERY) {
+            wait_answer(told)
+        } else {
+            Ok(())
+        };
         thread::sleep(window(cycle));
         let killed = std::process::Command::new("kill")
             .args(["-KILL", &pid])
             .status();
-        stop.store(true, Ordering::Relaxed);
+        told.stop.store(true, Ordering::Relaxed);
         let mut names = Vec::new();
         for handle in clients {
             names.extend(handle.join().map_err(|_| anyhow!("a client panicked"))??);
         }
+        answered?;
         ensure!(killed?.success(), "the kill failed");
         Ok(names)
     })?;

@@ -25,6 +25,22 @@ pub(crate) struct After {
     pub(crate) password: String,
 }
 
+/// The login before lives on, for nobody knows when the program in its container reads its file again; that is shown,
+/// and a person may end it.
+fn gave_way(scene: &Scene, server: &PostgresServer, (lease, before): (&str, &Login)) -> Result<()> {
+    let keywheel = &scene.stage.keywheel;
+    wait::until_true("the login before to be kept", PATIENCE, || {
+        let said = keywheel.json(&["rotation", "describe", lease])?;
+        Ok(said.to_string().contains("unless its store ends it first"))
+    })?;
+    ensure!(before.is_good(server), "it is refused with the swap");
+    let force = ["rotation", "force", lease, "--reason", "drill", "--yes"];
+    keywheel.cli(&force)?.ok()?;
+    wait::until_true("the login before to be refused", PATIENCE, || {
+        Ok(!before.is_good(server))
+    })
+}
+
 /// Both rotate, are killed there, and end after the next start.
 pub(crate) fn check(
     scene: &mut Scene,
@@ -71,9 +87,7 @@ pub(crate) fn check(
         let login = Login::of(scene, leased)?;
         Ok((login != before && login.is_good(server)).then_some(login))
     })?;
-    wait::until_true("the login before to be refused", PATIENCE, || {
-        Ok(!before.is_good(server))
-    })?;
+    gave_way(scene, server, (&lease, &before))?;
     let now = current(&scene.stage.keywheel, role::ROLE_SECRET)?;
     ensure!(now == version + 1, "version {version} became {now}");
     Ok(After {

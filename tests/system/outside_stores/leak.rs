@@ -6,6 +6,7 @@ use keywheel_testkit::server::aws::{AwsServer, Maker};
 use keywheel_testkit::server::postgres::PostgresServer;
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::incident::{self, Course, LEAK, LEAKED, Scanner};
+use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::stage::{PATIENCE, SECRET, Stage, items};
 use keywheel_tests::{manifest, wait};
 use serde_json::{Value, json};
@@ -32,8 +33,8 @@ const GRANTED: [&str; 6] = [
     "GRANT app TO rotator WITH ADMIN OPTION",
 ];
 
-/// Of a secret that gives leases each container gets another one first, and the server refuses the ones before. Gives
-/// those that they have now.
+/// Of a secret that gives leases each container gets another one first, and the server refuses the ones before, which a
+/// login with each shows, also by the report. Gives those that they have now.
 pub(crate) fn of_leases(
     scene: &Scene,
     server: &PostgresServer,
@@ -44,14 +45,9 @@ pub(crate) fn of_leases(
     scanner.declare(keywheel, &[LEAKED])?;
     scanner.tell(LEAK, SECRET)?;
     let run = incident::ended(keywheel, PLAYBOOK, SECRET)?;
-    ensure!(run["state"] == "completed", "{run}");
-    let score = &run["score"];
-    ensure!(score["targets"] == 2 && score["percent"] == 100, "{run}");
-    // Where it knows no login to try, the store's word is what there is, and the run says so.
-    let note = incident::step(&run, "prove")?["note"].as_str();
-    let note = note.with_context(|| format!("nothing is said of a proof: {run}"))?;
-    let is_told = note == "2 proven dead" || note.starts_with("0 proven dead; 2 not probed: ");
-    ensure!(is_told, "{run}");
+    incident::check_run(&run, 2)?;
+    ensure!(run["score"]["targets"] == 2, "{run}");
+    check_proofs(keywheel, &run, before)?;
     for (container, before) in containers.into_iter().zip(before) {
         let now = Login::of(scene, container)?;
         ensure!(now.user != before.user, "{now:?} leaked");
@@ -60,6 +56,34 @@ pub(crate) fn of_leases(
     }
     let [one, other] = containers;
     Ok([Login::of(scene, one)?, Login::of(scene, other)?])
+}
+
+/// The report on a run has the proof of each lease that it replaced, and the login of each that was refused.
+fn check_proofs(keywheel: &Keywheel, run: &Value, before: &[Login; 2]) -> Result<()> {
+    let id = run["run_id"].as_str().context("a run without an id")?;
+    let summary = incident::report(keywheel, "playbook-run", id)?;
+    let proofs = summary["proofs"].as_array().context("no proofs")?;
+    let is_dead = |one: &&Value| {
+        let verdict = one["verdict"].as_str().unwrap_or_default();
+        verdict.starts_with("proven dead") && one["event"].is_u64()
+    };
+    let dead = proofs.iter().filter(is_dead).count();
+    ensure!(dead == 2 && proofs.len() == 2, "{proofs:?}");
+    let logins = summary["logins"].as_array().context("no logins")?;
+    for login in before {
+        let is_refused = |one: &&Value| {
+            let place = one["place"].as_str().unwrap_or_default();
+            let answer = one["answer"].as_str().unwrap_or_default();
+            place.contains(&login.user) && answer == "wrong_password"
+        };
+        let refused = logins.iter().filter(is_refused).count();
+        ensure!(
+            refused == 1,
+            "{refused} logins of {}: {logins:?}",
+            login.user
+        );
+    }
+    Ok(())
 }
 
 /// A secret over two accounts that take turns, each version of which lies at AWS, too.

@@ -61,6 +61,13 @@ pub(crate) fn dynamic(name: &str, role: &str) -> String {
     )
 }
 
+/// The same, each of which is tried at the server that it is for.
+fn probed(name: &str, role: &str, server: &PostgresServer) -> String {
+    let place = format!("{}/{DATABASE}", server.place());
+    let probe = format!("linger: 30s, probe: {{ type: postgres, connection: \"{place}\" }} }}");
+    dynamic(name, role).replace("linger: 30s }", &probe)
+}
+
 fn set_up(scene: &Scene, server: &PostgresServer) {
     let place = server.place();
     let host = place.trim_start_matches("postgres://");
@@ -89,11 +96,11 @@ fn set_up(scene: &Scene, server: &PostgresServer) {
     }
 }
 
-/// The store, and a login of [`ROLE`] for each container.
-fn declare(scene: &Scene) -> Result<()> {
+/// The store, and a login of [`ROLE`] for each container, which is tried.
+fn declare(scene: &Scene, server: &PostgresServer) -> Result<()> {
     let (keywheel, on) = (&scene.stage.keywheel, scene.stage.on("shop"));
     let file = manifest::file_binding("test-file", SECRET, &on, "db_password", "none");
-    keywheel.apply(&(scene.store("1s")? + &dynamic(SECRET, ROLE) + &file))?;
+    keywheel.apply(&(scene.store("1s")? + &probed(SECRET, ROLE, server) + &file))?;
     keywheel.wait_plans()
 }
 
@@ -104,7 +111,7 @@ fn set() -> Result<(PostgresServer, Scanner, Scene)> {
     let scanner = Scanner::make()?;
     let scene = Scene::set_with(OpenBao::start_kept(), &scanner.options())?;
     set_up(&scene, &server);
-    declare(&scene)?;
+    declare(&scene, &server)?;
     Ok((server, scanner, scene))
 }
 

@@ -1,5 +1,6 @@
 //! How long a login by lease lives: renewed while its container runs, swapped for another one at its maximum
-//! lifetime, kept for a while when its container does not run, and ended then.
+//! lifetime, where it lives on for a third of its time, kept for a while when its container does not run, and ended
+//! then.
 //!
 //! Nothing here measures a span: the database's own log tells what became of a login, and what comes in the end
 //! is waited for. A login whose renewal came too late on a busy machine ended by itself; then the next one is
@@ -74,6 +75,12 @@ impl Living {
                 logins.push(login.clone());
             }
             Ok(is_renewed && login.is_good(server))
+        })?;
+        // No container of ours had another lease before, but by a playbook, and what that replaces is not kept.
+        wait::until_true("the one before to be kept for a while", PATIENCE, || {
+            let events = scene.stage.keywheel.stream("events")?;
+            let mut events = events.iter().map(ToString::to_string);
+            Ok(events.any(|event| event.contains("rotation.sessions_untold")))
         })?;
         let before = logins.iter().rev().skip(1);
         for login in before {

@@ -80,7 +80,6 @@ pub(crate) fn has_no_effect(stage: &mut Stage, container: &Container) -> Result<
     Ok(value)
 }
 
-/// Every reader refused all copies of so many rounds, but the first one of all; else who did not.
 /// How many events there are, once those that started anew have said all that they had to say.
 fn settled(stage: &Stage) -> Result<usize> {
     let count = || Ok::<_, anyhow::Error>(stage.keywheel.stream("events")?.len());
@@ -91,6 +90,7 @@ fn settled(stage: &Stage) -> Result<usize> {
     })
 }
 
+/// Every reader refused all copies of so many rounds, but the first one of all; else who did not.
 fn all_refused(stage: &Stage, rounds: usize) -> Result<()> {
     let pages = metrics::pages(&stage.keywheel)?;
     let wanted = u32::try_from(rounds * REPEATS - 1)?;

@@ -118,10 +118,12 @@ fn now() -> Instant {
 const FAILED: Tally = Tally {
     passed: 0,
     failed: 1,
+    not_run: 0,
 };
 const PASSED: Tally = Tally {
     passed: 1,
     failed: 0,
+    not_run: 0,
 };
 
 /// What it counted, how long it took, and why it failed if it did.
@@ -162,10 +164,10 @@ fn report(rows: &[Row]) -> bool {
     );
     let mut total = Tally::default();
     for row in rows {
-        let mark = if row.tally.failed == 0 {
-            ""
-        } else {
-            "  <- failed"
+        let mark = match row.tally {
+            Tally { failed: 1.., .. } => "  <- failed",
+            Tally { not_run: 1.., .. } => "  <- not all ran",
+            _ => "",
         };
         let seconds = row.took.as_secs_f64();
         let seconds = match row.is_beside {
@@ -177,6 +179,12 @@ fn report(rows: &[Row]) -> bool {
             row.name, row.tally.passed, row.tally.failed,
         );
         total = total.plus(row.tally);
+    }
+    if total.not_run > 0 {
+        println!(
+            "{} DID NOT RUN, for want of a server: the lines above that begin with NOT RUN say which",
+            total.not_run
+        );
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     total.failed == 0 && !rows.is_empty()
@@ -212,7 +220,11 @@ mod tests {
     fn a_failure_makes_the_report_fail() {
         let row = |failed| Row {
             name: "x",
-            tally: Tally { passed: 1, failed },
+            tally: Tally {
+                passed: 1,
+                failed,
+                not_run: 1,
+            },
             took: Duration::ZERO,
             is_beside: false,
             why: vec!["Error: no".to_owned()],

@@ -212,6 +212,7 @@ impl Counter {
             let line = std::mem::take(&mut self.line);
             let line = String::from_utf8_lossy(&line);
             self.why.take(&line);
+            self.tally.not_run += u64::from(count::is_not_run(&line));
             if let Some(more) = count::parse_line(&line) {
                 self.tally = self.tally.plus(more);
             }
@@ -220,7 +221,7 @@ impl Counter {
 
     fn ran(self, is_good: bool, took: Duration) -> Ran {
         Ran {
-            tally: self.tally,
+            tally: self.tally.told_apart(),
             is_good,
             why: self.why.into_lines(),
             took,
@@ -258,6 +259,14 @@ mod tests {
         assert_eq!((tally.passed, tally.failed), (4, 0));
         assert!(!is_good);
         assert!(sh("true", LONG).1);
+    }
+
+    #[test]
+    fn a_test_that_says_that_it_did_not_run_is_counted_apart() {
+        let said = "echo 'test result: ok. 2 passed; 0 failed'; echo 'NOT RUN: a: no server'";
+        let (tally, is_good) = sh(said, LONG);
+        assert_eq!((tally.passed, tally.failed, tally.not_run), (1, 0, 1));
+        assert!(is_good);
     }
 
     #[test]

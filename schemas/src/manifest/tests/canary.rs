@@ -115,7 +115,7 @@ fn a_canary_is_refused_where_the_version_before_is_not_good_beside_the_new_one()
 }
 
 #[test]
-fn a_secret_that_gives_leases_has_no_rotation_and_so_no_canary() {
+fn a_secret_that_gives_leases_has_no_canary() {
     refused(
         &secret(
             "{ rotation: { canary: {} }, rotator: { type: dynamic, store: bao, role: database/creds/app } }",

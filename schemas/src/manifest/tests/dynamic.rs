@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use keywheel_core::lease::{DEFAULT_LINGER, Lease};
 use keywheel_core::resource::{Kind, MAX_CONNECTION_BYTES, Probe};
+use keywheel_core::schedule::{Ack, RotationPolicy};
 use keywheel_core::secret::{Spec, Store};
 
 use super::super::Manifest;
@@ -132,6 +133,41 @@ fn a_server_at_which_no_login_can_be_tried_is_refused_and_no_password_is_quoted(
         format!("{{ rotator: {{ {ROLE}, probe: {{ type: postgres, connection: '{long}' }} }} }}");
     let faults = faults(&secret(&text));
     assert!(faults[0].contains("has more than 1024 bytes"), "{faults:?}");
+}
+
+#[test]
+fn how_a_lease_gives_way_may_be_said_and_when_may_not() {
+    let of = |rotation: &str| {
+        secret(&format!(
+            "{{ rotator: {{ {ROLE} }}, rotation: {rotation} }}"
+        ))
+    };
+    for (said, ack) in [
+        ("{ ack: drained }", Some(Ack::Drained)),
+        ("{ ack: reloaded }", Some(Ack::Reloaded)),
+        ("{}", None),
+    ] {
+        let Some(Manifest::Secret { spec, .. }) = read(&of(said)).unwrap().into_iter().next()
+        else {
+            panic!("{said}");
+        };
+        let expected = RotationPolicy {
+            ack,
+            ..RotationPolicy::default()
+        };
+        assert_eq!(spec.rotation, expected, "{said}");
+        assert!(!spec.rotation.is_automatic());
+    }
+    for (said, part) in [
+        ("{ interval: 1h }", "leave `interval` out"),
+        ("{ ack: drained, deadline: 1m }", "leave `deadline` out"),
+        ("{ ack: swapped }", "write `reloaded` or `drained`"),
+        ("often", "rotation has to be a mapping"),
+    ] {
+        let found = faults(&of(said));
+        assert_eq!(found.len(), 1, "{said}: {found:?}");
+        assert!(found[0].contains(part), "{said}: {found:?}");
+    }
 }
 
 #[test]

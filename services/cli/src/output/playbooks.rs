@@ -298,6 +298,7 @@ mod tests {
                 percent: 50,
                 not_through: vec!["prod/db: no generator".to_owned()],
             },
+            begun: None,
         };
         let text = run(&shown, false);
         assert!(

@@ -14,6 +14,8 @@ use super::{Kind, playbook};
 
 /// A version that nothing made unusable.
 pub(super) const ALIVE: &str = "alive";
+/// What an eviction comes to.
+const ALL_DEAD: &str = "all that it may hold is dead";
 
 pub(super) fn mark(case: &Case<'_>, what: &str, meta: Option<&EventMeta>) -> ReportMark {
     ReportMark {
@@ -128,14 +130,92 @@ pub(super) fn rotation(case: &Case<'_>) -> Vec<ReportMark> {
             Event::Secret(_, secret::Event::VersionRevoked { .. })
         )
     });
-    vec![
+    let unusable = unusable(case);
+    let replaced = replaced(case).into_iter();
+    let replaced = replaced.map(|version| unusable.get(&version).copied());
+    let mut marks = vec![
         mark(case, "begun", started),
         mark(case, "the new version is current", promoted(case)),
         mark(case, "last container on it", acknowledged),
         mark(case, "last host without the old one", barrier),
-        mark(case, "last version dead", dead),
-        mark(case, "closed", closed),
-    ]
+        mark(case, "last version dead, no host gets it any more", dead),
+    ];
+    marks.extend(playbook::reached(case, "the store confirmed", replaced));
+    marks.push(mark(case, "closed", closed));
+    marks
+}
+
+/// Versions that a rotation replaces.
+fn replaced(case: &Case<'_>) -> BTreeSet<(SecretId, u64)> {
+    let mut all = versions(case);
+    if let Some(made) = made(case) {
+        all.remove(&made);
+    }
+    all
+}
+
+/// Whether what a rotation replaces dies by a revocation, and not with the rotation.
+pub(super) fn dies_by_revocation(case: &Case<'_>) -> bool {
+    let replaced = replaced(case);
+    case.since().any(|(_, event)| match event {
+        Event::Revocation(
+            _,
+            revocation::Event::Requested {
+                secret, versions, ..
+            },
+        ) => versions
+            .iter()
+            .any(|version| replaced.contains(&(*secret, *version))),
+        _ => false,
+    })
+}
+
+/// Of each version that its store, or the end of the rotation that replaced it or took it back, made unusable there, the
+/// event that says so. That no host gets one any more says nothing of its store, and what a revocation kills nobody
+/// else confirms.
+pub(super) fn unusable(case: &Case<'_>) -> BTreeMap<(SecretId, u64), u64> {
+    use rotation::Outcome::{Completed, RolledBack};
+    let (mut dead, mut asked, mut found) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+    for (meta, event) in case.events {
+        let part = event::subject(event);
+        match event {
+            Event::Secret(id, secret::Event::VersionRevoked { version }) => {
+                dead.insert((*id, *version));
+            }
+            Event::Revocation(
+                _,
+                revocation::Event::Requested {
+                    secret, versions, ..
+                },
+            ) => {
+                for version in versions {
+                    found.remove(&(*secret, *version));
+                    asked.insert((*secret, *version), part.clone());
+                }
+            }
+            Event::Revocation(_, revocation::Event::BackendConfirmed) => {
+                let own = asked.iter().filter(|(_, by)| **by == part);
+                found.extend(own.map(|(version, _)| (*version, meta.number)));
+            }
+            Event::Revocation(_, revocation::Event::StillAccepted { .. }) => {
+                found.retain(|version, _| asked.get(version) != Some(&part));
+            }
+            Event::Rotation(
+                _,
+                rotation::Event::Closed {
+                    outcome: Completed | RolledBack,
+                },
+            ) => {
+                let secret = case.secret_of(&part);
+                let own = dead.iter().filter(|(id, _)| Some(*id) == secret);
+                for version in own.filter(|version| !asked.contains_key(*version)) {
+                    found.entry(*version).or_insert(meta.number);
+                }
+            }
+            _ => {}
+        }
+    }
+    found
 }
 
 /// Milestones of an eviction.
@@ -143,25 +223,18 @@ pub(super) fn host(case: &Case<'_>) -> Vec<ReportMark> {
     let evicted = last(case, |event| {
         matches!(event, Event::Host(_, host::Event::Evicted { .. }))
     });
-    let dead = last(case, |event| {
-        matches!(
-            event,
-            Event::Secret(_, secret::Event::VersionRevoked { .. })
-        )
-    });
-    let is_all = secrets(case).iter().all(|one| one.outcome != ALIVE);
+    let unusable = unusable(case);
+    let held = versions(case).into_iter();
+    let held = held.map(|version| unusable.get(&version).copied());
+    let dead = playbook::reached(case, ALL_DEAD, held);
     vec![
         mark(case, "evicted", evicted),
-        mark(
-            case,
-            "all that it may hold is dead",
-            dead.filter(|_| is_all),
-        ),
+        dead.unwrap_or_else(|| mark(case, ALL_DEAD, None)),
     ]
 }
 
 /// Versions that the run is about.
-fn versions(case: &Case<'_>) -> BTreeSet<(SecretId, u64)> {
+pub(super) fn versions(case: &Case<'_>) -> BTreeSet<(SecretId, u64)> {
     let mut found = BTreeSet::new();
     let run = match case.kind {
         Kind::Rotation => made(case),

@@ -190,7 +190,7 @@ fn marks(case: &Case<'_>, own: Option<&Course<'_>>, told: &EvidenceSummary) -> V
 }
 
 /// What is reached when the last of several events is there; nothing where none is waited for.
-fn reached(
+pub(super) fn reached(
     case: &Case<'_>,
     what: &str,
     events: impl Iterator<Item = Option<u64>>,

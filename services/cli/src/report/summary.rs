@@ -21,7 +21,7 @@ use super::{Kind, Read, consumers, marks, playbook, words};
 
 /// The rules by which records are told and laid out. Whoever changes a word or a tag of a summary or a page counts it
 /// up: what older versions wrote is then not taken for tampered with.
-pub(super) const TELLING: u32 = 2;
+pub(super) const TELLING: u32 = 3;
 
 /// A run, with what its summary is made of.
 pub(super) struct Case<'r> {
@@ -162,8 +162,8 @@ fn timeline(case: &Case<'_>) -> Vec<ReportEntry> {
     let entry = |(meta, event): &(EventMeta, Event)| {
         let line = words::line(event, &case.names)?;
         let what = match case.kind {
-            Kind::PlaybookRun => playbook::words::in_run(case, event, line),
-            Kind::Revocation | Kind::Rotation | Kind::Host => line,
+            Kind::PlaybookRun | Kind::Host => playbook::words::in_run(case, event, line),
+            Kind::Revocation | Kind::Rotation => line,
         };
         Some(ReportEntry {
             at: meta.time.text(),
@@ -284,6 +284,9 @@ fn rotation_summary(case: &Case<'_>, summary: &mut EvidenceSummary) {
             _ => {}
         }
     }
+    if marks::dies_by_revocation(case) {
+        "by a revocation of its own, whose report has it".clone_into(&mut summary.proof);
+    }
     summary.marks = marks::rotation(case);
 }
 
@@ -298,9 +301,15 @@ fn host_summary(case: &Case<'_>, summary: &mut EvidenceSummary) {
         .secrets
         .iter()
         .filter(|one| one.outcome == marks::ALIVE);
-    summary.state = match alive.count() {
-        0 => "evicted; nothing that it may hold is alive".to_owned(),
-        left => format!("evicted; {left} versions that it may hold are alive"),
+    let unusable = marks::unusable(case);
+    let held = marks::versions(case).into_iter();
+    let unconfirmed = held.filter(|version| !unusable.contains_key(version));
+    summary.state = match (alive.count(), unconfirmed.count()) {
+        (0, 0) => "evicted; nothing that it may hold is alive".to_owned(),
+        (0, left) => format!(
+            "evicted; {left} versions that it may hold are given to nobody any more, and NOT confirmed dead at their store"
+        ),
+        (left, _) => format!("evicted; {left} versions that it may hold are alive"),
     };
     summary.marks = marks::host(case);
 }

@@ -25,7 +25,7 @@ use keywheel_seal::sign::SigningKey;
 use keywheel_seal::{OsEntropy, SecretBytes};
 
 use super::*;
-
+mod confirmed;
 mod playbook;
 
 const ORIGIN: &str = "keywheel.test/reports";

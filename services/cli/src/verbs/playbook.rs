@@ -115,17 +115,23 @@ async fn start(desk: &Desk, args: &RunArgs) -> Result<(), Failure> {
     waiting::playbook_run(desk, begun, &args.wait).await
 }
 
-/// The id of the newest run of a playbook: ids grow with time.
+/// The id of the newest run of a playbook. Ids do not tell: one that a trigger began has a hash.
 pub(super) async fn newest_run(desk: &Desk, name: &str) -> Result<String, Failure> {
     let all: Vec<PlaybookRunView> = desk.client.read_all("/v1/playbook-runs").await?;
-    let ids = all.into_iter().filter(|run| run.playbook == name);
-    ids.map(|run| run.run_id).max().ok_or_else(|| {
+    newest_of(all, name).ok_or_else(|| {
         Failure::new(
             Exit::NotFound,
             format!("no run of a playbook {name} is remembered"),
             "`keywheel playbook runs` lists those that are; an older one is found by its id",
         )
     })
+}
+
+/// In a list open ones stand first, whenever they began; of those that began at once the first is the newest.
+fn newest_of(all: Vec<PlaybookRunView>, name: &str) -> Option<String> {
+    let of_name = all.into_iter().rev().filter(|run| run.playbook == name);
+    let newest = of_name.max_by(|one, other| one.begun.cmp(&other.begun));
+    newest.map(|run| run.run_id)
 }
 
 async fn runs(desk: &Desk) -> Result<(), Failure> {
@@ -185,4 +191,37 @@ async fn remove(desk: &Desk, name: &str, yes: bool) -> Result<(), Failure> {
     desk.screen.show(&answer, |answer| {
         views::applied(answer, false, desk.screen.color)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(id: &str, playbook: &str, begun: Option<&str>) -> PlaybookRunView {
+        PlaybookRunView {
+            run_id: id.to_owned(),
+            playbook: playbook.to_owned(),
+            begun: begun.map(str::to_owned),
+            ..PlaybookRunView::default()
+        }
+    }
+
+    /// The id of a run that a trigger began is a hash, and open runs stand above those that ended.
+    #[test]
+    fn the_newest_run_is_the_one_that_began_last_whatever_its_id_and_place() {
+        let [first, later] =
+            ["2026-01-04T02:00:00.000001Z", "2026-01-04T02:00:00.100000Z"].map(Some);
+        let all = || {
+            vec![
+                run("f", "leaked", first),
+                run("z", "drill", later),
+                run("a", "leaked", later),
+                run("b", "leaked", None),
+            ]
+        };
+        assert_eq!(newest_of(all(), "leaked").as_deref(), Some("a"));
+        assert_eq!(newest_of(all(), "no"), None);
+        let untimed = vec![run("a", "leaked", None), run("b", "leaked", None)];
+        assert_eq!(newest_of(untimed, "leaked").as_deref(), Some("a"));
+    }
 }

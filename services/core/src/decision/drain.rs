@@ -4,7 +4,10 @@
 //! Invariants: where it is promised, an old version is not revoked before no session of it from before the
 //! last acknowledgement is left, but for a person's or the deadline policy's `force`; that a backend does
 //! not tell them is on record, and then a grace counts instead. A backend that told of open sessions and
-//! then tells none is asked again: no grace ends what is known to be in use.
+//! then tells none is asked again: no grace ends what is known to be in use. A lease that is in use waits for no
+//! grace of the one before: where it needs another one, that wait is over.
+
+use std::time::Duration;
 
 use super::report::Moved;
 use super::rotate::{self, Answer};
@@ -13,8 +16,9 @@ use crate::assignment::{self, Assignment};
 use crate::binding::AckLevel;
 use crate::event::Event;
 use crate::id::HostId;
+use crate::lease;
 use crate::resource::Strategy;
-use crate::rotation::{self, GRACE, Rotation, Sessions, Step};
+use crate::rotation::{self, GRACE, Rotation, Sessions, Step, Trigger};
 use crate::schedule::Ack;
 use crate::secret::Secret;
 use crate::time::Timestamp;
@@ -37,11 +41,11 @@ pub enum DrainCause {
 
 /// Why a rotation of this secret waits for sessions of the old credential before that dies, if it does.
 ///
-/// | `ack` | two accounts that alternate | one that takes two passwords | one with one password | no account |
-/// |---|---|---|---|---|
-/// | `drained` | yes | yes | yes | yes: it cannot be told, so a grace counts |
-/// | `reloaded` | no | no | no | no |
-/// | absent | yes | where a consumer has no reload | no | no |
+/// | `ack` | accounts that alternate | one that takes two passwords | a lease | one with one password | no account |
+/// |---|---|---|---|---|---|
+/// | `drained` | yes | yes | yes: it cannot be told, so a grace counts | yes | yes: as of a lease |
+/// | `reloaded` | no | no | no | no | no |
+/// | absent | yes | where a consumer has no reload | likewise | no | no |
 ///
 /// Where two accounts alternate, whatever is open on the old one was opened with the old credential, and the
 /// account stands by for the next one only once that is gone. Where one account takes two passwords, the old
@@ -55,23 +59,45 @@ pub enum DrainCause {
 /// to a store outside: a store that destroys a version, disables it or moves a stage off it takes away a way to read
 /// the value, and ends no session, login or key of whoever has read it.
 ///
-/// A container's lease is the exception: it opens something, and its store cannot tell sessions. Still no grace
-/// counts, for no lease is swapped while the swap before is open: one that lives no longer than the grace would run out
-/// under its container.
-fn cause(secret: &Secret, has_unreloaded: impl FnOnce() -> bool) -> Option<DrainCause> {
+/// A container's lease opens something until it ends, as the old one of two passwords does. Its store tells no
+/// sessions, so a grace counts: [`grace`]. It goes by what the declared secret says of `ack` now.
+fn cause(
+    world: &World,
+    secret: &Secret,
+    has_unreloaded: impl FnOnce() -> bool,
+) -> Option<DrainCause> {
     let strategy = secret.spec.rotator.as_deref().map(|at| at.strategy);
-    match (secret.spec.rotation.ack, strategy) {
+    let is_lease = secret.lease_of().is_some();
+    match (ack_of(world, secret), strategy) {
         (Some(Ack::Drained), _) => Some(DrainCause::Asked),
         (None, Some(Strategy::AlternatingUsers)) => Some(DrainCause::Alternating),
         (None, Some(Strategy::DualPassword)) => has_unreloaded().then_some(DrainCause::Unreloaded),
+        (None, None) if is_lease => has_unreloaded().then_some(DrainCause::Unreloaded),
         (Some(Ack::Reloaded), _) | (None, Some(Strategy::SingleUser) | None) => None,
     }
+}
+
+/// What a secret says of `ack`; a lease's declared one says it.
+fn ack_of(world: &World, secret: &Secret) -> Option<Ack> {
+    let declared = secret.lease_of();
+    let declared = declared.and_then(|of| world.secrets.get(&of.secret));
+    declared.unwrap_or(secret).spec.rotation.ack
+}
+
+/// How long versions live on where their sessions cannot be told. Leases do for no more than a part of their time: one
+/// that took another's place is not to need the next one meanwhile.
+#[must_use]
+pub fn grace(secret: &Secret, versions: &[u64]) -> Duration {
+    let of = secret.lease_of();
+    let leases = of.map(|_| secret.remotes_of(versions)).unwrap_or_default();
+    let times = leases.iter().filter_map(lease::whole_of);
+    times.map(lease::grace_of).min().unwrap_or(GRACE)
 }
 
 /// Why a rotation that began now would wait for sessions, as far as its consumers stay who they are.
 #[must_use]
 pub fn drain_cause(world: &World, secret: &Secret) -> Option<DrainCause> {
-    cause(secret, || unreloaded(world, secret).next().is_some())
+    cause(world, secret, || unreloaded(world, secret).next().is_some())
 }
 
 /// Consumers that show no more of a version than that their file was replaced: they have no reload, and only
@@ -153,6 +179,11 @@ pub(super) fn is_left_to_die(open: &Rotation, secret: &Secret) -> bool {
     open.old.iter().any(dies)
 }
 
+/// Whether it replaces a lease since a playbook says so: what may have leaked keeps no grace by itself.
+fn is_told_to_end(open: &Rotation, secret: &Secret) -> bool {
+    secret.lease_of().is_some() && matches!(open.trigger, Trigger::Playbook { .. })
+}
+
 /// Begins to ask for sessions, where that is promised and something dies at the end. Who the consumers are by
 /// now decides, and the event says what was decided. Sessions have as long as consumers had, whatever those left
 /// of it. Who moves back before anybody was asked asks for none: what dies
@@ -167,7 +198,10 @@ pub(super) fn begin(
     if was_short || !is_left_to_die(open, secret) {
         return None;
     }
-    cause(secret, || seen.has_unreloaded(open, secret))?;
+    let cause = cause(seen.world, secret, || seen.has_unreloaded(open, secret))?;
+    if cause == DrainCause::Unreloaded && is_told_to_end(open, secret) {
+        return None;
+    }
     let deadline = now.plus(secret.spec.rotation.ack_deadline());
     let is_later = open.deadline.is_none_or(|known| known < deadline);
     let moved = is_later.then_some(rotation::Event::DeadlineMoved { deadline });
@@ -205,7 +239,10 @@ pub(super) fn counted(
         },
         None => rotation::Event::SessionsUntold {
             attempt,
-            until: open.drain.grace.unwrap_or_else(|| ctx.now.plus(GRACE)),
+            until: open.drain.grace.unwrap_or_else(|| {
+                let both: Vec<u64> = open.old.iter().copied().chain([open.wanted()]).collect();
+                ctx.now.plus(grace(secret, &both))
+            }),
         },
     };
     Ok(vec![Event::Rotation(open.id, event)])

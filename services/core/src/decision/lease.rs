@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::report::is_granted;
-use super::{Context, Rejection, revoke as revocation, rotate};
+use super::{Context, Rejection, drain, revoke as revocation, rotate};
 use crate::command::Observation;
 use crate::event::Event;
 use crate::id::{ContainerId, HostId, RevocationId, RotationId, SecretId};
@@ -203,12 +203,15 @@ fn ended(
 }
 
 /// The end of a swap: the lease before is revoked by itself. One that its store cannot end would hold up the next
-/// swap otherwise, and the lease in use has an end of its own.
+/// swap otherwise, and the lease in use has an end of its own. What a playbook has replaced is to be proven dead, as
+/// what a person revokes is; it gives way by itself otherwise.
 pub(super) fn swapped(
-    id: RotationId,
+    open: &Rotation,
     secret: &Secret,
     old: &[u64],
 ) -> Result<Vec<Event>, Rejection> {
+    let id = open.id;
+    let by_playbook = revocation::reason_of_playbook(open);
     // What was revoked meanwhile has a revocation already.
     let dying = old
         .iter()
@@ -225,12 +228,11 @@ pub(super) fn swapped(
             secret: secret.id,
             versions,
             hosts: Vec::new(),
-            reason: SWAPPED.to_owned(),
-            // It gives way by itself: what a person revokes is proven.
-            is_to_prove: false,
+            is_to_prove: by_playbook.is_some(),
+            reason: by_playbook.unwrap_or_else(|| SWAPPED.to_owned()),
             is_emergency: false,
         };
-        events.push(Event::Revocation(lease::end_of(id), requested));
+        events.extend(revocation::requested_events(lease::end_of(id), requested));
     }
     Ok(events)
 }
@@ -297,7 +299,8 @@ pub(super) fn given_by<'w>(
     given.collect()
 }
 
-/// A lease for a container that wants one, unless it has one or one is being made.
+/// A lease for a container that wants one, unless it has one or one is being made. One in quarantine wanted it before its
+/// host knew of that.
 fn give(
     world: &World,
     report: &HostReport,
@@ -309,7 +312,8 @@ fn give(
     else {
         return Vec::new();
     };
-    if !is_granted(world, report.host, item.binding, declared.id) {
+    let is_apart = world.quarantine_of(report.host, &item.container).is_some();
+    if is_apart || !is_granted(world, report.host, item.binding, declared.id) {
         return Vec::new();
     }
     let id = lease::secret_of(declared.id, &item.container);
@@ -397,8 +401,9 @@ fn is_free(world: &World, secret: &Secret, (declared, report): (SecretId, &HostR
     })
 }
 
-/// Takes word that a lease ended, or cannot be renewed for long: the container gets another one. Not one that does
-/// not run, or is given none any more: of it what ended there ends here, and it gets another one when it wants it.
+/// Takes word that a lease ended, or cannot be renewed for long: the container gets another one, and the one before,
+/// where a grace keeps it yet, keeps nothing up. Not one that does not run, or is given none any more: of it what ended
+/// there ends here, and it gets another one when it wants it.
 pub(super) fn observed(
     world: &World,
     secret: &Secret,
@@ -411,7 +416,7 @@ pub(super) fn observed(
         return Ok(Vec::new());
     }
     if is_in_use {
-        return rotate::start(world, secret, seen.rotation, Trigger::OnDemand, ctx);
+        return succeed(world, secret, (seen.rotation, Trigger::OnDemand), ctx);
     }
     if !seen.is_gone {
         return Ok(Vec::new());
@@ -419,6 +424,30 @@ pub(super) fn observed(
     let revocation = RevocationId::from_bytes(ctx.id(FIRST_END));
     let why = revocation::Why::of_rule(LOST);
     ended(world, secret, revocation, (why, None))
+}
+
+/// Begins a rotation of any secret. Where nothing of it is open but the grace of a lease that gave way, that ends in
+/// the same append: what is in use needs another one.
+pub(super) fn succeed(
+    world: &World,
+    secret: &Secret,
+    (rotation, trigger): (RotationId, Trigger),
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let open = world.open_rotation(secret.id);
+    let Some(open) = open.filter(|_| !world.is_held_up(secret.id)) else {
+        return rotate::start(world, secret, rotation, trigger, ctx);
+    };
+    let mut events = drain::drained(open, secret)?;
+    let mut after = secret.clone();
+    for event in &events {
+        if let Event::Secret(_, event) = event {
+            after.evolve(event);
+        }
+    }
+    let started = rotate::start_after(world, &after, (rotation, trigger), Some(open.id))?;
+    events.extend(started);
+    Ok(events)
 }
 
 /// Ends the lease of a container that was gone for as long as it is kept.

@@ -63,14 +63,18 @@ pub(super) fn record(
     }
 }
 
-/// A host was evicted: nothing that was ordered there is waited for.
+/// Why an order of a host that was evicted failed.
+const EVICTED: &str = "its host was evicted, so that nobody knows what becomes of it";
+
+/// A host was evicted: nothing that was ordered there is waited for, and nothing of it counts as done.
 pub(super) fn let_go(world: &World, host: &Host, now: Timestamp, events: &mut Vec<Event>) {
     let restarts = host.restarts.iter();
     let restarts = restarts.map(|(id, one)| (id, &one.origin, OrderKind::Restart));
     let quarantines = host.quarantines.iter();
     let quarantines = quarantines.map(|(id, one)| (id, &one.origin, OrderKind::Quarantine));
     for (container, origin, order) in restarts.chain(quarantines) {
-        let ended = (order, OrderOutcome::Gone);
+        let reason = EVICTED.to_owned();
+        let ended = (order, OrderOutcome::Failed { reason });
         end(world, (host.id, container), (origin, ended), now, events);
     }
 }
@@ -87,6 +91,13 @@ pub(super) fn keeps_in_memory(world: &World, report: &HostReport, open: &Revocat
     };
     let mut kept = world.kept_in_memory(open.secret, &open.versions);
     kept.any(|(host, one)| host.id == report.host && !is_over(one.number, &one.subject.container))
+}
+
+/// Whether a host told this by a plan in which every quarantine is over that was lifted: by an older one it leaves out
+/// what such a container has in its variables.
+pub(super) fn knows_lifted(world: &World, report: &HostReport) -> bool {
+    let host = world.hosts.get(&report.host);
+    host.is_none_or(|host| report.generation >= host.lifted)
 }
 
 /// A revocation that begins waits for the hosts of containers in quarantine that have one of its versions in a variable,
@@ -140,14 +151,11 @@ fn outcome_of(told: &OrderTold) -> OrderOutcome {
 }
 
 /// Whether it says something else of a quarantine than is known. A failure is said once until it is done: its words
-/// may change with each try.
+/// may change with each try. One that was done may fail with a container's next incarnation.
 fn is_news(known: &Standing, outcome: &OrderOutcome) -> bool {
     !matches!(
         (known, outcome),
-        (
-            Standing::Done,
-            OrderOutcome::Done | OrderOutcome::Failed { .. }
-        ) | (Standing::Failed(_), OrderOutcome::Failed { .. })
+        (Standing::Done, OrderOutcome::Done) | (Standing::Failed(_), OrderOutcome::Failed { .. })
     )
 }
 
@@ -170,20 +178,26 @@ fn end(
         at: now,
     };
     events.push(Event::Host(host, ended));
-    let run = world.runs.get(&origin.run).filter(|run| run.is_open());
-    let state = run.and_then(|run| run.step(&origin.step));
-    let waits = state.is_some_and(|state| {
-        state.progress == Progress::Open && !state.answers.contains_key(&origin.place)
-    });
-    if waits {
-        let answered = playbook_run::Event::Answered {
-            step: origin.step.clone(),
-            place: origin.place,
-            failure,
-            at: Some(now),
-        };
-        events.push(Event::PlaybookRun(origin.run, answered));
-    }
+    events.extend(answered(world, origin, failure, now));
+}
+
+/// What a step hears of its order that is over, if it waits for that.
+pub(super) fn answered(
+    world: &World,
+    origin: &Origin,
+    failure: Option<String>,
+    now: Timestamp,
+) -> Option<Event> {
+    let run = world.runs.get(&origin.run).filter(|run| run.is_open())?;
+    let state = run.step(&origin.step)?;
+    let waits = state.progress == Progress::Open && !state.answers.contains_key(&origin.place);
+    let answered = playbook_run::Event::Answered {
+        step: origin.step.clone(),
+        place: origin.place,
+        failure,
+        at: Some(now),
+    };
+    waits.then_some(Event::PlaybookRun(origin.run, answered))
 }
 
 fn told_of(world: &World, (host, container): (HostId, &ContainerId), reason: &str) -> String {

@@ -94,6 +94,7 @@ fn take(world: &World, signal: &Signal) -> Result<Vec<Event>, Rejection> {
         fields: signal.fields.clone(),
         compared: signal.compared,
         matched: signal.matched.clone(),
+        first: signal.first,
     };
     Ok(vec![Event::Signal(known.id, received)])
 }

@@ -333,6 +333,7 @@ fn advance_rotation(
     }
     let clear = report.complete
         && report.generation >= open.generation
+        && order::knows_lifted(world, report)
         && !open
             .old
             .iter()
@@ -413,6 +414,7 @@ fn advance_revocation(
             .versions
             .iter()
             .any(|version| held.contains(&(open.secret, *version)))
+        && order::knows_lifted(world, report)
         && !order::keeps_in_memory(world, report, open);
     if !clear {
         return;

@@ -167,7 +167,7 @@ pub(super) fn retired(
     secret: &Secret,
     old: &[u64],
 ) -> Result<Option<Vec<Event>>, Rejection> {
-    let Trigger::Playbook { run } = open.trigger else {
+    let Some(reason) = reason_of_playbook(open) else {
         return Ok(None);
     };
     let dying = old
@@ -196,7 +196,7 @@ pub(super) fn retired(
         secret: secret.id,
         versions,
         hosts: Vec::new(),
-        reason: format!("replaced by rotation {} of playbook run {run}", open.id),
+        reason,
         is_to_prove: true,
         is_emergency: false,
     };
@@ -204,6 +204,17 @@ pub(super) fn retired(
     // After the revocation, to which it leaves the values that the proof needs.
     events.extend(left.map(|step| Event::Rotation(open.id, step)));
     Ok(Some(events))
+}
+
+/// Why what a rotation replaced is to be proven dead; `None` where no playbook had it replaced.
+pub(super) fn reason_of_playbook(open: &Rotation) -> Option<String> {
+    let Trigger::Playbook { run } = open.trigger else {
+        return None;
+    };
+    let rotation = open.id;
+    Some(format!(
+        "replaced by rotation {rotation} of playbook run {run}"
+    ))
 }
 
 /// The same where hosts did not say so in time, and are waited for no more: the revocation waits for them.

@@ -22,10 +22,21 @@ pub(super) fn start(
     trigger: Trigger,
     _ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
+    start_after(world, secret, (id, trigger), None)
+}
+
+/// The same, where a rotation of it ends in the same append.
+pub(super) fn start_after(
+    world: &World,
+    secret: &Secret,
+    (id, trigger): (RotationId, Trigger),
+    ending: Option<RotationId>,
+) -> Result<Vec<Event>, Rejection> {
     let has_value = matches!(trigger, Trigger::Provided | Trigger::External { .. });
     secret.refuse_lease(has_value)?;
     lease::refuse_host(world, secret)?;
-    if let Some(open) = world.open_rotation(secret.id) {
+    let open = world.open_rotation(secret.id);
+    if let Some(open) = open.filter(|open| Some(open.id) != ending) {
         let secret = secret.name.clone();
         return Err(rotation::Rejection::AlreadyOpen {
             secret,
@@ -485,7 +496,7 @@ pub(super) fn retire_old(
 ) -> Result<Vec<Event>, Rejection> {
     let (id, version) = (open.id, open.version);
     if secret.lease_of().is_some() {
-        return lease::swapped(id, secret, old);
+        return lease::swapped(open, secret, old);
     }
     if let Some(proven) = revoke::retired(open, secret, old)? {
         return Ok(proven);

@@ -126,7 +126,7 @@ pub(super) fn is_of(service: &str, meant: &str) -> bool {
 }
 
 /// The versions before the current one that may lie in a container's file beside it.
-fn beside(world: &World, key: &Key, secret: &Secret) -> impl Iterator<Item = u64> {
+pub(super) fn beside(world: &World, key: &Key, secret: &Secret) -> impl Iterator<Item = u64> {
     let binding = world.bindings.get(&key.binding);
     let spec = binding.and_then(|binding| binding.spec.as_ref());
     let is_named = spec.is_some_and(|spec| spec.previous.contains(&secret.id));

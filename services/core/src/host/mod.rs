@@ -18,7 +18,7 @@ pub use order::{
 };
 pub use token::{JoinRequest, JoinToken, TokenHash, TokenRequest};
 
-use crate::id::{ContainerId, HostId, SecretId};
+use crate::id::{ContainerId, HostId, RevocationId, SecretId};
 use crate::name::{BusKey, HostName};
 use crate::time::Timestamp;
 use crate::world::World;
@@ -148,6 +148,16 @@ pub enum Rejection {
     /// Lifting a quarantine needs a reason on the record.
     #[error("lifting a quarantine needs a reason; give one with --reason \"…\"")]
     LiftReasonMissing,
+    /// Nobody would know that its program has ended.
+    #[error(
+        "container `{name}` has a version in a variable that revocation {revocation} made unusable, and its host did not say yet that it was stopped; wait for that, or stop it by hand: `docker stop {name}`"
+    )]
+    StillInMemory {
+        /// The container's name.
+        name: String,
+        /// The revocation.
+        revocation: RevocationId,
+    },
 }
 
 /// One host.
@@ -177,6 +187,9 @@ pub struct Host {
     pub restarts: BTreeMap<ContainerId, Restart>,
     /// Containers in quarantine.
     pub quarantines: BTreeMap<ContainerId, Quarantine>,
+    /// The number of the last quarantine that was lifted here: what it told by an older plan leaves out what the
+    /// program of that container has in its variables.
+    pub lifted: u64,
 }
 
 impl Host {
@@ -201,6 +214,7 @@ impl Host {
             knows_orders: false,
             restarts: BTreeMap::new(),
             quarantines: BTreeMap::new(),
+            lifted: 0,
         }
     }
 

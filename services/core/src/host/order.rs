@@ -181,6 +181,7 @@ impl Host {
             } => self.note_quarantine(container, outcome),
             Event::QuarantineLifted { container, .. } => {
                 self.quarantines.remove(container);
+                self.lifted = number;
             }
             _ => {}
         }

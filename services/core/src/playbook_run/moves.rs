@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::event::{Begun, Outcome, Target};
+use super::proof::Revoked;
 use super::state::{Act, Progress, Run, StepState};
 use super::{orders, proof};
 use crate::id::{RevocationId, RotationId};
@@ -86,10 +87,9 @@ fn open_move(world: &World, run: &Run, place: usize, state: &StepState) -> Optio
         Deed::Wait { span: Some(_) } => None,
         Deed::Wait { span: None } => {
             let begun: Vec<&Begun> = begun_before(run, state, true).collect();
+            let revoked = Revoked::beside(world, &begun);
             let end = |one: &&Begun| match one {
-                Begun::Rotation { rotation } if proof::is_revoked(world, *rotation, &begun) => {
-                    End::Well
-                }
+                Begun::Rotation { rotation } if revoked.is_all_of(*rotation) => End::Well,
                 one => end_of(world, one),
             };
             over(place, all(begun.iter().map(end)))
@@ -170,9 +170,7 @@ pub(super) fn answered(state: &StepState, at: u32) -> End {
 /// Whether a deed can be done to a target now; a rotation has to wait for one that is open.
 fn is_free(world: &World, deed: &Deed, target: &Target) -> bool {
     match (deed, target) {
-        (Deed::Rotate { .. }, Target::Secret { secret, .. }) => {
-            world.open_rotation(*secret).is_none()
-        }
+        (Deed::Rotate { .. }, Target::Secret { secret, .. }) => !world.is_held_up(*secret),
         _ => true,
     }
 }
@@ -236,19 +234,18 @@ fn is_given_up_by_all(known: &Rotation) -> bool {
     is_after && known.returning.is_none() && known.barrier.is_empty()
 }
 
-/// Bad when one is and none is under way any more, so that all that can end well does.
+/// Bad when one is and none is under way any more, so that all that can end well does. Nothing is looked at
+/// beyond one that is: this is asked at each turn of the command bus.
 pub(super) fn all(ends: impl Iterator<Item = End>) -> End {
-    let mut is_under_way = false;
     let mut bad: Vec<String> = Vec::new();
     for end in ends {
         match end {
-            End::NotYet => is_under_way = true,
+            End::NotYet => return End::NotYet,
             End::Well => {}
             End::Badly(reason) => bad.push(reason),
         }
     }
     match bad.first() {
-        _ if is_under_way => End::NotYet,
         None => End::Well,
         Some(first) if bad.len() == 1 => End::Badly(first.clone()),
         Some(first) => End::Badly(format!("{first}; and {} more", bad.len() - 1)),

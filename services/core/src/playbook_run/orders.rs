@@ -51,19 +51,24 @@ fn is_free(world: &World, is_restart: bool, target: &Target) -> bool {
     }
 }
 
-/// What it did, in words.
+/// What it did, in words: what was gone by then counts for itself.
 fn found(state: &StepState) -> String {
     let ordered = state.begun().filter(|begun| **begun != Begun::Nothing);
-    let (count, all) = (ordered.count(), state.targets.len());
+    let (ordered, gone, all) = (ordered.count(), state.gone.len(), state.targets.len());
+    let count = ordered.saturating_sub(gone);
     let done = match &state.step.deed {
         Deed::Quarantine { action, .. } => {
             format!("{count} newly in quarantine ({})", action.word())
         }
         _ => format!("{count} restarted"),
     };
-    match all.saturating_sub(count) {
+    let found = match gone {
         0 => done,
-        rest => format!("{done}; nothing was to be done to {rest}"),
+        gone => format!("{done}; {gone} gone or down before that"),
+    };
+    match all.saturating_sub(ordered) {
+        0 => found,
+        rest => format!("{found}; nothing was to be done to {rest}"),
     }
 }
 

@@ -1,9 +1,12 @@
 //! What a step `prove` waits for: that a login with each credential that steps before it took away was refused. What
 //! cannot be tried says why, and holds nothing up.
 
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+
 use super::event::Begun;
 use super::moves::{End, Move, end_of_rotation};
-use crate::id::{RevocationId, RotationId};
+use crate::id::{RevocationId, RotationId, SecretId};
 use crate::lease;
 use crate::revocation::{Backend, NOTHING_TO_ASK, Proven, Revocation};
 use crate::rotation::{Outcome, Phase};
@@ -27,9 +30,10 @@ pub(super) fn prove<'b>(
 ) -> Option<Move> {
     let (mut dead, mut not_probed, mut bad) = (0_usize, Vec::new(), Vec::new());
     let begun: Vec<&Begun> = begun.collect();
+    let revoked = Revoked::beside(world, &begun);
     for one in &begun {
         let shown = match one {
-            Begun::Rotation { rotation } if is_revoked(world, *rotation, &begun) => Shown::Nothing,
+            Begun::Rotation { rotation } if revoked.is_all_of(*rotation) => Shown::Nothing,
             Begun::Rotation { rotation } => shown_by_rotation(world, *rotation),
             Begun::Revocation { revocation } => shown(world, *revocation),
             Begun::Eviction { .. }
@@ -81,23 +85,47 @@ fn more(count: usize) -> String {
     }
 }
 
-/// Whether all that a rotation was parked with is what revocations beside it made unusable: then their proofs are its
-/// own.
-pub(super) fn is_revoked(world: &World, id: RotationId, begun: &[&Begun]) -> bool {
-    let parked = Phase::Closed(Outcome::Parked);
-    let known = world.rotations.get(&id);
-    let Some(known) = known.filter(|known| known.phase == parked && !known.old.is_empty()) else {
-        return false;
-    };
-    let revocations = begun.iter().filter_map(|one| match one {
-        Begun::Revocation { revocation } => world.revocations.get(revocation),
-        _ => None,
-    });
-    let own: Vec<&Revocation> = revocations
-        .filter(|one| one.secret == known.secret)
-        .collect();
-    let has_died = |version: &u64| own.iter().any(|one| one.versions.contains(version));
-    known.old.iter().all(has_died)
+/// What the revocations among things that a run began make unusable, looked up once and only if it is asked for.
+pub(super) struct Revoked<'b> {
+    world: &'b World,
+    begun: &'b [&'b Begun],
+    versions: OnceCell<BTreeSet<(SecretId, u64)>>,
+}
+
+impl<'b> Revoked<'b> {
+    pub(super) const fn beside(world: &'b World, begun: &'b [&'b Begun]) -> Self {
+        Self {
+            world,
+            begun,
+            versions: OnceCell::new(),
+        }
+    }
+
+    /// Whether all that a rotation was parked with is what they made unusable: then their proofs are its own.
+    pub(super) fn is_all_of(&self, id: RotationId) -> bool {
+        let parked = Phase::Closed(Outcome::Parked);
+        let known = self.world.rotations.get(&id);
+        let Some(known) = known.filter(|known| known.phase == parked && !known.old.is_empty())
+        else {
+            return false;
+        };
+        let all = self.versions.get_or_init(|| self.versions());
+        let mut old = known.old.iter();
+        old.all(|version| all.contains(&(known.secret, *version)))
+    }
+
+    fn versions(&self) -> BTreeSet<(SecretId, u64)> {
+        let revocations = self.begun.iter().filter_map(|one| match one {
+            Begun::Revocation { revocation } => self.world.revocations.get(revocation),
+            _ => None,
+        });
+        let of = |one: &'b Revocation| {
+            one.versions
+                .iter()
+                .map(move |version| (one.secret, *version))
+        };
+        revocations.flat_map(of).collect()
+    }
 }
 
 /// What a rotation replaced.
@@ -141,7 +169,7 @@ fn not_probed(world: &World, known: &Revocation, reason: &str) -> Shown {
     Shown::NotProbed(format!("{}: {reason}", named(world, known.secret)))
 }
 
-fn named(world: &World, secret: crate::id::SecretId) -> String {
+fn named(world: &World, secret: SecretId) -> String {
     let known = world.secrets.get(&secret);
     known.map_or_else(|| secret.to_string(), |known| format!("`{}`", known.name))
 }

@@ -50,6 +50,8 @@ pub struct StepState {
     pub approvals: BTreeSet<String>,
     /// What receivers that are waited for answered, by place: `None` when one took what it was told.
     pub answers: BTreeMap<u32, Option<String>>,
+    /// Containers that were gone, or down, before what was ordered of them was done, by place.
+    pub gone: BTreeSet<u32>,
     /// When the last of its orders about a container was over.
     pub rested_at: Option<Timestamp>,
     /// What it found, in words.
@@ -101,6 +103,7 @@ impl StepState {
             acts: BTreeMap::new(),
             approvals: BTreeSet::new(),
             answers: BTreeMap::new(),
+            gone: BTreeSet::new(),
             rested_at: None,
             note: None,
             until: None,
@@ -250,6 +253,16 @@ impl Run {
                 self.score = Some(*score);
             }
         }
+    }
+
+    /// A container was gone, or down, before what a step ordered of it was done; its host's event says so, and the step
+    /// hears of it after that.
+    pub(crate) fn note_gone(&mut self, step: &str, place: u32) {
+        self.change(step, |state| {
+            if !state.answers.contains_key(&place) {
+                state.gone.insert(place);
+            }
+        });
     }
 
     fn change(&mut self, name: &str, change: impl FnOnce(&mut StepState)) {

@@ -1,13 +1,16 @@
 //! One case per event and per rejection of a run, and the law that a cut anywhere loses and repeats
 //! nothing: what comes next follows from the log alone.
 
+mod ended;
 mod graph;
 mod kept;
+mod lifted;
 mod orders;
 mod people;
 mod proof;
 mod slow;
 mod told;
+mod urgent;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

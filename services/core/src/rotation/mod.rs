@@ -36,7 +36,9 @@ pub const MAX_STEP_ATTEMPTS: u32 = 5;
 /// the rotation is parked or forced.
 pub const ACK_DEADLINE: Duration = Duration::from_secs(300);
 /// How long an old credential lives on after the last acknowledgement, where its sessions were to be waited
-/// for and the backend does not tell them.
+/// for and the backend does not tell them. Of a lease it is never more than [`grace_of`] its time.
+///
+/// [`grace_of`]: crate::lease::grace_of
 pub const GRACE: Duration = Duration::from_secs(300);
 /// How long hosts may take to have a version at hand before its account is cut over to it. One that is away
 /// does not hold it up: it asks for the version when it is to give it out.

@@ -60,7 +60,7 @@ pub struct SecretNow {
     pub current: Option<u64>,
     /// Whether Keywheel makes its values.
     pub is_generated: bool,
-    /// Whether a rotation is under way.
+    /// Whether a rotation is under way. One that waits for nothing but the end of a lease before is over for that.
     pub is_rotating: bool,
     /// Whether a person aborted that the known version is taken over: only a person's look does it again.
     pub is_passed_over: bool,

@@ -81,6 +81,16 @@ impl World {
             && self.unconfirmed_revocation(secret.id).is_none()
     }
 
+    /// Whether a rotation of a secret is under way that another one waits for. Not one that but keeps the lease before
+    /// alive for a while, where the one in use has to give way.
+    #[must_use]
+    pub fn is_held_up(&self, secret: SecretId) -> bool {
+        let known = self.secrets.get(&secret);
+        let is_lease = known.and_then(Secret::lease_of).is_some();
+        let open = self.open_rotation(secret);
+        open.is_some_and(|open| !is_lease || !open.is_draining() || open.returning.is_some())
+    }
+
     /// How many revocations of a secret its store did not confirm yet.
     #[must_use]
     pub fn unconfirmed_revocations(&self, secret: SecretId) -> usize {

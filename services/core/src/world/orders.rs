@@ -1,17 +1,48 @@
 //! Orders to hosts about containers: whom they are about, and how much room a restart takes.
 
+#[cfg(test)]
+mod tests;
+
 use super::World;
 use crate::assignment::{Assignment, Key};
 use crate::binding::{OnRevoke, Reload, Rollout as Policy, Target};
-use crate::host::{self, Had, Host, Quarantine, Restart, Standing, Subject};
+use crate::host::{
+    self, Had, Host, OrderKind, OrderOutcome, Quarantine, Restart, Standing, Subject,
+};
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
 use crate::rollout::{Instance, MAX_LEAVES_PER_HOST, Service};
 use crate::secret;
 
 impl World {
     pub(super) fn apply_order(&mut self, number: u64, id: HostId, event: &host::Event) {
+        self.note_gone(id, event);
         if let Some(host) = self.hosts.get_mut(&id) {
             host.evolve_order(number, event);
+        }
+    }
+
+    /// The step that gave an order knows that its container was gone: that was not what it wanted.
+    fn note_gone(&mut self, id: HostId, event: &host::Event) {
+        let host::Event::OrderEnded {
+            container,
+            order,
+            outcome: OrderOutcome::Gone,
+            ..
+        } = event
+        else {
+            return;
+        };
+        let Some(host) = self.hosts.get(&id) else {
+            return;
+        };
+        let origin = match order {
+            OrderKind::Restart => host.restarts.get(container).map(|one| &one.origin),
+            OrderKind::Quarantine => host.quarantines.get(container).map(|one| &one.origin),
+        };
+        if let Some(origin) = origin
+            && let Some(run) = self.runs.get_mut(&origin.run)
+        {
+            run.note_gone(&origin.step, origin.place);
         }
     }
 

@@ -290,7 +290,7 @@ impl World {
             known: secret.known.clone(),
             current: secret.current,
             is_generated: secret.spec.generator.is_some(),
-            is_rotating: self.open_rotation(id).is_some(),
+            is_rotating: self.is_held_up(id),
             is_passed_over: secret.passed_over().is_some(),
             leases: secret.living_leases(),
         })

@@ -160,6 +160,7 @@ fn take_signal() -> Command {
         fields: std::collections::BTreeMap::new(),
         compared: None,
         matched: None,
+        first: None,
     }))
 }
 

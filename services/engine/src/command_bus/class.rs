@@ -50,6 +50,7 @@ mod tests {
     use keywheel_core::playbook::{self, Deed, Selection, Spec, Step, Which};
     use keywheel_core::playbook_run::{self, Cause};
     use keywheel_core::report::HostReport;
+    use keywheel_core::time::Timestamp;
 
     #[test]
     fn what_carries_a_revocation_out_comes_before_new_work() {
@@ -100,7 +101,8 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_a_person_starts_and_that_revokes_comes_before_new_work_and_any_other_does_not() {
+    fn a_run_that_a_person_or_an_event_starts_and_that_revokes_comes_before_new_work_and_a_drill_does_not()
+     {
         let playbook = PlaybookName::parse("leaked").unwrap();
         let secrets = || {
             vec![Selection::Secret {
@@ -112,7 +114,7 @@ mod tests {
             which: Which::Alive,
         };
         let rotate = Deed::Rotate { secrets: secrets() };
-        for (deed, by_person) in [(revoke, Class::Revocation), (rotate, Class::Work)] {
+        for (deed, class) in [(revoke, Class::Revocation), (rotate, Class::Work)] {
             let step = Step {
                 name: "only".to_owned(),
                 deed,
@@ -143,8 +145,11 @@ mod tests {
                     cause,
                 })
             };
-            assert_eq!(of(&world, &start(Cause::Person)), by_person);
-            assert_eq!(of(&world, &start(Cause::Event { number: 1 })), Class::Work);
+            assert_eq!(of(&world, &start(Cause::Person)), class);
+            assert_eq!(of(&world, &start(Cause::Event { number: 1 })), class);
+            let scheduled = Timestamp::from_micros(1);
+            let slot = Cause::Slot { scheduled };
+            assert_eq!(of(&world, &start(slot)), Class::Work);
         }
     }
 }

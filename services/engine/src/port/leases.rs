@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use keywheel_core::lease::grace_of;
 use keywheel_core::store::{RemoteVersion, Source};
 use keywheel_seal::SecretBytes;
 
@@ -41,10 +42,15 @@ pub enum Extended {
 }
 
 impl Extended {
-    /// When it is to be renewed next: after two thirds of its time.
+    /// When it is to be renewed next: after two thirds of its time. What its maximum lifetime limits is looked at so
+    /// early that it lives on for a grace beside the one that takes its place then.
     #[must_use]
-    pub fn renew_after(granted: Duration) -> Duration {
-        granted * 2 / 3
+    pub fn renew_after(granted: Duration, whole: Duration) -> Duration {
+        let next = two_thirds(granted);
+        if granted < two_thirds(whole) {
+            return next;
+        }
+        next.min(granted.saturating_sub(grace_of(whole)))
     }
 
     /// Whether it gives way to another one now: it is gone, or at its maximum lifetime, so that it got less
@@ -52,10 +58,14 @@ impl Extended {
     #[must_use]
     pub fn gives_way(&self) -> bool {
         match self {
-            Self::For { granted, whole } => *granted < Self::renew_after(*whole),
+            Self::For { granted, whole } => *granted < two_thirds(*whole),
             Self::Gone => true,
         }
     }
+}
+
+fn two_thirds(time: Duration) -> Duration {
+    time * 2 / 3
 }
 
 /// Logins of a store.
@@ -101,9 +111,36 @@ mod tests {
         assert!(!got(60, 60).gives_way() && !got(40, 60).gives_way());
         assert!(got(39, 60).gives_way() && got(0, 60).gives_way());
         assert!(Extended::Gone.gives_way());
-        assert_eq!(
-            Extended::renew_after(Duration::from_secs(90)),
-            Duration::from_secs(60)
-        );
+    }
+
+    #[test]
+    fn a_lease_is_looked_at_after_two_thirds_of_its_time_and_a_grace_before_its_end() {
+        let seconds = Duration::from_secs;
+        for (granted, whole, next) in [
+            (90, 90, 60),
+            // Its maximum lifetime comes a second before its end: it is not made anew for that.
+            (89, 90, 59),
+            (3600, 3600, 2400),
+            (2700, 3600, 1800),
+            (600, 900, 300),
+            // It has given way.
+            (30, 90, 20),
+            (0, 90, 0),
+        ] {
+            let found = Extended::renew_after(seconds(granted), seconds(whole));
+            assert_eq!(found, seconds(next), "{granted} of {whole}");
+        }
+        // Whatever it was granted, it gives way with its grace before it.
+        for whole in 1_u64..2000 {
+            for granted in (whole * 2).div_ceil(3)..=whole {
+                let next = Extended::renew_after(seconds(granted), seconds(whole));
+                let left = seconds(granted).saturating_sub(next);
+                assert!(left >= grace_of(seconds(whole)), "{granted} of {whole}");
+                assert!(
+                    !next.is_zero(),
+                    "{granted} of {whole} is renewed without end"
+                );
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! When runs of playbooks and their steps were durable, and in which trace each stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use keywheel_core::id::RunId;
 use keywheel_core::playbook_run::Event;
@@ -34,6 +34,8 @@ pub(super) struct Runs {
     traces: BTreeMap<RunId, Context>,
     /// Of runs that the world has.
     times: BTreeMap<RunId, RunTimes>,
+    /// The same, in the order in which they began.
+    order: VecDeque<RunId>,
 }
 
 impl Runs {
@@ -43,6 +45,11 @@ impl Runs {
 
     pub(super) fn times(&self, id: RunId) -> Option<&RunTimes> {
         self.times.get(&id)
+    }
+
+    /// In the order in which they began.
+    pub(super) const fn order(&self) -> &VecDeque<RunId> {
+        &self.order
     }
 
     /// Notes an event that was committed at `at`; `world` is as it was before.
@@ -55,6 +62,8 @@ impl Runs {
         if let Event::Triggered { .. } = event {
             self.times.retain(|id, _| world.runs.contains_key(id));
             self.times.insert(id, RunTimes::default());
+            self.order.retain(|id| world.runs.contains_key(id));
+            self.order.push_back(id);
             self.traces.extend(trace.map(|trace| (id, trace)));
         }
         let times = self.times.entry(id).or_default();

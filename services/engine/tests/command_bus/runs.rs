@@ -101,6 +101,10 @@ fn step(name: &str, deed: Deed, after: &[&str]) -> Step {
 }
 
 fn playbook() -> Command {
+    playbook_with(Vec::new())
+}
+
+fn playbook_with(triggers: Vec<Trigger>) -> Command {
     let secrets = |name: &str| {
         vec![Selection::Secret {
             name: name.to_owned(),
@@ -118,7 +122,7 @@ fn playbook() -> Command {
         name: PlaybookName::parse("leaked").unwrap(),
         spec: Playbook {
             parameters: Vec::new(),
-            triggers: Vec::new(),
+            triggers,
             steps: vec![
                 step("rotate", rotate, &[]),
                 step("revoke", revoke, &["rotate"]),
@@ -240,6 +244,15 @@ async fn what_a_run_begins_stands_in_the_trace_of_the_command_that_started_it() 
     assert_eq!(committed.run_trace(RUN), None, "it has ended");
 }
 
+fn on_eviction() -> Trigger {
+    Trigger::Event {
+        event: "dev.keywheel.host.evicted.v1".to_owned(),
+        when: None,
+        hold_off: DEFAULT_HOLD_OFF,
+        arguments: BTreeMap::new(),
+    }
+}
+
 /// A playbook that waits for a person, and that an event may begin.
 fn asking() -> Command {
     Command::Apply(vec![Declaration::Playbook {
@@ -247,12 +260,7 @@ fn asking() -> Command {
         name: PlaybookName::parse("leaked").unwrap(),
         spec: Playbook {
             parameters: Vec::new(),
-            triggers: vec![Trigger::Event {
-                event: "dev.keywheel.host.evicted.v1".to_owned(),
-                when: None,
-                hold_off: DEFAULT_HOLD_OFF,
-                arguments: BTreeMap::new(),
-            }],
+            triggers: vec![on_eviction()],
             steps: vec![step("ask", Deed::Approve { count: 1 }, &[])],
         },
     }])
@@ -306,4 +314,42 @@ async fn a_trigger_that_meets_as_many_runs_as_may_be_open_is_asked_again_and_beg
     assert!(matches!(begun, Verdict::Accepted { .. }), "{begun:?}");
     let committed = life.view.read();
     assert!(committed.world.runs[&run(201)].is_open());
+}
+
+#[tokio::test]
+async fn on_a_full_disk_a_trigger_s_run_begins_and_revokes_though_a_step_before_rotates() {
+    let journal = prepared().await;
+    let life = live(journal.clone(), 7, |_| ()).await;
+    life.submit(49, playbook_with(vec![on_eviction()]))
+        .await
+        .unwrap();
+    journal.fill_below(Some(Class::Revocation));
+    let work = Command::Rotate {
+        rotation: RotationId::from_bytes([77; 16]),
+        secret: name(),
+    };
+    assert!(
+        life.submit(50, work).await.is_none(),
+        "there is room for work"
+    );
+    let of_event = Submission {
+        id: CommandId::from_bytes([51; 16]),
+        principal: Principal::Service(Role::Scheduler),
+        traceparent: None,
+        command: begin_one(RUN, Cause::Event { number: 7 }),
+    };
+    let begun = life.handle.submit(of_event).await.unwrap();
+    assert!(matches!(begun, Verdict::Accepted { .. }), "{begun:?}");
+    let mut bell = life.view.bell();
+    loop {
+        bell.borrow_and_update();
+        if !life.view.read().world.revocations.is_empty() {
+            break;
+        }
+        bell.changed().await.unwrap();
+    }
+    // With room, what no revocation waits for ends, too.
+    journal.fill_below(None);
+    assert_eq!(life.end().await, Some(Outcome::Completed));
+    check(&journal, -1).await;
 }

@@ -81,7 +81,7 @@ impl Logins {
         let granted = WHOLE.min(login.last.saturating_sub(now));
         login.ends = now + granted;
         login.is_kept = true;
-        let next = now + Extended::renew_after(granted);
+        let next = now + Extended::renew_after(granted, WHOLE);
         self.renewals.insert(lease.clone(), next);
         Extended::For {
             granted,

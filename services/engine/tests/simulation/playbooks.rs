@@ -205,6 +205,7 @@ impl Sim {
             fields: BTreeMap::new(),
             compared: None,
             matched: None,
+            first: None,
         }))
     }
 

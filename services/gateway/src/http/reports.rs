@@ -123,7 +123,7 @@ fn bounded(found: usize, most: usize, what: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::invalid(format!(
-        "the run has {found} {what}, and a report holds at most {most}; `keywheel audit export` and `keywheel events list` have all of them"
+        "the run has more {what} than the {most} that a report holds; `keywheel audit export` and `keywheel events list` have all of them"
     )))
 }
 
@@ -318,6 +318,12 @@ async fn seal(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use keywheel_core::event::Event;
+    use keywheel_core::id::{EventId, SecretId};
+    use keywheel_core::revocation;
+
     use super::*;
 
     #[test]
@@ -327,5 +333,41 @@ mod tests {
         let refused = refused.unwrap_err();
         let bound = MAX_REPORT_RECORDS.to_string();
         assert!(refused.detail().contains(&bound), "{}", refused.detail());
+    }
+
+    fn event(number: u64, fact: revocation::Event) -> RecordedEvent {
+        RecordedEvent {
+            number,
+            id: EventId::default(),
+            time: Timestamp::default(),
+            traceparent: None,
+            event: Event::Revocation(RevocationId::from_bytes([1; 16]), fact),
+            bytes: Arc::from([]),
+            hash: [0; 32],
+            signature: [0; 64],
+        }
+    }
+
+    #[test]
+    fn of_a_run_with_more_events_than_a_report_holds_no_more_are_gathered() {
+        let requested = revocation::Event::Requested {
+            secret: SecretId::from_bytes([2; 16]),
+            versions: vec![1],
+            hosts: Vec::new(),
+            reason: "leaked".to_owned(),
+            is_to_prove: false,
+            is_emergency: false,
+        };
+        let first = event(1, requested);
+        let mut outline = Outline::new(Run::Revocation(RevocationId::from_bytes([1; 16])));
+        outline.note(&first);
+        let mut gathering = Gathering::new(outline.frame().unwrap());
+        gathering.note(&first);
+        let most = u64::try_from(MAX_REPORT_EVENTS).unwrap();
+        for number in 2..=most + 10 {
+            gathering.note(&event(number, revocation::Event::BackendConfirmed));
+        }
+        // One more than it holds: that is refused.
+        assert_eq!(gathering.finish().len(), MAX_REPORT_EVENTS + 1);
     }
 }

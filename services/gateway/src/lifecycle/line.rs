@@ -243,6 +243,10 @@ fn told_of(mut line: Line, committed: &Committed, id: RotationId) -> Line {
     if let Some(known) = committed.world.rotations.get(&id) {
         line.secret_name = Some(secret_name(committed, known.secret));
         line.version = Some(known.version);
+        let secret = committed.world.secrets.get(&known.secret);
+        let is_lease = secret.is_some_and(|secret| secret.lease_of().is_some());
+        // No store tells those of a lease: nobody has anything to mend there.
+        line.is_bad &= !(is_lease && line.event == lines::SESSIONS_UNTOLD);
     }
     line
 }

@@ -83,8 +83,9 @@ fn after(after: &After) -> String {
 #[must_use]
 pub fn runs(committed: &Committed, now: Timestamp) -> Vec<PlaybookRunView> {
     let world = &committed.world;
-    let (open, ended): (Vec<&Run>, Vec<&Run>) =
-        world.runs.values().rev().partition(|run| run.is_open());
+    let newest = committed.runs_newest_first().into_iter();
+    let known = newest.filter_map(|id| world.runs.get(&id));
+    let (open, ended): (Vec<&Run>, Vec<&Run>) = known.partition(|run| run.is_open());
     let all = open.into_iter().chain(ended);
     all.map(|known| run(committed, known, now)).collect()
 }
@@ -123,6 +124,7 @@ pub fn run(committed: &Committed, run: &Run, now: Timestamp) -> PlaybookRunView 
         steps: run.steps.iter().map(step_view).collect(),
         took_ms,
         score: score(world, run),
+        begun: whole.and_then(|whole| whole.begun).map(|at| at.text()),
     }
 }
 

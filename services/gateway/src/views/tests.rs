@@ -405,3 +405,46 @@ fn a_rotation_says_who_runs_ahead_and_until_when() {
         "{watched:?}"
     );
 }
+
+#[test]
+fn a_lease_that_gave_way_is_shown_with_the_time_until_which_it_lives_and_why() {
+    use keywheel_core::event::Event;
+    use keywheel_core::lease::{DEFAULT_LINGER, Lease, LeaseOf};
+    use keywheel_core::secret;
+    let (lease, id) = (SecretId::default(), RotationId::default());
+    let told = |of: Option<Lease>| {
+        let spec = secret::Spec {
+            lease: of.map(Box::new),
+            ..secret::Spec::default()
+        };
+        let name = keywheel_core::name::SecretName::parse("shop/db").unwrap();
+        let started = rotation::Event::Started {
+            secret: lease,
+            version: 2,
+            trigger: Trigger::OnDemand,
+        };
+        let untold = rotation::Event::SessionsUntold {
+            attempt: 1,
+            until: Timestamp::default(),
+        };
+        let mut world = World::default();
+        world.apply(
+            1,
+            &Event::Secret(lease, secret::Event::Registered { name, spec }),
+        );
+        world.apply(2, &Event::Rotation(id, started));
+        world.apply(3, &Event::Rotation(id, untold));
+        waiting_words(&world, &world.rotations[&id]).concat()
+    };
+    let of = LeaseOf {
+        secret: SecretId::default(),
+        host: HostId::default(),
+        container: keywheel_core::id::ContainerId::parse(&"c".repeat(64)).unwrap(),
+        linger: DEFAULT_LINGER,
+    };
+    let words = told(Some(Lease::Of(of)));
+    assert!(words.contains("lives on until 1970"), "{words}");
+    assert!(words.contains("unless its store ends it first"), "{words}");
+    let other = told(None);
+    assert!(other.contains("the server does not tell"), "{other}");
+}

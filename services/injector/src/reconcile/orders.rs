@@ -3,7 +3,7 @@
 //! Invariants: a restart is asked of the engine only when the disk has its number and which incarnation it is for, so
 //! that a later run of this process does not do it twice; it is over when the container ran well, or is down or gone.
 //! A quarantine is done to every incarnation of its container anew; what that has in variables counts as lost, for
-//! only its end takes it away. What is told of an order is told for as long as the plan names it.
+//! only its end takes it away, until it is lifted: then it is held again, and goes by the rules of all. What is told of an order is told for as long as the plan names it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,9 +12,9 @@ use std::time::Duration;
 use keywheel_core::binding::{
     DEFAULT_HEALTH_TIMEOUT, DEFAULT_SETTLE, OnRevoke, Reload, Rollout as Policy,
 };
-use keywheel_core::id::{BindingId, ContainerId};
+use keywheel_core::id::ContainerId;
 use keywheel_core::plan::{HostPlan, Order, Task};
-use keywheel_core::report::{Fact, OrderState, OrderTold};
+use keywheel_core::report::{OrderState, OrderTold};
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::{chain, names};
 use keywheel_engine::port::container_host::ContainerRecord;
@@ -24,11 +24,13 @@ use crate::begun::{Begun, load, save};
 use crate::decide::matching;
 use crate::gate::{Gate, judge, monitor_of, watch};
 use crate::granted::is_quarantined;
-use crate::model::{Busy, Place, Service, Tracked, alone_of};
+use crate::model::{Busy, Containers, Service, Tracked, alone_of};
 use crate::reload::reload_in;
 
 /// Why a container that was restarted by order failed.
 const ENDED: &str = "it ended before it counted as running well; look at its log";
+/// Why one in quarantine is not restarted.
+const APART: &str = "it is in quarantine; lift that first";
 /// So long after the first look a container is asked about that a run before this one restarted: the engine may be
 /// half way through it.
 const LOOK_AFTER: Duration = Duration::from_secs(10);
@@ -226,6 +228,7 @@ impl Reconciler {
     /// Does what is ordered, as far as it can be done now.
     pub(super) async fn carry_out(&mut self, plan: &HostPlan) {
         self.orders.keep_planned(plan);
+        find_lost(&mut self.containers, plan);
         let mut due = Vec::new();
         for order in &plan.orders {
             match order.task {
@@ -304,8 +307,7 @@ impl Reconciler {
             return self.judge_ordered(plan, id);
         }
         if is_quarantined(plan, id) {
-            let state = failed("it is in quarantine; lift that first");
-            self.orders.end(id, order.number, state);
+            self.orders.end(id, order.number, failed(APART));
             return false;
         }
         let (now, monotonic) = (self.shared.clock.now(), self.now());
@@ -345,6 +347,11 @@ impl Reconciler {
         let is_resumed = matches!(one.stage, Stage::Resumed { .. });
         if is_resumed || matches!(one.stage, Stage::Returned) {
             if is_old {
+                if is_resumed && is_quarantined(plan, id) {
+                    // Whatever the run before asked for: it is not brought up now.
+                    one.stage = Stage::Over(failed(APART));
+                    return false;
+                }
                 // Only an answer of the engine tells of the new program.
                 return is_resumed;
             }
@@ -461,7 +468,7 @@ impl Reconciler {
             return;
         };
         if action != OnRevoke::Stop {
-            self.items.extend(lose_variables(tracked));
+            self.items.extend(tracked.lose_variables());
         }
         let is_done = apart.state == Some(OrderState::Done)
             && apart.action == action
@@ -535,16 +542,14 @@ impl Reconciler {
     }
 }
 
-/// What a container has in variables stays in its program, which is cut off: it counts as no consumer any more.
-fn lose_variables(tracked: &mut Tracked) -> Vec<keywheel_core::report::Item> {
-    let held = tracked.holdings.iter();
-    let held = held.filter(|(_, holding)| matches!(holding.place, Place::Env { .. }));
-    let held: Vec<BindingId> = held.map(|(binding, _)| *binding).collect();
-    let mut items = Vec::new();
-    for binding in held {
-        items.extend(tracked.farewells(binding, &Fact::Vanished));
-        tracked.drop_holding(binding);
-        tracked.dirty = true;
+/// Whoever is in quarantine no more has what lies in its variables: that is judged, replaced or stopped like anybody's.
+fn find_lost(containers: &mut Containers, plan: &HostPlan) {
+    for (id, tracked) in containers {
+        if !tracked.lost.is_empty() && !is_quarantined(plan, id) {
+            tracked.find_variables();
+        }
     }
-    items
 }
+
+#[cfg(test)]
+mod tests;

@@ -230,6 +230,7 @@ impl Reconciler {
         }
         tracked.holdings = holdings.into_iter().collect();
         tracked.owed = remembered.owed();
+        tracked.lost = remembered.lost().into_iter().collect();
     }
 
     /// Its variables are known; its files are what was remembered, until they can be reached.
@@ -239,6 +240,7 @@ impl Reconciler {
         if let Some(tracked) = self.containers.get_mut(id) {
             tracked.holdings = holdings.into_iter().collect();
             tracked.owed = remembered.owed();
+            tracked.lost = remembered.lost().into_iter().collect();
         }
         if is_first_look {
             let reason = self.tools.lacks.as_deref();

@@ -234,6 +234,7 @@ fn remembered(pending: &Pending) -> Remembered {
         dirs: Vec::new(),
         holdings: pending.env.iter().filter_map(holding).collect(),
         owed: String::new(),
+        lost: Vec::new(),
     }
 }
 

@@ -89,6 +89,35 @@ impl Running {
     }
 }
 
+/// Waits until the disk has that a container acknowledged these versions, of each of its bindings one: that is written
+/// a moment after it was told, and a run that begins before that tells it once more.
+pub async fn wait_remembered(folder: &Path, container: &str, versions: &[u64]) {
+    let file = folder.join(format!("run/state/{container}.json"));
+    let read = || -> Option<Vec<u64>> {
+        // Another run may be replacing it.
+        let text = std::fs::read_to_string(&file).ok()?;
+        let state: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let all = state["holdings"].as_array()?.iter();
+        let acknowledged = all.filter(|held| held["acked"] == true);
+        let mut found: Vec<u64> = acknowledged
+            .filter_map(|held| held["version"].as_u64())
+            .collect();
+        found.sort_unstable();
+        Some(found)
+    };
+    let waiting = async {
+        while read().is_none_or(|found| found != versions) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(LIMIT, waiting).await;
+    assert!(
+        waited.is_ok(),
+        "{versions:?} of {container} are not on the disk: {:?}",
+        read()
+    );
+}
+
 /// The machine's clocks, moved ahead by as many seconds.
 pub struct Ahead {
     real: SystemClock,

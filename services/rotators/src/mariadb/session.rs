@@ -151,6 +151,12 @@ fn failure(name: &str, error: sqlx::Error) -> Failure {
             );
             Failure::Other(PortError::caused(ErrorKind::Denied, text, error))
         }
+        (None, error @ sqlx::Error::Configuration(_)) => {
+            let text = format!(
+                "{name}: that login needs TLS, without which no password is sent by caching_sha2_password; switch it on there, and correct the rotator's caFile"
+            );
+            Failure::Other(PortError::caused(ErrorKind::Denied, text, error))
+        }
         (None, sqlx::Error::Io(error)) => {
             let text = format!("{name} cannot be reached; start it, or correct the connection");
             Failure::Other(PortError::caused(ErrorKind::Unavailable, text, error))
@@ -240,6 +246,17 @@ mod tests {
         {
             assert_eq!(is_turned_away(&Failure::Code(code)), away, "{code}");
         }
+    }
+
+    #[test]
+    fn a_login_that_needs_tls_is_told_where_it_is_had_and_what_the_client_says_of_it_stays_its_cause()
+     {
+        let said = sqlx::Error::Configuration("no RSA here".into());
+        let error = explain(failure("db", said), "db");
+        assert_eq!(error.kind, ErrorKind::Denied);
+        assert!(error.to_string().contains("needs TLS"), "{error}");
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        assert!(cause.is_some_and(|cause| cause.contains("no RSA here")));
     }
 
     #[test]

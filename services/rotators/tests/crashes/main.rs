@@ -13,6 +13,7 @@
 )]
 
 mod mariadb;
+mod mysql;
 mod postgres;
 mod redis;
 #[expect(
@@ -48,6 +49,23 @@ async fn a_rotation_at_mariadb_survives_every_failpoint() {
         Strategy::SingleUser,
     ];
     let own = "a_rotation_at_mariadb_survives_every_failpoint";
+    sweep::check(&server, own, "rotator.mariadb.", &strategies).await;
+}
+
+#[tokio::test]
+async fn a_rotation_at_mysql_survives_every_failpoint() {
+    if sweep::is_child().await {
+        return;
+    }
+    let Some(server) = mysql::MySql::open().await else {
+        return;
+    };
+    let strategies = [
+        Strategy::AlternatingUsers,
+        Strategy::DualPassword,
+        Strategy::SingleUser,
+    ];
+    let own = "a_rotation_at_mysql_survives_every_failpoint";
     sweep::check(&server, own, "rotator.mariadb.", &strategies).await;
 }
 

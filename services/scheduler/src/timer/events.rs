@@ -265,6 +265,15 @@ impl Rules {
     }
 }
 
+/// The same signal as it was taken first, of one that says what came of its comparison later: what that led to it does
+/// not lead to again.
+fn told_before(event: &Event) -> Option<Event> {
+    let Event::Signal(id, event) = event else {
+        return None;
+    };
+    Some(Event::Signal(*id, event.as_first()?))
+}
+
 impl Timers {
     /// Folds one event of the log, with its place there, as [`Timers::apply`] does, and notes the secrets it
     /// leads to.
@@ -274,8 +283,9 @@ impl Timers {
             self.rules.learn(event);
         }
         self.apply(time, event);
+        let before = told_before(event);
         if self.rules.watches.has(type_name(event)) {
-            self.observe(place, time, event, whom);
+            self.observe(place, time, (event, before.as_ref()), whom);
         }
         if self.triggers.has(type_name(event)) {
             let facts = self.facts_of(place.1, time, event, whom);
@@ -285,8 +295,19 @@ impl Timers {
                 host,
                 event,
             };
+            let first = before.as_ref().map(|event| {
+                let facts = self.facts_of(place.1, time, event, Whom::default());
+                let said = Said {
+                    secret: "",
+                    host: "",
+                    event,
+                };
+                (facts, said)
+            });
             let event = (place.0, time, type_name(event));
-            self.triggers.observe(event, &facts, &said, &mut self.queue);
+            let told = (&facts, &said);
+            self.triggers
+                .observe(event, told, first.as_ref(), &mut self.queue);
         }
         if self.rules.learns {
             self.rules.forget(event);
@@ -392,7 +413,7 @@ impl Timers {
         &mut self,
         (number, id): (u64, EventId),
         time: Timestamp,
-        event: &Event,
+        (event, before): (&Event, Option<&Event>),
         whom: Whom,
     ) {
         let Some(chain) = self.rules.chain(event, whom) else {
@@ -402,8 +423,14 @@ impl Timers {
         let (name, _) = self.rules.names_of(whom);
         let given = whom.host.and_then(|id| self.rules.given.get(&id));
         let watches = &self.rules.watches;
+        // What the first word of it meant waits, or was served.
+        let meant_before = before.map(|first| {
+            let facts = self.facts_of(id, time, first, Whom::default());
+            watches.meant((type_name(first), ""), &facts, None)
+        });
+        let meant_before = meant_before.unwrap_or_default();
         for (secret, rule) in watches.meant((type_name(event), name), &facts, given) {
-            if chain.contains(&secret) {
+            if chain.contains(&secret) || meant_before.contains(&(secret, rule)) {
                 continue;
             }
             let waiting = Waiting {

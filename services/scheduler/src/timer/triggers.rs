@@ -156,17 +156,19 @@ impl Triggers {
         self.arm(*playbook, queue);
     }
 
-    /// Notes what an event leads to.
+    /// Notes what an event leads to; what a later word of a signal tells a run that its `first` one told, it does not
+    /// begin again.
     pub(super) fn observe(
         &mut self,
         (number, time, type_name): (u64, Timestamp, &str),
-        facts: &Facts,
-        said: &Said<'_>,
+        said: (&Facts, &Said<'_>),
+        first: Option<&(Facts, Said<'_>)>,
         queue: &mut Queue,
     ) {
         let mut touched = Vec::new();
         for (id, known) in &mut self.playbooks {
-            if known.observe((number, time, type_name), facts, said) {
+            let before = first.and_then(|(facts, said)| known.told_by(type_name, facts, said));
+            if known.observe((number, time, type_name), said, before.as_ref()) {
                 touched.push(*id);
             }
         }
@@ -293,21 +295,34 @@ impl Watched {
         watched
     }
 
-    /// Whether something waits that did not before.
-    fn observe(
-        &mut self,
-        (number, time, type_name): (u64, Timestamp, &str),
+    /// What a run is told by the first trigger whose condition holds and that has something to tell.
+    fn told_by(
+        &self,
+        type_name: &str,
         facts: &Facts,
         said: &Said<'_>,
-    ) -> bool {
+    ) -> Option<(Duration, Arguments)> {
         let is_meant = |trigger: &&OnEvent| {
             let holds = |when: &Condition| when.holds(facts, false);
             trigger.event == type_name && trigger.when.as_ref().is_none_or(holds)
         };
         let mut meant = self.events.iter().filter(is_meant);
-        let Some((hold_off, told)) = meant.find_map(|trigger| trigger.told(said)) else {
+        meant.find_map(|trigger| trigger.told(said))
+    }
+
+    /// Whether something waits that did not before, nor by what was told already.
+    fn observe(
+        &mut self,
+        (number, time, type_name): (u64, Timestamp, &str),
+        (facts, said): (&Facts, &Said<'_>),
+        before: Option<&(Duration, Arguments)>,
+    ) -> bool {
+        let Some((hold_off, told)) = self.told_by(type_name, facts, said) else {
             return false;
         };
+        if before.is_some_and(|(_, before)| *before == told) {
+            return false;
+        }
         let is_served = |at: &Timestamp| time < at.plus(hold_off);
         let waits = self.waiting.values().any(|(_, waiting)| *waiting == told);
         let is_again = waits || self.served.get(&told).is_some_and(is_served);

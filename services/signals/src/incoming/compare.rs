@@ -3,8 +3,9 @@
 //! Invariants: the token leaves this process never, only its digest under a key that is made for one comparison and
 //! goes with it, sealed to store-sync's; neither is in the log, in a letter or in a text; a store-sync that is away, or
 //! slow, costs a signal [`COMPARE_TIMEOUT`] and no more, and the signal says then that it was not compared, which a letter
-//! says, too: not every sender sends again, and a signal that is not on record is worse than one without a name. The
-//! sender is told nothing of what was found.
+//! says, too: not every sender sends again, and a signal that is not on record is worse than one without a name. It is
+//! compared once store-sync is heard again (`later`), or with a repeat of it, and the log says so once. The sender is told
+//! nothing of what was found.
 
 use std::time::Duration;
 
@@ -19,8 +20,9 @@ use keywheel_seal::hpke::{self, PublicKey};
 use keywheel_seal::{SecretBytes, digest};
 use zeroize::Zeroizing;
 
+use super::later::Standing;
 use super::reading::{Heard, MAX_BATCH};
-use crate::desk::{Inner, command_id, letter, letter_of_signal, source_owner};
+use crate::desk::{Inner, heading_of, letter, letter_of_signal, source_owner};
 
 /// How long a comparison may take, whatever it is compared with.
 pub const COMPARE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,56 +30,80 @@ pub const COMPARE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const MAX_COMPARED: usize = 10_000;
 
 /// Why a person is called about a signal that was taken.
-const NOT_COMPARED: &str = "it was taken, and its token not compared with every value in use, so nothing that asks which secret leaked began: ask its sender whose it is, act by hand, and throw this letter away; `keywheel status` says whether store-sync is away";
+const NOT_COMPARED: &str = "it was taken, and its token not compared with every value in use, so nothing that asks which secret leaked began; this letter goes once it is, which is tried when store-sync is back, or when it is sent again; else ask whose it is, and act by hand";
 
 const _: () = assert!(
     MAX_BATCH <= MAX_COMPARED_TOKENS,
     "a whole batch is one comparison"
 );
 
+/// What store-sync is asked about reported tokens; nobody else has the key.
+#[derive(Default)]
+pub(crate) struct Asked {
+    key: Zeroizing<[u8; 32]>,
+    digests: Vec<[u8; 32]>,
+}
+
+impl Asked {
+    /// The same about some of them, by their numbers.
+    fn only(self, some: &[usize]) -> Self {
+        let digests = some.iter().filter_map(|n| self.digests.get(*n).copied());
+        Self {
+            digests: digests.collect(),
+            key: self.key,
+        }
+    }
+}
+
 impl Inner {
     /// Says of each signal of a source that reports a token which versions hold it. One that the log has already is
-    /// not compared again.
+    /// not compared again, unless it was compared with nothing then.
     pub(crate) async fn compare(&self, source: SignalSourceId, heard: Vec<Heard>) -> Vec<Signal> {
         let (mut signals, mut tokens) = (Vec::new(), Vec::new());
-        for Heard { signal, token } in heard {
-            if let Some(token) = token
-                && !self.is_known(source, &signal).await
-            {
-                tokens.push((signals.len(), token));
+        for Heard { mut signal, token } in heard {
+            if let Some(token) = token {
+                // Where the log cannot be asked, what takes the signal will say so.
+                let standing = self.standing(source, &signal).await;
+                match standing.unwrap_or(Standing::New) {
+                    Standing::New => tokens.push((signals.len(), token)),
+                    Standing::NotCompared(number) => {
+                        signal.first = Some(number);
+                        tokens.push((signals.len(), token));
+                    }
+                    Standing::Known => {}
+                }
             }
             signals.push(signal);
         }
         if tokens.is_empty() {
             return signals;
         }
-        let mut found = Vec::new();
-        let asking = tokio::time::timeout(COMPARE_TIMEOUT, self.ask(&tokens, &mut found));
+        let (asked, mut found) = (self.asked(&tokens), Vec::new());
+        let asking = tokio::time::timeout(COMPARE_TIMEOUT, self.ask(&asked, &mut found));
         let is_whole = match asking.await {
-            Ok(Ok(is_whole)) => is_whole,
+            Ok(Ok(is_whole)) => Some(is_whole),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "a reported token was not compared with every value");
-                false
+                None
             }
             Err(_) => {
                 tracing::warn!("a reported token was not compared with every value in time");
-                false
+                None
             }
         };
-        for (n, (place, _)) in tokens.iter().enumerate() {
-            let Some(signal) = signals.get_mut(*place) else {
-                continue;
-            };
-            let own = matches(&found, n);
-            signal.compared = Some(is_whole);
-            // What was found is so, also where not everything was looked at.
-            signal.matched = (is_whole || !own.is_empty()).then_some(own);
+        let places: Vec<usize> = tokens.iter().map(|(place, _)| *place).collect();
+        let left = note(&mut signals, &places, (is_whole, &found));
+        // More versions than are compared at all are not fewer later.
+        if is_whole.is_none() {
+            let not_yet = left.iter().filter_map(|n| signals.get(*places.get(*n)?));
+            let not_yet = not_yet.cloned().collect();
+            self.compare_later(source, not_yet, asked.only(&left));
         }
         signals
     }
 
     /// Leaves a letter of signals whose tokens were not compared with every value, before they are taken: what asks
-    /// which secret leaked does not begin by them, and their repeats are known and not compared either.
+    /// which secret leaked does not begin by them.
     pub(crate) async fn note_not_compared(
         &self,
         source: &Source,
@@ -90,36 +116,36 @@ impl Inner {
             return Ok(());
         };
         let heading = match without.count() {
-            0 => format!("signal {}", first.id),
-            more => format!("signal {} and {more} more", first.id),
+            0 => heading_of(first),
+            more => format!("{} and {more} more", heading_of(first)),
         };
         let of = (self.parts.clock.now(), heading, NOT_COMPARED);
         let id = letter_of_signal(source.id, first);
         self.keep(&letter(id, source_owner(&source.name), of)).await
     }
 
-    /// Whether the log has a signal; where it cannot be asked, what takes the signal will say so.
-    async fn is_known(&self, source: SignalSourceId, signal: &Signal) -> bool {
-        let answered = self.parts.journal.verdict(command_id(source, signal)).await;
-        answered.is_ok_and(|known| known.is_some())
-    }
-
-    /// Asks store-sync page by page; whether everything was compared.
-    async fn ask(
-        &self,
-        tokens: &[(usize, SecretBytes)],
-        found: &mut Vec<Held>,
-    ) -> Result<bool, PortError> {
+    /// What is asked of store-sync about tokens, under a key of its own.
+    fn asked(&self, tokens: &[(usize, SecretBytes)]) -> Asked {
         let mut key = Zeroizing::new([0_u8; 32]);
         self.parts.entropy.fill(&mut *key);
         // EXPOSE: the token is digested under the key of this comparison; nothing else is made of it.
         let digest = |(_, token): &(usize, SecretBytes)| digest::keyed(&key, token.expose());
-        let digests: Vec<[u8; 32]> = tokens.iter().map(digest).collect();
+        let digests = tokens.iter().map(digest).collect();
+        Asked { key, digests }
+    }
+
+    /// Asks store-sync page by page; whether everything was compared.
+    pub(super) async fn ask(
+        &self,
+        asked: &Asked,
+        found: &mut Vec<Held>,
+    ) -> Result<bool, PortError> {
         let (held, is_all) = self.held();
         if held.is_empty() {
             return Ok(is_all);
         }
-        let sealed_key = self.sealed(&key, &digests).await?;
+        let Asked { key, digests } = asked;
+        let sealed_key = self.sealed(key, digests).await?;
         for among in held.chunks(MAX_COMPARED_AT_ONCE) {
             let asked = Body::Compare(Comparison {
                 sealed_key: sealed_key.clone(),
@@ -184,8 +210,33 @@ fn no_answer() -> PortError {
     PortError::new(ErrorKind::Unavailable, text)
 }
 
+/// Says of signals with tokens what was found of each; which of these were compared with nothing, by their numbers.
+fn note(
+    signals: &mut [Signal],
+    places: &[usize],
+    (is_whole, found): (Option<bool>, &[Held]),
+) -> Vec<usize> {
+    let is_whole = is_whole.unwrap_or(false);
+    let mut left = Vec::new();
+    for (n, place) in places.iter().enumerate() {
+        let Some(signal) = signals.get_mut(*place) else {
+            continue;
+        };
+        let own = matches(found, n);
+        signal.compared = Some(is_whole);
+        // What was found is so, also where not everything was looked at.
+        signal.matched = (is_whole || !own.is_empty()).then_some(own);
+        if signal.matched.is_none() {
+            // A repeat says no more than the first.
+            signal.first = None;
+            left.push(n);
+        }
+    }
+    left
+}
+
 /// The versions that hold one of the tokens.
-fn matches(found: &[Held], n: usize) -> Vec<Match> {
+pub(super) fn matches(found: &[Held], n: usize) -> Vec<Match> {
     let is_own = |one: &&Held| usize::try_from(one.token).is_ok_and(|token| token == n);
     let own = found.iter().filter(is_own).map(|one| Match {
         secret: one.secret,

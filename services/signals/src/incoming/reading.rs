@@ -224,6 +224,7 @@ fn structured(
         fields,
         compared: None,
         matched: None,
+        first: None,
     };
     Ok(Heard::new(signal, token))
 }
@@ -276,6 +277,7 @@ fn webhook(via: &SignalSourceName, spec: &Spec, body: &[u8]) -> Result<Heard, St
         fields,
         compared: None,
         matched: None,
+        first: None,
     };
     Ok(Heard::new(signal, token))
 }
@@ -368,6 +370,7 @@ fn github_alert(
         fields,
         compared: None,
         matched: None,
+        first: None,
     };
     Ok(vec![Heard::new(signal, alert.secret)])
 }
@@ -408,6 +411,7 @@ fn github_partner(
             ]),
             compared: None,
             matched: None,
+            first: None,
         };
         Heard::new(signal, reported.token)
     };

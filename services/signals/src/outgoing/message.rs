@@ -221,6 +221,7 @@ mod tests {
             fields: std::collections::BTreeMap::new(),
             compared: None,
             matched: None,
+            first: None,
         };
         let id = keywheel_core::id::SignalSourceId::from_bytes([4; 16]);
         let message = Message::of(&forgotten(), &recorded(Event::Signal(id, received)));

@@ -235,6 +235,7 @@ mod tests {
                 fields: BTreeMap::new(),
                 compared: Some(matched.is_some()),
                 matched,
+                first: None,
             };
             let event = Event::Signal(SignalSourceId::from_bytes([4; 16]), received);
             whom(&World::default(), &Memory::default(), &event)

@@ -1,8 +1,9 @@
-//! Reported tokens: which versions hold one, what becomes of a signal while store-sync is away, and that nothing of a
-//! token is kept.
+//! Reported tokens: which versions hold one, what becomes of a signal while store-sync is away and once it is back, and
+//! that nothing of a token is kept.
 
 use std::collections::BTreeMap;
 
+use keywheel_core::audit::{Principal, Role};
 use keywheel_core::command::Command;
 use keywheel_core::event::Event;
 use keywheel_core::id::{RotationId, SecretId};
@@ -10,11 +11,14 @@ use keywheel_core::name::SecretName;
 use keywheel_core::signal::{self, Format, Match, Proof};
 use keywheel_engine::port::deliveries::Deliveries as _;
 use keywheel_engine::port::ids::Ids as _;
-use keywheel_engine::port::journal::Journal as _;
+use keywheel_engine::port::journal::{Journal as _, RecordedEvent};
+use keywheel_engine::port::outside::Outside as _;
+use keywheel_signals::Later;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use crate::bench::Bench;
-use crate::incoming::{CANARY, Door, TOKEN, door, hub_signature, spec};
+use crate::bench::{Bench, until};
+use crate::incoming::{CANARY, Door, TOKEN, door, door_of, hub_signature, spec};
 use crate::store_sync::Mood;
 
 /// What the log keeps of a signal.
@@ -23,6 +27,7 @@ struct Kept {
     fields: BTreeMap<String, String>,
     compared: Option<bool>,
     matched: Option<Vec<Match>>,
+    first: Option<u64>,
 }
 
 /// A secret with a version that store-sync is said to hold as a value.
@@ -67,23 +72,28 @@ async fn report(bench: &Bench, door: &Door, id: &str, value: Option<&str>) -> Ke
 
 async fn newest(bench: &Bench) -> Kept {
     let events = bench.events(0).await;
-    let last = events.last().map(|event| event.event.clone());
-    let Some(Event::Signal(
+    kept(events.into_iter().last().unwrap())
+}
+
+fn kept(recorded: RecordedEvent) -> Kept {
+    let Event::Signal(
         _,
         signal::Event::Received {
             fields,
             compared,
             matched,
+            first,
             ..
         },
-    )) = last
+    ) = recorded.event.clone()
     else {
-        panic!("the newest event is no signal: {last:?}");
+        panic!("it is no signal: {recorded:?}");
     };
     Kept {
         fields,
         compared,
         matched,
+        first,
     }
 }
 
@@ -154,9 +164,10 @@ async fn a_signal_says_which_versions_hold_the_token_that_it_reports() {
 #[tokio::test]
 async fn a_signal_is_taken_without_a_comparison_while_store_sync_is_away_or_hangs() {
     let bench = Bench::start(&[]).await;
-    put(&bench, "prod/db", CANARY).await;
+    let db = put(&bench, "prod/db", CANARY).await;
     pager(&bench).await;
     let door = door(&bench).await;
+    let mut taken = 0;
     for mood in [Mood::Away, Mood::Hangs] {
         *bench.bus.mood.lock().unwrap() = mood;
         let data = report(&bench, &door, &format!("{mood:?}"), Some(CANARY)).await;
@@ -171,15 +182,75 @@ async fn a_signal_is_taken_without_a_comparison_while_store_sync_is_away_or_hang
         assert_eq!(last.owner, "signal-source/pager");
         assert_eq!(last.heading, format!("signal {mood:?}"));
         assert!(last.reason.contains("not compared") && last.body.is_empty());
+        taken = bench.view.read().number;
     }
-    // A repeat is the first one, whatever would be found by now.
-    *bench.bus.mood.lock().unwrap() = Mood::Compares;
-    let asked = || bench.bus.asked.lock().unwrap().len();
-    let before = asked();
+    // A repeat meanwhile is the first one.
+    *bench.bus.mood.lock().unwrap() = Mood::Away;
     let data = report(&bench, &door, "Hangs", Some(CANARY)).await;
-    assert_eq!(data.compared, Some(false));
-    assert_eq!(asked(), before, "nobody is asked for a repeat");
+    assert_eq!((data.compared, data.first), (Some(false), None));
+    assert_eq!(bench.view.read().number, taken);
+    // With one that comes later it is compared, and said once; nobody has to act any more.
+    *bench.bus.mood.lock().unwrap() = Mood::Compares;
+    for _again in 0..2 {
+        let data = report(&bench, &door, "Hangs", Some(CANARY)).await;
+        let matched = vec![held(db)];
+        assert_eq!((data.compared, data.matched), (Some(true), Some(matched)));
+        assert_eq!(data.first, Some(taken));
+        assert_eq!(bench.view.read().number, taken + 1);
+        let asked = bench.bus.asked.lock().unwrap().len();
+        assert_eq!(asked, 2, "the one that hung, and the one that was answered");
+        let letters = bench.journal.letters().await.unwrap();
+        let headings: Vec<&str> = letters.iter().map(|one| one.heading.as_str()).collect();
+        assert_eq!(headings, ["signal Away"]);
+    }
+    nothing_is_kept(&bench).await;
+}
+
+fn held(secret: SecretId) -> Match {
+    Match { secret, version: 1 }
+}
+
+#[tokio::test]
+async fn what_was_not_compared_is_when_store_sync_is_heard_again_and_once() {
+    let bench = Bench::start(&[]).await;
+    let db = put(&bench, "prod/db", CANARY).await;
+    pager(&bench).await;
+    let desk = bench.desk();
+    let door = door_of(&desk).await;
+    let stop = CancellationToken::new();
+    tokio::spawn(Later::new(&desk).run(stop.clone()));
+    let _stopped = stop.drop_guard();
+    until("somebody to listen", || bench.bus.is_listened_to()).await;
+    for (id, token) in [("1", CANARY), ("2", "nobody's token")] {
+        let data = report(&bench, &door, id, Some(token)).await;
+        assert_eq!((data.compared, data.matched), (Some(false), None));
+    }
+    let taken = bench.view.read().number;
     assert_eq!(bench.journal.letters().await.unwrap().len(), 2);
+    let asked = || bench.bus.asked.lock().unwrap().len();
+    // Still away, or about to be; and who else is there says nothing.
+    bench.bus.say(Role::StoreSync, false).await;
+    *bench.bus.mood.lock().unwrap() = Mood::Compares;
+    bench.bus.say(Role::StoreSync, true).await;
+    bench.bus.say(Role::Scheduler, false).await;
+    assert_eq!((asked(), bench.view.read().number), (0, taken));
+    // One of them was tried in vain, and waits for a word more.
+    for _word in 0..2 {
+        bench.bus.say(Role::StoreSync, false).await;
+    }
+    assert_eq!(asked(), 2);
+    assert_eq!(bench.view.read().number, taken + 2);
+    let told: Vec<Kept> = bench.events(taken).await.into_iter().map(kept).collect();
+    let of = |first: u64| told.iter().find(|one| one.first == Some(first)).unwrap();
+    let (ours, other) = (of(taken - 1), of(taken));
+    assert_eq!(ours.matched, Some(vec![held(db)]));
+    assert_eq!(other.matched, Some(Vec::new()));
+    assert!(told.iter().all(|one| one.compared == Some(true)));
+    assert!(bench.journal.letters().await.unwrap().is_empty());
+    // It is over with both.
+    bench.bus.say(Role::StoreSync, false).await;
+    let _repeat = report(&bench, &door, "1", Some(CANARY)).await;
+    assert_eq!((asked(), bench.view.read().number), (2, taken + 2));
     nothing_is_kept(&bench).await;
 }
 
@@ -213,4 +284,35 @@ async fn an_alert_of_github_is_compared_and_its_token_is_nowhere() {
     }];
     assert_eq!((data.compared, data.matched), (Some(true), Some(matched)));
     nothing_is_kept(&bench).await;
+}
+
+/// Its mapping was mended meanwhile, and names a token now.
+#[tokio::test]
+async fn a_letter_that_is_read_anew_while_store_sync_is_away_leaves_another_one() {
+    let bench = Bench::start(&[]).await;
+    put(&bench, "prod/db", CANARY).await;
+    let map = [("id", "body.nothing"), ("type", "\"leak\"")];
+    let wrong = signal::Spec {
+        keeps_letters: true,
+        ..spec(&bench, Format::Webhook, Proof::Bearer, &map)
+    };
+    bench.hear("pager", wrong).await;
+    let door = door(&bench).await;
+    let authorization = format!("Bearer {TOKEN}");
+    let headers = [("authorization", authorization.as_str())];
+    let body = json!({ "id": "1", "value": CANARY }).to_string();
+    let (status, answer) = door.send("/signals/pager", &headers, body.as_bytes()).await;
+    assert_eq!(status, 422, "{answer}");
+    let unread = bench.journal.letters().await.unwrap().remove(0);
+    let unread = bench.journal.letter(unread.id).await.unwrap().unwrap();
+    pager(&bench).await;
+    *bench.bus.mood.lock().unwrap() = Mood::Away;
+    let ann = Principal::Operator {
+        name: "ann".to_owned(),
+    };
+    bench.desk().retry(&unread, &ann).await.unwrap();
+    assert_eq!(newest(&bench).await.compared, Some(false));
+    let letters = bench.journal.letters().await.unwrap();
+    let told = letters.iter().find(|letter| letter.id != unread.id);
+    assert!(told.unwrap().reason.contains("not compared"), "{letters:?}");
 }

@@ -1,19 +1,24 @@
-//! A store-sync that holds what a test gives it, or is away; and a bus that has nobody else on it.
+//! A store-sync that holds what a test gives it, or is away; and a bus on which nobody else is asked anything.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use keywheel_core::audit::Role;
 use keywheel_core::id::SecretId;
+use keywheel_core::time::Timestamp;
 use keywheel_engine::comparison;
 use keywheel_engine::port::bus::{
-    Address, Body, Bus, Comparison, Held, Requests, Source, Subscription, Topic,
+    Address, Body, Bus, Comparison, Held, Incoming, Message, Requests, Source, Subscription, Topic,
 };
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::presence::{Presence, Seen};
 use keywheel_seal::hpke::{Envelope, HostKeyPair};
 use keywheel_seal::{OsEntropy, digest};
+use tokio::sync::mpsc;
 
-use crate::bench::DEPLOYMENT;
+use crate::bench::{DEPLOYMENT, until};
 
 /// How it answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,6 +40,10 @@ pub(crate) struct StoreSync {
     pub(crate) values: Mutex<Vec<(SecretId, u64, String)>>,
     /// What it was asked.
     pub(crate) asked: Mutex<Vec<Comparison>>,
+    /// Who listens to presence.
+    ears: Mutex<Vec<mpsc::Sender<Incoming>>>,
+    /// The last word of presence that somebody was done with.
+    acked: Arc<AtomicU64>,
 }
 
 impl Default for StoreSync {
@@ -44,7 +53,47 @@ impl Default for StoreSync {
             mood: Mutex::default(),
             values: Mutex::default(),
             asked: Mutex::default(),
+            ears: Mutex::default(),
+            acked: Arc::default(),
         }
+    }
+}
+
+/// Hears who is there.
+struct Ear {
+    words: mpsc::Receiver<Incoming>,
+    acked: Arc<AtomicU64>,
+}
+
+#[async_trait]
+impl Subscription for Ear {
+    async fn next(&mut self) -> Option<Incoming> {
+        self.words.recv().await
+    }
+
+    async fn ack(&mut self, sequence: u64) -> Result<(), PortError> {
+        self.acked.store(sequence, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn nak(&mut self, _: u64, _: Duration) -> Result<(), PortError> {
+        Ok(())
+    }
+}
+
+fn presence(role: Role, leaving: bool) -> Presence {
+    Presence {
+        role,
+        host: None,
+        instance: [1; 16],
+        machine: "m".to_owned(),
+        version: "0".to_owned(),
+        started: Timestamp::default(),
+        sent: Timestamp::default(),
+        leaving,
+        certificate_end: None,
+        bus: None,
+        seen: Seen::default(),
     }
 }
 
@@ -63,6 +112,36 @@ impl StoreSync {
         let opened = self.own.open(&info, &aad, &envelope).unwrap();
         // EXPOSE: the key of a comparison in a test.
         opened.expose().try_into().unwrap()
+    }
+
+    pub(crate) fn is_listened_to(&self) -> bool {
+        !self.ears.lock().unwrap().is_empty()
+    }
+
+    /// Somebody says that it is there, or leaves; returns when whoever listens has done what follows from it.
+    pub(crate) async fn say(&self, role: Role, leaving: bool) {
+        let ears = self.ears.lock().unwrap().clone();
+        // Who is done with the second one did what follows from the first.
+        for said in [presence(role, leaving), presence(Role::Gateway, false)] {
+            let sequence = self.acked.load(Ordering::SeqCst) + 1;
+            let message = Message {
+                id: [9; 16],
+                sender: said.role,
+                host: None,
+                traceparent: None,
+                body: Body::Presence(Box::new(said)),
+            };
+            for ear in &ears {
+                let incoming = Incoming {
+                    sequence,
+                    redelivered: false,
+                    message: message.clone(),
+                };
+                ear.send(incoming).await.unwrap();
+            }
+            let is_done = || self.acked.load(Ordering::SeqCst) >= sequence;
+            until("a word of presence to be heard", is_done).await;
+        }
     }
 
     fn compare(&self, asked: &Comparison) -> Vec<Held> {
@@ -97,8 +176,14 @@ impl Bus for StoreSync {
         Err(away())
     }
 
-    async fn subscribe(&self, _: Topic, _: &str) -> Result<Box<dyn Subscription>, PortError> {
-        Err(away())
+    async fn subscribe(&self, topic: Topic, _: &str) -> Result<Box<dyn Subscription>, PortError> {
+        if topic != Topic::Presence {
+            return Err(away());
+        }
+        let (ear, words) = mpsc::channel(8);
+        self.ears.lock().unwrap().push(ear);
+        let acked = Arc::clone(&self.acked);
+        Ok(Box::new(Ear { words, acked }))
     }
 
     async fn request(

@@ -296,9 +296,9 @@ async fn renewed(
                 continue;
             }
         };
-        if let Extended::For { granted, .. } = &extended {
+        if let Extended::For { granted, whole } = &extended {
             let next = registry.parts.clock.now();
-            let next = next.plus(Extended::renew_after(*granted));
+            let next = next.plus(Extended::renew_after(*granted, *whole));
             let mut state = registry.state();
             let known = state.leases.entry(secret.secret).or_default();
             known.insert(lease.clone(), next);

@@ -224,3 +224,15 @@ impl Lender for Fake {
 async fn the_fake_keeps_the_laws() {
     check(&Fake(FakeStore::default())).await;
 }
+
+#[tokio::test]
+async fn of_a_login_that_was_lent_sessions_are_told_to_be_untold() {
+    let bench = bench();
+    create(&bench).await.unwrap();
+    let told = bench
+        .rotator
+        .sessions(&work(Step::Drain), &always())
+        .await
+        .unwrap();
+    assert_eq!(told, None);
+}

@@ -4,6 +4,7 @@ pub mod aws;
 mod directory;
 pub mod fault;
 pub mod mariadb;
+pub mod mysql;
 pub mod nats;
 pub mod openbao;
 pub mod port;

@@ -9,11 +9,10 @@ use super::spans::{instant, passed, percentiles};
 /// Most that are named in one line; the tables have all.
 const MOST_NAMED: usize = 5;
 
-/// Milestones that say since when all that was to die is dead; of a revocation, also at its store.
-const DEATHS: [&str; 4] = [
+/// Milestones that say since when all that was to die is dead at its store.
+const DEATHS: [&str; 3] = [
     "the store confirmed",
     "every store confirmed",
-    "last version dead",
     "all that it may hold is dead",
 ];
 /// Milestones that say since when it is known whether a login is refused.

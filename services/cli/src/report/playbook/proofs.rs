@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use keywheel_core::event::Event;
 use keywheel_core::id::{RevocationId, SecretId};
 use keywheel_core::revocation::{self, Evidence, NOTHING_TO_ASK, Proven, Revocation};
-use keywheel_core::{rotation, secret};
+use keywheel_core::secret;
 use keywheel_schemas::api::{ReportLogin, ReportProof};
-use keywheel_schemas::event::{self, EventMeta};
+use keywheel_schemas::event::EventMeta;
 use keywheel_schemas::mirror::TextForm as _;
 
 use super::super::consumers::dying;
+use super::super::marks::unusable;
 use super::super::summary::{Case, login, proof};
 
 /// What a proof says that shows nothing to be alive or dead yet.
@@ -77,50 +78,11 @@ pub(super) fn proofs(case: &Case<'_>) -> Vec<ReportProof> {
 /// Of each version that dies, the event that says that its store, or the end of the rotation that replaced it, made it
 /// unusable there.
 pub(super) fn confirmed(case: &Case<'_>) -> Vec<Option<u64>> {
-    let (mut about, mut found) = (BTreeMap::new(), BTreeMap::new());
-    for (meta, event) in case.parts() {
-        let part = event::subject(event);
-        match event {
-            Event::Revocation(
-                _,
-                revocation::Event::Requested {
-                    secret, versions, ..
-                },
-            ) => {
-                let versions = versions.iter().map(|version| (*secret, *version));
-                let versions: Vec<(SecretId, u64)> = versions.collect();
-                // It dies by this one, and not with the rotation.
-                for version in &versions {
-                    found.remove(version);
-                }
-                about.insert(part, versions);
-            }
-            Event::Rotation(_, rotation::Event::DistributionStarted { old, .. }) => {
-                let secret = case.secret_of(&part);
-                let versions = secret.map(|secret| old.iter().map(move |old| (secret, *old)));
-                about.insert(part, versions.into_iter().flatten().collect());
-            }
-            Event::Revocation(_, revocation::Event::BackendConfirmed)
-            | Event::Rotation(
-                _,
-                rotation::Event::Closed {
-                    outcome: rotation::Outcome::Completed,
-                },
-            ) => {
-                let versions = about.get(&part).into_iter().flatten();
-                found.extend(versions.map(|version| (*version, meta.number)));
-            }
-            Event::Revocation(_, revocation::Event::StillAccepted { .. }) => {
-                let versions = about.get(&part).into_iter().flatten();
-                for version in versions {
-                    found.remove(version);
-                }
-            }
-            _ => {}
-        }
-    }
+    let unusable = unusable(case);
     let dying = dying(case).into_iter();
-    dying.map(|version| found.get(&version).copied()).collect()
+    dying
+        .map(|version| unusable.get(&version).copied())
+        .collect()
 }
 
 /// When versions died, by their own word.

@@ -348,6 +348,27 @@ fn a_run_that_goes_on_says_whom_it_waits_for_and_what_lives() {
     assert_eq!(shown.unwrap().at, None);
 }
 
+/// What older versions left at a store outside is cleared away by the rotation itself, while a revocation takes the old one.
+#[test]
+fn the_end_of_a_rotation_confirms_nothing_of_what_a_revocation_takes() {
+    let mut replaced = replace();
+    let closed = replaced.remove(11);
+    assert!(matches!(
+        &closed,
+        Event::Rotation(_, rotation::Event::Closed { .. })
+    ));
+    let told = told(&[begin(), replaced, vec![closed]].concat());
+    let confirmed = told
+        .marks
+        .iter()
+        .find(|mark| mark.what.starts_with("every store"));
+    assert_eq!(
+        confirmed.unwrap().event,
+        None,
+        "its store may let it in still"
+    );
+}
+
 #[test]
 fn an_event_of_what_a_step_began_that_is_missing_is_named() {
     let all = whole();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Context, Rejection, evict, revoke, rotate};
+use super::super::{Context, Rejection, evict, lease, revoke};
 use super::select::{self, Meant, host_of};
 use super::{Start, begin, failed, order};
 use crate::event::Event;
@@ -260,7 +260,7 @@ fn done(
             };
             let rotation = RotationId::from_bytes(fresh);
             let trigger = Trigger::Playbook { run: run.id };
-            let events = rotate::start(world, known, rotation, trigger, &inner)?;
+            let events = lease::succeed(world, known, (rotation, trigger), &inner)?;
             Ok((events, Begun::Rotation { rotation }))
         }
         (Target::Secret { secret, version }, Deed::Revoke { .. }) => {

@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 use crate::world::World;
 
 pub use plan::{MAX_PLANNED_RUNS, PlannedStep, plan_playbook};
-pub use urgent::{is_urgent, next_urgent_run};
+pub use urgent::{MAX_URGENT_TEXT_BYTES, is_urgent, next_urgent_run};
 
 /// The begin of a run: of one that a person starts, or a step.
 struct Start<'a> {
@@ -87,7 +87,7 @@ pub(super) fn decide(
             container,
             by,
             reason,
-        } => order::lift(world, container, by, reason),
+        } => order::lift(world, (container, ctx.now), by, reason),
         Request::Remove { name } => remove(world, name),
     }
 }
@@ -261,7 +261,7 @@ fn due(world: &World, id: RunId, step: &str, now: Timestamp) -> Result<Vec<Event
             )
         }
     };
-    let mut events = order::withdrawn(world, (id, Some(step)), now);
+    let mut events = order::withdrawn(world, (std::slice::from_ref(&id), Some(step)), now);
     events.push(Event::PlaybookRun(id, event));
     Ok(events)
 }
@@ -352,24 +352,24 @@ fn intervene(
         return Err(playbook_run::Rejection::PausedAlready { run: id, paused }.into());
     }
     let mut events = Vec::new();
-    step_in(
-        world,
-        run,
-        intervention,
-        (by, reason.trim(), now),
-        &mut events,
-    );
+    let mut runs = Vec::new();
+    let said = (intervention, by, reason.trim());
+    step_in(world, run, said, (&mut runs, &mut events));
+    if intervention == Intervention::Cancel {
+        // Of all of them at once, for they may wait for the same room.
+        events.extend(order::withdrawn(world, (runs.as_slice(), None), now));
+    }
     Ok(events)
 }
 
-/// What is said of a run is said of the runs that its open steps began.
+/// What is said of a run is said of the runs that its open steps began; those are told, too.
 fn step_in(
     world: &World,
     run: &Run,
-    intervention: Intervention,
-    (by, reason, now): (&str, &str, Timestamp),
-    events: &mut Vec<Event>,
+    (intervention, by, reason): (Intervention, &str, &str),
+    (runs, events): (&mut Vec<RunId>, &mut Vec<Event>),
 ) {
+    runs.push(run.id);
     let intervened = playbook_run::Event::Intervened {
         intervention,
         by: by.to_owned(),
@@ -377,7 +377,6 @@ fn step_in(
     };
     events.push(Event::PlaybookRun(run.id, intervened));
     if intervention == Intervention::Cancel {
-        events.extend(order::withdrawn(world, (run.id, None), now));
         let outcome = Outcome::Cancelled;
         let score = score(world, run).0;
         let completed = playbook_run::Event::Completed { outcome, score };
@@ -387,7 +386,8 @@ fn step_in(
         if let Begun::Run { run: below } = begun
             && let Some(below) = world.runs.get(below).filter(|below| below.is_open())
         {
-            step_in(world, below, intervention, (by, reason, now), events);
+            let both = (&mut *runs, &mut *events);
+            step_in(world, below, (intervention, by, reason), both);
         }
     }
 }

@@ -6,18 +6,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::Rejection;
-use super::super::scope::{is_named, is_of};
+use super::super::order::answered;
+use super::super::scope::{beside, is_named, is_of};
+use super::super::{Rejection, rollout};
 use super::act::Done;
 use super::select::{host_of, selected};
 use crate::binding::OnRevoke;
 use crate::event::Event;
 use crate::host::{
-    self, Had, Host, MAX_ORDERS, OrderKind, OrderOutcome, Origin, Standing, Subject,
+    self, Had, Host, MAX_ORDERS, OrderKind, OrderOutcome, Origin, Quarantine, Standing, Subject,
 };
-use crate::id::{ContainerId, HostId, RunId, SecretId};
+use crate::id::{ContainerId, HostId, RevocationId, RunId, SecretId};
 use crate::playbook::{Deed, MAX_TARGETS, Selection, Step};
 use crate::playbook_run::{self, Begun, Run, StepState, Target};
+use crate::revocation::Revocation;
 use crate::rotation::MAX_REASON_CHARS;
 use crate::time::Timestamp;
 use crate::world::World;
@@ -110,14 +112,14 @@ fn add(world: &World, selection: &Selection, found: &mut Found) -> Result<(), St
     Ok(())
 }
 
-/// Orders the restart of a container; nothing where it is gone.
+/// Orders the restart of a container; nothing where it is gone. A host that was evicted takes no orders.
 pub(super) fn restart(
     world: &World,
     place: &Place<'_>,
     (at, container): (HostId, &ContainerId),
     now: Timestamp,
 ) -> Done {
-    let Some((host, subject)) = known(world, (at, container)) else {
+    let Some((host, subject)) = known(world, (at, container))? else {
         return Ok((Vec::new(), Begun::Nothing));
     };
     if host.quarantines.contains_key(container) {
@@ -141,7 +143,7 @@ pub(super) fn quarantine(
     (at, container): (HostId, &ContainerId),
     (action, reason): (OnRevoke, String),
 ) -> Done {
-    let Some((host, subject)) = known(world, (at, container)) else {
+    let Some((host, subject)) = known(world, (at, container))? else {
         return Ok((Vec::new(), Begun::Nothing));
     };
     let before = host.quarantines.get(container);
@@ -149,6 +151,8 @@ pub(super) fn quarantine(
     match before.filter(is_kept).map(|one| &one.standing) {
         Some(Standing::Done) => return Ok((Vec::new(), Begun::Nothing)),
         Some(Standing::Ordered | Standing::Failed(_)) => {}
+        // A stricter one takes the room that it has.
+        None if before.is_some() => {}
         None => check(host)?,
     }
     let ordered = host::Event::QuarantineOrdered {
@@ -162,7 +166,8 @@ pub(super) fn quarantine(
     Ok((vec![Event::Host(at, ordered)], begun))
 }
 
-/// What a container has, runs on or is to have, and had when it was put into quarantine before.
+/// What a container has, runs on or is to have, what lies beside that in its files, and what it had when it was put into
+/// quarantine before.
 fn had(
     world: &World,
     (at, container): (HostId, &ContainerId),
@@ -171,7 +176,9 @@ fn had(
     let own = world.assignments_of(at, container);
     let now = own.flat_map(|(key, state)| {
         let versions = [state.holds, state.runs_on, state.assigned].into_iter();
-        let real = versions.filter(|version| *version > 0);
+        let secret = world.secrets.get(&state.secret).into_iter();
+        let lying = secret.flat_map(move |secret| beside(world, key, secret));
+        let real = versions.chain(lying).filter(|version| *version > 0);
         let in_variable = world.is_in_variable(key, state.secret);
         real.map(move |version| Had {
             secret: state.secret,
@@ -184,13 +191,17 @@ fn had(
     all.into_iter().collect()
 }
 
-/// A container that is known, and its host that was not evicted.
+/// A container that is known, and its host; nothing that an evicted one has is.
 fn known<'w>(
     world: &'w World,
     (at, container): (HostId, &ContainerId),
-) -> Option<(&'w Host, Subject)> {
-    let host = world.live_host(at)?;
-    Some((host, world.known_container(at, container)?))
+) -> Result<Option<(&'w Host, Subject)>, host::Rejection> {
+    let Some(host) = world.hosts.get(&at) else {
+        return Ok(None);
+    };
+    host.refuse_evicted()?;
+    let subject = world.known_container(at, container);
+    Ok(subject.map(|subject| (host, subject)))
 }
 
 /// Whether a host takes one more order.
@@ -231,32 +242,41 @@ pub(super) fn faults(world: &World, step: &Step, targets: &[Target]) -> Vec<Stri
     faults
 }
 
-/// Restarts that a run ordered, or one step of it, and that are not over: their hosts need not do them any more.
+/// Restarts that runs ordered, or one step of theirs, and that are not over: their hosts need not do them any more, and
+/// what waited for their room gets it.
 pub(super) fn withdrawn(
     world: &World,
-    (run, step): (RunId, Option<&str>),
+    (runs, step): (&[RunId], Option<&str>),
     now: Timestamp,
 ) -> Vec<Event> {
     let is_meant =
-        |origin: &Origin| origin.run == run && step.is_none_or(|step| step == origin.step);
+        |origin: &Origin| runs.contains(&origin.run) && step.is_none_or(|step| step == origin.step);
+    let mut rollouts = rollout::Draft::of(world, now);
+    let mut events = Vec::new();
     let open = world.ordered_restarts();
-    let open = open.filter(|(_, one)| is_meant(&one.origin));
-    open.map(|(host, one)| {
+    for (host, one) in open.filter(|(_, one)| is_meant(&one.origin)) {
+        rollouts.end_ordered(host, one);
         let ended = host::Event::OrderEnded {
             container: one.subject.container.clone(),
             order: OrderKind::Restart,
             outcome: OrderOutcome::Withdrawn,
             at: now,
         };
-        Event::Host(host, ended)
-    })
-    .collect()
+        events.push(Event::Host(host, ended));
+    }
+    if !events.is_empty() {
+        // Other services of the same hosts may have room, too.
+        rollouts.touch_all();
+        events.extend(rollouts.give());
+    }
+    events
 }
 
-/// Lifts the quarantine of a container.
+/// Lifts the quarantine of a container. A step that waits for it hears that it was lifted before it was done. While a
+/// revocation waits for its program's end, it stays.
 pub(super) fn lift(
     world: &World,
-    container: &str,
+    (container, now): (&str, Timestamp),
     by: &str,
     reason: &str,
 ) -> Result<Vec<Event>, Rejection> {
@@ -270,26 +290,45 @@ pub(super) fn lift(
         let id = one.subject.container.to_string();
         is_named((&id, &one.subject.name), container)
     });
-    let meant: Vec<(&Host, &ContainerId)> = meant
-        .map(|(host, one)| (host, &one.subject.container))
-        .collect();
+    let meant: Vec<(&Host, &Quarantine)> = meant.collect();
     let named = || container.chars().take(MAX_NAME_CHARS).collect();
     match meant.as_slice() {
         [] => Err(host::Rejection::NoQuarantine(named()).into()),
-        [(host, container)] => {
+        [(host, one)] => {
+            let (container, name) = (&one.subject.container, &one.subject.name);
+            if let Some(revocation) = awaits_end(world, host, container) {
+                let name = name.clone();
+                return Err(host::Rejection::StillInMemory { name, revocation }.into());
+            }
             let lifted = host::Event::QuarantineLifted {
-                container: (*container).clone(),
+                container: container.clone(),
                 by: by.to_owned(),
                 reason: reason.trim().to_owned(),
             };
-            Ok(vec![Event::Host(host.id, lifted)])
+            let why = format!("container `{name}`: its quarantine was lifted before it was done");
+            let mut events = vec![Event::Host(host.id, lifted)];
+            events.extend(answered(world, &one.origin, Some(why), now));
+            Ok(events)
         }
         several => {
-            let ids: Vec<&str> = several.iter().map(|(_, id)| id.short()).collect();
+            let ids = several.iter();
+            let ids: Vec<&str> = ids.map(|(_, one)| one.subject.container.short()).collect();
             let (name, count, ids) = (named(), several.len(), ids.join(", "));
             Err(host::Rejection::WhichQuarantine { name, count, ids }.into())
         }
     }
+}
+
+/// The revocation that waits until the program of a container in quarantine has ended, for that has one of its versions
+/// in a variable.
+fn awaits_end(world: &World, host: &Host, container: &ContainerId) -> Option<RevocationId> {
+    let open = world.revocations.values();
+    let mut open = open.filter(|open| !open.closed && open.waiting.contains(&host.id));
+    let is_kept = |open: &&Revocation| {
+        let mut kept = world.kept_in_memory(open.secret, &open.versions);
+        kept.any(|(at, one)| at.id == host.id && one.subject.container == *container)
+    };
+    open.find(is_kept).map(|open| open.id)
 }
 
 /// Longest name of a container in an answer.

@@ -67,6 +67,7 @@ fn leak() -> Signal {
         fields: BTreeMap::from([("secret".to_owned(), "prod/db".to_owned())]),
         compared: None,
         matched: None,
+        first: None,
     }
 }
 
@@ -167,6 +168,7 @@ fn a_signal_of_a_declared_source_is_taken_and_every_other_is_refused() {
         fields: leak().fields,
         compared: None,
         matched: None,
+        first: None,
     };
     let given = Given::nothing().and(listen("pager", SOURCE, Proof::Bearer));
     given
@@ -221,6 +223,7 @@ fn a_signal_says_which_versions_hold_what_it_reports() {
         fields: leak().fields,
         compared: Some(true),
         matched: Some(matched),
+        first: None,
     };
     for (matched, secret) in [
         (Vec::new(), None),
@@ -236,6 +239,36 @@ fn a_signal_says_which_versions_hold_what_it_reports() {
     given()
         .when(take(of(many)))
         .then_rejected(signal::Rejection::OutOfBounds);
+}
+
+#[test]
+fn what_came_of_a_comparison_later_names_the_event_by_which_the_signal_was_taken() {
+    let given = Given::nothing().and(listen("pager", SOURCE, Proof::Bearer));
+    let late = Signal {
+        compared: Some(true),
+        matched: Some(vec![held(1, 2)]),
+        first: Some(7),
+        ..leak()
+    };
+    let given = given.and(take(late));
+    let Some(Event::Signal(_, told)) = given.log().last() else {
+        panic!("{:?}", given.log());
+    };
+    assert_eq!(told.secret(), Some(held(1, 0).secret));
+    let taken = told.as_first().unwrap();
+    let signal::Event::Received {
+        compared,
+        matched,
+        first,
+        ..
+    } = &taken
+    else {
+        panic!("{taken:?}");
+    };
+    assert_eq!((*compared, matched, *first), (Some(false), &None, None));
+    // That one is no later word.
+    assert_eq!(taken.as_first(), None);
+    assert_eq!(signal::Event::SourceRemoved.as_first(), None);
 }
 
 #[test]

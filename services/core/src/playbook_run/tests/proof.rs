@@ -4,6 +4,7 @@ use super::*;
 use crate::binding::Reload;
 use crate::command::ProofTaken;
 use crate::decision::tests::accounts::alternating;
+use crate::decision::tests::leases;
 use crate::lease;
 use crate::revocation::{self, Answer, Evidence, NOTHING_TO_ASK, Proof, Proven};
 use crate::testing::{NOW, anywhere, apply_binding, enrol, file, reloaded};
@@ -258,4 +259,60 @@ fn what_dies_by_force_is_withdrawn_when_the_hosts_say_so_that_were_not_through()
     let given = settled(given.and(Command::Report(moved)));
     assert!(given.log().iter().any(is_everywhere));
     assert_eq!(progress(&given, "withdrawn"), Progress::Done);
+}
+
+/// Container 1 has a lease; a playbook had another one take its place, and it runs on that.
+fn lease_replaced() -> (Given, RotationId) {
+    let steps = vec![
+        step("rotate", rotating(), &[]),
+        step("withdrawn", Deed::Withdrawn, &["rotate"]),
+    ];
+    let declared = leases::served().and(declare(spec(proving(steps))));
+    let given = settled(declared.and(start()));
+    let rotation = given.world().open_rotation(leases::lease(1)).unwrap().id;
+    let given = settled(leases::moved(given, rotation));
+    (given, rotation)
+}
+
+#[test]
+fn a_lease_that_a_playbook_replaces_is_to_be_proven_dead_as_one_that_a_person_revokes() {
+    let (given, rotation) = lease_replaced();
+    let id = revocation(&given);
+    assert_eq!(id, lease::end_of(rotation));
+    let known = &given.world().revocations[&id];
+    assert_eq!(
+        (&known.versions[..], &known.proven),
+        (&[1][..], &Proven::Awaited)
+    );
+    assert!(known.reason.contains(&RUN.to_string()), "{}", known.reason);
+    let secret = &given.world().secrets[&leases::lease(1)];
+    assert_eq!(secret.alive(), [2], "it is dead at once");
+    assert_eq!(progress(&given, "withdrawn"), Progress::Done);
+    // Its store ended it, which is no proof: the run waits for the login.
+    let given = settled(told(given, 1));
+    assert_eq!(progress(&given, "prove"), Progress::Open);
+    let let_in = settled(proof(given.clone(), 2, Answer::Accepted));
+    assert_eq!(progress(&let_in, "prove"), Progress::Open);
+    let given = settled(proof(given, 2, Answer::WrongPassword));
+    assert_eq!(note(&given).as_deref(), Some("1 proven dead"));
+    assert_eq!(outcome(&given), Some(Outcome::Completed));
+    let given = told(given, 3);
+    assert!(given.world().revocations[&id].is_destroyed);
+}
+
+#[test]
+fn of_a_lease_whose_login_nobody_can_try_a_playbook_says_why_not() {
+    let (given, _) = lease_replaced();
+    let given = settled(told(given, 1));
+    let why = "its store's word is what there is";
+    let untold = Command::ProofOutcome(ProofTaken {
+        revocation: revocation(&given),
+        attempt: 2,
+        proof: Proof::lacking(why),
+    });
+    let given = settled(given.and(untold));
+    let said = note(&given).unwrap();
+    assert!(said.starts_with("0 proven dead; 1 not probed: "), "{said}");
+    assert!(said.ends_with(why), "{said}");
+    assert_eq!(outcome(&given), Some(Outcome::Completed));
 }

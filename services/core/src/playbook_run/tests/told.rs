@@ -169,3 +169,15 @@ fn of_a_secret_that_gives_leases_each_is_rotated_that_a_container_has_and_one_is
         assert_eq!(open.trigger, rotation::Trigger::Playbook { run: RUN });
     }
 }
+
+#[test]
+fn a_lease_before_that_a_grace_keeps_alive_holds_no_rotation_of_a_playbook_up() {
+    let lease = leases::lease(1);
+    let given = leases::graces::giving_way();
+    let given = given.and(declare(spec(vec![step("rotate", rotating(), &[])])));
+    let told = BTreeMap::from([("secret".to_owned(), "prod/db".to_owned())]);
+    let given = settled(given.and(start_with(told)));
+    let open = given.world().open_rotation(lease).unwrap();
+    assert_eq!(open.trigger, rotation::Trigger::Playbook { run: RUN });
+    assert_eq!(given.world().secrets[&lease].alive(), [2, 3]);
+}

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keywheel_core::assignment::{self, Key};
 use keywheel_core::event::Event;
-use keywheel_core::id::{BindingId, HostId, RotationId, SecretId};
+use keywheel_core::id::{BindingId, HostId, RevocationId, RotationId, SecretId};
 use keywheel_core::playbook_run::{self, Target};
 use keywheel_core::{binding, host, revocation, rotation, secret};
 use keywheel_engine::port::journal::RecordedEvent;
+use keywheel_schemas::api::MAX_REPORT_EVENTS;
 
 use super::frame::{Frame, Run};
 
@@ -46,6 +47,8 @@ pub(super) struct Gathering {
     running: BTreeMap<RotationId, RecordedEvent>,
     /// Other rotations that belong to it.
     rotations: BTreeSet<RotationId>,
+    /// Revocations of what an evicted host may hold.
+    revocations: BTreeSet<RevocationId>,
 }
 
 impl Gathering {
@@ -59,12 +62,14 @@ impl Gathering {
             granted: BTreeMap::new(),
             running: BTreeMap::new(),
             rotations: BTreeSet::new(),
+            revocations: BTreeSet::new(),
         }
     }
 
     /// Takes the next event.
     pub(super) fn note(&mut self, event: &RecordedEvent) {
-        if self.frame.is_behind(event) {
+        // What is more than a report holds is refused, however many events a run has.
+        if self.frame.is_behind(event) || self.kept.len() > MAX_REPORT_EVENTS {
             return;
         }
         if self.frame.is_own(&event.event) || self.frame.cause == Some(event.number) {
@@ -76,8 +81,9 @@ impl Gathering {
             Event::Binding(id, binding::Event::Bound { .. }) => self.name(Who::Binding(*id), event),
             Event::Host(id, fact) => self.host(event, *id, fact),
             Event::Rotation(id, fact) => self.rotation(event, *id, fact),
-            Event::Revocation(_, fact) => {
-                if self.is_begun(event) && self.concerns(fact) {
+            Event::Revocation(id, fact) => {
+                let is_meant = self.kills_held(*id, fact) || self.concerns(fact);
+                if self.is_begun(event) && is_meant {
                     self.keep(event);
                 }
             }
@@ -110,6 +116,23 @@ impl Gathering {
             (revocation::Event::HostReleased { host }, _) => self.frame.evicted.contains_key(host),
             (revocation::Event::Requested { secret, .. }, Run::Rotation(_) | Run::Playbook(_)) => {
                 self.frame.secrets.contains(secret)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether something that an evicted host may hold dies by a revocation, and whether its store says so.
+    fn kills_held(&mut self, id: RevocationId, fact: &revocation::Event) -> bool {
+        if !matches!(self.frame.run, Run::Host(_)) {
+            return false;
+        }
+        match fact {
+            revocation::Event::Requested { secret, .. } if self.was_given(*secret) => {
+                self.revocations.insert(id);
+                true
+            }
+            revocation::Event::BackendConfirmed | revocation::Event::StillAccepted { .. } => {
+                self.revocations.contains(&id)
             }
             _ => false,
         }

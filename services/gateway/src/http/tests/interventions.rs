@@ -3,8 +3,9 @@
 
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
-use keywheel_core::rotation::ACK_DEADLINE;
-use keywheel_engine::port::journal::Journal as _;
+use keywheel_core::event::Event;
+use keywheel_core::rotation::{self, ACK_DEADLINE};
+use keywheel_engine::port::journal::{Journal as _, RecordedEvent};
 
 use super::*;
 
@@ -59,6 +60,47 @@ async fn a_parked_rotation_says_what_to_do_and_does_it() {
     let left = bench.audit().await.split_off(before);
     let is_said = |record: &&String| record.contains("force-rotation") && record.contains(WHY);
     assert_eq!(left.iter().filter(is_said).count(), 1, "{left:?}");
+    bench.work().await;
+    let (_, ended) = bench.see(&format!("rotations/{id}")).await;
+    assert_eq!(ended["state"], "completed", "{ended}");
+}
+
+#[tokio::test]
+async fn where_a_secret_says_force_its_deadline_kills_the_old_version_and_names_who_is_missing() {
+    let bench = Bench::start().await;
+    let (rotation, id) = bench.waiting().await;
+    let forcing = MANIFEST.replace(" } }", " }, rotation: { onDeadline: force } }");
+    let (status, applied) = bench.apply(&forcing).await;
+    assert_eq!(status, 200, "{applied}");
+    let (_, plan) = bench.see("rotation-plan/prod/db").await;
+    assert_eq!(plan["on_deadline"], "force", "{plan}");
+    let (_, waits) = bench.see(&format!("rotations/{id}")).await;
+    assert_eq!(
+        (&waits["state"], &waits["dying"]),
+        (&json!("distributing"), &json!([1]))
+    );
+    let before = bench.audit().await.len();
+    bench.park(rotation).await;
+    let (_, forced) = bench.see(&format!("rotations/{id}")).await;
+    assert_eq!(forced["state"], "revoking_old", "{forced}");
+    assert_eq!(forced["dying"], json!([]), "it is dead");
+    let (_, secret) = bench.see("secrets/prod/db").await;
+    assert_eq!(secret["current"], 2, "{secret}");
+    let left = bench.audit().await.split_off(before);
+    let is_said = |record: &&String| record.contains("forced, without those who are missing");
+    assert_eq!(left.iter().filter(is_said).count(), 1, "{left:?}");
+    let events = bench.journal.read(0, 1000).await.unwrap();
+    let of_rotation = |recorded: &RecordedEvent| match &recorded.event {
+        Event::Rotation(_, event) => Some(event.clone()),
+        _ => None,
+    };
+    let mut told = events.iter().filter_map(of_rotation);
+    let missing = told.find_map(|event| match event {
+        rotation::Event::StragglersNamed { consumers, .. } => Some(consumers.len()),
+        _ => None,
+    });
+    assert_eq!(missing, Some(1), "the container that has not moved");
+    assert_eq!(told.next(), Some(rotation::Event::Forced));
     bench.work().await;
     let (_, ended) = bench.see(&format!("rotations/{id}")).await;
     assert_eq!(ended["state"], "completed", "{ended}");

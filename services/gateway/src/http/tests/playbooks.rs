@@ -1,11 +1,13 @@
 //! Playbooks over HTTP: declared, planned, run, approved, stopped; and a run goes on by itself.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::id::{HostId, RunId};
-use keywheel_core::playbook_run::Request as RunRequest;
+use keywheel_core::name::PlaybookName;
+use keywheel_core::playbook_run::{Cause, Request as RunRequest};
 use keywheel_identity::name::OperatorName;
 
 use super::*;
@@ -251,6 +253,48 @@ async fn a_drill_begins_when_two_others_agree() {
     let score = json!({ "targets": 1, "through": 1, "percent": 100, "not_through": [] });
     assert_eq!(run["score"], score, "{run}");
     assert!(run["took_ms"].is_number() && run["steps"][0]["took_ms"].is_number());
+}
+
+/// The id of a run that a trigger began is a hash: it may be lower or higher than any other.
+#[tokio::test]
+async fn the_newest_run_is_first_whatever_its_id() {
+    let bench = Bench::start().await;
+    bench.apply(MANIFEST).await;
+    let (status, answer) = bench.apply(PLAYBOOK).await;
+    assert_eq!(status, 200, "{answer}");
+    let mut begun = Vec::new();
+    for byte in [0xff, 0, 0x80] {
+        bench.clock.advance(Duration::from_secs(3600));
+        let run = RunId::from_bytes([byte; 16]);
+        let start = Command::Playbook(RunRequest::Start {
+            run,
+            playbook: PlaybookName::parse("ask").unwrap(),
+            arguments: BTreeMap::new(),
+            by: "unix:0".to_owned(),
+            reason: "a test".to_owned(),
+            cause: Cause::Person,
+        });
+        bench.submit(Role::Scheduler, start).await;
+        begun.insert(0, run.to_string());
+        let (_, runs) = bench.see("playbook-runs").await;
+        let runs = runs.as_array().unwrap();
+        let ids: Vec<&str> = runs
+            .iter()
+            .map(|run| run["run_id"].as_str().unwrap())
+            .collect();
+        assert_eq!(ids, begun);
+        let times: Vec<&str> = runs
+            .iter()
+            .map(|run| run["begun"].as_str().unwrap())
+            .collect();
+        assert!(times.is_sorted_by(|one, other| one > other), "{times:?}");
+    }
+    // Open ones stay above those that ended.
+    let newest = format!("playbook-runs/{}/cancel", begun[0]);
+    let (status, said) = bench.post(&newest, json!({ "reason": "done" })).await;
+    assert_eq!(status, 200, "{said}");
+    let (_, runs) = bench.see("playbook-runs").await;
+    assert_eq!(runs[2]["run_id"], begun[0], "{runs}");
 }
 
 const CUT: &str = "apiVersion: keywheel.dev/v1\nkind: Playbook\nmetadata: { name: cut }\nspec:\n  steps:\n    - { name: cut, quarantine: { consumersOf: [prod/db], action: pause } }\n";

@@ -344,6 +344,15 @@ async fn a_rotation_and_an_eviction_have_theirs() {
         assert_eq!(count(&types, kind), many, "{kind}: {types:#?}");
     }
     assert!(verbs(&report).contains(&"evict".to_owned()));
+    // What it held dies by a revocation: whether its store said so is in it, too, and of another secret's nothing.
+    real.revoke("prod/api").await;
+    real.revoke("prod/db").await;
+    real.work().await;
+    let report = real.report(&format!("hosts/{HOST}")).await;
+    let types = real.assert_proven(&report);
+    for kind in ["revocation.requested", "revocation.backend_confirmed"] {
+        assert_eq!(count(&types, kind), 1, "{kind}: {types:#?}");
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use keywheel_core::binding::{self, Selector, Target};
 use keywheel_core::event::Event;
 use keywheel_core::host;
 use keywheel_core::id::{BindingId, RotationId, SecretId, StoreId};
+use keywheel_core::lease::{DEFAULT_LINGER, Lease, LeaseOf};
 use keywheel_core::name::{
     BindingName, Directory, EnvName, FileName, HostName, SecretName, StoreName,
 };
@@ -11,7 +12,7 @@ use keywheel_core::resource::Kind;
 use keywheel_core::rollout::{self, Instance, Service};
 use keywheel_core::schedule::{Ack, RotationPolicy};
 use keywheel_core::secret::{self, Place};
-use keywheel_core::store::{self, Source};
+use keywheel_core::store::{self, RemoteVersion, Source};
 use keywheel_core::time::Timestamp;
 
 use super::*;
@@ -19,6 +20,7 @@ use super::*;
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 const HOST: HostId = HostId::from_bytes([2; 16]);
 const STORE: StoreId = StoreId::from_bytes([3; 16]);
+const DECLARED: SecretId = SecretId::from_bytes([4; 16]);
 
 fn name() -> SecretName {
     SecretName::parse("shop/db").unwrap()
@@ -78,8 +80,12 @@ fn bound(binding: u8, reload: Reload) -> Event {
 }
 
 fn bound_as(binding: u8, target: Target, reload: Reload) -> Event {
+    bound_to(SECRET, (binding, target), reload)
+}
+
+fn bound_to(secret: SecretId, (binding, target): (u8, Target), reload: Reload) -> Event {
     let spec = binding::Spec {
-        secret: SECRET,
+        secret,
         also: BTreeSet::new(),
         selector: Selector {
             insecure: true,
@@ -289,4 +295,66 @@ fn that_sessions_are_waited_for_is_said_with_those_who_read_their_files_when_the
         sessions.contains("`ack: drained` asks for it"),
         "{sessions}"
     );
+}
+
+/// The login that container 2 has, and the file in which it has it, by a binding without reload.
+fn lent(ack: Option<Ack>) -> Vec<Event> {
+    let place = Place {
+        store: StoreName::parse("bao").unwrap(),
+        source: Source::default(),
+    };
+    let declared = secret::Spec {
+        store: secret::Store::Outside(place),
+        lease: Some(Box::new(Lease::PerContainer {
+            linger: DEFAULT_LINGER,
+            probe: None,
+        })),
+        rotation: RotationPolicy {
+            ack,
+            ..RotationPolicy::default()
+        },
+        ..secret::Spec::default()
+    };
+    let of = LeaseOf {
+        secret: DECLARED,
+        host: HOST,
+        container: container(2),
+        linger: DEFAULT_LINGER,
+    };
+    let spec = secret::Spec {
+        lease: Some(Box::new(Lease::Of(of))),
+        ..declared.clone()
+    };
+    let parent = secret::Event::Registered {
+        name: SecretName::parse("shop/lent").unwrap(),
+        spec: declared,
+    };
+    let mut events = registered(secret::Store::Local);
+    events.push(Event::Secret(DECLARED, parent));
+    let noted = secret::Event::RemoteVersionNoted {
+        version: 1,
+        remote: RemoteVersion("accessor:suffix:600".to_owned()),
+        written: true,
+    };
+    let of_lease = [secret::Event::SpecChanged { spec }, noted];
+    events.extend(of_lease.map(|event| Event::Secret(SECRET, event)));
+    events.push(bound_to(DECLARED, (1, file()), Reload::None));
+    events.extend(serving(2, 1));
+    events
+}
+
+#[test]
+fn how_long_a_lease_lives_on_is_said_and_that_its_store_tells_no_sessions() {
+    let told = |ack| plan_of(&lent(ack), None, false).sessions;
+    for (ack, why) in [
+        (None, "when web-2 read their files again"),
+        (Some(Ack::Drained), "`ack: drained` asks for it"),
+    ] {
+        let sessions = told(ack);
+        assert!(sessions.contains("a grace of 200 s"), "{sessions}");
+        assert!(sessions.contains("unless its store ends it"), "{sessions}");
+        assert!(sessions.contains(why), "{sessions}");
+    }
+    let sessions = told(Some(Ack::Reloaded));
+    assert!(sessions.starts_with("not waited for"), "{sessions}");
 }

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 
 use keywheel_core::decision::{self, DrainCause};
 use keywheel_core::resource::Kind;
-use keywheel_core::rotation::GRACE;
 use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
 
@@ -29,13 +28,18 @@ pub(super) fn sessions(world: &World, secret: &Secret) -> String {
     // A receiver of a person's own is not asked.
     let rotator = secret.spec.rotator.as_deref();
     let has_accounts = rotator.is_some_and(|resource| resource.kind != Kind::Webhook);
-    match has_accounts {
-        true => format!(
+    if has_accounts {
+        return format!(
             "waited for: the old value dies once its sessions from before the last acknowledgement are gone, since {why}"
+        );
+    }
+    let grace = decision::grace(secret, &Vec::from_iter(secret.current)).as_secs();
+    match secret.lease_of() {
+        Some(_) => format!(
+            "cannot be told by the store that lent this login: it lives on for a grace of {grace} s instead, unless its store ends it first, since {why}"
         ),
-        false => format!(
-            "cannot be told where this value is used: the old one lives on for a grace of {} s instead, since {why}",
-            GRACE.as_secs()
+        None => format!(
+            "cannot be told where this value is used: the old one lives on for a grace of {grace} s instead, since {why}"
         ),
     }
 }

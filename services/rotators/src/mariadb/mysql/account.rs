@@ -17,8 +17,12 @@ const NO_SHA2: &str = "$A$005$THISISACOMBINATIONOFINVALIDSALTANDPASSWORDTHATMUST
 /// What stands before the rounds, and how many digits of them there are.
 const SHA2_PREFIX: &str = "$A$";
 const ROUNDS_DIGITS: usize = 3;
-/// Thousands of rounds, where the account has none to go by.
+/// Thousands of rounds where the server does not say how many it takes; as many as fit its digits at most.
 const DEFAULT_ROUNDS: u32 = 5;
+const MAX_ROUNDS: u32 = 0xFFF;
+/// Bytes of a password above which a server lets nobody in by `caching_sha2_password`, though it takes what is kept
+/// of one.
+pub(super) const MAX_SHA2_PASSWORD: usize = 256;
 
 /// A way in that we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,15 +106,20 @@ pub(super) struct Account {
     pub(super) asks_more: bool,
     /// Whether it asks for a client's certificate, which nobody here has.
     pub(super) asks_certificate: bool,
+    /// Thousands of rounds that the server takes for a new password.
+    rounds: u32,
 }
 
 impl Account {
-    /// Reads a row: way in, primary, whether it is locked, secondary, whether it asks for a second factor, and
-    /// what it asks of TLS. Nothing when it is not one.
+    /// Reads a row: way in, primary, whether it is locked, secondary, whether it asks for a second factor, what
+    /// it asks of TLS, and the server's rounds. Nothing when it is not one.
     pub(super) fn read(row: &[String]) -> Option<Self> {
-        let [way, primary, locked, secondary, factors, tls] = row else {
+        let [way, primary, locked, secondary, factors, tls, rounds] = row else {
             return None;
         };
+        let rounds = rounds
+            .parse::<u32>()
+            .map_or(DEFAULT_ROUNDS, |rounds| rounds / ROUNDS);
         let plugin = Plugin::of(way);
         let kept = |text: &str| plugin.and_then(|plugin| Kept::shown(plugin, text));
         Some(Self {
@@ -122,12 +131,19 @@ impl Account {
             is_locked: locked == "Y",
             asks_more: factors == "1",
             asks_certificate: matches!(tls.as_str(), "X509" | "SPECIFIED"),
+            rounds: rounds.clamp(DEFAULT_ROUNDS, MAX_ROUNDS),
         })
     }
 
     /// Whether it lets in by a password alone, of which it keeps what we can make.
     pub(super) const fn is_ours(&self) -> bool {
         self.plugin.is_some() && !self.asks_more
+    }
+
+    /// Whether a login with this password would be turned away for its length.
+    pub(super) fn is_too_long(&self, password: &SecretBytes) -> bool {
+        // EXPOSE: its length is looked at.
+        self.plugin == Some(Plugin::Sha2) && password.expose().len() > MAX_SHA2_PASSWORD
     }
 
     fn is(&self, kept: Option<&Kept>, password: &SecretBytes) -> bool {
@@ -193,13 +209,13 @@ impl Account {
         Ok(statements)
     }
 
-    /// What the server is to keep of a password; with as many rounds as the account had.
+    /// What the server is to keep of a password; with as many rounds as it takes now, or as the account had.
     fn made(&self, plugin: Plugin, password: &SecretBytes, drawn: &[u8; SALT_BYTES]) -> String {
         if plugin == Plugin::Native {
             return Hash::of(password).text().to_owned();
         }
         let before = self.primary.as_ref().and_then(|kept| parts(&kept.0));
-        let rounds = before.map_or(DEFAULT_ROUNDS, |(rounds, _, _)| rounds);
+        let rounds = before.map_or(self.rounds, |(rounds, _, _)| rounds.max(self.rounds));
         let salt = salt_of(drawn);
         // EXPOSE: what the server keeps is computed from it.
         let digest = crypt(password.expose(), salt.as_bytes(), rounds * ROUNDS);

@@ -202,6 +202,7 @@ fn leak(fields: &[(&str, &str)]) -> Event {
             .collect(),
         compared: None,
         matched: None,
+        first: None,
     };
     Event::Signal(SignalSourceId::from_bytes([0x40; 16]), received)
 }
@@ -272,4 +273,51 @@ fn what_waits_for_its_run_waits_on_when_the_playbook_is_changed() {
         changed(on_event()),
     ];
     assert_eq!(told_by(&log), Some(told("prod/db")));
+}
+
+/// The same signal, of whose token it was known later that a secret's version holds it.
+fn known_later(signal: &Event, secret: SecretId) -> Event {
+    let mut later = signal.clone();
+    if let Event::Signal(
+        _,
+        signal::Event::Received {
+            compared,
+            matched,
+            first,
+            ..
+        },
+    ) = &mut later
+    {
+        let found = signal::Match { secret, version: 1 };
+        (*compared, *matched, *first) = (Some(true), Some(vec![found]), Some(3));
+    }
+    later
+}
+
+#[test]
+fn what_is_known_of_a_signal_later_begins_what_it_could_not_before_and_nothing_again() {
+    let of = |argument: &str| {
+        declared(vec![Trigger::Event {
+            event: "dev.keywheel.signal.received.v1".to_owned(),
+            when: None,
+            hold_off: Duration::ZERO,
+            arguments: told(argument),
+        }])
+    };
+    let signal = leak(&[("secret", "prod/other")]);
+    let later = known_later(&signal, secret_id(1));
+    let known = registered(secret_id(1), "prod/db");
+    let by_secret = [known.clone(), of("${event.secret}"), signal.clone()];
+    assert_eq!(told_by(&by_secret), None, "nobody knows whose it is");
+    let by_secret = [&by_secret[..], std::slice::from_ref(&later)].concat();
+    assert_eq!(told_by(&by_secret), Some(told("prod/db")));
+
+    let mut by_field = vec![known, of("${event.data.fields.secret}"), signal.clone()];
+    let command = pop(&mut folded(&by_field), 10).unwrap();
+    by_field.push(begun(&command));
+    let again = [&by_field[..], &[later]].concat();
+    assert_eq!(told_by(&again), None);
+    // Another signal that tells the same does begin another run.
+    let again = [&by_field[..], &[signal]].concat();
+    assert_eq!(told_by(&again), Some(told("prod/other")));
 }

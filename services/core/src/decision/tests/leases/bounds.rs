@@ -1,7 +1,9 @@
 //! What leases are kept apart from, and where they end: names, hosts, roles, and how many there are.
 
 use super::*;
-use crate::id::ContainerId;
+use crate::binding::OnRevoke;
+use crate::host;
+use crate::id::{ContainerId, RunId};
 use crate::lease::MAX_LEASES;
 
 #[test]
@@ -127,4 +129,36 @@ fn of_a_lease_that_ended_nothing_is_looked_at_any_more() {
     let confirmed = through(ended);
     let now = now(&confirmed);
     assert!(now.place.is_none() && now.leases.is_empty(), "{now:?}");
+}
+
+#[test]
+fn who_wanted_a_lease_before_its_quarantine_was_known_gets_none_until_that_is_lifted() {
+    let ordered = of_host(host::Event::QuarantineOrdered {
+        subject: host::Subject {
+            container: container(1),
+            name: "web".to_owned(),
+            image_digest: "sha256:1".to_owned(),
+            service: String::new(),
+        },
+        origin: host::Origin {
+            run: RunId::from_bytes([0x21; 16]),
+            step: "cut".to_owned(),
+            place: 0,
+        },
+        action: OnRevoke::Pause,
+        reason: "intruder".to_owned(),
+        had: Vec::new(),
+    });
+    let lifted = of_host(host::Event::QuarantineLifted {
+        container: container(1),
+        by: "unix:1000".to_owned(),
+        reason: "looked at".to_owned(),
+    });
+    let known = bound().log().to_vec();
+    let apart = known.into_iter().chain([ordered]);
+    let given = Given::events(apart.clone()).and(wants(&[1, 2]));
+    let has = |given: &Given, n: u8| given.world().secrets.contains_key(&lease(n));
+    assert!(!has(&given, 1) && has(&given, 2));
+    let given = Given::events(apart.chain([lifted])).and(wants(&[1]));
+    assert!(has(&given, 1));
 }

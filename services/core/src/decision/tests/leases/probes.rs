@@ -199,10 +199,6 @@ fn leases_are_proven_by_name_and_with_their_host_and_not_where_they_end_by_thems
         }
     }
     // A swap is none of a person's, either.
-    let swapped = tried().and(ending()).minted(SECOND, 2);
-    let over = swapped.and(Command::Report(HostReport {
-        holds: vec![(lease(1), 2)],
-        ..report(vec![leased(1, 2)], &[])
-    }));
+    let over = outlived(moved(tried().and(ending()), SECOND), SECOND);
     assert_eq!(asked(&over).0, Part::Whole);
 }

@@ -90,7 +90,11 @@ impl Server {
 }
 
 fn account(plugin: Plugin, [primary, secondary, locked]: [&str; 3]) -> Account {
-    let row = [plugin.name(), primary, locked, secondary, "0", ""];
+    of_rounds(plugin, [primary, secondary, locked], "5000")
+}
+
+fn of_rounds(plugin: Plugin, [primary, secondary, locked]: [&str; 3], rounds: &str) -> Account {
+    let row = [plugin.name(), primary, locked, secondary, "0", "", rounds];
     Account::read(&row.map(str::to_owned)).unwrap()
 }
 
@@ -239,23 +243,62 @@ fn the_last_password_goes_with_the_account_and_a_password_of_somebody_else_stays
 
 #[test]
 fn other_ways_in_are_told_and_left_alone() {
-    let read = |row: [&str; 6]| Account::read(&row.map(str::to_owned)).unwrap();
-    let ldap = read(["authentication_ldap_simple", "x", "N", "", "0", ""]);
+    let read = |row: [&str; 7]| Account::read(&row.map(str::to_owned)).unwrap();
+    let ldap = read(["authentication_ldap_simple", "x", "N", "", "0", "", ""]);
     assert!(!ldap.is_ours() && ldap.way == "authentication_ldap_simple");
     assert_eq!(ldap.lock(&app()), [format!("{APP}ACCOUNT LOCK")]);
-    assert!(!read(["caching_sha2_password", "x", "N", "", "1", ""]).is_ours());
+    assert!(!read(["caching_sha2_password", "x", "N", "", "1", "", ""]).is_ours());
     for (tls, asks) in [
         ("", false),
         ("ANY", false),
         ("X509", true),
         ("SPECIFIED", true),
     ] {
-        let account = read(["caching_sha2_password", "x", "N", "", "0", tls]);
+        let account = read(["caching_sha2_password", "x", "N", "", "0", tls, ""]);
         assert_eq!(account.asks_certificate, asks, "{tls}");
     }
     assert!(Account::read(&[]).is_none());
     for kept in ["$A$005$", "$A$00G$", "$A$", "*", &NO_SHA2[..60]] {
-        let odd = read(["caching_sha2_password", kept, "N", "", "0", ""]);
+        let odd = read(["caching_sha2_password", kept, "N", "", "0", "", ""]);
         assert!(!odd.keeps(&password("one")), "{kept}");
     }
+}
+
+#[test]
+fn a_new_password_has_as_many_rounds_as_the_server_takes_and_no_fewer_than_the_account_had() {
+    let nobody = ["", "", "N"];
+    for (server, rounds) in [
+        ("10000", "$A$00A$"),
+        ("5000", "$A$005$"),
+        ("", "$A$005$"),
+        ("1", "$A$005$"),
+        ("4095000", "$A$FFF$"),
+        ("9000000", "$A$FFF$"),
+    ] {
+        let account = of_rounds(Plugin::Sha2, nobody, server);
+        // As many as it takes are counted, not made: the greatest number is a minute of work.
+        let made = match account.rounds {
+            10 | DEFAULT_ROUNDS => account.made(Plugin::Sha2, &password("one"), &[7; SALT_BYTES]),
+            rounds => format!("{SHA2_PREFIX}{rounds:03X}$"),
+        };
+        assert!(made.starts_with(rounds), "{server}: {made}");
+    }
+    let kept = of_rounds(Plugin::Sha2, nobody, "10000").made(
+        Plugin::Sha2,
+        &password("one"),
+        &[7; SALT_BYTES],
+    );
+    let lowered = of_rounds(Plugin::Sha2, [&kept, "", "N"], "5000");
+    let made = lowered.made(Plugin::Sha2, &password("two"), &[8; SALT_BYTES]);
+    assert!(lowered.keeps(&password("one")) && made.starts_with("$A$00A$"));
+}
+
+#[test]
+fn a_password_that_no_login_would_take_is_told_by_its_length() {
+    let of = |length: usize| password(&"x".repeat(length));
+    let nobody = ["", "", "N"];
+    let sha2 = account(Plugin::Sha2, nobody);
+    assert!(!sha2.is_too_long(&of(MAX_SHA2_PASSWORD)));
+    assert!(sha2.is_too_long(&of(MAX_SHA2_PASSWORD + 1)));
+    assert!(!account(Plugin::Native, nobody).is_too_long(&of(MAX_SHA2_PASSWORD + 1)));
 }

@@ -81,29 +81,60 @@ fn a_signal_is_about_the_secret_that_holds_what_it_reports() {
     let policy = on("signal.received", "prod/app");
     let mut log = Log::of(policy, RotationPolicy::default());
     log.rotate(100, APP, ROTATION);
-    let received = |secrets: &[SecretId]| {
-        let held = |secret: &SecretId| Match {
-            secret: *secret,
-            version: 1,
-        };
-        let received = signal::Event::Received {
-            via: SignalSourceName::parse("scanner").unwrap(),
-            source: "s".to_owned(),
-            id: "1".to_owned(),
-            kind: "leak".to_owned(),
-            subject: String::new(),
-            fields: BTreeMap::new(),
-            compared: Some(true),
-            matched: Some(secrets.iter().map(held).collect()),
-        };
-        Event::Signal(SignalSourceId::from_bytes([4; 16]), received)
-    };
     for other in [&[][..], &[CA], &[CA, APP]] {
-        log.add(200, received(other));
+        log.add(200, received(Some(other), None));
         assert!(log.read().is_empty(), "{other:?}");
     }
-    let told = log.add(300, received(&[APP]));
+    let told = log.add(300, received(Some(&[APP]), None));
     assert_eq!(due_for(log.read().pop(at(300)), APP, told), at(300));
+}
+
+/// A signal whose token these hold, if that is known.
+fn received(secrets: Option<&[SecretId]>, first: Option<u64>) -> Event {
+    let held = |secret: &SecretId| Match {
+        secret: *secret,
+        version: 1,
+    };
+    let received = signal::Event::Received {
+        via: SignalSourceName::parse("scanner").unwrap(),
+        source: "s".to_owned(),
+        id: "1".to_owned(),
+        kind: "leak".to_owned(),
+        subject: String::new(),
+        fields: BTreeMap::new(),
+        compared: Some(secrets.is_some()),
+        matched: secrets.map(|secrets| secrets.iter().map(held).collect()),
+        first,
+    };
+    Event::Signal(SignalSourceId::from_bytes([4; 16]), received)
+}
+
+#[test]
+fn what_is_known_of_a_signal_later_leads_to_what_it_could_not_before_and_to_nothing_again() {
+    let kind = "dev.keywheel.signal.received.v1";
+    let policy = |when: &str| RotationPolicy {
+        on_event: vec![rule(kind, when, 10)],
+        ..RotationPolicy::default()
+    };
+    let by_secret = policy("event.data.via == \"scanner\" && event.secret == \"prod/app\"");
+    let mut log = Log::of(by_secret, RotationPolicy::default());
+    log.rotate(100, APP, ROTATION);
+    log.add(200, received(None, None));
+    assert!(log.read().is_empty(), "nobody knows whose it is");
+    let told = log.add(300, received(Some(&[APP]), Some(200)));
+    assert_eq!(due_for(log.read().pop(at(300)), APP, told), at(300));
+
+    let by_source = policy("event.data.via == \"scanner\"");
+    let mut log = Log::of(by_source, RotationPolicy::default());
+    log.rotate(100, APP, ROTATION);
+    log.add(200, received(None, None));
+    let fired = log.read().pop(at(200)).unwrap();
+    log.serve(201, &fired);
+    log.add(300, received(Some(&[APP]), Some(200)));
+    assert!(log.read().is_empty());
+    // Another signal does.
+    let told = log.add(400, received(None, None));
+    assert_eq!(due_for(log.read().pop(at(400)), APP, told), at(400));
 }
 
 #[test]
