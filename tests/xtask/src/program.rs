@@ -237,8 +237,10 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
+    /// What it says is heard by nobody else: whoever counts these tests' own lines would count it, too.
     fn sh(script: &str, deadline: Duration) -> (Tally, bool) {
-        let ran = run(Path::new("/"), &["sh", "-c", script], deadline).unwrap();
+        let out = &mut std::io::sink();
+        let ran = run_into(out, Path::new("/"), &["sh", "-c", script], deadline).unwrap();
         (ran.tally, ran.is_good)
     }
 
