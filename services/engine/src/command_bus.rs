@@ -13,6 +13,7 @@
 mod class;
 mod effects;
 mod follow;
+mod held;
 mod inbox;
 mod runs;
 
@@ -41,6 +42,7 @@ use crate::replay::read_all;
 use crate::state::{Committed, View, ViewWriter, view};
 use effects::{answered_effect, react};
 pub use follow::FOLLOW_INTERVAL;
+pub use held::HoldBack;
 pub use inbox::{Decided, Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
 use runs::{Runs, is_no_for_now};
@@ -108,6 +110,7 @@ pub struct CommandBus {
     enrolment: Enrolment,
     learn_hosts: Option<LearnHosts>,
     witness: Option<Witness>,
+    hold_back: Option<HoldBack>,
 }
 
 /// What starting gives: the task to run, and its three outer ends.
@@ -147,6 +150,7 @@ impl CommandBus {
             enrolment: Enrolment::default(),
             learn_hosts: None,
             witness: None,
+            hold_back: None,
         };
         Ok(Started {
             bus,
@@ -258,7 +262,17 @@ impl CommandBus {
                         None => self.parts.journal.verdict(submission.id).await,
                     };
                     match known {
-                        Ok(None) => self.decide(submission),
+                        Ok(None) => match self.held_back(submission) {
+                            None => self.decide(submission),
+                            Some(held) => match self.held_record(submission, &held.text) {
+                                None => Err(held),
+                                Some(record) => {
+                                    decisions.push(record);
+                                    answers.push((request, Err(held)));
+                                    continue;
+                                }
+                            },
+                        },
                         Ok(Some(known)) => {
                             let record = self.repeat(submission, &known);
                             let answer = Decided::before(known);
@@ -267,7 +281,7 @@ impl CommandBus {
                             } else {
                                 // It waits for the batch: for its record, or for the first of the two.
                                 decisions.extend(record);
-                                answers.push((request, answer));
+                                answers.push((request, Ok(answer)));
                             }
                             continue;
                         }
@@ -290,7 +304,7 @@ impl CommandBus {
                 decided.insert(decision.command, verdict.clone());
                 decisions.push(decision);
             }
-            answers.push((request, Decided::now(verdict)));
+            answers.push((request, Ok(Decided::now(verdict))));
         }
         self.commit(first, decisions, answers).await
     }
@@ -300,7 +314,7 @@ impl CommandBus {
         &mut self,
         first: u64,
         decisions: Vec<Decision>,
-        answers: Vec<(Request, Decided)>,
+        answers: Vec<(Request, Result<Decided, PortError>)>,
     ) -> Result<Again, PortError> {
         (self.parts.failpoint)("gateway.before_commit");
         // An empty append still says whether the head is where these answers saw it.
@@ -346,7 +360,7 @@ impl CommandBus {
             self.writer.show_all(&|committed| witness(committed, &seen));
         }
         for (request, decided) in answers {
-            request.answer(Ok(decided));
+            request.answer(decided);
         }
         Ok(Again::Together(Vec::new()))
     }
