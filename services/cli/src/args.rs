@@ -444,7 +444,7 @@ pub(crate) enum AuditVerb {
     },
     /// Verify the audit here, not in the server: every record, the tree over them, its signature.
     #[command(
-        after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here."
+        after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n  keywheel audit verify --against /var/log/keywheel/audit.jsonl\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here."
     )]
     Verify {
         /// An export; without it the running server is asked for one.
@@ -456,6 +456,10 @@ pub(crate) enum AuditVerb {
         /// The key that must have signed, base64.
         #[arg(long, value_name = "BASE64")]
         public_key: Option<String>,
+        /// What a sink was told, one record a line, to be compared: a log that was put back has fewer records
+        /// or others. Several files of one sink in their order.
+        #[arg(long, value_name = "FILE", conflicts_with = "proof")]
+        against: Vec<PathBuf>,
     },
 }
 

@@ -73,8 +73,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Audit(AuditVerb::Verify {
             file: Some(file),
             public_key,
+            against,
             ..
-        }) => audit::verify_file(screen, &file, public_key.as_deref()),
+        }) => audit::verify_file(screen, &file, public_key.as_deref(), &against),
         Verb::Audit(AuditVerb::Verify {
             proof: Some(proof),
             public_key,
@@ -126,9 +127,11 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Audit(AuditVerb::Prove { index, file }) => {
             audit::proof::prove(desk, index, file.as_deref()).await
         }
-        Verb::Audit(AuditVerb::Verify { public_key, .. }) => {
-            audit::verify(desk, public_key.as_deref()).await
-        }
+        Verb::Audit(AuditVerb::Verify {
+            public_key,
+            against,
+            ..
+        }) => audit::verify(desk, public_key.as_deref(), &against).await,
         Verb::Journal(JournalVerb::Verify) => look::journal(desk).await,
         Verb::Report(verb) => report::run(desk, &verb).await,
         Verb::Up(_)

@@ -31,6 +31,9 @@ pub(crate) struct Finding {
     pub(crate) first_bad_index: Option<u64>,
     /// What is wrong, first first.
     pub(crate) faults: Vec<String>,
+    /// Records of a sink that were compared with it, where one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compared: Option<u64>,
 }
 
 /// Verifies; `key` is base64 and takes the place of the export's own.
@@ -55,6 +58,7 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
         key_pinned,
         first_bad_index,
         faults,
+        compared: None,
     })
 }
 
