@@ -22,7 +22,7 @@ mod store;
 
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
-pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
+pub(crate) use log::{AuditArgs, EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
 pub(crate) use migrate::MigrateArgs;
 pub(crate) use outward::{LetterVerb, NotificationVerb, SignalVerb};
 pub(crate) use playbook::{ApproveArgs, PlanArgs, PlaybookVerb, RunArgs, StepInArgs};
@@ -417,9 +417,12 @@ pub(crate) struct PageArgs {
 /// `audit …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditVerb {
-    /// List the records, oldest first.
-    #[command(after_help = "Example:\n  keywheel audit list --limit 50")]
-    List(PageArgs),
+    /// List the records, oldest first; all of them, or those that were asked for.
+    #[command(
+        visible_alias = "query",
+        after_help = "Examples:\n  keywheel audit list --limit 50\n  keywheel audit list --outcome denied --since 24h\n  keywheel audit list --object secret/prod/ --who ada --until 2026-11-28T14:02:00Z"
+    )]
+    List(Box<AuditArgs>),
     /// Follow the records as they come; Ctrl-C ends it.
     #[command(after_help = "Example:\n  keywheel audit tail -o json | jq .verb")]
     Tail(PageArgs),

@@ -116,8 +116,8 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Signal(verb) => outward::signal(desk, &verb).await,
         Verb::Letter(verb) => outward::letter(desk, &verb).await,
         Verb::History(args) => look::history(desk, &args).await,
-        Verb::Audit(AuditVerb::List(page)) => {
-            let wish = streams::Wish::of_page(&page);
+        Verb::Audit(AuditVerb::List(args)) => {
+            let wish = streams::Wish::of_audit(&args)?;
             streams::list(desk, &streams::AUDIT, &wish).await.map(drop)
         }
         Verb::Audit(AuditVerb::Tail(page)) => {
