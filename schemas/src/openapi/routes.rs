@@ -64,6 +64,7 @@ const AUDIT: &[Parameter] = &[
     text("run", "Only of this run of a playbook, by its id."),
     text("trace", "Only of this trace: 32 hexadecimal digits."),
 ];
+const EXPORT: &[Parameter] = &[number("from", "Its first."), number("to", "Its end.")];
 const EVENTS: &[Parameter] = &[
     number(
         "after",
@@ -522,7 +523,8 @@ pub const ROUTES: &[Route] = &[
         "export_audit",
         "Everything needed to verify the audit offline",
         Answer::One("AuditExport"),
-    ),
+    )
+    .asked(EXPORT),
     get(
         "/v1/audit/proofs/{index}",
         "prove_audit",

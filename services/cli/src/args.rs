@@ -439,11 +439,19 @@ pub(crate) enum AuditVerb {
         file: Option<PathBuf>,
     },
     /// Write everything that is needed to verify the audit without a server.
-    #[command(after_help = "Example:\n  keywheel audit export --file audit.json")]
+    #[command(
+        after_help = "Examples:\n  keywheel audit export --file audit.json\n  keywheel audit export --from 100 --to 200 --file part.json     records 100 to 199, with their proof"
+    )]
     Export {
         /// Where to; without it to stdout.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Only from this record on; the first is 0.
+        #[arg(long, value_name = "N")]
+        from: Option<u64>,
+        /// Only before this record.
+        #[arg(long, value_name = "N")]
+        to: Option<u64>,
     },
     /// Verify the audit here, not in the server: every record, the tree over them, its signature.
     #[command(

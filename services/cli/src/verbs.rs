@@ -123,7 +123,9 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Audit(AuditVerb::Tail(page)) => {
             streams::tail(desk, &streams::AUDIT, &streams::Wish::of_page(&page)).await
         }
-        Verb::Audit(AuditVerb::Export { file }) => audit::export(desk, file.as_deref()).await,
+        Verb::Audit(AuditVerb::Export { file, from, to }) => {
+            audit::export(desk, (from, to), file.as_deref()).await
+        }
         Verb::Audit(AuditVerb::Prove { index, file }) => {
             audit::proof::prove(desk, index, file.as_deref()).await
         }

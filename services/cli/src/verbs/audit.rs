@@ -22,8 +22,19 @@ use crate::output::{Screen, tame};
 
 const EXPORT: &str = "/v1/audit/export";
 
-pub(super) async fn export(desk: &Desk, file: Option<&Path>) -> Result<(), Failure> {
-    let export: AuditExport = desk.client.read_long(EXPORT).await?;
+pub(super) async fn export(
+    desk: &Desk,
+    (from, to): (Option<u64>, Option<u64>),
+    file: Option<&Path>,
+) -> Result<(), Failure> {
+    let parts = [("from", from), ("to", to)].into_iter();
+    let part = |(name, number): (&str, Option<u64>)| Some(format!("{name}={}", number?));
+    let query: Vec<String> = parts.filter_map(part).collect();
+    let path = match query.is_empty() {
+        true => EXPORT.to_owned(),
+        false => format!("{EXPORT}?{}", query.join("&")),
+    };
+    let export: AuditExport = desk.client.read_long(&path).await?;
     let Some(file) = written(desk.screen, &export, file)? else {
         return Ok(());
     };
@@ -108,6 +119,13 @@ pub(super) fn verify_file(
 
 fn found(export: &AuditExport, key: Option<&str>, against: &[PathBuf]) -> Result<Finding, Failure> {
     let finding = offline::verify(export, key)?;
+    if export.part.is_some() && !against.is_empty() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "the export is a part of the audit, and a sink is compared with all of it",
+            "export it whole: `keywheel audit export --file FILE`",
+        ));
+    }
     match against.is_empty() {
         true => Ok(finding),
         false => sink::compare(export, finding, against),

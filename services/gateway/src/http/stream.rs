@@ -18,7 +18,7 @@ use futures_util::stream;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::journal::{AuditLeaf, RecordedEvent};
 use keywheel_journal::merkle::{self, Hash};
-use keywheel_schemas::api::{AuditExport, AuditProof, MAX_PAGE};
+use keywheel_schemas::api::{AuditExport, AuditPart, AuditProof, MAX_PAGE};
 use keywheel_schemas::event;
 use keywheel_schemas::wire::audit_record_from_json;
 use serde::Deserialize;
@@ -431,13 +431,65 @@ pub(super) async fn proof(
     }))
 }
 
-pub(super) async fn export(State(api): State<Api>) -> Result<Json<AuditExport>, Failure> {
+/// Which records are exported.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExportQuery {
+    /// The first; 0 without it.
+    from: Option<u64>,
+    /// The one behind the last; all there are without it.
+    to: Option<u64>,
+}
+
+pub(super) async fn export(
+    State(api): State<Api>,
+    query: Result<Query<ExportQuery>, QueryRejection>,
+) -> Result<Json<AuditExport>, Failure> {
+    let Query(query) = query?;
     let _place = api.scans.fold()?;
     let head = api.journal.head().await?;
+    let size = head.audit_size;
+    let (from, to) = (query.from.unwrap_or(0), query.to.unwrap_or(size));
+    let is_whole = query.from.is_none() && query.to.is_none();
+    if !is_whole && (from >= to || to > size) {
+        return Err(Failure::invalid(format!(
+            "there are no audit records {from} to {to}: there are {size}, the first is 0, and `to` is behind the last"
+        )));
+    }
+    let (records, leaf_hashes) = read_records(&api, from, to).await?;
+    let part = match is_whole {
+        true => None,
+        false => Some(AuditPart {
+            first: from,
+            first_path: path(&api, from, size).await?,
+            last_path: path(&api, to - 1, size).await?,
+        }),
+    };
+    Ok(Json(AuditExport {
+        origin: api.origin.clone(),
+        public_key: STANDARD.encode(api.public_key),
+        checkpoint: head.checkpoint,
+        records,
+        leaf_hashes,
+        part,
+    }))
+}
+
+async fn path(api: &Api, index: u64, size: u64) -> Result<Vec<String>, Failure> {
+    let path = api.journal.inclusion_proof(index, size).await?;
+    Ok(path.iter().map(hexadecimal).collect())
+}
+
+/// Records as text, and their leaf hashes.
+async fn read_records(
+    api: &Api,
+    from: u64,
+    to: u64,
+) -> Result<(Vec<String>, Vec<String>), Failure> {
     let (mut records, mut leaf_hashes) = (Vec::new(), Vec::new());
-    let mut next = 0;
-    while next < head.audit_size {
-        let left = usize::try_from(head.audit_size - next).unwrap_or(MAX_PAGE);
+    let mut next = from;
+    while next < to {
+        let left = usize::try_from(to - next).unwrap_or(MAX_PAGE);
         let leaves = api.journal.read_audit(next, left.min(MAX_PAGE)).await?;
         if leaves.is_empty() {
             break;
@@ -449,11 +501,5 @@ pub(super) async fn export(State(api): State<Api>) -> Result<Json<AuditExport>, 
             records.push(String::from_utf8_lossy(&leaf.bytes).into_owned());
         }
     }
-    Ok(Json(AuditExport {
-        origin: api.origin.clone(),
-        public_key: STANDARD.encode(api.public_key),
-        checkpoint: head.checkpoint,
-        records,
-        leaf_hashes,
-    }))
+    Ok((records, leaf_hashes))
 }

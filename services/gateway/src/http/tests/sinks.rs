@@ -38,18 +38,20 @@ async fn findings(bench: &Bench) -> Vec<String> {
 #[tokio::test]
 async fn too_few_sinks_are_a_problem_that_status_names_and_new_work_waits() {
     let bench = Bench::with_min_sinks(2).await;
-    let apply = || bench.ask_as(OPERATOR, "POST", "/v1/apply", Body::from(MANIFEST));
     // Nobody was heard.
-    let (status, text) = apply().await;
-    assert_eq!(status.as_u16(), 503, "{text}");
-    assert!(text.contains("only 0 of the 2"), "{text}");
+    assert_problem(
+        &bench.apply(MANIFEST).await,
+        503,
+        "unavailable",
+        "only 0 of the 2",
+    );
     hear(&bench, 1, Fact::ok("sink siem", "well"));
-    let (status, text) = apply().await;
-    assert_eq!(status.as_u16(), 200, "{text}");
+    let (status, answer) = bench.apply(MANIFEST).await;
+    assert_eq!(status, 200, "{answer}");
     bench.work().await;
     hear(&bench, 2, Fact::problem("sink siem", "no route", "mend it"));
     let rotate = json!({ "secret": "prod/db" });
-    let (status, answer) = bench.post("rotate", rotate.clone()).await;
+    let (status, answer) = bench.post("rotate", rotate).await;
     assert_eq!(status, 503, "{answer}");
     let refused = bench.audit().await.pop().unwrap();
     assert!(refused.contains("only 1 of the 2"), "on record: {refused}");
@@ -68,6 +70,6 @@ async fn too_few_sinks_are_a_problem_that_status_names_and_new_work_waits() {
             .iter()
             .any(|what| what.contains("of the 2"))
     );
-    let (status, answer) = bench.post("rotate", rotate).await;
+    let (status, answer) = bench.apply(PROVIDED).await;
     assert_eq!(status, 200, "{answer}");
 }
