@@ -96,8 +96,9 @@ pub(super) async fn verify(
     key: Option<&str>,
     against: &[PathBuf],
 ) -> Result<(), Failure> {
+    let kept = sink::look(against)?;
     let export: AuditExport = desk.client.read_long(EXPORT).await?;
-    conclude(desk.screen, &found(&export, key, against)?)
+    conclude(desk.screen, &found(&export, key, &kept)?)
 }
 
 pub(super) fn verify_file(
@@ -114,7 +115,8 @@ pub(super) fn verify_file(
             "make one with `keywheel audit export --file FILE`",
         )
     })?;
-    conclude(screen, &found(&export, key, against)?)
+    let kept = sink::look(against)?;
+    conclude(screen, &found(&export, key, &kept)?)
 }
 
 fn found(export: &AuditExport, key: Option<&str>, against: &[PathBuf]) -> Result<Finding, Failure> {

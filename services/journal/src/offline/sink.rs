@@ -49,7 +49,9 @@ pub enum SinkFault {
         index: u64,
     },
     /// The sink has what the log has not.
-    #[error("audit record {index} is at the sink and not in the log: the log was cut or put back")]
+    #[error(
+        "audit record {index} is at the sink and not in the log: the log was cut or put back, or this export of it is older"
+    )]
     Missing {
         /// The first such record.
         index: u64,

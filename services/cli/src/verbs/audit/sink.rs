@@ -17,11 +17,37 @@ use crate::exit::{Exit, Failure};
 /// Longest line of a sink's file that is read, in bytes.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
+/// What a sink had before the log was asked: what it is told afterwards is not in the answer.
+pub(super) struct Kept {
+    path: PathBuf,
+    bytes: u64,
+}
+
+/// Looks how far the files are.
+pub(super) fn look(files: &[PathBuf]) -> Result<Vec<Kept>, Failure> {
+    let kept = |path: &PathBuf| {
+        let about = std::fs::metadata(path).map_err(|error| unread(path, &error))?;
+        Ok(Kept {
+            path: path.clone(),
+            bytes: about.len(),
+        })
+    };
+    files.iter().map(kept).collect()
+}
+
+fn unread(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(
+        Exit::NoInput,
+        format!("cannot read {}: {error}", path.display()),
+        "name the file to which a sink of `type = \"file\"` writes, or lines as another sink was told them",
+    )
+}
+
 /// Adds to a finding what the sink says.
 pub(super) fn compare(
     export: &AuditExport,
     finding: Finding,
-    files: &[PathBuf],
+    files: &[Kept],
 ) -> Result<Finding, Failure> {
     let records = export.records.iter();
     let leaves: Vec<Hash> = records
@@ -50,15 +76,11 @@ pub(super) fn compare(
 /// The first bad record where one is named, and what is wrong.
 type Fault = (Option<u64>, String);
 
-fn of_file(comparison: &mut Comparison<'_>, path: &Path) -> Result<Option<Fault>, Failure> {
-    let unread = |error: std::io::Error| {
-        Failure::new(
-            Exit::NoInput,
-            format!("cannot read {}: {error}", path.display()),
-            "name the file to which a sink of `type = \"file\"` writes, or lines as another sink was told them",
-        )
-    };
-    let mut reader = BufReader::new(File::open(path).map_err(unread)?);
+fn of_file(comparison: &mut Comparison<'_>, kept: &Kept) -> Result<Option<Fault>, Failure> {
+    let path = &kept.path;
+    let unread = |error: std::io::Error| unread(path, &error);
+    let file = File::open(path).map_err(unread)?;
+    let mut reader = BufReader::new(file).take(kept.bytes);
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -112,7 +134,7 @@ mod tests {
     fn found(export: &AuditExport, files: &[PathBuf]) -> Finding {
         let finding = offline::verify(export, None).unwrap();
         assert!(finding.verified, "it is sound in itself: {finding:?}");
-        compare(export, finding, files).unwrap()
+        compare(export, finding, &look(files).unwrap()).unwrap()
     }
 
     #[test]
@@ -152,8 +174,22 @@ mod tests {
         std::fs::write(&path, "not a record\n").unwrap();
         let finding = found(&export, std::slice::from_ref(&path));
         assert!(!finding.verified && finding.first_bad_index.is_none());
-        let nowhere = directory.path().join("nowhere");
+        assert!(look(&[directory.path().join("nowhere")]).is_err());
+    }
+
+    #[test]
+    fn what_a_sink_is_told_after_the_log_was_asked_is_no_fault() {
+        let directory = tempfile::tempdir().unwrap();
+        let (export, _) = export(3);
+        let files = files(&directory, &export.records);
+        let kept = look(&files).unwrap();
+        let more = [std::fs::read_to_string(&files[0]).unwrap(), line(3, "{}")].concat();
+        std::fs::write(&files[0], more).unwrap();
         let finding = offline::verify(&export, None).unwrap();
-        assert!(compare(&export, finding, &[nowhere]).is_err());
+        let finding = compare(&export, finding, &kept).unwrap();
+        assert!(
+            finding.verified && finding.compared == Some(3),
+            "{finding:?}"
+        );
     }
 }
