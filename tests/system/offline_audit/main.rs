@@ -28,11 +28,11 @@ const TOLD: &str = "told.jsonl";
 /// A server that did something, holds a planted value, denied something, and stopped; its export.
 fn stopped_with_export() -> Result<(Keywheel, PathBuf)> {
     let mut keywheel = started_with_sink()?;
+    keywheel.apply(&manifest::secret(NAMED, &[]))?;
+    wait_current(&keywheel, NAMED, 1)?;
     // An older log, and a part of it.
     export(&keywheel, "older.json", &[])?;
     export(&keywheel, "part.json", &["--from", "1", "--to", "3"])?;
-    keywheel.apply(&manifest::secret(NAMED, &[]))?;
-    wait_current(&keywheel, NAMED, 1)?;
     for _ in 0..3 {
         rotate(&keywheel, NAMED)?;
     }
@@ -45,10 +45,14 @@ fn stopped_with_export() -> Result<(Keywheel, PathBuf)> {
     planted::plant(&keywheel, PLANTED)?;
     let _ = keywheel.cli(&["rotate", "no/such"])?;
     let told = keywheel.scratch().join(SINK);
-    wait::until("the sink to have what was refused last", || {
-        let text = fs::read_to_string(&told).unwrap_or_default();
-        Ok(text.contains("no/such").then_some(()))
-    })?;
+    wait::until(
+        "the sink to have what was refused last",
+        wait::PATIENCE,
+        || {
+            let text = fs::read_to_string(&told).unwrap_or_default();
+            Ok(text.contains("no/such").then_some(()))
+        },
+    )?;
     fs::copy(&told, keywheel.scratch().join(TOLD))?;
     let path = export(&keywheel, "audit.json", &[])?;
     for (kind, name) in [("revocation", NAMED), ("playbook-run", "replace")] {
