@@ -58,7 +58,7 @@ pub(crate) struct Known {
 
 /// Where records are told.
 #[async_trait]
-pub(crate) trait Target: Send {
+pub(crate) trait Target: Send + Sync {
     /// What it has, where it can say so itself; else what was noted counts.
     async fn known(&mut self) -> Result<Option<Known>, PortError> {
         Ok(None)

@@ -61,7 +61,7 @@ fn native(leaf: &AuditLeaf, hash: &str) -> String {
 
 /// Hash of a leaf of the audit tree (RFC 9162): SHA-256 over 0x00 and its bytes.
 pub(super) fn leaf_hash(bytes: &[u8]) -> [u8; 32] {
-    digest::sha256(&[&[0], bytes].concat())
+    digest::sha256(&[[0].as_slice(), bytes].concat())
 }
 
 pub(super) fn hexadecimal(bytes: &[u8]) -> String {

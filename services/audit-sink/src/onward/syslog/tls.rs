@@ -32,7 +32,7 @@ pub(super) fn connector(
     let config = match own {
         None => builder.with_no_client_auth(),
         Some((certificates, key)) => {
-            let chain = CertificateDer::pem_slice_iter(&certificates).collect::<Result<_, _>>();
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&certificates).collect();
             let chain = chain.map_err(unusable)?;
             // EXPOSE: the receiver knows us by what is signed with it.
             let key = PrivateKeyDer::from_pem_slice(key.expose()).map_err(unusable)?;
