@@ -455,7 +455,7 @@ pub(crate) enum AuditVerb {
     },
     /// Verify the audit here, not in the server: every record, the tree over them, its signature.
     #[command(
-        after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n  keywheel audit verify --against /var/log/keywheel/audit.jsonl\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here."
+        after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n  keywheel audit verify --against /var/lib/keywheel/audit-sink/audit.jsonl\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here."
     )]
     Verify {
         /// An export; without it the running server is asked for one.
