@@ -119,7 +119,11 @@ pub(super) fn verify_file(
     conclude(screen, &found(&export, key, &kept)?)
 }
 
-fn found(export: &AuditExport, key: Option<&str>, against: &[PathBuf]) -> Result<Finding, Failure> {
+fn found(
+    export: &AuditExport,
+    key: Option<&str>,
+    against: &[sink::Kept],
+) -> Result<Finding, Failure> {
     let finding = offline::verify(export, key)?;
     if export.part.is_some() && !against.is_empty() {
         return Err(Failure::new(

@@ -195,13 +195,13 @@ mod tests {
         let all = leaves(20);
         let changes: [fn(&mut Part); 9] = [
             |part| part.leaves[2] = [0; 32],
-            |part| drop(part.leaves.pop()),
-            |part| drop(part.leaves.remove(1)),
+            |part| part.leaves.truncate(5),
+            |part| part.leaves[1..].rotate_left(1),
             |part| part.leaves.push([0; 32]),
             |part| part.leaves.swap(0, 1),
             |part| part.first += 1,
             |part| part.first_path[0] = [0; 32],
-            |part| drop(part.last_path.pop()),
+            |part| part.last_path.truncate(1),
             |part| part.leaves.clear(),
         ];
         for (n, change) in changes.into_iter().enumerate() {

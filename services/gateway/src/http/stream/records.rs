@@ -180,6 +180,7 @@ mod tests {
     use keywheel_core::id::CommandId;
 
     use super::*;
+    use crate::testing::Bench;
 
     fn record() -> Record {
         Record {
@@ -202,24 +203,24 @@ mod tests {
         }
     }
 
-    fn wanted(change: impl FnOnce(&mut Asked)) -> Option<Wanted> {
+    fn wanted(bench: &Bench, change: impl FnOnce(&mut Asked)) -> Option<Wanted> {
         let mut asked = Asked::default();
         change(&mut asked);
-        let (_, view) = keywheel_engine::state::view();
-        Wanted::new(&view.read(), asked).map_err(drop).unwrap()
+        let committed = bench.api.view.read();
+        Wanted::new(&committed, asked).map_err(drop).unwrap()
     }
 
-    fn is_wanted(change: impl FnOnce(&mut Asked), record: &Record) -> bool {
-        wanted(change).unwrap().wants(record)
+    #[tokio::test]
+    async fn nothing_asked_for_is_everything() {
+        assert!(wanted(&Bench::start().await, |_| ()).is_none());
     }
 
-    #[test]
-    fn nothing_asked_for_is_everything() {
-        assert!(wanted(|_| ()).is_none());
-    }
-
-    #[test]
-    fn each_filter_takes_what_fits_it_and_nothing_else() {
+    #[tokio::test]
+    async fn each_filter_takes_what_fits_it_and_nothing_else() {
+        let bench = Bench::start().await;
+        let is_wanted = |change: &dyn Fn(&mut Asked), record: &Record| {
+            wanted(&bench, change).unwrap().wants(record)
+        };
         type Case = (fn(&mut Asked, String), &'static str, &'static str);
         let cases: [Case; 8] = [
             (|a, w| a.who = Some(w), "store-sync", "gateway"),
@@ -245,11 +246,11 @@ mod tests {
         ];
         for (set, fits, other) in cases {
             assert!(
-                is_wanted(|asked| set(asked, fits.to_owned()), &record()),
+                is_wanted(&|asked| set(asked, fits.to_owned()), &record()),
                 "{fits}"
             );
             assert!(
-                !is_wanted(|asked| set(asked, other.to_owned()), &record()),
+                !is_wanted(&|asked| set(asked, other.to_owned()), &record()),
                 "{other}"
             );
         }
@@ -257,7 +258,7 @@ mod tests {
             asked.verb = Some("inject".to_owned());
             asked.outcome = Some("denied".to_owned());
         };
-        assert!(!is_wanted(both, &record()), "all have to fit");
+        assert!(!is_wanted(&both, &record()), "all have to fit");
     }
 
     #[test]
@@ -284,10 +285,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_no_filter_is_refused() {
-        let (_, view) = keywheel_engine::state::view();
-        let committed = view.read();
+    #[tokio::test]
+    async fn what_is_no_filter_is_refused() {
+        let bench = Bench::start().await;
+        let committed = bench.api.view.read();
         let refused: [fn(&mut Asked); 5] = [
             |asked| asked.outcome = Some("maybe".to_owned()),
             |asked| asked.since = Some("yesterday".to_owned()),

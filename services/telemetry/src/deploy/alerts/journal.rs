@@ -73,6 +73,7 @@ pub(super) const ALL: &[Alert] = &[
                 "`keywheel status`: the sink with the reason, and under `journal` whether new work is held back.",
                 "`journalctl -u keywheel-audit-sink --since -30min` on its machine: when it began, and the receiver's own words.",
                 "The receiver's log: does it see our connections, and what does it say of them?",
+                "`keywheel audit tail`: how many records come, if it is slow.",
             ],
             act: &[
                 "The receiver is down or its disk is full: mend it; it is tried again within half a minute, and told everything since.",
