@@ -166,6 +166,8 @@ impl Pump {
 
     fn give_up(&mut self, error: &PortError) {
         self.target.reset();
+        let now = self.clock.monotonic();
+        self.state.still_stands(self.copy.size(), now);
         let reason = chain(error);
         if self.state.fails(reason.clone()) {
             let sink = self.state.name();

@@ -71,6 +71,12 @@ impl State {
         }
     }
 
+    /// It stands where it stood, and the copy is so far: for an attempt that did not come to its place.
+    pub(super) fn still_stands(&self, size: u64, now: Duration) {
+        let next = self.inner().next;
+        self.stands(next, size, now);
+    }
+
     /// An attempt went well.
     pub(super) fn is_well(&self) {
         let mut inner = self.inner();
@@ -180,6 +186,17 @@ mod tests {
         assert_eq!(fact.name, "sink siem");
         state.is_well();
         assert!(state.fails("again".to_owned()), "news again");
+    }
+
+    #[test]
+    fn one_that_cannot_even_begin_is_a_problem_after_as_long() {
+        let state = State::new("archive", "file");
+        for second in [0, 30, 61] {
+            state.still_stands(5, at(second));
+            state.fails("no such directory".to_owned());
+        }
+        assert_eq!(health(&state, 5, 60), Health::Warning);
+        assert_eq!(health(&state, 5, 61), Health::Problem);
     }
 
     #[test]
