@@ -103,27 +103,11 @@ pub fn repeat_records(
         true => Outcome::Allowed,
         false => Outcome::Rejected,
     };
-    let reason = "a repeat: it changed nothing, and the first answer was given again";
-    undecided(now, deed, command, (outcome, reason))
-}
-
-/// Records of a person's command that was not decided, because no new work may begin now.
-#[must_use]
-pub fn held_records(now: &World, deed: &Deed<'_>, command: &Command, why: &str) -> Vec<Record> {
-    undecided(now, deed, command, (Outcome::Rejected, why))
-}
-
-fn undecided(
-    now: &World,
-    deed: &Deed<'_>,
-    command: &Command,
-    (outcome, reason): (Outcome, &str),
-) -> Vec<Record> {
     let record = |(verb, object, version)| Record {
         object,
         version,
         outcome,
-        reason: reason.to_owned(),
+        reason: "a repeat: it changed nothing, and the first answer was given again".to_owned(),
         ..blank(deed, Category::Administration, verb)
     };
     described(now, command).into_iter().map(record).collect()

@@ -264,14 +264,7 @@ impl CommandBus {
                     match known {
                         Ok(None) => match self.held_back(submission) {
                             None => self.decide(submission),
-                            Some(held) => match self.held_record(submission, &held.text) {
-                                None => Err(held),
-                                Some(record) => {
-                                    decisions.push(record);
-                                    answers.push((request, Err(held)));
-                                    continue;
-                                }
-                            },
+                            Some(held) => Err(held),
                         },
                         Ok(Some(known)) => {
                             let record = self.repeat(submission, &known);
@@ -281,7 +274,7 @@ impl CommandBus {
                             } else {
                                 // It waits for the batch: for its record, or for the first of the two.
                                 decisions.extend(record);
-                                answers.push((request, Ok(answer)));
+                                answers.push((request, answer));
                             }
                             continue;
                         }
@@ -304,7 +297,7 @@ impl CommandBus {
                 decided.insert(decision.command, verdict.clone());
                 decisions.push(decision);
             }
-            answers.push((request, Ok(Decided::now(verdict))));
+            answers.push((request, Decided::now(verdict)));
         }
         self.commit(first, decisions, answers).await
     }
@@ -314,7 +307,7 @@ impl CommandBus {
         &mut self,
         first: u64,
         decisions: Vec<Decision>,
-        answers: Vec<(Request, Result<Decided, PortError>)>,
+        answers: Vec<(Request, Decided)>,
     ) -> Result<Again, PortError> {
         (self.parts.failpoint)("gateway.before_commit");
         // An empty append still says whether the head is where these answers saw it.
@@ -360,7 +353,7 @@ impl CommandBus {
             self.writer.show_all(&|committed| witness(committed, &seen));
         }
         for (request, decided) in answers {
-            request.answer(decided);
+            request.answer(Ok(decided));
         }
         Ok(Again::Together(Vec::new()))
     }

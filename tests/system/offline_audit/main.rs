@@ -44,6 +44,7 @@ fn stopped_with_export() -> Result<(Keywheel, PathBuf)> {
     keywheel.json(&["revoke", NAMED, "--reason", "a test", "--yes", "--wait"])?;
     planted::plant(&keywheel, PLANTED)?;
     let _ = keywheel.cli(&["rotate", "no/such"])?;
+    assert_found_by_filters(&keywheel)?;
     let told = keywheel.scratch().join(SINK);
     wait::until(
         "the sink to have what was refused last",
@@ -62,6 +63,36 @@ fn stopped_with_export() -> Result<(Keywheel, PathBuf)> {
     }
     keywheel.stop()?;
     Ok((keywheel, path))
+}
+
+/// Records by what, by how it ended and by which run; all that is asked for has to fit.
+fn assert_found_by_filters(keywheel: &Keywheel) -> Result<()> {
+    let listed = |filters: &[&str]| -> Result<Vec<Value>> {
+        let said = keywheel.json(&[["audit", "query"].as_slice(), filters].concat())?;
+        said.as_array().cloned().context("the answer is no list")
+    };
+    let word = |record: &Value, name: &str| record.get(name).map(ToString::to_string);
+    let object = format!("secret/{NAMED}");
+    let revoked = listed(&["--object", &object, "--verb", "revoke"])?;
+    assert_eq!(revoked.len(), 1, "{revoked:?}");
+    let later = [
+        "--object",
+        &object,
+        "--verb",
+        "revoke",
+        "--outcome",
+        "denied",
+    ];
+    assert_eq!(listed(&later)?.len(), 0);
+    let rejected = listed(&["--outcome", "rejected", "--since", "1h"])?;
+    let is_rejected = |record: &Value| word(record, "outcome").as_deref() == Some("\"rejected\"");
+    ensure!(!rejected.is_empty() && rejected.iter().all(is_rejected));
+    let trace = revoked.first().and_then(|record| record.get("trace"));
+    let trace = trace.and_then(Value::as_str).context("no trace")?;
+    let of_run = listed(&["--trace", trace])?;
+    let has_it = |record: &Value| record.get("trace").and_then(Value::as_str) == Some(trace);
+    ensure!(!of_run.is_empty() && of_run.iter().all(has_it));
+    Ok(())
 }
 
 /// A server whose audit has a sink of its own, beside the copy.

@@ -19,7 +19,6 @@ mod playbooks;
 mod radius;
 mod repeats;
 mod replaced;
-mod records;
 mod reports;
 mod sinks;
 mod stores;

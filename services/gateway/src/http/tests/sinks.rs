@@ -53,8 +53,10 @@ async fn too_few_sinks_are_a_problem_that_status_names_and_new_work_waits() {
     let rotate = json!({ "secret": "prod/db" });
     let (status, answer) = bench.post("rotate", rotate).await;
     assert_eq!(status, 503, "{answer}");
+    let detail = answer["detail"].as_str().unwrap();
+    assert!(detail.contains("only 1 of the 2"), "{answer}");
     let refused = bench.audit().await.pop().unwrap();
-    assert!(refused.contains("only 1 of the 2"), "on record: {refused}");
+    assert!(refused.contains("status 503"), "on record: {refused}");
     let found = findings(&bench).await;
     let is_told = |word: &str| found.iter().any(|what| what.contains(word));
     assert!(is_told("sinks: only 1 of the 2"), "{found:?}");
