@@ -430,6 +430,21 @@ pub struct AuditExport {
     pub records: Vec<String>,
     /// SHA-256 leaf hash of each, hexadecimal, so that a change names its index.
     pub leaf_hashes: Vec<String>,
+    /// Of a part of the audit: number of its first record, and the inclusion proofs (RFC 9162, hexadecimal)
+    /// of its first and last, which together prove all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<AuditPart>,
+}
+
+/// Where the records of an export stand that has not all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditPart {
+    /// Number of the first.
+    pub first: u64,
+    /// Inclusion proof of the first.
+    pub first_path: Vec<String>,
+    /// Inclusion proof of the last.
+    pub last_path: Vec<String>,
 }
 
 /// `GET /v1/audit/proofs/{index}`: everything needed to show one record offline, without the others.

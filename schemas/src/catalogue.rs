@@ -55,6 +55,10 @@ pub fn schemas() -> Vec<Document> {
         "config.v1",
         root::<config::shape::ConfigFile>("config.v1"),
     ));
+    all.push(schema_file(
+        "audit-sinks.v1",
+        root::<config::sinks::SinksFile>("audit-sinks.v1"),
+    ));
     all.extend(
         api_schemas()
             .into_iter()

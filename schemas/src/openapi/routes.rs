@@ -46,7 +46,25 @@ const AUDIT: &[Parameter] = &[
     number("after", "Begin at this record; the first is 0."),
     number("limit", "At most so many; without it all there are."),
     flag("follow", "Stay, and send what comes."),
+    text("who", "Only of this name, user id, role or address."),
+    text("verb", "Only this verb."),
+    text(
+        "object",
+        "Only on this object, or what begins so up to a slash.",
+    ),
+    text(
+        "container",
+        "Only of this one, by name or twelve digits of its id.",
+    ),
+    text("outcome", "`allowed`, `denied`, `rejected` or `malformed`."),
+    text("since", "Only records from this time on, RFC 3339."),
+    text("until", "Only records before this time, RFC 3339."),
+    text("rotation", "Only of this rotation, by its id."),
+    text("revocation", "Only of this revocation, by its id."),
+    text("run", "Only of this run of a playbook, by its id."),
+    text("trace", "Only of this trace: 32 hexadecimal digits."),
 ];
+const EXPORT: &[Parameter] = &[number("from", "Its first."), number("to", "Its end.")];
 const EVENTS: &[Parameter] = &[
     number(
         "after",
@@ -505,7 +523,8 @@ pub const ROUTES: &[Route] = &[
         "export_audit",
         "Everything needed to verify the audit offline",
         Answer::One("AuditExport"),
-    ),
+    )
+    .asked(EXPORT),
     get(
         "/v1/audit/proofs/{index}",
         "prove_audit",

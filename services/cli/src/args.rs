@@ -22,7 +22,7 @@ mod store;
 
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
-pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
+pub(crate) use log::{AuditArgs, EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
 pub(crate) use migrate::MigrateArgs;
 pub(crate) use outward::{LetterVerb, NotificationVerb, SignalVerb};
 pub(crate) use playbook::{ApproveArgs, PlanArgs, PlaybookVerb, RunArgs, StepInArgs};
@@ -417,9 +417,12 @@ pub(crate) struct PageArgs {
 /// `audit …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditVerb {
-    /// List the records, oldest first.
-    #[command(after_help = "Example:\n  keywheel audit list --limit 50")]
-    List(PageArgs),
+    /// List the records, oldest first; all of them, or those that were asked for.
+    #[command(
+        visible_alias = "query",
+        after_help = "Examples:\n  keywheel audit list --limit 50\n  keywheel audit list --outcome denied --since 24h\n  keywheel audit list --object secret/prod/ --who ada --until 2026-11-28T14:02:00Z"
+    )]
+    List(Box<AuditArgs>),
     /// Follow the records as they come; Ctrl-C ends it.
     #[command(after_help = "Example:\n  keywheel audit tail -o json | jq .verb")]
     Tail(PageArgs),
@@ -436,15 +439,23 @@ pub(crate) enum AuditVerb {
         file: Option<PathBuf>,
     },
     /// Write everything that is needed to verify the audit without a server.
-    #[command(after_help = "Example:\n  keywheel audit export --file audit.json")]
+    #[command(
+        after_help = "Examples:\n  keywheel audit export --file audit.json\n  keywheel audit export --from 100 --to 200 --file part.json     records 100 to 199, with their proof"
+    )]
     Export {
         /// Where to; without it to stdout.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Only from this record on; the first is 0.
+        #[arg(long, value_name = "N")]
+        from: Option<u64>,
+        /// Only before this record.
+        #[arg(long, value_name = "N")]
+        to: Option<u64>,
     },
     /// Verify the audit here, not in the server: every record, the tree over them, its signature.
     #[command(
-        after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here."
+        after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n  keywheel audit verify --against /var/lib/keywheel/audit-sink/audit.jsonl\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here."
     )]
     Verify {
         /// An export; without it the running server is asked for one.
@@ -456,6 +467,10 @@ pub(crate) enum AuditVerb {
         /// The key that must have signed, base64.
         #[arg(long, value_name = "BASE64")]
         public_key: Option<String>,
+        /// What a sink was told, one record a line, to be compared: a log that was put back has fewer records
+        /// or others. Several files of one sink in their order.
+        #[arg(long, value_name = "FILE", conflicts_with = "proof")]
+        against: Vec<PathBuf>,
     },
 }
 

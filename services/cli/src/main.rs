@@ -33,6 +33,7 @@ mod presence;
 mod report;
 mod server;
 mod setup;
+mod sinks;
 mod span;
 mod spans;
 mod up;

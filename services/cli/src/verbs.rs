@@ -73,8 +73,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Audit(AuditVerb::Verify {
             file: Some(file),
             public_key,
+            against,
             ..
-        }) => audit::verify_file(screen, &file, public_key.as_deref()),
+        }) => audit::verify_file(screen, &file, public_key.as_deref(), &against),
         Verb::Audit(AuditVerb::Verify {
             proof: Some(proof),
             public_key,
@@ -115,20 +116,24 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Signal(verb) => outward::signal(desk, &verb).await,
         Verb::Letter(verb) => outward::letter(desk, &verb).await,
         Verb::History(args) => look::history(desk, &args).await,
-        Verb::Audit(AuditVerb::List(page)) => {
-            let wish = streams::Wish::of_page(&page);
+        Verb::Audit(AuditVerb::List(args)) => {
+            let wish = streams::Wish::of_audit(&args)?;
             streams::list(desk, &streams::AUDIT, &wish).await.map(drop)
         }
         Verb::Audit(AuditVerb::Tail(page)) => {
             streams::tail(desk, &streams::AUDIT, &streams::Wish::of_page(&page)).await
         }
-        Verb::Audit(AuditVerb::Export { file }) => audit::export(desk, file.as_deref()).await,
+        Verb::Audit(AuditVerb::Export { file, from, to }) => {
+            audit::export(desk, (from, to), file.as_deref()).await
+        }
         Verb::Audit(AuditVerb::Prove { index, file }) => {
             audit::proof::prove(desk, index, file.as_deref()).await
         }
-        Verb::Audit(AuditVerb::Verify { public_key, .. }) => {
-            audit::verify(desk, public_key.as_deref()).await
-        }
+        Verb::Audit(AuditVerb::Verify {
+            public_key,
+            against,
+            ..
+        }) => audit::verify(desk, public_key.as_deref(), &against).await,
         Verb::Journal(JournalVerb::Verify) => look::journal(desk).await,
         Verb::Report(verb) => report::run(desk, &verb).await,
         Verb::Up(_)

@@ -78,6 +78,8 @@ pub(crate) struct GatewayPorts {
     pub(crate) learn_hosts: Option<LearnHosts>,
     /// Makes members' credentials fresh; `None` where they have none.
     pub(crate) renewals: Option<Arc<dyn Renewals>>,
+    /// How many sinks of the audit have to take records.
+    pub(crate) min_sinks: usize,
 }
 
 /// Starts what decides, tells and answers on the bus.
@@ -93,7 +95,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     let ends = Ends {
         handle: started.handle.clone(),
         view: started.view.clone(),
-        presences: Presences::new(ports.clock.clone()),
+        presences: Presences::new(ports.clock.clone()).with_min_sinks(ports.min_sinks),
         deciding: last.clone().drop_guard(),
     };
     let publisher = Publisher {
@@ -123,6 +125,10 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     let token = spawn.shutdown.token();
     let bus = started.bus.with_enrolment(ports.enrolment);
     let mut bus = bus.with_witness(lifecycle::witness());
+    if ports.min_sinks > 0 {
+        let presences = ends.presences.clone();
+        bus = bus.with_hold_back(Arc::new(move || presences.held_back()));
+    }
     if let Some(learn) = &ports.learn_hosts {
         bus = bus.with_hosts(learn.clone());
     }

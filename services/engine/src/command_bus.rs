@@ -13,6 +13,7 @@
 mod class;
 mod effects;
 mod follow;
+mod held;
 mod inbox;
 mod runs;
 
@@ -41,6 +42,7 @@ use crate::replay::read_all;
 use crate::state::{Committed, View, ViewWriter, view};
 use effects::{answered_effect, react};
 pub use follow::FOLLOW_INTERVAL;
+pub use held::HoldBack;
 pub use inbox::{Decided, Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
 use runs::{Runs, is_no_for_now};
@@ -108,6 +110,7 @@ pub struct CommandBus {
     enrolment: Enrolment,
     learn_hosts: Option<LearnHosts>,
     witness: Option<Witness>,
+    hold_back: Option<HoldBack>,
 }
 
 /// What starting gives: the task to run, and its three outer ends.
@@ -147,6 +150,7 @@ impl CommandBus {
             enrolment: Enrolment::default(),
             learn_hosts: None,
             witness: None,
+            hold_back: None,
         };
         Ok(Started {
             bus,
@@ -258,7 +262,10 @@ impl CommandBus {
                         None => self.parts.journal.verdict(submission.id).await,
                     };
                     match known {
-                        Ok(None) => self.decide(submission),
+                        Ok(None) => match self.held_back(submission) {
+                            None => self.decide(submission),
+                            Some(held) => Err(held),
+                        },
                         Ok(Some(known)) => {
                             let record = self.repeat(submission, &known);
                             let answer = Decided::before(known);

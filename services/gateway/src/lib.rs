@@ -41,6 +41,7 @@ pub mod presence;
 pub mod registry;
 pub mod remote;
 pub mod server;
+mod sinks;
 pub mod socket;
 #[cfg(test)]
 mod testing;

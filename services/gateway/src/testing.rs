@@ -160,7 +160,12 @@ pub(crate) struct Bench {
 impl Bench {
     /// Needs a tokio runtime.
     pub(crate) async fn start() -> Self {
-        Self::over(MemoryJournal::new(), 1, false).await
+        Self::over(MemoryJournal::new(), (1, false), 0).await
+    }
+
+    /// The same, asking for so many sinks of the audit.
+    pub(crate) async fn with_min_sinks(min_sinks: usize) -> Self {
+        Self::over(MemoryJournal::new(), (1, false), min_sinks).await
     }
 
     /// Two gateways over one log; neither hears when the other appends.
@@ -168,8 +173,8 @@ impl Bench {
         let mut handles = MemoryJournal::shared(2);
         let (other, one) = (handles.remove(1), handles.remove(0));
         let pair = [
-            Self::over(one, 1, true).await,
-            Self::over(other, 2, true).await,
+            Self::over(one, (1, true), 0).await,
+            Self::over(other, (2, true), 0).await,
         ];
         for bench in &pair {
             // Its first look at the log is over.
@@ -178,7 +183,11 @@ impl Bench {
         pair
     }
 
-    async fn over(journal: MemoryJournal, source: u64, is_deaf: bool) -> Self {
+    async fn over(
+        journal: MemoryJournal,
+        (source, is_deaf): (u64, bool),
+        min_sinks: usize,
+    ) -> Self {
         let journal = Arc::new(journal);
         let encoded = Arc::new(Encoded {
             journal: journal.clone(),
@@ -199,6 +208,9 @@ impl Bench {
             view,
             mut commits,
         } = CommandBus::start(parts).await.unwrap();
+        let presences = Presences::new(clock.clone()).with_min_sinks(min_sinks);
+        let held = presences.clone();
+        let bus = bus.with_hold_back(Arc::new(move || held.held_back()));
         tokio::spawn(bus.run());
         tokio::spawn(async move { while commits.recv().await.is_some() {} });
         let nowhere = std::path::PathBuf::from("/nonexistent");
@@ -229,7 +241,7 @@ impl Bench {
             denials: Arc::new(Denials::default()),
             waits: Arc::default(),
             scans: Scans::default(),
-            presences: Presences::new(clock.clone()),
+            presences,
             parts: Arc::new(Vec::new),
         };
         Self {

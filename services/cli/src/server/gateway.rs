@@ -58,6 +58,7 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         enrolment: Enrolment::ByToken,
         learn_hosts: Some(learn_hosts(opened, spawn, &registry)),
         renewals: Some(registry.clone()),
+        min_sinks: opened.config.audit.min_sinks,
     };
     let ends = start_gateway(&ports, spawn).await?;
     let deliveries = log.deliveries();

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::bus::follow_hosts;
 use super::{Opened, claim, database};
+use crate::sinks;
 use crate::up::{Error, Kind, cache_error, layout};
 use crate::wiring::Spawner;
 
@@ -116,8 +117,13 @@ pub(super) async fn audit_sink(opened: &Opened, spawn: &Spawner) -> Result<File,
         let next = "free what is named above, or move audit-sink.db away: it is read again from the journal";
         Error::new(Kind::Unavailable, keywheel_daemon::chain(&error), next)
     })?;
+    let machine = opened.host_name.to_string();
+    let onward = sinks::options(&opened.config, machine, opened.clock.clone())?;
+    let sink = sink.with_sinks(&onward);
     let own = (Role::AuditSink, None);
-    opened.run().beat(own, bus, Arc::new(sink.handle()), spawn);
+    let look = Arc::new(sink.handle());
+    spawn.shown.add(look.clone());
+    opened.run().beat(own, bus, look, spawn);
     spawn.start("audit-sink", sink.run(spawn.shutdown.clone()));
     Ok(lock)
 }

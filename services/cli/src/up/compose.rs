@@ -35,6 +35,7 @@ use crate::metrics::{self, Shown};
 use crate::outside::{self, OutsidePorts};
 use crate::parts;
 use crate::presence::Run;
+use crate::sinks;
 use crate::wiring::{
     Ends, Failed, GatewayPorts, Spawner, container_engine, listen, namespace_helper, start_gateway,
 };
@@ -143,6 +144,7 @@ fn gateway_ports(opened: &Opened, bus: &Arc<dyn Bus>) -> GatewayPorts {
         enrolment: Enrolment::default(),
         learn_hosts: None,
         renewals: None,
+        min_sinks: opened.config.audit.min_sinks,
     }
 }
 
@@ -202,7 +204,12 @@ async fn start_workers(
         Error::new(Kind::Unavailable, keywheel_daemon::chain(&error), next)
     })?;
     let copy_fault = compare_copy(&sink.handle(), opened.journal.head().await?.audit_size);
-    run.beat((Role::AuditSink, None), bus, Arc::new(sink.handle()), spawn);
+    let machine = opened.host_name.to_string();
+    let onward = sinks::options(&opened.config, machine, opened.clock.clone())?;
+    let sink = sink.with_sinks(&onward);
+    let look = Arc::new(sink.handle());
+    spawn.shown.add(look.clone());
+    run.beat((Role::AuditSink, None), bus, look, spawn);
     spawn.start("audit-sink", sink.run(spawn.shutdown.clone()));
     Ok(copy_fault)
 }

@@ -51,6 +51,7 @@ struct Opened {
 /// Runs until a signal, or until a service cannot go on.
 pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
     let config = settings::load(args)?;
+    crate::sinks::read(&config)?;
     harden()?;
     let opened = open(config).await?;
     let exporting = spans::start(&opened.config, opened.clock.clone(), opened.ids.clone())?;

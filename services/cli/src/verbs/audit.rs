@@ -3,11 +3,12 @@
 
 pub(super) mod offline;
 pub(super) mod proof;
+mod sink;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Display, Path};
+use std::path::{Display, Path, PathBuf};
 
 use keywheel_schemas::api::AuditExport;
 use serde::Serialize;
@@ -21,8 +22,19 @@ use crate::output::{Screen, tame};
 
 const EXPORT: &str = "/v1/audit/export";
 
-pub(super) async fn export(desk: &Desk, file: Option<&Path>) -> Result<(), Failure> {
-    let export: AuditExport = desk.client.read_long(EXPORT).await?;
+pub(super) async fn export(
+    desk: &Desk,
+    (from, to): (Option<u64>, Option<u64>),
+    file: Option<&Path>,
+) -> Result<(), Failure> {
+    let parts = [("from", from), ("to", to)].into_iter();
+    let part = |(name, number): (&str, Option<u64>)| Some(format!("{name}={}", number?));
+    let query: Vec<String> = parts.filter_map(part).collect();
+    let path = match query.is_empty() {
+        true => EXPORT.to_owned(),
+        false => format!("{EXPORT}?{}", query.join("&")),
+    };
+    let export: AuditExport = desk.client.read_long(&path).await?;
     let Some(file) = written(desk.screen, &export, file)? else {
         return Ok(());
     };
@@ -79,12 +91,22 @@ pub(super) fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
         })
 }
 
-pub(super) async fn verify(desk: &Desk, key: Option<&str>) -> Result<(), Failure> {
+pub(super) async fn verify(
+    desk: &Desk,
+    key: Option<&str>,
+    against: &[PathBuf],
+) -> Result<(), Failure> {
+    let kept = sink::look(against)?;
     let export: AuditExport = desk.client.read_long(EXPORT).await?;
-    conclude(desk.screen, &offline::verify(&export, key)?)
+    conclude(desk.screen, &found(&export, key, &kept)?)
 }
 
-pub(super) fn verify_file(screen: Screen, file: &Path, key: Option<&str>) -> Result<(), Failure> {
+pub(super) fn verify_file(
+    screen: Screen,
+    file: &Path,
+    key: Option<&str>,
+    against: &[PathBuf],
+) -> Result<(), Failure> {
     let text = input::text(file, MAX_ANSWER_BYTES)?;
     let export: AuditExport = serde_json::from_str(&text).map_err(|error| {
         Failure::new(
@@ -93,7 +115,27 @@ pub(super) fn verify_file(screen: Screen, file: &Path, key: Option<&str>) -> Res
             "make one with `keywheel audit export --file FILE`",
         )
     })?;
-    conclude(screen, &offline::verify(&export, key)?)
+    let kept = sink::look(against)?;
+    conclude(screen, &found(&export, key, &kept)?)
+}
+
+fn found(
+    export: &AuditExport,
+    key: Option<&str>,
+    against: &[sink::Kept],
+) -> Result<Finding, Failure> {
+    let finding = offline::verify(export, key)?;
+    if export.part.is_some() && !against.is_empty() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "the export is a part of the audit, and a sink is compared with all of it",
+            "export it whole: `keywheel audit export --file FILE`",
+        ));
+    }
+    match against.is_empty() {
+        true => Ok(finding),
+        false => sink::compare(export, finding, against),
+    }
 }
 
 fn conclude(screen: Screen, finding: &Finding) -> Result<(), Failure> {
@@ -107,7 +149,7 @@ fn conclude(screen: Screen, finding: &Finding) -> Result<(), Failure> {
             "the audit does not verify: {}",
             finding.faults.first().map_or("", String::as_str)
         ),
-        "keep this export and the data directory as they are; compare with an older export",
+        "keep this export, the sinks' files and the data directory as they are; compare with an older export",
     ))
 }
 
@@ -132,6 +174,10 @@ fn words(finding: &Finding) -> String {
         ("root", finding.root.clone()),
         ("signed by", key),
     ]);
+    if let Some(compared) = finding.compared {
+        let lines = format!("{compared} records of the sink");
+        text.push_str(&fields(&[("compared", lines)]));
+    }
     for fault in &finding.faults {
         text.push_str(&format!("fault: {}\n", tame(fault)));
     }

@@ -38,16 +38,29 @@ pub(crate) async fn look(api: &Api) -> (Status, bool) {
         let journal = parts.iter_mut().find(|p| p.kind == ComponentKind::Journal);
         match journal {
             Some(journal) => journal.facts.push(fault),
-            None => parts.push(Part {
-                kind: ComponentKind::Journal,
-                name: "journal".to_owned(),
-                version: None,
-                facts: vec![fault],
-            }),
+            None => parts.push(journal_part(fault)),
+        }
+    }
+    if let Some(why) = api.presences.held_back() {
+        let next = "mend a sink that `status` names as a problem, or the way to it; lower `audit.min_sinks` only if the audit may have fewer copies";
+        let fault = Fact::problem("sinks", why, next);
+        let journal = parts.iter_mut().find(|p| p.kind == ComponentKind::Journal);
+        match journal {
+            Some(journal) => journal.facts.push(fault),
+            None => parts.push(journal_part(fault)),
         }
     }
     let answered = asked.fault.is_none();
     (compose(api, &asked, &rows, parts), answered)
+}
+
+fn journal_part(fault: Fact) -> Part {
+    Part {
+        kind: ComponentKind::Journal,
+        name: "journal".to_owned(),
+        version: None,
+        facts: vec![fault],
+    }
 }
 
 /// What the audit's second copies say against the journal.

@@ -114,6 +114,8 @@ const ARROWS: [(&str, &[&str]); 24] = [
             "core",
             "schemas",
             "bus",
+            "stores",
+            "rotators",
             "telemetry",
         ],
     ),

@@ -5,9 +5,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keywheel_journal::merkle::Hash;
+use keywheel_journal::merkle::{self, Hash};
+use keywheel_journal::offline::part::{Part, verify_part};
 use keywheel_journal::offline::{Export, ExportError, ExportReport, verify_export};
-use keywheel_schemas::api::AuditExport;
+use keywheel_schemas::api::{AuditExport, AuditPart};
+use keywheel_seal::sign::VerifyingKey;
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
@@ -31,6 +33,9 @@ pub(crate) struct Finding {
     pub(crate) first_bad_index: Option<u64>,
     /// What is wrong, first first.
     pub(crate) faults: Vec<String>,
+    /// Records of a sink that were compared with it, where one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compared: Option<u64>,
 }
 
 /// Verifies; `key` is base64 and takes the place of the export's own.
@@ -39,11 +44,14 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
     let key_pinned = pinned.is_some();
     let public_key = key.unwrap_or(&export.public_key).trim().to_owned();
     let checked = match pinned.map_or_else(|| parse_key(&export.public_key), Ok) {
-        Ok(key) => check(export, key),
+        Ok(key) => match &export.part {
+            None => check(export, key).map(|report| report.root),
+            Some(part) => check_part(export, part, key),
+        },
         Err(why) => Err((None, format!("the export's public key {why}"))),
     };
     let (root, first_bad_index, faults) = match checked {
-        Ok(report) => (hexadecimal(&report.root), None, Vec::new()),
+        Ok(root) => (hexadecimal(&root), None, Vec::new()),
         Err((index, fault)) => (String::new(), index, vec![fault]),
     };
     Ok(Finding {
@@ -55,6 +63,7 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
         key_pinned,
         first_bad_index,
         faults,
+        compared: None,
     })
 }
 
@@ -119,16 +128,47 @@ fn check(
         .unwrap_or_default();
     let checked = verify_export(&known);
     let checked = checked.and_then(|report| unreadable.map_or(Ok(report), Err));
-    checked.map_err(|error| {
-        let index = match &error {
-            ExportError::Record { index, .. }
-            | ExportError::Hint { index }
-            | ExportError::Proof { index } => Some(*index),
-            ExportError::Range { first, .. } => Some(*first),
-            _ => None,
-        };
-        (index, keywheel_daemon::chain(&error))
-    })
+    checked.map_err(|error| named(&error))
+}
+
+/// A part has other proofs than the whole.
+fn check_part(
+    export: &AuditExport,
+    part: &AuditPart,
+    public_key: [u8; 32],
+) -> Result<Hash, (Option<u64>, String)> {
+    let strange = |text: &str| (None, text.to_owned());
+    let key = VerifyingKey::from_bytes(public_key)
+        .map_err(|error| (None, keywheel_daemon::chain(&error)))?;
+    let hashes = |texts: &[String]| {
+        let hashes: Option<Vec<Hash>> = texts.iter().map(|text| parse_hash(text)).collect();
+        hashes.ok_or_else(|| strange("a hash of the export is not hexadecimal of 32 bytes"))
+    };
+    let records = export.records.iter();
+    let part = Part {
+        first: part.first,
+        leaves: records
+            .map(|record| merkle::leaf_hash(record.as_bytes()))
+            .collect(),
+        listed: hashes(&export.leaf_hashes)?,
+        first_path: hashes(&part.first_path)?,
+        last_path: hashes(&part.last_path)?,
+    };
+    let checked = verify_part((&export.origin, &key), &export.checkpoint, &part);
+    checked
+        .map(|signed| signed.root)
+        .map_err(|error| named(&error))
+}
+
+fn named(error: &ExportError) -> (Option<u64>, String) {
+    let index = match error {
+        ExportError::Record { index, .. }
+        | ExportError::Hint { index }
+        | ExportError::Proof { index } => Some(*index),
+        ExportError::Range { first, .. } => Some(*first),
+        _ => None,
+    };
+    (index, keywheel_daemon::chain(error))
 }
 
 #[cfg(test)]

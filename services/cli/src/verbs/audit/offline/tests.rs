@@ -36,6 +36,7 @@ pub(in crate::verbs::audit) fn export(count: usize) -> (AuditExport, SigningKey)
             .map(|r| hexadecimal(&merkle::leaf_hash(r.as_bytes())))
             .collect(),
         records,
+        part: None,
     };
     (export, key)
 }

@@ -1,0 +1,103 @@
+//! Too few sinks take the audit's records: no new work begins, and revocations go on.
+
+use std::sync::Mutex;
+
+use super::*;
+
+const WHY: &str = "only 1 of 2 sinks takes records";
+
+/// What holds work back, and a bench that asks it.
+async fn held() -> (Arc<Mutex<Option<String>>>, Bench) {
+    let why = Arc::new(Mutex::new(None));
+    let asked = why.clone();
+    let bench = start_with(Arc::default(), 1, |bus| {
+        bus.with_hold_back(Arc::new(move || asked.lock().unwrap().clone()))
+    });
+    (why, bench.await)
+}
+
+fn submission(id: u8, principal: Principal, command: Command) -> Submission {
+    Submission {
+        id: CommandId::from_bytes([id; 16]),
+        principal,
+        traceparent: None,
+        command,
+    }
+}
+
+fn rotate(n: u8) -> Command {
+    Command::Rotate {
+        rotation: RotationId::from_bytes([n; 16]),
+        secret: name(),
+    }
+}
+
+fn revoke() -> Command {
+    Command::Revoke {
+        revocation: RevocationId::from_bytes([9; 16]),
+        secret: name(),
+        version: None,
+        reason: "leaked".to_owned(),
+        is_emergency: false,
+    }
+}
+
+#[tokio::test]
+async fn new_work_is_refused_and_the_same_command_is_decided_later() {
+    let (why, mut bench) = held().await;
+    bench.submit(1, user(), apply()).await;
+    bench.work(10).await;
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let before = bench.audit().await;
+    let asked = submission(30, user(), rotate(30));
+    let refused = bench.handle.submit(asked.clone()).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unavailable);
+    assert_eq!(refused.text, WHY);
+    assert_eq!(bench.audit().await, before, "nothing is remembered of it");
+    // What was answered before is answered as before.
+    let verdict = bench.submit(1, user(), apply()).await;
+    assert!(matches!(verdict, Verdict::Accepted { .. }));
+    *why.lock().unwrap() = None;
+    let verdict = bench.handle.submit(asked).await.unwrap();
+    assert!(matches!(verdict, Verdict::Accepted { .. }), "{verdict:?}");
+}
+
+#[tokio::test]
+async fn a_service_hears_that_it_comes_again_and_leaves_no_record() {
+    let (why, mut bench) = held().await;
+    bench.submit(1, user(), apply()).await;
+    bench.work(10).await;
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let before = bench.audit().await;
+    let due = submission(31, Principal::Service(Role::Scheduler), rotate(31));
+    let refused = bench.handle.submit(due).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Unavailable);
+    assert_eq!(bench.audit().await, before);
+}
+
+#[tokio::test]
+async fn a_revocation_and_a_record_are_never_held_back() {
+    let (why, mut bench) = held().await;
+    bench.submit(1, user(), apply()).await;
+    bench.work(10).await;
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let before = bench.audit().await;
+    let revoked = bench.handle.submit(submission(32, user(), revoke())).await;
+    assert!(matches!(revoked.unwrap(), Verdict::Accepted { .. }));
+    bench.handle.record(denial(33)).await.unwrap();
+    assert_eq!(bench.audit().await - before, 2);
+}
+
+#[tokio::test]
+async fn what_is_held_back_holds_up_nothing_beside_it() {
+    let (why, mut bench) = held().await;
+    bench.submit(1, user(), apply()).await;
+    bench.work(10).await;
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let (work, revocation) = tokio::join!(
+        bench.handle.submit(submission(34, user(), rotate(34))),
+        bench.handle.submit(submission(35, user(), revoke())),
+    );
+    assert!(work.is_err());
+    assert!(matches!(revocation.unwrap(), Verdict::Accepted { .. }));
+}
