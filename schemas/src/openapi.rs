@@ -169,6 +169,8 @@ fn problem_statuses(route: &Route) -> Vec<u16> {
 fn takes_key(route: &Route) -> bool {
     let anew = [
         "refresh",
+        "unseal",
+        "seal",
         "test_notification",
         "replay_notification",
         "retry_letter",

@@ -376,6 +376,26 @@ pub const ROUTES: &[Route] = &[
         "RefreshAnswer",
     ),
     get(
+        "/v1/seal",
+        "describe_seal",
+        "Whether store-sync opens values, and what shares and passphrases are encrypted to",
+        Answer::One("SealView"),
+    ),
+    post(
+        "/v1/unseal",
+        "unseal",
+        "Gives store-sync a share, a passphrase, or leave to read its key file",
+        Some("UnsealRequest"),
+        "SealView",
+    ),
+    post(
+        "/v1/seal",
+        "seal",
+        "Makes store-sync drop every key: no value is opened until it is unsealed",
+        Some("SealRequest"),
+        "SealView",
+    ),
+    get(
         "/v1/events",
         "events",
         "The log: what happened, as CloudEvents",

@@ -158,7 +158,10 @@ fn may_request(role: Role, host: Option<HostId>, body: &Body, to: Address) -> bo
             | Body::DropStash { .. }
             | Body::CheckStore { .. }
             | Body::LookNow { .. }
-            | Body::Compare(_),
+            | Body::Compare(_)
+            | Body::ReadSeal
+            | Body::Unseal { .. }
+            | Body::Seal,
         ) => role == Role::Gateway,
         _ => false,
     }
@@ -185,6 +188,7 @@ fn may_answer(body: &Body, from: Address) -> bool {
                 | Body::Tried(_)
                 | Body::Looked(_)
                 | Body::Compared(_)
+                | Body::SealState(_)
         ),
     }
 }
