@@ -100,6 +100,20 @@ pub(crate) enum Verb {
     Server(ServerArgs),
     /// Make keys, certificates and bus configuration for services that run apart.
     Init(InitArgs),
+    /// Give store-sync what opens its cache: one share, or the passphrase. Typed, or on stdin.
+    #[command(
+        after_help = "Examples:\n  keywheel unseal                      asks, and shows nothing of what is typed\n  keywheel unseal < /mnt/usb/share     reads it from there\n\nShares are given one by one, each by whoever has it, from any terminal; they are forgotten when the\nothers do not come in time. What is wrong is refused without a reason, and on record."
+    )]
+    Unseal,
+    /// Make store-sync drop every key: no value is opened until it is unsealed. What runs goes on.
+    #[command(
+        after_help = "Example:\n  keywheel seal --yes\n\nA store-sync with a key file is unsealed again by its next start, too."
+    )]
+    Seal {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Make credentials of services that run apart fresh, by hand.
     #[command(subcommand)]
     Credentials(CredentialsVerb),

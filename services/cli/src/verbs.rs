@@ -19,6 +19,7 @@ mod rotate;
 mod rotation;
 mod rotator;
 mod schedule;
+mod seal;
 mod secret;
 mod store;
 mod streams;
@@ -91,6 +92,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
 async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Status(args) => look::status(desk, &args).await,
+        Verb::Unseal => seal::unseal(desk).await,
+        Verb::Seal { yes } => seal::seal(desk, yes).await,
         Verb::Apply(args) => apply::apply(desk, &args).await,
         Verb::Get(args) => look::list(desk, &args).await,
         Verb::Describe(args) => look::describe(desk, &args).await,

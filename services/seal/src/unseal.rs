@@ -20,7 +20,7 @@ use std::fmt;
 pub use self::gathering::{Gathering, Refused, Taken};
 pub use self::passphrase::{
     BadCost, BadPassphrase, Cost, MAX_MEMORY_KIB, MAX_PASSES, MAX_PASSPHRASE_BYTES, MIN_MEMORY_KIB,
-    MIN_PASSPHRASE_CHARS, SALT_BYTES,
+    MIN_PASSPHRASE_CHARS, SALT_BYTES, check_passphrase,
 };
 pub use self::share::{BadShare, MAX_SHARES, MIN_THRESHOLD, SetId, Share, ShareCheck};
 use crate::entropy::{self, Entropy};
@@ -197,7 +197,7 @@ impl SealedRoot {
         (passphrase, cost): (&SecretBytes, Cost),
         entropy: &dyn Entropy,
     ) -> Result<Self, WrapError> {
-        passphrase::check(passphrase)?;
+        check_passphrase(passphrase)?;
         let salt = entropy::array(entropy);
         let key = passphrase::derive(passphrase, &salt, cost)
             .ok_or(WrapError::Failed("there is no memory for Argon2id"))?;

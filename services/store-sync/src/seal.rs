@@ -69,13 +69,6 @@ impl Custody {
             .map_or(Provider::KeyFile.word(), |root| root.provider.word())
     }
 
-    /// Whether no person is needed.
-    fn unseals_by_itself(&self) -> bool {
-        self.root
-            .as_ref()
-            .is_none_or(|root| root.provider.unseals_by_itself())
-    }
-
     /// The root key of a key file.
     fn by_key_file(&self) -> Result<UnsealKey, PortError> {
         let key = self.custodian.key_file()?;
@@ -118,21 +111,15 @@ impl Seal {
         Self::of(Some(vault), None)
     }
 
-    /// Unseals it when that takes no person, else it begins sealed.
-    ///
-    /// # Errors
-    /// When the key file or the cache is not usable.
-    pub async fn begin(custody: Custody) -> Result<Self, PortError> {
-        let vault = match custody.unseals_by_itself() {
-            true => Some(custody.custodian.open(custody.by_key_file()?).await?),
-            false => None,
-        };
+    /// Unsealed, with a vault; or sealed, without one.
+    #[must_use]
+    pub fn begin(custody: Custody, vault: Option<Arc<dyn VersionVault>>) -> Self {
         let unsealing = Unsealing {
             pair: HostKeyPair::generate(&*custody.entropy),
             gathered: None,
             effort: Effort::default(),
         };
-        Ok(Self::of(vault, Some((custody, Mutex::new(unsealing)))))
+        Self::of(vault, Some((custody, Mutex::new(unsealing))))
     }
 
     fn of(
@@ -247,7 +234,10 @@ impl Seal {
     fn custody(&self) -> Result<(&Custody, &Mutex<Unsealing>), PortError> {
         let custody = self.inner.custody.as_ref();
         let (custody, unsealing) = custody
-            .ok_or_else(|| PortError::new(ErrorKind::Denied, "this store-sync has no seal"))?;
+            .ok_or_else(|| PortError::new(
+                ErrorKind::Denied,
+                "a store-sync that shares its cache is neither sealed nor unsealed by command; stop it, and take its key file away",
+            ))?;
         Ok((custody, unsealing))
     }
 
@@ -265,7 +255,7 @@ impl Seal {
     /// How it is, for `keywheel status`.
     pub(crate) fn fact(&self) -> Fact {
         let Some((custody, unsealing)) = self.inner.custody.as_ref() else {
-            return Fact::ok(SEAL_FACT, "it has no seal");
+            return Fact::ok(SEAL_FACT, "unsealed, by key-file");
         };
         if !self.is_sealed() {
             return Fact::ok(SEAL_FACT, format!("unsealed, by {}", custody.word()));

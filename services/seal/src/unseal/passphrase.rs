@@ -92,7 +92,10 @@ impl Cost {
 }
 
 /// Whether a passphrase may seal.
-pub(super) fn check(passphrase: &SecretBytes) -> Result<(), BadPassphrase> {
+///
+/// # Errors
+/// [`BadPassphrase`] when it is too short, too long or no text.
+pub fn check_passphrase(passphrase: &SecretBytes) -> Result<(), BadPassphrase> {
     // EXPOSE: its characters are counted.
     let bytes = passphrase.expose();
     let text = std::str::from_utf8(bytes).map_err(|_| BadPassphrase)?;
@@ -169,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_short_a_long_and_a_binary_passphrase_are_refused() {
-        let check = |bytes: &[u8]| check(&SecretBytes::from(bytes.to_vec()));
+        let check = |bytes: &[u8]| check_passphrase(&SecretBytes::from(bytes.to_vec()));
         assert_eq!(check("ä".repeat(12).as_bytes()), Ok(()));
         assert_eq!(check(&[b'a'; MAX_PASSPHRASE_BYTES]), Ok(()));
         assert_eq!(check("ä".repeat(11).as_bytes()), Err(BadPassphrase));
