@@ -42,6 +42,7 @@ use crate::{Ports, StoreSync, StoreSyncOptions};
 
 mod accounts;
 mod outside;
+mod seal;
 mod servers;
 mod silent;
 mod steps;

@@ -29,8 +29,8 @@ pub(super) async fn unseal(desk: &Desk) -> Result<(), Failure> {
     let request = UnsealRequest {
         offer: encrypt(&now, &offer)?,
     };
-    let after = desk.client.change_by_input("/v1/unseal", &request).await?;
-    show(desk, &after)
+    let asked = desk.client.change("/v1/unseal", &request).await;
+    show(desk, &asked.map_err(refused)?)
 }
 
 pub(super) async fn seal(desk: &Desk, yes: bool) -> Result<(), Failure> {
@@ -43,6 +43,16 @@ pub(super) async fn seal(desk: &Desk, yes: bool) -> Result<(), Failure> {
     }
     let after: SealView = desk.client.change(PATH, &SealRequest {}).await?;
     show(desk, &after)
+}
+
+/// Who may not use keywheel at all was told so before the question.
+fn refused(failure: Failure) -> Failure {
+    match failure.exit {
+        Exit::Denied => failure.with_next(
+            "`keywheel unseal` again with another share, or with the right passphrase; after a few wrong ones nothing is looked at for a minute",
+        ),
+        _ => failure,
+    }
 }
 
 /// What a person gives for such a seal.

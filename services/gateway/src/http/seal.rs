@@ -69,6 +69,11 @@ async fn ask(api: &Api, body: Body) -> Result<Json<SealView>, Failure> {
         .request(Address::StoreSync, None, body, UNSEAL_TIMEOUT);
     match asked.await? {
         Body::SealState(state) => Ok(Json(view(api, state))),
+        // Why it was not taken nobody learns, so there is nothing to correct either.
+        Body::Failed {
+            kind: ErrorKind::Denied,
+            text,
+        } => Err(Failure::refused(text)),
         Body::Failed { kind, text } => Err(PortError::new(kind, text).into()),
         _ => {
             let text = "store-sync did not understand; run the same version everywhere";
