@@ -17,11 +17,11 @@ const MAX_LINE_BYTES: usize = 2048;
 pub(crate) fn secret(question: &str) -> Result<SecretBytes, Failure> {
     harden()?;
     if !io::stdin().is_terminal() {
-        return line(io::stdin().lock());
+        return line(Unbuffered);
     }
     let silence = Silence::begin()?;
     let _ = write!(io::stderr().lock(), "{question} ");
-    let read = line(io::stdin().lock());
+    let read = line(Unbuffered);
     drop(silence);
     let _ = writeln!(io::stderr().lock());
     read
@@ -50,6 +50,16 @@ pub(crate) fn harden() -> Result<(), Failure> {
         let next = "a share or passphrase is read only where it cannot be dumped";
         Failure::new(Exit::Unexpected, error.to_string(), next)
     })
+}
+
+/// Stdin without the library's buffer, which would keep a copy.
+struct Unbuffered;
+
+impl Read for Unbuffered {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = || rustix::io::read(io::stdin(), &mut *buffer);
+        Ok(rustix::io::retry_on_intr(read)?)
+    }
 }
 
 /// One line without its end, byte by byte: nothing beyond it is read, and no copy is left in a buffer that grew.
