@@ -122,6 +122,23 @@ impl KeyRing {
         self.ring.deployment
     }
 
+    /// The KEK that wraps.
+    pub(crate) fn current(&self) -> KekId {
+        self.current
+    }
+
+    /// Makes a fresh KEK current though the one before is neither used up nor old.
+    pub(crate) async fn renew(
+        &mut self,
+        table: &mut impl Table,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        match self.replace(table, now).await? {
+            true => Ok(()),
+            false => self.read_again(table).await,
+        }
+    }
+
     /// A KEK by its id.
     pub(crate) fn kek(&self, id: KekId) -> Option<&Kek> {
         self.keys.get(&id)

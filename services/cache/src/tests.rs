@@ -20,6 +20,7 @@ use crate::keys::RESERVED_WRAPS;
 
 mod age;
 mod damage;
+mod rekey;
 mod stashed;
 mod store_keys;
 
