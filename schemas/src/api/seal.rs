@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `GET /v1/seal`, and the answer to `POST /v1/unseal` and `POST /v1/seal`.
+/// `GET /v1/seal`, and the answer to `POST /v1/unseal`, `POST /v1/seal` and `POST /v1/rotate-kek`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SealView {
     /// Whether no value can be opened.
@@ -22,6 +22,9 @@ pub struct SealView {
     /// Shares that are needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares_needed: Option<u8>,
+    /// Rows of the cache whose data key is still wrapped by a key that goes; absent when there is one key alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kek_rows_left: Option<u64>,
 }
 
 /// `POST /v1/unseal`.
@@ -33,7 +36,7 @@ pub struct UnsealRequest {
     pub offer: String,
 }
 
-/// `POST /v1/seal`.
+/// `POST /v1/seal` and `POST /v1/rotate-kek`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SealRequest {}

@@ -110,9 +110,12 @@ fn data(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::Unseal => of::<UnsealShape>,
         Kind::Presence => of::<PresenceShape>,
         Kind::Failed => of::<FailedShape>,
-        Kind::ReadHosts | Kind::ReadStoreKey | Kind::ReadSeal | Kind::Seal | Kind::Done => {
-            of::<Nothing>
-        }
+        Kind::ReadHosts
+        | Kind::ReadStoreKey
+        | Kind::ReadSeal
+        | Kind::Seal
+        | Kind::RotateKek
+        | Kind::Done => of::<Nothing>,
     };
     schema(generator)
 }

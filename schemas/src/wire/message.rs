@@ -77,6 +77,7 @@ kinds! {
     SealState = "seal-state", "How it is: whether it opens values, and how many shares are there.";
     Unseal = "unseal", "A share or a passphrase, sealed to one run of store-sync (HPKE).";
     Seal = "seal", "Drop every key.";
+    RotateKek = "rotate-kek", "Wrap every data key anew.";
     Presence = "presence", "What one running instance tells about itself.";
     Done = "done", "Done, nothing to tell.";
     Failed = "failed", "It did not work, and why.";
@@ -266,6 +267,9 @@ shapes! {
         /// How many shares are there; absent where none are taken.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         shares: Option<SharesShape>,
+        /// Rows of the cache under a key that goes; absent when there is one key alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kek_rows_left: Option<u64>,
     }
     /// How many shares are there.
     SharesShape {

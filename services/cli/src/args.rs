@@ -114,6 +114,15 @@ pub(crate) enum Verb {
         #[arg(long)]
         yes: bool,
     },
+    /// Wrap every data key of the cache anew, while it is used, and drop the keys before.
+    #[command(
+        after_help = "Example:\n  keywheel rotate-kek --wait\n\nNo value changes and no container notices. Stopped or killed, store-sync goes on at its next start."
+    )]
+    RotateKek {
+        /// Wait until one key is left.
+        #[arg(long)]
+        wait: bool,
+    },
     /// Make credentials of services that run apart fresh, by hand.
     #[command(subcommand)]
     Credentials(CredentialsVerb),

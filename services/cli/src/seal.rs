@@ -11,13 +11,12 @@ use std::sync::Arc;
 
 use keywheel_core::id::DeploymentId;
 use keywheel_engine::port::clock::Clock;
-use keywheel_engine::port::vault::VersionVault;
 use keywheel_schemas::config::Config;
 use keywheel_schemas::seal_file::MAX_SEAL_FILE_BYTES;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::unseal::SealedRoot;
-use keywheel_store_sync::seal::{Custody, Seal, file};
+use keywheel_store_sync::seal::{Custody, Opened, Seal, file};
 
 use self::custodian::Custodian;
 use crate::up::{Error, Kind, cache_error};
@@ -34,14 +33,14 @@ pub(crate) async fn under_seal(
 ) -> Result<Seal, Error> {
     let root = read(&directory.join(file::NAME), deployment)?;
     let custodian = Custodian::new(config, deployment, clock.clone());
-    let vault: Option<Arc<dyn VersionVault>> = match root_of_key_file(root.as_ref(), config, key)? {
+    let opened = match root_of_key_file(root.as_ref(), config, key)? {
         Some(root) => {
             let opened = custodian.open_cache(root).await;
-            Some(Arc::new(opened.map_err(|e| cache_error(e, config))?))
+            Some(Opened::own(opened.map_err(|e| cache_error(e, config))?))
         }
         None => None,
     };
-    if vault.is_none() {
+    if opened.is_none() {
         tracing::warn!("store-sync begins sealed; `keywheel unseal` opens it");
     }
     let custody = Custody {
@@ -51,7 +50,7 @@ pub(crate) async fn under_seal(
         clock,
         entropy: Arc::new(OsEntropy),
     };
-    Ok(Seal::begin(custody, vault))
+    Ok(Seal::begin(custody, opened))
 }
 
 /// The root key, when a key file gives it.

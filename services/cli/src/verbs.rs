@@ -94,6 +94,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Status(args) => look::status(desk, &args).await,
         Verb::Unseal => seal::unseal(desk).await,
         Verb::Seal { yes } => seal::seal(desk, yes).await,
+        Verb::RotateKek { wait } => seal::rotate_kek(desk, wait).await,
         Verb::Apply(args) => apply::apply(desk, &args).await,
         Verb::Get(args) => look::list(desk, &args).await,
         Verb::Describe(args) => look::describe(desk, &args).await,

@@ -161,7 +161,8 @@ fn may_request(role: Role, host: Option<HostId>, body: &Body, to: Address) -> bo
             | Body::Compare(_)
             | Body::ReadSeal
             | Body::Unseal { .. }
-            | Body::Seal,
+            | Body::Seal
+            | Body::RotateKek,
         ) => role == Role::Gateway,
         _ => false,
     }

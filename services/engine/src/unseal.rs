@@ -23,6 +23,8 @@ pub struct SealState {
     pub key: [u8; 32],
     /// How many shares are there, where there are shares and it is sealed.
     pub shares: Option<Shares>,
+    /// Rows of the cache under a key that goes; `None` when there is one key alone, or none.
+    pub kek_rows_left: Option<u64>,
 }
 
 /// How many shares are there.

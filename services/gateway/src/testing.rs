@@ -71,6 +71,7 @@ impl FakeStore {
                 provider: "key-file".to_owned(),
                 key: [9; 32],
                 shares: None,
+                kek_rows_left: None,
             })
         })
     }
@@ -136,7 +137,7 @@ impl Bus for FakeStore {
                 self.offered.lock().unwrap().push(offered);
                 Ok(self.seal_state())
             }
-            Body::ReadSeal | Body::Seal => Ok(self.seal_state()),
+            Body::ReadSeal | Body::Seal | Body::RotateKek => Ok(self.seal_state()),
             _ => Err(unused()),
         }
     }

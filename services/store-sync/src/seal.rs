@@ -9,13 +9,16 @@
 
 mod effort;
 pub mod file;
+mod keys;
 mod vault;
 
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use keywheel_cache::Cache;
 use keywheel_core::id::DeploymentId;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::vault::VersionVault;
@@ -26,10 +29,12 @@ use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::hpke::{Envelope, HostKeyPair};
 use keywheel_seal::unseal::{Gathering, Provider, SealedRoot};
 use keywheel_seal::{Entropy, SecretBytes};
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, watch};
 
 use self::effort::Effort;
 pub use self::effort::{MAX_REFUSED, REFUSED_SPAN};
+pub use self::keys::VaultKeys;
+pub(crate) use self::keys::replace_keys;
 
 /// How long shares wait for the others, from the first on.
 pub const SHARES_KEPT_FOR: Duration = Duration::from_secs(30 * 60);
@@ -44,7 +49,28 @@ pub trait KeyCustodian: Send + Sync {
     /// The key of the key file.
     fn key_file(&self) -> Result<UnsealKey, PortError>;
     /// Opens the cache with the root key; `Denied` when it is another cache's.
-    async fn open(&self, root: UnsealKey) -> Result<Arc<dyn VersionVault>, PortError>;
+    async fn open(&self, root: UnsealKey) -> Result<Opened, PortError>;
+}
+
+/// An open cache.
+#[derive(Clone)]
+pub struct Opened {
+    /// What lies in it.
+    pub vault: Arc<dyn VersionVault>,
+    /// Its keys, where they can be replaced by command.
+    pub keys: Option<Arc<dyn VaultKeys>>,
+}
+
+impl Opened {
+    /// A cache that no other process has open.
+    #[must_use]
+    pub fn own(cache: Cache) -> Self {
+        let cache = Arc::new(cache);
+        Self {
+            vault: cache.clone(),
+            keys: Some(cache),
+        }
+    }
 }
 
 /// What unsealing needs.
@@ -89,8 +115,12 @@ pub struct Seal {
 }
 
 struct Inner {
-    vault: RwLock<Option<Arc<dyn VersionVault>>>,
+    opened: RwLock<Option<Opened>>,
     sealed: watch::Sender<bool>,
+    /// Rung when keys are to be replaced.
+    rekey: Notify,
+    /// Rows that do not open with the key they name.
+    damaged: AtomicU64,
     /// `None` where the vault is open for good.
     custody: Option<(Custody, Mutex<Unsealing>)>,
 }
@@ -108,29 +138,28 @@ impl Seal {
     /// Of a vault that is open for good.
     #[must_use]
     pub fn never(vault: Arc<dyn VersionVault>) -> Self {
-        Self::of(Some(vault), None)
+        Self::of(Some(Opened { vault, keys: None }), None)
     }
 
     /// Unsealed, with a vault; or sealed, without one.
     #[must_use]
-    pub fn begin(custody: Custody, vault: Option<Arc<dyn VersionVault>>) -> Self {
+    pub fn begin(custody: Custody, opened: Option<Opened>) -> Self {
         let unsealing = Unsealing {
             pair: HostKeyPair::generate(&*custody.entropy),
             gathered: None,
             effort: Effort::default(),
         };
-        Self::of(vault, Some((custody, Mutex::new(unsealing))))
+        Self::of(opened, Some((custody, Mutex::new(unsealing))))
     }
 
-    fn of(
-        vault: Option<Arc<dyn VersionVault>>,
-        custody: Option<(Custody, Mutex<Unsealing>)>,
-    ) -> Self {
-        let sealed = watch::Sender::new(vault.is_none());
+    fn of(opened: Option<Opened>, custody: Option<(Custody, Mutex<Unsealing>)>) -> Self {
+        let sealed = watch::Sender::new(opened.is_none());
         Self {
             inner: Arc::new(Inner {
-                vault: RwLock::new(vault),
+                opened: RwLock::new(opened),
                 sealed,
+                rekey: Notify::new(),
+                damaged: AtomicU64::new(0),
                 custody,
             }),
         }
@@ -149,9 +178,13 @@ impl Seal {
 
     /// The vault while it is unsealed.
     fn vault(&self) -> Result<Arc<dyn VersionVault>, PortError> {
-        let vault = self.inner.vault.read();
-        let vault = vault.unwrap_or_else(PoisonError::into_inner);
-        vault.clone().ok_or_else(unseal::sealed)
+        self.opened().map(|opened| opened.vault)
+    }
+
+    fn opened(&self) -> Result<Opened, PortError> {
+        let opened = self.inner.opened.read();
+        let opened = opened.unwrap_or_else(PoisonError::into_inner);
+        opened.clone().ok_or_else(unseal::sealed)
     }
 
     /// How it is.
@@ -162,7 +195,13 @@ impl Seal {
         let (custody, unsealing) = self.custody()?;
         let mut unsealing = unsealing.lock().await;
         unsealing.forget_old(custody.clock.monotonic());
-        Ok(self.tell(custody, &unsealing))
+        let state = self.tell(custody, &unsealing);
+        drop(unsealing);
+        let kek_rows_left = self.kek_rows_left().await?;
+        Ok(SealState {
+            kek_rows_left,
+            ..state
+        })
     }
 
     /// Takes what may unseal it.
@@ -192,9 +231,9 @@ impl Seal {
                 return Err(error);
             }
         };
-        let vault = custody.custodian.open(root).await?;
+        let opened = custody.custodian.open(root).await?;
         unsealing.renew(custody);
-        self.put(Some(vault));
+        self.put(Some(opened));
         tracing::info!(provider = custody.word(), "store-sync is unsealed");
         Ok(self.tell(custody, &unsealing))
     }
@@ -215,15 +254,15 @@ impl Seal {
     }
 
     /// Who was told that it is sealed finds no vault, and who was told that it is not finds one.
-    fn put(&self, vault: Option<Arc<dyn VersionVault>>) {
-        let is_sealed = vault.is_none();
+    fn put(&self, opened: Option<Opened>) {
+        let is_sealed = opened.is_none();
         if is_sealed {
             self.inner.sealed.send_replace(true);
         }
         let before = {
-            let place = self.inner.vault.write();
+            let place = self.inner.opened.write();
             let mut place = place.unwrap_or_else(PoisonError::into_inner);
-            std::mem::replace(&mut *place, vault)
+            std::mem::replace(&mut *place, opened)
         };
         drop(before);
         if !is_sealed {
@@ -249,6 +288,7 @@ impl Seal {
             provider: custody.word().to_owned(),
             key: unsealing.pair.public().to_bytes(),
             shares: shares.and_then(|root| unsealing.shares(root)),
+            kek_rows_left: None,
         }
     }
 

@@ -29,7 +29,7 @@ use crate::effect::{self, Unfinished};
 use crate::metrics::Metrics;
 use crate::outside::{self, Parts, Registry};
 use crate::presence::{Counts, Handle};
-use crate::seal::Seal;
+use crate::seal::{self, Seal};
 use crate::value;
 
 /// The name under which work is read.
@@ -188,7 +188,8 @@ impl StoreSync {
         let serving = value::serve(Arc::clone(&self.shared), requests, &shutdown);
         let working = Worker::new(Arc::clone(&self.shared), work).run(&shutdown);
         let watching = outside::watch(Arc::clone(&self.shared), &shutdown);
-        tokio::join!(serving, working, watching);
+        let replacing = seal::replace_keys(&self.shared.seal, &shutdown);
+        tokio::join!(serving, working, watching, replacing);
         Ok(())
     }
 }

@@ -95,6 +95,7 @@ async fn body(shared: &Arc<Shared>, message: &Message) -> Result<Body, PortError
         Body::ReadSeal => shared.seal.state().await.map(Body::SealState),
         Body::Unseal { offered } => shared.seal.offer(offered).await.map(Body::SealState),
         Body::Seal => seal(shared).await,
+        Body::RotateKek => shared.seal.rotate_kek().await.map(Body::SealState),
         _ if shared.seal.is_sealed() => Err(unseal::sealed()),
         _ => value_body(shared, message).await,
     }

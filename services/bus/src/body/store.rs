@@ -57,6 +57,7 @@ pub(super) fn write(body: &Body) -> Written {
             shaped(Kind::Unseal, &UnsealShape { offered })
         }
         Body::Seal => shaped(Kind::Seal, &Nothing {}),
+        Body::RotateKek => shaped(Kind::RotateKek, &Nothing {}),
         _ => shaped(Kind::Done, &Nothing {}),
     }
 }
@@ -96,6 +97,7 @@ pub(super) fn read(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
             offered: parse::<UnsealShape>("offer", bytes)?.offered.into_bytes(),
         },
         Kind::Seal => parse::<Nothing>("sealing", bytes).map(|_| Body::Seal)?,
+        Kind::RotateKek => parse::<Nothing>("fresh key", bytes).map(|_| Body::RotateKek)?,
         _ => parse::<Nothing>("answer", bytes).map(|_| Body::Done)?,
     })
 }
@@ -108,6 +110,7 @@ fn seal_state(state: &SealState) -> SealStateShape {
         shares: state
             .shares
             .map(|Shares { have, need }| SharesShape { have, need }),
+        kek_rows_left: state.kek_rows_left,
     }
 }
 
@@ -119,6 +122,7 @@ fn to_seal_state(shape: SealStateShape) -> SealState {
         shares: shape
             .shares
             .map(|SharesShape { have, need }| Shares { have, need }),
+        kek_rows_left: shape.kek_rows_left,
     }
 }
 

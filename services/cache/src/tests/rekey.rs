@@ -74,7 +74,7 @@ async fn killed_at_every_row_it_goes_on_and_nothing_of_the_old_key_is_left() {
     let rows = 2 * VERSIONS + 2;
     assert_eq!((begun.old_keks, begun.left), (1, rows));
     drop(cache);
-    let (mut kills, mut left) = (0, rows);
+    let (mut kills, mut left) = (0u64, rows);
     loop {
         // Nothing but the file is left of the step before.
         let cache = place.open().await;
@@ -93,7 +93,7 @@ async fn killed_at_every_row_it_goes_on_and_nothing_of_the_old_key_is_left() {
         kills += 1;
         assert!(kills < 50, "it does not end");
     }
-    assert!(kills as u64 >= 2 * VERSIONS, "{kills} kills");
+    assert!(kills >= 2 * VERSIONS, "{kills} kills");
     let cache = place.open().await;
     assert_all_open(&cache, &key_pair).await;
     assert_eq!(count(&cache, KEKS).await, 1);

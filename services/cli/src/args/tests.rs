@@ -34,6 +34,7 @@ const FORMS: &[&str] = &[
     "unseal",
     "unseal -o json",
     "seal --yes",
+    "rotate-kek --wait",
     "host describe web-1",
     "describe host web-1",
     "host join-token web-2",

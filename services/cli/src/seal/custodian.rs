@@ -7,12 +7,11 @@ use async_trait::async_trait;
 use keywheel_cache::{Cache, Kind};
 use keywheel_core::id::DeploymentId;
 use keywheel_engine::port::clock::Clock;
-use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::config::Config;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
-use keywheel_store_sync::seal::KeyCustodian;
+use keywheel_store_sync::seal::{KeyCustodian, Opened};
 
 use crate::up::layout;
 
@@ -53,9 +52,9 @@ impl KeyCustodian for Custodian {
         })
     }
 
-    async fn open(&self, root: UnsealKey) -> Result<Arc<dyn VersionVault>, PortError> {
+    async fn open(&self, root: UnsealKey) -> Result<Opened, PortError> {
         let cache = self.open_cache(root).await.map_err(failed)?;
-        Ok(Arc::new(cache))
+        Ok(Opened::own(cache))
     }
 }
 

@@ -1,6 +1,8 @@
 //! `unseal` and `seal`. What opens store-sync's cache is encrypted here, to the run of store-sync that asks for
 //! it, before it leaves.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_core::id::DeploymentId;
@@ -15,6 +17,8 @@ use super::revoke::{confirm, require_person};
 use crate::exit::{Exit, Failure};
 use crate::terminal;
 
+/// Between two looks at how far the keys are; each is on record.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
 /// Where the seal is.
 const PATH: &str = "/v1/seal";
 
@@ -43,6 +47,23 @@ pub(super) async fn seal(desk: &Desk, yes: bool) -> Result<(), Failure> {
     }
     let after: SealView = desk.client.change(PATH, &SealRequest {}).await?;
     show(desk, &after)
+}
+
+pub(super) async fn rotate_kek(desk: &Desk, wait: bool) -> Result<(), Failure> {
+    let path = "/v1/rotate-kek";
+    let mut seal: SealView = desk.client.change(path, &SealRequest {}).await?;
+    while wait && seal.kek_rows_left.is_some() {
+        tokio::time::sleep(LOOK_PAUSE).await;
+        seal = desk.client.read(PATH).await?;
+        if seal.sealed {
+            return Err(Failure::new(
+                Exit::Unavailable,
+                "store-sync was sealed meanwhile",
+                "`keywheel unseal`; it goes on by itself then",
+            ));
+        }
+    }
+    show(desk, &seal)
 }
 
 /// Who may not use keywheel at all was told so before the question.
@@ -107,7 +128,13 @@ fn show(desk: &Desk, seal: &SealView) -> Result<(), Failure> {
 
 fn words(seal: &SealView) -> String {
     match (seal.sealed, seal.shares, seal.shares_needed) {
-        (false, ..) => format!("store-sync is unsealed, by {}", seal.provider),
+        (false, ..) => {
+            let keys = match seal.kek_rows_left {
+                Some(rows) => format!("; {rows} rows are still to be wrapped by the fresh key"),
+                None => String::new(),
+            };
+            format!("store-sync is unsealed, by {}{keys}", seal.provider)
+        }
         (true, Some(have), Some(need)) => {
             format!("store-sync is sealed; {have} of {need} shares are there")
         }
@@ -131,6 +158,7 @@ mod tests {
             deployment: DeploymentId::from_bytes([1; 16]).to_string(),
             shares: Some(1),
             shares_needed: Some(3),
+            kek_rows_left: None,
         }
     }
 
@@ -181,6 +209,15 @@ mod tests {
             ..sealed
         };
         assert_eq!(words(&open), "store-sync is unsealed, by shamir");
+        let open = SealView {
+            kek_rows_left: Some(7),
+            ..open
+        };
+        assert!(
+            words(&open).contains("7 rows are still"),
+            "{}",
+            words(&open)
+        );
         assert_eq!(
             read_offer(&view(&pair, "tpm")).unwrap_err().exit,
             Exit::Unexpected

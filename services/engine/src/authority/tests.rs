@@ -321,7 +321,8 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
         | Body::Compare(_)
         | Body::ReadSeal
         | Body::Unseal { .. }
-        | Body::Seal => vec![(Role::Gateway, "request store-sync")],
+        | Body::Seal
+        | Body::RotateKek => vec![(Role::Gateway, "request store-sync")],
         Body::Done | Body::Failed { .. } => vec![
             (Role::Gateway, "answer gateway"),
             (Role::StoreSync, "answer store-sync"),
@@ -405,7 +406,7 @@ fn store() -> NamedStore {
 }
 
 /// About stores outside.
-fn store_bodies() -> [Body; 12] {
+fn store_bodies() -> [Body; 13] {
     [
         Body::ReadStores {
             after: 1,
@@ -432,11 +433,13 @@ fn store_bodies() -> [Body; 12] {
             provider: "shamir".to_owned(),
             key: [1; 32],
             shares: None,
+            kek_rows_left: None,
         }),
         Body::Unseal {
             offered: Vec::new(),
         },
         Body::Seal,
+        Body::RotateKek,
     ]
 }
 

@@ -209,6 +209,8 @@ pub enum Body {
     },
     /// Drop every key: nothing is opened until it is unsealed.
     Seal,
+    /// Wrap every data key anew, and drop the keys before.
+    RotateKek,
     /// Done, nothing to tell.
     Done,
     /// It did not work.

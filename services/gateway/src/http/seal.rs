@@ -1,4 +1,4 @@
-//! The seal of store-sync: how it is, offering what opens it, and closing it.
+//! The seal of store-sync: how it is, offering what opens it, closing it; and the keys below its root key.
 //!
 //! Invariants: an offer passes unopened; that it was made is on record before store-sync hears of it, and that
 //! it was refused before its sender does; no record and no answer says more of it.
@@ -27,6 +27,7 @@ pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         (Method::GET, "/v1/seal", get(describe)),
         (Method::POST, "/v1/unseal", post(unseal)),
         (Method::POST, "/v1/seal", post(seal)),
+        (Method::POST, "/v1/rotate-kek", post(rotate_kek)),
     ]
 }
 
@@ -55,6 +56,16 @@ async fn seal(
     let Json(SealRequest {}) = body?;
     note(&api, &caller, "seal").await?;
     ask(&api, Body::Seal).await
+}
+
+async fn rotate_kek(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    body: Payload<SealRequest>,
+) -> Result<Json<SealView>, Failure> {
+    let Json(SealRequest {}) = body?;
+    note(&api, &caller, "rotate-kek").await?;
+    ask(&api, Body::RotateKek).await
 }
 
 /// The intent; a failure is recorded with its answer.
@@ -90,5 +101,6 @@ fn view(api: &Api, state: SealState) -> SealView {
         deployment: api.deployment.to_string(),
         shares: state.shares.map(|shares| shares.have),
         shares_needed: state.shares.map(|shares| shares.need),
+        kek_rows_left: state.kek_rows_left,
     }
 }

@@ -9,7 +9,9 @@ use keywheel_seal::unseal::{Cost, MIN_MEMORY_KIB, SealedRoot, Share};
 use keywheel_testkit::fake::FakeClock;
 
 use super::*;
-use crate::seal::{Custody, KeyCustodian, MAX_REFUSED, REFUSED_SPAN, SHARES_KEPT_FOR, Seal};
+use crate::seal::{
+    Custody, KeyCustodian, MAX_REFUSED, Opened, REFUSED_SPAN, SHARES_KEPT_FOR, Seal,
+};
 
 const PASSPHRASE: &[u8] = b"correct horse battery staple";
 
@@ -47,7 +49,7 @@ impl KeyCustodian for Custodian {
         Ok(UnsealKey::from_file(&self.key_file).unwrap())
     }
 
-    async fn open(&self, root: UnsealKey) -> Result<Arc<dyn VersionVault>, PortError> {
+    async fn open(&self, root: UnsealKey) -> Result<Opened, PortError> {
         let path = self.directory.path().join("cache.db");
         let (entropy, clock) = (Arc::new(OsEntropy), Arc::new(SystemClock::new()));
         let opened = Cache::open(&path, *DEPLOYMENT.bytes(), root, entropy, clock).await;
@@ -55,7 +57,10 @@ impl KeyCustodian for Custodian {
             PortError::caused(ErrorKind::Denied, "the cache does not open", error)
         })?);
         self.opened.lock().unwrap().push(Arc::downgrade(&cache));
-        Ok(cache)
+        Ok(Opened {
+            vault: cache.clone(),
+            keys: Some(cache),
+        })
     }
 }
 
@@ -355,6 +360,43 @@ async fn what_is_sealed_midway_has_no_outcome_and_is_done_once_it_is_unsealed() 
         world.give(share).await;
     }
     assert_eq!(failure(&world.outcome().await), None);
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fresh_key_wraps_everything_anew_while_values_are_used() {
+    let world = World::new().await;
+    let sealed = Sealed::with(None);
+    sealed.offer(&bytes(b"")).await.unwrap();
+    let (_, shutdown, task) = world.start_under(&sealed.seal);
+    let vault = sealed.seal.as_vault();
+    for version in 1..=300 {
+        let mut token = [9; 16];
+        token[..8].copy_from_slice(&u64::to_be_bytes(version));
+        let token = RotationId::from_bytes(token);
+        vault
+            .insert(SECRET, version, token, &bytes(CANARY))
+            .await
+            .unwrap();
+    }
+    let begun = world.state(Body::RotateKek).await;
+    assert!(begun.kek_rows_left.is_some(), "{begun:?}");
+    let done = async {
+        loop {
+            assert!(vault.open(SECRET, 7).await.unwrap().ct_eq(&bytes(CANARY)));
+            if world.state(Body::ReadSeal).await.kek_rows_left.is_none() {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, done).await.unwrap();
+    assert!(vault.open(SECRET, 300).await.unwrap().ct_eq(&bytes(CANARY)));
+    world.state(Body::Seal).await;
+    let Body::Failed { kind, text } = world.ask(&world.gateway, Body::RotateKek).await else {
+        panic!("a sealed cache has no key to replace");
+    };
+    assert!(unseal::is_sealed(kind, &text), "{text}");
     shutdown.request();
     task.await.unwrap();
 }

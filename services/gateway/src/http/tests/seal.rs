@@ -25,6 +25,7 @@ fn sealed() -> Said {
         provider: "shamir".to_owned(),
         key: [9; 32],
         shares: Some(Shares { have: 1, need: 3 }),
+        kek_rows_left: None,
     })
 }
 
@@ -113,6 +114,30 @@ async fn sealing_is_on_record_and_answers_how_it_is_then() {
     *bench.store.is_away.lock().unwrap() = true;
     let answer = bench.post("seal", json!({})).await;
     assert_problem(&answer, 503, "unavailable", "away");
+}
+
+#[tokio::test]
+async fn a_fresh_key_is_on_record_and_its_answer_says_how_far_it_is() {
+    let bench = Bench::start().await;
+    bench.store_says(Said::SealState(SealState {
+        sealed: false,
+        provider: "key-file".to_owned(),
+        key: [9; 32],
+        shares: None,
+        kek_rows_left: Some(12),
+    }));
+    let before = bench.audit().await.len();
+    let (status, view) = bench.post("rotate-kek", json!({})).await;
+    assert_eq!(
+        (status, &view["kek_rows_left"]),
+        (200, &json!(12)),
+        "{view}"
+    );
+    let left = bench.left(before).await;
+    assert!(
+        left.len() == 1 && left[0].contains("rotate-kek"),
+        "{left:?}"
+    );
 }
 
 #[test]

@@ -192,6 +192,7 @@ pub(super) fn requests() -> Vec<(Role, Address, Body)> {
             },
         ),
         (Role::Gateway, Address::StoreSync, Body::Seal),
+        (Role::Gateway, Address::StoreSync, Body::RotateKek),
     ]
 }
 
@@ -217,6 +218,7 @@ pub(super) fn seal_state(shares: Option<Shares>) -> Body {
         provider: "shamir".to_owned(),
         key: [8; 32],
         shares,
+        kek_rows_left: shares.map(|_| u64::MAX),
     })
 }
 
