@@ -145,7 +145,7 @@ impl Share {
     /// The text for a person.
     #[must_use]
     pub fn to_text(&self) -> SecretBytes {
-        let mut bytes = Zeroizing::new([0; TEXT_BYTES]);
+        let mut bytes = Zeroizing::new([0u8; TEXT_BYTES]);
         bytes[..3].copy_from_slice(&[FORM, self.number, self.threshold]);
         bytes[3..3 + SET_BYTES].copy_from_slice(&self.set.0);
         bytes[3 + SET_BYTES..BODY_BYTES].copy_from_slice(&*self.key);
@@ -267,7 +267,7 @@ fn decode(text: &SecretBytes) -> Option<Zeroizing<[u8; TEXT_BYTES]>> {
             .eq_ignore_ascii_case(PREFIX.as_bytes())
             .then_some(rest)
     })?;
-    let mut bytes = Zeroizing::new([0; TEXT_BYTES]);
+    let mut bytes = Zeroizing::new([0u8; TEXT_BYTES]);
     let (mut bits, mut held, mut at) = (0u32, 0u32, 0);
     let mut count = 0;
     for letter in typed.iter().filter(|letter| !is_gap(**letter)) {
