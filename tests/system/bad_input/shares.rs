@@ -175,3 +175,60 @@ fn were_recorded(keywheel: &Keywheel) -> Result<()> {
     ensure!(found == (5, 1, 1), "{found:?}");
     Ok(())
 }
+
+#[test]
+fn services_apart_get_a_seal_file_and_no_key_file_and_nothing_is_made_of_what_cannot_be()
+-> Result<()> {
+    let keywheel = Keywheel::prepare()?;
+    let key = keywheel.scratch().join("key/gateway-unseal.key");
+    let out = keywheel.scratch().join("deployment");
+    let (key, out) = (key.display().to_string(), out.display().to_string());
+    let init = |more: &[&str]| {
+        let words = [
+            "init",
+            "--out",
+            out.as_str(),
+            "--unseal-key-file",
+            key.as_str(),
+        ];
+        Output::of(&mut keywheel.client(&[&words, more].concat())?)
+    };
+    let database = ["--database", "postgres://db.example"];
+    for (wrong, words) in [
+        (&["--unseal", "shamir:1/3"][..], "shamir:3/5"),
+        (&["--unseal", "tpm"], "passphrase"),
+        (
+            &[&["--unseal", "shamir:2/3"][..], &database].concat(),
+            "key file",
+        ),
+    ] {
+        let said = init(wrong)?;
+        ensure!(
+            said.code == 64 && said.stderr.contains(words),
+            "{}",
+            said.said()
+        );
+    }
+    let mut short = keywheel.client(&["init", "--out", &out, "--unseal", "passphrase"])?;
+    let typed = keywheel.scratch().write("short", "too short\n")?;
+    let said = Output::of(short.stdin(File::open(&typed)?))?;
+    ensure!(
+        said.code == 65 && said.stderr.contains("12 characters"),
+        "{}",
+        said.said()
+    );
+    ensure!(!fs::exists(&out)?, "something was made");
+    let made = init(&["--unseal", "shamir:2/3", "-o", "json"])?
+        .ok()?
+        .json()?;
+    ensure!(items(&made["shares"]).len() == 3, "{made}");
+    let seal = fs::read_to_string(format!("{out}/store-sync/seal.json"))?;
+    for share in items(&made["shares"]) {
+        let share = share.as_str().context("a share is text")?;
+        ensure!(!seal.contains(share) && share.starts_with("KWS1-"));
+    }
+    ensure!(!fs::exists(
+        keywheel.scratch().join("key/store-sync-unseal.key")
+    )?);
+    Ok(())
+}
