@@ -193,16 +193,15 @@ fn services_apart_get_a_seal_file_and_no_key_file_and_nothing_is_made_of_what_ca
         ];
         Output::of(&mut keywheel.client(&[&words, more].concat())?)
     };
-    let database = ["--database", "postgres://db.example"];
-    for (wrong, words) in [
-        (&["--unseal", "shamir:1/3"][..], "shamir:3/5"),
-        (&["--unseal", "tpm"], "passphrase"),
-        (
-            &[&["--unseal", "shamir:2/3"][..], &database].concat(),
-            "key file",
-        ),
-    ] {
-        let said = init(wrong)?;
+    let shares = ["--unseal", "shamir:2/3"];
+    let shared = [&shares[..], &["--database", "postgres://db.example"]].concat();
+    let wrong = [
+        (vec!["--unseal", "shamir:1/3"], "shamir:3/5"),
+        (vec!["--unseal", "tpm"], "passphrase"),
+        (shared, "key file"),
+    ];
+    for (wrong, words) in wrong {
+        let said = init(&wrong)?;
         ensure!(
             said.code == 64 && said.stderr.contains(words),
             "{}",
