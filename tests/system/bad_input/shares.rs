@@ -191,7 +191,7 @@ fn services_apart_get_a_seal_file_and_no_key_file_and_nothing_is_made_of_what_ca
             "--unseal-key-file",
             key.as_str(),
         ];
-        Output::of(&mut keywheel.client(&[&words, more].concat())?)
+        Output::of(&mut keywheel.client(&[&words[..], more].concat())?)
     };
     let shares = ["--unseal", "shamir:2/3"];
     let shared = [&shares[..], &["--database", "postgres://db.example"]].concat();
