@@ -101,6 +101,10 @@ impl<T: Table> Cache<T> {
         })
     }
 
+    pub(crate) async fn lock(&self) -> tokio::sync::MutexGuard<'_, State<T>> {
+        self.state.lock().await
+    }
+
     pub(crate) fn into_table(self) -> T {
         self.state.into_inner().table
     }

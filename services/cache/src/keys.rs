@@ -139,6 +139,22 @@ impl KeyRing {
         }
     }
 
+    /// Every KEK, id and sealed by another root key.
+    pub(crate) fn sealed_by(&self, root: &UnsealKey) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+        let entropy = &*self.ring.entropy;
+        let seal = |kek: &Kek| {
+            let sealed = root.seal_kek(&self.ring.deployment, kek, entropy);
+            let sealed = sealed.map_err(Error::SealKey)?;
+            Ok((kek.id().bytes().to_vec(), sealed.to_bytes()))
+        };
+        self.keys.values().map(seal).collect()
+    }
+
+    /// From now on KEKs are sealed by this root key.
+    pub(crate) fn belong_to(&mut self, root: UnsealKey) {
+        self.ring.unseal = root;
+    }
+
     /// A KEK by its id.
     pub(crate) fn kek(&self, id: KekId) -> Option<&Kek> {
         self.keys.get(&id)

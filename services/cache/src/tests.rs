@@ -21,6 +21,7 @@ use crate::keys::RESERVED_WRAPS;
 mod age;
 mod damage;
 mod rekey;
+mod reseal;
 mod stashed;
 mod store_keys;
 

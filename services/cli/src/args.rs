@@ -32,7 +32,7 @@ pub(crate) use rotation::{ForceArgs, InterveneArgs, RotateArgs, RotationVerb};
 pub(crate) use rotator::RotatorVerb;
 pub(crate) use serve::{
     CaArgs, CaVerb, CredentialsVerb, DoctorArgs, DoctorRole, FinishArgs, HomeArgs, InitArgs,
-    NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ServerArgs,
+    NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ResealArgs, ServerArgs,
 };
 pub(crate) use setup::{SetupDockerArgs, SetupPodmanArgs, SetupVerb};
 pub(crate) use store::{RefreshStoresArgs, StoreVerb};
@@ -123,6 +123,8 @@ pub(crate) enum Verb {
         #[arg(long)]
         wait: bool,
     },
+    /// Have something else open store-sync's cache: key file, passphrase or shares. While it is stopped.
+    Reseal(ResealArgs),
     /// Make credentials of services that run apart fresh, by hand.
     #[command(subcommand)]
     Credentials(CredentialsVerb),

@@ -3,6 +3,8 @@
 
 pub(crate) mod custodian;
 pub(crate) mod making;
+mod next;
+pub(crate) mod reseal;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -31,6 +33,9 @@ pub(crate) async fn under_seal(
     clock: Arc<dyn Clock>,
     key: impl FnOnce() -> Result<UnsealKey, Error>,
 ) -> Result<Seal, Error> {
+    let file_of_cache = config.data_dir.join("cache.db");
+    let failed = |error| cache_error(error, config);
+    next::settle((directory, deployment), (&file_of_cache, failed)).await?;
     let root = read(&directory.join(file::NAME), deployment)?;
     let custodian = Custodian::new(config, deployment, clock.clone());
     let opened = match root_of_key_file(root.as_ref(), config, key)? {

@@ -284,6 +284,26 @@ pub(crate) struct InitArgs {
     pub(crate) operator: String,
 }
 
+/// `reseal`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  keywheel reseal --to shamir:3/5                                 of `keywheel up`, which is stopped\n  keywheel reseal --to passphrase --config /etc/keywheel/store-sync.toml\n\nIt asks for what opens the cache now. Shares are printed once, before anything is changed. Killed at\nany moment, the cache is opened by exactly one of the two."
+)]
+pub(crate) struct ResealArgs {
+    /// What opens it from then on: `key-file`, `passphrase` or `shamir:T/N`.
+    #[arg(long, value_name = "PROVIDER")]
+    pub(crate) to: String,
+    /// Configuration of `keywheel up` or of a store-sync that runs apart.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory of the data.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// File of the unseal key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) unseal_key_file: Option<PathBuf>,
+}
+
 impl InitArgs {
     /// The gateway's unseal key, or that of `keywheel up`.
     pub(crate) fn key_file(&self) -> PathBuf {

@@ -35,6 +35,7 @@ const FORMS: &[&str] = &[
     "unseal -o json",
     "seal --yes",
     "rotate-kek --wait",
+    "reseal --to shamir:3/5 --config /c --data-dir /d --unseal-key-file /k",
     "host describe web-1",
     "describe host web-1",
     "host join-token web-2",

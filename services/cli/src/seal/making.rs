@@ -91,39 +91,74 @@ impl Asked {
         directory: &Path,
         deployment: DeploymentId,
     ) -> Result<Vec<Share>, Failure> {
-        let Some((sealed, shares)) = self.make(*deployment.bytes())? else {
+        let Some(made) = self.make(*deployment.bytes())? else {
             return Ok(Vec::new());
         };
-        let text = file::to_text(&sealed).map_err(|e| unmade(&keywheel_daemon::chain(&e)))?;
         let path = directory.join(file::NAME);
         let mut options = OpenOptions::new();
         let options = options.write(true).create_new(true).mode(0o600);
         let written = options.open(&path).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
+            file.write_all(made.text.as_bytes())?;
             file.sync_all()?;
             File::open(directory)?.sync_all()
         });
         written.map_err(|error| Failure::from(Error::path(&path, &error)))?;
-        Ok(shares)
+        Ok(made.shares)
     }
 
-    fn make(&self, deployment: [u8; 16]) -> Result<Option<(SealedRoot, Vec<Share>)>, Failure> {
+    /// A fresh root key, sealed as was asked; none for a key file.
+    pub(crate) fn make(&self, deployment: [u8; 16]) -> Result<Option<Made>, Failure> {
+        terminal::harden()?;
+        let root = UnsealKey::generate(&OsEntropy);
         let made = match (self.wish, &self.passphrase) {
             (Wish::Shares { threshold, shares }, _) => {
-                terminal::harden()?;
-                let root = UnsealKey::generate(&OsEntropy);
                 SealedRoot::by_shares(deployment, &root, (threshold, shares), &OsEntropy)
             }
             (Wish::Passphrase, Some(passphrase)) => {
-                let root = UnsealKey::generate(&OsEntropy);
                 let by = (passphrase, Cost::DEFAULT);
                 let sealed = SealedRoot::by_passphrase(deployment, &root, by, &OsEntropy);
                 sealed.map(|sealed| (sealed, Vec::new()))
             }
             (Wish::KeyFile | Wish::Passphrase, _) => return Ok(None),
         };
-        made.map(Some).map_err(|error| unmade(&error.to_string()))
+        let (sealed, shares) = made.map_err(|error| unmade(&error.to_string()))?;
+        Made::of(root, sealed, shares).map(Some)
     }
+}
+
+/// A fresh root key, and what is to be kept of it.
+pub(crate) struct Made {
+    /// In the clear.
+    pub(crate) root: UnsealKey,
+    /// As it is kept.
+    pub(crate) sealed: SealedRoot,
+    /// The file's text.
+    pub(crate) text: String,
+    /// Shown once.
+    pub(crate) shares: Vec<Share>,
+}
+
+impl Made {
+    fn of(root: UnsealKey, sealed: SealedRoot, shares: Vec<Share>) -> Result<Self, Failure> {
+        let text = file::to_text(&sealed).map_err(|e| unmade(&keywheel_daemon::chain(&e)))?;
+        Ok(Self {
+            root,
+            sealed,
+            text,
+            shares,
+        })
+    }
+}
+
+/// A fresh root key, sealed by the key of a key file.
+pub(crate) fn by_key_file(deployment: [u8; 16], key: &UnsealKey) -> Result<Made, Failure> {
+    let root = UnsealKey::generate(&OsEntropy);
+    let sealed = SealedRoot::by_key_file(deployment, &root, key, &OsEntropy);
+    Made::of(
+        root,
+        sealed.map_err(|e| unmade(&e.to_string()))?,
+        Vec::new(),
+    )
 }
 
 fn unmade(what: &str) -> Failure {

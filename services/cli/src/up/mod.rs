@@ -140,6 +140,11 @@ pub(crate) fn prepare(data_dir: &Path, key_file: &Path) -> Result<(DeploymentId,
     Ok((installation.deployment, lock))
 }
 
+/// Whose data directory it is; known without any key.
+pub(crate) fn deployment_of(data_dir: &Path) -> Result<DeploymentId, Error> {
+    identity::deployment_of(data_dir)
+}
+
 /// Why the cache does not open, for a person.
 pub(crate) fn cache_error(error: keywheel_cache::Error, config: &Config) -> Error {
     if matches!(error, keywheel_cache::Error::WrongUnsealKey { .. }) {
