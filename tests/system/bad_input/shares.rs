@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 
 use anyhow::{Context as _, Result, ensure};
-use keywheel_tests::docker::{self, Image};
+use keywheel_tests::docker::{self, Container, Image};
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::output::Output;
 use keywheel_tests::process::PATIENCE;
@@ -133,11 +133,26 @@ fn people_unseal_it_share_by_share_and_containers_keep_what_they_have_meanwhile(
     let container = stage.run("shares", &[], "/bin/app-idle")?;
     let first = stage.value_soon_in(&container)?;
 
+    let second = keep_what_they_have(&mut stage, &container, &shares, &first)?;
+    were_recorded(&stage.keywheel)?;
+    reseal_to_a_key_file(&mut stage, &shares)?;
+    ensure!(stage.value_in(&container)? == second);
+    let canaries: Vec<String> = [vec![first, second], shares].concat();
+    stage.finish(&canaries, &[&container])
+}
+
+/// Sealed, killed and started again: the container keeps its value until people came.
+fn keep_what_they_have(
+    stage: &mut Stage,
+    container: &Container,
+    shares: &[String],
+    first: &str,
+) -> Result<String> {
     stage.keywheel.json(&["seal", "--yes"])?;
     stage.keywheel.cli(&["rotate", SECRET])?.ok()?;
     container.restart()?.ok()?;
     ensure!(
-        stage.value_soon_in(&container)? == first,
+        stage.value_soon_in(container)? == *first,
         "it lost what it had"
     );
     stage.keywheel.restart(&Options::default())?;
@@ -146,18 +161,45 @@ fn people_unseal_it_share_by_share_and_containers_keep_what_they_have_meanwhile(
         current(&stage.keywheel, SECRET)? == 1,
         "rotated while sealed"
     );
-    ensure!(stage.value_in(&container)? == first);
+    ensure!(stage.value_in(container)? == *first);
     for share in &shares[..2] {
         give(&stage.keywheel, share)?.ok()?;
     }
     stage.wait_current(SECRET, 2)?;
-    let second = wait::until("the new value", PATIENCE, || {
-        let now = stage.value_in(&container)?;
-        Ok((now != first).then_some(now))
-    })?;
-    were_recorded(&stage.keywheel)?;
-    let canaries: Vec<String> = [vec![first, second], shares].concat();
-    stage.finish(&canaries, &[&container])
+    wait::until("the new value", PATIENCE, || {
+        let now = stage.value_in(container)?;
+        Ok((now != *first).then_some(now))
+    })
+}
+
+/// Whoever has enough shares gives it a key file, with which it opens by itself.
+fn reseal_to_a_key_file(stage: &mut Stage, shares: &[String]) -> Result<()> {
+    stage.keywheel.stop()?;
+    let keywheel = &stage.keywheel;
+    let (data, key) = (keywheel.data_dir().display(), keywheel.unseal_key());
+    let (data, key) = (data.to_string(), key.display().to_string());
+    let words = [
+        "--data-dir",
+        data.as_str(),
+        "--unseal-key-file",
+        key.as_str(),
+    ];
+    let words = [&["reseal", "--to", "key-file"][..], &words].concat();
+    let typed = keywheel.scratch().join("typed");
+    for (given, code) in [
+        (format!("{}\n{}\n", shares[0], shares[0]), 78),
+        (format!("{}\n{}\n", shares[0], shares[2]), 0),
+    ] {
+        fs::write(&typed, given)?;
+        let mut command = keywheel.client(&words)?;
+        let said = keywheel.hear(command.stdin(File::open(&typed)?))?;
+        ensure!(said.code == code, "{}", said.said());
+    }
+    fs::remove_file(&typed)?;
+    stage.keywheel.up(&Options::default())?;
+    wait_sealed(&stage.keywheel, false)?;
+    ensure!(current(&stage.keywheel, SECRET)? == 2);
+    stage.keywheel.json(&["rotate-kek", "--wait"]).map(drop)
 }
 
 /// Four shares that were taken, one that was not, one sealing.
