@@ -39,4 +39,8 @@ pub struct UnsealRequest {
 /// `POST /v1/seal` and `POST /v1/rotate-kek`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct SealRequest {}
+pub struct SealRequest {
+    /// Why, for the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}

@@ -113,6 +113,9 @@ pub(crate) enum Verb {
         /// Do not ask.
         #[arg(long)]
         yes: bool,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
     },
     /// Wrap every data key of the cache anew, while it is used, and drop the keys before.
     #[command(

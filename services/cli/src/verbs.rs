@@ -95,7 +95,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Status(args) => look::status(desk, &args).await,
         Verb::Unseal => seal::unseal(desk).await,
-        Verb::Seal { yes } => seal::seal(desk, yes).await,
+        Verb::Seal { yes, reason } => seal::seal(desk, yes, reason).await,
         Verb::RotateKek { wait } => seal::rotate_kek(desk, wait).await,
         Verb::Apply(args) => apply::apply(desk, &args).await,
         Verb::Get(args) => look::list(desk, &args).await,

@@ -33,7 +33,7 @@ const FORMS: &[&str] = &[
     "init --single --out /d --unseal-key-file /k --unseal passphrase",
     "unseal",
     "unseal -o json",
-    "seal --yes",
+    "seal --yes --reason why",
     "rotate-kek --wait",
     "reseal --to shamir:3/5 --config /c --data-dir /d --unseal-key-file /k",
     "host describe web-1",

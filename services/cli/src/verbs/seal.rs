@@ -37,7 +37,7 @@ pub(super) async fn unseal(desk: &Desk) -> Result<(), Failure> {
     show(desk, &asked.map_err(refused)?)
 }
 
-pub(super) async fn seal(desk: &Desk, yes: bool) -> Result<(), Failure> {
+pub(super) async fn seal(desk: &Desk, yes: bool, reason: Option<String>) -> Result<(), Failure> {
     if !yes {
         require_person(desk.screen, "seal")?;
         desk.screen.note(
@@ -45,13 +45,14 @@ pub(super) async fn seal(desk: &Desk, yes: bool) -> Result<(), Failure> {
         );
         confirm(desk.screen, "seal")?;
     }
-    let after: SealView = desk.client.change(PATH, &SealRequest {}).await?;
+    let after: SealView = desk.client.change(PATH, &SealRequest { reason }).await?;
     show(desk, &after)
 }
 
 pub(super) async fn rotate_kek(desk: &Desk, wait: bool) -> Result<(), Failure> {
     let path = "/v1/rotate-kek";
-    let mut seal: SealView = desk.client.change(path, &SealRequest {}).await?;
+    let request = SealRequest { reason: None };
+    let mut seal: SealView = desk.client.change(path, &request).await?;
     while wait && seal.kek_rows_left.is_some() {
         tokio::time::sleep(LOOK_PAUSE).await;
         seal = desk.client.read(PATH).await?;

@@ -16,7 +16,7 @@ use keywheel_engine::unseal::SealState;
 use keywheel_schemas::api::{SealRequest, SealView, UnsealRequest};
 
 use super::change::Payload;
-use super::{Api, Caller, Failure, UNSEAL_TIMEOUT};
+use super::{Api, Caller, Failure, UNSEAL_TIMEOUT, bounded};
 
 /// What records of it are about.
 const OBJECT: &str = "store-sync";
@@ -44,7 +44,7 @@ async fn unseal(
     let offered = STANDARD
         .decode(&request.offer)
         .map_err(|e| Failure::invalid(format!("field `offer` is not base64: {e}")))?;
-    note(&api, &caller, "unseal").await?;
+    note(&api, &caller, "unseal", None).await?;
     ask(&api, Body::Unseal { offered }).await
 }
 
@@ -53,8 +53,8 @@ async fn seal(
     Extension(caller): Extension<Caller>,
     body: Payload<SealRequest>,
 ) -> Result<Json<SealView>, Failure> {
-    let Json(SealRequest {}) = body?;
-    note(&api, &caller, "seal").await?;
+    let Json(SealRequest { reason }) = body?;
+    note(&api, &caller, "seal", reason.as_deref()).await?;
     ask(&api, Body::Seal).await
 }
 
@@ -63,14 +63,15 @@ async fn rotate_kek(
     Extension(caller): Extension<Caller>,
     body: Payload<SealRequest>,
 ) -> Result<Json<SealView>, Failure> {
-    let Json(SealRequest {}) = body?;
-    note(&api, &caller, "rotate-kek").await?;
+    let Json(SealRequest { reason }) = body?;
+    note(&api, &caller, "rotate-kek", reason.as_deref()).await?;
     ask(&api, Body::RotateKek).await
 }
 
 /// The intent; a failure is recorded with its answer.
-async fn note(api: &Api, caller: &Caller, verb: &str) -> Result<(), Failure> {
-    let record = api.record(&caller.principal, verb, OBJECT, Outcome::Allowed, "");
+async fn note(api: &Api, caller: &Caller, verb: &str, reason: Option<&str>) -> Result<(), Failure> {
+    let reason = bounded(reason.unwrap_or_default());
+    let record = api.record(&caller.principal, verb, OBJECT, Outcome::Allowed, &reason);
     Ok(api.commands.record(record).await?)
 }
 

@@ -102,11 +102,13 @@ async fn sealing_is_on_record_and_answers_how_it_is_then() {
     let bench = Bench::start().await;
     bench.store_says(sealed());
     let before = bench.audit().await.len();
-    let (status, view) = bench.post("seal", json!({})).await;
+    let (status, view) = bench
+        .post("seal", json!({ "reason": "the disk leaves" }))
+        .await;
     assert_eq!((status, &view["sealed"]), (200, &json!(true)), "{view}");
     let left = bench.left(before).await;
     assert!(
-        left.len() == 1 && left[0].contains("store-sync"),
+        left.len() == 1 && left[0].contains("the disk leaves"),
         "{left:?}"
     );
     *bench.store.is_away.lock().unwrap() = true;
