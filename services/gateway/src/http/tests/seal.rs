@@ -168,6 +168,9 @@ async fn a_provided_value_is_refused_with_the_code_sealed() {
         "sealed",
         "keywheel unseal",
     );
+    *bench.store.store_fault.lock().unwrap() = Some(unseal::sealed().text);
+    let new = bench.apply(super::stores::STORE).await;
+    assert_problem(&new, 503, "sealed", "keywheel unseal");
     assert_problem(
         &bench.see("store-key").await,
         503,
