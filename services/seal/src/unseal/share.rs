@@ -261,12 +261,12 @@ fn five_bits(bytes: &[u8], at: usize) -> u8 {
 fn decode(text: &SecretBytes) -> Option<Zeroizing<[u8; TEXT_BYTES]>> {
     // EXPOSE: a typed share is decoded into the share's own type.
     let typed = text.expose().trim_ascii();
-    let typed = typed.get(..PREFIX.len()).and_then(|begin| {
-        let rest = &typed[PREFIX.len()..];
-        begin
-            .eq_ignore_ascii_case(PREFIX.as_bytes())
-            .then_some(rest)
-    })?;
+    let [k, w, s, form, typed @ ..] = typed else {
+        return None;
+    };
+    // Its digit is typed like every other one.
+    let begins = [k, w, s].map(u8::to_ascii_uppercase) == *b"KWS" && digit(*form) == Some(FORM);
+    begins.then_some(())?;
     let mut bytes = Zeroizing::new([0u8; TEXT_BYTES]);
     let (mut bits, mut held, mut at) = (0u32, 0u32, 0);
     let mut count = 0;
