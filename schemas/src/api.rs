@@ -11,6 +11,7 @@ mod report;
 mod revocation;
 mod rotation;
 mod schedule;
+mod seal;
 mod status;
 mod store;
 mod subscription;
@@ -35,6 +36,7 @@ pub use revocation::{
 };
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use schedule::{FireView, ScheduleView};
+pub use seal::{SealRequest, SealView, UnsealRequest};
 pub use status::{
     Component, ComponentKind, Connection, FactView, Feature, Finding, HealthWord, Status,
 };
@@ -89,6 +91,9 @@ macro_rules! of_shapes {
             StorePage,
             RefreshRequest,
             RefreshAnswer,
+            SealView,
+            UnsealRequest,
+            SealRequest,
             SubscriptionView,
             SubscribeRequest,
             AcknowledgeRequest,
@@ -113,13 +118,14 @@ pub const MAX_PAGE: usize = 1000;
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// Every code of a problem; none is ever given another meaning.
-pub const PROBLEM_CODES: [&str; 6] = [
+pub const PROBLEM_CODES: [&str; 7] = [
     "not_found",
     "conflict",
     "invalid",
     "denied",
     "unavailable",
     "corrupt",
+    "sealed",
 ];
 
 /// A failure, as RFC 9457 problem details with the next step.

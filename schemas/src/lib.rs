@@ -21,6 +21,7 @@ pub mod manifest;
 pub mod mirror;
 mod near;
 pub mod openapi;
+pub mod seal_file;
 mod span;
 pub mod stale;
 pub mod subject;

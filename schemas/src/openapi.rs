@@ -1,6 +1,7 @@
 //! The HTTP API as an OpenAPI 3.1 document: paths, parameters, bodies, answers and problems. Made from the
 //! table that the gateway's router is held to, and from the shapes it answers with.
 
+mod parameters;
 mod route;
 mod routes;
 
@@ -169,6 +170,9 @@ fn problem_statuses(route: &Route) -> Vec<u16> {
 fn takes_key(route: &Route) -> bool {
     let anew = [
         "refresh",
+        "unseal",
+        "seal",
+        "rotate_kek",
         "test_notification",
         "replay_notification",
         "retry_letter",

@@ -20,6 +20,8 @@ use crate::keys::RESERVED_WRAPS;
 
 mod age;
 mod damage;
+mod rekey;
+mod reseal;
 mod stashed;
 mod store_keys;
 

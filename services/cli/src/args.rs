@@ -32,7 +32,7 @@ pub(crate) use rotation::{ForceArgs, InterveneArgs, RotateArgs, RotationVerb};
 pub(crate) use rotator::RotatorVerb;
 pub(crate) use serve::{
     CaArgs, CaVerb, CredentialsVerb, DoctorArgs, DoctorRole, FinishArgs, HomeArgs, InitArgs,
-    NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ServerArgs,
+    NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ResealArgs, ServerArgs,
 };
 pub(crate) use setup::{SetupDockerArgs, SetupPodmanArgs, SetupVerb};
 pub(crate) use store::{RefreshStoresArgs, StoreVerb};
@@ -100,6 +100,34 @@ pub(crate) enum Verb {
     Server(ServerArgs),
     /// Make keys, certificates and bus configuration for services that run apart.
     Init(InitArgs),
+    /// Give store-sync what opens its cache: one share, or the passphrase. Typed, or on stdin.
+    #[command(
+        after_help = "Examples:\n  keywheel unseal                      asks, and shows nothing of what is typed\n  keywheel unseal < /mnt/usb/share     reads it from there\n\nShares are given one by one, each by whoever has it, from any terminal; they are forgotten when the\nothers do not come in time. What is wrong is refused without a reason, and on record."
+    )]
+    Unseal,
+    /// Make store-sync drop every key: no value is opened until it is unsealed. What runs goes on.
+    #[command(
+        after_help = "Example:\n  keywheel seal --yes\n\nA store-sync with a key file is unsealed again by its next start, too."
+    )]
+    Seal {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Wrap every data key of the cache anew, while it is used, and drop the keys before.
+    #[command(
+        after_help = "Example:\n  keywheel rotate-kek --wait\n\nNo value changes and no container notices. Stopped or killed, store-sync goes on at its next start."
+    )]
+    RotateKek {
+        /// Wait until one key is left.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Have something else open store-sync's cache: key file, passphrase or shares. While it is stopped.
+    Reseal(ResealArgs),
     /// Make credentials of services that run apart fresh, by hand.
     #[command(subcommand)]
     Credentials(CredentialsVerb),

@@ -19,6 +19,7 @@ mod rotate;
 mod rotation;
 mod rotator;
 mod schedule;
+mod seal;
 mod secret;
 mod store;
 mod streams;
@@ -32,6 +33,7 @@ use crate::args::{
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
+use crate::seal::reseal;
 use crate::{ca, credentials, doctor, init, nats, server, setup, up};
 
 /// What a verb works with.
@@ -48,6 +50,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Up(args) => up::run(args).await.map_err(Failure::from),
         Verb::Server(args) => server::run(args).await.map_err(Failure::from),
         Verb::Init(args) => init::run(screen, &args),
+        Verb::Reseal(args) => Box::pin(reseal::run(screen, &args)).await,
         Verb::Credentials(CredentialsVerb::Refresh(args)) => credentials::refresh(screen, &args),
         Verb::Nats(NatsVerb::Config(args)) => nats::config(screen, &args),
         Verb::Ca(verb) => ca::run(screen, &verb),
@@ -92,6 +95,9 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
 async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Status(args) => look::status(desk, &args).await,
+        Verb::Unseal => seal::unseal(desk).await,
+        Verb::Seal { yes, reason } => seal::seal(desk, yes, reason).await,
+        Verb::RotateKek { wait } => seal::rotate_kek(desk, wait).await,
         Verb::Apply(args) => apply::apply(desk, &args).await,
         Verb::Get(args) => look::list(desk, &args).await,
         Verb::Describe(args) => look::describe(desk, &args).await,
@@ -139,6 +145,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Up(_)
         | Verb::Server(_)
         | Verb::Init(_)
+        | Verb::Reseal(_)
         | Verb::Credentials(_)
         | Verb::Ca(_)
         | Verb::Nats(_)

@@ -158,7 +158,11 @@ fn may_request(role: Role, host: Option<HostId>, body: &Body, to: Address) -> bo
             | Body::DropStash { .. }
             | Body::CheckStore { .. }
             | Body::LookNow { .. }
-            | Body::Compare(_),
+            | Body::Compare(_)
+            | Body::ReadSeal
+            | Body::Unseal { .. }
+            | Body::Seal
+            | Body::RotateKek,
         ) => role == Role::Gateway,
         _ => false,
     }
@@ -185,6 +189,7 @@ fn may_answer(body: &Body, from: Address) -> bool {
                 | Body::Tried(_)
                 | Body::Looked(_)
                 | Body::Compared(_)
+                | Body::SealState(_)
         ),
     }
 }

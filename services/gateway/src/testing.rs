@@ -19,6 +19,7 @@ use keywheel_engine::port::deliveries::Letter;
 use keywheel_engine::port::journal::Journal as _;
 use keywheel_engine::port::outside::{Outside, Trouble};
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::unseal::SealState;
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 
 use encoded::Encoded;
@@ -52,6 +53,28 @@ pub(crate) struct FakeStore {
     pub(crate) store_fault: Mutex<Option<String>>,
     /// What the next look gives.
     pub(crate) looks: Mutex<Vec<Looked>>,
+    /// What it says of its seal, and when it is offered something.
+    pub(crate) seal: Mutex<Option<Body>>,
+    /// Why it keeps no value and tells no key.
+    pub(crate) values_fault: Mutex<Option<(ErrorKind, String)>>,
+    /// What it was offered.
+    pub(crate) offered: Mutex<Vec<Vec<u8>>>,
+}
+
+impl FakeStore {
+    /// Unsealed by a key file, unless a test says another thing.
+    fn seal_state(&self) -> Body {
+        let said = self.seal.lock().unwrap().clone();
+        said.unwrap_or_else(|| {
+            Body::SealState(SealState {
+                sealed: false,
+                provider: "key-file".to_owned(),
+                key: [9; 32],
+                shares: None,
+                kek_rows_left: None,
+            })
+        })
+    }
 }
 
 fn unused() -> PortError {
@@ -83,7 +106,12 @@ impl Bus for FakeStore {
         if *self.is_away.lock().unwrap() {
             return Err(PortError::new(ErrorKind::Unavailable, "store-sync is away"));
         }
+        let fault = self.values_fault.lock().unwrap().clone();
         match body {
+            Body::ReadStoreKey | Body::Stash { .. } if fault.is_some() => {
+                let (kind, text) = fault.unwrap();
+                Ok(Body::Failed { kind, text })
+            }
             Body::ReadStoreKey => Ok(Body::StoreKey([7; 32])),
             Body::Stash { token, .. } => {
                 self.kept.lock().unwrap().push(token);
@@ -105,6 +133,11 @@ impl Bus for FakeStore {
                 ))
             }
             Body::LookNow { .. } => Ok(Body::Looked(self.looks.lock().unwrap().clone())),
+            Body::Unseal { offered } => {
+                self.offered.lock().unwrap().push(offered);
+                Ok(self.seal_state())
+            }
+            Body::ReadSeal | Body::Seal | Body::RotateKek => Ok(self.seal_state()),
             _ => Err(unused()),
         }
     }

@@ -19,6 +19,7 @@ pub mod letters;
 mod padding;
 mod secret;
 pub mod sign;
+pub mod unseal;
 
 pub use entropy::{Entropy, OsEntropy};
 pub use padding::{PADDING_CLASSES, padding_class};

@@ -11,6 +11,7 @@ mod machine;
 mod manifests;
 mod refusal;
 mod sealed;
+mod shares;
 mod starting;
 mod strangers;
 mod verbs;

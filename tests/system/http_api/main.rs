@@ -159,6 +159,9 @@ fn description(known: &Known) -> Result<Value> {
     let text = fs::read_to_string(root().join("schemas/generated/openapi.v1.json"))?;
     let mut document: Value = serde_json::from_str(&text)?;
     let paths = document["paths"].as_object_mut().context("no paths")?;
+    // Sealed, it has no value for whoever asks after that.
+    let seal = paths.get_mut("/v1/seal").and_then(Value::as_object_mut);
+    seal.context("no seal")?.remove("post");
     for (path, item) in paths {
         for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
             let names = known_of(path, operation, known);

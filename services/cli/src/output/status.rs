@@ -154,7 +154,9 @@ fn short(text: &str) -> String {
 
 fn figures(status: &Status) -> String {
     let sealed = match status.sealed {
-        true => "yes: no store-sync that is heard has its unseal key, so no value can be given out",
+        true => {
+            "yes: no store-sync that is heard has its unseal key, so no value can be given out; `keywheel unseal`"
+        }
         false => "no",
     };
     fields(&[

@@ -154,13 +154,13 @@ async fn start_workers(
     hub: &InProcess,
     run: &Run,
 ) -> Result<CopyFault, Error> {
-    let watched = Arc::new(Watched::new(opened.cache.clone()));
+    let watched = Arc::new(Watched::new(opened.seal.as_vault()));
     let local = Arc::new(LocalStore::new(watched, Arc::new(OsEntropy)));
     let metrics = keywheel_store_sync::Metrics::new(opened.clock.clone());
     spawn.shown.add(Arc::new(metrics.clone()));
     let ports = Ports {
         bus: end(opened, hub, Role::StoreSync)?,
-        vault: metrics.of_cache(opened.cache.clone()),
+        vault: metrics.of_cache(opened.seal.as_vault()),
         rotator: metrics.of_store("local", local),
         metrics: metrics.clone(),
         connect: Arc::new(
@@ -180,7 +180,7 @@ async fn start_workers(
         ..StoreSyncOptions::new(opened.installation.deployment, directory)
     };
     let bus = ports.bus.clone();
-    let store_sync = StoreSync::new(options, ports);
+    let store_sync = StoreSync::under_seal(options, ports, opened.seal.clone());
     let look = Arc::new(store_sync.handle());
     spawn.shown.add(look.clone());
     run.beat((Role::StoreSync, None), bus, look, spawn);

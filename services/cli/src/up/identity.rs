@@ -188,6 +188,14 @@ impl Installation {
     }
 }
 
+/// The deployment in a data directory; its keys stay sealed.
+pub(super) fn deployment_of(data_dir: &Path) -> Result<DeploymentId, Error> {
+    let path = data_dir.join(FILE);
+    let text = fs::read_to_string(&path).map_err(|error| Error::path(&path, &error))?;
+    let stored: Stored = serde_json::from_str(&text).map_err(|_| damaged(&path))?;
+    DeploymentId::parse(&stored.deployment).map_err(|_| damaged(&path))
+}
+
 fn damaged(path: &Path) -> Error {
     Error::new(
         Kind::Broken,

@@ -11,20 +11,22 @@ pub(crate) mod layout;
 mod settings;
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_cache::Cache;
 use keywheel_core::audit::Role;
+use keywheel_core::id::DeploymentId;
 use keywheel_core::name::HostName;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds};
 use keywheel_journal::{JournalOptions, SqliteJournal};
 use keywheel_schemas::config::Config;
-use keywheel_seal::OsEntropy;
 use keywheel_seal::letters::LetterKey;
+use keywheel_store_sync::seal::Seal;
 use tokio::sync::mpsc;
 
 use crate::args::UpArgs;
+use crate::seal::under_seal;
 use crate::spans;
 use crate::wiring::harden;
 pub(crate) use error::{Error, Kind};
@@ -41,7 +43,7 @@ struct Opened {
     host_name: HostName,
     installation: Installation,
     journal: Arc<SqliteJournal>,
-    cache: Arc<Cache>,
+    seal: Seal,
     letter_key: Arc<LetterKey>,
     clock: Arc<SystemClock>,
     ids: Arc<SystemIds>,
@@ -114,29 +116,34 @@ async fn open(config: Config) -> Result<Opened, Error> {
         origin: installation.origin(),
     };
     let journal = SqliteJournal::open(&config.data_dir.join("journal.db"), options).await?;
-    let deployment = *installation.deployment.bytes();
     let letter_key = Arc::new(LetterKey::of(&unseal));
-    let cache_path = config.data_dir.join("cache.db");
-    let cache = Cache::open(
-        &cache_path,
-        deployment,
-        unseal,
-        Arc::new(OsEntropy),
-        clock.clone(),
-    )
-    .await
-    .map_err(|e| cache_error(e, &config))?;
+    let own = (config.data_dir.as_path(), installation.deployment);
+    let seal = under_seal(&config, own, clock.clone(), || Ok(unseal)).await?;
     Ok(Opened {
         host_name,
         installation,
         journal: Arc::new(journal),
-        cache: Arc::new(cache),
+        seal,
         letter_key,
         clock,
         ids,
         config,
         _lock: lock,
     })
+}
+
+/// Prepares the data directory of a first `keywheel up`: its key file and its identity. The file is its lock.
+pub(crate) fn prepare(data_dir: &Path, key_file: &Path) -> Result<(DeploymentId, File), Error> {
+    layout::private_directory(data_dir)?;
+    let lock = layout::lock(data_dir)?;
+    let unseal = layout::unseal_key(key_file, data_dir)?;
+    let installation = Installation::open(data_dir, &unseal, key_file, &SystemIds)?;
+    Ok((installation.deployment, lock))
+}
+
+/// Whose data directory it is; known without any key.
+pub(crate) fn deployment_of(data_dir: &Path) -> Result<DeploymentId, Error> {
+    identity::deployment_of(data_dir)
 }
 
 /// Why the cache does not open, for a person.

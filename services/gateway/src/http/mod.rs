@@ -18,6 +18,7 @@ mod read;
 mod reports;
 mod revocations;
 mod scans;
+mod seal;
 pub(crate) mod status;
 mod stores;
 mod stream;
@@ -65,6 +66,8 @@ pub use waits::Waits;
 
 /// How long store-sync may take to keep a provided value.
 pub const STASH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long store-sync may take to look at what may unseal it: a passphrase takes its time, and the cache is opened.
+pub const UNSEAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the body of a request may take.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait one request may ask for.
@@ -213,6 +216,7 @@ fn own_routes() -> Vec<Route> {
         change("/v1/revoke", post(change::revoke)),
     ];
     routes.extend(playbooks::routes());
+    routes.extend(seal::routes());
     routes
 }
 

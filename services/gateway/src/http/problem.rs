@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use keywheel_core::audit::Principal;
 use keywheel_core::decision::RejectionKind;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::unseal::is_sealed;
 use keywheel_schemas::api::Problem;
 
 use super::Recorded;
@@ -161,6 +162,9 @@ impl Failure {
 impl From<PortError> for Failure {
     fn from(error: PortError) -> Self {
         let (status, code, title) = match error.kind {
+            kind if is_sealed(kind, &error.text) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "sealed", "sealed")
+            }
             ErrorKind::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",

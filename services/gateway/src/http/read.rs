@@ -12,9 +12,11 @@ use keywheel_core::id::{HostId, RevocationId, RotationId};
 use keywheel_core::name::{BindingName, SecretName};
 use keywheel_core::rotation::Rotation;
 use keywheel_core::world::World;
+use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::replay::replay;
 use keywheel_engine::state::Committed;
+use keywheel_engine::unseal::is_sealed;
 use keywheel_schemas::api::{
     BindingView, ConsumerView, RevocationView, RotationView, ScheduleView, SecretView, StoreKey,
     VerifyReport, VersionView,
@@ -36,8 +38,12 @@ pub(super) async fn store_key(State(api): State<Api>) -> Result<Json<StoreKey>, 
         .bus
         .request(Address::StoreSync, None, Body::ReadStoreKey, STASH_TIMEOUT)
         .await?;
-    let Body::StoreKey(key) = answer else {
-        return Err(Failure::not_found("store-sync gave no key; see its log"));
+    let key = match answer {
+        Body::StoreKey(key) => key,
+        Body::Failed { kind, text } if is_sealed(kind, &text) => {
+            return Err(PortError::new(kind, text).into());
+        }
+        _ => return Err(Failure::not_found("store-sync gave no key; see its log")),
     };
     Ok(Json(StoreKey {
         public_key: STANDARD.encode(key),

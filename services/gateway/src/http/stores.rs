@@ -19,6 +19,7 @@ use keywheel_core::store::{
 use keywheel_core::world::World;
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::unseal::is_sealed;
 use keywheel_schemas::api::{
     Applied, ApplyAnswer, Component, RefreshAnswer, RefreshRequest, Refreshed, StorePage, StoreView,
 };
@@ -218,6 +219,9 @@ pub(super) async fn check(
                 kind: ErrorKind::Unavailable,
                 text,
             } if trial.is_known => notes.push(format!("no place was checked: {text}")),
+            Body::Failed { kind, text } if is_sealed(kind, &text) => {
+                return Err(PortError::new(kind, text).into());
+            }
             Body::Failed { kind, text } => {
                 let text = format!(
                     "nothing was applied: store `{name}` was tried and does not work: {text}; mend that, or say `--no-check` to declare it all the same"

@@ -20,6 +20,7 @@ mod radius;
 mod repeats;
 mod replaced;
 mod reports;
+mod seal;
 mod sinks;
 mod stores;
 mod streams;
