@@ -60,6 +60,10 @@ impl World {
             })
         };
         let run = || first(&self.runs, &other.runs, |id| format!("playbook run {id}"));
+        let policies = || {
+            let is_same = self.policies == other.policies;
+            (!is_same).then(|| "the policies".to_owned())
+        };
         let found = secret()
             .or_else(binding)
             .or_else(assignment)
@@ -72,7 +76,8 @@ impl World {
             .or_else(notification)
             .or_else(source)
             .or_else(playbook)
-            .or_else(run);
+            .or_else(run)
+            .or_else(policies);
         Some(found.unwrap_or_else(|| "an index".to_owned()))
     }
 }
