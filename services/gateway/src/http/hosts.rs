@@ -13,7 +13,10 @@ use keywheel_core::id::{CommandId, HostId, JoinTokenId};
 use keywheel_core::name::HostName;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
-use keywheel_schemas::api::{EvictAnswer, EvictRequest, HostPage, HostView, JoinTokenAnswer};
+use keywheel_policy::Resource;
+use keywheel_schemas::api::{
+    EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer,
+};
 use keywheel_schemas::mirror::TextForm as _;
 use keywheel_seal::SecretBytes;
 
@@ -48,9 +51,15 @@ pub trait TokenMaker: Send + Sync {
     ) -> Result<NewToken, String>;
 }
 
-pub(super) async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
     let views = views::hosts(&api.view, api.clock.now());
+    let of = |view: &HostView| [Resource::Host(view.name.clone())];
+    let views = api.rows_for(&caller, views, of);
     // In the order of the list, so that an eviction between two pages moves no page.
     let key = |view: &HostView| {
         let evicted = u8::from(view.state == "evicted");
@@ -79,13 +88,18 @@ fn find<'w>(world: &'w World, name: &str) -> Result<&'w Host, Failure> {
 
 pub(super) async fn describe(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Named(name): Named,
 ) -> Result<Json<HostPage>, Failure> {
     let now = api.clock.now();
-    let committed = api.view.read();
-    let host = find(&committed.world, &name)?;
-    let contact = api.view.contact(host.id);
-    let page = views::host_page(&committed.world, host, contact, now);
+    let mut page = {
+        let committed = api.view.read();
+        let host = find(&committed.world, &name)?;
+        let contact = api.view.contact(host.id);
+        views::host_page(&committed.world, host, contact, now)
+    };
+    let of = |held: &HeldView| [Resource::Secret(held.secret.clone())];
+    page.held = api.rows_for(&caller, page.held, of);
     Ok(Json(page))
 }
 

@@ -183,6 +183,7 @@ pub(super) async fn revoke_by(
 ) -> Result<Json<RevokeByAnswer>, Failure> {
     let Json(request) = body?;
     let scope = scope_of(request.scope)?;
+    Api::each_by_itself(&caller);
     api.commands.look_at_head().await?;
     let earlier = begun_before(&api, &caller);
     let wanted = match commands_of(&api, &scope, request.emergency) {
