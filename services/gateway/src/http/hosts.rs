@@ -13,7 +13,7 @@ use keywheel_core::id::{CommandId, HostId, JoinTokenId};
 use keywheel_core::name::HostName;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
-use keywheel_policy::Resource;
+use keywheel_policy::{Resource, Verb};
 use keywheel_schemas::api::{
     EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer,
 };
@@ -23,6 +23,7 @@ use keywheel_seal::SecretBytes;
 use super::change::{Accepted, COMMAND, Payload};
 use super::pages::{self, Order, Paged};
 use super::{Api, Caller, Failure, Named, history};
+use crate::admission::Demand;
 use crate::views;
 
 /// How often a token is made anew when somebody else asked for the same new name meanwhile.
@@ -103,6 +104,13 @@ pub(super) async fn describe(
     Ok(Json(page))
 }
 
+/// The name of a host that was asked for by name or id.
+fn named(api: &Api, asked: &str) -> String {
+    let committed = api.view.read();
+    let known = find(&committed.world, asked);
+    known.map_or_else(|_| asked.to_owned(), |host| host.name.to_string())
+}
+
 /// The id of the host that has this name at the log's head: another gateway may have given it anew.
 async fn id_of(api: &Api, name: &str) -> Result<HostId, Failure> {
     api.commands.look_at_head().await?;
@@ -129,6 +137,10 @@ pub(super) async fn evict(
     body: Payload<EvictRequest>,
 ) -> Result<Json<EvictAnswer>, Failure> {
     let Json(EvictRequest { reason }) = body?;
+    // Before it is said whether there is such a host.
+    let meant = named(&api, &name);
+    let needs = Demand::new(Verb::Revoke, Resource::Host(meant));
+    api.admit_caller(&caller, &[needs]).await?;
     let asked = id_of(&api, &name).await?;
     let command = Command::EvictHost {
         host: asked,
@@ -156,6 +168,9 @@ pub(super) async fn join_token(
     Named(name): Named,
 ) -> Result<Json<JoinTokenAnswer>, Failure> {
     let name = HostName::parse(&name).map_err(|e| Failure::invalid(e.to_string()))?;
+    // Before a token is made, which would be for nobody.
+    let needs = Demand::new(Verb::Grant, Resource::Host(name.to_string()));
+    api.admit_caller(&caller, &[needs]).await?;
     let Some(maker) = &api.join_tokens else {
         return Err(Failure::conflict(
             "this deployment runs in one process and has no TCP port at which hosts could join; its own machine is its one host. To serve more hosts, run the services apart: deploy/README.md shows how",

@@ -380,6 +380,7 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::DELETE if first == "playbooks" => "remove-playbook",
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
+        _ if path == "policies" => "apply-policies",
         _ if SPEAKING_PATHS.contains(&first) => path.rsplit('/').next().unwrap_or(first),
         _ => first,
     };
