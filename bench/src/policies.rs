@@ -37,7 +37,9 @@ fn measure(policy: fn(usize) -> String) -> Result<Samples> {
     let source = Source {
         policies: (0..POLICIES).map(policy).collect(),
         // As many groups as a set may have; policies of the others are about nobody.
-        groups: (0..keywheel_policy::MAX_GROUPS).map(group).collect::<BTreeMap<_, _>>(),
+        groups: (0..keywheel_policy::MAX_GROUPS)
+            .map(group)
+            .collect::<BTreeMap<_, _>>(),
     };
     let set = Set::compile(&source).map_err(|faults| anyhow!("{faults:?}"))?;
     let mut samples = Samples::new();

@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keywheel_core::decision::{Context, Enrolment, plan_playbook};
+use keywheel_core::decision::{Context, Enrolment, MAX_PLANNED_RUNS, plan_playbook};
 use keywheel_core::id::{HostId, SecretId};
 use keywheel_core::name::PlaybookName;
 use keywheel_core::playbook::{Deed, Selection, Spec};
-use keywheel_core::playbook_run::{MAX_DEPTH, Run, Target};
+use keywheel_core::playbook_run::{Run, Target};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_policy::{Resource, Verb};
@@ -23,7 +23,8 @@ use super::demands::below;
 const PARAMETER: &str = "${";
 
 /// Of a run that is to begin, step by step; one that cannot be planned needs what it says of itself alone, and is
-/// refused when it is decided.
+/// refused when it is decided. Each playbook below is looked into once for what it is told, and into so many as a plan
+/// looks into: what is below others takes the right to all there is.
 #[must_use]
 pub fn of_start(
     world: &World,
@@ -31,42 +32,64 @@ pub fn of_start(
     told: &BTreeMap<String, String>,
     now: Timestamp,
 ) -> BTreeMap<String, BTreeSet<Demand>> {
-    let mut all = BTreeMap::new();
-    let ctx = Context {
-        now,
-        seed: [0; 16],
-        enrolment: Enrolment::default(),
+    let mut walk = Walk {
+        world,
+        ctx: Context {
+            now,
+            seed: [0; 16],
+            enrolment: Enrolment::default(),
+        },
+        seen: BTreeSet::new(),
+        all: BTreeMap::new(),
     };
-    walk(world, (name, told), &ctx, (MAX_DEPTH, ""), &mut all);
-    all
+    walk.into_playbook((name, told), "");
+    walk.all
 }
 
-fn walk(
-    world: &World,
-    (name, told): (&PlaybookName, &BTreeMap<String, String>),
-    ctx: &Context,
-    (depth, at): (u32, &str),
-    all: &mut BTreeMap<String, BTreeSet<Demand>>,
-) {
-    let Ok(steps) = plan_playbook(world, name, told, ctx) else {
-        return;
-    };
-    for planned in steps {
-        let step = &planned.step;
-        let place = match at {
-            "" => step.name.clone(),
-            at => format!("{at}/{}", step.name),
+/// A look into a playbook and those below it.
+struct Walk<'w> {
+    world: &'w World,
+    ctx: Context,
+    /// Playbooks that were looked into, with what they are told.
+    seen: BTreeSet<(PlaybookName, BTreeMap<String, String>)>,
+    all: BTreeMap<String, BTreeSet<Demand>>,
+}
+
+impl Walk<'_> {
+    fn into_playbook(
+        &mut self,
+        (name, told): (&PlaybookName, &BTreeMap<String, String>),
+        at: &str,
+    ) {
+        let below = (name.clone(), told.clone());
+        if self.seen.contains(&below) {
+            return;
+        }
+        if self.seen.len() > MAX_PLANNED_RUNS {
+            let needs = self.all.entry(at.to_owned()).or_default();
+            needs.extend([Verb::Rotate, Verb::Revoke].map(Demand::of_all));
+            return;
+        }
+        self.seen.insert(below);
+        let Ok(steps) = plan_playbook(self.world, name, told, &self.ctx) else {
+            return;
         };
-        let needs = all.entry(place.clone()).or_default();
-        needs.extend(of_deed(world, &step.deed));
-        needs.extend(of_targets(world, &step.deed, &planned.targets));
-        if let Deed::Run {
-            playbook,
-            arguments,
-        } = &step.deed
-            && depth > 0
-        {
-            walk(world, (playbook, arguments), ctx, (depth - 1, &place), all);
+        for planned in steps {
+            let step = &planned.step;
+            let place = match at {
+                "" => step.name.clone(),
+                at => format!("{at}/{}", step.name),
+            };
+            let needs = self.all.entry(place.clone()).or_default();
+            needs.extend(of_deed(self.world, &step.deed));
+            needs.extend(of_targets(self.world, &step.deed, &planned.targets));
+            if let Deed::Run {
+                playbook,
+                arguments,
+            } = &step.deed
+            {
+                self.into_playbook((playbook, arguments), &place);
+            }
         }
     }
 }
