@@ -60,10 +60,7 @@ impl World {
             })
         };
         let run = || first(&self.runs, &other.runs, |id| format!("playbook run {id}"));
-        let policies = || {
-            let is_same = self.policies == other.policies;
-            (!is_same).then(|| "the policies".to_owned())
-        };
+        let is_other = self.policies != other.policies;
         let found = secret()
             .or_else(binding)
             .or_else(assignment)
@@ -77,7 +74,7 @@ impl World {
             .or_else(source)
             .or_else(playbook)
             .or_else(run)
-            .or_else(policies);
+            .or_else(|| is_other.then(|| "the policies".to_owned()));
         Some(found.unwrap_or_else(|| "an index".to_owned()))
     }
 }

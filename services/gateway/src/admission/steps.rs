@@ -42,7 +42,7 @@ pub fn of_start(
         seen: BTreeSet::new(),
         all: BTreeMap::new(),
     };
-    walk.into_playbook((name, told), "");
+    walk.enter((name, told), "");
     walk.all
 }
 
@@ -56,11 +56,7 @@ struct Walk<'w> {
 }
 
 impl Walk<'_> {
-    fn into_playbook(
-        &mut self,
-        (name, told): (&PlaybookName, &BTreeMap<String, String>),
-        at: &str,
-    ) {
+    fn enter(&mut self, (name, told): (&PlaybookName, &BTreeMap<String, String>), at: &str) {
         let below = (name.clone(), told.clone());
         if self.seen.contains(&below) {
             return;
@@ -88,7 +84,7 @@ impl Walk<'_> {
                 arguments,
             } = &step.deed
             {
-                self.into_playbook((playbook, arguments), &place);
+                self.enter((playbook, arguments), &place);
             }
         }
     }
