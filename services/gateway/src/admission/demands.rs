@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use keywheel_core::command::{Command, Declaration, Outward, Replacing};
+use keywheel_core::decision::scope::Hit;
 use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId};
 use keywheel_core::name::{BindingName, SecretName, StoreName};
 use keywheel_core::playbook_run::Request;
@@ -238,8 +239,24 @@ fn one(verb: Verb, resource: Resource) -> Vec<Demand> {
     vec![Demand::new(verb, resource)]
 }
 
+/// Of all that lies at a path and below it, and of the path itself: what comes to lie there, too.
+#[must_use]
+pub fn of_path(world: &World, verb: Verb, path: &str) -> Vec<Demand> {
+    let own = Demand::new(verb, Resource::Path(path.to_owned()));
+    let each = below(world, path).map(|name| Demand::new(verb, Resource::Secret(name)));
+    std::iter::once(own).chain(each).collect()
+}
+
+/// Of each secret that is hit.
+#[must_use]
+pub fn of_hits(world: &World, verb: Verb, hits: &[Hit]) -> Vec<Demand> {
+    hits.iter()
+        .map(|hit| of_id(world, verb, hit.secret))
+        .collect()
+}
+
 /// Names of the secrets at a path and below it.
-pub(super) fn below<'w>(world: &'w World, path: &'w str) -> impl Iterator<Item = String> + 'w {
+fn below<'w>(world: &'w World, path: &'w str) -> impl Iterator<Item = String> + 'w {
     let names = world.declared_secrets().map(|secret| secret.name.as_str());
     let lies = move |name: &&str| {
         let rest = name.strip_prefix(path);

@@ -17,7 +17,7 @@ use keywheel_core::world::World;
 use keywheel_policy::{Resource, Verb};
 
 use super::Demand;
-use super::demands::below;
+use super::demands::of_path;
 
 /// How a text begins that a run puts something in.
 const PARAMETER: &str = "${";
@@ -141,11 +141,7 @@ fn of_selection(world: &World, verb: Verb, selection: &Selection) -> Vec<Demand>
     }
     match selection {
         Selection::Secret { name } => vec![Demand::new(verb, Resource::Secret(name.clone()))],
-        Selection::Prefix { path } => {
-            let own = Demand::new(verb, Resource::Path(path.clone()));
-            let each = below(world, path).map(|name| Demand::new(verb, Resource::Secret(name)));
-            std::iter::once(own).chain(each).collect()
-        }
+        Selection::Prefix { path } => of_path(world, verb, path),
         Selection::HeldBy { .. }
         | Selection::Store { .. }
         | Selection::Container { .. }

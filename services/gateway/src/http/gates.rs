@@ -133,11 +133,21 @@ impl Asked<'_> {
     /// A blast radius names what a path or secret leads to; by anything else it may name anything.
     fn radius(&self) -> Gate {
         let named = |key: &str| self.query.get(key).cloned();
-        let secret = named("secret").map(Resource::Secret);
-        let path = named("prefix").map(|path| path.trim_end_matches('/').to_owned());
-        let resource = secret.or(path.map(Resource::Path));
-        let resource = resource.unwrap_or(Resource::Environment);
-        Gate::Needs(vec![Demand::new(Verb::List, resource)])
+        if let Some(name) = named("secret") {
+            return Gate::Needs(vec![Demand::new(Verb::List, Resource::Secret(name))]);
+        }
+        Gate::Needs(named("prefix").map_or_else(
+            || vec![Demand::of_all(Verb::List)],
+            |path| demands::of_path(self.world, Verb::List, path.trim_end_matches('/')),
+        ))
+    }
+
+    /// Consumers of one secret are no list to leave rows out of: it says whether there is such a secret.
+    fn consumers(&self) -> Gate {
+        let secret = self.query.get("secret").cloned().map(Resource::Secret);
+        secret.map_or(Gate::Rows, |secret| {
+            Gate::Needs(vec![Demand::new(Verb::List, secret)])
+        })
     }
 
     fn events(&self) -> Gate {
@@ -164,8 +174,8 @@ fn look(route: &str, asked: &Asked<'_>) -> Option<Gate> {
     Some(match route {
         "/v1/openapi.json" | "/v1/status" | "/v1/store-key" => Gate::Open,
         "/v1/secrets" | "/v1/bindings" | "/v1/rotations" | "/v1/revocations" | "/v1/playbooks"
-        | "/v1/playbook-runs" | "/v1/quarantines" | "/v1/hosts" | "/v1/consumers"
-        | "/v1/stores" | "/v1/notifications" | "/v1/signal-sources" => Gate::Rows,
+        | "/v1/playbook-runs" | "/v1/quarantines" | "/v1/hosts" | "/v1/stores"
+        | "/v1/notifications" | "/v1/signal-sources" => Gate::Rows,
         "/v1/secrets/{*name}"
         | "/v1/schedules/{*name}"
         | "/v1/versions/{*name}"
@@ -173,6 +183,7 @@ fn look(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         "/v1/bindings/{*name}" => asked.binding(),
         "/v1/rotations/{id}" => asked.rotation(Verb::List),
         "/v1/revocations/{id}" => asked.revocation(Verb::List),
+        "/v1/consumers" => asked.consumers(),
         "/v1/revoke-plan" => asked.radius(),
         "/v1/playbooks/{name}" | "/v1/playbook-plan/{name}" => {
             asked.needs(Verb::List, Resource::Playbook)
@@ -386,6 +397,13 @@ impl Api {
             demands::of_command(&committed.world, command, self.clock.now())
         };
         self.admit_caller(caller, &needs).await
+    }
+
+    /// Whether a caller may have all of this done; nothing is on record of the question.
+    pub(super) fn may(&self, caller: &Caller, needs: &[Demand]) -> bool {
+        let who = person(&caller.principal, caller.standing.rule);
+        let now = seconds(self.clock.now());
+        self.in_force().admit(&who, needs, now).is_ok()
     }
 
     /// The rows of a list that a caller may see: those of which they may see all that a row names.
