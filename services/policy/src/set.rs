@@ -335,6 +335,8 @@ fn validate(set: &PolicySet) -> Result<Vec<(String, String)>, Vec<Fault>> {
         })
         .collect();
     faults.sort_by_key(ToString::to_string);
+    // The same fault is found once for each sort of principal and thing.
+    faults.dedup();
     told(faults)?;
     let warnings = result.validation_warnings();
     let warnings = warnings.map(|odd| (odd.policy_id().to_string(), odd.to_string()));
