@@ -224,10 +224,13 @@ fn no_set_lets_a_person_read_a_value() {
     for person in ["certificate:ada", "unix:0", "unix:1001"] {
         assert!(!reason(&wide, person, Verb::Read, "secret/a").0, "{person}");
     }
+    let everything = set(r#"@id("all") permit (principal, action, resource);"#);
+    assert!(!reason(&everything, "certificate:ada", Verb::Read, "secret/a").0);
+    assert!(reason(&everything, "certificate:ada", Verb::Rotate, "secret/a").0);
     let of_person = r#"@id("x") permit (principal is User, action == Action::"read", resource);"#;
     let odd = set(of_person).lint(None);
     assert_eq!(odd.len(), 1, "{odd:?}");
-    assert!(!reason(&set(of_person), "certificate:ada", Verb::Read, "store/a").0);
+    assert!(!reason(&set(of_person), "certificate:ada", Verb::Read, "secret/a").0);
 }
 
 #[test]
