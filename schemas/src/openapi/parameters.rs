@@ -88,3 +88,25 @@ pub(super) const EVENTS: &[Parameter] = &[
     ),
     text("since", "Only events from this time on, RFC 3339."),
 ];
+
+/// Which set of policies.
+pub(super) const KEPT: &[Parameter] = &[number(
+    "version",
+    "That version; without it the one in force.",
+)];
+
+/// What is to be explained.
+pub(super) const EXPLAINED: &[Parameter] = &[
+    text(
+        "principal",
+        "Who: `certificate:NAME`, `unix:UID`, `service:NAME` or `host:NAME`.",
+    ),
+    text(
+        "verb",
+        "`list`, `write`, `delete`, `rotate`, `revoke`, `bind`, `grant`, `audit` or `read`.",
+    ),
+    text(
+        "resource",
+        "Of what: `environment`, or `secret/NAME`, `path/NAME`, `store/NAME`, `host/NAME`, `playbook/NAME`, `notification/NAME`, `signal-source/NAME`.",
+    ),
+];

@@ -1,6 +1,6 @@
 //! Every request the API takes, as a table: the gateway's router and the document are held to it.
 
-use super::parameters::{AUDIT, CONSUMERS, EVENTS, EXPORT, PAGE, SCOPE, WAIT};
+use super::parameters::{AUDIT, CONSUMERS, EVENTS, EXPLAINED, EXPORT, KEPT, PAGE, SCOPE, WAIT};
 use super::route::{Answer, Route, get, number, post, text};
 
 /// Every request.
@@ -537,5 +537,26 @@ pub const ROUTES: &[Route] = &[
         "Makes versions unusable now",
         Some("RevokeRequest"),
         "RevocationView",
+    ),
+    get(
+        "/v1/policies",
+        "show_policies",
+        "The policies in force, or a set that was before them",
+        Answer::One("PoliciesView"),
+    )
+    .asked(KEPT),
+    get(
+        "/v1/policies/explain",
+        "explain_policies",
+        "Whether somebody may do something, what decides that, and what was near it",
+        Answer::One("PolicyExplanation"),
+    )
+    .asked(EXPLAINED),
+    post(
+        "/v1/policies",
+        "apply_policies",
+        "Puts a set of policies in force, whole; or only says what is wrong with it",
+        Some("ApplyPoliciesRequest"),
+        "PoliciesView",
     ),
 ];
