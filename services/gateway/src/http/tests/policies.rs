@@ -56,10 +56,6 @@ impl Bench {
             serde_json::from_str(&text).unwrap_or_default(),
         )
     }
-
-    async fn head(&self) -> u64 {
-        self.journal.head().await.unwrap().number
-    }
 }
 
 /// A body that its handler understands; a new verb has to be written here before the suite passes.
