@@ -172,7 +172,7 @@ pub(super) fn gate(method: &Method, route: &str, asked: &Asked<'_>) -> Option<Ga
 
 fn look(route: &str, asked: &Asked<'_>) -> Option<Gate> {
     Some(match route {
-        "/v1/openapi.json" | "/v1/status" | "/v1/store-key" => Gate::Open,
+        "/v1/openapi.json" | "/v1/status" | "/v1/store-key" | "/v1/seal" => Gate::Open,
         "/v1/secrets" | "/v1/bindings" | "/v1/rotations" | "/v1/revocations" | "/v1/playbooks"
         | "/v1/playbook-runs" | "/v1/quarantines" | "/v1/hosts" | "/v1/stores"
         | "/v1/notifications" | "/v1/signal-sources" => Gate::Rows,
@@ -251,6 +251,13 @@ fn change(route: &str, asked: &Asked<'_>) -> Option<Gate> {
             asked.needs(Verb::Write, Resource::Notification)
         }
         "/v1/letters/{id}/retry" => all(Verb::Write),
+        // Root may always, so that no set keeps everybody from what opens the cache again.
+        "/v1/unseal" => Gate::Needs(vec![Demand {
+            or: Some(Verb::Grant),
+            ..Demand::of_all(Verb::Write)
+        }]),
+        "/v1/seal" => all(Verb::Revoke),
+        "/v1/rotate-kek" => all(Verb::Rotate),
         _ => return None,
     })
 }

@@ -73,6 +73,8 @@ fn body_of(path: &str) -> Value {
         "/v1/revoke-by" => json!({ "scope": { "prefix": "prod" }, "reason": "a test" }),
         "/v1/refresh" => json!({}),
         "/v1/policies" => nothing(),
+        "/v1/unseal" => json!({ "offer": "AAEC" }),
+        "/v1/seal" | "/v1/rotate-kek" => json!({}),
         "/v1/playbooks/{name}/run" => json!({ "arguments": {}, "reason": "a test" }),
         "/v1/subscriptions" => json!({ "name": "siem" }),
         "/v1/subscriptions/{name}/acknowledge" => json!({ "id": ID, "number": 1 }),
@@ -129,7 +131,7 @@ async fn every_route_asks_the_policies_and_nothing_is_done_for_whom_they_permit_
         // Each attempt is to have a record of its own.
         let _counted = bench.api.denials.turn();
         let sort = match (status, path) {
-            (200, "/v1/status" | "/v1/openapi.json" | "/v1/store-key") => "open",
+            (200, "/v1/status" | "/v1/openapi.json" | "/v1/store-key" | "/v1/seal") => "open",
             (200, _) => {
                 assert_eq!(answer, json!([]), "{method} {path}");
                 "rows"
@@ -146,7 +148,7 @@ async fn every_route_asks_the_policies_and_nothing_is_done_for_whom_they_permit_
         };
         if sort == "denied" {
             assert_eq!(left.len(), 1, "{method} {path}: {left:?}");
-            let is_said = left[0].contains("\"denied\"") && left[0].contains("default deny: needs");
+            let is_said = left[0].contains("Denied") && left[0].contains("default deny: needs");
             assert!(
                 is_said && left[0].contains("policies version 1"),
                 "{left:?}"
@@ -155,11 +157,30 @@ async fn every_route_asks_the_policies_and_nothing_is_done_for_whom_they_permit_
         *sorts.entry(sort).or_default() += 1;
     }
     assert_eq!(bench.head().await, before, "something was decided");
-    assert_eq!((sorts["open"], sorts["rows"]), (3, 12), "{sorts:?}");
+    assert_eq!((sorts["open"], sorts["rows"]), (4, 12), "{sorts:?}");
+    assert!(bench.store.offered.lock().unwrap().is_empty());
     assert!(
         sorts["denied"] > 40,
         "the route table was not read: {sorts:?}"
     );
+}
+
+#[tokio::test]
+async fn who_holds_a_share_offers_it_by_one_right_and_root_by_any_set() {
+    let custodian = "@id(\"custodian\")\npermit (principal == User::\"certificate:ada\", action == Action::\"write\", resource == Environment::\"installation\");";
+    let bench = Bench::with_policies(json!({ "policies": custodian })).await;
+    let offer = || json!({ "offer": "AAEC" });
+    let taken = bench.as_person("ada", "POST", "/v1/unseal", offer()).await;
+    assert_eq!(taken.0, 200, "{taken:?}");
+    for (path, verb) in [("/v1/seal", "revoke"), ("/v1/rotate-kek", "rotate")] {
+        let denied = bench.as_person("ada", "POST", path, json!({})).await;
+        let what = format!("may not {verb} `environment`");
+        assert_problem(&denied, 403, "denied", &what);
+    }
+    let denied = bench.as_person("eve", "POST", "/v1/unseal", offer()).await;
+    assert_problem(&denied, 403, "denied", "may not write `environment`");
+    assert_eq!(bench.post("unseal", offer()).await.0, 200, "root");
+    assert_eq!(bench.store.offered.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]
