@@ -47,7 +47,7 @@ pub(crate) async fn run(screen: Screen, args: &ResealArgs) -> Result<(), Failure
     let cache = custodian.open_cache(root).await;
     let cache = cache.map_err(|e| Failure::from(cache_error(e, &place.config)))?;
     let made = make(&asked, &place)?;
-    next::write(&place.directory, &made.text)?;
+    next::write(&place.directory, &place.config.data_dir, &made.text)?;
     let shares = making::texts(&made.shares);
     let json = serde_json::json!({
         "unseal": args.to,
