@@ -2,6 +2,11 @@
 
 use std::sync::Mutex;
 
+use keywheel_core::command::Replacing;
+use keywheel_core::host::PermitRequest;
+use keywheel_core::name::BusKey;
+use keywheel_core::time::Timestamp;
+
 use super::*;
 
 const WHY: &str = "only 1 of 2 sinks takes records";
@@ -100,4 +105,76 @@ async fn what_is_held_back_holds_up_nothing_beside_it() {
     );
     assert!(work.is_err());
     assert!(matches!(revocation.unwrap(), Verdict::Accepted { .. }));
+}
+
+#[tokio::test]
+async fn what_a_revocation_waits_for_goes_on_and_so_does_what_a_rotation_alone_waits_for_later() {
+    let (why, mut bench) = held().await;
+    bench.submit(1, user(), apply()).await;
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let open = bench.journal.open_effects().await.unwrap();
+    let [first] = open.as_slice() else {
+        panic!("{open:?}")
+    };
+    let Work::Step(work) = &first.effect.work else {
+        panic!("{first:?}")
+    };
+    let outcome = Command::StepOutcome {
+        rotation: work.rotation,
+        step: work.step,
+        attempt: work.attempt,
+        failure: None,
+        is_away: false,
+        remote: None,
+        sessions: None,
+    };
+    let store_sync = Principal::Service(Role::StoreSync);
+    let asked = submission(36, store_sync, outcome);
+    assert!(bench.handle.submit(asked).await.is_err(), "it may wait");
+    *why.lock().unwrap() = None;
+    bench.work(40).await;
+
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let revocation = RevocationId::from_bytes([9; 16]);
+    let replace = Command::Replace(Replacing {
+        revocation,
+        rotation: RotationId::from_bytes([37; 16]),
+        secret: name(),
+        version: None,
+        reason: "leaked".to_owned(),
+        is_emergency: true,
+    });
+    let taken = bench.submit(37, user(), replace).await;
+    assert!(matches!(taken, Verdict::Accepted { .. }), "{taken:?}");
+    let is_begun = |bench: &Bench| {
+        let committed = bench.view.read();
+        committed.world.revocations[&revocation].is_begun()
+    };
+    assert!(!is_begun(&bench), "it waits for its replacement");
+    bench.work(60).await;
+    assert!(is_begun(&bench), "it waits for what was held back");
+}
+
+#[tokio::test]
+async fn hosts_stay_within_reach_and_none_is_added() {
+    let (why, bench) = held().await;
+    let enrol = |byte: u8| Command::EnrolHost {
+        host: HostId::from_bytes([byte; 16]),
+        name: HostName::parse(&format!("web-{byte}")).unwrap(),
+        sealing_key: [1; 32],
+    };
+    let injector = || Principal::Service(Role::Injector);
+    bench.submit(1, injector(), enrol(1)).await;
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    bench.submit(2, injector(), enrol(1)).await;
+    let other = bench.handle.submit(submission(3, injector(), enrol(2)));
+    assert!(other.await.is_err());
+    let permit = Command::NotePermit(PermitRequest {
+        host: HostId::from_bytes([1; 16]),
+        key: BusKey::parse(&"U".repeat(56)).unwrap(),
+        expires_at: Timestamp::from_micros(i64::MAX),
+    });
+    // Decided, whatever the answer is.
+    let gateway = Principal::Service(Role::Gateway);
+    bench.submit(4, gateway, permit).await;
 }
