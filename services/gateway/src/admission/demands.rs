@@ -192,7 +192,9 @@ fn of_container(world: &World, container: &str) -> Demand {
         subject.name == container || subject.container.to_string().starts_with(container)
     });
     match (meant.next(), meant.next()) {
-        (Some((host, _)), None) => Demand::new(Verb::Bind, Resource::Host(host.name.to_string())),
+        (Some((host, _)), None) => {
+            Demand::new(Verb::Bind, Resource::Host(host.name.to_string())).as_found()
+        }
         _ => Demand::of_all(Verb::Bind),
     }
 }
@@ -236,7 +238,7 @@ pub fn of_host(world: &World, verb: Verb, id: HostId) -> Demand {
     let known = world.hosts.get(&id);
     known.map_or_else(
         || Demand::of_all(verb),
-        |known| Demand::new(verb, Resource::Host(known.name.to_string())),
+        |known| Demand::new(verb, Resource::Host(known.name.to_string())).as_found(),
     )
 }
 
@@ -244,7 +246,7 @@ fn of_id(world: &World, verb: Verb, id: SecretId) -> Demand {
     let known = world.secrets.get(&id);
     known.map_or_else(
         || Demand::of_all(verb),
-        |known| Demand::new(verb, of_name(&known.name)),
+        |known| Demand::new(verb, of_name(&known.name)).as_found(),
     )
 }
 
@@ -260,7 +262,8 @@ fn one(verb: Verb, resource: Resource) -> Vec<Demand> {
 #[must_use]
 pub fn of_path(world: &World, verb: Verb, path: &str) -> Vec<Demand> {
     let own = Demand::new(verb, Resource::Path(path.to_owned()));
-    let each = below(world, path).map(|name| Demand::new(verb, Resource::Secret(name)));
+    let each = below(world, path);
+    let each = each.map(|name| Demand::new(verb, Resource::Secret(name)).as_found());
     std::iter::once(own).chain(each).collect()
 }
 

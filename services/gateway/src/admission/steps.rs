@@ -194,7 +194,9 @@ fn of_targets(world: &World, deed: &Deed, targets: &[Target]) -> Vec<Demand> {
     };
     let secret = |id: &SecretId| world.secrets.get(id).map(|known| known.name.to_string());
     let each = targets.iter().filter_map(|target| match target {
-        Target::Secret { secret: id, .. } => Some(Demand::new(verb, Resource::Secret(secret(id)?))),
+        Target::Secret { secret: id, .. } => {
+            Some(Demand::new(verb, Resource::Secret(secret(id)?)).as_found())
+        }
         _ => None,
     });
     each.collect()

@@ -361,8 +361,12 @@ impl Api {
     ) -> Failure {
         let Refused { demand, reason } = refused;
         let (verb, object) = (demand.verb.word(), demand.resource.to_string());
+        let told = match demand.is_found && !self.is_seen(principal, standing, demand) {
+            true => "all that this leads to".to_owned(),
+            false => format!("`{object}`"),
+        };
         let detail = format!(
-            "`{}` may not {verb} `{object}` ({reason}, {}), and the attempt is on record; `keywheel policy explain` tells more, and whoever may `grant` can change it",
+            "`{}` may not {verb} {told} ({reason}, {}), and the attempt is on record; `keywheel policy explain` tells more, and whoever may `grant` can change it",
             identity(principal),
             in_force.words()
         );
@@ -381,6 +385,14 @@ impl Api {
                 error.into()
             }
         }
+    }
+
+    /// Whether somebody may see what a demand is about.
+    fn is_seen(&self, principal: &Principal, standing: &Standing, demand: &Demand) -> bool {
+        let who = person(principal, standing.rule);
+        let look = Demand::new(Verb::List, demand.resource.clone());
+        let now = seconds(self.clock.now());
+        self.in_force().admit(&who, &[look], now).is_ok()
     }
 
     /// Whether a caller may have all of this done.

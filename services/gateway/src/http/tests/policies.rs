@@ -260,6 +260,32 @@ async fn lists_show_a_team_what_is_theirs_and_an_auditor_all_that_nothing_forbid
 }
 
 #[tokio::test]
+async fn a_refusal_tells_nobody_what_a_binding_gives_who_may_not_see_that() {
+    let bench = Bench::with_policies(nothing()).await;
+    let all = json!({ "policies": "@id(\"all\") permit (principal in Group::\"root\", action, resource);" });
+    assert_eq!(bench.post("policies", all).await.0, 200);
+    let binding = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: stage/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
+    let (status, answer) = bench.apply(binding).await;
+    assert_eq!(status, 200, "{answer}");
+    let blind = team()["policies"].as_str().unwrap().to_owned();
+    let seeing = "@id(\"look\") permit (principal, action == Action::\"list\", resource in Path::\"stage\");";
+    for (more, is_told) in [("", false), (seeing, true)] {
+        let mut set = team();
+        set["policies"] = json!(format!("{blind}{more}"));
+        assert_eq!(bench.post("policies", set).await.0, 200);
+        let asked = bench.as_person("ada", "DELETE", "/v1/bindings/web", Value::Null);
+        let (status, answer) = asked.await;
+        assert_eq!(status, 403, "{answer}");
+        assert_eq!(answer.to_string().contains("stage/db"), is_told, "{answer}");
+        let last = bench.audit().await.pop().unwrap();
+        assert!(
+            last.contains("secret/stage/db"),
+            "the audit is told: {last}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_is_denied_goes_nowhere_not_even_to_a_store() {
     let bench = Bench::with_policies(team()).await;
     let put = json!({ "name": "stage/db", "token": "11111111-1111-1111-1111-111111111111", "sealed": "AAAA" });
