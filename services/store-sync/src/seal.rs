@@ -33,8 +33,8 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use self::effort::Effort;
 pub use self::effort::{MAX_REFUSED, REFUSED_SPAN};
-pub use self::keys::VaultKeys;
 pub(crate) use self::keys::replace_keys;
+pub use self::keys::{LOOK_AGAIN, VaultKeys};
 
 /// How long shares wait for the others, from the first on.
 pub const SHARES_KEPT_FOR: Duration = Duration::from_secs(30 * 60);

@@ -35,6 +35,7 @@ struct Place {
 /// Reseals.
 pub(crate) async fn run(screen: Screen, args: &ResealArgs) -> Result<(), Failure> {
     let wish = Wish::parse(&args.to)?;
+    terminal::harden()?;
     let place = place(args)?;
     layout::private_directory(&place.config.data_dir)?;
     let _lock = layout::lock(&place.config.data_dir)?;

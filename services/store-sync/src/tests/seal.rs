@@ -10,7 +10,8 @@ use keywheel_testkit::fake::FakeClock;
 
 use super::*;
 use crate::seal::{
-    Custody, KeyCustodian, MAX_REFUSED, Opened, REFUSED_SPAN, SHARES_KEPT_FOR, Seal,
+    Custody, KeyCustodian, LOOK_AGAIN, MAX_REFUSED, Opened, REFUSED_SPAN, SHARES_KEPT_FOR, Seal,
+    replace_keys,
 };
 
 const PASSPHRASE: &[u8] = b"correct horse battery staple";
@@ -397,6 +398,28 @@ async fn a_fresh_key_wraps_everything_anew_while_values_are_used() {
         panic!("a sealed cache has no key to replace");
     };
     assert!(unseal::is_sealed(kind, &text), "{text}");
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_a_wrap_replaced_is_found_without_a_word_while_it_runs() {
+    let sealed = Sealed::with(None);
+    sealed.offer(&bytes(b"")).await.unwrap();
+    let cache = sealed.custodian.opened.lock().unwrap()[0].upgrade();
+    let cache = cache.unwrap();
+    let (seal, shutdown) = (sealed.seal.clone(), Shutdown::new());
+    let told = shutdown.clone();
+    let task = tokio::spawn(async move { replace_keys(&seal, &told).await });
+    // It has the cache now, finds one key, and waits; what follows comes after that.
+    tokio::task::yield_now().await;
+    assert_eq!(cache.begin_rekey().await.unwrap().old_keks, 1);
+    let mut looks = 0;
+    while cache.rekeying().await.unwrap().old_keks > 0 {
+        assert!(looks < 100, "nobody looks");
+        tokio::time::sleep(LOOK_AGAIN).await;
+        looks += 1;
+    }
     shutdown.request();
     task.await.unwrap();
 }
