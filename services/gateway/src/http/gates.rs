@@ -4,8 +4,8 @@
 //! its answer is withheld; a denial is on record, with what decided, before it is answered.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{FromRequestParts as _, MatchedPath, Query, RawPathParams};
 use axum::http::request::Parts;
@@ -28,6 +28,8 @@ use crate::denials::{Attempt, Ruling};
 pub(super) struct Standing {
     /// How they came in: the kernel's or the certificate's word.
     rule: &'static str,
+    /// The policies that let them do what was asked for last.
+    by: Mutex<Option<String>>,
     /// What the audit calls it.
     verb: String,
     /// Whether policies were asked.
@@ -38,6 +40,7 @@ impl Standing {
     pub(super) const fn new(rule: &'static str, verb: String) -> Self {
         Self {
             rule,
+            by: Mutex::new(None),
             verb,
             is_judged: AtomicBool::new(false),
         }
@@ -49,6 +52,21 @@ impl Standing {
 
     pub(super) fn is_judged(&self) -> bool {
         self.is_judged.load(Ordering::Relaxed)
+    }
+
+    fn note_policies(&self, by: Option<String>) {
+        *self.by.lock().unwrap_or_else(PoisonError::into_inner) = by;
+    }
+
+    /// Somebody's own words for a record, with the policies that let them do it; without a set of one's own, the words
+    /// alone.
+    pub(super) fn words(&self, own: &str) -> String {
+        let by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*by {
+            None => own.to_owned(),
+            Some(by) if own.is_empty() => by.clone(),
+            Some(by) => format!("{own} (policy: {by})"),
+        }
     }
 }
 
@@ -346,7 +364,11 @@ impl Api {
         let who = person(principal, standing.rule);
         match in_force.admit(&who, needs, seconds(self.clock.now())) {
             // Without a set of one's own the rule by which somebody came in says all, as before there were policies.
-            Ok(by) => Ok(in_force.version.map(|_| by)),
+            Ok(by) => {
+                let by = in_force.version.map(|_| by);
+                standing.note_policies(by.clone());
+                Ok(by)
+            }
             Err(refused) => Err(self
                 .refuse(principal, standing, (&in_force, &refused))
                 .await),

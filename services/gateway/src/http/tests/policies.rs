@@ -172,6 +172,11 @@ async fn who_holds_a_share_offers_it_by_one_right_and_root_by_any_set() {
     let offer = || json!({ "offer": "AAEC" });
     let taken = bench.as_person("ada", "POST", "/v1/unseal", offer()).await;
     assert_eq!(taken.0, 200, "{taken:?}");
+    let last = bench.audit().await.pop().unwrap();
+    assert!(
+        last.contains("unseal") && last.contains("custodian"),
+        "{last}"
+    );
     for (path, verb) in [("/v1/seal", "revoke"), ("/v1/rotate-kek", "rotate")] {
         let denied = bench.as_person("ada", "POST", path, json!({})).await;
         let what = format!("may not {verb} `environment`");
