@@ -138,6 +138,17 @@ impl Admission {
         read
     }
 
+    /// Takes a set that was read already, by whoever had it applied: so that no request waits for that.
+    pub fn take(&self, applied: &Applied, set: Arc<Set>) {
+        let read = InForce {
+            version: Some(applied.version),
+            set,
+            is_read: true,
+        };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((applied.number, read));
+    }
+
     fn read(&self, applied: &Applied) -> InForce {
         let version = Some(applied.version);
         match Set::compile(&source_of(&applied.policies)) {

@@ -103,6 +103,17 @@ fn a_set_is_read_once_and_anew_when_another_is_applied() {
 }
 
 #[test]
+fn a_set_that_was_read_for_its_apply_is_not_read_again() {
+    let (admission, world) = (Admission::new().unwrap(), world(""));
+    let applied = world.policies().unwrap();
+    let read = Arc::new(Set::compile(&source_of(&applied.policies)).unwrap());
+    admission.take(applied, read.clone());
+    let in_force = admission.in_force(Some(applied));
+    assert!(Arc::ptr_eq(&in_force.set, &read) && in_force.is_read);
+    assert_eq!(in_force.version, Some(1));
+}
+
+#[test]
 fn the_bounds_of_a_set_are_the_same_on_both_sides() {
     assert_eq!(policy::MAX_POLICY_SET_BYTES, MAX_SET_BYTES);
 }
