@@ -21,6 +21,8 @@ struct Custodian {
     directory: tempfile::TempDir,
     key_file: SecretBytes,
     opened: Mutex<Vec<Weak<Cache>>>,
+    /// Whether the cache does not open the next time.
+    is_busy: AtomicBool,
 }
 
 impl Custodian {
@@ -31,6 +33,7 @@ impl Custodian {
             directory,
             key_file: UnsealKey::generate(&OsEntropy).to_file(),
             opened: Mutex::default(),
+            is_busy: AtomicBool::new(false),
         })
     }
 
@@ -51,6 +54,9 @@ impl KeyCustodian for Custodian {
     }
 
     async fn open(&self, root: UnsealKey) -> Result<Opened, PortError> {
+        if self.is_busy.swap(false, Ordering::SeqCst) {
+            return Err(PortError::new(ErrorKind::Unavailable, "the disk is full"));
+        }
         let path = self.directory.path().join("cache.db");
         let (entropy, clock) = (Arc::new(OsEntropy), Arc::new(SystemClock::new()));
         let opened = Cache::open(&path, *DEPLOYMENT.bytes(), root, entropy, clock).await;
@@ -180,6 +186,21 @@ async fn shares_are_forgotten_when_the_others_do_not_come_in_time() {
         !sealed.offer(&shares[0]).await.unwrap().sealed,
         "given anew"
     );
+}
+
+#[tokio::test]
+async fn where_the_cache_does_not_open_just_now_only_the_last_share_is_given_again() {
+    let (sealed, shares) = Sealed::by_shares(3, 3);
+    for share in &shares[..2] {
+        sealed.offer(share).await.unwrap();
+    }
+    sealed.custodian.is_busy.store(true, Ordering::SeqCst);
+    let error = sealed.offer(&shares[2]).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert_eq!(sealed.have().await, 2);
+    assert!(!sealed.offer(&shares[2]).await.unwrap().sealed);
+    sealed.seal.close().await.unwrap();
+    assert_eq!(sealed.have().await, 0, "none is left of those before");
 }
 
 #[tokio::test]
