@@ -54,9 +54,6 @@ fn serves_revocations(world: &World, command: &Command) -> bool {
 
 /// Whether versions die once this rotation has brought another one.
 fn is_awaited(world: &World, rotation: RotationId) -> bool {
-    let Some(secret) = world.rotations.get(&rotation).map(|known| known.secret) else {
-        return false;
-    };
-    let mut open = world.revocations.values();
-    open.any(|one| one.secret == secret && one.is_awaiting())
+    let secret = world.rotations.get(&rotation).map(|known| known.secret);
+    secret.is_some_and(|secret| world.awaiting(secret).next().is_some())
 }
