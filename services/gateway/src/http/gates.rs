@@ -197,7 +197,8 @@ fn look(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         "/v1/secrets/{*name}"
         | "/v1/schedules/{*name}"
         | "/v1/versions/{*name}"
-        | "/v1/rotation-plan/{*name}" => asked.secret(Verb::List),
+        | "/v1/rotation-plan/{*name}"
+        | "/v1/explain/{*name}" => asked.secret(Verb::List),
         "/v1/bindings/{*name}" => asked.binding(),
         "/v1/rotations/{id}" => asked.rotation(Verb::List),
         "/v1/revocations/{id}" => asked.revocation(Verb::List),
@@ -278,6 +279,7 @@ fn change(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         }]),
         "/v1/seal" => all(Verb::Revoke),
         "/v1/rotate-kek" => all(Verb::Rotate),
+        "/v1/backup" => all(Verb::Audit),
         _ => return None,
     })
 }

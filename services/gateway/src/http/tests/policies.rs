@@ -78,7 +78,7 @@ fn body_of(path: &str) -> Value {
         "/v1/subscriptions/{name}/acknowledge" => json!({ "id": ID, "number": 1 }),
         "/v1/notifications/{name}/replay" => json!({ "after": 0 }),
         "/v1/unseal" => json!({ "offer": "AAEC" }),
-        "/v1/seal" | "/v1/rotate-kek" => json!({}),
+        "/v1/seal" | "/v1/rotate-kek" | "/v1/backup" => json!({}),
         "/v1/notifications/{name}/test"
         | "/v1/letters/{id}/retry"
         | "/v1/hosts/{name}/join-token" => Value::Null,
