@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use keywheel_core::command::{Command, Outward};
+use keywheel_core::decision;
 use keywheel_core::id::RotationId;
 use keywheel_core::world::World;
 
@@ -53,8 +54,9 @@ fn serves_revocations(world: &World, command: &Command) -> bool {
     }
 }
 
-/// Whether versions die once this rotation has brought another one.
+/// Whether versions die once this rotation has brought another one, or a playbook waits for it before it strikes.
 fn is_awaited(world: &World, rotation: RotationId) -> bool {
     let secret = world.rotations.get(&rotation).map(|known| known.secret);
     secret.is_some_and(|secret| world.awaiting(secret).next().is_some())
+        || decision::is_led_over(world, rotation)
 }

@@ -1,10 +1,14 @@
 //! Too few sinks take the audit's records: no new work begins, and revocations go on.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use keywheel_core::command::Replacing;
 use keywheel_core::host::PermitRequest;
-use keywheel_core::name::BusKey;
+use keywheel_core::id::{PlaybookId, RunId};
+use keywheel_core::name::{BusKey, PlaybookName};
+use keywheel_core::playbook::{self, After, DEFAULT_DEADLINE, Deed, Selection, Step, Which};
+use keywheel_core::playbook_run::{self, Cause};
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::journal::OpenEffect;
 
@@ -169,6 +173,82 @@ async fn what_a_revocation_waits_for_goes_on_and_so_does_what_a_rotation_alone_w
         assert!(matches!(taken, Ok(Verdict::Accepted { .. })), "{taken:?}");
     }
     assert!(is_begun(&bench), "it waits for what was held back");
+}
+
+/// Makes another version, waits for that, and revokes all there are.
+fn renew_and_revoke() -> Command {
+    let secrets = || {
+        vec![Selection::Secret {
+            name: "prod/db".to_owned(),
+        }]
+    };
+    let step = |name: &str, deed, after: &[&str]| Step {
+        name: name.to_owned(),
+        deed,
+        after: after
+            .iter()
+            .map(|step| After {
+                step: (*step).to_owned(),
+                failed: false,
+            })
+            .collect(),
+        deadline: DEFAULT_DEADLINE,
+        may_fail: false,
+    };
+    let rotate = Deed::Rotate { secrets: secrets() };
+    let revoke = Deed::Revoke {
+        secrets: secrets(),
+        which: Which::Alive,
+    };
+    Command::Apply(vec![Declaration::Playbook {
+        id: PlaybookId::from_bytes([0x20; 16]),
+        name: PlaybookName::parse("leaked").unwrap(),
+        spec: playbook::Spec {
+            parameters: Vec::new(),
+            triggers: Vec::new(),
+            steps: vec![
+                step("renew", rotate, &[]),
+                step("wait", Deed::Wait { span: None }, &["renew"]),
+                step("revoke", revoke, &["wait"]),
+            ],
+        },
+    }])
+}
+
+#[tokio::test]
+async fn a_playbook_that_revokes_in_the_end_is_not_held_up_by_what_it_waits_for() {
+    let (why, mut bench) = held().await;
+    bench.submit(1, user(), apply()).await;
+    bench.work(10).await;
+    bench.submit(2, user(), renew_and_revoke()).await;
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let begin = Command::Playbook(playbook_run::Request::Start {
+        run: RunId::from_bytes([0x21; 16]),
+        playbook: PlaybookName::parse("leaked").unwrap(),
+        arguments: BTreeMap::new(),
+        by: "unix:0".to_owned(),
+        reason: "leaked".to_owned(),
+        cause: Cause::Person,
+    });
+    bench.submit(3, user(), begin).await;
+    let mut bell = bench.view.bell();
+    for id in 60.. {
+        let open = loop {
+            bell.borrow_and_update();
+            if !bench.view.read().world.revocations.is_empty() {
+                return;
+            }
+            match bench.journal.open_effects().await.unwrap().pop() {
+                Some(open) => break open,
+                None => bell.changed().await.unwrap(),
+            }
+        };
+        let taken = bench
+            .handle
+            .submit(submission(id, store_sync(), outcome(&open)))
+            .await;
+        assert!(matches!(taken, Ok(Verdict::Accepted { .. })), "{taken:?}");
+    }
 }
 
 #[tokio::test]
