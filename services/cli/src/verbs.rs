@@ -127,24 +127,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Signal(verb) => outward::signal(desk, &verb).await,
         Verb::Letter(verb) => outward::letter(desk, &verb).await,
         Verb::History(args) => look::history(desk, &args).await,
-        Verb::Audit(AuditVerb::List(args)) => {
-            let wish = streams::Wish::of_audit(&args)?;
-            streams::list(desk, &streams::AUDIT, &wish).await.map(drop)
-        }
-        Verb::Audit(AuditVerb::Tail(page)) => {
-            streams::tail(desk, &streams::AUDIT, &streams::Wish::of_page(&page)).await
-        }
-        Verb::Audit(AuditVerb::Export { file, from, to }) => {
-            audit::export(desk, (from, to), file.as_deref()).await
-        }
-        Verb::Audit(AuditVerb::Prove { index, file }) => {
-            audit::proof::prove(desk, index, file.as_deref()).await
-        }
-        Verb::Audit(AuditVerb::Verify {
-            public_key,
-            against,
-            ..
-        }) => audit::verify(desk, public_key.as_deref(), &against).await,
+        Verb::Audit(verb) => ask_audit(desk, verb).await,
         Verb::Journal(JournalVerb::Verify) => look::journal(desk).await,
         Verb::Report(verb) => report::run(desk, &verb).await,
         Verb::Up(_)
@@ -165,6 +148,27 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
             "this verb needs no daemon",
             "report this fault of keywheel",
         )),
+    }
+}
+
+async fn ask_audit(desk: &Desk, verb: AuditVerb) -> Result<(), Failure> {
+    match verb {
+        AuditVerb::List(args) => {
+            let wish = streams::Wish::of_audit(&args)?;
+            streams::list(desk, &streams::AUDIT, &wish).await.map(drop)
+        }
+        AuditVerb::Tail(page) => {
+            streams::tail(desk, &streams::AUDIT, &streams::Wish::of_page(&page)).await
+        }
+        AuditVerb::Export { file, from, to } => {
+            audit::export(desk, (from, to), file.as_deref()).await
+        }
+        AuditVerb::Prove { index, file } => audit::proof::prove(desk, index, file.as_deref()).await,
+        AuditVerb::Verify {
+            public_key,
+            against,
+            ..
+        } => audit::verify(desk, public_key.as_deref(), &against).await,
     }
 }
 

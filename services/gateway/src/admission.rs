@@ -28,6 +28,9 @@ pub struct Demand {
     pub resource: Resource,
     /// Another verb that will do as well.
     pub or: Option<Verb>,
+    /// Whether it was found by looking at what there is, and not named by who asks: nobody hears of it by a refusal who
+    /// may not see it.
+    pub is_found: bool,
 }
 
 impl Demand {
@@ -38,6 +41,16 @@ impl Demand {
             verb,
             resource,
             or: None,
+            is_found: false,
+        }
+    }
+
+    /// The same, found by looking.
+    #[must_use]
+    pub fn as_found(self) -> Self {
+        Self {
+            is_found: true,
+            ..self
         }
     }
 
@@ -123,6 +136,17 @@ impl Admission {
         let read = self.read(applied);
         *last = Some((applied.number, read.clone()));
         read
+    }
+
+    /// Takes a set that was read already, by whoever had it applied: so that no request waits for that.
+    pub fn take(&self, applied: &Applied, set: Arc<Set>) {
+        let read = InForce {
+            version: Some(applied.version),
+            set,
+            is_read: true,
+        };
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((applied.number, read));
     }
 
     fn read(&self, applied: &Applied) -> InForce {

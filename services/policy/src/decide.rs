@@ -1,6 +1,9 @@
-//! The decision: what is permitted and not forbidden is allowed, and nothing else is.
+//! The decision: what is permitted and not forbidden is allowed, and nothing else is. A policy that cannot be judged, for
+//! its numbers are too large, permits nothing, and forbids where it would forbid.
 
-use cedar_policy::{Context, Decision as Said, Entities, Request, RestrictedExpression};
+use cedar_policy::{
+    AuthorizationError, Context, Decision as Said, Effect, Entities, Request, RestrictedExpression,
+};
 
 use crate::scope::Place;
 use crate::set::Set;
@@ -115,6 +118,8 @@ impl Set {
                     continue;
                 };
                 let response = self.authorizer.is_authorized(request, policies, entities);
+                let errors = response.diagnostics().errors();
+                forbids.extend(errors.filter_map(|error| self.unjudged_forbid(error)));
                 let said = response.diagnostics().reason().map(ToString::to_string);
                 match response.decision() {
                     Said::Allow => permits.extend(said),
@@ -127,6 +132,14 @@ impl Set {
         let mut policies = if forbids.is_empty() { permits } else { forbids };
         policies.sort_unstable();
         Decision { allowed, policies }
+    }
+
+    /// The name of a forbidding policy that could not be judged: the engine leaves it out.
+    fn unjudged_forbid(&self, error: &AuthorizationError) -> Option<String> {
+        let AuthorizationError::PolicyEvaluationError(error) = error;
+        let name = error.policy_id().to_string();
+        let policy = self.policies.get(&name)?;
+        (policy.effect() == Effect::Forbid).then_some(name)
     }
 }
 

@@ -129,6 +129,24 @@ fn what_is_forbidden_is_denied_whatever_permits_it_and_the_forbidding_policy_is_
 }
 
 #[test]
+fn a_policy_that_cannot_be_judged_permits_nothing_and_forbids_all_the_same() {
+    let broken = |effect: &str| {
+        format!(
+            "@id(\"broken\") {effect} (principal, action, resource in Path::\"prod\") when {{ context.now * 9223372036854775807 > 0 }};"
+        )
+    };
+    let all = "@id(\"all\") permit (principal, action, resource);";
+    let forbids = set(&format!("{all}\n{}", broken("forbid")));
+    let of = |set: &Set, secret: &str| reason(set, "certificate:ada", Verb::List, secret);
+    let forbidden = (false, "forbidden by broken".to_owned());
+    assert_eq!(of(&forbids, "secret/prod/db"), forbidden);
+    assert_eq!(of(&forbids, "secret/stage/db"), (true, "all".to_owned()));
+    let permits = set(&broken("permit"));
+    let denied = (false, DEFAULT_DENY.to_owned());
+    assert_eq!(of(&permits, "secret/prod/db"), denied);
+}
+
+#[test]
 fn without_a_set_of_ones_own_whoever_may_come_in_may_do_everything() {
     let shipped = Set::compile(&Source::shipped()).unwrap();
     let people = [

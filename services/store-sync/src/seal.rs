@@ -33,8 +33,8 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use self::effort::Effort;
 pub use self::effort::{MAX_REFUSED, REFUSED_SPAN};
-pub use self::keys::VaultKeys;
 pub(crate) use self::keys::replace_keys;
+pub use self::keys::{LOOK_AGAIN, VaultKeys};
 
 /// How long shares wait for the others, from the first on.
 pub const SHARES_KEPT_FOR: Duration = Duration::from_secs(30 * 60);
@@ -346,7 +346,8 @@ impl Unsealing {
         }
     }
 
-    /// Takes a share; the last one gives the root key, and then none is left here.
+    /// Takes a share. The last one gives the root key and is not kept: where the cache does not open just now, whoever
+    /// gave it comes again, and nobody else.
     fn by_share(
         &mut self,
         root: &SealedRoot,
@@ -362,10 +363,13 @@ impl Unsealing {
         };
         let taken = gathered.take(offer);
         if taken.is_ok_and(|taken| taken.is_enough()) {
-            return root.open_with_shares(&gathered).map(Some).map_err(|error| {
+            let opened = root.open_with_shares(&gathered).map_err(|error| {
                 let text = "the shares are right and do not open the root key: its file was changed; restore `seal.json`";
                 PortError::caused(ErrorKind::Corrupt, text, error)
-            });
+            })?;
+            gathered.give_back();
+            self.gathered = Some((gathered, until));
+            return Ok(Some(opened));
         }
         if gathered.progress().have > 0 {
             self.gathered = Some((gathered, until));

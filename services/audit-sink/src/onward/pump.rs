@@ -1,7 +1,8 @@
 //! One sink's task: reads what it lacks from the copy, tells it, and notes how far it is.
 //!
 //! Invariants: a place is noted after the sink has the records, so a crash between tells them again and loses
-//! none; an attempt ends at [`SEND_TIMEOUT`]; the wait before the next one grows to [`LONGEST_PAUSE`].
+//! none; an attempt ends at [`SEND_TIMEOUT`]; the wait before the next one grows to [`LONGEST_PAUSE`], and what is told
+//! at once shrinks, so that a record which a sink does not take has no others told with it again and again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,16 +74,19 @@ impl Pump {
         let mut grown = self.copy.grown();
         let mut place = None;
         let mut pause = self.pace.first_pause;
+        let mut most = MAX_BATCH;
         loop {
-            match self.step(&mut place).await {
+            match self.step(&mut place, most).await {
                 Ok(next) => {
                     pause = self.pace.first_pause;
+                    most = (most * 2).min(MAX_BATCH);
                     // Ends only with the copy, and so with this task.
                     let _size = grown.wait_for(|size| *size > next).await;
                 }
                 Err(error) => {
                     self.give_up(&error);
                     place = None;
+                    most = (most / 2).max(1);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(self.pace.longest_pause);
                 }
@@ -91,14 +95,14 @@ impl Pump {
     }
 
     /// Tells one batch, if there is one; gives the first record that the sink lacks then.
-    async fn step(&mut self, place: &mut Option<u64>) -> Result<u64, PortError> {
+    async fn step(&mut self, place: &mut Option<u64>, most: usize) -> Result<u64, PortError> {
         let next = match *place {
             Some(next) => next,
             None => self.begin().await?,
         };
         *place = Some(next);
         self.note(next);
-        let leaves = self.copy.read(next, MAX_BATCH).await.map_err(unread)?;
+        let leaves = self.copy.read(next, most).await.map_err(unread)?;
         if leaves.is_empty() {
             self.state.is_well();
             return Ok(next);

@@ -35,6 +35,7 @@ struct Place {
 /// Reseals.
 pub(crate) async fn run(screen: Screen, args: &ResealArgs) -> Result<(), Failure> {
     let wish = Wish::parse(&args.to)?;
+    terminal::harden()?;
     let place = place(args)?;
     layout::private_directory(&place.config.data_dir)?;
     let _lock = layout::lock(&place.config.data_dir)?;
@@ -47,7 +48,7 @@ pub(crate) async fn run(screen: Screen, args: &ResealArgs) -> Result<(), Failure
     let cache = custodian.open_cache(root).await;
     let cache = cache.map_err(|e| Failure::from(cache_error(e, &place.config)))?;
     let made = make(&asked, &place)?;
-    next::write(&place.directory, &made.text)?;
+    next::write(&place.directory, &place.config.data_dir, &made.text)?;
     let shares = making::texts(&made.shares);
     let json = serde_json::json!({
         "unseal": args.to,

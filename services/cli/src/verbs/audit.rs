@@ -153,6 +153,21 @@ fn conclude(screen: Screen, finding: &Finding) -> Result<(), Failure> {
     ))
 }
 
+/// How many; of a part which, for it shows nothing of what is before and behind it.
+fn records(finding: &Finding) -> String {
+    let count = finding.records;
+    finding.part.map_or_else(
+        || count.to_string(),
+        |part| {
+            let last = part.first.saturating_add(count as u64).saturating_sub(1);
+            format!(
+                "{count}, numbers {} to {last} of {}; nothing is shown of the others",
+                part.first, part.of
+            )
+        },
+    )
+}
+
 fn words(finding: &Finding) -> String {
     let key = if finding.key_pinned {
         format!("{} (as you gave it)", finding.public_key)
@@ -162,14 +177,16 @@ fn words(finding: &Finding) -> String {
             finding.public_key
         )
     };
-    let verdict = if finding.verified {
-        "yes: every record, the tree over them and its signature"
-    } else {
-        "NO"
+    let verdict = match (finding.verified, finding.part) {
+        (false, _) => "NO",
+        (true, None) => "yes: every record, the tree over them and its signature",
+        (true, Some(_)) => {
+            "yes, of this part: its records, their places in the tree and the signature over that"
+        }
     };
     let mut text = fields(&[
         ("verified", verdict.to_owned()),
-        ("records", finding.records.to_string()),
+        ("records", records(finding)),
         ("log", finding.origin.clone()),
         ("root", finding.root.clone()),
         ("signed by", key),
@@ -182,4 +199,22 @@ fn words(finding: &Finding) -> String {
         text.push_str(&format!("fault: {}\n", tame(fault)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_never_taken_for_the_whole_audit() {
+        let (whole, _) = offline::tests::export(9);
+        let said = words(&offline::verify(&whole, None).unwrap());
+        assert!(said.contains("every record"), "{said}");
+        let said = words(&offline::verify(&offline::tests::part(9, 3..6), None).unwrap());
+        assert!(
+            said.contains("of this part") && said.contains("3, numbers 3 to 5 of 9;"),
+            "{said}"
+        );
+        assert!(!said.contains("every record"), "{said}");
+    }
 }

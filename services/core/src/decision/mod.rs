@@ -30,8 +30,8 @@ pub use canary::canaries;
 pub use drain::{DrainCause, drain_cause, grace, unreloaded};
 pub use manifest::{Action, Planned, plan_apply};
 pub use playbook::{
-    MAX_PLANNED_RUNS, MAX_URGENT_TEXT_BYTES, PlannedStep, is_urgent, next_run, next_urgent_run,
-    plan_playbook,
+    MAX_PLANNED_RUNS, MAX_URGENT_TEXT_BYTES, PlannedStep, is_led_over, is_urgent, next_run,
+    next_urgent_run, plan_playbook,
 };
 pub use refusal::{Refusal, Rejection, RejectionKind};
 

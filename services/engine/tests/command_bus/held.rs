@@ -1,6 +1,16 @@
 //! Too few sinks take the audit's records: no new work begins, and revocations go on.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
+
+use keywheel_core::command::Replacing;
+use keywheel_core::host::PermitRequest;
+use keywheel_core::id::{PlaybookId, RunId};
+use keywheel_core::name::{BusKey, PlaybookName};
+use keywheel_core::playbook::{self, After, DEFAULT_DEADLINE, Deed, Selection, Step, Which};
+use keywheel_core::playbook_run::{self, Cause};
+use keywheel_core::time::Timestamp;
+use keywheel_engine::port::journal::OpenEffect;
 
 use super::*;
 
@@ -100,4 +110,167 @@ async fn what_is_held_back_holds_up_nothing_beside_it() {
     );
     assert!(work.is_err());
     assert!(matches!(revocation.unwrap(), Verdict::Accepted { .. }));
+}
+
+fn store_sync() -> Principal {
+    Principal::Service(Role::StoreSync)
+}
+
+/// A step that went well.
+fn outcome(open: &OpenEffect) -> Command {
+    let Work::Step(work) = &open.effect.work else {
+        panic!("{open:?}")
+    };
+    Command::StepOutcome {
+        rotation: work.rotation,
+        step: work.step,
+        attempt: work.attempt,
+        failure: None,
+        is_away: false,
+        remote: None,
+        sessions: None,
+    }
+}
+
+#[tokio::test]
+async fn what_a_revocation_waits_for_goes_on_and_so_does_what_a_rotation_alone_waits_for_later() {
+    let (why, mut bench) = held().await;
+    bench.submit(1, user(), apply()).await;
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let open = bench.journal.open_effects().await.unwrap();
+    let [first] = open.as_slice() else {
+        panic!("{open:?}")
+    };
+    let asked = submission(36, store_sync(), outcome(first));
+    assert!(bench.handle.submit(asked).await.is_err(), "it may wait");
+    *why.lock().unwrap() = None;
+    bench.work(40).await;
+
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let revocation = RevocationId::from_bytes([9; 16]);
+    let replace = Command::Replace(Replacing {
+        revocation,
+        rotation: RotationId::from_bytes([37; 16]),
+        secret: name(),
+        version: None,
+        reason: "leaked".to_owned(),
+        is_emergency: true,
+    });
+    let taken = bench.submit(37, user(), replace).await;
+    assert!(matches!(taken, Verdict::Accepted { .. }), "{taken:?}");
+    let is_begun = |bench: &Bench| {
+        let committed = bench.view.read();
+        committed.world.revocations[&revocation].is_begun()
+    };
+    assert!(!is_begun(&bench), "it waits for its replacement");
+    for id in 60..80 {
+        if is_begun(&bench) {
+            break;
+        }
+        let open = bench.journal.open_effects().await.unwrap();
+        let asked = submission(id, store_sync(), outcome(open.last().unwrap()));
+        let taken = bench.handle.submit(asked).await;
+        assert!(matches!(taken, Ok(Verdict::Accepted { .. })), "{taken:?}");
+    }
+    assert!(is_begun(&bench), "it waits for what was held back");
+}
+
+/// Makes another version, waits for that, and revokes all there are.
+fn renew_and_revoke() -> Command {
+    let secrets = || {
+        vec![Selection::Secret {
+            name: "prod/db".to_owned(),
+        }]
+    };
+    let step = |name: &str, deed, after: &[&str]| Step {
+        name: name.to_owned(),
+        deed,
+        after: after
+            .iter()
+            .map(|step| After {
+                step: (*step).to_owned(),
+                failed: false,
+            })
+            .collect(),
+        deadline: DEFAULT_DEADLINE,
+        may_fail: false,
+    };
+    let rotate = Deed::Rotate { secrets: secrets() };
+    let revoke = Deed::Revoke {
+        secrets: secrets(),
+        which: Which::Alive,
+    };
+    Command::Apply(vec![Declaration::Playbook {
+        id: PlaybookId::from_bytes([0x20; 16]),
+        name: PlaybookName::parse("leaked").unwrap(),
+        spec: playbook::Spec {
+            parameters: Vec::new(),
+            triggers: Vec::new(),
+            steps: vec![
+                step("renew", rotate, &[]),
+                step("wait", Deed::Wait { span: None }, &["renew"]),
+                step("revoke", revoke, &["wait"]),
+            ],
+        },
+    }])
+}
+
+#[tokio::test]
+async fn a_playbook_that_revokes_in_the_end_is_not_held_up_by_what_it_waits_for() {
+    let (why, mut bench) = held().await;
+    bench.submit(1, user(), apply()).await;
+    bench.work(10).await;
+    bench.submit(2, user(), renew_and_revoke()).await;
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let begin = Command::Playbook(playbook_run::Request::Start {
+        run: RunId::from_bytes([0x21; 16]),
+        playbook: PlaybookName::parse("leaked").unwrap(),
+        arguments: BTreeMap::new(),
+        by: "unix:0".to_owned(),
+        reason: "leaked".to_owned(),
+        cause: Cause::Person,
+    });
+    bench.submit(3, user(), begin).await;
+    let mut bell = bench.view.bell();
+    for id in 60.. {
+        let open = loop {
+            bell.borrow_and_update();
+            if !bench.view.read().world.revocations.is_empty() {
+                return;
+            }
+            match bench.journal.open_effects().await.unwrap().pop() {
+                Some(open) => break open,
+                None => bell.changed().await.unwrap(),
+            }
+        };
+        let taken = bench
+            .handle
+            .submit(submission(id, store_sync(), outcome(&open)))
+            .await;
+        assert!(matches!(taken, Ok(Verdict::Accepted { .. })), "{taken:?}");
+    }
+}
+
+#[tokio::test]
+async fn hosts_stay_within_reach_and_none_is_added() {
+    let (why, bench) = held().await;
+    let enrol = |byte: u8| Command::EnrolHost {
+        host: HostId::from_bytes([byte; 16]),
+        name: HostName::parse(&format!("web-{byte}")).unwrap(),
+        sealing_key: [1; 32],
+    };
+    let injector = || Principal::Service(Role::Injector);
+    bench.submit(1, injector(), enrol(1)).await;
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    bench.submit(2, injector(), enrol(1)).await;
+    let other = bench.handle.submit(submission(3, injector(), enrol(2)));
+    assert!(other.await.is_err());
+    let permit = Command::NotePermit(PermitRequest {
+        host: HostId::from_bytes([1; 16]),
+        key: BusKey::parse(&"U".repeat(56)).unwrap(),
+        expires_at: Timestamp::from_micros(i64::MAX),
+    });
+    // Decided, whatever the answer is.
+    let gateway = Principal::Service(Role::Gateway);
+    bench.submit(4, gateway, permit).await;
 }

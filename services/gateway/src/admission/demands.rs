@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use keywheel_core::binding::{Reload, Selector};
 use keywheel_core::command::{Command, Declaration, Outward, Replacing};
 use keywheel_core::decision::scope::Hit;
 use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId};
@@ -72,6 +73,8 @@ fn declared(world: &World, declaration: &Declaration) -> Vec<Demand> {
             secret,
             also,
             previous,
+            selector,
+            reload,
             ..
         } => {
             let names = std::iter::once(secret).chain(also).chain(previous);
@@ -81,12 +84,15 @@ fn declared(world: &World, declaration: &Declaration) -> Vec<Demand> {
                 .binding_named(name)
                 .is_some_and(|known| known.spec.is_some());
             let old = known.then(|| of_binding(world, name));
-            new.chain(old.into_iter().flatten()).collect()
+            let old = old.into_iter().flatten();
+            new.chain(old).chain(of_reload(selector, reload)).collect()
         }
         Declaration::Store { name, spec, .. } => of_store(name, spec),
-        Declaration::Notification { name, .. } => {
-            one(Verb::Write, Resource::Notification(name.to_string()))
-        }
+        // Its receiver is told the log.
+        Declaration::Notification { name, .. } => vec![
+            Demand::new(Verb::Write, Resource::Notification(name.to_string())),
+            Demand::of_all(Verb::Audit),
+        ],
         Declaration::SignalSource { name, .. } => {
             one(Verb::Write, Resource::SignalSource(name.to_string()))
         }
@@ -112,13 +118,24 @@ fn of_secret(name: &SecretName, spec: &secret::Spec) -> Vec<Demand> {
     std::iter::once(own).chain(admin).chain(store).collect()
 }
 
-/// It signs in with secrets of ours, which have to be theirs to rotate.
+/// A command is run in whatever containers a selector means, where it can read what they have, whoever gave it to them.
+fn of_reload(selector: &Selector, reload: &Reload) -> Option<Demand> {
+    let host = selector.host.as_ref();
+    matches!(reload, Reload::Command { .. }).then(|| {
+        host.map_or_else(
+            || Demand::of_all(Verb::Bind),
+            |host| Demand::new(Verb::Bind, Resource::Host(host.to_string())),
+        )
+    })
+}
+
+/// It signs in with secrets of ours, which have to be theirs to rotate; a file at store-sync may be anybody's.
 fn of_store(name: &StoreName, spec: &StoreSpec) -> Vec<Demand> {
     let own = Demand::new(Verb::Write, Resource::Store(name.to_string()));
     let read = spec.backend.credentials().into_iter();
-    let read = read.filter_map(|credential| match credential {
-        CredentialRef::Secret(name) => Some(Demand::new(Verb::Rotate, of_name(name))),
-        CredentialRef::File(_) => None,
+    let read = read.map(|credential| match credential {
+        CredentialRef::Secret(name) => Demand::new(Verb::Rotate, of_name(name)),
+        CredentialRef::File(_) => Demand::of_all(Verb::Rotate),
     });
     std::iter::once(own).chain(read).collect()
 }
@@ -175,7 +192,9 @@ fn of_container(world: &World, container: &str) -> Demand {
         subject.name == container || subject.container.to_string().starts_with(container)
     });
     match (meant.next(), meant.next()) {
-        (Some((host, _)), None) => Demand::new(Verb::Bind, Resource::Host(host.name.to_string())),
+        (Some((host, _)), None) => {
+            Demand::new(Verb::Bind, Resource::Host(host.name.to_string())).as_found()
+        }
         _ => Demand::of_all(Verb::Bind),
     }
 }
@@ -219,7 +238,7 @@ pub fn of_host(world: &World, verb: Verb, id: HostId) -> Demand {
     let known = world.hosts.get(&id);
     known.map_or_else(
         || Demand::of_all(verb),
-        |known| Demand::new(verb, Resource::Host(known.name.to_string())),
+        |known| Demand::new(verb, Resource::Host(known.name.to_string())).as_found(),
     )
 }
 
@@ -227,7 +246,7 @@ fn of_id(world: &World, verb: Verb, id: SecretId) -> Demand {
     let known = world.secrets.get(&id);
     known.map_or_else(
         || Demand::of_all(verb),
-        |known| Demand::new(verb, of_name(&known.name)),
+        |known| Demand::new(verb, of_name(&known.name)).as_found(),
     )
 }
 
@@ -243,7 +262,8 @@ fn one(verb: Verb, resource: Resource) -> Vec<Demand> {
 #[must_use]
 pub fn of_path(world: &World, verb: Verb, path: &str) -> Vec<Demand> {
     let own = Demand::new(verb, Resource::Path(path.to_owned()));
-    let each = below(world, path).map(|name| Demand::new(verb, Resource::Secret(name)));
+    let each = below(world, path);
+    let each = each.map(|name| Demand::new(verb, Resource::Secret(name)).as_found());
     std::iter::once(own).chain(each).collect()
 }
 

@@ -90,7 +90,8 @@ impl Walk<'_> {
     }
 }
 
-/// Of a run that is there: approving, pausing and ending what one could not begin is no lesser thing.
+/// Of a run that is there, and of what it runs: approving, pausing and ending what one could not begin is no lesser
+/// thing.
 #[must_use]
 pub fn of_run(world: &World, run: &Run) -> BTreeSet<Demand> {
     let mut all = BTreeSet::new();
@@ -98,14 +99,38 @@ pub fn of_run(world: &World, run: &Run) -> BTreeSet<Demand> {
         all.extend(of_deed(world, &state.step.deed));
         all.extend(of_targets(world, &state.step.deed, &state.targets));
     }
+    let below = run.steps.iter().map(|state| &state.step.deed);
+    all.extend(of_below(world, below));
     all
 }
 
-/// Of a playbook that is declared: its triggers run it for nobody.
+/// Of a playbook that is declared, and of what it runs: its triggers run both for nobody.
 #[must_use]
 pub fn of_spec(world: &World, spec: &Spec) -> BTreeSet<Demand> {
-    let steps = spec.steps.iter();
-    steps.flat_map(|step| of_deed(world, &step.deed)).collect()
+    let deeds = || spec.steps.iter().map(|step| &step.deed);
+    let own = deeds().flat_map(|deed| of_deed(world, deed));
+    own.chain(of_below(world, deeds())).collect()
+}
+
+/// Of the playbooks that deeds run, and of those below these, as they are written; what they are told is not put in.
+/// One that is not there yet is asked for by whoever declares it.
+fn of_below<'w>(world: &'w World, deeds: impl Iterator<Item = &'w Deed>) -> BTreeSet<Demand> {
+    let run = |deed: &'w Deed| match deed {
+        Deed::Run { playbook, .. } => Some(playbook),
+        _ => None,
+    };
+    let mut open: Vec<&PlaybookName> = deeds.filter_map(run).collect();
+    let (mut seen, mut all) = (BTreeSet::new(), BTreeSet::new());
+    while let Some(name) = open.pop() {
+        let Some(known) = world.playbook_named(name).filter(|_| seen.insert(name)) else {
+            continue;
+        };
+        for step in &known.spec.steps {
+            all.extend(of_deed(world, &step.deed));
+        }
+        open.extend(known.spec.runs());
+    }
+    all
 }
 
 /// As it is written.
@@ -169,7 +194,9 @@ fn of_targets(world: &World, deed: &Deed, targets: &[Target]) -> Vec<Demand> {
     };
     let secret = |id: &SecretId| world.secrets.get(id).map(|known| known.name.to_string());
     let each = targets.iter().filter_map(|target| match target {
-        Target::Secret { secret: id, .. } => Some(Demand::new(verb, Resource::Secret(secret(id)?))),
+        Target::Secret { secret: id, .. } => {
+            Some(Demand::new(verb, Resource::Secret(secret(id)?)).as_found())
+        }
         _ => None,
     });
     each.collect()

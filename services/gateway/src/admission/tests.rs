@@ -1,10 +1,14 @@
 //! What demands come to: a set that cannot be read, rights that come with others, and what a command needs.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use keywheel_core::binding::{OnRevoke, Reload, Selector, Target};
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::event::Event;
-use keywheel_core::id::{BindingId, PolicySetId, RotationId, SecretId};
-use keywheel_core::name::{BindingName, EnvName, SecretName};
+use keywheel_core::id::{BindingId, PlaybookId, PolicySetId, RotationId, SecretId};
+use keywheel_core::name::{BindingName, EnvName, HostName, PlaybookName, SecretName};
+use keywheel_core::playbook::{self, Deed, Selection, Spec, Step};
 use keywheel_core::policy;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
@@ -99,6 +103,17 @@ fn a_set_is_read_once_and_anew_when_another_is_applied() {
 }
 
 #[test]
+fn a_set_that_was_read_for_its_apply_is_not_read_again() {
+    let (admission, world) = (Admission::new().unwrap(), world(""));
+    let applied = world.policies().unwrap();
+    let read = Arc::new(Set::compile(&source_of(&applied.policies)).unwrap());
+    admission.take(applied, read.clone());
+    let in_force = admission.in_force(Some(applied));
+    assert!(Arc::ptr_eq(&in_force.set, &read) && in_force.is_read);
+    assert_eq!(in_force.version, Some(1));
+}
+
+#[test]
 fn the_bounds_of_a_set_are_the_same_on_both_sides() {
     assert_eq!(policy::MAX_POLICY_SET_BYTES, MAX_SET_BYTES);
 }
@@ -116,7 +131,7 @@ fn binding(secret: &str) -> Declaration {
         selector: Selector {
             host: None,
             image: None,
-            labels: std::collections::BTreeMap::new(),
+            labels: BTreeMap::new(),
             insecure: true,
             container: None,
         },
@@ -165,4 +180,86 @@ fn what_nobody_submits_for_themselves_takes_the_right_to_give_rights() {
     };
     let needs = demands::of_command(&world, &put, Timestamp::default());
     assert_eq!(texts(&needs), ["write secret/prod/db"]);
+}
+
+#[test]
+fn a_command_in_containers_takes_the_right_to_their_host_or_to_all_there_is() {
+    let with = |on: Option<&str>, argv: &str| {
+        let mut one = binding("prod/db");
+        if let Declaration::Binding {
+            selector, reload, ..
+        } = &mut one
+        {
+            selector.host = on.map(|host| HostName::parse(host).unwrap());
+            *reload = Reload::Command {
+                argv: vec![argv.to_owned()],
+                timeout: Duration::from_secs(1),
+            };
+        }
+        texts(&demands::of_declarations(&World::default(), &[one]))
+    };
+    let secrets = ["bind secret/prod/also", "bind secret/prod/db"];
+    let on_one = with(Some("web-1"), "reload");
+    assert_eq!(on_one, [&secrets[..], &["bind host/web-1"][..]].concat());
+    let anywhere = with(None, "reload");
+    assert_eq!(anywhere, [&["bind environment"][..], &secrets[..]].concat());
+}
+
+fn playbook(deed: Deed) -> Spec {
+    Spec {
+        parameters: Vec::new(),
+        steps: vec![Step {
+            name: "only".to_owned(),
+            deed,
+            after: Vec::new(),
+            deadline: Duration::from_secs(60),
+            may_fail: false,
+        }],
+        triggers: Vec::new(),
+    }
+}
+
+#[test]
+fn a_playbook_that_runs_another_takes_what_that_one_does_however_far_below() {
+    let named = |name: &str| PlaybookName::parse(name).unwrap();
+    let runs = |name: &str| Deed::Run {
+        playbook: named(name),
+        arguments: BTreeMap::new(),
+    };
+    let rotate = Deed::Rotate {
+        secrets: vec![Selection::Secret {
+            name: "prod/db".to_owned(),
+        }],
+    };
+    let known = [
+        ("inner", rotate),
+        ("middle", runs("inner")),
+        ("circle", runs("circle")),
+    ];
+    let mut world = World::default();
+    for (n, (name, deed)) in (1..).zip(known) {
+        let declared = playbook::Event::Declared {
+            name: named(name),
+            spec: playbook(deed),
+        };
+        let id = PlaybookId::from_bytes([n; 16]);
+        world.apply(u64::from(n), &Event::Playbook(id, declared));
+    }
+    let declare = |below: &str| {
+        let outer = Declaration::Playbook {
+            id: PlaybookId::from_bytes([9; 16]),
+            name: named("outer"),
+            spec: playbook(runs(below)),
+        };
+        texts(&demands::of_declarations(&world, &[outer]))
+    };
+    let of_all = [
+        "list playbook/inner",
+        "list playbook/middle",
+        "write playbook/outer",
+        "rotate secret/prod/db",
+    ];
+    assert_eq!(declare("middle"), of_all);
+    let itself = ["list playbook/circle", "write playbook/outer"];
+    assert_eq!(declare("circle"), itself);
 }

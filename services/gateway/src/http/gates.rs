@@ -4,8 +4,8 @@
 //! its answer is withheld; a denial is on record, with what decided, before it is answered.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::extract::{FromRequestParts as _, MatchedPath, Query, RawPathParams};
 use axum::http::request::Parts;
@@ -28,6 +28,8 @@ use crate::denials::{Attempt, Ruling};
 pub(super) struct Standing {
     /// How they came in: the kernel's or the certificate's word.
     rule: &'static str,
+    /// The policies that let them do what was asked for last.
+    by: Mutex<Option<String>>,
     /// What the audit calls it.
     verb: String,
     /// Whether policies were asked.
@@ -38,6 +40,7 @@ impl Standing {
     pub(super) const fn new(rule: &'static str, verb: String) -> Self {
         Self {
             rule,
+            by: Mutex::new(None),
             verb,
             is_judged: AtomicBool::new(false),
         }
@@ -49,6 +52,21 @@ impl Standing {
 
     pub(super) fn is_judged(&self) -> bool {
         self.is_judged.load(Ordering::Relaxed)
+    }
+
+    fn note_policies(&self, by: Option<String>) {
+        *self.by.lock().unwrap_or_else(PoisonError::into_inner) = by;
+    }
+
+    /// Somebody's own words for a record, with the policies that let them do it; without a set of one's own, the words
+    /// alone.
+    pub(super) fn words(&self, own: &str) -> String {
+        let by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*by {
+            None => own.to_owned(),
+            Some(by) if own.is_empty() => by.clone(),
+            Some(by) => format!("{own} (policy: {by})"),
+        }
     }
 }
 
@@ -179,7 +197,8 @@ fn look(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         "/v1/secrets/{*name}"
         | "/v1/schedules/{*name}"
         | "/v1/versions/{*name}"
-        | "/v1/rotation-plan/{*name}" => asked.secret(Verb::List),
+        | "/v1/rotation-plan/{*name}"
+        | "/v1/explain/{*name}" => asked.secret(Verb::List),
         "/v1/bindings/{*name}" => asked.binding(),
         "/v1/rotations/{id}" => asked.rotation(Verb::List),
         "/v1/revocations/{id}" => asked.revocation(Verb::List),
@@ -193,6 +212,8 @@ fn look(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         "/v1/stores/{name}" => asked.needs(Verb::List, Resource::Store),
         "/v1/notifications/{name}" => asked.needs(Verb::List, Resource::Notification),
         "/v1/letters" => all(Verb::List),
+        // What shares are encrypted to, as with the key of values, and how many there are, as in the status.
+        "/v1/seal" => Gate::Open,
         "/v1/history/{*name}" => asked.secret(Verb::Audit),
         "/v1/reports/rotations/{id}" => asked.rotation(Verb::Audit),
         "/v1/reports/revocations/{id}" => asked.revocation(Verb::Audit),
@@ -251,6 +272,14 @@ fn change(route: &str, asked: &Asked<'_>) -> Option<Gate> {
             asked.needs(Verb::Write, Resource::Notification)
         }
         "/v1/letters/{id}/retry" => all(Verb::Write),
+        // Root may always, so that no set keeps everybody from what opens the cache again.
+        "/v1/unseal" => Gate::Needs(vec![Demand {
+            or: Some(Verb::Grant),
+            ..Demand::of_all(Verb::Write)
+        }]),
+        "/v1/seal" => all(Verb::Revoke),
+        "/v1/rotate-kek" => all(Verb::Rotate),
+        "/v1/backup" => all(Verb::Audit),
         _ => return None,
     })
 }
@@ -339,7 +368,11 @@ impl Api {
         let who = person(principal, standing.rule);
         match in_force.admit(&who, needs, seconds(self.clock.now())) {
             // Without a set of one's own the rule by which somebody came in says all, as before there were policies.
-            Ok(by) => Ok(in_force.version.map(|_| by)),
+            Ok(by) => {
+                let by = in_force.version.map(|_| by);
+                standing.note_policies(by.clone());
+                Ok(by)
+            }
             Err(refused) => Err(self
                 .refuse(principal, standing, (&in_force, &refused))
                 .await),
@@ -354,8 +387,12 @@ impl Api {
     ) -> Failure {
         let Refused { demand, reason } = refused;
         let (verb, object) = (demand.verb.word(), demand.resource.to_string());
+        let told = match demand.is_found && !self.is_seen(principal, standing, demand) {
+            true => "all that this leads to".to_owned(),
+            false => format!("`{object}`"),
+        };
         let detail = format!(
-            "`{}` may not {verb} `{object}` ({reason}, {}), and the attempt is on record; `keywheel policy explain` tells more, and whoever may `grant` can change it",
+            "`{}` may not {verb} {told} ({reason}, {}), and the attempt is on record; `keywheel policy explain` tells more, and whoever may `grant` can change it",
             identity(principal),
             in_force.words()
         );
@@ -374,6 +411,14 @@ impl Api {
                 error.into()
             }
         }
+    }
+
+    /// Whether somebody may see what a demand is about.
+    fn is_seen(&self, principal: &Principal, standing: &Standing, demand: &Demand) -> bool {
+        let who = person(principal, standing.rule);
+        let look = Demand::new(Verb::List, demand.resource.clone());
+        let now = seconds(self.clock.now());
+        self.in_force().admit(&who, &[look], now).is_ok()
     }
 
     /// Whether a caller may have all of this done.

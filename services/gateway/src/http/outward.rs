@@ -312,6 +312,7 @@ async fn record(
     (verb, object): (&str, &str),
     reason: &str,
 ) -> Result<(), Failure> {
-    let record = api.record(&caller.principal, verb, object, Outcome::Allowed, reason);
+    let reason = caller.standing.words(reason);
+    let record = api.record(&caller.principal, verb, object, Outcome::Allowed, &reason);
     Ok(api.commands.record(record).await?)
 }

@@ -179,10 +179,11 @@ async fn apply(
             kept: kept(&api.view.read().world),
         }));
     }
+    let wanted = policies(&source);
     let command = Command::ApplyPolicies(Request {
         id: PolicySetId::from_bytes(caller.draw(&api, "policies")),
         expected: request.expected,
-        policies: policies(&source),
+        policies: wanted.clone(),
         by: identity(&caller.principal),
     });
     api.submit(&caller, command).await?;
@@ -190,6 +191,10 @@ async fn apply(
         let committed = api.view.read();
         (committed.world.policies().cloned(), kept(&committed.world))
     };
+    // Somebody may have applied another one since.
+    if let Some(applied) = in_force.as_ref().filter(|one| one.policies == wanted) {
+        api.admission.take(applied, Arc::new(set));
+    }
     Ok(Json(view(&api, in_force.as_deref(), kept).await))
 }
 

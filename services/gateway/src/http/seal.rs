@@ -70,7 +70,7 @@ async fn rotate_kek(
 
 /// The intent; a failure is recorded with its answer.
 async fn note(api: &Api, caller: &Caller, verb: &str, reason: Option<&str>) -> Result<(), Failure> {
-    let reason = bounded(reason.unwrap_or_default());
+    let reason = caller.standing.words(&bounded(reason.unwrap_or_default()));
     let record = api.record(&caller.principal, verb, OBJECT, Outcome::Allowed, &reason);
     Ok(api.commands.record(record).await?)
 }

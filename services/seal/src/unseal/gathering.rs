@@ -91,6 +91,11 @@ impl Gathering {
         Ok(self.progress())
     }
 
+    /// Takes the last one back, which may be given again.
+    pub fn give_back(&mut self) {
+        self.taken.pop();
+    }
+
     /// The wrapping key, once there are enough.
     pub(super) fn combine(&self) -> Option<UnsealKey> {
         self.progress()

@@ -1,7 +1,7 @@
 //! Replacing the keys that wrap data keys, some rows at a time, beside all other work.
 //!
-//! It needs no word to go on: what an earlier run left, also one that was killed, and keys that were replaced by
-//! age or use, are taken up whenever the cache is open.
+//! It needs no word to go on: what an earlier run left, also one that was killed, is taken up as soon as the cache is
+//! open, and keys that were replaced by age or use meanwhile within [`LOOK_AGAIN`].
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use keywheel_engine::unseal::SealState;
 
 use super::Seal;
 
+/// How often it is looked whether a wrap replaced a key by its age or use, of which nobody is told.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 /// Pause after a step that could not be done.
 const STEP_RETRY: Duration = Duration::from_secs(10);
 
@@ -111,23 +113,17 @@ pub(crate) async fn replace_keys(seal: &Seal, shutdown: &Shutdown) {
                 tokio::task::yield_now().await;
                 continue;
             }
-            Ok(false) => None,
+            Ok(false) => LOOK_AGAIN,
             Err(error) => {
                 tracing::warn!({ names::ERROR } = chain(&error), "keys not replaced");
-                Some(STEP_RETRY)
-            }
-        };
-        let again = async {
-            match pause {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => std::future::pending().await,
+                STEP_RETRY
             }
         };
         tokio::select! {
             () = shutdown.requested() => return,
             () = seal.inner.rekey.notified() => {}
             Ok(()) = bell.changed() => {}
-            () = again => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

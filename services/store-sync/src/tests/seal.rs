@@ -10,7 +10,8 @@ use keywheel_testkit::fake::FakeClock;
 
 use super::*;
 use crate::seal::{
-    Custody, KeyCustodian, MAX_REFUSED, Opened, REFUSED_SPAN, SHARES_KEPT_FOR, Seal,
+    Custody, KeyCustodian, LOOK_AGAIN, MAX_REFUSED, Opened, REFUSED_SPAN, SHARES_KEPT_FOR, Seal,
+    replace_keys,
 };
 
 const PASSPHRASE: &[u8] = b"correct horse battery staple";
@@ -20,6 +21,8 @@ struct Custodian {
     directory: tempfile::TempDir,
     key_file: SecretBytes,
     opened: Mutex<Vec<Weak<Cache>>>,
+    /// Whether the cache does not open the next time.
+    is_busy: AtomicBool,
 }
 
 impl Custodian {
@@ -30,6 +33,7 @@ impl Custodian {
             directory,
             key_file: UnsealKey::generate(&OsEntropy).to_file(),
             opened: Mutex::default(),
+            is_busy: AtomicBool::new(false),
         })
     }
 
@@ -50,6 +54,9 @@ impl KeyCustodian for Custodian {
     }
 
     async fn open(&self, root: UnsealKey) -> Result<Opened, PortError> {
+        if self.is_busy.swap(false, Ordering::SeqCst) {
+            return Err(PortError::new(ErrorKind::Unavailable, "the disk is full"));
+        }
         let path = self.directory.path().join("cache.db");
         let (entropy, clock) = (Arc::new(OsEntropy), Arc::new(SystemClock::new()));
         let opened = Cache::open(&path, *DEPLOYMENT.bytes(), root, entropy, clock).await;
@@ -179,6 +186,21 @@ async fn shares_are_forgotten_when_the_others_do_not_come_in_time() {
         !sealed.offer(&shares[0]).await.unwrap().sealed,
         "given anew"
     );
+}
+
+#[tokio::test]
+async fn where_the_cache_does_not_open_just_now_only_the_last_share_is_given_again() {
+    let (sealed, shares) = Sealed::by_shares(3, 3);
+    for share in &shares[..2] {
+        sealed.offer(share).await.unwrap();
+    }
+    sealed.custodian.is_busy.store(true, Ordering::SeqCst);
+    let error = sealed.offer(&shares[2]).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unavailable);
+    assert_eq!(sealed.have().await, 2);
+    assert!(!sealed.offer(&shares[2]).await.unwrap().sealed);
+    sealed.seal.close().await.unwrap();
+    assert_eq!(sealed.have().await, 0, "none is left of those before");
 }
 
 #[tokio::test]
@@ -397,6 +419,28 @@ async fn a_fresh_key_wraps_everything_anew_while_values_are_used() {
         panic!("a sealed cache has no key to replace");
     };
     assert!(unseal::is_sealed(kind, &text), "{text}");
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_a_wrap_replaced_is_found_without_a_word_while_it_runs() {
+    let sealed = Sealed::with(None);
+    sealed.offer(&bytes(b"")).await.unwrap();
+    let cache = sealed.custodian.opened.lock().unwrap()[0].upgrade();
+    let cache = cache.unwrap();
+    let (seal, shutdown) = (sealed.seal.clone(), Shutdown::new());
+    let told = shutdown.clone();
+    let task = tokio::spawn(async move { replace_keys(&seal, &told).await });
+    // It has the cache now, finds one key, and waits; what follows comes after that.
+    tokio::task::yield_now().await;
+    assert_eq!(cache.begin_rekey().await.unwrap().old_keks, 1);
+    let mut looks = 0;
+    while cache.rekeying().await.unwrap().old_keks > 0 {
+        assert!(looks < 100, "nobody looks");
+        tokio::time::sleep(LOOK_AGAIN).await;
+        looks += 1;
+    }
     shutdown.request();
     task.await.unwrap();
 }

@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use keywheel_journal::checkpoint::Checkpoint;
 use keywheel_journal::merkle::{self, Hash};
 use keywheel_journal::offline::part::{Part, verify_part};
 use keywheel_journal::offline::{Export, ExportError, ExportReport, verify_export};
@@ -36,6 +37,18 @@ pub(crate) struct Finding {
     /// Records of a sink that were compared with it, where one was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) compared: Option<u64>,
+    /// Which records they are, where they are not all; what is said is said of these alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) part: Option<Span>,
+}
+
+/// Where records stand that are not all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Span {
+    /// Number of the first.
+    pub(crate) first: u64,
+    /// How many there are in all, as signed.
+    pub(crate) of: u64,
 }
 
 /// Verifies; `key` is base64 and takes the place of the export's own.
@@ -45,14 +58,17 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
     let public_key = key.unwrap_or(&export.public_key).trim().to_owned();
     let checked = match pinned.map_or_else(|| parse_key(&export.public_key), Ok) {
         Ok(key) => match &export.part {
-            None => check(export, key).map(|report| report.root),
-            Some(part) => check_part(export, part, key),
+            None => check(export, key).map(|report| (report.root, None)),
+            Some(part) => check_part(export, part, key).map(|signed| {
+                let (first, of) = (part.first, signed.size);
+                (signed.root, Some(Span { first, of }))
+            }),
         },
         Err(why) => Err((None, format!("the export's public key {why}"))),
     };
-    let (root, first_bad_index, faults) = match checked {
-        Ok(root) => (hexadecimal(&root), None, Vec::new()),
-        Err((index, fault)) => (String::new(), index, vec![fault]),
+    let (root, part, first_bad_index, faults) = match checked {
+        Ok((root, part)) => (hexadecimal(&root), part, None, Vec::new()),
+        Err((index, fault)) => (String::new(), None, index, vec![fault]),
     };
     Ok(Finding {
         verified: faults.is_empty(),
@@ -64,6 +80,7 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
         first_bad_index,
         faults,
         compared: None,
+        part,
     })
 }
 
@@ -136,7 +153,7 @@ fn check_part(
     export: &AuditExport,
     part: &AuditPart,
     public_key: [u8; 32],
-) -> Result<Hash, (Option<u64>, String)> {
+) -> Result<Checkpoint, (Option<u64>, String)> {
     let strange = |text: &str| (None, text.to_owned());
     let key = VerifyingKey::from_bytes(public_key)
         .map_err(|error| (None, keywheel_daemon::chain(&error)))?;
@@ -155,9 +172,7 @@ fn check_part(
         last_path: hashes(&part.last_path)?,
     };
     let checked = verify_part((&export.origin, &key), &export.checkpoint, &part);
-    checked
-        .map(|signed| signed.root)
-        .map_err(|error| named(&error))
+    checked.map_err(|error| named(&error))
 }
 
 fn named(error: &ExportError) -> (Option<u64>, String) {

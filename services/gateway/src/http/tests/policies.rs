@@ -73,6 +73,8 @@ fn body_of(path: &str) -> Value {
         "/v1/subscriptions" => json!({ "name": "siem" }),
         "/v1/subscriptions/{name}/acknowledge" => json!({ "id": ID, "number": 1 }),
         "/v1/notifications/{name}/replay" => json!({ "after": 0 }),
+        "/v1/unseal" => json!({ "offer": "AAEC" }),
+        "/v1/seal" | "/v1/rotate-kek" | "/v1/backup" => json!({}),
         "/v1/notifications/{name}/test"
         | "/v1/letters/{id}/retry"
         | "/v1/hosts/{name}/join-token" => Value::Null,
@@ -124,7 +126,9 @@ async fn every_route_asks_the_policies_and_nothing_is_done_for_whom_they_permit_
         let left = bench.audit().await.split_off(audited);
         // Each attempt is to have a record of its own.
         let _counted = bench.api.denials.turn();
+        let is_of_seal = path == "/v1/seal" && status == 200;
         let sort = match (status, path) {
+            _ if is_of_seal => "seal",
             (200, "/v1/status" | "/v1/openapi.json" | "/v1/store-key") => "open",
             (200, _) => {
                 assert_eq!(answer, json!([]), "{method} {path}");
@@ -142,7 +146,7 @@ async fn every_route_asks_the_policies_and_nothing_is_done_for_whom_they_permit_
         };
         if sort == "denied" {
             assert_eq!(left.len(), 1, "{method} {path}: {left:?}");
-            let is_said = left[0].contains("\"denied\"") && left[0].contains("default deny: needs");
+            let is_said = left[0].contains("Denied") && left[0].contains("default deny: needs");
             assert!(
                 is_said && left[0].contains("policies version 1"),
                 "{left:?}"
@@ -156,6 +160,31 @@ async fn every_route_asks_the_policies_and_nothing_is_done_for_whom_they_permit_
         sorts["denied"] > 40,
         "the route table was not read: {sorts:?}"
     );
+    let is_offered = !bench.store.offered.lock().unwrap().is_empty();
+    assert!(sorts["seal"] == 1 && !is_offered, "{sorts:?}");
+}
+
+#[tokio::test]
+async fn who_holds_a_share_offers_it_by_one_right_and_root_by_any_set() {
+    let custodian = "@id(\"custodian\")\npermit (principal == User::\"certificate:ada\", action == Action::\"write\", resource == Environment::\"installation\");";
+    let bench = Bench::with_policies(json!({ "policies": custodian })).await;
+    let offer = || json!({ "offer": "AAEC" });
+    let taken = bench.as_person("ada", "POST", "/v1/unseal", offer()).await;
+    assert_eq!(taken.0, 200, "{taken:?}");
+    let last = bench.audit().await.pop().unwrap();
+    assert!(
+        last.contains("unseal") && last.contains("custodian"),
+        "{last}"
+    );
+    for (path, verb) in [("/v1/seal", "revoke"), ("/v1/rotate-kek", "rotate")] {
+        let denied = bench.as_person("ada", "POST", path, json!({})).await;
+        let what = format!("may not {verb} `environment`");
+        assert_problem(&denied, 403, "denied", &what);
+    }
+    let denied = bench.as_person("eve", "POST", "/v1/unseal", offer()).await;
+    assert_problem(&denied, 403, "denied", "may not write `environment`");
+    assert_eq!(bench.post("unseal", offer()).await.0, 200, "root");
+    assert_eq!(bench.store.offered.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]
@@ -232,6 +261,32 @@ async fn lists_show_a_team_what_is_theirs_and_an_auditor_all_that_nothing_forbid
         .as_person("vera", "GET", "/v1/secrets", Value::Null)
         .await;
     assert_eq!(names(&rows), ["prod/db"]);
+}
+
+#[tokio::test]
+async fn a_refusal_tells_nobody_what_a_binding_gives_who_may_not_see_that() {
+    let bench = Bench::with_policies(nothing()).await;
+    let all = json!({ "policies": "@id(\"all\") permit (principal in Group::\"root\", action, resource);" });
+    assert_eq!(bench.post("policies", all).await.0, 200);
+    let binding = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: stage/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
+    let (status, answer) = bench.apply(binding).await;
+    assert_eq!(status, 200, "{answer}");
+    let blind = team()["policies"].as_str().unwrap().to_owned();
+    let seeing = "@id(\"look\") permit (principal, action == Action::\"list\", resource in Path::\"stage\");";
+    for (more, is_told) in [("", false), (seeing, true)] {
+        let mut set = team();
+        set["policies"] = json!(format!("{blind}{more}"));
+        assert_eq!(bench.post("policies", set).await.0, 200);
+        let asked = bench.as_person("ada", "DELETE", "/v1/bindings/web", Value::Null);
+        let (status, answer) = asked.await;
+        assert_eq!(status, 403, "{answer}");
+        assert_eq!(answer.to_string().contains("stage/db"), is_told, "{answer}");
+        let last = bench.audit().await.pop().unwrap();
+        assert!(
+            last.contains("secret/stage/db"),
+            "the audit is told: {last}"
+        );
+    }
 }
 
 #[tokio::test]
