@@ -23,12 +23,11 @@ use keywheel_core::binding::{Reload, Target};
 use keywheel_core::id::ContainerId;
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_engine::port::PortError;
-use keywheel_engine::port::container_host::{
-    ContainerHost, ContainerRecord, EngineEvents, ExecOutcome,
-};
+use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord};
 use support::engine::Engine;
 use support::running::{Ahead, Running, docker_host};
 use support::settings::{options, reloaded, swapped};
+use support::through::{Otherwise, Through};
 use support::{Container, FakeBus, binding, can_run, docker, file};
 use tokio::sync::{Notify, watch};
 
@@ -38,7 +37,6 @@ const SETTLE: Duration = Duration::from_secs(3600);
 
 /// An engine one of whose lists arrives when it is let through, and which tells of containers only while it may.
 struct Late {
-    engine: Arc<dyn ContainerHost>,
     is_shut: watch::Sender<bool>,
     is_next: AtomicBool,
     held: Notify,
@@ -48,15 +46,15 @@ struct Late {
 
 impl Late {
     /// Around an engine of the test's own, or the machine's.
-    fn around(host: Option<String>) -> Self {
-        Self {
-            engine: docker_host(host),
+    fn around(host: Option<String>) -> Arc<Through<Self>> {
+        let late = Self {
             is_shut: watch::channel(false).0,
             is_next: AtomicBool::new(false),
             held: Notify::new(),
             released: Notify::new(),
             lists: watch::channel(0).0,
-        }
+        };
+        Through::new(docker_host(host), late)
     }
 
     /// Waits until it may tell.
@@ -83,11 +81,11 @@ impl Late {
 }
 
 #[async_trait]
-impl ContainerHost for Late {
-    async fn list(&self) -> Result<Vec<ContainerRecord>, PortError> {
+impl Otherwise for Late {
+    async fn list(&self, engine: &dyn ContainerHost) -> Result<Vec<ContainerRecord>, PortError> {
         let answer = loop {
             self.opened().await;
-            let answer = self.engine.list().await;
+            let answer = engine.list().await;
             // Shut meanwhile, it may tell of what is to be unseen.
             if !*self.is_shut.borrow() {
                 break answer;
@@ -100,42 +98,13 @@ impl ContainerHost for Late {
         self.lists.send_modify(|count| *count += 1);
         answer
     }
-    async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
-        self.opened().await;
-        self.engine.inspect(id).await
-    }
-    async fn inspect_during_create(
+    async fn inspect(
         &self,
+        engine: &dyn ContainerHost,
         id: &ContainerId,
-        budget: Duration,
     ) -> Result<Option<ContainerRecord>, PortError> {
-        self.engine.inspect_during_create(id, budget).await
-    }
-    async fn restart(&self, id: &ContainerId) -> Result<(), PortError> {
-        self.engine.restart(id).await
-    }
-    async fn stop(&self, id: &ContainerId) -> Result<(), PortError> {
-        self.engine.stop(id).await
-    }
-    async fn exec(
-        &self,
-        id: &ContainerId,
-        argv: &[String],
-        timeout: Duration,
-    ) -> Result<ExecOutcome, PortError> {
-        self.engine.exec(id, argv, timeout).await
-    }
-    async fn start(&self, id: &ContainerId) -> Result<(), PortError> {
-        self.engine.start(id).await
-    }
-    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
-        self.engine.refused().await
-    }
-    async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
-        self.engine.events().await
-    }
-    async fn ping(&self) -> Result<(), PortError> {
-        self.engine.ping().await
+        self.opened().await;
+        engine.inspect(id).await
     }
 }
 
@@ -145,7 +114,7 @@ async fn a_list_made_before_a_restart_does_not_undo_it() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (bus, late) = (FakeBus::new(), Arc::new(Late::around(None)));
+    let (bus, late) = (FakeBus::new(), Late::around(None));
     let plan = |version| vec![binding(1, "late", file("db"), Reload::None, Some(version))];
     bus.put(1, 1, b"one");
     bus.put(1, 2, b"two");
@@ -177,7 +146,7 @@ async fn a_list_made_before_a_container_went_does_not_bring_it_back() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (bus, late) = (FakeBus::new(), Arc::new(Late::around(None)));
+    let (bus, late) = (FakeBus::new(), Late::around(None));
     bus.put(1, 1, b"one");
     bus.publish(vec![binding(1, "gone", file("db"), Reload::None, Some(1))]);
     let mut settings = options(folder.path());
@@ -224,7 +193,7 @@ async fn an_end_of_which_only_the_new_beginning_tells_is_told() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (bus, late) = (FakeBus::new(), Arc::new(Late::around(None)));
+    let (bus, late) = (FakeBus::new(), Late::around(None));
     bus.put(1, 1, b"one");
     bus.publish(vec![binding(
         1,
@@ -252,7 +221,6 @@ async fn an_end_of_which_only_the_wrapper_tells_is_told() {
         return;
     };
     let (bus, late) = (FakeBus::new(), Late::around(Some(engine.host())));
-    let late = Arc::new(late);
     bus.put(1, 1, b"one");
     bus.publish(vec![binding(
         1,
@@ -280,7 +248,7 @@ async fn what_is_refused_to_the_new_program_is_told_after_the_end_of_the_old_one
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (bus, late) = (FakeBus::new(), Arc::new(Late::around(None)));
+    let (bus, late) = (FakeBus::new(), Late::around(None));
     let plan = |version| {
         let mut target = file("db");
         if let Target::File { template, .. } = &mut target {
@@ -311,7 +279,7 @@ async fn a_container_that_begins_anew_unseen_while_its_restart_is_judged_is_judg
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (bus, late) = (FakeBus::new(), Arc::new(Late::around(None)));
+    let (bus, late) = (FakeBus::new(), Late::around(None));
     let reload = Reload::Restart {
         settle: SETTLE,
         health_timeout: SETTLE,

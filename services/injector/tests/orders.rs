@@ -1,7 +1,7 @@
 //! What playbooks order about containers, against real containers of the local Docker engine: a restart, once and
 //! judged, also over a crash; and a quarantine, until it is lifted.
 //!
-//! Needs root, Docker, a static busybox and a built `keywheel-nsjoin`. Without them it says so and
+//! Needs root, Docker, a static busybox, built `keywheel-nsjoin` and `keywheel-runtime`. Without them it says so and
 //! stops, except in CI, where it fails.
 #![allow(
     clippy::unwrap_used,
@@ -15,15 +15,17 @@
 
 mod support;
 
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use keywheel_core::binding::{OnRevoke, Reload};
 use keywheel_core::id::ContainerId;
 use keywheel_core::plan::{Order, PlannedBinding, Task};
 use keywheel_core::report::{Fact, HostReport, OrderState};
+use support::engine::Engine;
 use support::running::{Running, docker_host};
-use support::settings::{options, swapped};
-use support::{Container, FakeBus, binding, can_run, docker, file};
+use support::settings::{options, reloaded, swapped};
+use support::{Container, FakeBus, binding, can_run, docker, env, file};
 
 const IDLE: &str = "exec /bin/busybox sleep 600";
 
@@ -300,5 +302,83 @@ async fn one_that_was_frozen_is_stopped_once_its_order_says_so() {
         is_told(reports) && !is(&container, "Running")
     })
     .await;
+    injector.end_in(folder.path()).await;
+}
+
+/// What it has in its variable: version 1 or 2 of secret 36.
+fn lifted(version: u64) -> Vec<PlannedBinding> {
+    let reload = Reload::Restart {
+        settle: Duration::from_millis(300),
+        health_timeout: Duration::from_secs(60),
+        rollout: None,
+    };
+    let target = env("TOKEN");
+    vec![binding(36, "lifted", target, reload, Some(version))]
+}
+
+/// Under the runtime, of an engine of the test's own, so that it has a variable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_is_lifted_goes_on_with_its_variable_and_restarts_where_another_version_is_current()
+ {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let Some(engine) = Engine::start(&folder.path().join("injector.sock")) else {
+        return;
+    };
+    let bus = FakeBus::new();
+    bus.put(36, 1, b"one");
+    bus.put(36, 2, b"two");
+    bus.publish(lifted(1));
+    let host = docker_host(Some(engine.host()));
+    let injector = Running::start(options(folder.path()), bus.clone(), host);
+    let is_complete = |report: &HostReport| report.complete;
+    bus.wait("a complete report", |reports| {
+        reports.last().is_some_and(is_complete)
+    })
+    .await;
+    let placeholder = ["-e", "TOKEN={keywheel:test/secret-36}"];
+    let script = "echo \"$TOKEN\"; exec /bin/busybox sleep 600";
+    let said = engine.container("lifted", &placeholder, script);
+    assert!(said.status.success(), "{said:?}");
+    let id = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+    // Its engine takes it away.
+    let one = ManuallyDrop::new(Container(id));
+    let about = |field: &str| {
+        let format = format!("{{{{.State.{field}}}}}");
+        engine.docker(&["inspect", "-f", &format, &one.0])
+    };
+    let orders = |number| vec![apart(&one, number, OnRevoke::Pause)];
+    bus.wait_facts("it runs well", 1, reloaded(1)).await;
+    let began = about("StartedAt");
+
+    // Its variable counts as lost in quarantine, and again afterwards: nothing restarts it for that.
+    bus.publish_orders(lifted(1), orders(7));
+    bus.wait("it is frozen", says(&one, 7, is_done)).await;
+    bus.wait_facts("its variable is lost", 1, |fact| *fact == Fact::Vanished)
+        .await;
+    assert_eq!(about("Paused"), "true");
+    engine.docker(&["unpause", &one.0]);
+    bus.clear();
+    bus.publish(lifted(1));
+    bus.wait_facts("its variable counts again", 1, reloaded(1))
+        .await;
+    assert_eq!(about("StartedAt"), began);
+
+    // What became current meanwhile comes to it by a restart once that is lifted.
+    bus.publish_orders(lifted(1), orders(8));
+    bus.wait("it is frozen again", says(&one, 8, is_done)).await;
+    bus.publish_orders(lifted(2), orders(8));
+    engine.docker(&["unpause", &one.0]);
+    assert_eq!(about("StartedAt"), began);
+    bus.clear();
+    bus.publish(lifted(2));
+    bus.wait_facts("it runs well with the other", 1, reloaded(2))
+        .await;
+    assert_ne!(about("StartedAt"), began);
+    let said = || engine.docker(&["logs", &one.0]);
+    bus.wait("what it began with", |_| said() == "one\ntwo")
+        .await;
     injector.end_in(folder.path()).await;
 }

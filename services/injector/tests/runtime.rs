@@ -25,14 +25,13 @@ use keywheel_core::binding::{Reload, Rollout};
 use keywheel_core::id::{ContainerId, SecretId};
 use keywheel_core::plan::{Leave, PlannedBinding};
 use keywheel_core::report::{Fact, HostReport, RestartState};
-use keywheel_engine::port::container_host::{
-    ContainerHost, ContainerRecord, EngineEvents, ExecOutcome,
-};
+use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_sys::secretfs::unmount_private;
 use support::engine::Engine;
 use support::running::{Running, docker_host, wait_remembered};
 use support::settings::{options, reloaded, swapped};
+use support::through::{Otherwise, Through};
 use support::{FakeBus, binding, can_run, env, file};
 
 const SETTLE: Duration = Duration::from_millis(300);
@@ -408,53 +407,16 @@ async fn under_a_rollout_a_container_restarts_with_leave_only_and_comes_back_whe
 
 /// The engine, whose first restart fails and changes nothing.
 struct Faulty {
-    engine: Arc<dyn ContainerHost>,
     has_failed: AtomicBool,
 }
 
 #[async_trait]
-impl ContainerHost for Faulty {
-    async fn list(&self) -> Result<Vec<ContainerRecord>, PortError> {
-        self.engine.list().await
-    }
-    async fn inspect(&self, id: &ContainerId) -> Result<Option<ContainerRecord>, PortError> {
-        self.engine.inspect(id).await
-    }
-    async fn inspect_during_create(
-        &self,
-        id: &ContainerId,
-        budget: Duration,
-    ) -> Result<Option<ContainerRecord>, PortError> {
-        self.engine.inspect_during_create(id, budget).await
-    }
-    async fn restart(&self, id: &ContainerId) -> Result<(), PortError> {
+impl Otherwise for Faulty {
+    async fn restart(&self, engine: &dyn ContainerHost, id: &ContainerId) -> Result<(), PortError> {
         if self.has_failed.swap(true, Ordering::SeqCst) {
-            return self.engine.restart(id).await;
+            return engine.restart(id).await;
         }
         Err(PortError::new(ErrorKind::Unavailable, "not this time"))
-    }
-    async fn stop(&self, id: &ContainerId) -> Result<(), PortError> {
-        self.engine.stop(id).await
-    }
-    async fn exec(
-        &self,
-        id: &ContainerId,
-        argv: &[String],
-        timeout: Duration,
-    ) -> Result<ExecOutcome, PortError> {
-        self.engine.exec(id, argv, timeout).await
-    }
-    async fn start(&self, id: &ContainerId) -> Result<(), PortError> {
-        self.engine.start(id).await
-    }
-    async fn refused(&self) -> Result<Vec<ContainerRecord>, PortError> {
-        self.engine.refused().await
-    }
-    async fn events(&self) -> Result<Box<dyn EngineEvents>, PortError> {
-        self.engine.events().await
-    }
-    async fn ping(&self) -> Result<(), PortError> {
-        self.engine.ping().await
     }
 }
 
@@ -465,10 +427,10 @@ async fn under_a_rollout_a_container_keeps_its_place_whatever_is_in_its_way() {
     };
     scene.running.abandon().await;
     scene.bus.clear();
-    let faulty = Arc::new(Faulty {
-        engine: docker_host(Some(scene.engine.host())),
+    let faulty = Faulty {
         has_failed: AtomicBool::new(false),
-    });
+    };
+    let faulty = Through::new(docker_host(Some(scene.engine.host())), faulty);
     let settings = options(scene.folder.path());
     scene.running = Running::start(settings, scene.bus.clone(), faulty);
     scene.wait_complete().await;

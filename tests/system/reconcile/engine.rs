@@ -26,14 +26,14 @@ const LATE: &str = "test/late";
 /// So many are of the service.
 const MEMBERS: usize = 3;
 /// Says when it begins and when it was told to end.
-const PROGRAM: &str =
+pub(crate) const PROGRAM: &str =
     "trap 'echo down; exit 0' TERM; echo up; while :; do sleep 3600 & wait $!; done";
 
 /// When a program ended, and when the next one began, in an order that text has, too.
-type Down = (String, String);
+pub(crate) type Down = (String, String);
 
 /// Every time that a container was down between two of its programs.
-fn downs(container: &Container) -> Result<Vec<Down>> {
+pub(crate) fn downs(container: &Container) -> Result<Vec<Down>> {
     let words = ["logs", "-t", container.id()];
     let said = container.engine().docker(&words)?.ok()?.stdout;
     let (mut all, mut ended, mut is_first) = (Vec::new(), None, true);
@@ -137,7 +137,7 @@ fn followed(fleet: &Fleet, served: &[Container], before: &str) -> Result<String>
 }
 
 /// No two of these were at once.
-fn one_after_the_other(mut ours: Vec<&Down>) -> Result<()> {
+pub(crate) fn one_after_the_other(mut ours: Vec<&Down>) -> Result<()> {
     ours.sort();
     for pair in ours.windows(2) {
         let [(_, began), (ended, _)] = pair else {

@@ -4,6 +4,7 @@
 mod crash_loop;
 mod engine;
 mod missed;
+mod ordered;
 mod reboot;
 
 use anyhow::{Context as _, Result, ensure};

@@ -2,18 +2,19 @@
 //!
 //! A seed decides everything: which commands people give, which containers start and stop, which messages
 //! are lost, doubled, late or out of order, who is killed, cut off or without power, what the store and the
-//! clocks do, who steps into a rotation, which containers restart with leave and do not run well, which get a
-//! version before all others, and which have logins of their own; what is revoked, by whatever names it, what a
-//! server says of that and does not do, and who gives it up; and which playbooks there are, what begins runs of them,
-//! and who approves, pauses and cancels those. After every step the invariants I1 to I9 and the rules X1 to X5 and
-//! P1 to P8 hold, nobody but canaries has what is not promoted, and no login is made twice; then everybody
-//! behaves, and all that was begun has to end: a server lets in exactly the logins that are on the log. It is one
-//! thread without a runtime, so that ten thousand runs fit into a test.
+//! clocks do, one machine's or all of them at once, who steps into a rotation, which containers restart with leave
+//! and do not run well, which get a version before all others, and which have logins of their own; what is revoked,
+//! by whatever names it, what a server says of that and does not do, and who gives it up; and which playbooks there
+//! are, what begins runs of them, and who approves, pauses and cancels those. After every step the invariants I1 to I9
+//! and the rules X1 to X5 and P1 to P8 hold, nobody but canaries has what is not promoted, and no login is made twice;
+//! then everybody behaves, and all that was begun has to end: a server lets in exactly the logins that are on the log.
+//! It is one thread without a runtime, so that ten thousand runs fit into a test.
 //!
 //! Real here: every decision, fold, effect and plan of `keywheel_core`; of the engine the committed state,
 //! its numbers, the audit records and the table of roles; and `bus` gives the same commands to the real
 //! command bus over the fake journal. A model here: hosts (`host`), the store (`store`), the server that makes
-//! logins (`leases`), schedulers and receivers of notifications (`playbooks`), the network and the clocks (`sim`).
+//! logins (`leases`), schedulers and receivers of notifications (`playbooks`), the network (`sim`) and the
+//! clocks (`clocks`).
 //! It stands in the engine's tests because it needs engine and core and nothing above them.
 //!
 //! `KEYWHEEL_SIM_SEED=N` runs one seed and prints its log; `KEYWHEEL_SIM_SEEDS=N` runs so many,
@@ -30,6 +31,7 @@
 
 mod bus;
 mod canaries;
+mod clocks;
 mod container;
 mod gateway;
 mod host;
@@ -91,6 +93,7 @@ fn known_seeds() -> Vec<(u64, Reach)> {
             Some("people") => Reach::People,
             Some("logins") => Reach::Logins,
             Some("incidents") => Reach::Incidents,
+            Some("played") => Reach::Played,
             Some("whole") => Reach::Whole,
             Some("defaults") => Reach::Defaults,
             other => panic!("{other:?} is no word for how much could happen"),

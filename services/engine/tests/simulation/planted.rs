@@ -2,7 +2,7 @@
 //! core, so no switch for them is in the product; what they do is what the bug in the core would do.
 
 use keywheel_core::command::Command;
-use keywheel_core::decision::{Refusal, Rejection};
+use keywheel_core::decision::{Context, Refusal, Rejection, decide};
 use keywheel_core::effect::Part;
 use keywheel_core::event::Event;
 use keywheel_core::id::{ContainerId, RotationId, SecretId};
@@ -80,9 +80,11 @@ pub(crate) enum Planted {
     PausedGoesOn,
     /// A step that waits for a proof takes the server's word.
     ProvenByWord,
+    /// A slot begins a rotation though a later one did.
+    FiresAgain,
 }
 
-pub(crate) const ALL: [Planted; 30] = [
+pub(crate) const ALL: [Planted; 31] = [
     Planted::RevokeBeforeAcknowledgement,
     Planted::StartEscapesBarrier,
     Planted::FloorInsteadOfDeadSet,
@@ -113,6 +115,7 @@ pub(crate) const ALL: [Planted; 30] = [
     Planted::BelowGoesOn,
     Planted::PausedGoesOn,
     Planted::ProvenByWord,
+    Planted::FiresAgain,
 ];
 
 impl Planted {
@@ -173,6 +176,45 @@ impl Planted {
             reason: reason.clone(),
         };
         (self == Self::ForgetsAlone).then(|| vec![Event::Revocation(id, forgotten)])
+    }
+
+    /// What would be begun with the bug by a slot that is refused.
+    pub(crate) fn fire_again(
+        self,
+        world: &World,
+        command: &Command,
+        ctx: &Context,
+    ) -> Option<Vec<Event>> {
+        let Command::Due {
+            rotation,
+            secret,
+            slot,
+            scheduled,
+            after: None,
+            ..
+        } = command
+        else {
+            return None;
+        };
+        let last = world.last_slot(*secret);
+        if self != Self::FiresAgain || last.is_none_or(|last| last <= *scheduled) {
+            return None;
+        }
+        let begin = Command::Rotate {
+            rotation: *rotation,
+            secret: world.secrets.get(secret)?.name.clone(),
+        };
+        let mut events = decide(world, &begin, ctx).ok()?;
+        for event in &mut events {
+            if let Event::Rotation(_, rotation::Event::Started { trigger, .. }) = event {
+                *trigger = Trigger::Slot {
+                    slot: *slot,
+                    scheduled: *scheduled,
+                    tzdata: None,
+                };
+            }
+        }
+        Some(events)
     }
 
     /// What a host's plan would say with the bug; a host that was away had another.

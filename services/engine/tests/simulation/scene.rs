@@ -53,7 +53,9 @@ pub(crate) enum Reach {
     Incidents,
     /// An account of two passwords, too, of whose sessions nothing is said.
     Defaults,
-    /// All there is: playbooks, too.
+    /// Playbooks, too.
+    Played,
+    /// All there is: all clocks jump at once, too, and run fast or slow.
     Whole,
 }
 

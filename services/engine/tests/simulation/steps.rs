@@ -117,7 +117,7 @@ impl Sim {
             Reach::Logins | Reach::Incidents | Reach::Defaults => {
                 (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3][..], 3)
             }
-            Reach::Whole => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3, 14, 12][..], 3),
+            Reach::Played | Reach::Whole => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3, 14, 12][..], 3),
         };
         match self.random.weighted(often) {
             0 => {
@@ -187,7 +187,7 @@ impl Sim {
             Reach::First => &[40, 18, 10, 16, 8, 5][..],
             Reach::People => &[40, 18, 10, 16, 8, 5, 40, 8],
             Reach::Logins => &[40, 18, 10, 16, 8, 5, 40, 12, 15],
-            Reach::Incidents | Reach::Defaults | Reach::Whole => {
+            Reach::Incidents | Reach::Defaults | Reach::Played | Reach::Whole => {
                 &[40, 18, 10, 16, 8, 5, 40, 12, 15, 14, 20]
             }
         };
@@ -332,6 +332,9 @@ impl Sim {
     fn slot_is_due(&mut self) {
         let n = self.random.below(SECRETS);
         let hour = self.time().micros() / HOUR;
+        let scheduled = Timestamp::from_micros(hour * HOUR);
+        let last = self.gateway.world().last_slot(secret_id(n));
+        self.note_slot(scheduled, last);
         let mut slot = [0x51; 16];
         slot[0] = u8::try_from(n).unwrap();
         slot[8..].copy_from_slice(&hour.to_be_bytes());
@@ -340,7 +343,7 @@ impl Sim {
                 rotation: RotationId::from_bytes(slot),
                 secret: secret_id(n),
                 slot: SlotId::from_bytes(slot),
-                scheduled: Timestamp::from_micros(hour * HOUR),
+                scheduled,
                 after: None,
                 tzdata: None,
             });
@@ -352,9 +355,8 @@ impl Sim {
             return self.deliver_any();
         }
         let often = match self.reach {
-            Reach::Incidents | Reach::Defaults | Reach::Whole => {
-                &[10, 25, 10, 25, 10, 10, 10, 16][..]
-            }
+            Reach::Whole => &[10, 25, 10, 25, 10, 10, 10, 16, 20][..],
+            Reach::Incidents | Reach::Defaults | Reach::Played => &[10, 25, 10, 25, 10, 10, 10, 16],
             _ => &[10, 25, 10, 25, 10, 10, 10],
         };
         match self.random.weighted(often) {
@@ -375,11 +377,7 @@ impl Sim {
                 self.hosts[n].is_cut = true;
                 self.note(|| format!("host {n} is cut off"));
             }
-            4 => {
-                let day = 86_400_000_000;
-                self.ahead = [-day, -60_000_000, 0, 60_000_000, day][self.random.below(5)];
-                self.note(|| "the gateway's clock jumps".to_owned());
-            }
+            4 => self.gateway_clock_jumps(),
             5 => {
                 self.store.is_away = true;
                 self.note(|| "the store is away".to_owned());
@@ -388,10 +386,11 @@ impl Sim {
                 self.now += Duration::from_secs(13 * 3600);
                 self.note(|| "thirteen hours pass".to_owned());
             }
-            _ => {
+            7 => {
                 (self.store.is_away, self.store.is_away_long) = (true, true);
                 self.note(|| "the store is away for long".to_owned());
             }
+            _ => self.all_clocks_jump(),
         }
         Ok(())
     }
@@ -434,6 +433,7 @@ impl Sim {
     /// Everybody is there and behaves from now on.
     fn heal(&mut self) -> Result<(), Broken> {
         self.faults = 0;
+        self.clocks_run_evenly();
         (self.store.is_away, self.store.is_away_long) = (false, false);
         self.note(|| "everybody behaves from now on".to_owned());
         if !self.gateway.is_up {

@@ -4,6 +4,7 @@
 pub mod engine;
 pub mod running;
 pub mod settings;
+pub mod through;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
