@@ -9,6 +9,7 @@ mod outside;
 mod outward;
 mod playbooks;
 mod replacement;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -31,6 +32,10 @@ use crate::secret::{self, Secret};
 use crate::signal;
 use crate::store;
 use crate::time::Timestamp;
+
+pub use room::Room;
+#[cfg(test)]
+pub(crate) use room::looked;
 
 /// Closed rotations and revocations kept for people, per secret; older ones are in the log only.
 pub const KEPT_CLOSED: usize = 16;
