@@ -230,7 +230,7 @@ impl Rules {
     /// After an append: facts of runs and of hosts agree (O1), and who may restart (O2, O5).
     pub(crate) fn are_kept(&mut self, world: &World) -> Result<(), Broken> {
         let acted = std::mem::take(&mut self.acted);
-        let lost = acted.iter().find(|place| !self.given.contains_key(place));
+        let lost = acted.iter().find(|place| !self.given.contains_key(*place));
         hold(lost.is_none(), "O1", || format!("{lost:?} gave no order"))?;
         let members = world.rollouts.values().flat_map(|one| &one.members);
         let leaves = members.filter(|(_, member)| member.has_leave()).count();
