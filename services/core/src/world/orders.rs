@@ -1,4 +1,4 @@
-//! Orders to hosts about containers: whom they are about, and how much room a restart takes.
+//! Orders to hosts about containers: whom they are about. How much room a restart has is in `room`.
 
 #[cfg(test)]
 mod tests;

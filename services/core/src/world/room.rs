@@ -1,5 +1,5 @@
-//! How much room services and hosts have for restarts that playbooks order: what restarts by orders and rollouts, counted
-//! once for all that wait.
+//! How much room services and hosts have for restarts that playbooks order: what restarts by orders and rollouts,
+//! counted once for all that wait.
 //!
 //! It owns the count, and holds nothing beyond the question: whoever changes the world counts anew. Invariant: what is
 //! asked of one container costs no more, however many orders and members of rollouts there are.

@@ -1,5 +1,5 @@
-//! The room that is counted once is the room that counting for each container finds, in every world that some orders and
-//! members of rollouts make.
+//! The room that is counted once is the room that counting for each container finds, in every world that some orders
+//! and members of rollouts make.
 
 use std::cell::Cell;
 
