@@ -251,7 +251,7 @@ impl Sim {
 }
 
 /// Runs in which everything that `runs` holds them to has to happen.
-const LOOKED_AT: u64 = 200;
+const LOOKED_AT: u64 = 400;
 
 /// What a run came to, where runs have to come to it.
 fn turn_of(event: &Event) -> Option<&'static str> {
