@@ -11,6 +11,7 @@ mod playbooks;
 mod policies;
 mod replacement;
 mod rollouts;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -35,6 +36,10 @@ use crate::secret::{self, Secret};
 use crate::signal;
 use crate::store;
 use crate::time::Timestamp;
+
+pub use room::Room;
+#[cfg(test)]
+pub(crate) use room::looked;
 
 /// Closed rotations and revocations kept for people, per secret; older ones are in the log only.
 pub const KEPT_CLOSED: usize = 16;

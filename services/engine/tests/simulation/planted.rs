@@ -2,7 +2,7 @@
 //! core, so no switch for them is in the product; what they do is what the bug in the core would do.
 
 use keywheel_core::command::Command;
-use keywheel_core::decision::{Context, Refusal, Rejection, decide};
+use keywheel_core::decision::{Refusal, Rejection};
 use keywheel_core::effect::Part;
 use keywheel_core::event::Event;
 use keywheel_core::id::{ContainerId, RotationId, SecretId};
@@ -15,7 +15,9 @@ use keywheel_core::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use keywheel_core::secret;
 use keywheel_core::world::World;
 
+mod orders;
 mod runs;
+mod slots;
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,9 +84,19 @@ pub(crate) enum Planted {
     ProvenByWord,
     /// A slot begins a rotation though a later one did.
     FiresAgain,
+    /// A restart that was begun is not written down before the engine is asked.
+    RestartsTwice,
+    /// A plan says nothing of who is in quarantine.
+    GivesInQuarantine,
+    /// All containers of a step restart together.
+    RestartsAll,
+    /// An order counts as done when it is given.
+    DoneUntold,
+    /// An order that is taken back keeps its room.
+    KeepsRoom,
 }
 
-pub(crate) const ALL: [Planted; 31] = [
+pub(crate) const ALL: [Planted; 36] = [
     Planted::RevokeBeforeAcknowledgement,
     Planted::StartEscapesBarrier,
     Planted::FloorInsteadOfDeadSet,
@@ -116,6 +128,11 @@ pub(crate) const ALL: [Planted; 31] = [
     Planted::PausedGoesOn,
     Planted::ProvenByWord,
     Planted::FiresAgain,
+    Planted::RestartsTwice,
+    Planted::GivesInQuarantine,
+    Planted::RestartsAll,
+    Planted::DoneUntold,
+    Planted::KeepsRoom,
 ];
 
 impl Planted {
@@ -142,6 +159,9 @@ impl Planted {
             Self::BelowGoesOn => runs::forget_below(command, events),
             Self::PausedGoesOn => runs::begin_paused(world, events),
             Self::ProvenByWord => runs::prove_by_word(world, events),
+            Self::RestartsAll => orders::restart_all(world, events),
+            Self::DoneUntold => orders::count_as_done(events),
+            Self::KeepsRoom => orders::keep_room(events),
             Self::FloorInsteadOfDeadSet
             | Self::WorldBesideLog
             | Self::PendingForAll
@@ -151,7 +171,9 @@ impl Planted {
             | Self::SetsWhatIsRevoked
             | Self::BeginsAgain
             | Self::CountsTwice
-            | Self::ApprovesOwn => {}
+            | Self::ApprovesOwn
+            | Self::RestartsTwice
+            | Self::GivesInQuarantine => {}
         }
     }
 
@@ -178,49 +200,13 @@ impl Planted {
         (self == Self::ForgetsAlone).then(|| vec![Event::Revocation(id, forgotten)])
     }
 
-    /// What would be begun with the bug by a slot that is refused.
-    pub(crate) fn fire_again(
-        self,
-        world: &World,
-        command: &Command,
-        ctx: &Context,
-    ) -> Option<Vec<Event>> {
-        let Command::Due {
-            rotation,
-            secret,
-            slot,
-            scheduled,
-            after: None,
-            ..
-        } = command
-        else {
-            return None;
-        };
-        let last = world.last_slot(*secret);
-        if self != Self::FiresAgain || last.is_none_or(|last| last <= *scheduled) {
-            return None;
-        }
-        let begin = Command::Rotate {
-            rotation: *rotation,
-            secret: world.secrets.get(secret)?.name.clone(),
-        };
-        let mut events = decide(world, &begin, ctx).ok()?;
-        for event in &mut events {
-            if let Event::Rotation(_, rotation::Event::Started { trigger, .. }) = event {
-                *trigger = Trigger::Slot {
-                    slot: *slot,
-                    scheduled: *scheduled,
-                    tzdata: None,
-                };
-            }
-        }
-        Some(events)
-    }
-
     /// What a host's plan would say with the bug; a host that was away had another.
     pub(crate) fn spoil_plan(self, plan: &mut HostPlan, had: Option<&HostPlan>) {
         if let (Self::ReturnsWithoutFloor, Some(had)) = (self, had) {
             leave_as_it_was(plan, had);
+        }
+        if self == Self::GivesInQuarantine {
+            orders::forget_quarantines(plan);
         }
         if self != Self::PendingForAll {
             return;
