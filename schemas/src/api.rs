@@ -7,6 +7,7 @@ mod doctor;
 mod host;
 mod outward;
 mod playbook;
+mod policy;
 mod report;
 mod revocation;
 mod rotation;
@@ -21,6 +22,10 @@ pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView}
 pub use playbook::{
     ApproveRequest, PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView,
     QuarantineView, RunPlaybookRequest, RunScore, RunStepView, RunTargetView,
+};
+pub use policy::{
+    ApplyPoliciesRequest, NearPolicy, PoliciesInForce, PoliciesView, PolicyExplanation,
+    PolicyFinding,
 };
 pub use report::{
     EvidenceReport, EvidenceSummary, MAX_REPORT_EVENTS, MAX_REPORT_RECORDS, ProvenRecord,
@@ -99,7 +104,10 @@ macro_rules! of_shapes {
             AuditExport,
             AuditProof,
             VerifyReport,
-            EvidenceReport
+            EvidenceReport,
+            PoliciesView,
+            ApplyPoliciesRequest,
+            PolicyExplanation
         ]
     };
 }

@@ -13,6 +13,7 @@ use crate::event::host::HostEvent;
 use crate::event::notification::NotificationEvent;
 use crate::event::playbook::PlaybookEvent;
 use crate::event::playbook_run::PlaybookRunEvent;
+use crate::event::policy::PolicyEvent;
 use crate::event::revocation::RevocationEvent;
 use crate::event::rollout::{RolloutEvent, Service};
 use crate::event::rotation::RotationEvent;
@@ -176,6 +177,7 @@ pub(crate) fn event_schema(kind: &Kind) -> Value {
         "signal" => variant::<SignalEvent>(kind),
         "playbook" => variant::<PlaybookEvent>(kind),
         "playbook_run" => variant::<PlaybookRunEvent>(kind),
+        "policy" => variant::<PolicyEvent>(kind),
         "rollout" => variant::<RolloutEvent>(kind).map(|(mut members, mut definitions)| {
             add_member(
                 &mut members,

@@ -5,6 +5,7 @@
 mod order;
 mod outward;
 mod playbook;
+mod policy;
 mod store;
 
 use std::collections::BTreeMap;
@@ -138,6 +139,8 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
     events.extend(playbooks.map(|event| Event::Playbook(playbook::PLAYBOOK, event)));
     let runs = playbook::of_run()?.into_iter();
     events.extend(runs.map(|event| Event::PlaybookRun(playbook::RUN, event)));
+    let policies = policy::of_policies().into_iter();
+    events.extend(policies.map(|event| Event::Policy(policy::SET, event)));
     Ok(events)
 }
 

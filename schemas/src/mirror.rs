@@ -180,7 +180,8 @@ macro_rules! text_form {
 
 use keywheel_core::id::{
     BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, NotificationId,
-    PlaybookId, RevocationId, RotationId, RunId, SecretId, SignalSourceId, SlotId, StoreId,
+    PlaybookId, PolicySetId, RevocationId, RotationId, RunId, SecretId, SignalSourceId, SlotId,
+    StoreId,
 };
 use keywheel_core::name::{
     BindingName, BusKey, Directory, EnvName, FileName, HostName, NotificationName, PlaybookName,
@@ -195,6 +196,7 @@ text_form! {
     HostId as "HostId" { "format": "uuid" }
     JoinTokenId as "JoinTokenId" { "format": "uuid" }
     PlaybookId as "PlaybookId" { "format": "uuid" }
+    PolicySetId as "PolicySetId" { "format": "uuid" }
     RevocationId as "RevocationId" { "format": "uuid" }
     RotationId as "RotationId" { "format": "uuid" }
     RunId as "RunId" { "format": "uuid" }

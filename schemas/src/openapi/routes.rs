@@ -1,5 +1,6 @@
 //! Every request the API takes, as a table: the gateway's router and the document are held to it.
 
+use super::parameters::{EXPLAINED, KEPT, SCOPE};
 use super::route::{Answer, Parameter, Route, flag, get, number, post, text};
 
 const LIMIT: Parameter = number(
@@ -16,32 +17,6 @@ const WAIT: &[Parameter] = &[number(
     "Answer when it has ended, or after so many seconds; 60 at most.",
 )];
 const CONSUMERS: &[Parameter] = &[LIMIT, AFTER, text("secret", "Only those of this secret.")];
-const SCOPE: &[Parameter] = &[
-    text("secret", "One secret; exactly one of these is given."),
-    number("version", "With `secret`: only this version."),
-    text("prefix", "Every secret at this path or below it."),
-    text("store", "Every secret that lies in this store."),
-    text(
-        "container",
-        "Whatever this container has: its name, its id, or at least twelve digits of that.",
-    ),
-    text(
-        "image",
-        "Whatever the containers of this image have: its config digest.",
-    ),
-    text(
-        "service",
-        "Whatever the containers of this service have: `PROJECT/SERVICE` or `SERVICE` of Compose, or Swarm's name.",
-    ),
-    flag(
-        "emergency",
-        "Whether all that is alive of every secret that is hit would die.",
-    ),
-    flag(
-        "replace",
-        "Whether another version of each would be made first.",
-    ),
-];
 const AUDIT: &[Parameter] = &[
     number("after", "Begin at this record; the first is 0."),
     number("limit", "At most so many; without it all there are."),
@@ -576,5 +551,26 @@ pub const ROUTES: &[Route] = &[
         "Makes versions unusable now",
         Some("RevokeRequest"),
         "RevocationView",
+    ),
+    get(
+        "/v1/policies",
+        "show_policies",
+        "The policies in force, or a set that was before them",
+        Answer::One("PoliciesView"),
+    )
+    .asked(KEPT),
+    get(
+        "/v1/policies/explain",
+        "explain_policies",
+        "Whether somebody may do something, what decides that, and what was near it",
+        Answer::One("PolicyExplanation"),
+    )
+    .asked(EXPLAINED),
+    post(
+        "/v1/policies",
+        "apply_policies",
+        "Puts a set of policies in force, whole; or only says what is wrong with it",
+        Some("ApplyPoliciesRequest"),
+        "PoliciesView",
     ),
 ];

@@ -412,6 +412,7 @@ const fn person_s(command: &Command) -> &'static str {
         Command::Replace(_) => "revoke and replace",
         Command::Playbook(Request::Due { .. }) => "worker's",
         Command::Playbook(_) => "playbook",
+        Command::ApplyPolicies(_) => "apply policies",
         Command::Due { .. }
         | Command::EnrolHost { .. }
         | Command::StepOutcome { .. }

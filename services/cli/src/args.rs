@@ -12,6 +12,7 @@ mod log;
 mod migrate;
 mod outward;
 mod playbook;
+mod policy;
 mod report;
 mod revocation;
 mod rotation;
@@ -26,6 +27,7 @@ pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
 pub(crate) use migrate::MigrateArgs;
 pub(crate) use outward::{LetterVerb, NotificationVerb, SignalVerb};
 pub(crate) use playbook::{ApproveArgs, PlanArgs, PlaybookVerb, RunArgs, StepInArgs};
+pub(crate) use policy::{ApplyPoliciesArgs, PolicyVerb, SetArgs};
 pub(crate) use report::{ReportArgs, ReportVerb};
 pub(crate) use revocation::{ForgetArgs, RevocationVerb, RevokeArgs};
 pub(crate) use rotation::{ForceArgs, InterveneArgs, RotateArgs, RotationVerb};
@@ -150,6 +152,9 @@ pub(crate) enum Verb {
     /// Run what was prepared for an incident or a drill; approve, pause or cancel a run.
     #[command(subcommand)]
     Playbook(PlaybookVerb),
+    /// Say who may do what: apply, check, test, explain and show policies.
+    #[command(subcommand)]
+    Policy(PolicyVerb),
     /// Remove a binding: its containers lose the secret.
     Unbind(UnbindArgs),
     /// Show who holds which version.

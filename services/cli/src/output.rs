@@ -6,6 +6,7 @@
 pub(crate) mod hosts;
 pub(crate) mod outward;
 pub(crate) mod playbooks;
+pub(crate) mod policies;
 pub(crate) mod progress;
 pub(crate) mod radius;
 pub(crate) mod records;

@@ -12,6 +12,7 @@ mod migrate;
 mod outward;
 mod plain;
 mod playbook;
+mod policy;
 mod report;
 mod revocation;
 mod revoke;
@@ -27,7 +28,8 @@ mod waiting;
 
 use crate::address::Address;
 use crate::args::{
-    AuditVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, ReportVerb, SecretVerb, SetupVerb, Verb,
+    AuditVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, PolicyVerb, ReportVerb, SecretVerb,
+    SetupVerb, Verb,
 };
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -80,6 +82,8 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             public_key,
             ..
         }) => audit::proof::verify_file(screen, &proof, public_key.as_deref()),
+        Verb::Policy(PolicyVerb::Validate(args)) => policy::validate(screen, &args),
+        Verb::Policy(PolicyVerb::Test(args)) => policy::test(screen, &args),
         Verb::Report(ReportVerb::Verify { file, key }) => report::verify(screen, &file, &key),
         verb => {
             let client = Client::new(Address::parse(&cli.address)?, cli.identity.as_deref())?;
@@ -106,6 +110,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Revoke(args) => revoke::revoke(desk, &args).await,
         Verb::Revocation(verb) => revocation::run(desk, &verb).await,
         Verb::Playbook(verb) => playbook::run(desk, &verb).await,
+        Verb::Policy(verb) => policy::run(desk, &verb).await,
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
         Verb::Migrate(args) => Box::pin(migrate::migrate(desk, &args)).await,
         Verb::Host(verb) => host::run(desk, &verb).await,

@@ -15,6 +15,7 @@ use crate::name::{
 use crate::notification;
 use crate::playbook;
 use crate::playbook_run;
+use crate::policy;
 use crate::report::HostReport;
 use crate::revocation::Proof;
 use crate::rotation::{Intervention, Sessions, Step};
@@ -311,6 +312,8 @@ pub enum Command {
     Replace(Replacing),
     /// About a playbook or a run of one.
     Playbook(playbook_run::Request),
+    /// Puts a set of policies in force.
+    ApplyPolicies(policy::Request),
 }
 
 /// What goes between here and others outside.

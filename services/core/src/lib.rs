@@ -22,6 +22,7 @@ pub mod notification;
 pub mod plan;
 pub mod playbook;
 pub mod playbook_run;
+pub mod policy;
 pub mod report;
 pub mod resource;
 pub mod revocation;

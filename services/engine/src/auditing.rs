@@ -19,6 +19,11 @@ use keywheel_core::world::World;
 mod playbooks;
 mod revocations;
 
+/// The rule of who came by the socket, where no policies were applied.
+const BY_SOCKET: &str = "local-socket";
+/// The rule of who came with a certificate, where no policies were applied.
+const BY_CERTIFICATE: &str = "client-certificate";
+
 /// Who asks, by what command, when.
 pub struct Deed<'a> {
     /// Who.
@@ -111,6 +116,17 @@ pub fn repeat_records(
         ..blank(deed, Category::Administration, verb)
     };
     described(now, command).into_iter().map(record).collect()
+}
+
+/// Names in a person's records the policies that let the command in.
+pub fn note_admission(records: &mut [Record], by: &str) {
+    let own = records.iter_mut();
+    for record in own.filter(|record| record.category == Category::Administration) {
+        record.reason = match record.reason.as_str() {
+            BY_SOCKET | BY_CERTIFICATE => by.to_owned(),
+            words => format!("{words} (policy: {by})"),
+        };
+    }
 }
 
 fn blank(deed: &Deed<'_>, category: Category, verb: &str) -> Record {
@@ -284,8 +300,8 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
             "a letter that was retried".to_owned()
         }
         _ => match principal {
-            Principal::User { .. } => "local-socket".to_owned(),
-            Principal::Operator { .. } => "client-certificate".to_owned(),
+            Principal::User { .. } => BY_SOCKET.to_owned(),
+            Principal::Operator { .. } => BY_CERTIFICATE.to_owned(),
             Principal::Stranger { .. } if matches!(command, Command::Outward(_)) => {
                 "signature".to_owned()
             }
@@ -346,6 +362,7 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         Command::LingerEnded { secret } => ("end-lease", secret_object(world, *secret), None),
         Command::Outward(wish) => outward(wish),
         Command::Playbook(request) => playbooks::described(world, request),
+        Command::ApplyPolicies(_) => ("apply-policies", "policies".to_owned(), None),
         Command::Revoke { .. }
         | Command::Replace(_)
         | Command::RevokeOutcome { .. }

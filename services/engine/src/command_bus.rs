@@ -250,7 +250,7 @@ impl CommandBus {
             let decision = match &request {
                 Request::Look(_) => Ok(None),
                 Request::Record(record, _) => Ok(Some(self.record_only((**record).clone()))),
-                Request::Submit(submission, _) => {
+                Request::Submit(submission, by, _) => {
                     let beside = decided.get(&submission.id).cloned();
                     let is_durable = beside.is_none();
                     let known = match beside {
@@ -258,9 +258,11 @@ impl CommandBus {
                         None => self.parts.journal.verdict(submission.id).await,
                     };
                     match known {
-                        Ok(None) => self.decide(submission),
+                        Ok(None) => self
+                            .decide(submission)
+                            .map(|decision| admitted(decision, by)),
                         Ok(Some(known)) => {
-                            let record = self.repeat(submission, &known);
+                            let record = admitted(self.repeat(submission, &known), by);
                             let answer = Decided::before(known);
                             if is_durable && record.is_none() {
                                 request.answer(Ok(answer));
@@ -547,6 +549,15 @@ impl CommandBus {
         }
         effects
     }
+}
+
+/// A decision whose records name the policies that let it in.
+fn admitted(decision: Option<Decision>, by: &Option<String>) -> Option<Decision> {
+    let mut decision = decision?;
+    if let Some(by) = by {
+        auditing::note_admission(&mut decision.audit, by);
+    }
+    Some(decision)
 }
 
 /// What deserves another round.

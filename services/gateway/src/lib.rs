@@ -27,6 +27,7 @@
 )]
 
 pub mod access;
+pub mod admission;
 pub mod bus_server;
 pub mod claims;
 pub mod denials;

@@ -24,6 +24,7 @@ use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 use encoded::Encoded;
 
 use crate::access::{Access, Peer};
+use crate::admission::Admission;
 use crate::denials::Denials;
 use crate::http::{Api, Scans};
 use crate::presence::Presences;
@@ -231,6 +232,7 @@ impl Bench {
             scans: Scans::default(),
             presences: Presences::new(clock.clone()),
             parts: Arc::new(Vec::new),
+            admission: Arc::new(Admission::new().unwrap()),
         };
         Self {
             outside,

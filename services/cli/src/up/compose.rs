@@ -316,6 +316,7 @@ fn serve_socket(
         scans: http::Scans::default(),
         presences: ends.presences.clone(),
         parts,
+        admission: ends.admission.clone(),
     };
     spawn.shown.add(Arc::new(Metrics::new(api.clone())));
     let server = Server::new(api, Spans::default());

@@ -13,6 +13,7 @@ mod manifest;
 mod order;
 mod outward;
 mod playbook;
+mod policy;
 mod refusal;
 mod replace;
 mod report;
@@ -152,6 +153,7 @@ fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<E
         Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
         Command::Outward(wish) => outward::decide(world, wish),
         Command::Playbook(request) => playbook::decide(world, request, ctx),
+        Command::ApplyPolicies(wish) => policy::apply(world, wish),
         Command::Revoke { .. }
         | Command::Replace(_)
         | Command::RevokeOutcome { .. }

@@ -3,8 +3,8 @@
 use crate::event::Event;
 use crate::name::{BindingName, SecretName};
 use crate::{
-    binding, host, notification, playbook, playbook_run, revocation, rotation, secret, signal,
-    store,
+    binding, host, notification, playbook, playbook_run, policy, revocation, rotation, secret,
+    signal, store,
 };
 
 /// A refused command: why, and the facts that stand all the same. A join token, for example, is
@@ -90,6 +90,9 @@ pub enum Rejection {
     /// About a run of a playbook.
     #[error(transparent)]
     PlaybookRun(#[from] playbook_run::Rejection),
+    /// About the policies.
+    #[error(transparent)]
+    Policy(#[from] policy::Rejection),
 }
 
 /// What sort of "no" it is; exit codes and HTTP statuses follow it.
@@ -128,7 +131,8 @@ impl Rejection {
             ) => RejectionKind::Conflict,
             Self::Binding(_) | Self::TargetTaken { .. } | Self::Store(_) => RejectionKind::Invalid,
             Self::Playbook(playbook::Rejection::InUse { .. }) => RejectionKind::Conflict,
-            Self::Playbook(_)
+            Self::Policy(policy::Rejection::TooLarge(_))
+            | Self::Playbook(_)
             | Self::PlaybookRun(
                 playbook_run::Rejection::ReasonMissing
                 | playbook_run::Rejection::ReasonTooLong(_)

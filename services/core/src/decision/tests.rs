@@ -7,6 +7,7 @@ pub(crate) mod leases;
 mod left;
 mod model;
 mod outward;
+mod policy;
 mod previous;
 mod proofs;
 mod replace;

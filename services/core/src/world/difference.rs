@@ -60,6 +60,7 @@ impl World {
             })
         };
         let run = || first(&self.runs, &other.runs, |id| format!("playbook run {id}"));
+        let is_other = self.policies != other.policies;
         let found = secret()
             .or_else(binding)
             .or_else(assignment)
@@ -72,7 +73,8 @@ impl World {
             .or_else(notification)
             .or_else(source)
             .or_else(playbook)
-            .or_else(run);
+            .or_else(run)
+            .or_else(|| is_other.then(|| "the policies".to_owned()));
         Some(found.unwrap_or_else(|| "an index".to_owned()))
     }
 }

@@ -147,7 +147,47 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["evict"], evict),
         (&["forget-revocation"], forget),
         (&["take-signal"], take_signal()),
+        (&["apply-policies"], apply_policies()),
     ]
+}
+
+fn apply_policies() -> Command {
+    Command::ApplyPolicies(keywheel_core::policy::Request {
+        id: keywheel_core::id::PolicySetId::default(),
+        expected: None,
+        policies: keywheel_core::policy::Policies {
+            text: String::new(),
+            groups: Vec::new(),
+        },
+        by: "unix:0".to_owned(),
+    })
+}
+
+#[test]
+fn a_person_s_record_names_the_policies_that_let_it_in_beside_their_own_words() {
+    let principal = Principal::Operator {
+        name: "ada".to_owned(),
+    };
+    let named = |command: &Command| {
+        let mut left = records(
+            &World::default(),
+            &deed(&principal),
+            command,
+            &Ok(Vec::new()),
+        );
+        note_admission(&mut left, "payments-team");
+        left.into_iter().map(|record| record.reason).next()
+    };
+    let rotate = Command::Rotate {
+        rotation: ROTATION,
+        secret: secret_name(),
+    };
+    assert_eq!(named(&rotate).unwrap(), "payments-team");
+    let evict = Command::EvictHost {
+        host: HOST,
+        reason: "stolen".to_owned(),
+    };
+    assert_eq!(named(&evict).unwrap(), "stolen (policy: payments-team)");
 }
 
 fn take_signal() -> Command {
@@ -291,6 +331,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::Outward(_) => 25,
         Command::Replace(_) => 26,
         Command::Playbook(_) => 27,
+        Command::ApplyPolicies(_) => 28,
     }
 }
 
@@ -301,7 +342,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=27),
+        Vec::from_iter(0..=28),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

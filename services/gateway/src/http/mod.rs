@@ -6,6 +6,7 @@
 
 mod caller;
 mod change;
+mod gates;
 mod history;
 mod hosts;
 mod interventions;
@@ -13,6 +14,7 @@ mod named;
 mod outward;
 mod pages;
 mod playbooks;
+mod policies;
 mod problem;
 mod read;
 mod reports;
@@ -49,12 +51,14 @@ use keywheel_engine::state::View;
 use keywheel_schemas::api::MAX_BODY_BYTES;
 
 use crate::access::{Access, Peer};
+use crate::admission::Admission;
 use crate::denials::{Attempt, Denials, Ruling};
 use crate::presence::Presences;
 use crate::views::status::Part;
 use crate::views::{NextFires, Outlook};
 
 pub use caller::Caller;
+use gates::Standing;
 pub use hosts::{NewToken, TokenMaker};
 use named::Named;
 pub use problem::Failure;
@@ -138,6 +142,8 @@ pub struct Api {
     pub presences: Presences,
     /// Bus and journal as this gateway sees them, asked anew for each status.
     pub parts: Arc<dyn Fn() -> Vec<Part> + Send + Sync>,
+    /// Reads the policies in force.
+    pub admission: Arc<Admission>,
 }
 
 /// One method of one path.
@@ -148,6 +154,7 @@ fn routes() -> Vec<Route> {
     let mut all = own_routes();
     all.extend(outward::routes());
     all.extend(reports::routes());
+    all.extend(policies::routes());
     all
 }
 
@@ -264,20 +271,31 @@ async fn guard(
     let Some(rule) = api.access.allows(&peer) else {
         return deny(&api, &principal, &verb, &object).await;
     };
+    let standing = Arc::new(Standing::new(rule, verb.clone()));
+    let (mut parts, body) = request.into_parts();
+    let by = match gates::pass(&api, (&principal, &standing), &mut parts).await {
+        Ok(by) => by,
+        Err(failure) => return failure.into_response(),
+    };
+    let request = Request::from_parts(parts, body);
     let is_get = is_reading(request.method());
     let looked = is_look(&request);
     if looked && !is_repeated_wait(&api, &principal, &request) {
-        let record = api.record(&principal, &verb, &object, Outcome::Allowed, rule);
+        let by = by.as_deref().unwrap_or(rule);
+        let record = api.record(&principal, &verb, &object, Outcome::Allowed, by);
         if let Err(error) = api.commands.record(record).await {
             api.waits.forget(&principal, request.uri().path());
             return Failure::from(error).into_response();
         }
     }
     let asked_tag = request.headers().get(header::IF_NONE_MATCH).cloned();
-    let response = match with_whole_body(&principal, request).await {
+    let response = match with_whole_body((&principal, &standing), request).await {
         Ok(request) => trace::traced(&api, request, next).await,
         Err(failure) => failure.into_response(),
     };
+    if response.status().is_success() && !standing.is_judged() {
+        return gates::unjudged(&verb).into_response();
+    }
     let response = match is_get {
         true => tags::tag(asked_tag, response).await,
         false => response,
@@ -315,7 +333,10 @@ async fn deny(api: &Api, principal: &Principal, verb: &str, object: &str) -> Res
 }
 
 /// Reads the body to its end, which has to come in time, and says who asks.
-async fn with_whole_body(principal: &Principal, request: Request) -> Result<Request, Failure> {
+async fn with_whole_body(
+    (principal, standing): (&Principal, &Arc<Standing>),
+    request: Request,
+) -> Result<Request, Failure> {
     let (parts, body) = request.into_parts();
     let reading = axum::body::to_bytes(body, MAX_BODY_BYTES);
     let bytes = tokio::time::timeout(BODY_TIMEOUT, reading)
@@ -327,7 +348,8 @@ async fn with_whole_body(principal: &Principal, request: Request) -> Result<Requ
             ))
         })?;
     let head = (&parts.method, &parts.uri, &parts.headers);
-    let caller = Caller::of(principal.clone(), head, &bytes)?;
+    let mut caller = Caller::of(principal.clone(), head, &bytes)?;
+    caller.standing = standing.clone();
     let mut request = Request::from_parts(parts, bytes.into());
     request.extensions_mut().insert(caller);
     Ok(request)
@@ -358,6 +380,7 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::DELETE if first == "playbooks" => "remove-playbook",
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
+        _ if path == "policies" => "apply-policies",
         _ if SPEAKING_PATHS.contains(&first) => path.rsplit('/').next().unwrap_or(first),
         _ => first,
     };

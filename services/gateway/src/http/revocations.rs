@@ -16,6 +16,7 @@ use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::revocation::Revocation;
 use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
+use keywheel_policy::{Resource, Verb};
 use keywheel_schemas::api::{
     ForgetRequest, RefusedRevocation, RevocationView, RevokeByAnswer, RevokeByRequest, RevokePlan,
     RevokeScope,
@@ -24,6 +25,7 @@ use serde::Deserialize;
 
 use super::change::Payload;
 use super::{Api, Caller, Failure, Named};
+use crate::admission::{Demand, demands};
 use crate::views;
 
 /// Secrets that one request revokes.
@@ -185,6 +187,11 @@ pub(super) async fn revoke_by(
     let scope = scope_of(request.scope)?;
     api.commands.look_at_head().await?;
     let earlier = begun_before(&api, &caller);
+    match earlier.is_empty() {
+        true => admit(&api, &caller, &scope).await?,
+        // They were admitted then, and what is left is asked for one by one.
+        false => Api::each_by_itself(&caller),
+    }
     let wanted = match commands_of(&api, &scope, request.emergency) {
         // It is a repeat, and all of it is dead by now.
         Err(_) if !earlier.is_empty() => Vec::new(),
@@ -212,6 +219,35 @@ pub(super) async fn revoke_by(
         revocations,
         refused,
     }))
+}
+
+/// Whether all that is meant is theirs to revoke. What a store, container, image or service has may be anybody's: where
+/// it is not theirs, it takes the right to all there is, and nobody is told what it has.
+async fn admit(api: &Api, caller: &Caller, scope: &Scope) -> Result<(), Failure> {
+    let needs = {
+        let committed = api.view.read();
+        let world = &committed.world;
+        match scope {
+            Scope::Secret(name, _) => {
+                vec![Demand::new(
+                    Verb::Revoke,
+                    Resource::Secret(name.to_string()),
+                )]
+            }
+            Scope::Prefix(path) => demands::of_path(world, Verb::Revoke, path),
+            Scope::Store(_) | Scope::Container(_) | Scope::Image(_) | Scope::Service(_) => {
+                demands::of_hits(world, Verb::Revoke, &hits(world, scope))
+            }
+        }
+    };
+    let is_theirs = !needs.is_empty() && api.may(caller, &needs);
+    let needs = match scope {
+        Scope::Secret(..) | Scope::Prefix(_) => needs,
+        _ if is_theirs => needs,
+        _ => vec![Demand::of_all(Verb::Revoke)],
+    };
+    api.admit_caller(caller, &needs).await?;
+    Ok(())
 }
 
 /// What a request under the same `Idempotency-Key` began before, as far as it is known.

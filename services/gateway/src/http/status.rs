@@ -11,7 +11,7 @@ use keywheel_schemas::api::{
 };
 use keywheel_schemas::mirror::TextForm as _;
 
-use super::Api;
+use super::{Api, policies};
 use crate::views::status::{Part, Sources, is_sealed, overview, worst};
 
 /// What the journal said.
@@ -94,6 +94,7 @@ async fn read_journal(api: &Api) -> Result<Asked, PortError> {
 
 fn compose(api: &Api, asked: &Asked, rows: &[Row], parts: Vec<Part>) -> Status {
     let now = api.clock.now();
+    let in_force = policies::in_force(api);
     let committed = api.view.read();
     let world = &committed.world;
     let (components, findings) = overview(Sources {
@@ -128,6 +129,7 @@ fn compose(api: &Api, asked: &Asked, rows: &[Row], parts: Vec<Part>) -> Status {
         components,
         findings,
         host: own,
+        policies: Some(in_force),
     }
 }
 

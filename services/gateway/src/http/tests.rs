@@ -16,6 +16,7 @@ mod interventions;
 mod looks;
 mod outward;
 mod playbooks;
+mod policies;
 mod radius;
 mod repeats;
 mod replaced;

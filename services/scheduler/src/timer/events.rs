@@ -391,7 +391,8 @@ impl Timers {
             | Event::Rollout(..)
             | Event::Notification(..)
             | Event::Playbook(..)
-            | Event::PlaybookRun(..) => Whom::default(),
+            | Event::PlaybookRun(..)
+            | Event::Policy(..) => Whom::default(),
         }
     }
 

@@ -146,6 +146,7 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         scans: Scans::default(),
         presences: Presences::new(clock),
         parts: Arc::new(Vec::new),
+        admission: Arc::new(keywheel_gateway::admission::Admission::new().unwrap()),
     }
 }
 

@@ -94,7 +94,8 @@ impl Gathering {
             | Event::Notification(..)
             | Event::Signal(..)
             | Event::Playbook(..)
-            | Event::PlaybookRun(..) => {}
+            | Event::PlaybookRun(..)
+            | Event::Policy(..) => {}
         }
     }
 

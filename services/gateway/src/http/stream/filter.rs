@@ -108,7 +108,8 @@ impl Filter {
             | Event::Notification(..)
             | Event::Signal(..)
             | Event::Playbook(..)
-            | Event::PlaybookRun(..) => {}
+            | Event::PlaybookRun(..)
+            | Event::Policy(..) => {}
         }
         if self.order.len() > MAX_RUNS
             && let Some(oldest) = self.order.pop_front()
@@ -138,7 +139,8 @@ impl Filter {
             | Event::Notification(..)
             | Event::Signal(..)
             | Event::Playbook(..)
-            | Event::PlaybookRun(..) => None,
+            | Event::PlaybookRun(..)
+            | Event::Policy(..) => None,
         };
         let name = secret.to_string();
         known == Some(secret)

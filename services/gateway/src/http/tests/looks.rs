@@ -80,6 +80,7 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
         let before = bench.audit().await.len();
         let query = match path {
             "/v1/revoke-plan" => "?secret=prod/api",
+            "/v1/policies/explain" => "?principal=unix:0&verb=rotate&resource=secret/prod/db",
             _ => "",
         };
         let asks = format!("{filled}{query}");
