@@ -8,6 +8,7 @@ mod routes;
 use keywheel_core::id::RotationId;
 use keywheel_core::name::{
     BindingName, NotificationName, SecretName, SignalSourceName, StoreName, SubscriptionName,
+    TokenName,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -54,7 +55,7 @@ pub fn value() -> Value {
             "description": "A gateway's port for operators (mutual TLS), or the unix socket of `keywheel up`.",
             "variables": { "gateway": { "default": "localhost" } },
         }],
-        "security": [{ "operator": [] }, {}],
+        "security": [{ "operator": [] }, { "token": [] }, {}],
         "paths": paths,
         "components": {
             "schemas": schemas(),
@@ -70,6 +71,11 @@ pub fn value() -> Value {
                     "type": "mutualTLS",
                     "description": "A client certificate of an operator, of the deployment's own authority.",
                 },
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A token that a person issued. Whatever is wrong with one, the answer is the same; the audit says what it was.",
+                },
             },
         },
     })
@@ -83,7 +89,7 @@ fn idempotency_key() -> Value {
     json!({
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "The same key and body from the same caller are one request, however often they come: it is decided once, a repeat gets the answer of the first one, and each leaves a record. A join token is in the first answer only: a repeat is a `conflict`. Draw a new one for each wish.",
+        "description": "The same key and body from the same caller are one request, however often they come: it is decided once, a repeat gets the answer of the first one, and each leaves a record. A token or join token is in the first answer only: a repeat is a `conflict`. Draw a new one for each wish.",
         "schema": { "type": "string", "minLength": 1, "maxLength": api::MAX_IDEMPOTENCY_KEY_BYTES, "pattern": "^[!-~]+$" },
     })
 }
@@ -213,6 +219,7 @@ fn path_schema(path: &str) -> Value {
         "subscriptions" => SubscriptionName::schema().to_value(),
         "notifications" => NotificationName::schema().to_value(),
         "signal-sources" => SignalSourceName::schema().to_value(),
+        "tokens" => TokenName::schema().to_value(),
         "rotations" | "revocations" | "letters" | "reports" => RotationId::schema().to_value(),
         "audit" => json!({ "type": "integer", "minimum": 0 }),
         // By name or id.

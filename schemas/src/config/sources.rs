@@ -39,6 +39,7 @@ pub(super) const SETTINGS: [&str; 36] = [
     "journal.url",
     "listen.advertise_join",
     "listen.api",
+    "listen.api_tokens",
     "listen.join",
     "log.format",
     "log.level",

@@ -1,7 +1,7 @@
 //! Every request the API takes, as a table: the gateway's router and the document are held to it.
 
-use super::parameters::{EXPLAINED, KEPT, SCOPE};
-use super::route::{Answer, Parameter, Route, flag, get, number, post, text};
+use super::parameters::{AUDIT, EVENTS, EXPLAINED, KEPT, SCOPE};
+use super::route::{Answer, Parameter, Route, get, number, post, text};
 
 const LIMIT: Parameter = number(
     "limit",
@@ -17,33 +17,6 @@ const WAIT: &[Parameter] = &[number(
     "Answer when it has ended, or after so many seconds; 60 at most.",
 )];
 const CONSUMERS: &[Parameter] = &[LIMIT, AFTER, text("secret", "Only those of this secret.")];
-const AUDIT: &[Parameter] = &[
-    number("after", "Begin at this record; the first is 0."),
-    number("limit", "At most so many; without it all there are."),
-    flag("follow", "Stay, and send what comes."),
-];
-const EVENTS: &[Parameter] = &[
-    number(
-        "after",
-        "Begin after the event with this number, which has to be there; 0 for the first.",
-    ),
-    number("limit", "At most so many; without it all there are."),
-    flag("follow", "Stay, and send what comes."),
-    text(
-        "type",
-        "Only events whose type is this, or begins with it when it ends with a dot.",
-    ),
-    text("subject", "Only events with this subject."),
-    text(
-        "secret",
-        "Only events of this secret, and of rotations and revocations of it.",
-    ),
-    text(
-        "subscription",
-        "Begin after what this subscription acknowledged, unless `after` is later.",
-    ),
-    text("since", "Only events from this time on, RFC 3339."),
-];
 
 /// Every request.
 pub const ROUTES: &[Route] = &[
@@ -572,5 +545,39 @@ pub const ROUTES: &[Route] = &[
         "Puts a set of policies in force, whole; or only says what is wrong with it",
         Some("ApplyPoliciesRequest"),
         "PoliciesView",
+    ),
+    get(
+        "/v1/whoami",
+        "whoami",
+        "Who the sender is taken for, by which proof, until when, and what they may do",
+        Answer::One("WhoamiView"),
+    ),
+    get(
+        "/v1/tokens",
+        "list_tokens",
+        "Tokens that were issued and not revoked: one's own, and everybody's for who may grant",
+        Answer::Many("TokenView"),
+    )
+    .asked(PAGE),
+    post(
+        "/v1/tokens",
+        "issue_token",
+        "Issues a token that stands for the sender; it is shown this once",
+        Some("IssueTokenRequest"),
+        "IssueTokenAnswer",
+    ),
+    post(
+        "/v1/tokens/{name}/revoke",
+        "revoke_token",
+        "Has a token open nothing any more",
+        Some("RevokeTokenRequest"),
+        "RevokeTokensAnswer",
+    ),
+    post(
+        "/v1/revoke-tokens",
+        "revoke_tokens",
+        "Has every token of a person open nothing any more",
+        Some("RevokeTokensRequest"),
+        "RevokeTokensAnswer",
     ),
 ];

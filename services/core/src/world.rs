@@ -11,6 +11,7 @@ mod playbooks;
 mod policies;
 mod replacement;
 mod rollouts;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -35,6 +36,8 @@ use crate::secret::{self, Secret};
 use crate::signal;
 use crate::store;
 use crate::time::Timestamp;
+
+pub use tokens::Tokens;
 
 /// Closed rotations and revocations kept for people, per secret; older ones are in the log only.
 pub const KEPT_CLOSED: usize = 16;
@@ -68,6 +71,8 @@ pub struct World {
     pub playbooks: BTreeMap<PlaybookId, Playbook>,
     /// Open runs of playbooks, and the last ones that ended.
     pub runs: BTreeMap<RunId, Run>,
+    /// Tokens that were issued and not revoked.
+    pub tokens: Tokens,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -268,6 +273,7 @@ impl World {
             Event::Playbook(id, event) => self.apply_playbook(*id, event),
             Event::PlaybookRun(id, event) => self.apply_playbook_run(*id, event),
             Event::Policy(id, event) => self.apply_policy(number, *id, event),
+            Event::Token(id, event) => self.tokens.apply(*id, event),
         }
         self.note_outside(number, event);
     }

@@ -45,4 +45,5 @@ pub mod server;
 pub mod socket;
 #[cfg(test)]
 mod testing;
+pub mod tokens;
 pub mod views;

@@ -233,6 +233,7 @@ impl Bench {
             presences: Presences::new(clock.clone()),
             parts: Arc::new(Vec::new),
             admission: Arc::new(Admission::new().unwrap()),
+            tokens: Arc::default(),
         };
         Self {
             outside,

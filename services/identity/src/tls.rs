@@ -251,6 +251,20 @@ impl TlsIdentity {
         ))
     }
 
+    /// For a listener where clients may show no certificate: one that is shown must be of one of `admit`.
+    ///
+    /// # Errors
+    /// When the library refuses the set-up.
+    pub fn server_config_or_none(self: &Arc<Self>, admit: Admit) -> Result<ServerConfig, TlsError> {
+        let clients = Presenter::new(Arc::clone(self), admit).or_none();
+        let builder = ServerConfig::builder_with_details(provider(), self.time())
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(Arc::new(clients));
+        Ok(unresumed(
+            builder.with_cert_resolver(self.presenter(Admit::only([]))),
+        ))
+    }
+
     /// For the join listener: clients show nothing, their token is checked afterwards.
     ///
     /// # Errors

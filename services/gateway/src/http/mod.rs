@@ -4,6 +4,7 @@
 //! audit, but for a flood of them, whose first are and whose rest is counted into one record; no
 //! answer holds a value.
 
+pub(crate) mod bearer;
 mod caller;
 mod change;
 mod gates;
@@ -25,8 +26,10 @@ mod stores;
 mod stream;
 mod subscriptions;
 mod tags;
+mod tokens;
 mod trace;
 mod waits;
+pub(crate) mod whoami;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +57,7 @@ use crate::access::{Access, Peer};
 use crate::admission::Admission;
 use crate::denials::{Attempt, Denials, Ruling};
 use crate::presence::Presences;
+use crate::tokens::Tokens;
 use crate::views::status::Part;
 use crate::views::{NextFires, Outlook};
 
@@ -144,6 +148,8 @@ pub struct Api {
     pub parts: Arc<dyn Fn() -> Vec<Part> + Send + Sync>,
     /// Reads the policies in force.
     pub admission: Arc<Admission>,
+    /// Makes tokens and counts their uses.
+    pub tokens: Arc<Tokens>,
 }
 
 /// One method of one path.
@@ -155,6 +161,7 @@ fn routes() -> Vec<Route> {
     all.extend(outward::routes());
     all.extend(reports::routes());
     all.extend(policies::routes());
+    all.extend(tokens::routes());
     all
 }
 
@@ -165,6 +172,7 @@ fn own_routes() -> Vec<Route> {
         look("/v1/openapi.json", get(openapi)),
         look("/v1/status", get(status::status)),
         look("/v1/store-key", get(read::store_key)),
+        look("/v1/whoami", get(whoami::whoami)),
         look("/v1/secrets", get(read::secrets)),
         look("/v1/secrets/{*name}", get(read::secret)),
         look("/v1/schedules/{*name}", get(read::schedule)),
@@ -263,15 +271,16 @@ async fn unknown_method(request: Request) -> Failure {
 async fn guard(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let principal = api.access.principal(&peer);
     let (verb, object) = verb_of(&request);
-    let Some(rule) = api.access.allows(&peer) else {
-        return deny(&api, &principal, &verb, &object).await;
+    let came = match bearer::came_in(&api, &peer, &mut request, (&verb, &object)).await {
+        Ok(came) => came,
+        Err(answer) => return answer,
     };
-    let standing = Arc::new(Standing::new(rule, verb.clone()));
+    let principal = came.principal.clone();
+    let standing = Arc::new(Standing::of(&came, verb.clone()));
     let (mut parts, body) = request.into_parts();
     let by = match gates::pass(&api, (&principal, &standing), &mut parts).await {
         Ok(by) => by,
@@ -281,7 +290,7 @@ async fn guard(
     let is_get = is_reading(request.method());
     let looked = is_look(&request);
     if looked && !is_repeated_wait(&api, &principal, &request) {
-        let by = by.as_deref().unwrap_or(rule);
+        let by = by.as_deref().unwrap_or_else(|| came.proof());
         let record = api.record(&principal, &verb, &object, Outcome::Allowed, by);
         if let Err(error) = api.commands.record(record).await {
             api.waits.forget(&principal, request.uri().path());
@@ -311,7 +320,10 @@ async fn guard(
             return Failure::from(error).into_response();
         }
     }
-    response
+    match &came.held {
+        Some(held) => bearer::ended_with(&api, held, response),
+        None => response,
+    }
 }
 
 /// Answers someone who may not: after the denial is on record, or counted when many came before it.

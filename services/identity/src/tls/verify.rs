@@ -59,6 +59,8 @@ pub(super) struct Presenter {
     identity: Arc<TlsIdentity>,
     admit: Admit,
     algorithms: WebPkiSupportedAlgorithms,
+    /// Whether a client may show none.
+    is_optional: bool,
 }
 
 impl Presenter {
@@ -67,7 +69,14 @@ impl Presenter {
             identity,
             admit,
             algorithms: provider().signature_verification_algorithms,
+            is_optional: false,
         }
+    }
+
+    /// One that lets in clients that show none.
+    pub(super) fn or_none(mut self) -> Self {
+        self.is_optional = true;
+        self
     }
 
     /// The name decides, once the chain is known to be good.
@@ -113,6 +122,10 @@ impl ClientCertVerifier for Presenter {
     /// Roots can change while in use, so clients are not told which we trust.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        !self.is_optional
     }
 
     fn verify_client_cert(

@@ -147,6 +147,7 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         presences: Presences::new(clock),
         parts: Arc::new(Vec::new),
         admission: Arc::new(keywheel_gateway::admission::Admission::new().unwrap()),
+        tokens: Arc::default(),
     }
 }
 
