@@ -336,7 +336,7 @@ pub fn join_client_config(
     pin: [u8; 32],
     clock: Arc<dyn Clock>,
 ) -> Result<ClientConfig, TlsError> {
-    bare_client_config(deployment, Anchor::Pin(pin), clock)
+    bare_client_config(Some(deployment), Anchor::Pin(pin), clock)
 }
 
 /// For a host whose certificate has ended: the server must be the deployment's gateway, issued under
@@ -353,11 +353,27 @@ pub fn return_client_config(
         what: "the roots",
         reason,
     })?;
-    bare_client_config(deployment, Anchor::of_roots(roots)?, clock)
+    bare_client_config(Some(deployment), Anchor::of_roots(roots)?, clock)
+}
+
+/// For a client that shows nothing and comes with a token: the server must be a gateway, issued under one of these
+/// roots (PEM).
+///
+/// # Errors
+/// When the roots cannot be read, or the library refuses the set-up.
+pub fn token_client_config(
+    roots_pem: &str,
+    clock: Arc<dyn Clock>,
+) -> Result<ClientConfig, TlsError> {
+    let roots = certificates(roots_pem).map_err(|reason| TlsError::Pem {
+        what: "the roots",
+        reason,
+    })?;
+    bare_client_config(None, Anchor::of_roots(roots)?, clock)
 }
 
 fn bare_client_config(
-    deployment: DeploymentId,
+    deployment: Option<DeploymentId>,
     anchor: Anchor,
     clock: Arc<dyn Clock>,
 ) -> Result<ClientConfig, TlsError> {

@@ -393,6 +393,8 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
         _ if path == "policies" => "apply-policies",
+        _ if path == "tokens" => "issue-token",
+        _ if first == "tokens" => "revoke-token",
         _ if SPEAKING_PATHS.contains(&first) => path.rsplit('/').next().unwrap_or(first),
         _ => first,
     };

@@ -23,6 +23,7 @@ mod replaced;
 mod reports;
 mod stores;
 mod streams;
+mod tokens;
 mod wishes;
 
 use super::*;
