@@ -47,7 +47,7 @@ pub fn value() -> Value {
         "info": {
             "title": "Keywheel",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Rotates and revokes the secrets that running containers use. No request answers a value: the one place where a value travels is `PutRequest.sealed`, sealed by the client to store-sync's key. Served on a unix socket, where the kernel tells who asks, and over mutual TLS to operators. Every look and every change is an audit record.",
+            "description": "Rotates and revokes the secrets that running containers use. No request answers a value: the one place where a value travels is `PutRequest.sealed`, sealed by the client to store-sync's key. Served on a unix socket, where the kernel tells who asks, and over mutual TLS to operators. A program may bring a token that a person issued, as `Authorization: Bearer`; whatever is wrong with one, the answer is the same. Every look and every change is an audit record.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{
@@ -55,7 +55,7 @@ pub fn value() -> Value {
             "description": "A gateway's port for operators (mutual TLS), or the unix socket of `keywheel up`.",
             "variables": { "gateway": { "default": "localhost" } },
         }],
-        "security": [{ "operator": [] }, { "token": [] }, {}],
+        "security": [{ "operator": [] }, {}],
         "paths": paths,
         "components": {
             "schemas": schemas(),
@@ -70,11 +70,6 @@ pub fn value() -> Value {
                 "operator": {
                     "type": "mutualTLS",
                     "description": "A client certificate of an operator, of the deployment's own authority.",
-                },
-                "token": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "description": "A token that a person issued. Whatever is wrong with one, the answer is the same; the audit says what it was.",
                 },
             },
         },

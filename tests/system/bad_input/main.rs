@@ -13,4 +13,5 @@ mod refusal;
 mod sealed;
 mod starting;
 mod strangers;
+mod tokens;
 mod verbs;
