@@ -36,7 +36,7 @@ pub struct PoliciesView {
 pub struct PolicyFinding {
     /// The policy.
     pub policy: String,
-    /// `impossible`, `unknown-name`, `empty-range`, `shadowed` or `self-grant`.
+    /// `impossible`, `unknown-name`, `empty-range`, `shadowed`, `self-grant` or `confusing`.
     pub kind: String,
     /// What, and what to do.
     pub text: String,

@@ -82,8 +82,14 @@ impl Set {
         let context =
             Context::from_pairs([("now".to_owned(), now)]).map_err(|error| error.to_string())?;
         let (of, on) = (principal.clone(), resource.clone());
-        let request = Request::new(of, types.action(asked.verb), on, context, None)
-            .map_err(|error| error.to_string())?;
+        let request = Request::new(
+            of,
+            types.action(asked.verb),
+            on,
+            context,
+            Some(&self.schema),
+        )
+        .map_err(|error| error.to_string())?;
         let who = Place {
             own: &principal,
             above: &groups,

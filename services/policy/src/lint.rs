@@ -1,7 +1,6 @@
 //! What is odd about a set that is valid: policies that can never apply, and rights that lead to all others.
 //!
-//! Findings refuse nothing: a path may be written before its secrets are. What the schema's own judge finds odd, such
-//! as a condition that never holds, is told with the same words.
+//! Findings refuse nothing: a path may be written before its secrets are.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -52,6 +51,8 @@ pub enum FindingKind {
     Shadowed,
     /// Whoever it is for may give themselves everything.
     SelfGrant,
+    /// It has letters that look like others.
+    Confusing,
 }
 
 impl FindingKind {
@@ -64,6 +65,7 @@ impl FindingKind {
             Self::EmptyRange => "empty-range",
             Self::Shadowed => "shadowed",
             Self::SelfGrant => "self-grant",
+            Self::Confusing => "confusing",
         }
     }
 }
@@ -95,11 +97,7 @@ impl Set {
     /// All that is odd, by policy. Without an estate nothing is said of names of things.
     #[must_use]
     pub fn lint(&self, estate: Option<&Estate>) -> Vec<Finding> {
-        let mut found: Vec<Finding> = self
-            .warnings
-            .iter()
-            .map(|(policy, text)| finding(policy, FindingKind::Impossible, text.clone()))
-            .collect();
+        let mut found: Vec<Finding> = self.warnings.iter().cloned().collect();
         for (name, policy) in &self.policies {
             let said = |kind, text| finding(name, kind, text);
             found.extend(

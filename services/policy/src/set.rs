@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::str::FromStr as _;
 
 use cedar_policy::{
-    Authorizer, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
+    Authorizer, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, ValidationWarning,
+    Validator,
 };
 
+use crate::lint::{Finding, FindingKind};
 use crate::scope::{self, Types};
 use crate::words::{BUILT_IN_GROUPS, Principal};
 use crate::{DEFAULT_POLICIES, SCHEMA};
@@ -115,6 +117,8 @@ impl Source {
 pub struct Set {
     pub(crate) types: Types,
     pub(crate) authorizer: Authorizer,
+    /// What may be asked at all: no person for a value, whatever a policy about every action says.
+    pub(crate) schema: Schema,
     /// By name.
     pub(crate) policies: BTreeMap<String, Policy>,
     pub(crate) groups: BTreeMap<String, BTreeSet<String>>,
@@ -122,7 +126,7 @@ pub struct Set {
     pub(crate) tied: HashMap<Tie, PolicySet>,
     groups_of: HashMap<String, Vec<String>>,
     /// What the schema's own judge finds odd.
-    pub(crate) warnings: Vec<(String, String)>,
+    pub(crate) warnings: BTreeSet<Finding>,
     has_forbid: bool,
 }
 
@@ -140,7 +144,9 @@ impl Set {
         let policies = named(&parse(&source.policies)?)?;
         let whole = PolicySet::from_policies(policies.values().cloned())
             .map_err(|error| vec![Fault::Engine(error.to_string())])?;
-        let warnings = validate(&whole)?;
+        let schema =
+            Schema::from_str(SCHEMA).map_err(|error| vec![Fault::Engine(error.to_string())])?;
+        let warnings = validate(&schema, &whole)?;
         let mut tied: HashMap<Tie, PolicySet> = HashMap::new();
         for policy in policies.values() {
             let tie = (scope::tied_principal(policy), scope::tied_resource(policy));
@@ -161,6 +167,7 @@ impl Set {
         Ok(Self {
             types,
             authorizer: Authorizer::new(),
+            schema,
             has_forbid: policies.values().any(forbids),
             policies,
             groups: source.groups.clone(),
@@ -323,10 +330,8 @@ fn shorten(text: &str) -> String {
     line.chars().take(120).collect()
 }
 
-fn validate(set: &PolicySet) -> Result<Vec<(String, String)>, Vec<Fault>> {
-    let schema =
-        Schema::from_str(SCHEMA).map_err(|error| vec![Fault::Engine(error.to_string())])?;
-    let result = Validator::new(schema).validate(set, ValidationMode::Strict);
+fn validate(schema: &Schema, set: &PolicySet) -> Result<BTreeSet<Finding>, Vec<Fault>> {
+    let result = Validator::new(schema.clone()).validate(set, ValidationMode::Strict);
     let mut faults: Vec<Fault> = result
         .validation_errors()
         .map(|error| Fault::Schema {
@@ -335,10 +340,30 @@ fn validate(set: &PolicySet) -> Result<Vec<(String, String)>, Vec<Fault>> {
         })
         .collect();
     faults.sort_by_key(ToString::to_string);
+    // The same fault is found once for each sort of principal and thing.
+    faults.dedup();
     told(faults)?;
-    let warnings = result.validation_warnings();
-    let warnings = warnings.map(|odd| (odd.policy_id().to_string(), odd.to_string()));
-    Ok(warnings.collect())
+    Ok(result.validation_warnings().map(odd).collect())
+}
+
+/// What the schema's judge finds odd: in its own words where it is about how something is written.
+fn odd(warning: &ValidationWarning) -> Finding {
+    let policy = warning.policy_id().to_string();
+    match warning {
+        ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_) => {
+            Finding {
+                policy,
+                kind: FindingKind::Impossible,
+                text: "no request can be one that it is about: its condition never holds, or its verbs are not for its principals and things"
+                    .to_owned(),
+            }
+        }
+        other => Finding {
+            policy,
+            kind: FindingKind::Confusing,
+            text: other.to_string(),
+        },
+    }
 }
 
 /// Reads a file of groups: one JSON object, `{"payments": ["certificate:ada"]}`.

@@ -14,7 +14,7 @@ impl Request {
             Self::Record(..) => Class::Record,
             // Nothing of it is kept.
             Self::Look(_) => Class::Revocation,
-            Self::Submit(submission, _) => of(world, &submission.command),
+            Self::Submit(submission, ..) => of(world, &submission.command),
         }
     }
 }
