@@ -30,31 +30,9 @@ async fn until(what: impl Fn() -> bool) {
     tokio::time::timeout(SOON, waiting).await.unwrap();
 }
 
-/// After what time what is still open is sent again.
-const AGAIN: Duration = Duration::from_millis(200);
-
-/// Sends `work` until `what` is so, as the gateway does while it is open: one copy may find the
-/// effect before it that just ends, and goes with it.
-async fn resend_until(world: &World, work: Work, what: impl Fn() -> bool) {
-    let sending = async {
-        loop {
-            world.resend(work.clone()).await;
-            tokio::time::sleep(AGAIN).await;
-        }
-    };
-    tokio::select! {
-        () = until(what) => {}
-        () = sending => {}
-    }
-}
-
 /// What was told about a step: the version outside, or why it failed.
 async fn told(world: &mut World) -> Result<Option<RemoteVersion>, (String, bool)> {
-    step_outcome(world.outcome().await)
-}
-
-fn step_outcome(outcome: Outcome) -> Result<Option<RemoteVersion>, (String, bool)> {
-    match outcome.1 {
+    match world.outcome().await.1 {
         Command::StepOutcome {
             failure: Some(reason),
             is_away,
@@ -152,14 +130,8 @@ async fn a_late_write_that_took_effect_after_its_deadline_is_found_by_the_next_p
         2,
         "theirs, and ours of the late write"
     );
-    let again = Work::Step(at_one(Step::Finish, 1));
-    let found = loop {
-        world.resend(again.clone()).await;
-        if let Ok(outcome) = tokio::time::timeout(SOON / 20, world.outcomes.recv()).await {
-            break step_outcome(outcome.unwrap());
-        }
-    };
-    assert_eq!(found, Ok(Some(remote("2"))));
+    world.resend(Work::Step(at_one(Step::Finish, 1))).await;
+    assert_eq!(told(&mut world).await, Ok(Some(remote("2"))));
     assert_eq!((store.writes(), store.versions("db")), (1, 2));
     shutdown.request();
     task.await.unwrap();
@@ -180,7 +152,8 @@ async fn a_write_that_is_late_even_for_the_probe_makes_one_version_too() {
     world.send_until(finish(1), soon).await;
     until(|| store.under_way() == 1 && world.clock.now() > soon).await;
     // The probe finds nothing, and the second write goes the way of the first.
-    resend_until(&world, finish(1), || store.under_way() == 2).await;
+    world.resend(finish(1)).await;
+    until(|| store.under_way() == 2).await;
     store.delay(false);
     store.land();
     assert_eq!((store.writes(), store.versions("db")), (1, 2));
