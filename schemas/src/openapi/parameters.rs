@@ -28,6 +28,10 @@ pub(super) const SCOPE: &[Parameter] = &[
         "replace",
         "Whether another version of each would be made first.",
     ),
+    text(
+        "principal",
+        "Whatever policies let this service have: `service:NAME`.",
+    ),
 ];
 
 /// Which set of policies.

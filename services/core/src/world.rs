@@ -11,7 +11,7 @@ mod playbooks;
 mod policies;
 mod replacement;
 mod rollouts;
-mod tokens;
+pub mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -36,8 +36,6 @@ use crate::secret::{self, Secret};
 use crate::signal;
 use crate::store;
 use crate::time::Timestamp;
-
-pub use tokens::Tokens;
 
 /// Closed rotations and revocations kept for people, per secret; older ones are in the log only.
 pub const KEPT_CLOSED: usize = 16;
@@ -72,7 +70,7 @@ pub struct World {
     /// Open runs of playbooks, and the last ones that ended.
     pub runs: BTreeMap<RunId, Run>,
     /// Tokens that were issued and not revoked.
-    pub tokens: Tokens,
+    pub tokens: tokens::Tokens,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,

@@ -46,18 +46,24 @@ async fn issue(desk: &Desk, args: &IssueTokenArgs) -> Result<(), Failure> {
 }
 
 async fn revoke(desk: &Desk, args: &RevokeTokenArgs) -> Result<(), Failure> {
-    let reason = args.reason.clone();
-    let answer: RevokeTokensAnswer = match (&args.name, &args.owner) {
-        (Some(name), _) => {
-            let path = format!("/v1/tokens/{}/revoke", escape(name));
-            let request = RevokeTokenRequest { reason };
-            desk.client.change(&path, &request).await?
-        }
-        (None, owner) => {
-            let owner = owner.clone().unwrap_or_default();
-            let request = RevokeTokensRequest { owner, reason };
-            desk.client.change("/v1/revoke-tokens", &request).await?
-        }
+    let Some(name) = &args.name else {
+        let owner = args.owner.as_deref().unwrap_or_default();
+        return revoke_of(desk, owner, &args.reason).await;
     };
+    let path = format!("/v1/tokens/{}/revoke", escape(name));
+    let request = RevokeTokenRequest {
+        reason: args.reason.clone(),
+    };
+    let answer: RevokeTokensAnswer = desk.client.change(&path, &request).await?;
+    desk.screen.show(&answer, texts::revoked)
+}
+
+/// Every token of a person.
+pub(super) async fn revoke_of(desk: &Desk, owner: &str, reason: &str) -> Result<(), Failure> {
+    let request = RevokeTokensRequest {
+        owner: owner.to_owned(),
+        reason: reason.to_owned(),
+    };
+    let answer: RevokeTokensAnswer = desk.client.change("/v1/revoke-tokens", &request).await?;
     desk.screen.show(&answer, texts::revoked)
 }

@@ -23,7 +23,7 @@ pub(super) fn decide(
 
 fn issue(world: &World, wish: &Issue, now: Timestamp) -> Result<Vec<Event>, Rejection> {
     wish.check()?;
-    let alive = || world.tokens.iter().filter(|known| known.is_alive(now));
+    let alive = || world.tokens.iter().filter(move |known| known.is_alive(now));
     if alive().any(|known| known.name == wish.name) {
         return Err(token::Rejection::NameTaken(wish.name.clone()).into());
     }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use keywheel_engine::port::journal::Journal as _;
 use keywheel_identity::name::OperatorName;
 
 use super::*;
@@ -360,7 +359,7 @@ async fn the_text_of_a_token_is_in_its_answer_alone() {
     let secret = token.strip_prefix(PREFIX).unwrap();
     let audit = bench.audit().await;
     assert!(audit.len() > 4 && !audit.iter().any(|record| record.contains(secret)));
-    let log = bench.journal.read(0, 1000).await.unwrap();
+    let log = bench.api.journal.read(0, 1000).await.unwrap();
     let texts: Vec<String> = log
         .iter()
         .map(|event| String::from_utf8_lossy(&event.bytes).into_owned())
