@@ -109,14 +109,14 @@ pub(super) async fn came_in(
     peer: &Peer,
     request: &mut Request,
     (verb, object): (&str, &str),
-) -> Result<Came, Response> {
+) -> Result<Came, Box<Response>> {
     let principal = api.access.principal(peer);
     let shown = shown(request.headers());
     request.headers_mut().remove(header::AUTHORIZATION);
     let accepted = match shown {
         Ok(None) => {
             let Some(rule) = api.access.allows(peer) else {
-                return Err(deny(api, &principal, verb, object).await);
+                return Err(Box::new(deny(api, &principal, verb, object).await));
             };
             return Ok(Came {
                 principal,
@@ -134,8 +134,11 @@ pub(super) async fn came_in(
             }
             Ok(came)
         }
-        Err(No::Flaw(flaw)) => Err(refuse(api, &principal, (verb, object), &flaw).await),
-        Err(No::Failure(failure)) => Err(failure.into_response()),
+        Err(No::Flaw(flaw)) => {
+            let answer = refuse(api, &principal, (verb, object), &flaw).await;
+            Err(Box::new(answer))
+        }
+        Err(No::Failure(failure)) => Err(Box::new(failure.into_response())),
     }
 }
 

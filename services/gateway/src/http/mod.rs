@@ -277,7 +277,7 @@ async fn guard(
     let (verb, object) = verb_of(&request);
     let came = match bearer::came_in(&api, &peer, &mut request, (&verb, &object)).await {
         Ok(came) => came,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let principal = came.principal.clone();
     let standing = Arc::new(Standing::of(&came, verb.clone()));

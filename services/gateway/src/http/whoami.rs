@@ -20,8 +20,8 @@ pub(crate) struct Until(pub(crate) Timestamp);
 
 pub(super) async fn whoami(
     State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
     until: Option<Extension<Until>>,
+    Extension(caller): Extension<Caller>,
 ) -> Json<WhoamiView> {
     let Caller {
         principal,
