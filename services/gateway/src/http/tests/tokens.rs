@@ -343,6 +343,26 @@ async fn many_uses_cost_few_events_and_a_limit_holds_exactly() {
 }
 
 #[tokio::test]
+async fn what_a_gateway_took_and_did_not_use_is_lost_with_it_and_given_to_nobody() {
+    let mut bench = Bench::start().await;
+    let mut limited = wish("ci");
+    // Two are taken at once as long as so many are left.
+    limited["limit"] = json!(40);
+    let token = bench.issue(limited).await;
+    let asks = ("GET", "/v1/secrets");
+    assert_eq!(bench.with(&token, asks, Value::Null).await.0, 200);
+    // All that it had in memory is gone; the log is as it was.
+    bench.api.tokens = Arc::default();
+    let mut served = 1;
+    for _ in 0..60 {
+        let (status, _) = bench.with(&token, asks, Value::Null).await;
+        served += u32::from(status == 200);
+        bench.forgive();
+    }
+    assert_eq!(served, 39);
+}
+
+#[tokio::test]
 async fn the_text_of_a_token_is_in_its_answer_alone() {
     let bench = Bench::with_secrets().await;
     let token = bench.issue(wish("ci")).await;
