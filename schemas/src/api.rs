@@ -16,6 +16,7 @@ mod seal;
 mod status;
 mod store;
 mod subscription;
+mod token;
 
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
@@ -49,6 +50,10 @@ pub use status::{
 pub use store::{RefreshAnswer, RefreshRequest, Refreshed, StorePage, StoreSecret, StoreView};
 
 pub use subscription::{AcknowledgeRequest, SubscribeRequest, SubscriptionView};
+pub use token::{
+    IssueTokenAnswer, IssueTokenRequest, MayView, RevokeTokenRequest, RevokeTokensAnswer,
+    RevokeTokensRequest, TokenView, WhoamiView,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,7 +117,14 @@ macro_rules! of_shapes {
             EvidenceReport,
             PoliciesView,
             ApplyPoliciesRequest,
-            PolicyExplanation
+            PolicyExplanation,
+            TokenView,
+            IssueTokenRequest,
+            IssueTokenAnswer,
+            RevokeTokenRequest,
+            RevokeTokensRequest,
+            RevokeTokensAnswer,
+            WhoamiView
         ]
     };
 }

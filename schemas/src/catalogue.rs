@@ -20,6 +20,7 @@ use crate::event::rotation::RotationEvent;
 use crate::event::secret::SecretEvent;
 use crate::event::signal::SignalEvent;
 use crate::event::store::StoreEvent;
+use crate::event::token::TokenEvent;
 use crate::event::{self, Envelope, KINDS, Kind};
 use crate::examples::{self, ExampleError};
 use crate::{api, asyncapi, config, manifest, openapi, webhook, wire};
@@ -182,6 +183,7 @@ pub(crate) fn event_schema(kind: &Kind) -> Value {
         "playbook" => variant::<PlaybookEvent>(kind),
         "playbook_run" => variant::<PlaybookRunEvent>(kind),
         "policy" => variant::<PolicyEvent>(kind),
+        "token" => variant::<TokenEvent>(kind),
         "rollout" => variant::<RolloutEvent>(kind).map(|(mut members, mut definitions)| {
             add_member(
                 &mut members,

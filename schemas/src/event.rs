@@ -21,6 +21,7 @@ pub mod rotation;
 pub mod secret;
 pub mod signal;
 pub mod store;
+pub mod token;
 
 #[cfg(test)]
 mod tests;
@@ -128,6 +129,7 @@ pub fn subject(event: &Event) -> String {
         Event::Playbook(id, _) => format!("playbook/{id}"),
         Event::PlaybookRun(id, _) => format!("playbook_run/{id}"),
         Event::Policy(id, _) => format!("policy/{id}"),
+        Event::Token(id, _) => format!("token/{id}"),
     }
 }
 
@@ -165,6 +167,7 @@ fn body(event: &Event) -> Map<String, Value> {
         Event::Playbook(_, event) => members(&playbook::PlaybookEvent::of(event)),
         Event::PlaybookRun(_, event) => members(&playbook_run::PlaybookRunEvent::of(event)),
         Event::Policy(_, event) => members(&policy::PolicyEvent::of(event)),
+        Event::Token(_, event) => members(&token::TokenEvent::of(event)),
         Event::Rollout(service, event) => {
             let mut members = members(&rollout::RolloutEvent::of(event));
             let service = canonical::value(&rollout::Service::of(service));
@@ -258,6 +261,10 @@ fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, Deco
         "policy" => Event::Policy(
             id_of(kind, subject)?,
             core_of::<policy::PolicyEvent>(kind, data)?,
+        ),
+        "token" => Event::Token(
+            id_of(kind, subject)?,
+            core_of::<token::TokenEvent>(kind, data)?,
         ),
         "rollout" => {
             let shape = |what| move |source| DecodeError::Shape { what, source };

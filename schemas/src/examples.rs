@@ -7,6 +7,7 @@ mod outward;
 mod playbook;
 mod policy;
 mod store;
+mod token;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -141,6 +142,8 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
     events.extend(runs.map(|event| Event::PlaybookRun(playbook::RUN, event)));
     let policies = policy::of_policies().into_iter();
     events.extend(policies.map(|event| Event::Policy(policy::SET, event)));
+    let tokens = token::of_token()?.into_iter();
+    events.extend(tokens.map(|event| Event::Token(token::TOKEN, event)));
     Ok(events)
 }
 

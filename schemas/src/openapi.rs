@@ -8,6 +8,7 @@ mod routes;
 use keywheel_core::id::RotationId;
 use keywheel_core::name::{
     BindingName, NotificationName, SecretName, SignalSourceName, StoreName, SubscriptionName,
+    TokenName,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -46,7 +47,7 @@ pub fn value() -> Value {
         "info": {
             "title": "Keywheel",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Rotates and revokes the secrets that running containers use. No request answers a value: the one place where a value travels is `PutRequest.sealed`, sealed by the client to store-sync's key. Served on a unix socket, where the kernel tells who asks, and over mutual TLS to operators. Every look and every change is an audit record.",
+            "description": "Rotates and revokes the secrets that running containers use. No request answers a value: the one place where a value travels is `PutRequest.sealed`, sealed by the client to store-sync's key. Served on a unix socket, where the kernel tells who asks, and over mutual TLS to operators. A program may bring a token that a person issued, as `Authorization: Bearer`; whatever is wrong with one, the answer is the same. Every look and every change is an audit record.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{
@@ -83,7 +84,7 @@ fn idempotency_key() -> Value {
     json!({
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "The same key and body from the same caller are one request, however often they come: it is decided once, a repeat gets the answer of the first one, and each leaves a record. A join token is in the first answer only: a repeat is a `conflict`. Draw a new one for each wish.",
+        "description": "The same key and body from the same caller are one request, however often they come: it is decided once, a repeat gets the answer of the first one, and each leaves a record. A token or join token is in the first answer only: a repeat is a `conflict`. Draw a new one for each wish.",
         "schema": { "type": "string", "minLength": 1, "maxLength": api::MAX_IDEMPOTENCY_KEY_BYTES, "pattern": "^[!-~]+$" },
     })
 }
@@ -216,6 +217,7 @@ fn path_schema(path: &str) -> Value {
         "subscriptions" => SubscriptionName::schema().to_value(),
         "notifications" => NotificationName::schema().to_value(),
         "signal-sources" => SignalSourceName::schema().to_value(),
+        "tokens" => TokenName::schema().to_value(),
         "rotations" | "revocations" | "letters" | "reports" => RotationId::schema().to_value(),
         "audit" => json!({ "type": "integer", "minimum": 0 }),
         // By name or id.

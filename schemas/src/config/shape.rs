@@ -136,6 +136,11 @@ pub struct ListenSection {
     /// `IP:PORT` for operators, over mutual TLS. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<String>,
+    /// Whether who shows no certificate at `api` may come with a token: `on` or `off`. Default `off`: then the
+    /// handshake keeps everybody else out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(on|off)$"))]
+    pub api_tokens: Option<String>,
     /// `IP:PORT` where hosts join with a token. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<String>,

@@ -42,6 +42,7 @@ pub(super) const SETTINGS: [&str; 39] = [
     "journal.url",
     "listen.advertise_join",
     "listen.api",
+    "listen.api_tokens",
     "listen.join",
     "log.format",
     "log.level",

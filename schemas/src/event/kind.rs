@@ -3,7 +3,7 @@
 use keywheel_core::event::Event;
 use keywheel_core::{
     assignment, binding, host, notification, playbook, playbook_run, policy, revocation, rollout,
-    rotation, secret, signal, store,
+    rotation, secret, signal, store, token,
 };
 
 /// One event type.
@@ -175,6 +175,11 @@ kinds! {
     policy {
         E::Applied { .. } => "applied",
     }
+    token {
+        E::Issued { .. } => "issued",
+        E::UsesTaken { .. } => "uses_taken",
+        E::Revoked { .. } => "revoked",
+    }
 }
 
 /// The full type name of an event.
@@ -194,6 +199,7 @@ pub fn type_name(event: &Event) -> &'static str {
         Event::Playbook(_, event) => playbook(event),
         Event::PlaybookRun(_, event) => playbook_run(event),
         Event::Policy(_, event) => policy(event),
+        Event::Token(_, event) => token(event),
     }
 }
 

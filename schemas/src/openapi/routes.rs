@@ -559,4 +559,38 @@ pub const ROUTES: &[Route] = &[
         Some("ApplyPoliciesRequest"),
         "PoliciesView",
     ),
+    get(
+        "/v1/whoami",
+        "whoami",
+        "Who the sender is taken for, by which proof, until when, and what they may do",
+        Answer::One("WhoamiView"),
+    ),
+    get(
+        "/v1/tokens",
+        "list_tokens",
+        "Tokens that were issued and not revoked: one's own, and everybody's for who may grant",
+        Answer::Many("TokenView"),
+    )
+    .asked(PAGE),
+    post(
+        "/v1/tokens",
+        "issue_token",
+        "Issues a token that stands for the sender; it is shown this once",
+        Some("IssueTokenRequest"),
+        "IssueTokenAnswer",
+    ),
+    post(
+        "/v1/tokens/{name}/revoke",
+        "revoke_token",
+        "Has a token open nothing any more",
+        Some("RevokeTokenRequest"),
+        "RevokeTokensAnswer",
+    ),
+    post(
+        "/v1/revoke-tokens",
+        "revoke_tokens",
+        "Has every token of a person open nothing any more",
+        Some("RevokeTokensRequest"),
+        "RevokeTokensAnswer",
+    ),
 ];

@@ -413,6 +413,7 @@ const fn person_s(command: &Command) -> &'static str {
         Command::Playbook(Request::Due { .. }) => "worker's",
         Command::Playbook(_) => "playbook",
         Command::ApplyPolicies(_) => "apply policies",
+        Command::Token(_) => "token",
         Command::Due { .. }
         | Command::EnrolHost { .. }
         | Command::StepOutcome { .. }

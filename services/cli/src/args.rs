@@ -20,6 +20,7 @@ mod rotator;
 mod serve;
 mod setup;
 mod store;
+mod token;
 
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
@@ -38,6 +39,7 @@ pub(crate) use serve::{
 };
 pub(crate) use setup::{SetupDockerArgs, SetupPodmanArgs, SetupVerb};
 pub(crate) use store::{RefreshStoresArgs, StoreVerb};
+pub(crate) use token::{IssueTokenArgs, RevokeTokenArgs, TokenVerb};
 
 use crate::{address, exit};
 
@@ -58,6 +60,22 @@ pub(crate) struct Cli {
     /// Directory of an operator's credentials, for https://.
     #[arg(long, global = true, env = "KEYWHEEL_IDENTITY_DIR", value_name = "DIR")]
     pub(crate) identity: Option<PathBuf>,
+    /// File of a token that says who asks; `-` reads it from stdin.
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWHEEL_BEARER_TOKEN_FILE",
+        value_name = "FILE"
+    )]
+    pub(crate) bearer_token_file: Option<PathBuf>,
+    /// Roots by which a gateway is known, for https:// with a token and without credentials.
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWHEEL_GATEWAY_CA_FILE",
+        value_name = "FILE"
+    )]
+    pub(crate) gateway_ca_file: Option<PathBuf>,
     /// How answers look; `tail` prints one JSON object a line.
     #[arg(
         short,
@@ -183,6 +201,14 @@ pub(crate) enum Verb {
     /// Say who may do what: apply, check, test, explain and show policies.
     #[command(subcommand)]
     Policy(PolicyVerb),
+    /// Issue, list and revoke tokens, with which programs come in your name.
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// Show who the server takes you for, by which proof, until when, and what you may do.
+    #[command(
+        after_help = "Example:\n  keywheel whoami\n  keywheel --bearer-token-file /etc/ci/keywheel.token whoami"
+    )]
+    Whoami,
     /// Remove a binding: its containers lose the secret.
     Unbind(UnbindArgs),
     /// Show who holds which version.

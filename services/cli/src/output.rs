@@ -16,6 +16,7 @@ pub(crate) mod schedule;
 pub(crate) mod status;
 pub(crate) mod stores;
 pub(crate) mod table;
+pub(crate) mod tokens;
 pub(crate) mod views;
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};

@@ -25,6 +25,7 @@ mod secret;
 mod store;
 mod streams;
 mod subscriptions;
+mod token;
 mod waiting;
 
 use crate::address::Address;
@@ -32,7 +33,7 @@ use crate::args::{
     AuditVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, PolicyVerb, ReportVerb, SecretVerb,
     SetupVerb, Verb,
 };
-use crate::client::Client;
+use crate::client::{Client, Proof};
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
 use crate::seal::reseal;
@@ -90,7 +91,12 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Policy(PolicyVerb::Test(args)) => policy::test(screen, &args),
         Verb::Report(ReportVerb::Verify { file, key }) => report::verify(screen, &file, &key),
         verb => {
-            let client = Client::new(Address::parse(&cli.address)?, cli.identity.as_deref())?;
+            let proof = Proof {
+                identity: cli.identity.as_deref(),
+                token_file: cli.bearer_token_file.as_deref(),
+                ca_file: cli.gateway_ca_file.as_deref(),
+            };
+            let client = Client::with(Address::parse(&cli.address)?, proof)?;
             ask_daemon(&Desk { client, screen }, verb).await
         }
     }
@@ -118,6 +124,8 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Revocation(verb) => revocation::run(desk, &verb).await,
         Verb::Playbook(verb) => playbook::run(desk, &verb).await,
         Verb::Policy(verb) => policy::run(desk, &verb).await,
+        Verb::Token(verb) => token::run(desk, &verb).await,
+        Verb::Whoami => token::whoami(desk).await,
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
         Verb::Migrate(args) => Box::pin(migrate::migrate(desk, &args)).await,
         Verb::Host(verb) => host::run(desk, &verb).await,

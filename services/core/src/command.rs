@@ -23,6 +23,7 @@ use crate::secret;
 use crate::signal::{self, Signal};
 use crate::store::{RemoteVersion, StoreSpec};
 use crate::time::Timestamp;
+use crate::token;
 
 /// What came of logins with what was revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -314,6 +315,8 @@ pub enum Command {
     Playbook(playbook_run::Request),
     /// Puts a set of policies in force.
     ApplyPolicies(policy::Request),
+    /// About tokens.
+    Token(token::Request),
 }
 
 /// What goes between here and others outside.

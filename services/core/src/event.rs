@@ -2,11 +2,11 @@
 
 use crate::id::{
     BindingId, HostId, NotificationId, PlaybookId, PolicySetId, RevocationId, RotationId, RunId,
-    SecretId, SignalSourceId, StoreId,
+    SecretId, SignalSourceId, StoreId, TokenId,
 };
 use crate::{
     assignment, binding, host, notification, playbook, playbook_run, policy, revocation, rollout,
-    rotation, secret, signal, store,
+    rotation, secret, signal, store, token,
 };
 
 /// Any event with its aggregate.
@@ -38,6 +38,8 @@ pub enum Event {
     PlaybookRun(RunId, playbook_run::Event),
     /// Of the policies.
     Policy(PolicySetId, policy::Event),
+    /// Of a token.
+    Token(TokenId, token::Event),
 }
 
 /// Names the aggregate of an event.
@@ -69,6 +71,8 @@ pub enum AggregateKey {
     PlaybookRun(RunId),
     /// The policies.
     Policy(PolicySetId),
+    /// A token.
+    Token(TokenId),
 }
 
 impl Event {
@@ -89,6 +93,7 @@ impl Event {
             Self::Playbook(id, _) => AggregateKey::Playbook(*id),
             Self::PlaybookRun(id, _) => AggregateKey::PlaybookRun(*id),
             Self::Policy(id, _) => AggregateKey::Policy(*id),
+            Self::Token(id, _) => AggregateKey::Token(*id),
         }
     }
 }

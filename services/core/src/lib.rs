@@ -35,4 +35,5 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod token;
 pub mod world;

@@ -12,6 +12,7 @@ mod policies;
 mod replacement;
 mod rollouts;
 mod room;
+pub mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -73,6 +74,8 @@ pub struct World {
     pub playbooks: BTreeMap<PlaybookId, Playbook>,
     /// Open runs of playbooks, and the last ones that ended.
     pub runs: BTreeMap<RunId, Run>,
+    /// Tokens that were issued and not revoked.
+    pub tokens: tokens::Tokens,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -273,6 +276,7 @@ impl World {
             Event::Playbook(id, event) => self.apply_playbook(*id, event),
             Event::PlaybookRun(id, event) => self.apply_playbook_run(*id, event),
             Event::Policy(id, event) => self.apply_policy(number, *id, event),
+            Event::Token(id, event) => self.tokens.apply(*id, event),
         }
         self.note_outside(number, event);
     }

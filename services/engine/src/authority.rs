@@ -58,7 +58,8 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::ForgetRevocation { .. }
         | Command::Replace(_)
         | Command::Outward(_)
-        | Command::ApplyPolicies(_) => Role::Gateway,
+        | Command::ApplyPolicies(_)
+        | Command::Token(_) => Role::Gateway,
         Command::Playbook(
             Request::Start {
                 cause: Cause::Person,

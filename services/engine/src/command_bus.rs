@@ -428,7 +428,7 @@ impl CommandBus {
     fn repeat(&self, submission: &Submission, known: &Verdict) -> Option<Decision> {
         let is_person = matches!(
             submission.principal,
-            Principal::User { .. } | Principal::Operator { .. }
+            Principal::User { .. } | Principal::Operator { .. } | Principal::Token { .. }
         );
         if !is_person {
             return None;

@@ -5,6 +5,7 @@
 //! this gateway has folded: with several gateways another one's set counts here as soon as its event has come.
 
 pub mod demands;
+pub mod scope;
 pub mod steps;
 
 use std::collections::BTreeSet;
@@ -13,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use keywheel_core::audit;
 use keywheel_core::policy::{Applied, Policies};
 use keywheel_policy::{
-    Asked, Decision, Explanation, Fault, Principal, Resource, Set, Source, Verb,
+    Asked, Decision, Explanation, Fault, Principal, Resource, Set, Source, TOKEN, Verb,
 };
 
 /// Longest list of policies in a record's reason, in characters.
@@ -282,6 +283,8 @@ pub fn identity(principal: &audit::Principal) -> String {
         audit::Principal::Operator { name } => format!("certificate:{name}"),
         audit::Principal::Stranger { address } => format!("stranger:{address}"),
         audit::Principal::Service(role) => format!("service:{role:?}"),
+        // One person is one, by whatever they come: no token makes two of them.
+        audit::Principal::Token { owner, .. } => owner.clone(),
     }
 }
 
@@ -290,13 +293,25 @@ pub fn identity(principal: &audit::Principal) -> String {
 pub fn person(principal: &audit::Principal, rule: &str) -> Principal {
     let name = match principal {
         audit::Principal::User { name, .. } | audit::Principal::Operator { name } => name.clone(),
-        audit::Principal::Stranger { .. } | audit::Principal::Service(_) => String::new(),
+        audit::Principal::Stranger { .. }
+        | audit::Principal::Service(_)
+        | audit::Principal::Token { .. } => String::new(),
     };
     Principal::User {
         id: identity(principal),
         name,
         groups: BTreeSet::from([rule.to_owned()]),
     }
+}
+
+/// A program as policies know it: the person whose token it has, and in one group more.
+#[must_use]
+pub fn program(owner: &audit::Principal, rule: &str) -> Principal {
+    let mut of = person(owner, rule);
+    if let Principal::User { groups, .. } = &mut of {
+        groups.insert(TOKEN.to_owned());
+    }
+    of
 }
 
 /// A set of the log as the policy engine reads it.

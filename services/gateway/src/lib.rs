@@ -46,4 +46,5 @@ mod sinks;
 pub mod socket;
 #[cfg(test)]
 mod testing;
+pub mod tokens;
 pub mod views;

@@ -278,6 +278,7 @@ impl Bench {
             presences,
             parts: Arc::new(Vec::new),
             admission: Arc::new(Admission::new().unwrap()),
+            tokens: Arc::default(),
         };
         Self {
             outside,

@@ -26,7 +26,7 @@ pub use set::{
 };
 pub use words::{
     BUILT_IN_GROUPS, CLIENT_CERTIFICATE, DAEMON_USER, ENVIRONMENT, GROUP_KEYWHEEL, Principal, ROOT,
-    Resource, Verb, WordError,
+    Resource, TOKEN, Verb, WordError,
 };
 
 /// The published schema.

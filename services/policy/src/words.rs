@@ -11,8 +11,11 @@ pub const DAEMON_USER: &str = "daemon-user";
 pub const GROUP_KEYWHEEL: &str = "group-keywheel";
 /// Group of people with a client certificate.
 pub const CLIENT_CERTIFICATE: &str = "client-certificate";
+/// Group of programs that come with a person's token; that person's group is theirs as well.
+pub const TOKEN: &str = "token";
 /// Groups that say how somebody came here; no set declares them.
-pub const BUILT_IN_GROUPS: [&str; 4] = [ROOT, DAEMON_USER, GROUP_KEYWHEEL, CLIENT_CERTIFICATE];
+pub const BUILT_IN_GROUPS: [&str; 5] =
+    [ROOT, DAEMON_USER, GROUP_KEYWHEEL, CLIENT_CERTIFICATE, TOKEN];
 /// The id of what everything is in.
 pub const ENVIRONMENT: &str = "installation";
 /// Longest text of a principal or resource, in bytes.

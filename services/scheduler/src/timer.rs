@@ -164,7 +164,8 @@ impl Timers {
             | Event::Rollout(..)
             | Event::Notification(..)
             | Event::Signal(..)
-            | Event::Policy(..) => {}
+            | Event::Policy(..)
+            | Event::Token(..) => {}
         }
     }
 

@@ -14,4 +14,5 @@ mod sealed;
 mod shares;
 mod starting;
 mod strangers;
+mod tokens;
 mod verbs;

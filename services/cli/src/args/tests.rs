@@ -127,6 +127,15 @@ const FORMS: &[&str] = &[
     "exit-codes",
     "import aws --path prod/ --store sm --region r --endpoint https://e --profile p -o json",
     "import vault --server https://v --path a --mount kv --namespace n --ca-file /c --token-file /t",
+    "token issue ci --verb list,rotate --on path/prod --on store/bao --for 30d --uses 5 -o json",
+    "token list",
+    "token revoke ci --reason r",
+    "token revoke --owner certificate:ada --reason r",
+    "revoke --principal certificate:bob --reason r",
+    "revoke --principal service:prod/shop --dry-run",
+    "whoami -o json",
+    "--bearer-token-file /t --gateway-ca-file /c whoami",
+    "whoami --bearer-token-file -",
     "internal failpoints",
     "internal check-schedule",
 ];
@@ -180,6 +189,13 @@ fn what_is_not_understood_is_refused() {
         "audit prove",
         "audit verify --file x --proof y",
         "completion tcsh",
+        "token issue ci --on path/prod",
+        "token issue ci --verb list",
+        "token issue ci --verb list --on path/prod --for 30s",
+        "revoke --principal service:a --prefix prod --reason r",
+        "token revoke ci",
+        "token revoke --reason r",
+        "token revoke ci --owner certificate:ada --reason r",
     ] {
         let words = std::iter::once("keywheel").chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_err(), "{line}");

@@ -147,7 +147,11 @@ async fn serve_ports(
     let apart = &opened.config.apart;
     if let Some(address) = apart.listen_api {
         let listener = bind(address, "listen.api").await?;
-        let server = RemoteServer::new(api.clone(), tls, door::Spans::default());
+        let make = match apart.api_tokens {
+            true => RemoteServer::with_tokens,
+            false => RemoteServer::new,
+        };
+        let server = make(api.clone(), tls, door::Spans::default());
         let server = server.map_err(|e| tls_error(&e))?;
         spawn
             .tasks
@@ -301,5 +305,6 @@ fn api(
         presences: ends.presences.clone(),
         parts,
         admission: ends.admission.clone(),
+        tokens: Arc::default(),
     }
 }

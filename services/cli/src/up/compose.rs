@@ -324,6 +324,7 @@ fn serve_socket(
         presences: ends.presences.clone(),
         parts,
         admission: ends.admission.clone(),
+        tokens: Arc::default(),
     };
     spawn.shown.add(Arc::new(Metrics::new(api.clone())));
     let server = Server::new(api, Spans::default());

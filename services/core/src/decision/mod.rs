@@ -25,6 +25,7 @@ mod staging;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
+mod token;
 
 pub use canary::canaries;
 pub use drain::{DrainCause, drain_cause, grace, unreloaded};
@@ -154,6 +155,7 @@ fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<E
         Command::Outward(wish) => outward::decide(world, wish),
         Command::Playbook(request) => playbook::decide(world, request, ctx),
         Command::ApplyPolicies(wish) => policy::apply(world, wish),
+        Command::Token(request) => token::decide(world, request, ctx),
         Command::Revoke { .. }
         | Command::Replace(_)
         | Command::RevokeOutcome { .. }

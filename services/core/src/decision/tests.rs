@@ -14,6 +14,7 @@ mod replace;
 mod scopes;
 mod several;
 mod staging;
+mod tokens;
 
 use super::*;
 use crate::binding::Reload;

@@ -60,6 +60,7 @@ impl World {
             })
         };
         let run = || first(&self.runs, &other.runs, |id| format!("playbook run {id}"));
+        let are_others = self.tokens != other.tokens;
         let is_other = self.policies != other.policies;
         let found = secret()
             .or_else(binding)
@@ -74,7 +75,8 @@ impl World {
             .or_else(source)
             .or_else(playbook)
             .or_else(run)
-            .or_else(|| is_other.then(|| "the policies".to_owned()));
+            .or_else(|| is_other.then(|| "the policies".to_owned()))
+            .or_else(|| are_others.then(|| "a token of a person's".to_owned()));
         Some(found.unwrap_or_else(|| "an index".to_owned()))
     }
 }

@@ -36,7 +36,8 @@ pub fn of_command(world: &World, command: &Command, now: Timestamp) -> Vec<Deman
         Command::EvictHost { host, .. } => vec![of_host(world, Verb::Revoke, *host)],
         Command::Outward(wish) => of_outward(wish),
         Command::Playbook(request) => of_request(world, request, now),
-        Command::ApplyPolicies(_) => vec![Demand::of_all(Verb::Grant)],
+        // Whoever has tokens of their own made or revoked is asked for by the handler.
+        Command::ApplyPolicies(_) | Command::Token(_) => vec![Demand::of_all(Verb::Grant)],
         // Nobody submits these for themselves; who may give themselves every right may as well.
         Command::Observed(_)
         | Command::StoreContact { .. }

@@ -19,9 +19,13 @@ use keywheel_core::world::World;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_policy::{Resource, Verb};
 
+use super::bearer::{Came, Held};
 use super::{Api, Caller, Failure};
-use crate::admission::{Demand, InForce, Refused, Seer, demands, identity, person};
+use crate::admission::{Demand, InForce, Refused, Seer, demands, identity, person, program};
 use crate::denials::{Attempt, Ruling};
+
+/// What decides where a right is in no scope.
+const OUT_OF_SCOPE: &str = "outside the scope of the token";
 
 /// Who asks, how they came in, and whether policies were asked about it.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub(super) struct Standing {
     verb: String,
     /// Whether policies were asked.
     is_judged: AtomicBool,
+    /// The token they came with.
+    held: Option<Held>,
 }
 
 impl Standing {
@@ -43,6 +49,33 @@ impl Standing {
             by: Mutex::new(None),
             verb,
             is_judged: AtomicBool::new(false),
+            held: None,
+        }
+    }
+
+    /// Of somebody who came in.
+    pub(super) fn of(came: &Came, verb: String) -> Self {
+        Self {
+            held: came.held.clone(),
+            ..Self::new(came.rule, verb)
+        }
+    }
+
+    /// By which rule they came in, or their token's owner would.
+    pub(super) const fn rule(&self) -> &'static str {
+        self.rule
+    }
+
+    /// The token they came with.
+    pub(super) const fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
+    }
+
+    /// Who they are for policies.
+    pub(super) fn person(&self, principal: &Principal) -> keywheel_policy::Principal {
+        match &self.held {
+            Some(held) => program(&held.owner, self.rule),
+            None => person(principal, self.rule),
         }
     }
 
@@ -190,10 +223,10 @@ pub(super) fn gate(method: &Method, route: &str, asked: &Asked<'_>) -> Option<Ga
 
 fn look(route: &str, asked: &Asked<'_>) -> Option<Gate> {
     Some(match route {
-        "/v1/openapi.json" | "/v1/status" | "/v1/store-key" => Gate::Open,
+        "/v1/openapi.json" | "/v1/status" | "/v1/store-key" | "/v1/whoami" => Gate::Open,
         "/v1/secrets" | "/v1/bindings" | "/v1/rotations" | "/v1/revocations" | "/v1/playbooks"
         | "/v1/playbook-runs" | "/v1/quarantines" | "/v1/hosts" | "/v1/stores"
-        | "/v1/notifications" | "/v1/signal-sources" => Gate::Rows,
+        | "/v1/notifications" | "/v1/signal-sources" | "/v1/tokens" => Gate::Rows,
         "/v1/secrets/{*name}"
         | "/v1/schedules/{*name}"
         | "/v1/versions/{*name}"
@@ -266,7 +299,10 @@ fn change(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         | "/v1/playbook-runs/{id}/resume"
         | "/v1/playbook-runs/{id}/cancel"
         | "/v1/quarantines/{name}/lift"
-        | "/v1/policies" => Gate::Handler,
+        | "/v1/policies"
+        | "/v1/tokens"
+        | "/v1/tokens/{name}/revoke"
+        | "/v1/revoke-tokens" => Gate::Handler,
         "/v1/subscriptions" | "/v1/subscriptions/{name}/acknowledge" => all(Verb::Audit),
         "/v1/notifications/{name}/test" | "/v1/notifications/{name}/replay" => {
             asked.needs(Verb::Write, Resource::Notification)
@@ -365,8 +401,7 @@ impl Api {
     ) -> Result<Option<String>, Failure> {
         standing.note_judged();
         let in_force = self.in_force();
-        let who = person(principal, standing.rule);
-        match in_force.admit(&who, needs, seconds(self.clock.now())) {
+        match self.judge((principal, standing), &in_force, needs) {
             // Without a set of one's own the rule by which somebody came in says all, as before there were policies.
             Ok(by) => {
                 let by = in_force.version.map(|_| by);
@@ -377,6 +412,29 @@ impl Api {
                 .refuse(principal, standing, (&in_force, &refused))
                 .await),
         }
+    }
+
+    /// What policies say, and of who came with a token its scope before them.
+    fn judge(
+        &self,
+        (principal, standing): (&Principal, &Standing),
+        in_force: &InForce,
+        needs: &[Demand],
+    ) -> Result<String, Refused> {
+        let who = standing.person(principal);
+        let now = seconds(self.clock.now());
+        let Some(held) = &standing.held else {
+            return in_force.admit(&who, needs, now);
+        };
+        let narrow = |demand: &Demand| {
+            let out = || Refused {
+                demand: demand.clone(),
+                reason: OUT_OF_SCOPE.to_owned(),
+            };
+            held.scope.narrow(demand).ok_or_else(out)
+        };
+        let covered: Vec<Demand> = needs.iter().map(narrow).collect::<Result<_, _>>()?;
+        in_force.admit(&who, &covered, now)
     }
 
     async fn refuse(
@@ -446,9 +504,8 @@ impl Api {
 
     /// Whether a caller may have all of this done; nothing is on record of the question.
     pub(super) fn may(&self, caller: &Caller, needs: &[Demand]) -> bool {
-        let who = person(&caller.principal, caller.standing.rule);
-        let now = seconds(self.clock.now());
-        self.in_force().admit(&who, needs, now).is_ok()
+        let who = (&caller.principal, &*caller.standing);
+        self.judge(who, &self.in_force(), needs).is_ok()
     }
 
     /// The rows of a list that a caller may see: those of which they may see all that a row names.
@@ -461,7 +518,11 @@ impl Api {
         let (in_force, seer) = self.seer(caller);
         rows.retain(|row| {
             let mut named = named(row).into_iter();
-            named.all(|resource| in_force.shows(&seer, resource))
+            let is_covered = |resource: &Resource| {
+                let held = caller.standing.held.as_ref();
+                held.is_none_or(|held| held.shows(resource))
+            };
+            named.all(|resource| is_covered(&resource) && in_force.shows(&seer, resource))
         });
         rows
     }
@@ -469,7 +530,7 @@ impl Api {
     fn seer(&self, caller: &Caller) -> (InForce, Seer) {
         caller.standing.note_judged();
         let in_force = self.in_force();
-        let who = person(&caller.principal, caller.standing.rule);
+        let who = caller.standing.person(&caller.principal);
         let seer = in_force.seer(who, seconds(self.clock.now()));
         (in_force, seer)
     }
@@ -481,11 +542,10 @@ impl Api {
         needs: &BTreeMap<String, BTreeSet<Demand>>,
     ) -> Vec<String> {
         let in_force = self.in_force();
-        let who = person(&caller.principal, caller.standing.rule);
-        let now = seconds(self.clock.now());
+        let who = (&caller.principal, &*caller.standing);
         let lacks = |(step, needs): (&String, &BTreeSet<Demand>)| {
             let needs: Vec<Demand> = needs.iter().cloned().collect();
-            let Refused { demand, reason } = in_force.admit(&who, &needs, now).err()?;
+            let Refused { demand, reason } = self.judge(who, &in_force, &needs).err()?;
             Some(format!(
                 "step `{step}`: `{}` may not {} `{}` ({reason}); whoever may has to run it, or to permit it",
                 identity(&caller.principal),

@@ -4,6 +4,7 @@
 //! audit, but for a flood of them, whose first are and whose rest is counted into one record; no
 //! answer holds a value.
 
+pub(crate) mod bearer;
 mod caller;
 mod change;
 mod gates;
@@ -26,8 +27,10 @@ mod stores;
 mod stream;
 mod subscriptions;
 mod tags;
+mod tokens;
 mod trace;
 mod waits;
+pub(crate) mod whoami;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +58,7 @@ use crate::access::{Access, Peer};
 use crate::admission::Admission;
 use crate::denials::{Attempt, Denials, Ruling};
 use crate::presence::Presences;
+use crate::tokens::Tokens;
 use crate::views::status::Part;
 use crate::views::{NextFires, Outlook};
 
@@ -147,6 +151,8 @@ pub struct Api {
     pub parts: Arc<dyn Fn() -> Vec<Part> + Send + Sync>,
     /// Reads the policies in force.
     pub admission: Arc<Admission>,
+    /// Makes tokens and counts their uses.
+    pub tokens: Arc<Tokens>,
 }
 
 /// One method of one path.
@@ -158,6 +164,7 @@ fn routes() -> Vec<Route> {
     all.extend(outward::routes());
     all.extend(reports::routes());
     all.extend(policies::routes());
+    all.extend(tokens::routes());
     all
 }
 
@@ -168,6 +175,7 @@ fn own_routes() -> Vec<Route> {
         look("/v1/openapi.json", get(openapi)),
         look("/v1/status", get(status::status)),
         look("/v1/store-key", get(read::store_key)),
+        look("/v1/whoami", get(whoami::whoami)),
         look("/v1/secrets", get(read::secrets)),
         look("/v1/secrets/{*name}", get(read::secret)),
         look("/v1/schedules/{*name}", get(read::schedule)),
@@ -267,15 +275,16 @@ async fn unknown_method(request: Request) -> Failure {
 async fn guard(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let principal = api.access.principal(&peer);
     let (verb, object) = verb_of(&request);
-    let Some(rule) = api.access.allows(&peer) else {
-        return deny(&api, &principal, &verb, &object).await;
+    let came = match bearer::came_in(&api, &peer, &mut request, (&verb, &object)).await {
+        Ok(came) => came,
+        Err(answer) => return *answer,
     };
-    let standing = Arc::new(Standing::new(rule, verb.clone()));
+    let principal = came.principal.clone();
+    let standing = Arc::new(Standing::of(&came, verb.clone()));
     let (mut parts, body) = request.into_parts();
     let by = match gates::pass(&api, (&principal, &standing), &mut parts).await {
         Ok(by) => by,
@@ -285,7 +294,7 @@ async fn guard(
     let is_get = is_reading(request.method());
     let looked = is_look(&request);
     if looked && !is_repeated_wait(&api, &principal, &request) {
-        let by = by.as_deref().unwrap_or(rule);
+        let by = by.as_deref().unwrap_or_else(|| came.proof());
         let record = api.record(&principal, &verb, &object, Outcome::Allowed, by);
         if let Err(error) = api.commands.record(record).await {
             api.waits.forget(&principal, request.uri().path());
@@ -315,7 +324,10 @@ async fn guard(
             return Failure::from(error).into_response();
         }
     }
-    response
+    match &came.held {
+        Some(held) => bearer::ended_with(&api, held, response),
+        None => response,
+    }
 }
 
 /// Answers someone who may not: after the denial is on record, or counted when many came before it.
@@ -385,6 +397,8 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
         _ if path == "policies" => "apply-policies",
+        _ if path == "tokens" => "issue-token",
+        _ if first == "tokens" => "revoke-token",
         _ if SPEAKING_PATHS.contains(&first) => path.rsplit('/').next().unwrap_or(first),
         _ => first,
     };

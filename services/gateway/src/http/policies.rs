@@ -120,7 +120,7 @@ fn findings(api: &Api, set: &Set) -> Vec<PolicyFinding> {
 }
 
 /// Everything that has a name now.
-fn estate(world: &World) -> Estate {
+pub(super) fn estate(world: &World) -> Estate {
     let secrets = world.declared_secrets();
     let secrets = secrets.map(|known| Resource::Secret(known.name.to_string()));
     let stores = world.stores.values();

@@ -25,6 +25,7 @@ mod seal;
 mod sinks;
 mod stores;
 mod streams;
+mod tokens;
 mod wishes;
 
 use super::*;

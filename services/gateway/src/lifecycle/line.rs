@@ -101,7 +101,8 @@ pub(super) fn of(committed: &Committed, recorded: &RecordedEvent) -> Option<Line
         | Event::Notification(..)
         | Event::Signal(..)
         | Event::Playbook(..)
-        | Event::Policy(..) => return None,
+        | Event::Policy(..)
+        | Event::Token(..) => return None,
     };
     // Whatever its report answers, a container goes for reasons of its own.
     let trace = match line.event {

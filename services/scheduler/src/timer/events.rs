@@ -392,7 +392,8 @@ impl Timers {
             | Event::Notification(..)
             | Event::Playbook(..)
             | Event::PlaybookRun(..)
-            | Event::Policy(..) => Whom::default(),
+            | Event::Policy(..)
+            | Event::Token(..) => Whom::default(),
         }
     }
 

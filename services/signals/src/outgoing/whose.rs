@@ -142,7 +142,8 @@ fn whom(world: &World, memory: &Memory, event: &Event) -> (Whose, Option<HostId>
         | Event::Notification(..)
         | Event::Playbook(..)
         | Event::PlaybookRun(..)
-        | Event::Policy(..) => (Whose::Nobody, None),
+        | Event::Policy(..)
+        | Event::Token(..) => (Whose::Nobody, None),
     }
 }
 

@@ -95,7 +95,8 @@ impl Gathering {
             | Event::Signal(..)
             | Event::Playbook(..)
             | Event::PlaybookRun(..)
-            | Event::Policy(..) => {}
+            | Event::Policy(..)
+            | Event::Token(..) => {}
         }
     }
 

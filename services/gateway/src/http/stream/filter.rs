@@ -109,7 +109,8 @@ impl Filter {
             | Event::Signal(..)
             | Event::Playbook(..)
             | Event::PlaybookRun(..)
-            | Event::Policy(..) => {}
+            | Event::Policy(..)
+            | Event::Token(..) => {}
         }
         if self.order.len() > MAX_RUNS
             && let Some(oldest) = self.order.pop_front()
@@ -140,7 +141,8 @@ impl Filter {
             | Event::Signal(..)
             | Event::Playbook(..)
             | Event::PlaybookRun(..)
-            | Event::Policy(..) => None,
+            | Event::Policy(..)
+            | Event::Token(..) => None,
         };
         let name = secret.to_string();
         known == Some(secret)
