@@ -4,6 +4,7 @@
 //! [`PutRequest::sealed`], sealed by the client to store-sync's key.
 
 mod doctor;
+mod entitlement;
 mod host;
 mod outward;
 mod playbook;
@@ -16,6 +17,7 @@ mod store;
 mod subscription;
 
 pub use doctor::DoctorReport;
+pub use entitlement::{EntitlementView, RulePart, RuleView};
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
 pub use playbook::{
@@ -99,7 +101,8 @@ macro_rules! of_shapes {
             AuditExport,
             AuditProof,
             VerifyReport,
-            EvidenceReport
+            EvidenceReport,
+            EntitlementView
         ]
     };
 }

@@ -1,5 +1,6 @@
 //! Every request the API takes, as a table: the gateway's router and the document are held to it.
 
+use super::facts::FACTS;
 use super::route::{Answer, Parameter, Route, flag, get, number, post, text};
 
 const LIMIT: Parameter = number(
@@ -549,6 +550,13 @@ pub const ROUTES: &[Route] = &[
         Answer::One("HistoryView"),
     )
     .asked(&[text("at", "The time, RFC 3339; without it, now.")]),
+    get(
+        "/v1/explain/{name}",
+        "explain_entitlement",
+        "Whether a container gets a secret, by which binding, and what of each means others; facts are taken as told",
+        Answer::One("EntitlementView"),
+    )
+    .asked(FACTS),
     post(
         "/v1/apply",
         "apply",

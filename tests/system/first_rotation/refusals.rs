@@ -96,7 +96,24 @@ fn another_image_with_the_same_labels_gets_nothing() -> Result<()> {
     let flags = ["--runtime", &stage.runtime, "--label", "app=app"];
     let container = Container::run(&other, &flags, &["/bin/app-idle"])?;
     assert_eq!(container.read(FILE)?, None, "labels alone granted a secret");
-    stage.finish(&[value], &[&container])
+    let own = stage.run("app", &[], "/bin/app-idle")?;
+    assert_eq!(own.read(FILE)?.as_ref(), Some(&value));
+    let explain = |one: &Container| {
+        let words = ["explain", one.id(), SECRET, "--host", &stage.host];
+        stage.keywheel.json(&words)
+    };
+    let (no, yes) = (explain(&container)?, explain(&own)?);
+    assert_eq!(
+        (&no["entitled"], &yes["entitled"]),
+        (&json!(false), &json!(true))
+    );
+    let told = no["reason"].as_str().unwrap_or_default();
+    assert!(
+        told.contains("`test-file` comes nearest: image is not"),
+        "{no}"
+    );
+    assert_eq!(yes["binding"], "test-file", "{yes}");
+    stage.finish(&[value], &[&container, &own])
 }
 
 /// Asks the injector as the runtime does, without an engine's create around it.

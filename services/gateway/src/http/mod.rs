@@ -6,6 +6,7 @@
 
 mod caller;
 mod change;
+mod entitlement;
 mod history;
 mod hosts;
 mod interventions;
@@ -148,6 +149,7 @@ fn routes() -> Vec<Route> {
     let mut all = own_routes();
     all.extend(outward::routes());
     all.extend(reports::routes());
+    all.extend(entitlement::routes());
     all
 }
 

@@ -63,7 +63,7 @@ pub(super) async fn secrets(State(api): State<Api>, page: Paged) -> Result<Respo
     pages::answer("/v1/secrets", views, by_name, &page)
 }
 
-fn with_secret<T>(
+pub(super) fn with_secret<T>(
     api: &Api,
     name: &str,
     view: impl FnOnce(&Committed, &keywheel_core::secret::Secret) -> T,
