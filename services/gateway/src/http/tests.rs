@@ -23,6 +23,7 @@ mod replaced;
 mod reports;
 mod stores;
 mod streams;
+mod walked;
 mod wishes;
 
 use super::*;
