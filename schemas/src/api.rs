@@ -17,7 +17,7 @@ mod store;
 mod subscription;
 
 pub use doctor::DoctorReport;
-pub use entitlement::{EntitlementView, RulePart, RuleView};
+pub use entitlement::{EntitlementView, RefusedStartView, RulePart, RuleView};
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
 pub use playbook::{
@@ -223,6 +223,10 @@ pub struct SecretView {
     /// The accounts that its versions open; absent for a value that opens none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotator: Option<Resource>,
+    /// Starts that were refused for want of it, newest first, as far as the newest audit records have them; only where
+    /// one asks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_starts: Vec<RefusedStartView>,
 }
 
 /// One binding.

@@ -60,3 +60,18 @@ pub struct RulePart {
     /// Whether that is it.
     pub holds: bool,
 }
+
+/// A start that was refused for want of a secret, as its host's audit record tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefusedStartView {
+    /// The container's name.
+    pub container: String,
+    /// Its full id.
+    pub id: String,
+    /// Name of its host.
+    pub host: String,
+    /// When it was put on record, RFC 3339.
+    pub at: String,
+    /// Why: the rule that refused it, or the binding that comes nearest, and what of it means others.
+    pub reason: String,
+}

@@ -103,7 +103,11 @@ pub const ROUTES: &[Route] = &[
         "describe_secret",
         "One secret; never its value",
         Answer::One("SecretView"),
-    ),
+    )
+    .asked(&[flag(
+        "refused_starts",
+        "Also the newest starts that were refused for want of it.",
+    )]),
     get(
         "/v1/schedules/{name}",
         "describe_schedule",

@@ -39,6 +39,14 @@ fn a_placeholder_without_a_binding_is_refused_by_name() -> Result<()> {
         said.stderr
     );
     assert!(!said.said().contains(&value), "the refusal shows the value");
+    // It is no consumer, and is described all the same, with why.
+    wait::until_true("the refused start", PATIENCE, || {
+        let page = stage
+            .keywheel
+            .json(&["describe", "secret", "test/api-token"])?;
+        let why = page["refused_starts"][0]["reason"].as_str();
+        Ok(why.is_some_and(|why| why.contains("no binding grants secret `test/api-token`")))
+    })?;
     stage.finish(&[value], &[])
 }
 

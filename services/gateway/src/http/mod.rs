@@ -16,6 +16,7 @@ mod pages;
 mod playbooks;
 mod problem;
 mod read;
+mod refused;
 mod reports;
 mod revocations;
 mod scans;
