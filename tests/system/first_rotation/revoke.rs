@@ -268,6 +268,8 @@ fn a_revoke_that_replaces_first_takes_no_file_away_and_restarts_with_the_new_val
     let canary = Canary::new(&[fresh.clone().into_bytes()])?;
     let has_it = memory::search(&canary, env.pid()?)?;
     assert!(!has_it.is_empty(), "memory is not searched");
+    let below = stage.keywheel.scratch().path();
+    memory::assert_forgotten(below, &[&value, &fresh])?;
     // Without a replacement the same reader finds no file, and the container stops.
     let reader = Reader::begin(&kept)?;
     stage.keywheel.json(&sure)?;
@@ -279,7 +281,6 @@ fn a_revoke_that_replaces_first_takes_no_file_away_and_restarts_with_the_new_val
         reader.end()?.absent > 0,
         "it cannot see that a file is absent"
     );
-    let below = stage.keywheel.scratch().path();
     memory::assert_forgotten(below, &[&value, &fresh])?;
     memory::assert_coreless(below)?;
     stage.finish(&[value, fresh], &[&kept])
