@@ -162,7 +162,7 @@ fn walk(keywheel: &Keywheel, verb: &str, words: &str, has_to: bool) -> Result<()
     let called: Vec<&str> = line.split_whitespace().collect();
     for format in ["table", "json"] {
         // What is said is kept, and searched with every other place at the end.
-        let said = keywheel.cli(&[&called, &["-o", format][..]].concat())?;
+        let said = keywheel.cli(&[called.as_slice(), &["-o", format]].concat())?;
         ensure!(!has_to || said.code == 0, "`{line}`: {}", said.said());
     }
     Ok(())
