@@ -4,6 +4,7 @@
 //! [`PutRequest::sealed`], sealed by the client to store-sync's key.
 
 mod doctor;
+mod entitlement;
 mod host;
 mod outward;
 mod playbook;
@@ -19,6 +20,7 @@ mod subscription;
 mod token;
 
 pub use doctor::DoctorReport;
+pub use entitlement::{EntitlementView, RefusedStartView, RulePart, RuleView};
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
 pub use playbook::{
@@ -124,7 +126,8 @@ macro_rules! of_shapes {
             RevokeTokenRequest,
             RevokeTokensRequest,
             RevokeTokensAnswer,
-            WhoamiView
+            WhoamiView,
+            EntitlementView
         ]
     };
 }
@@ -246,6 +249,10 @@ pub struct SecretView {
     /// The accounts that its versions open; absent for a value that opens none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotator: Option<Resource>,
+    /// Starts that were refused for want of it, newest first, as far as the newest audit records have them; only where
+    /// one asks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_starts: Vec<RefusedStartView>,
 }
 
 /// One binding.

@@ -232,6 +232,8 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
         labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
         insecure: false,
         container: None,
+        name: None,
+        user: None,
     };
     let target = Target::File {
         directory: Directory::parse(binding::DEFAULT_DIRECTORY)?,

@@ -1,6 +1,7 @@
 //! The HTTP API as an OpenAPI 3.1 document: paths, parameters, bodies, answers and problems. Made from the
 //! table that the gateway's router is held to, and from the shapes it answers with.
 
+mod facts;
 mod parameters;
 mod route;
 mod routes;
@@ -211,7 +212,9 @@ fn path_parameters(route: &Route) -> Vec<Value> {
 fn path_schema(path: &str) -> Value {
     let about = path.split('/').nth(2).unwrap_or_default();
     match about {
-        "secrets" | "versions" | "history" | "rotation-plan" => SecretName::schema().to_value(),
+        "secrets" | "versions" | "history" | "rotation-plan" | "explain" => {
+            SecretName::schema().to_value()
+        }
         "bindings" => BindingName::schema().to_value(),
         "stores" => StoreName::schema().to_value(),
         "subscriptions" => SubscriptionName::schema().to_value(),

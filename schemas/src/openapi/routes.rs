@@ -1,7 +1,8 @@
 //! Every request the API takes, as a table: the gateway's router and the document are held to it.
 
+use super::facts::FACTS;
 use super::parameters::{AUDIT, CONSUMERS, EVENTS, EXPLAINED, EXPORT, KEPT, PAGE, SCOPE, WAIT};
-use super::route::{Answer, Route, get, number, post, text};
+use super::route::{Answer, Route, flag, get, number, post, text};
 
 /// Every request.
 pub const ROUTES: &[Route] = &[
@@ -35,7 +36,11 @@ pub const ROUTES: &[Route] = &[
         "describe_secret",
         "One secret; never its value",
         Answer::One("SecretView"),
-    ),
+    )
+    .asked(&[flag(
+        "refused_starts",
+        "Also the newest starts that were refused for want of it.",
+    )]),
     get(
         "/v1/schedules/{name}",
         "describe_schedule",
@@ -510,6 +515,13 @@ pub const ROUTES: &[Route] = &[
         Answer::One("HistoryView"),
     )
     .asked(&[text("at", "The time, RFC 3339; without it, now.")]),
+    get(
+        "/v1/explain/{name}",
+        "explain_entitlement",
+        "Whether a container gets a secret, by which binding, and what of each means others; facts are taken as told",
+        Answer::One("EntitlementView"),
+    )
+    .asked(FACTS),
     post(
         "/v1/apply",
         "apply",

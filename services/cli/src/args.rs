@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod explain;
 mod host;
 mod import;
 mod log;
@@ -22,6 +23,7 @@ mod setup;
 mod store;
 mod token;
 
+pub(crate) use explain::ExplainArgs;
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
 pub(crate) use log::{AuditArgs, EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
@@ -171,6 +173,8 @@ pub(crate) enum Verb {
     Get(GetArgs),
     /// Show one thing with everything around it: versions, consumers, what it waits for.
     Describe(DescribeArgs),
+    /// Say whether a container gets a secret, and which rule decides.
+    Explain(ExplainArgs),
     /// Put a value, list secrets, list the versions of one. No verb prints a value.
     #[command(subcommand)]
     Secret(SecretVerb),

@@ -90,6 +90,11 @@ impl Client {
         }
     }
 
+    /// Whether it asks a gateway on this machine.
+    pub(crate) const fn is_local(&self) -> bool {
+        matches!(self.target, Target::Socket(_))
+    }
+
     /// Reads a resource.
     pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.typed(Ask::look(path), PATIENCE, false).await

@@ -52,6 +52,7 @@ use crate::args::Cli;
 use crate::exit::{Exit, Failure};
 
 fn main() -> ExitCode {
+    keywheel_daemon::panics::withhold_messages();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misread(&error).into(),

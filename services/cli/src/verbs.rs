@@ -4,6 +4,7 @@
 
 mod apply;
 mod audit;
+mod explain;
 mod host;
 mod import;
 mod input;
@@ -111,6 +112,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Apply(args) => apply::apply(desk, &args).await,
         Verb::Get(args) => look::list(desk, &args).await,
         Verb::Describe(args) => look::describe(desk, &args).await,
+        Verb::Explain(args) => explain::explain(desk, &args).await,
         Verb::Secret(SecretVerb::Put(args)) => secret::put(desk, &args).await,
         Verb::Secret(SecretVerb::List) => look::secrets(desk).await,
         Verb::Secret(SecretVerb::Versions { name }) => secret::versions(desk, &name).await,

@@ -22,3 +22,4 @@ mod stream;
 mod surface;
 mod templates;
 mod uses;
+mod verbs;

@@ -7,6 +7,7 @@
 pub(crate) mod bearer;
 mod caller;
 mod change;
+mod entitlement;
 mod gates;
 mod history;
 mod hosts;
@@ -18,6 +19,7 @@ mod playbooks;
 mod policies;
 mod problem;
 mod read;
+mod refused;
 mod reports;
 mod revocations;
 mod scans;
@@ -165,6 +167,7 @@ fn routes() -> Vec<Route> {
     all.extend(reports::routes());
     all.extend(policies::routes());
     all.extend(tokens::routes());
+    all.extend(entitlement::routes());
     all
 }
 

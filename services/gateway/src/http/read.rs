@@ -26,7 +26,7 @@ use serde::Deserialize;
 
 use super::pages::{self, Order, PageQuery, Paged};
 use super::status::copy_faults;
-use super::{Api, Caller, Failure, MAX_WAIT, Named, STASH_TIMEOUT};
+use super::{Api, Caller, Failure, MAX_WAIT, Named, STASH_TIMEOUT, refused};
 use crate::views;
 
 /// Fires of a schedule that are told when nobody says how many.
@@ -76,7 +76,7 @@ pub(super) async fn secrets(
     pages::answer("/v1/secrets", views, by_name, &page)
 }
 
-fn with_secret<T>(
+pub(super) fn with_secret<T>(
     api: &Api,
     name: &str,
     view: impl FnOnce(&Committed, &keywheel_core::secret::Secret) -> T,
@@ -91,13 +91,27 @@ fn with_secret<T>(
     Ok(view(&committed, secret))
 }
 
+/// What to tell of a secret besides.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecretQuery {
+    #[serde(default)]
+    refused_starts: bool,
+}
+
 pub(super) async fn secret(
     State(api): State<Api>,
     Named(name): Named,
+    query: Result<Query<SecretQuery>, QueryRejection>,
 ) -> Result<Json<SecretView>, Failure> {
+    let Query(SecretQuery { refused_starts }) = query?;
     let now = api.clock.now();
     let draft = with_secret(&api, &name, |committed, s| views::secret(committed, s, now))?;
-    Ok(Json(draft.finish(api.next_fires)))
+    let mut view = draft.finish(api.next_fires);
+    if refused_starts {
+        view.refused_starts = refused::recent(&api, &view.name).await?;
+    }
+    Ok(Json(view))
 }
 
 /// How many fires.

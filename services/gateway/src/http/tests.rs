@@ -10,6 +10,7 @@ use keywheel_engine::stash;
 use serde_json::{Value, json};
 
 mod contract;
+mod entitlement;
 mod forgotten;
 mod history;
 mod interventions;
@@ -26,6 +27,7 @@ mod sinks;
 mod stores;
 mod streams;
 mod tokens;
+mod walked;
 mod wishes;
 
 use super::*;
