@@ -10,8 +10,10 @@
 
 mod error;
 mod file;
+mod kept;
 mod presence;
 mod sink;
 
 pub use error::AuditSinkError;
+pub use kept::KeptRecords;
 pub use sink::{AuditSink, AuditSinkOptions, CONSUMER, Handle, MAX_HELD};
