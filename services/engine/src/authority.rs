@@ -57,7 +57,8 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::EvictHost { .. }
         | Command::ForgetRevocation { .. }
         | Command::Replace(_)
-        | Command::Outward(_) => Role::Gateway,
+        | Command::Outward(_)
+        | Command::BuryLost(_) => Role::Gateway,
         Command::Playbook(
             Request::Start {
                 cause: Cause::Person,

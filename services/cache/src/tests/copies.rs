@@ -14,7 +14,7 @@ async fn a_copy_is_the_cache_of_the_moment_and_opens_with_its_key_alone() {
     }
     cache.destroy(SECRET, 1).await.unwrap();
     let copies = Place {
-        key: SecretBytes::from(place.key.expose().to_vec()),
+        key: UnsealKey::from_file(&place.key).unwrap().to_file(),
         ..Place::new()
     };
     let still = cache.stand_still().await;

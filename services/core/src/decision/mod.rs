@@ -16,6 +16,7 @@ mod playbook;
 mod refusal;
 mod replace;
 mod report;
+mod restored;
 mod revoke;
 mod rollout;
 mod rotate;
@@ -33,6 +34,7 @@ pub use playbook::{
     plan_playbook,
 };
 pub use refusal::{Refusal, Rejection, RejectionKind};
+pub use restored::MAX_BURIED;
 
 use crate::command::Command;
 use crate::event::Event;
@@ -152,6 +154,7 @@ fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<E
         Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
         Command::Outward(wish) => outward::decide(world, wish),
         Command::Playbook(request) => playbook::decide(world, request, ctx),
+        Command::BuryLost(lost) => restored::bury(world, lost),
         Command::Revoke { .. }
         | Command::Replace(_)
         | Command::RevokeOutcome { .. }

@@ -10,6 +10,7 @@ mod outward;
 mod previous;
 mod proofs;
 mod replace;
+mod restored;
 mod scopes;
 mod several;
 mod staging;

@@ -147,7 +147,16 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["evict"], evict),
         (&["forget-revocation"], forget),
         (&["take-signal"], take_signal()),
+        (&["bury-lost-versions"], bury_lost()),
     ]
+}
+
+fn bury_lost() -> Command {
+    Command::BuryLost(keywheel_core::command::BuryLost {
+        secret: SecretName::parse("prod/db").unwrap(),
+        up_to: 7,
+        reason: "the log was put back".to_owned(),
+    })
 }
 
 fn take_signal() -> Command {
@@ -291,6 +300,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::Outward(_) => 25,
         Command::Replace(_) => 26,
         Command::Playbook(_) => 27,
+        Command::BuryLost(_) => 28,
     }
 }
 
@@ -301,7 +311,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=27),
+        Vec::from_iter(0..=28),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);
