@@ -3,6 +3,7 @@
 //! Invariant: no response type can hold a secret's value. The one place where a value travels is
 //! [`PutRequest::sealed`], sealed by the client to store-sync's key.
 
+mod backup;
 mod doctor;
 mod host;
 mod outward;
@@ -15,6 +16,7 @@ mod status;
 mod store;
 mod subscription;
 
+pub use backup::BackupView;
 pub use doctor::DoctorReport;
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
@@ -99,7 +101,8 @@ macro_rules! of_shapes {
             AuditExport,
             AuditProof,
             VerifyReport,
-            EvidenceReport
+            EvidenceReport,
+            BackupView
         ]
     };
 }

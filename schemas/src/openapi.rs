@@ -169,6 +169,7 @@ fn problem_statuses(route: &Route) -> Vec<u16> {
 fn takes_key(route: &Route) -> bool {
     let anew = [
         "refresh",
+        "backup",
         "test_notification",
         "replay_notification",
         "retry_letter",

@@ -577,4 +577,11 @@ pub const ROUTES: &[Route] = &[
         Some("RevokeRequest"),
         "RevocationView",
     ),
+    post(
+        "/v1/backup",
+        "backup",
+        "Makes a sealed backup of journal and cache, of one moment",
+        None,
+        "BackupView",
+    ),
 ];

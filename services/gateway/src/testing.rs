@@ -231,6 +231,7 @@ impl Bench {
             scans: Scans::default(),
             presences: Presences::new(clock.clone()),
             parts: Arc::new(Vec::new),
+            backups: None,
         };
         Self {
             outside,

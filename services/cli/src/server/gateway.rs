@@ -299,5 +299,6 @@ fn api(
         scans: Scans::default(),
         presences: ends.presences.clone(),
         parts,
+        backups: None,
     }
 }

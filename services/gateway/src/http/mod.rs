@@ -4,6 +4,7 @@
 //! audit, but for a flood of them, whose first are and whose rest is counted into one record; no
 //! answer holds a value.
 
+mod backup;
 mod caller;
 mod change;
 mod history;
@@ -54,6 +55,7 @@ use crate::presence::Presences;
 use crate::views::status::Part;
 use crate::views::{NextFires, Outlook};
 
+pub use backup::BackupMaker;
 pub use caller::Caller;
 pub use hosts::{NewToken, TokenMaker};
 use named::Named;
@@ -138,6 +140,8 @@ pub struct Api {
     pub presences: Presences,
     /// Bus and journal as this gateway sees them, asked anew for each status.
     pub parts: Arc<dyn Fn() -> Vec<Part> + Send + Sync>,
+    /// Makes backups; `None` where journal and cache are not this process's.
+    pub backups: Option<Arc<dyn BackupMaker>>,
 }
 
 /// One method of one path.
@@ -211,6 +215,7 @@ fn own_routes() -> Vec<Route> {
         change("/v1/put", post(change::put)),
         change("/v1/rotate", post(change::rotate)),
         change("/v1/revoke", post(change::revoke)),
+        change("/v1/backup", post(backup::backup)),
     ];
     routes.extend(playbooks::routes());
     routes
