@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod backup;
 mod host;
 mod import;
 mod log;
@@ -20,6 +21,9 @@ mod serve;
 mod setup;
 mod store;
 
+pub(crate) use backup::{
+    BackupArgs, BackupVerb, KeyArgs, RestoreArgs, RestoreVerb, VerifyBackupArgs,
+};
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
 pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
@@ -177,6 +181,10 @@ pub(crate) enum Verb {
     /// Check the journal.
     #[command(subcommand)]
     Journal(JournalVerb),
+    /// Make a sealed backup of everything this machine keeps, while it runs; verify one.
+    Backup(BackupArgs),
+    /// Restore a backup into an empty directory; accept one that is older than what is known.
+    Restore(RestoreArgs),
     /// Write the evidence of a revocation, rotation or eviction; verify it without a server.
     #[command(subcommand)]
     Report(ReportVerb),

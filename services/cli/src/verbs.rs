@@ -4,6 +4,7 @@
 
 mod apply;
 mod audit;
+mod backup;
 mod host;
 mod import;
 mod input;
@@ -27,11 +28,13 @@ mod waiting;
 
 use crate::address::Address;
 use crate::args::{
-    AuditVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, ReportVerb, SecretVerb, SetupVerb, Verb,
+    AuditVerb, BackupArgs, BackupVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, ReportVerb,
+    SecretVerb, SetupVerb, Verb,
 };
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
+use crate::backup::restore;
 use crate::{ca, credentials, doctor, init, nats, server, setup, up};
 
 /// What a verb works with.
@@ -81,6 +84,14 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             ..
         }) => audit::proof::verify_file(screen, &proof, public_key.as_deref()),
         Verb::Report(ReportVerb::Verify { file, key }) => report::verify(screen, &file, &key),
+        Verb::Backup(BackupArgs {
+            verb: Some(BackupVerb::Verify(args)),
+            ..
+        }) => restore::verify(screen, &args).await,
+        Verb::Restore(args) if args.verb.is_none() => {
+            let file = args.file.clone().unwrap_or_default();
+            Box::pin(restore::restore(screen, &file, &args)).await
+        }
         verb => {
             let client = Client::new(Address::parse(&cli.address)?, cli.identity.as_deref())?;
             ask_daemon(&Desk { client, screen }, verb).await
@@ -131,6 +142,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         }
         Verb::Journal(JournalVerb::Verify) => look::journal(desk).await,
         Verb::Report(verb) => report::run(desk, &verb).await,
+        verb @ (Verb::Backup(_) | Verb::Restore(_)) => backup::ask(desk, verb).await,
         Verb::Up(_)
         | Verb::Server(_)
         | Verb::Init(_)

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use keywheel_engine::port::PortError;
-use keywheel_engine::port::journal::Head;
+use keywheel_engine::port::journal::{AuditLeaf, Head};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, SqliteConnection};
 use tokio::sync::MutexGuard;
@@ -48,11 +48,11 @@ impl SqliteJournal {
 
 impl Still<'_> {
     /// Begins a copy of the log as it is now, in a file that is not there yet. Others may append as soon as
-    /// this returned and [`Self`] is gone.
+    /// this returned.
     ///
     /// # Errors
     /// When the file cannot be made or the log cannot be read.
-    pub async fn begin_copy(&self, to: &Path) -> Result<Copying, PortError> {
+    pub async fn begin_copy(self, to: &Path) -> Result<Copying, PortError> {
         let place = Place::file(self.journal.path());
         file::secure_file(to)?;
         let options = SqliteConnectOptions::new()
@@ -100,6 +100,21 @@ impl Copying {
     }
 }
 
+/// Audit records of a journal that nobody needs to have opened, from an index on, at most `limit`.
+///
+/// # Errors
+/// When the file cannot be read, or lacks one.
+pub async fn records_of_file(
+    path: &Path,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<AuditLeaf>, PortError> {
+    let mut connection = file::open_reader(path).await?;
+    let records = read::leaves(&mut connection, &Place::file(path), from, limit).await;
+    file::close(path, connection).await?;
+    records
+}
+
 async fn copy_tables(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     let format: i64 = sqlx::query_scalar("PRAGMA live.user_version")
         .fetch_one(&mut *connection)
@@ -143,7 +158,6 @@ mod tests {
         let still = journal.stand_still().await;
         let to = directory.path().join("copy.db");
         let copying = still.begin_copy(&to).await.unwrap();
-        drop(still);
         // The log goes on while the copy is made.
         journal.append(301, &[decision(301)]).await.unwrap();
         assert_eq!(copying.head().number, 300);
