@@ -15,7 +15,6 @@ use keywheel_core::audit::Principal;
 use keywheel_core::id::DeploymentId;
 use keywheel_gateway::access::{Access, Peer};
 use keywheel_schemas::config::{Config, ConfigFlags};
-use keywheel_seal::envelope::UnsealKey;
 use serde::Serialize;
 
 use super::older::{Log, Standing};
