@@ -3,6 +3,7 @@
 //! Invariant: no response type can hold a secret's value. The one place where a value travels is
 //! [`PutRequest::sealed`], sealed by the client to store-sync's key.
 
+mod backup;
 mod doctor;
 mod entitlement;
 mod host;
@@ -19,6 +20,7 @@ mod store;
 mod subscription;
 mod token;
 
+pub use backup::BackupView;
 pub use doctor::DoctorReport;
 pub use entitlement::{EntitlementView, RefusedStartView, RulePart, RuleView};
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
@@ -127,7 +129,8 @@ macro_rules! of_shapes {
             RevokeTokensRequest,
             RevokeTokensAnswer,
             WhoamiView,
-            EntitlementView
+            EntitlementView,
+            BackupView
         ]
     };
 }

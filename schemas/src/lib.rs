@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod asyncapi;
+pub mod backup;
 mod canonical;
 pub mod catalogue;
 pub mod condition;

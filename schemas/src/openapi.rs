@@ -175,6 +175,7 @@ fn takes_key(route: &Route) -> bool {
         "unseal",
         "seal",
         "rotate_kek",
+        "backup",
         "test_notification",
         "replay_notification",
         "retry_letter",

@@ -605,4 +605,11 @@ pub const ROUTES: &[Route] = &[
         Some("RevokeTokensRequest"),
         "RevokeTokensAnswer",
     ),
+    post(
+        "/v1/backup",
+        "backup",
+        "Makes a sealed backup of journal and cache, of one moment",
+        None,
+        "BackupView",
+    ),
 ];

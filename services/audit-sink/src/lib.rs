@@ -11,10 +11,12 @@
 
 mod error;
 mod file;
+mod kept;
 mod onward;
 mod presence;
 mod sink;
 
 pub use error::AuditSinkError;
+pub use kept::KeptRecords;
 pub use onward::{LONGEST_PAUSE, MAX_BATCH, OnwardOptions, SEND_TIMEOUT, Standing};
 pub use sink::{AuditSink, AuditSinkOptions, CONSUMER, Handle, MAX_HELD};

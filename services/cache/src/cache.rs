@@ -14,6 +14,7 @@ use keywheel_seal::{Entropy, SecretBytes};
 use sqlx::Connection as _;
 use tokio::sync::Mutex;
 
+use crate::copy::Still;
 use crate::error::Error;
 use crate::keys::{KeyRing, Ring};
 use crate::rekey::{self, Pass, Rekeying, Stepped};
@@ -67,6 +68,13 @@ impl Cache<SqliteTable> {
             .close()
             .await
             .map_err(|source| Error::sqlite(&path, source))
+    }
+}
+
+impl Cache<SqliteTable> {
+    /// Waits until nobody reads or writes, and lets nobody begin.
+    pub async fn stand_still(&self) -> Still<'_> {
+        Still(self.state.lock().await)
     }
 }
 

@@ -11,6 +11,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod cache;
+mod copy;
 mod error;
 mod file;
 mod keys;
@@ -27,6 +28,7 @@ mod vault;
 mod versions;
 
 pub use cache::{Cache, Inserted};
+pub use copy::{Found, Still, check_file};
 pub use error::{Error, Kind};
 pub use file::MIN_SQLITE_VERSION;
 pub use keys::MAX_KEK_AGE;

@@ -19,6 +19,7 @@ use super::*;
 use crate::keys::RESERVED_WRAPS;
 
 mod age;
+mod copies;
 mod damage;
 mod rekey;
 mod reseal;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod backup;
 mod explain;
 mod host;
 mod import;
@@ -23,6 +24,9 @@ mod setup;
 mod store;
 mod token;
 
+pub(crate) use backup::{
+    BackupArgs, BackupVerb, KeyArgs, RestoreArgs, RestoreVerb, VerifyBackupArgs,
+};
 pub(crate) use explain::ExplainArgs;
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
@@ -240,6 +244,10 @@ pub(crate) enum Verb {
     /// Check the journal.
     #[command(subcommand)]
     Journal(JournalVerb),
+    /// Make a sealed backup of everything this machine keeps, while it runs; verify one.
+    Backup(BackupArgs),
+    /// Restore a backup into an empty directory; accept one that is older than what is known.
+    Restore(RestoreArgs),
     /// Write the evidence of a revocation, rotation or eviction; verify it without a server.
     #[command(subcommand)]
     Report(ReportVerb),

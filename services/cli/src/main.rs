@@ -17,6 +17,7 @@
 
 mod address;
 mod args;
+mod backup;
 mod ca;
 mod client;
 mod credentials;

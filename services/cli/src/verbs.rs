@@ -4,6 +4,7 @@
 
 mod apply;
 mod audit;
+mod backup;
 mod explain;
 mod host;
 mod import;
@@ -31,9 +32,10 @@ mod waiting;
 
 use crate::address::Address;
 use crate::args::{
-    AuditVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, PolicyVerb, ReportVerb, SecretVerb,
-    SetupVerb, Verb,
+    AuditVerb, BackupArgs, BackupVerb, Cli, CredentialsVerb, JournalVerb, NatsVerb, PolicyVerb,
+    ReportVerb, SecretVerb, SetupVerb, Verb,
 };
+use crate::backup::restore;
 use crate::client::{Client, Proof};
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
@@ -91,6 +93,14 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Policy(PolicyVerb::Validate(args)) => policy::validate(screen, &args),
         Verb::Policy(PolicyVerb::Test(args)) => policy::test(screen, &args),
         Verb::Report(ReportVerb::Verify { file, key }) => report::verify(screen, &file, &key),
+        Verb::Backup(BackupArgs {
+            verb: Some(BackupVerb::Verify(args)),
+            ..
+        }) => restore::verify(screen, &args).await,
+        Verb::Restore(args) if args.verb.is_none() => {
+            let file = args.file.clone().unwrap_or_default();
+            Box::pin(restore::restore(screen, &file, &args)).await
+        }
         verb => {
             let proof = Proof {
                 identity: cli.identity.as_deref(),
@@ -140,6 +150,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Audit(verb) => ask_audit(desk, verb).await,
         Verb::Journal(JournalVerb::Verify) => look::journal(desk).await,
         Verb::Report(verb) => report::run(desk, &verb).await,
+        verb @ (Verb::Backup(_) | Verb::Restore(_)) => backup::ask(desk, verb).await,
         Verb::Up(_)
         | Verb::Server(_)
         | Verb::Init(_)

@@ -36,6 +36,18 @@ pub struct ProofTaken {
     pub proof: Proof,
 }
 
+/// Numbers of versions that were given out in a time that this log does not know, since it was put back to before it.
+/// None of them may mean another version now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuryLost {
+    /// The secret.
+    pub secret: SecretName,
+    /// The highest number that is known of that time.
+    pub up_to: u64,
+    /// Why, in words.
+    pub reason: String,
+}
+
 /// A wish to have versions replaced, and unusable then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replacing {
@@ -317,6 +329,8 @@ pub enum Command {
     ApplyPolicies(policy::Request),
     /// About tokens.
     Token(token::Request),
+    /// The log was put back to an earlier time.
+    BuryLost(BuryLost),
 }
 
 /// What goes between here and others outside.

@@ -6,7 +6,7 @@
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
 use keywheel_core::binding::Reload;
-use keywheel_core::command::{Command, Declaration, Outward, Replacing};
+use keywheel_core::command::{BuryLost, Command, Declaration, Outward, Replacing};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, CommandId, HostId, RotationId, SecretId};
@@ -280,6 +280,7 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
         | Command::EvictHost { reason, .. }
         | Command::ForgetRevocation { reason, .. }
         | Command::Intervene { reason, .. }
+        | Command::BuryLost(BuryLost { reason, .. })
         | Command::Replace(Replacing { reason, .. })
         | Command::Playbook(
             playbook_run::Request::Start { reason, .. }
@@ -376,6 +377,7 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         | Command::RevokeOutcome { .. }
         | Command::RetryRevoke { .. }
         | Command::ProofOutcome(_)
+        | Command::BuryLost(_)
         | Command::ForgetRevocation { .. } => return revocations::described(world, command),
         Command::Apply(_) | Command::Report(_) => return None,
     })

@@ -59,7 +59,8 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::Replace(_)
         | Command::Outward(_)
         | Command::ApplyPolicies(_)
-        | Command::Token(_) => Role::Gateway,
+        | Command::Token(_)
+        | Command::BuryLost(_) => Role::Gateway,
         Command::Playbook(
             Request::Start {
                 cause: Cause::Person,

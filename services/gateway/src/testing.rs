@@ -279,6 +279,7 @@ impl Bench {
             parts: Arc::new(Vec::new),
             admission: Arc::new(Admission::new().unwrap()),
             tokens: Arc::default(),
+            backups: None,
         };
         Self {
             outside,

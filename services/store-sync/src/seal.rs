@@ -59,6 +59,8 @@ pub struct Opened {
     pub vault: Arc<dyn VersionVault>,
     /// Its keys, where they can be replaced by command.
     pub keys: Option<Arc<dyn VaultKeys>>,
+    /// The cache itself, where no other process has it open.
+    pub cache: Option<Arc<Cache>>,
 }
 
 impl Opened {
@@ -68,7 +70,8 @@ impl Opened {
         let cache = Arc::new(cache);
         Self {
             vault: cache.clone(),
-            keys: Some(cache),
+            keys: Some(cache.clone()),
+            cache: Some(cache),
         }
     }
 }
@@ -138,7 +141,12 @@ impl Seal {
     /// Of a vault that is open for good.
     #[must_use]
     pub fn never(vault: Arc<dyn VersionVault>) -> Self {
-        Self::of(Some(Opened { vault, keys: None }), None)
+        let opened = Opened {
+            vault,
+            keys: None,
+            cache: None,
+        };
+        Self::of(Some(opened), None)
     }
 
     /// Unsealed, with a vault; or sealed, without one.
@@ -179,6 +187,12 @@ impl Seal {
     /// The vault while it is unsealed.
     fn vault(&self) -> Result<Arc<dyn VersionVault>, PortError> {
         self.opened().map(|opened| opened.vault)
+    }
+
+    /// The cache while it is unsealed, where no other process has it open.
+    #[must_use]
+    pub fn own_cache(&self) -> Option<Arc<Cache>> {
+        self.opened().ok()?.cache
     }
 
     fn opened(&self) -> Result<Opened, PortError> {

@@ -4,6 +4,7 @@
 mod comeback;
 mod commands;
 mod copies;
+mod disaster;
 mod env;
 mod execs;
 mod files;

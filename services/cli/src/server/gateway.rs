@@ -306,5 +306,6 @@ fn api(
         parts,
         admission: ends.admission.clone(),
         tokens: Arc::default(),
+        backups: None,
     }
 }

@@ -30,7 +30,9 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::error::{Error, Kind};
-use super::{Opened, fires};
+use super::restored::Restored;
+use super::{Opened, fires, reapply};
+use crate::backup::make::Maker;
 use crate::metrics::{self, Shown};
 use crate::outside::{self, OutsidePorts};
 use crate::parts;
@@ -58,6 +60,7 @@ pub(super) struct Composed {
 /// Starts everything; the socket last, so that who can connect is served.
 pub(super) async fn all(
     opened: &Opened,
+    restored: &Restored,
     shutdown: &Shutdown,
     failed: &Failed,
 ) -> Result<Composed, Error> {
@@ -74,6 +77,8 @@ pub(super) async fn all(
     let gateway = end(opened, &hub, Role::Gateway)?;
     let listener = listen(&opened.config)?;
     let ends = start_gateway(&gateway_ports(opened, &gateway), &spawn).await?;
+    // Before anybody makes or gives out what died in a time that the log lost.
+    let restored = reapply::reapply(opened, restored, &ends).await?;
     let run = Run {
         machine: opened.host_name.to_string(),
         credentials: None,
@@ -115,7 +120,7 @@ pub(super) async fn all(
     spawn.start("injector", injector.run(shutdown.token()));
     let restoring = parts::restore(opened.journal.clone(), shutdown.token());
     spawn.start("disk reserve", restoring);
-    let parts = own_parts(opened, &hub, copy_fault);
+    let parts = own_parts(opened, &hub, copy_fault.into_iter().chain(restored).collect());
     serve_socket(opened, &spawn, ends, (gateway, desk), parts, listener);
     metrics::serve(&opened.config, &spawn).await?;
     tasks.close();
@@ -227,11 +232,11 @@ fn compare_copy(copy: &keywheel_audit_sink::Handle, kept_here: u64) -> CopyFault
 }
 
 /// Bus and journal of this one process.
-fn own_parts(opened: &Opened, hub: &InProcess, copy_fault: CopyFault) -> Parts {
+fn own_parts(opened: &Opened, hub: &InProcess, known: Vec<Fact>) -> Parts {
     let (hub, journal) = (hub.clone(), opened.journal.clone());
     Arc::new(move || {
         let mut log = parts::sqlite(&journal);
-        log.facts.extend(copy_fault.clone());
+        log.facts.extend(known.clone());
         vec![parts::in_process(&hub.refused()), log]
     })
 }
@@ -291,6 +296,19 @@ fn outside_ports(opened: &Opened, bus: &Arc<dyn Bus>) -> OutsidePorts {
     }
 }
 
+fn maker(opened: &Opened) -> Maker {
+    let seal = opened.seal.clone();
+    Maker {
+        data_dir: opened.config.data_dir.clone(),
+        deployment: opened.installation.deployment,
+        journal: opened.journal.clone(),
+        cache: Arc::new(move || seal.own_cache()),
+        key: opened.backup_key.clone(),
+        clock: opened.clock.clone(),
+        turn: tokio::sync::Mutex::default(),
+    }
+}
+
 fn serve_socket(
     opened: &Opened,
     spawn: &Spawner,
@@ -325,6 +343,7 @@ fn serve_socket(
         parts,
         admission: ends.admission.clone(),
         tokens: Arc::default(),
+        backups: Some(Arc::new(maker(opened))),
     };
     spawn.shown.add(Arc::new(Metrics::new(api.clone())));
     let server = Server::new(api, Spans::default());

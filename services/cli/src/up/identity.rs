@@ -59,6 +59,17 @@ impl Installation {
         }
     }
 
+    /// Opens the identity that has to be there.
+    pub(super) fn present(
+        data_dir: &Path,
+        unseal: &UnsealKey,
+        key_path: &Path,
+    ) -> Result<Self, Error> {
+        let path = data_dir.join(FILE);
+        let text = fs::read_to_string(&path).map_err(|error| Error::path(&path, &error))?;
+        Self::read(&text, &path, unseal, key_path, data_dir)
+    }
+
     fn read(
         text: &str,
         path: &Path,

@@ -6,8 +6,11 @@
 mod compose;
 mod error;
 pub(crate) mod fires;
+pub(crate) mod held;
 mod identity;
 pub(crate) mod layout;
+mod reapply;
+pub(crate) mod restored;
 mod settings;
 
 use std::fs::File;
@@ -21,7 +24,10 @@ use keywheel_core::name::HostName;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds};
 use keywheel_journal::{JournalOptions, SqliteJournal};
 use keywheel_schemas::config::Config;
+use keywheel_seal::backup::BackupKey;
+use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::letters::LetterKey;
+use keywheel_seal::sign::VerifyingKey;
 use keywheel_store_sync::seal::Seal;
 use tokio::sync::mpsc;
 
@@ -45,6 +51,7 @@ struct Opened {
     journal: Arc<SqliteJournal>,
     seal: Seal,
     letter_key: Arc<LetterKey>,
+    backup_key: Arc<BackupKey>,
     clock: Arc<SystemClock>,
     ids: Arc<SystemIds>,
     _lock: File,
@@ -62,7 +69,10 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
         .on_signals()
         .map_err(|e| Error::new(Kind::Broken, keywheel_daemon::chain(&e), "report this"))?;
     let (failed, mut failures) = mpsc::channel(MAX_FAILURES);
-    let composed = compose::all(&opened, &shutdown, &failed).await?;
+    let Some(restored) = restored::settle(&opened, &shutdown).await? else {
+        return Ok(());
+    };
+    let composed = compose::all(&opened, &restored, &shutdown, &failed).await?;
     tracing::info!(socket = %opened.config.socket.display(), host = %opened.host_name, "serving");
     keywheel_daemon::readiness::ready();
     let token = shutdown.token();
@@ -96,6 +106,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
 async fn open(config: Config) -> Result<Opened, Error> {
     layout::private_directory(&config.data_dir)?;
     let lock = layout::lock(&config.data_dir)?;
+    restored::refuse_half_done(&config.data_dir)?;
     let unseal = layout::unseal_key(&config.unseal_key_file, &config.data_dir)?;
     layout::open_directory(&config.run_dir)?;
     let ids = Arc::new(SystemIds);
@@ -117,6 +128,7 @@ async fn open(config: Config) -> Result<Opened, Error> {
     };
     let journal = SqliteJournal::open(&config.data_dir.join("journal.db"), options).await?;
     let letter_key = Arc::new(LetterKey::of(&unseal));
+    let backup_key = Arc::new(BackupKey::of(&unseal));
     let own = (config.data_dir.as_path(), installation.deployment);
     let seal = under_seal(&config, own, clock.clone(), || Ok(unseal)).await?;
     Ok(Opened {
@@ -125,6 +137,7 @@ async fn open(config: Config) -> Result<Opened, Error> {
         journal: Arc::new(journal),
         seal,
         letter_key,
+        backup_key,
         clock,
         ids,
         config,
@@ -144,6 +157,30 @@ pub(crate) fn prepare(data_dir: &Path, key_file: &Path) -> Result<(DeploymentId,
 /// Whose data directory it is; known without any key.
 pub(crate) fn deployment_of(data_dir: &Path) -> Result<DeploymentId, Error> {
     identity::deployment_of(data_dir)
+}
+
+/// Whose a data directory is, as far as others may know.
+pub(crate) struct Named {
+    /// The deployment.
+    pub(crate) deployment: DeploymentId,
+    /// Origin line of its audit's checkpoints.
+    pub(crate) origin: String,
+    /// What its events and checkpoints are verified by.
+    pub(crate) gateway: VerifyingKey,
+}
+
+/// Whose a data directory is that nobody serves.
+pub(crate) fn identity_in(
+    data_dir: &Path,
+    unseal: &UnsealKey,
+    key_file: &Path,
+) -> Result<Named, Error> {
+    let found = Installation::present(data_dir, unseal, key_file)?;
+    Ok(Named {
+        deployment: found.deployment,
+        origin: found.origin(),
+        gateway: found.signing_key(Role::Gateway)?.verifying_key(),
+    })
 }
 
 /// Why the cache does not open, for a person.

@@ -17,6 +17,7 @@ mod policy;
 mod refusal;
 mod replace;
 mod report;
+mod restored;
 mod revoke;
 mod rollout;
 mod rotate;
@@ -35,6 +36,7 @@ pub use playbook::{
     next_urgent_run, plan_playbook,
 };
 pub use refusal::{Refusal, Rejection, RejectionKind};
+pub use restored::MAX_BURIED;
 
 use crate::command::Command;
 use crate::event::Event;
@@ -156,6 +158,7 @@ fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<E
         Command::Playbook(request) => playbook::decide(world, request, ctx),
         Command::ApplyPolicies(wish) => policy::apply(world, wish),
         Command::Token(request) => token::decide(world, request, ctx),
+        Command::BuryLost(lost) => restored::bury(world, lost),
         Command::Revoke { .. }
         | Command::Replace(_)
         | Command::RevokeOutcome { .. }

@@ -11,6 +11,7 @@ mod policy;
 mod previous;
 mod proofs;
 mod replace;
+mod restored;
 mod scopes;
 mod several;
 mod staging;

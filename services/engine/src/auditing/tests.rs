@@ -149,6 +149,7 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["take-signal"], take_signal()),
         (&["apply-policies"], apply_policies()),
         (&["issue-token"], issue_token()),
+        (&["bury-lost-versions"], bury_lost()),
     ]
 }
 
@@ -243,6 +244,14 @@ fn a_person_s_record_names_the_policies_that_let_it_in_beside_their_own_words() 
         reason: "stolen".to_owned(),
     };
     assert_eq!(named(&evict).unwrap(), "stolen (policy: payments-team)");
+}
+
+fn bury_lost() -> Command {
+    Command::BuryLost(keywheel_core::command::BuryLost {
+        secret: SecretName::parse("prod/db").unwrap(),
+        up_to: 7,
+        reason: "the log was put back".to_owned(),
+    })
 }
 
 fn take_signal() -> Command {
@@ -388,6 +397,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::Playbook(_) => 27,
         Command::ApplyPolicies(_) => 28,
         Command::Token(_) => 29,
+        Command::BuryLost(_) => 30,
     }
 }
 
@@ -398,7 +408,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=29),
+        Vec::from_iter(0..=30),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

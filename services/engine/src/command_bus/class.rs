@@ -32,6 +32,8 @@ pub(super) fn of(world: &World, command: &Command) -> Class {
         | Command::ForgetRevocation { .. }
         | Command::Replace(_)
         | Command::LingerEnded { .. }
+        // What died in a time that the log lost dies again.
+        | Command::BuryLost(_)
         | Command::EvictHost { .. } => Class::Revocation,
         Command::Report(_) => Class::Fact,
         _ => Class::Work,

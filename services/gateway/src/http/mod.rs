@@ -4,6 +4,7 @@
 //! audit, but for a flood of them, whose first are and whose rest is counted into one record; no
 //! answer holds a value.
 
+mod backup;
 pub(crate) mod bearer;
 mod caller;
 mod change;
@@ -64,6 +65,7 @@ use crate::tokens::Tokens;
 use crate::views::status::Part;
 use crate::views::{NextFires, Outlook};
 
+pub use backup::BackupMaker;
 pub use caller::Caller;
 use gates::Standing;
 pub use hosts::{NewToken, TokenMaker};
@@ -155,6 +157,8 @@ pub struct Api {
     pub admission: Arc<Admission>,
     /// Makes tokens and counts their uses.
     pub tokens: Arc<Tokens>,
+    /// Makes backups; `None` where journal and cache are not this process's.
+    pub backups: Option<Arc<dyn BackupMaker>>,
 }
 
 /// One method of one path.
@@ -232,6 +236,7 @@ fn own_routes() -> Vec<Route> {
         change("/v1/put", post(change::put)),
         change("/v1/rotate", post(change::rotate)),
         change("/v1/revoke", post(change::revoke)),
+        change("/v1/backup", post(backup::backup)),
     ];
     routes.extend(playbooks::routes());
     routes.extend(seal::routes());

@@ -66,7 +66,8 @@ impl KeyCustodian for Custodian {
         self.opened.lock().unwrap().push(Arc::downgrade(&cache));
         Ok(Opened {
             vault: cache.clone(),
-            keys: Some(cache),
+            keys: Some(cache.clone()),
+            cache: Some(cache),
         })
     }
 }

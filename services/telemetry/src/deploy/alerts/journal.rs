@@ -48,7 +48,7 @@ pub(super) const ALL: &[Alert] = &[
                 "Who restored what: the database's own log, and your backup's.",
             ],
             act: &[
-                "You restored on purpose: `keywheel audit verify`, note the gap, and compare with the sink's copy; hosts refuse plans older than theirs until somebody removes their `host-cache`, so that they notice, too.",
+                "You restored on purpose: `keywheel audit verify`, note the gap, and compare with the sink's copy; hosts refuse plans older than theirs until somebody removes their `host-cache`, so that they notice, too. Of `keywheel up`, `keywheel restore FILE` does all of this: deploy/docs/backup.md.",
                 "Nobody restored anything: stop the gateway (`keywheel-node stop gateway`), keep journal and sink file as they are, and treat it as an incident.",
                 "Afterwards rotate what was rotated or revoked in the gap: `keywheel rotate NAME --wait`, `keywheel revoke NAME --version 3 --reason TEXT`.",
             ],
