@@ -10,10 +10,20 @@ use keywheel_schemas::api::BackupView;
 use super::*;
 
 /// Notes how much was on record when it was asked; fails every time but the first.
-struct FakeMaker {
+pub(super) struct FakeMaker {
     journal: Arc<dyn Journal>,
     seen: Arc<AtomicUsize>,
     asked: AtomicUsize,
+}
+
+impl FakeMaker {
+    pub(super) fn new(journal: Arc<dyn Journal>, seen: Arc<AtomicUsize>) -> Self {
+        Self {
+            journal,
+            seen,
+            asked: AtomicUsize::new(0),
+        }
+    }
 }
 
 #[async_trait]
@@ -43,11 +53,8 @@ impl BackupMaker for FakeMaker {
 async fn a_backup_is_on_record_before_it_is_made_and_when_it_was() {
     let mut bench = Bench::start().await;
     let seen = Arc::new(AtomicUsize::new(0));
-    bench.api.backups = Some(Arc::new(FakeMaker {
-        journal: bench.api.journal.clone(),
-        seen: seen.clone(),
-        asked: AtomicUsize::new(0),
-    }));
+    let maker = FakeMaker::new(bench.api.journal.clone(), seen.clone());
+    bench.api.backups = Some(Arc::new(maker));
     let (status, made) = bench.post("backup", json!({})).await;
     assert_eq!((status, &made["head"]), (200, &json!(7)), "{made}");
     assert_eq!(
@@ -64,7 +71,7 @@ async fn a_backup_is_on_record_before_it_is_made_and_when_it_was() {
     assert_problem(&refused, 409, "conflict", "wait for it");
     let audit = bench.audit().await.split_off(2);
     assert!(audit[0].contains("asked for"), "{audit:?}");
-    assert!(audit[1].contains("\"rejected\""), "{audit:?}");
+    assert!(audit[1].contains("Rejected"), "{audit:?}");
 }
 
 #[tokio::test]
@@ -77,6 +84,6 @@ async fn where_the_parts_run_apart_a_backup_is_refused_with_the_way_to_one() {
         .await;
     assert_eq!(status, StatusCode::FORBIDDEN);
     let audit = bench.audit().await;
-    assert!(audit[0].contains("\"rejected\""), "{audit:?}");
-    assert!(audit[1].contains("\"denied\""), "{audit:?}");
+    assert!(audit[0].contains("Rejected"), "{audit:?}");
+    assert!(audit[1].contains("Denied"), "{audit:?}");
 }

@@ -7,7 +7,7 @@ use super::*;
 
 impl Bench {
     /// What store-sync says from now on.
-    fn store_says(&self, said: Said) {
+    pub(super) fn store_says(&self, said: Said) {
         *self.store.seal.lock().unwrap() = Some(said);
     }
 
@@ -17,7 +17,7 @@ impl Bench {
     }
 }
 
-fn sealed() -> Said {
+pub(super) fn sealed() -> Said {
     Said::SealState(SealState {
         sealed: true,
         provider: "shamir".to_owned(),

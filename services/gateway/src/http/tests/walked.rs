@@ -17,6 +17,7 @@ use keywheel_identity::name::OperatorName;
 use keywheel_schemas::openapi::{ROUTES, Route};
 use keywheel_seal::SecretBytes;
 
+use super::backups::FakeMaker;
 use super::*;
 use crate::http::{NewToken, TokenMaker};
 
@@ -249,6 +250,36 @@ async fn of_others_outside(operation: &str) -> Option<Case> {
     }
 }
 
+async fn of_the_seal(operation: &str) -> Option<Case> {
+    let mut bench = Bench::made().await;
+    bench.store_says(super::seal::sealed());
+    let maker = FakeMaker::new(bench.api.journal.clone(), Arc::default());
+    bench.api.backups = Some(Arc::new(maker));
+    match operation {
+        "unseal" => case(bench, "unseal", json!({ "offer": "AAEC" })),
+        "seal" => case(bench, "seal", json!({})),
+        "rotate_kek" => case(bench, "rotate-kek", json!({})),
+        "backup" => case(bench, "backup", Value::Null),
+        _ => None,
+    }
+}
+
+async fn of_people(operation: &str) -> Option<Case> {
+    let bench = Bench::made().await;
+    let (status, issued) = bench.post("tokens", super::tokens::wish("ci")).await;
+    assert_eq!(status, 200, "{issued}");
+    match operation {
+        "apply_policies" => case(bench, "policies", json!({ "policies": "" })),
+        "issue_token" => case(bench, "tokens", super::tokens::wish("other")),
+        "revoke_token" => case(bench, "tokens/ci/revoke", why()),
+        "revoke_tokens" => {
+            let body = json!({ "owner": issued["issued"]["owner"], "reason": "a test" });
+            case(bench, "revoke-tokens", body)
+        }
+        _ => None,
+    }
+}
+
 async fn granted(operation: &str) -> Case {
     if let Some(found) = of_secrets(operation).await {
         return found;
@@ -263,6 +294,12 @@ async fn granted(operation: &str) -> Case {
         return found;
     }
     if let Some(found) = of_subscriptions(operation).await {
+        return found;
+    }
+    if let Some(found) = of_the_seal(operation).await {
+        return found;
+    }
+    if let Some(found) = of_people(operation).await {
         return found;
     }
     let found = of_others_outside(operation).await;
