@@ -172,6 +172,7 @@ impl Planted {
             | Self::BeginsAgain
             | Self::CountsTwice
             | Self::ApprovesOwn
+            | Self::FiresAgain
             | Self::RestartsTwice
             | Self::GivesInQuarantine => {}
         }
