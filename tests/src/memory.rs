@@ -117,12 +117,16 @@ pub fn assert_forgotten(below: &Path, plaintexts: &[&str]) -> Result<()> {
     gone.with_context(|| format!("plaintext in memory, rule I13: {left:#?}"))
 }
 
-/// Every such process leaves no core.
+/// Every such process of ours leaves no core.
 pub fn assert_coreless(below: &Path) -> Result<()> {
     for pid in processes(below)? {
         let Ok(limits) = fs::read_to_string(folder(pid).join("limits")) else {
             continue;
         };
+        let name = fs::read_to_string(folder(pid).join("comm")).unwrap_or_default();
+        if !name.starts_with(OWN) {
+            continue;
+        }
         let line = limits
             .lines()
             .find_map(|line| line.strip_prefix("Max core file size"));
