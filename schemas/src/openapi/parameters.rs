@@ -114,34 +114,3 @@ pub(super) const EXPLAINED: &[Parameter] = &[
         "Of what: `environment`, or `secret/NAME`, `path/NAME`, `store/NAME`, `host/NAME`, `playbook/NAME`, `notification/NAME`, `signal-source/NAME`.",
     ),
 ];
-
-/// Which records.
-pub(super) const AUDIT: &[Parameter] = &[
-    number("after", "Begin at this record; the first is 0."),
-    number("limit", "At most so many; without it all there are."),
-    flag("follow", "Stay, and send what comes."),
-];
-
-/// Which events.
-pub(super) const EVENTS: &[Parameter] = &[
-    number(
-        "after",
-        "Begin after the event with this number, which has to be there; 0 for the first.",
-    ),
-    number("limit", "At most so many; without it all there are."),
-    flag("follow", "Stay, and send what comes."),
-    text(
-        "type",
-        "Only events whose type is this, or begins with it when it ends with a dot.",
-    ),
-    text("subject", "Only events with this subject."),
-    text(
-        "secret",
-        "Only events of this secret, and of rotations and revocations of it.",
-    ),
-    text(
-        "subscription",
-        "Begin after what this subscription acknowledged, unless `after` is later.",
-    ),
-    text("since", "Only events from this time on, RFC 3339."),
-];

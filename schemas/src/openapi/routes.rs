@@ -1,11 +1,30 @@
 //! Every request the API takes, as a table: the gateway's router and the document are held to it.
 
+mod people;
+
+use self::people::PEOPLE;
 use super::facts::FACTS;
-use super::parameters::{AUDIT, CONSUMERS, EVENTS, EXPLAINED, EXPORT, KEPT, PAGE, SCOPE, WAIT};
+use super::parameters::{AUDIT, CONSUMERS, EVENTS, EXPORT, PAGE, SCOPE, WAIT};
 use super::route::{Answer, Route, flag, get, number, post, text};
 
 /// Every request.
-pub const ROUTES: &[Route] = &[
+pub const ROUTES: &[Route] = &joined::<{ OTHERS.len() + PEOPLE.len() }>(OTHERS, PEOPLE);
+
+const fn joined<const N: usize>(one: &[Route], other: &[Route]) -> [Route; N] {
+    let mut all = [one[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = match at < one.len() {
+            true => one[at],
+            false => other[at - one.len()],
+        };
+        at += 1;
+    }
+    all
+}
+
+/// All that are not about what people may do.
+const OTHERS: &[Route] = &[
     get(
         "/v1/openapi.json",
         "openapi",
@@ -549,61 +568,6 @@ pub const ROUTES: &[Route] = &[
         "Makes versions unusable now",
         Some("RevokeRequest"),
         "RevocationView",
-    ),
-    get(
-        "/v1/policies",
-        "show_policies",
-        "The policies in force, or a set that was before them",
-        Answer::One("PoliciesView"),
-    )
-    .asked(KEPT),
-    get(
-        "/v1/policies/explain",
-        "explain_policies",
-        "Whether somebody may do something, what decides that, and what was near it",
-        Answer::One("PolicyExplanation"),
-    )
-    .asked(EXPLAINED),
-    post(
-        "/v1/policies",
-        "apply_policies",
-        "Puts a set of policies in force, whole; or only says what is wrong with it",
-        Some("ApplyPoliciesRequest"),
-        "PoliciesView",
-    ),
-    get(
-        "/v1/whoami",
-        "whoami",
-        "Who the sender is taken for, by which proof, until when, and what they may do",
-        Answer::One("WhoamiView"),
-    ),
-    get(
-        "/v1/tokens",
-        "list_tokens",
-        "Tokens that were issued and not revoked: one's own, and everybody's for who may grant",
-        Answer::Many("TokenView"),
-    )
-    .asked(PAGE),
-    post(
-        "/v1/tokens",
-        "issue_token",
-        "Issues a token that stands for the sender; it is shown this once",
-        Some("IssueTokenRequest"),
-        "IssueTokenAnswer",
-    ),
-    post(
-        "/v1/tokens/{name}/revoke",
-        "revoke_token",
-        "Has a token open nothing any more",
-        Some("RevokeTokenRequest"),
-        "RevokeTokensAnswer",
-    ),
-    post(
-        "/v1/revoke-tokens",
-        "revoke_tokens",
-        "Has every token of a person open nothing any more",
-        Some("RevokeTokensRequest"),
-        "RevokeTokensAnswer",
     ),
     post(
         "/v1/backup",
