@@ -191,6 +191,16 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<FakeClock>,
 }
 
+/// Root and the daemon's own user alone.
+fn access() -> Access {
+    let nowhere = std::path::PathBuf::from("/nonexistent");
+    Access {
+        own_uid: 0,
+        group_file: nowhere.clone(),
+        user_file: nowhere,
+    }
+}
+
 impl Bench {
     /// Needs a tokio runtime.
     pub(crate) async fn start() -> Self {
@@ -247,7 +257,6 @@ impl Bench {
         let bus = bus.with_hold_back(Arc::new(move || held.held_back()));
         tokio::spawn(bus.run());
         tokio::spawn(async move { while commits.recv().await.is_some() {} });
-        let nowhere = std::path::PathBuf::from("/nonexistent");
         let outside = Arc::new(FakeOutside::default());
         let api = Api {
             commands: handle,
@@ -258,11 +267,7 @@ impl Bench {
             bus: store.clone(),
             clock: clock.clone(),
             ids,
-            access: Access {
-                own_uid: 0,
-                group_file: nowhere.clone(),
-                user_file: nowhere,
-            },
+            access: access(),
             deployment: DeploymentId::from_bytes([9; 16]),
             host: HostName::parse("web-1").unwrap(),
             data_dir: "data".to_owned(),

@@ -329,6 +329,13 @@ fn every_part_of_a_selector_that_is_given_must_hold() {
             with_labels(&[("app", "payments"), ("zone", "a")]),
             false,
         ),
+    ];
+    hold(table);
+}
+
+#[test]
+fn who_a_container_is_and_its_user_must_hold_where_they_are_given() {
+    let table = [
         ("this container", with_id('a'), true),
         ("another container", with_id('b'), false),
         ("its name", with_name("web"), true),
@@ -339,6 +346,10 @@ fn every_part_of_a_selector_that_is_given_must_hold() {
         ("another user", with_user("1001"), false),
         ("root", with_user("0"), false),
     ];
+    hold(table);
+}
+
+fn hold<const N: usize>(table: [(&str, Selector, bool); N]) {
     for (what, selector, expected) in table {
         assert_eq!(selector.matches(&host_name(), &facts()), expected, "{what}");
         let missing = selector.missing(&host_name(), &facts());

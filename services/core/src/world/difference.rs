@@ -60,8 +60,6 @@ impl World {
             })
         };
         let run = || first(&self.runs, &other.runs, |id| format!("playbook run {id}"));
-        let are_others = self.tokens != other.tokens;
-        let is_other = self.policies != other.policies;
         let found = secret()
             .or_else(binding)
             .or_else(assignment)
@@ -75,9 +73,16 @@ impl World {
             .or_else(source)
             .or_else(playbook)
             .or_else(run)
-            .or_else(|| is_other.then(|| "the policies".to_owned()))
-            .or_else(|| are_others.then(|| "a token of a person's".to_owned()));
+            .or_else(|| self.other_people(other));
         Some(found.unwrap_or_else(|| "an index".to_owned()))
+    }
+
+    /// What differs of what people may do.
+    fn other_people(&self, other: &Self) -> Option<String> {
+        if self.policies != other.policies {
+            return Some("the policies".to_owned());
+        }
+        (self.tokens != other.tokens).then(|| "a token of a person's".to_owned())
     }
 }
 
