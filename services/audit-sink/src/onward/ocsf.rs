@@ -175,6 +175,9 @@ fn actor(principal: &Principal) -> Value {
         Principal::Service(role) => {
             json!({ "app_name": format!("keywheel-{}", role_word(*role)) })
         }
+        Principal::Token { name, owner } => {
+            json!({ "user": { "name": owner }, "app_name": format!("token {name}") })
+        }
     }
 }
 
@@ -190,6 +193,7 @@ fn endpoint(principal: &Principal) -> Value {
         Principal::Service(role) => {
             json!({ "svc_name": format!("keywheel-{}", role_word(*role)) })
         }
+        Principal::Token { name, .. } => json!({ "name": format!("token {name}") }),
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use keywheel_audit_sink::KeptRecords;
 use keywheel_core::audit::{Outcome, Record};
-use keywheel_core::name::SecretName;
+use keywheel_core::name::{SecretName, TokenName};
 use keywheel_engine::port::journal::{AuditLeaf, Journal, MAX_READ};
 use keywheel_journal::records_of_file;
 use keywheel_schemas::wire::audit_record_from_json;
@@ -122,6 +122,10 @@ pub(crate) struct Lost {
 pub(crate) struct LostTime {
     /// By the secret's name.
     pub(crate) secrets: BTreeMap<SecretName, Lost>,
+    /// Tokens that were revoked, by their names.
+    pub(crate) tokens: BTreeSet<TokenName>,
+    /// People all of whose tokens were.
+    pub(crate) owners: BTreeSet<String>,
     /// Records that were looked at.
     pub(crate) records: u64,
     /// Records that this build does not understand.
@@ -155,6 +159,7 @@ impl LostTime {
     }
 
     fn note_record(&mut self, record: &Record) {
+        self.note_token(record);
         let name = record.object.strip_prefix("secret/");
         let name = name.and_then(|name| SecretName::parse(name).ok());
         let (Some(name), Outcome::Allowed) = (name, record.outcome) else {
@@ -190,6 +195,23 @@ impl LostTime {
             }
             ("revoke-at-store", _) => lost.store_said = true,
             ("promote-version", Some(version)) => lost.current = Some(version),
+            _ => {}
+        }
+    }
+}
+
+impl LostTime {
+    fn note_token(&mut self, record: &Record) {
+        match (record.verb.as_str(), record.outcome) {
+            ("revoke-token", Outcome::Allowed) => {
+                let name = record.object.strip_prefix("token/");
+                self.tokens
+                    .extend(name.and_then(|name| TokenName::parse(name).ok()));
+            }
+            ("revoke-tokens", Outcome::Allowed) => {
+                let owner = record.object.strip_prefix("owner/");
+                self.owners.extend(owner.map(str::to_owned));
+            }
             _ => {}
         }
     }

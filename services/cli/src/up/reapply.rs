@@ -4,12 +4,15 @@
 //! Invariants: only commands change anything, each under an id derived from the restore, so a repeat after a crash
 //! changes nothing; what cannot be made so is told, never left out.
 
+use std::fmt;
+
 use keywheel_audit_sink::KeptRecords;
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{BuryLost, Command};
 use keywheel_core::decision::MAX_BURIED;
 use keywheel_core::id::{CommandId, RevocationId, RotationId};
-use keywheel_core::name::SecretName;
+use keywheel_core::name::{SecretName, TokenName};
+use keywheel_core::token::{self, MAX_TOKEN_REASON_CHARS};
 use keywheel_engine::command_bus::Submission;
 use keywheel_engine::port::journal::Verdict;
 use keywheel_engine::presence::Fact;
@@ -38,6 +41,8 @@ struct Told {
     /// Made after the backup: this log has no such secret.
     unknown: Vec<String>,
     refused: Vec<String>,
+    /// Tokens that opened again what they did.
+    tokens: Vec<String>,
 }
 
 /// A secret as this log has it.
@@ -77,6 +82,7 @@ pub(super) async fn reapply(
     for (name, lost) in &lost.secrets {
         again.secret(name, lost, &mut told).await?;
     }
+    again.tokens(&lost, &mut told).await?;
     let words = told.words(&lost);
     let reason = (Outcome::Allowed, words.clone());
     let record = restored::record(opened, again.by.clone(), "restored", reason);
@@ -158,6 +164,32 @@ impl Again<'_> {
         Ok(())
     }
 
+    /// Those that were revoked; another one by the same name may be among them.
+    async fn tokens(&self, lost: &LostTime, told: &mut Told) -> Result<(), Error> {
+        let known: Vec<(TokenName, String)> = {
+            let committed = self.ends.view.read();
+            let tokens = committed.world.tokens.iter();
+            tokens
+                .map(|token| (token.name.clone(), token.owner.clone()))
+                .collect()
+        };
+        for (name, owner) in known {
+            if !lost.tokens.contains(&name) && !lost.owners.contains(&owner) {
+                continue;
+            }
+            let command = Command::Token(token::Request::Revoke {
+                which: token::Which::Named(name.clone()),
+                by: "the log that was lost".to_owned(),
+                reason: shortened(&self.reason()),
+            });
+            let what = format!("token {name}");
+            if self.submit(&what, "revoke", command, told).await? {
+                told.tokens.push(name.to_string());
+            }
+        }
+        Ok(())
+    }
+
     /// One command buries so many at most.
     async fn bury(
         &self,
@@ -181,7 +213,7 @@ impl Again<'_> {
     /// `false` when it was refused, which is told.
     async fn submit(
         &self,
-        name: &SecretName,
+        name: &(dyn fmt::Display + Sync),
         what: &str,
         command: Command,
         told: &mut Told,
@@ -240,7 +272,7 @@ impl Again<'_> {
     }
 
     /// The same for the same restore, so that a repeat gets the first answer.
-    fn id(&self, name: &SecretName, what: &str) -> [u8; 16] {
+    fn id(&self, name: &dyn fmt::Display, what: &str) -> [u8; 16] {
         let accepted = self.note.accepted.iter();
         let accepted: Vec<&str> = accepted.map(|one| one.at.as_str()).collect();
         let deployment = self.opened.installation.deployment;
@@ -271,6 +303,7 @@ impl Told {
             ("rotated since what was current is dead", &self.rotated),
             ("without a value", &self.without),
             ("made after it, and not known here", &self.unknown),
+            ("tokens revoked again", &self.tokens),
             ("refused", &self.refused),
         ];
         let named = lists.into_iter().filter(|(_, names)| !names.is_empty());
@@ -296,6 +329,11 @@ impl Told {
         };
         format!("{first}; deploy/docs/backup.md says what else a restore cannot know")
     }
+}
+
+/// As long as a token's reason may be.
+fn shortened(reason: &str) -> String {
+    reason.chars().take(MAX_TOKEN_REASON_CHARS).collect()
 }
 
 /// Names, as far as a text has room.

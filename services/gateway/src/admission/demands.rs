@@ -53,7 +53,8 @@ pub fn of_command(world: &World, command: &Command, now: Timestamp) -> Vec<Deman
         | Command::DeadlinePassed { .. }
         | Command::Report(_)
         | Command::LingerEnded { .. }
-        | Command::ProofOutcome(_) => vec![Demand::of_all(Verb::Grant)],
+        | Command::ProofOutcome(_)
+        | Command::BuryLost(_) => vec![Demand::of_all(Verb::Grant)],
     }
 }
 

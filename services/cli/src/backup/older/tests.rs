@@ -58,6 +58,24 @@ fn a_rotation_that_came_to_its_end_killed_what_was_before_it() {
 }
 
 #[test]
+fn tokens_that_were_revoked_are_known_by_name_and_by_owner() {
+    let mut lost = LostTime::default();
+    for (verb, object) in [
+        ("revoke-token", "token/ci"),
+        ("issue-token", "token/other"),
+        ("revoke-tokens", "owner/certificate:ada"),
+    ] {
+        lost.note(&audit_record_to_json(&record(verb, object, None)));
+    }
+    let mut refused = record("revoke-token", "token/other", None);
+    refused.outcome = Outcome::Denied;
+    lost.note(&audit_record_to_json(&refused));
+    let tokens: Vec<&str> = lost.tokens.iter().map(TokenName::as_str).collect();
+    assert_eq!(tokens, ["ci"]);
+    assert!(lost.owners.iter().eq(["certificate:ada"]));
+}
+
+#[test]
 fn what_was_revoked_is_dead_by_its_number_or_with_all_that_were_there() {
     for verb in ["revoke", "revoke-in-emergency", "revoke-and-replace"] {
         assert_eq!(dead(&of(&[(verb, Some(2))])), [2], "{verb}");

@@ -161,6 +161,10 @@ fn is_who(principal: &Principal, asked: &str) -> bool {
             address == asked || place == Some(asked)
         }
         Principal::Service(role) => role_word(*role) == asked,
+        Principal::Token { name, owner } => {
+            let person = owner.split_once(':').map(|(_, person)| person);
+            name == asked || owner == asked || person == Some(asked)
+        }
     }
 }
 
