@@ -301,6 +301,10 @@ mod tests {
                 address: "?".to_owned(),
             },
             Principal::Service(Role::StoreSync),
+            Principal::Token {
+                name: "ci".to_owned(),
+                owner: "certificate:ada".to_owned(),
+            },
         ];
         let verbs = [
             "list",

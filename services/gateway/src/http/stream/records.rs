@@ -277,7 +277,14 @@ mod tests {
         let operator = Principal::Operator {
             name: "ops".to_owned(),
         };
+        let program = Principal::Token {
+            name: "ci".to_owned(),
+            owner: "certificate:bob".to_owned(),
+        };
         for (principal, fits) in [
+            (&program, "ci"),
+            (&program, "bob"),
+            (&program, "certificate:bob"),
             (&user, "ada"),
             (&user, "1000"),
             (&stranger, "192.0.2.7"),
