@@ -112,7 +112,7 @@ mod tests {
         let path = directory.path().join("audit-sink.db");
         assert!(KeptRecords::open(&path).await.is_err());
         assert!(!path.exists());
-        let mut file = File::open(&path).await.unwrap();
+        let file = File::open(&path).await.unwrap();
         let all: Vec<AuditLeaf> = (0..5).map(leaf).collect();
         file.append(&all).await.unwrap();
         drop(file);

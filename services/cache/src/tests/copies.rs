@@ -20,7 +20,8 @@ async fn a_copy_is_the_cache_of_the_moment_and_opens_with_its_key_alone() {
     let still = cache.stand_still().await;
     still.copy_to(&copies.path()).await.unwrap();
     // What comes later is not in it.
-    let later = cache.insert_pending(SECRET, 3, token(3), &secret(CANARY));
+    let value = secret(CANARY);
+    let later = cache.insert_pending(SECRET, 3, token(3), &value);
     later.await.unwrap();
 
     assert!(!copies.contains(CANARY));

@@ -129,11 +129,8 @@ fn binding(secret: &str) -> Declaration {
         secret: name(secret),
         also: BTreeSet::from([name("prod/also")]),
         selector: Selector {
-            host: None,
-            image: None,
-            labels: BTreeMap::new(),
             insecure: true,
-            container: None,
+            ..Selector::default()
         },
         target: Target::Env {
             name: EnvName::parse("X").unwrap(),

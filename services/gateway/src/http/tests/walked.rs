@@ -81,7 +81,7 @@ impl Bench {
     }
 
     /// A gateway to which these manifests were applied.
-    async fn with(manifests: &str) -> Self {
+    async fn declaring(manifests: &str) -> Self {
         let bench = Self::start().await;
         let (status, answer) = bench.apply(manifests).await;
         assert_eq!(status, 200, "{answer}");
@@ -99,7 +99,7 @@ async fn of_secrets(operation: &str) -> Option<Case> {
         "put" => {
             let token = PutToken::from_bytes([3; 16]).to_string();
             let body = json!({ "name": "prod/key", "token": token, "sealed": "AAAA" });
-            case(Bench::with(PROVIDED).await, "put", body)
+            case(Bench::declaring(PROVIDED).await, "put", body)
         }
         "rotate" => case(
             Bench::made().await,
@@ -118,16 +118,16 @@ async fn of_secrets(operation: &str) -> Option<Case> {
             case(bench, format!("revocations/{id}/forget"), why())
         }
         "unbind" => {
-            let bench = Bench::with(&format!("{MANIFEST}{BINDING}")).await;
+            let bench = Bench::declaring(&format!("{MANIFEST}{BINDING}")).await;
             case(bench, "bindings/web", Value::Null)
         }
         "remove_store" => case(
-            Bench::with(super::stores::STORE).await,
+            Bench::declaring(super::stores::STORE).await,
             "stores/bao",
             Value::Null,
         ),
         "refresh" => case(
-            Bench::with(super::stores::STORE).await,
+            Bench::declaring(super::stores::STORE).await,
             "refresh",
             json!({}),
         ),
@@ -228,7 +228,7 @@ async fn of_subscriptions(operation: &str) -> Option<Case> {
 }
 
 async fn of_others_outside(operation: &str) -> Option<Case> {
-    let bench = Bench::with(&format!("{}---\n{SOURCE}", super::outward::NOTIFICATION)).await;
+    let bench = Bench::declaring(&format!("{}---\n{SOURCE}", super::outward::NOTIFICATION)).await;
     let letter = Letter {
         id: LetterId::from_bytes([7; 16]),
         owner: "notification/soc".to_owned(),
@@ -351,7 +351,8 @@ async fn every_request_of_a_stranger_is_denied_on_record_and_does_nothing() {
         drop(bench.api.denials.turn());
         let records = bench.audit().await.len();
         let method = route.method.to_uppercase();
-        let asked = bench.ask_as(STRANGER, &method, &filled(route), Body::from("{}"));
+        let path = filled(route);
+        let asked = bench.ask_as(STRANGER, &method, &path, Body::from("{}"));
         let (status, answer) = asked.await;
         assert_eq!(status, StatusCode::FORBIDDEN, "{}: {answer}", route.path);
         let left = bench.audit().await.split_off(records);
