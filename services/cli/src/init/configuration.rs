@@ -58,6 +58,7 @@ pub(super) fn listen(args: &InitArgs) -> Result<ListenSection, Failure> {
         });
     Ok(ListenSection {
         api: Some(at(args.api_port)),
+        api_tokens: None,
         join: Some(at(args.join_port)),
         advertise_join: name.map(|name| format!("{name}:{}", args.join_port)),
     })

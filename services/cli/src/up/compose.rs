@@ -120,7 +120,11 @@ pub(super) async fn all(
     spawn.start("injector", injector.run(shutdown.token()));
     let restoring = parts::restore(opened.journal.clone(), shutdown.token());
     spawn.start("disk reserve", restoring);
-    let parts = own_parts(opened, &hub, copy_fault.into_iter().chain(restored).collect());
+    let parts = own_parts(
+        opened,
+        &hub,
+        copy_fault.into_iter().chain(restored).collect(),
+    );
     serve_socket(opened, &spawn, ends, (gateway, desk), parts, listener);
     metrics::serve(&opened.config, &spawn).await?;
     tasks.close();

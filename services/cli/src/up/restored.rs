@@ -159,7 +159,10 @@ impl Note {
         note.filter(|note| note.v == FORM).map(Some).ok_or_else(|| {
             Error::new(
                 Kind::Broken,
-                format!("{} is not what a restore of this build writes", path.display()),
+                format!(
+                    "{} is not what a restore of this build writes",
+                    path.display()
+                ),
                 "restore the backup again into an empty directory",
             )
         })
@@ -187,7 +190,10 @@ pub(crate) fn refuse_half_done(data_dir: &Path) -> Result<(), Error> {
     }
     Err(Error::new(
         Kind::Refused,
-        format!("a restore into {} did not come to its end", data_dir.display()),
+        format!(
+            "a restore into {} did not come to its end",
+            data_dir.display()
+        ),
         "empty the directory, then restore the backup again",
     ))
 }
@@ -295,7 +301,11 @@ async fn record_restore(opened: &Opened, note: &Note) -> Result<(), Error> {
         true => note.what.clone(),
         false => format!("{}: {}", note.what, note.reason),
     };
-    append(opened, record(opened, principal, "restore", (Outcome::Allowed, why))).await
+    append(
+        opened,
+        record(opened, principal, "restore", (Outcome::Allowed, why)),
+    )
+    .await
 }
 
 /// A record about the log as a whole.
@@ -350,7 +360,10 @@ fn put_aside(note: &mut Note, data_dir: &Path) -> io::Result<()> {
     let folder = data_dir.join(&name);
     fs::create_dir_all(&folder)?;
     for end in BESIDE {
-        rename(&data_dir.join(format!("{SINK}{end}")), &folder.join(format!("{SINK}{end}")))?;
+        rename(
+            &data_dir.join(format!("{SINK}{end}")),
+            &folder.join(format!("{SINK}{end}")),
+        )?;
     }
     rename(&data_dir.join(HOST_CACHE), &folder.join(HOST_CACHE))?;
     note.aside = Some(name);

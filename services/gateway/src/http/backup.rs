@@ -46,6 +46,12 @@ pub(super) async fn backup(
 
 async fn note(api: &Api, caller: &Caller, words: &str) -> Result<(), Failure> {
     let words = caller.standing.words(words);
-    let record = api.record(&caller.principal, "backup", OBJECT, Outcome::Allowed, &words);
+    let record = api.record(
+        &caller.principal,
+        "backup",
+        OBJECT,
+        Outcome::Allowed,
+        &words,
+    );
     Ok(api.commands.record(record).await?)
 }

@@ -150,6 +150,7 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         parts: Arc::new(Vec::new),
         admission: Arc::new(keywheel_gateway::admission::Admission::new().unwrap()),
         tokens: Arc::default(),
+        backups: None,
     }
 }
 

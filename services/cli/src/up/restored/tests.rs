@@ -54,8 +54,9 @@ impl Scene {
         journal.append(1, &some).await.unwrap();
         let key = Arc::new(BackupKey::of(&unseal));
         let clock = Arc::new(SystemClock::new());
+        let path = data_dir.join("cache.db");
         let cache = Cache::open(
-            &data_dir.join("cache.db"),
+            &path,
             *own.deployment.bytes(),
             unseal,
             Arc::new(OsEntropy),

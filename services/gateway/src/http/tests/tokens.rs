@@ -98,10 +98,7 @@ async fn a_program_does_what_its_token_says_and_is_on_record_with_its_owner() {
         .await;
     assert_problem(&refused, 403, "denied", "outside the scope");
     let last = bench.audit().await.pop().unwrap();
-    assert!(
-        last.contains("Denied") && last.contains("\"ci\""),
-        "{last}"
-    );
+    assert!(last.contains("Denied") && last.contains("\"ci\""), "{last}");
     let revoke = json!({ "secret": "prod/db", "reason": "a test" });
     let refused = bench.with(&token, ("POST", "/v1/revoke"), revoke).await;
     assert_problem(&refused, 403, "denied", "outside the scope");
