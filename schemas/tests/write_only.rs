@@ -1,7 +1,7 @@
 //! No answer and no event has a place for a value: every field of them that could hold a text is known by name.
 //!
 //! `text_fields.txt` lists them, one a line. Whoever adds a field there has read what it holds: names, ids, times,
-//! words, public keys, hashes of what is no value, and the one token that a person asks for (a host's join token).
+//! words, public keys, hashes of what is no value, and the tokens that a person asks for (a host's, a program's).
 
 #![allow(
     clippy::unwrap_used,
