@@ -120,11 +120,7 @@ pub(super) async fn all(
     spawn.start("injector", injector.run(shutdown.token()));
     let restoring = parts::restore(opened.journal.clone(), shutdown.token());
     spawn.start("disk reserve", restoring);
-    let parts = own_parts(
-        opened,
-        &hub,
-        copy_fault.into_iter().chain(restored).collect(),
-    );
+    let parts = own_parts(opened, &hub, (copy_fault, restored));
     serve_socket(opened, &spawn, ends, (gateway, desk), parts, listener);
     metrics::serve(&opened.config, &spawn).await?;
     tasks.close();
@@ -236,7 +232,12 @@ fn compare_copy(copy: &keywheel_audit_sink::Handle, kept_here: u64) -> CopyFault
 }
 
 /// Bus and journal of this one process.
-fn own_parts(opened: &Opened, hub: &InProcess, known: Vec<Fact>) -> Parts {
+fn own_parts(
+    opened: &Opened,
+    hub: &InProcess,
+    (copy_fault, restored): (CopyFault, Option<Fact>),
+) -> Parts {
+    let known: Vec<Fact> = copy_fault.into_iter().chain(restored).collect();
     let (hub, journal) = (hub.clone(), opened.journal.clone());
     Arc::new(move || {
         let mut log = parts::sqlite(&journal);
