@@ -201,11 +201,6 @@ impl Gateway {
         {
             decided = Ok(events);
         }
-        if let (Some(planted), Err(_)) = (self.planted, &decided)
-            && let Some(events) = planted.fire_again(world, &submission.command, &ctx)
-        {
-            decided = Ok(events);
-        }
         let deed = Deed {
             principal: &submission.principal,
             id: submission.id,

@@ -77,8 +77,6 @@ pub(crate) struct Truth {
     graces: BTreeMap<RotationId, Timestamp>,
     /// Slots that began a rotation.
     slots: BTreeSet<SlotId>,
-    /// When the last of a secret's slots was due that began one.
-    last_slots: BTreeMap<SecretId, Timestamp>,
     /// Versions that were current once.
     promoted: BTreeSet<Value>,
     canaries: Canaries,
@@ -219,12 +217,14 @@ impl Truth {
     ) -> Result<(), Broken> {
         match event {
             rotation::Event::Started {
-                secret,
-                trigger: Trigger::Slot {
-                    slot, scheduled, ..
-                },
+                trigger: Trigger::Slot { slot, .. },
                 ..
-            } => self.fires_once(*secret, *slot, *scheduled),
+            } => {
+                let is_first = self.slots.insert(*slot);
+                hold(is_first, "I1", || {
+                    format!("slot {slot} began two rotations")
+                })
+            }
             rotation::Event::StepStarted {
                 step: Step::RevokeOld,
                 ..
@@ -261,23 +261,6 @@ impl Truth {
             }
             _ => Ok(()),
         }
-    }
-
-    /// I1: whatever clocks show, a slot begins one rotation, and one that was due before the last begins none.
-    fn fires_once(
-        &mut self,
-        secret: SecretId,
-        slot: SlotId,
-        scheduled: Timestamp,
-    ) -> Result<(), Broken> {
-        let is_first = self.slots.insert(slot);
-        hold(is_first, "I1", || {
-            format!("slot {slot} began two rotations")
-        })?;
-        let last = self.last_slots.insert(secret, scheduled);
-        hold(last.is_none_or(|last| last < scheduled), "I1", || {
-            format!("slot {slot} of {scheduled:?} comes after that of {last:?}")
-        })
     }
 
     /// I9: a wait ends without everybody only by a person's word, or by a deadline where that is wanted; then

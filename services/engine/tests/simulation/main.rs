@@ -2,20 +2,19 @@
 //!
 //! A seed decides everything: which commands people give, which containers start and stop, which messages
 //! are lost, doubled, late or out of order, who is killed, cut off or without power, what the store and the
-//! clocks do, one machine's or all of them at once, who steps into a rotation, which containers restart with leave
-//! and do not run well, which get a version before all others, and which have logins of their own; what is revoked,
-//! by whatever names it, what a server says of that and does not do, and who gives it up; and which playbooks there
-//! are, what begins runs of them, and who approves, pauses and cancels those; which containers their steps restart or
-//! put into quarantine, and who lifts that. After every step the invariants I1 to I9 and the rules X1 to X5, P1 to P8
-//! and O1 to O6 hold, nobody but canaries has what is not promoted, and no login is made twice; then everybody behaves,
-//! and all that was begun has to end: a server lets in exactly the logins that are on the log. It is one thread without
-//! a runtime, so that ten thousand runs fit into a test.
+//! clocks do, who steps into a rotation, which containers restart with leave and do not run well, which get a
+//! version before all others, and which have logins of their own; what is revoked, by whatever names it, what a
+//! server says of that and does not do, and who gives it up; and which playbooks there are, what begins runs of them,
+//! and who approves, pauses and cancels those; which containers their steps restart or put into quarantine, and who
+//! lifts that. After every step the invariants I1 to I9 and the rules X1 to X5, P1 to P8 and O1 to O6 hold, nobody but
+//! canaries has what is not promoted, and no login is made twice; then everybody behaves, and all that was begun has to
+//! end: a server lets in exactly the logins that are on the log. It is one thread without a runtime, so that ten
+//! thousand runs fit into a test.
 //!
 //! Real here: every decision, fold, effect and plan of `keywheel_core`; of the engine the committed state,
 //! its numbers, the audit records and the table of roles; and `bus` gives the same commands to the real
 //! command bus over the fake journal. A model here: hosts (`host`), the store (`store`), the server that makes
-//! logins (`leases`), schedulers and receivers of notifications (`playbooks`), the network (`sim`) and the
-//! clocks (`clocks`).
+//! logins (`leases`), schedulers and receivers of notifications (`playbooks`), the network and the clocks (`sim`).
 //! It stands in the engine's tests because it needs engine and core and nothing above them.
 //!
 //! `KEYWHEEL_SIM_SEED=N` runs one seed and prints its log; `KEYWHEEL_SIM_SEEDS=N` runs so many,
@@ -32,7 +31,6 @@
 
 mod bus;
 mod canaries;
-mod clocks;
 mod container;
 mod gateway;
 mod host;

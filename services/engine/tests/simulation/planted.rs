@@ -17,7 +17,6 @@ use keywheel_core::world::World;
 
 mod orders;
 mod runs;
-mod slots;
 
 /// A planted bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,8 +81,6 @@ pub(crate) enum Planted {
     PausedGoesOn,
     /// A step that waits for a proof takes the server's word.
     ProvenByWord,
-    /// A slot begins a rotation though a later one did.
-    FiresAgain,
     /// A restart that was begun is not written down before the engine is asked.
     RestartsTwice,
     /// A plan says nothing of who is in quarantine.
@@ -96,7 +93,7 @@ pub(crate) enum Planted {
     KeepsRoom,
 }
 
-pub(crate) const ALL: [Planted; 36] = [
+pub(crate) const ALL: [Planted; 35] = [
     Planted::RevokeBeforeAcknowledgement,
     Planted::StartEscapesBarrier,
     Planted::FloorInsteadOfDeadSet,
@@ -127,7 +124,6 @@ pub(crate) const ALL: [Planted; 36] = [
     Planted::BelowGoesOn,
     Planted::PausedGoesOn,
     Planted::ProvenByWord,
-    Planted::FiresAgain,
     Planted::RestartsTwice,
     Planted::GivesInQuarantine,
     Planted::RestartsAll,
@@ -172,7 +168,6 @@ impl Planted {
             | Self::BeginsAgain
             | Self::CountsTwice
             | Self::ApprovesOwn
-            | Self::FiresAgain
             | Self::RestartsTwice
             | Self::GivesInQuarantine => {}
         }

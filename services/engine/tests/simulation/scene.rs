@@ -57,7 +57,7 @@ pub(crate) enum Reach {
     Defaults,
     /// Playbooks, too, whose steps order nothing about containers.
     Playbooks,
-    /// All there is: orders about containers, too, and all clocks jump at once and run fast or slow.
+    /// All there is: orders about containers, too.
     Whole,
 }
 

@@ -12,10 +12,10 @@ use keywheel_core::effect::{Effect, Work};
 use keywheel_core::id::{CommandId, HostId};
 use keywheel_core::plan::HostPlan;
 use keywheel_core::rotation::Step;
+use keywheel_core::time::Timestamp;
 use keywheel_engine::authority::may_submit;
 use keywheel_engine::command_bus::Submission;
 
-use crate::clocks::Clocks;
 use crate::container::Wanted;
 use crate::gateway::{Answer, Fault, Gateway};
 use crate::host::Host;
@@ -27,6 +27,8 @@ use crate::scene::{CONTAINERS, HOSTS, Reach, Wishes, host_name};
 use crate::store::{Quirk, Store, StoreFault, Value};
 use crate::words;
 
+/// Where the clocks of a run begin.
+const BEGIN: i64 = 1_800_000_000_000_000;
 /// How often in a thousand an engine does not do what is ordered.
 const REFUSES: u64 = 120;
 /// Most messages under way; the oldest is lost then.
@@ -66,8 +68,8 @@ pub(crate) struct Sim {
     pub(crate) desk: Desk,
     /// Since the begin, by a clock that nobody sets.
     pub(crate) now: Duration,
-    /// How far clocks are off from that.
-    pub(crate) clocks: Clocks,
+    /// How far the gateway's clock is ahead, in microseconds.
+    pub(crate) ahead: i64,
     /// How much goes wrong of what may, in a hundred; 0 while everybody behaves.
     pub(crate) faults: u64,
     /// How much may happen.
@@ -98,7 +100,7 @@ impl Sim {
             truth: Truth::default(),
             desk: Desk::default(),
             now: Duration::ZERO,
-            clocks: Clocks::default(),
+            ahead: 0,
             faults: 0,
             reach,
             wishes: Wishes::default(),
@@ -130,6 +132,16 @@ impl Sim {
 
     pub(crate) fn command_id(&mut self) -> CommandId {
         CommandId::from_bytes(self.fresh(0xc0))
+    }
+
+    /// What a clock says that is right.
+    pub(crate) fn time(&self) -> Timestamp {
+        Timestamp::from_micros(BEGIN).plus(self.now)
+    }
+
+    /// What the gateway's clock says.
+    pub(crate) fn gateway_time(&self) -> Timestamp {
+        Timestamp::from_micros(self.time().micros().saturating_add(self.ahead))
     }
 
     /// Whether something goes wrong that may do so often in a thousand.

@@ -334,9 +334,6 @@ impl Sim {
     fn slot_is_due(&mut self) {
         let n = self.random.below(SECRETS);
         let hour = self.time().micros() / HOUR;
-        let scheduled = Timestamp::from_micros(hour * HOUR);
-        let last = self.gateway.world().last_slot(secret_id(n));
-        self.note_slot(scheduled, last);
         let mut slot = [0x51; 16];
         slot[0] = u8::try_from(n).unwrap();
         slot[8..].copy_from_slice(&hour.to_be_bytes());
@@ -345,7 +342,7 @@ impl Sim {
                 rotation: RotationId::from_bytes(slot),
                 secret: secret_id(n),
                 slot: SlotId::from_bytes(slot),
-                scheduled,
+                scheduled: Timestamp::from_micros(hour * HOUR),
                 after: None,
                 tzdata: None,
             });
@@ -357,9 +354,8 @@ impl Sim {
             return self.deliver_any();
         }
         let often = match self.reach {
-            Reach::Whole => &[10, 25, 10, 25, 10, 10, 10, 16, 20][..],
-            Reach::Incidents | Reach::Defaults | Reach::Playbooks => {
-                &[10, 25, 10, 25, 10, 10, 10, 16]
+            Reach::Incidents | Reach::Defaults | Reach::Playbooks | Reach::Whole => {
+                &[10, 25, 10, 25, 10, 10, 10, 16][..]
             }
             _ => &[10, 25, 10, 25, 10, 10, 10],
         };
@@ -381,7 +377,11 @@ impl Sim {
                 self.hosts[n].is_cut = true;
                 self.note(|| format!("host {n} is cut off"));
             }
-            4 => self.gateway_clock_jumps(),
+            4 => {
+                let day = 86_400_000_000;
+                self.ahead = [-day, -60_000_000, 0, 60_000_000, day][self.random.below(5)];
+                self.note(|| "the gateway's clock jumps".to_owned());
+            }
             5 => {
                 self.store.is_away = true;
                 self.note(|| "the store is away".to_owned());
@@ -390,11 +390,10 @@ impl Sim {
                 self.now += Duration::from_secs(13 * 3600);
                 self.note(|| "thirteen hours pass".to_owned());
             }
-            7 => {
+            _ => {
                 (self.store.is_away, self.store.is_away_long) = (true, true);
                 self.note(|| "the store is away for long".to_owned());
             }
-            _ => self.all_clocks_jump(),
         }
         Ok(())
     }
@@ -437,7 +436,6 @@ impl Sim {
     /// Everybody is there and behaves from now on.
     fn heal(&mut self) -> Result<(), Broken> {
         self.faults = 0;
-        self.clocks_run_evenly();
         (self.store.is_away, self.store.is_away_long) = (false, false);
         self.note(|| "everybody behaves from now on".to_owned());
         if !self.gateway.is_up {
