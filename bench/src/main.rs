@@ -10,6 +10,7 @@ mod due_at_once;
 mod fleet;
 mod incident;
 mod long_log;
+mod policies;
 mod rotations;
 mod signals;
 mod starting;
@@ -39,7 +40,7 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 18] = [
+const BENCHMARKS: [Benchmark; 19] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
@@ -58,6 +59,7 @@ const BENCHMARKS: [Benchmark; 18] = [
     ("stores", stores::stores),
     ("incident", incident::incident),
     ("signal", signals::signals),
+    ("policies", policies::policies),
 ];
 
 fn main() -> ExitCode {

@@ -3,24 +3,35 @@
 //! Invariant: no response type can hold a secret's value. The one place where a value travels is
 //! [`PutRequest::sealed`], sealed by the client to store-sync's key.
 
+mod backup;
 mod doctor;
+mod entitlement;
 mod host;
 mod outward;
 mod playbook;
+mod policy;
 mod report;
 mod revocation;
 mod rotation;
 mod schedule;
+mod seal;
 mod status;
 mod store;
 mod subscription;
+mod token;
 
+pub use backup::BackupView;
 pub use doctor::DoctorReport;
+pub use entitlement::{EntitlementView, RefusedStartView, RulePart, RuleView};
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
 pub use playbook::{
     ApproveRequest, PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView,
     QuarantineView, RunPlaybookRequest, RunScore, RunStepView, RunTargetView,
+};
+pub use policy::{
+    ApplyPoliciesRequest, NearPolicy, PoliciesInForce, PoliciesView, PolicyExplanation,
+    PolicyFinding,
 };
 pub use report::{
     EvidenceReport, EvidenceSummary, MAX_REPORT_EVENTS, MAX_REPORT_RECORDS, ProvenRecord,
@@ -35,6 +46,7 @@ pub use revocation::{
 };
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use schedule::{FireView, ScheduleView};
+pub use seal::{SealRequest, SealView, UnsealRequest};
 pub use status::{
     Component, ComponentKind, Connection, FactView, Feature, Finding, HealthWord, Status,
 };
@@ -42,6 +54,10 @@ pub use status::{
 pub use store::{RefreshAnswer, RefreshRequest, Refreshed, StorePage, StoreSecret, StoreView};
 
 pub use subscription::{AcknowledgeRequest, SubscribeRequest, SubscriptionView};
+pub use token::{
+    IssueTokenAnswer, IssueTokenRequest, MayView, RevokeTokenRequest, RevokeTokensAnswer,
+    RevokeTokensRequest, TokenView, WhoamiView,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -89,6 +105,9 @@ macro_rules! of_shapes {
             StorePage,
             RefreshRequest,
             RefreshAnswer,
+            SealView,
+            UnsealRequest,
+            SealRequest,
             SubscriptionView,
             SubscribeRequest,
             AcknowledgeRequest,
@@ -99,7 +118,19 @@ macro_rules! of_shapes {
             AuditExport,
             AuditProof,
             VerifyReport,
-            EvidenceReport
+            EvidenceReport,
+            PoliciesView,
+            ApplyPoliciesRequest,
+            PolicyExplanation,
+            TokenView,
+            IssueTokenRequest,
+            IssueTokenAnswer,
+            RevokeTokenRequest,
+            RevokeTokensRequest,
+            RevokeTokensAnswer,
+            WhoamiView,
+            EntitlementView,
+            BackupView
         ]
     };
 }
@@ -113,13 +144,14 @@ pub const MAX_PAGE: usize = 1000;
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// Every code of a problem; none is ever given another meaning.
-pub const PROBLEM_CODES: [&str; 6] = [
+pub const PROBLEM_CODES: [&str; 7] = [
     "not_found",
     "conflict",
     "invalid",
     "denied",
     "unavailable",
     "corrupt",
+    "sealed",
 ];
 
 /// A failure, as RFC 9457 problem details with the next step.
@@ -220,6 +252,10 @@ pub struct SecretView {
     /// The accounts that its versions open; absent for a value that opens none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotator: Option<Resource>,
+    /// Starts that were refused for want of it, newest first, as far as the newest audit records have them; only where
+    /// one asks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_starts: Vec<RefusedStartView>,
 }
 
 /// One binding.
@@ -430,6 +466,21 @@ pub struct AuditExport {
     pub records: Vec<String>,
     /// SHA-256 leaf hash of each, hexadecimal, so that a change names its index.
     pub leaf_hashes: Vec<String>,
+    /// Of a part of the audit: number of its first record, and the inclusion proofs (RFC 9162, hexadecimal)
+    /// of its first and last, which together prove all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<AuditPart>,
+}
+
+/// Where the records of an export stand that has not all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditPart {
+    /// Number of the first.
+    pub first: u64,
+    /// Inclusion proof of the first.
+    pub first_path: Vec<String>,
+    /// Inclusion proof of the last.
+    pub last_path: Vec<String>,
 }
 
 /// `GET /v1/audit/proofs/{index}`: everything needed to show one record offline, without the others.

@@ -13,12 +13,14 @@ use crate::event::host::HostEvent;
 use crate::event::notification::NotificationEvent;
 use crate::event::playbook::PlaybookEvent;
 use crate::event::playbook_run::PlaybookRunEvent;
+use crate::event::policy::PolicyEvent;
 use crate::event::revocation::RevocationEvent;
 use crate::event::rollout::{RolloutEvent, Service};
 use crate::event::rotation::RotationEvent;
 use crate::event::secret::SecretEvent;
 use crate::event::signal::SignalEvent;
 use crate::event::store::StoreEvent;
+use crate::event::token::TokenEvent;
 use crate::event::{self, Envelope, KINDS, Kind};
 use crate::examples::{self, ExampleError};
 use crate::{api, asyncapi, config, manifest, openapi, webhook, wire};
@@ -54,6 +56,10 @@ pub fn schemas() -> Vec<Document> {
     all.push(schema_file(
         "config.v1",
         root::<config::shape::ConfigFile>("config.v1"),
+    ));
+    all.push(schema_file(
+        "audit-sinks.v1",
+        root::<config::sinks::SinksFile>("audit-sinks.v1"),
     ));
     all.extend(
         api_schemas()
@@ -176,6 +182,8 @@ pub(crate) fn event_schema(kind: &Kind) -> Value {
         "signal" => variant::<SignalEvent>(kind),
         "playbook" => variant::<PlaybookEvent>(kind),
         "playbook_run" => variant::<PlaybookRunEvent>(kind),
+        "policy" => variant::<PolicyEvent>(kind),
+        "token" => variant::<TokenEvent>(kind),
         "rollout" => variant::<RolloutEvent>(kind).map(|(mut members, mut definitions)| {
             add_member(
                 &mut members,

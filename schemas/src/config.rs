@@ -4,11 +4,13 @@
 //! the text came from; unknown names are refused. No secret is in here: keys come by file path.
 
 pub mod apart;
+pub mod audit;
 pub mod host_cache;
 pub mod metrics;
 pub mod otlp;
 pub mod shape;
 pub mod signals;
+pub mod sinks;
 mod sources;
 
 #[cfg(test)]
@@ -22,6 +24,7 @@ use std::time::Duration;
 use keywheel_core::name::HostName;
 
 use apart::Apart;
+use audit::Audit;
 use host_cache::HostCacheSettings;
 use metrics::MetricsListen;
 use otlp::Otlp;
@@ -138,6 +141,8 @@ pub struct Config {
     pub signals: Signals,
     /// What only services that run apart need.
     pub apart: Apart,
+    /// Where audit records go besides the journal.
+    pub audit: Audit,
 }
 
 /// What was said on the command line, and what the machine says by itself.
@@ -248,6 +253,7 @@ impl Config {
         let otlp = otlp::take(sources);
         let signals = Signals::take(sources);
         let apart = Apart::take(sources);
+        let audit = Audit::take(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
             data_dir,
@@ -263,6 +269,7 @@ impl Config {
             otlp,
             signals,
             apart,
+            audit,
         })
     }
 }

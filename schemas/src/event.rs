@@ -12,6 +12,7 @@ mod kind;
 pub mod notification;
 pub mod playbook;
 pub mod playbook_run;
+pub mod policy;
 mod proven;
 pub mod resource;
 pub mod revocation;
@@ -20,6 +21,7 @@ pub mod rotation;
 pub mod secret;
 pub mod signal;
 pub mod store;
+pub mod token;
 
 #[cfg(test)]
 mod tests;
@@ -126,6 +128,8 @@ pub fn subject(event: &Event) -> String {
         Event::Signal(id, _) => format!("signal/{id}"),
         Event::Playbook(id, _) => format!("playbook/{id}"),
         Event::PlaybookRun(id, _) => format!("playbook_run/{id}"),
+        Event::Policy(id, _) => format!("policy/{id}"),
+        Event::Token(id, _) => format!("token/{id}"),
     }
 }
 
@@ -162,6 +166,8 @@ fn body(event: &Event) -> Map<String, Value> {
         Event::Signal(_, event) => members(&signal::SignalEvent::of(event)),
         Event::Playbook(_, event) => members(&playbook::PlaybookEvent::of(event)),
         Event::PlaybookRun(_, event) => members(&playbook_run::PlaybookRunEvent::of(event)),
+        Event::Policy(_, event) => members(&policy::PolicyEvent::of(event)),
+        Event::Token(_, event) => members(&token::TokenEvent::of(event)),
         Event::Rollout(service, event) => {
             let mut members = members(&rollout::RolloutEvent::of(event));
             let service = canonical::value(&rollout::Service::of(service));
@@ -251,6 +257,14 @@ fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, Deco
         "playbook_run" => Event::PlaybookRun(
             id_of(kind, subject)?,
             core_of::<playbook_run::PlaybookRunEvent>(kind, data)?,
+        ),
+        "policy" => Event::Policy(
+            id_of(kind, subject)?,
+            core_of::<policy::PolicyEvent>(kind, data)?,
+        ),
+        "token" => Event::Token(
+            id_of(kind, subject)?,
+            core_of::<token::TokenEvent>(kind, data)?,
         ),
         "rollout" => {
             let shape = |what| move |source| DecodeError::Shape { what, source };

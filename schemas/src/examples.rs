@@ -5,7 +5,9 @@
 mod order;
 mod outward;
 mod playbook;
+mod policy;
 mod store;
+mod token;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -138,6 +140,10 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
     events.extend(playbooks.map(|event| Event::Playbook(playbook::PLAYBOOK, event)));
     let runs = playbook::of_run()?.into_iter();
     events.extend(runs.map(|event| Event::PlaybookRun(playbook::RUN, event)));
+    let policies = policy::of_policies().into_iter();
+    events.extend(policies.map(|event| Event::Policy(policy::SET, event)));
+    let tokens = token::of_token()?.into_iter();
+    events.extend(tokens.map(|event| Event::Token(token::TOKEN, event)));
     Ok(events)
 }
 
@@ -226,6 +232,8 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
         labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
         insecure: false,
         container: None,
+        name: None,
+        user: None,
     };
     let target = Target::File {
         directory: Directory::parse(binding::DEFAULT_DIRECTORY)?,

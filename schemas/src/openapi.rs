@@ -1,12 +1,15 @@
 //! The HTTP API as an OpenAPI 3.1 document: paths, parameters, bodies, answers and problems. Made from the
 //! table that the gateway's router is held to, and from the shapes it answers with.
 
+mod facts;
+mod parameters;
 mod route;
 mod routes;
 
 use keywheel_core::id::RotationId;
 use keywheel_core::name::{
     BindingName, NotificationName, SecretName, SignalSourceName, StoreName, SubscriptionName,
+    TokenName,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -45,7 +48,7 @@ pub fn value() -> Value {
         "info": {
             "title": "Keywheel",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Rotates and revokes the secrets that running containers use. No request answers a value: the one place where a value travels is `PutRequest.sealed`, sealed by the client to store-sync's key. Served on a unix socket, where the kernel tells who asks, and over mutual TLS to operators. Every look and every change is an audit record.",
+            "description": "Rotates and revokes the secrets that running containers use. No request answers a value: the one place where a value travels is `PutRequest.sealed`, sealed by the client to store-sync's key. Served on a unix socket, where the kernel tells who asks, and over mutual TLS to operators. A program may bring a token that a person issued, as `Authorization: Bearer`; whatever is wrong with one, the answer is the same. Every look and every change is an audit record.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{
@@ -82,7 +85,7 @@ fn idempotency_key() -> Value {
     json!({
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "The same key and body from the same caller are one request, however often they come: it is decided once, a repeat gets the answer of the first one, and each leaves a record. A join token is in the first answer only: a repeat is a `conflict`. Draw a new one for each wish.",
+        "description": "The same key and body from the same caller are one request, however often they come: it is decided once, a repeat gets the answer of the first one, and each leaves a record. A token or join token is in the first answer only: a repeat is a `conflict`. Draw a new one for each wish.",
         "schema": { "type": "string", "minLength": 1, "maxLength": api::MAX_IDEMPOTENCY_KEY_BYTES, "pattern": "^[!-~]+$" },
     })
 }
@@ -169,6 +172,10 @@ fn problem_statuses(route: &Route) -> Vec<u16> {
 fn takes_key(route: &Route) -> bool {
     let anew = [
         "refresh",
+        "unseal",
+        "seal",
+        "rotate_kek",
+        "backup",
         "test_notification",
         "replay_notification",
         "retry_letter",
@@ -206,12 +213,15 @@ fn path_parameters(route: &Route) -> Vec<Value> {
 fn path_schema(path: &str) -> Value {
     let about = path.split('/').nth(2).unwrap_or_default();
     match about {
-        "secrets" | "versions" | "history" | "rotation-plan" => SecretName::schema().to_value(),
+        "secrets" | "versions" | "history" | "rotation-plan" | "explain" => {
+            SecretName::schema().to_value()
+        }
         "bindings" => BindingName::schema().to_value(),
         "stores" => StoreName::schema().to_value(),
         "subscriptions" => SubscriptionName::schema().to_value(),
         "notifications" => NotificationName::schema().to_value(),
         "signal-sources" => SignalSourceName::schema().to_value(),
+        "tokens" => TokenName::schema().to_value(),
         "rotations" | "revocations" | "letters" | "reports" => RotationId::schema().to_value(),
         "audit" => json!({ "type": "integer", "minimum": 0 }),
         // By name or id.

@@ -68,6 +68,29 @@ pub struct ConfigFile {
     /// What the gateway gives to services and hosts that run apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsSection>,
+    /// Where audit records go besides the journal, and how many of these have to take them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditSection>,
+}
+
+/// `[audit]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditSection {
+    /// File with the sinks of the audit sink's process, TOML: `[[sink]]` once for each, described by
+    /// `audit-sinks.v1.json`. Default: none but the copy. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sinks_file: Option<String>,
+    /// How many sinks have to take records, `0` to `17`, the audit sink's copy being one; with fewer the
+    /// gateway refuses new work, and revocations last. Default `0`: it refuses nothing. Set at the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]|1[0-7])$"))]
+    pub min_sinks: Option<String>,
+    /// How long a record may wait for a sink before that counts as failed, from `1s` to `24h`. Default
+    /// `1m`. Set at the audit sink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub max_lag: Option<String>,
 }
 
 /// What the gateway gives to services and hosts that run apart.
@@ -113,6 +136,11 @@ pub struct ListenSection {
     /// `IP:PORT` for operators, over mutual TLS. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<String>,
+    /// Whether who shows no certificate at `api` may come with a token: `on` or `off`. Default `off`: then the
+    /// handshake keeps everybody else out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(on|off)$"))]
+    pub api_tokens: Option<String>,
     /// `IP:PORT` where hosts join with a token. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<String>,

@@ -17,7 +17,10 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 36] = [
+pub(super) const SETTINGS: [&str; 40] = [
+    "audit.max_lag",
+    "audit.min_sinks",
+    "audit.sinks_file",
     "bus.monitors",
     "bus.servers",
     "cache.password_file",
@@ -39,6 +42,7 @@ pub(super) const SETTINGS: [&str; 36] = [
     "journal.url",
     "listen.advertise_join",
     "listen.api",
+    "listen.api_tokens",
     "listen.join",
     "log.format",
     "log.level",

@@ -171,7 +171,7 @@ fn unknown_names_are_refused_at_their_place() {
         &[],
         machine(),
         "kw.toml:1:2: ",
-        "known settings: bus.monitors",
+        "known settings: audit.max_lag",
     );
     one_fault(
         Some("log = \"text\"\n"),
@@ -344,6 +344,7 @@ url = "postgres://kw@db/kw"
 password_file = "/etc/keywheel/pg"
 [listen]
 api = "0.0.0.0:8443"
+api_tokens = "on"
 [credentials]
 lifetime = "10m"
 [injector]
@@ -366,6 +367,7 @@ fn services_that_run_apart_have_settings_of_their_own() {
         Some(PathBuf::from("/etc/keywheel/pg"))
     );
     assert_eq!(apart.listen_api, Some(([0, 0, 0, 0], 8443).into()));
+    assert!(apart.api_tokens);
     assert_eq!((apart.cache.as_ref(), apart.listen_join), (None, None));
     assert_eq!(apart.first_given(), Some("identity_dir"));
     assert_eq!(
@@ -398,6 +400,11 @@ fn wrong_settings_of_services_apart_say_what_would_be_right() {
             "without `cache.url`",
         ),
         ("[listen]\napi = \"8443\"\n", "kw.toml:2:7", "IP:PORT"),
+        (
+            "[listen]\napi_tokens = \"yes\"\n",
+            "kw.toml:2:14",
+            "neither `on` nor `off`",
+        ),
         (
             "[credentials]\nlifetime = \"25h\"\n",
             "kw.toml:2:12",

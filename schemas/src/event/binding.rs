@@ -54,6 +54,12 @@ mirror_struct! {
         /// Exactly this container; only in a plan, for a lease.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         container: Option<Text<ContainerId>>,
+        /// The name they were given, or how it begins, with `*` behind it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// The user that their programs run as, without a group; root is `0`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
     }
 }
 

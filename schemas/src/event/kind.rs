@@ -2,8 +2,8 @@
 
 use keywheel_core::event::Event;
 use keywheel_core::{
-    assignment, binding, host, notification, playbook, playbook_run, revocation, rollout, rotation,
-    secret, signal, store,
+    assignment, binding, host, notification, playbook, playbook_run, policy, revocation, rollout,
+    rotation, secret, signal, store, token,
 };
 
 /// One event type.
@@ -172,6 +172,14 @@ kinds! {
         E::Notified { .. } => "notified",
         E::Answered { .. } => "answered",
     }
+    policy {
+        E::Applied { .. } => "applied",
+    }
+    token {
+        E::Issued { .. } => "issued",
+        E::UsesTaken { .. } => "uses_taken",
+        E::Revoked { .. } => "revoked",
+    }
 }
 
 /// The full type name of an event.
@@ -190,6 +198,8 @@ pub fn type_name(event: &Event) -> &'static str {
         Event::Signal(_, event) => signal(event),
         Event::Playbook(_, event) => playbook(event),
         Event::PlaybookRun(_, event) => playbook_run(event),
+        Event::Policy(_, event) => policy(event),
+        Event::Token(_, event) => token(event),
     }
 }
 

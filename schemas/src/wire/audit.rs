@@ -76,6 +76,13 @@ pub enum Principal {
         /// Its role.
         role: Role,
     },
+    /// A program, by a token that stands for a person.
+    Token {
+        /// The token's name.
+        name: String,
+        /// The person, as policies name them.
+        owner: String,
+    },
 }
 
 impl Mirror for Principal {
@@ -93,6 +100,10 @@ impl Mirror for Principal {
             audit::Principal::Service(role) => Self::Service {
                 role: Role::of(role),
             },
+            audit::Principal::Token { name, owner } => Self::Token {
+                name: name.clone(),
+                owner: owner.clone(),
+            },
         }
     }
     fn into_core(self) -> Self::Core {
@@ -101,6 +112,7 @@ impl Mirror for Principal {
             Self::Operator { name } => audit::Principal::Operator { name },
             Self::Stranger { address } => audit::Principal::Stranger { address },
             Self::Service { role } => audit::Principal::Service(role.into_core()),
+            Self::Token { name, owner } => audit::Principal::Token { name, owner },
         }
     }
 }

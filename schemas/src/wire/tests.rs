@@ -70,6 +70,8 @@ fn planned(
             labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
             insecure: true,
             container: None,
+            name: None,
+            user: None,
         },
         target,
         reload,

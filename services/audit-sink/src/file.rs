@@ -1,16 +1,18 @@
-//! The file: one table of records by index.
+//! The file: one table of records by index, and how far each sink has been told.
 //!
 //! Invariants: indices are 0, 1, 2, … without a gap; an append is one durable transaction; a kept
-//! record is never overwritten.
+//! record is never overwritten; a sink's place moves on only after it was told. Clones are one file.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_engine::port::journal::AuditLeaf;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use tokio::sync::{Mutex, watch};
 
 use crate::error::AuditSinkError;
 
@@ -20,12 +22,16 @@ const SCHEMA: &str = "
 CREATE TABLE leaf (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
 PRAGMA user_version = 1;
 ";
+/// Builds before there were sinks do not know this table and need not.
+const PLACES: &str =
+    "CREATE TABLE IF NOT EXISTS place (sink TEXT PRIMARY KEY, next INTEGER NOT NULL) STRICT;";
 
 /// The open file.
+#[derive(Clone)]
 pub(crate) struct File {
     path: PathBuf,
-    connection: SqliteConnection,
-    size: u64,
+    connection: Arc<Mutex<SqliteConnection>>,
+    size: watch::Sender<u64>,
 }
 
 /// What became of a record that was to be kept.
@@ -68,32 +74,92 @@ impl File {
                 return Err(AuditSinkError::UnknownFormat { path, found, known });
             }
         }
+        sqlx::raw_sql(PLACES)
+            .execute(&mut connection)
+            .await
+            .map_err(opened)?;
         let size = count(&mut connection, path).await?;
         Ok(Self {
             path: path.to_owned(),
-            connection,
-            size,
+            connection: Arc::new(Mutex::new(connection)),
+            size: watch::Sender::new(size),
         })
     }
 
     /// How many records are kept; the next one has this index.
-    pub(crate) const fn size(&self) -> u64 {
-        self.size
+    pub(crate) fn size(&self) -> u64 {
+        *self.size.borrow()
+    }
+
+    /// The same, for whoever waits for more.
+    pub(crate) fn grown(&self) -> watch::Receiver<u64> {
+        self.size.subscribe()
     }
 
     /// Keeps records that begin where the file ends.
-    pub(crate) async fn append(&mut self, leaves: &[AuditLeaf]) -> Result<(), AuditSinkError> {
-        let done = self.insert(leaves).await;
-        done.map_err(|source| AuditSinkError::Io {
-            path: self.path.clone(),
-            source,
-        })?;
-        self.size += leaves.len() as u64;
+    pub(crate) async fn append(&self, leaves: &[AuditLeaf]) -> Result<(), AuditSinkError> {
+        self.insert(leaves).await.map_err(|e| self.failed(e))?;
+        self.size.send_modify(|size| *size += leaves.len() as u64);
         Ok(())
     }
 
-    async fn insert(&mut self, leaves: &[AuditLeaf]) -> Result<(), sqlx::Error> {
-        let mut transaction = self.connection.begin().await?;
+    /// Records from an index on, oldest first.
+    pub(crate) async fn read(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<AuditLeaf>, AuditSinkError> {
+        let mut connection = self.connection.lock().await;
+        let rows: Result<Vec<(i64, Vec<u8>)>, _> =
+            sqlx::query_as("SELECT idx, bytes FROM leaf WHERE idx >= $1 ORDER BY idx LIMIT $2")
+                .bind(from.cast_signed())
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(&mut *connection)
+                .await;
+        let leaf = |(index, bytes): (i64, Vec<u8>)| AuditLeaf {
+            index: index.cast_unsigned(),
+            bytes: Arc::from(bytes),
+        };
+        let rows = rows.map_err(|error| self.failed(error))?;
+        Ok(rows.into_iter().map(leaf).collect())
+    }
+
+    /// The first record that a sink was not told yet.
+    pub(crate) async fn place(&self, sink: &str) -> Result<u64, AuditSinkError> {
+        let mut connection = self.connection.lock().await;
+        let next: Result<Option<i64>, _> =
+            sqlx::query_scalar("SELECT next FROM place WHERE sink = $1")
+                .bind(sink)
+                .fetch_optional(&mut *connection)
+                .await;
+        let next = next.map_err(|error| self.failed(error))?;
+        Ok(next.map_or(0, i64::cast_unsigned))
+    }
+
+    /// Moves a sink's place on.
+    pub(crate) async fn advance(&self, sink: &str, next: u64) -> Result<(), AuditSinkError> {
+        let mut connection = self.connection.lock().await;
+        sqlx::query(
+            "INSERT INTO place (sink, next) VALUES ($1, $2) ON CONFLICT (sink) DO UPDATE SET next = excluded.next",
+        )
+        .bind(sink)
+        .bind(next.cast_signed())
+        .execute(&mut *connection)
+        .await
+        .map(drop)
+        .map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, source: sqlx::Error) -> AuditSinkError {
+        AuditSinkError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    async fn insert(&self, leaves: &[AuditLeaf]) -> Result<(), sqlx::Error> {
+        let mut connection = self.connection.lock().await;
+        let mut transaction = connection.begin().await?;
         for leaf in leaves {
             sqlx::query("INSERT INTO leaf (idx, bytes) VALUES ($1, $2)")
                 .bind(leaf.index.cast_signed())
@@ -105,16 +171,14 @@ impl File {
     }
 
     /// Compares a record with the kept one of its index.
-    pub(crate) async fn compare(&mut self, leaf: &AuditLeaf) -> Result<Kept, AuditSinkError> {
-        let kept: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM leaf WHERE idx = $1")
-            .bind(leaf.index.cast_signed())
-            .fetch_optional(&mut self.connection)
-            .await
-            .map_err(|source| AuditSinkError::Io {
-                path: self.path.clone(),
-                source,
-            })?;
-        Ok(match kept {
+    pub(crate) async fn compare(&self, leaf: &AuditLeaf) -> Result<Kept, AuditSinkError> {
+        let mut connection = self.connection.lock().await;
+        let kept: Result<Option<Vec<u8>>, _> =
+            sqlx::query_scalar("SELECT bytes FROM leaf WHERE idx = $1")
+                .bind(leaf.index.cast_signed())
+                .fetch_optional(&mut *connection)
+                .await;
+        Ok(match kept.map_err(|error| self.failed(error))? {
             Some(bytes) if *bytes == *leaf.bytes => Kept::Same,
             _ => Kept::Different,
         })

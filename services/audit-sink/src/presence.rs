@@ -1,9 +1,38 @@
-//! What the audit sink tells about itself: how many records it keeps, and whether the log agrees.
+//! What the audit sink tells about itself: how many records it keeps, whether the log agrees, and how
+//! each sink is that it tells; for presence, and as metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use keywheel_engine::port::clock::Clock;
 use keywheel_engine::presence::{COPY_FACT, Fact, Look, Reached, Seen};
+use keywheel_telemetry::{Page, Source, names};
 
+use crate::onward::{Standing, State};
 use crate::sink::Handle;
+
+/// The sinks, to be looked at.
+pub(crate) struct Onward {
+    pub(crate) states: Vec<Arc<State>>,
+    pub(crate) max_lag: Duration,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Onward {
+    /// How each is, with a copy of this size.
+    pub(crate) fn standings(&self, size: u64) -> Vec<Standing> {
+        let now = self.clock.monotonic();
+        let states = self.states.iter();
+        states.map(|state| state.standing(size, now)).collect()
+    }
+}
+
+impl std::fmt::Debug for Onward {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(&self.states).finish()
+    }
+}
 
 #[async_trait]
 impl Look for Handle {
@@ -19,9 +48,28 @@ impl Look for Handle {
             }
         };
         let backfilled = format!("{} records were read from the log", self.backfilled());
+        let mut facts = vec![copy, Fact::ok("backfill", backfilled)];
+        if let Some(onward) = self.onward() {
+            let standings = onward.standings(self.size());
+            let sinks = standings.iter().map(|one| one.fact(onward.max_lag));
+            facts.extend(sinks);
+        }
         Seen {
             reached: Some(Reached::AuditRecords(self.size())),
-            facts: vec![copy, Fact::ok("backfill", backfilled)],
+            facts,
+        }
+    }
+}
+
+#[async_trait]
+impl Source for Handle {
+    async fn read(&self, page: &mut Page) {
+        for sink in self.sinks() {
+            let labels = [sink.name.as_str()];
+            page.count(&names::AUDIT_SINK_WAITING, &labels, sink.waiting);
+            page.set(&names::AUDIT_SINK_LAG, &labels, sink.waits.as_secs_f64());
+            page.count(&names::AUDIT_SINK_FAILURES, &labels, sink.failures);
+            page.flag(&names::AUDIT_SINK_DIFFERS, &labels, sink.conflict.is_some());
         }
     }
 }

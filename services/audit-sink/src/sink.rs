@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use keywheel_daemon::{Shutdown, chain, names};
@@ -17,6 +17,8 @@ use tokio::time::Sleep;
 
 use crate::error::AuditSinkError;
 use crate::file::{File, Kept};
+use crate::onward::{OnwardOptions, Pump, Standing, pumps};
+use crate::presence::Onward;
 
 /// Whose spans these are.
 const SERVICE: &str = "audit-sink";
@@ -49,6 +51,7 @@ pub struct AuditSink {
     bus: Arc<dyn Bus>,
     counts: Handle,
     held: BTreeMap<u64, Held>,
+    pumps: Vec<Pump>,
 }
 
 /// A look at a running sink; clones are one.
@@ -57,9 +60,23 @@ pub struct Handle {
     size: Arc<AtomicU64>,
     conflicts: Arc<AtomicU64>,
     backfilled: Arc<AtomicU64>,
+    /// The sinks that are told from the copy.
+    onward: Arc<OnceLock<Onward>>,
 }
 
 impl Handle {
+    /// How each sink is now, beside the copy.
+    #[must_use]
+    pub fn sinks(&self) -> Vec<Standing> {
+        self.onward
+            .get()
+            .map_or_else(Vec::new, |onward| onward.standings(self.size()))
+    }
+
+    pub(crate) fn onward(&self) -> Option<&Onward> {
+        self.onward.get()
+    }
+
     /// Records kept.
     #[must_use]
     pub fn size(&self) -> u64 {
@@ -112,7 +129,22 @@ impl AuditSink {
             bus,
             counts,
             held: BTreeMap::new(),
+            pumps: Vec::new(),
         })
+    }
+
+    /// Has these sinks told what the copy keeps, each by a task of its own, as long as it runs.
+    #[must_use]
+    pub fn with_sinks(mut self, options: &OnwardOptions) -> Self {
+        self.pumps = pumps(options, &self.file);
+        let onward = Onward {
+            states: self.pumps.iter().map(Pump::state).collect(),
+            max_lag: options.max_lag,
+            clock: Arc::clone(&options.clock),
+        };
+        // Said once, before it runs.
+        let _again = self.counts.onward.set(onward);
+        self
     }
 
     /// A look at it while it runs.
@@ -129,6 +161,9 @@ impl AuditSink {
         let subscribed = self.bus.subscribe(Topic::Audit, CONSUMER).await;
         let mut records = subscribed.map_err(AuditSinkError::Subscribe)?;
         tracing::info!({ names::COUNT } = self.file.size(), "audit sink serves");
+        for pump in std::mem::take(&mut self.pumps) {
+            shutdown.spawn(pump.run(shutdown.token()));
+        }
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         let mut gap_seen = false;
         loop {

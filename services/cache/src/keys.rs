@@ -122,6 +122,39 @@ impl KeyRing {
         self.ring.deployment
     }
 
+    /// The KEK that wraps.
+    pub(crate) fn current(&self) -> KekId {
+        self.current
+    }
+
+    /// Makes a fresh KEK current though the one before is neither used up nor old.
+    pub(crate) async fn renew(
+        &mut self,
+        table: &mut impl Table,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        match self.replace(table, now).await? {
+            true => Ok(()),
+            false => self.read_again(table).await,
+        }
+    }
+
+    /// Every KEK, id and sealed by another root key.
+    pub(crate) fn sealed_by(&self, root: &UnsealKey) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+        let entropy = &*self.ring.entropy;
+        let seal = |kek: &Kek| {
+            let sealed = root.seal_kek(&self.ring.deployment, kek, entropy);
+            let sealed = sealed.map_err(Error::SealKey)?;
+            Ok((kek.id().bytes().to_vec(), sealed.to_bytes()))
+        };
+        self.keys.values().map(seal).collect()
+    }
+
+    /// From now on KEKs are sealed by this root key.
+    pub(crate) fn belong_to(&mut self, root: UnsealKey) {
+        self.ring.unseal = root;
+    }
+
     /// A KEK by its id.
     pub(crate) fn kek(&self, id: KekId) -> Option<&Kek> {
         self.keys.get(&id)

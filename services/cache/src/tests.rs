@@ -19,7 +19,10 @@ use super::*;
 use crate::keys::RESERVED_WRAPS;
 
 mod age;
+mod copies;
 mod damage;
+mod rekey;
+mod reseal;
 mod stashed;
 mod store_keys;
 

@@ -3,6 +3,7 @@
 //! Invariant: no type that comes back can hold a value (see `keywheel_schemas::api`).
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
@@ -12,6 +13,7 @@ use hyper::header::{self, HeaderMap};
 use hyper::http::response::Parts;
 use keywheel_schemas::api::Problem;
 use keywheel_schemas::event::MAX_EVENT_BYTES;
+use keywheel_seal::SecretBytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -19,6 +21,7 @@ use crate::address::Address;
 use crate::exit::{Exit, Failure};
 use crate::http::{self, Ask, Target};
 
+mod bearer;
 mod failure;
 mod operator;
 
@@ -35,20 +38,61 @@ pub(crate) const MAX_LINE_BYTES: usize = MAX_EVENT_BYTES;
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     target: Target,
+    bearer: Option<Arc<SecretBytes>>,
+}
+
+/// How a client shows who it is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Proof<'a> {
+    /// Directory of an operator's credentials.
+    pub(crate) identity: Option<&'a Path>,
+    /// File of a token; `-` is stdin.
+    pub(crate) token_file: Option<&'a Path>,
+    /// The roots by which a gateway is known to who has a token and no credentials.
+    pub(crate) ca_file: Option<&'a Path>,
 }
 
 impl Client {
     /// A client; nothing is connected yet. For a gateway elsewhere, `identity` is the directory of an
     /// operator's credentials.
     pub(crate) fn new(address: Address, identity: Option<&Path>) -> Result<Self, Failure> {
+        let proof = Proof {
+            identity,
+            ..Proof::default()
+        };
+        Self::with(address, proof)
+    }
+
+    /// A client with a token, or credentials, or both; then the token says who it is.
+    pub(crate) fn with(address: Address, proof: Proof<'_>) -> Result<Self, Failure> {
+        let bearer = proof.token_file.map(bearer::read).transpose()?;
         let target = match address {
             Address::Unix(path) => Target::Socket(path),
             Address::Https(address) => Target::Tls {
                 address,
-                config: operator::config(identity)?,
+                config: match (proof.identity, bearer.is_some()) {
+                    (None, true) => bearer::config(proof.ca_file)?,
+                    (identity, _) => operator::config(identity)?,
+                },
             },
         };
-        Ok(Self { target })
+        Ok(Self {
+            target,
+            bearer: bearer.map(Arc::new),
+        })
+    }
+
+    /// What is asked, with the token.
+    fn signed(&self, ask: Ask) -> Ask {
+        Ask {
+            bearer: self.bearer.clone(),
+            ..ask
+        }
+    }
+
+    /// Whether it asks a gateway on this machine.
+    pub(crate) const fn is_local(&self) -> bool {
+        matches!(self.target, Target::Socket(_))
     }
 
     /// Reads a resource.
@@ -116,13 +160,15 @@ impl Client {
             method: Method::DELETE,
             path: path.to_owned(),
             body: None,
+            bearer: None,
         };
         self.typed(ask, PATIENCE, false).await
     }
 
     /// Opens a stream of lines.
     pub(crate) async fn lines(&self, path: &str) -> Result<Lines, Failure> {
-        let opened = http::open(self.target.clone(), Ask::look(path), PATIENCE).await;
+        let ask = self.signed(Ask::look(path));
+        let opened = http::open(self.target.clone(), ask, PATIENCE).await;
         let response = opened.map_err(|fault| failure::of(&self.target, &fault))?;
         if response.status().is_success() {
             return Ok(Lines {
@@ -156,6 +202,7 @@ impl Client {
             method: Method::POST,
             path: path.to_owned(),
             body: Some(body),
+            bearer: None,
         };
         self.typed(ask, patience, of_input).await
     }
@@ -176,6 +223,7 @@ impl Client {
         patience: Duration,
         of_input: bool,
     ) -> Result<(Parts, Bytes), Failure> {
+        let ask = self.signed(ask);
         let answered = http::exchange_whole(self.target.clone(), ask, patience).await;
         let (head, body) = answered.map_err(|fault| failure::of(&self.target, &fault))?;
         if !head.status.is_success() {

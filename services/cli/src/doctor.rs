@@ -47,7 +47,10 @@ async fn examine(case: &Case<'_>) -> Vec<Fact> {
     if let Some(config) = &config {
         facts.extend(local::data_directory(&config.data_dir));
         let is_apart = config.apart.identity_dir.is_some();
-        if role.map_or(!is_apart, keeps_keys) {
+        let sealed = local::seal_file(config, role);
+        if let Some(fact) = sealed {
+            facts.push(fact);
+        } else if role.map_or(!is_apart, keeps_keys) {
             facts.push(local::unseal_key(&config.unseal_key_file, &config.data_dir));
         }
         if let Some(directory) = &config.apart.identity_dir {

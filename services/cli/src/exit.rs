@@ -131,6 +131,12 @@ impl Failure {
                 Exit::Unavailable,
                 Some("`keywheel status` shows what is missing; then repeat the command"),
             ),
+            "sealed" => (
+                Exit::Unavailable,
+                Some(
+                    "`keywheel unseal` on the machine where a share, or the passphrase, is known; then repeat the command",
+                ),
+            ),
             "corrupt" => (
                 Exit::Unexpected,
                 Some(
@@ -212,6 +218,7 @@ mod tests {
             ("denied", 77, 77),
             ("unavailable", 69, 69),
             ("corrupt", 1, 1),
+            ("sealed", 69, 69),
             ("of_the_future", 1, 1),
         ];
         for (code, plain, of_input) in rows {

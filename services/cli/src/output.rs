@@ -3,9 +3,11 @@
 //! Invariants: with `-o json` stdout holds JSON only; colour and progress are for terminals only, and
 //! `NO_COLOR` is honoured; what the server or a container's name says cannot steer the terminal.
 
+pub(crate) mod entitlement;
 pub(crate) mod hosts;
 pub(crate) mod outward;
 pub(crate) mod playbooks;
+pub(crate) mod policies;
 pub(crate) mod progress;
 pub(crate) mod radius;
 pub(crate) mod records;
@@ -15,6 +17,7 @@ pub(crate) mod schedule;
 pub(crate) mod status;
 pub(crate) mod stores;
 pub(crate) mod table;
+pub(crate) mod tokens;
 pub(crate) mod views;
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};

@@ -14,6 +14,7 @@ use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::publisher::Publisher;
 use keywheel_engine::state::View;
+use keywheel_gateway::admission::Admission;
 use keywheel_gateway::bus_server::{BusServer, Renewals};
 use keywheel_gateway::lifecycle;
 use keywheel_gateway::presence::{Listener, Presences};
@@ -36,6 +37,8 @@ pub(crate) struct Ends {
     pub(crate) view: View,
     /// What is heard of every instance.
     pub(crate) presences: Presences,
+    /// Reads the policies in force.
+    pub(crate) admission: Arc<Admission>,
     /// The command bus goes on until this is dropped.
     pub(crate) deciding: DropGuard,
 }
@@ -78,6 +81,8 @@ pub(crate) struct GatewayPorts {
     pub(crate) learn_hosts: Option<LearnHosts>,
     /// Makes members' credentials fresh; `None` where they have none.
     pub(crate) renewals: Option<Arc<dyn Renewals>>,
+    /// How many sinks of the audit have to take records.
+    pub(crate) min_sinks: usize,
 }
 
 /// Starts what decides, tells and answers on the bus.
@@ -88,12 +93,15 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         ids: ports.ids.clone(),
         failpoint: reach,
     };
+    let admission = Admission::new()
+        .map_err(|fault| Error::new(Kind::Broken, fault.to_string(), "report this"))?;
     let started = CommandBus::start(parts).await?;
     let last = CancellationToken::new();
     let ends = Ends {
         handle: started.handle.clone(),
         view: started.view.clone(),
-        presences: Presences::new(ports.clock.clone()),
+        presences: Presences::new(ports.clock.clone()).with_min_sinks(ports.min_sinks),
+        admission: Arc::new(admission),
         deciding: last.clone().drop_guard(),
     };
     let publisher = Publisher {
@@ -123,6 +131,10 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     let token = spawn.shutdown.token();
     let bus = started.bus.with_enrolment(ports.enrolment);
     let mut bus = bus.with_witness(lifecycle::witness());
+    if ports.min_sinks > 0 {
+        let presences = ends.presences.clone();
+        bus = bus.with_hold_back(Arc::new(move || presences.held_back()));
+    }
     if let Some(learn) = &ports.learn_hosts {
         bus = bus.with_hosts(learn.clone());
     }

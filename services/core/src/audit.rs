@@ -49,6 +49,13 @@ pub enum Principal {
     },
     /// One of our services.
     Service(Role),
+    /// A program, by a token that stands for a person.
+    Token {
+        /// The token's name.
+        name: String,
+        /// The person, as policies name them.
+        owner: String,
+    },
 }
 
 /// A service's role; what each may submit is fixed.

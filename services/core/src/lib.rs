@@ -22,6 +22,7 @@ pub mod notification;
 pub mod plan;
 pub mod playbook;
 pub mod playbook_run;
+pub mod policy;
 pub mod report;
 pub mod resource;
 pub mod revocation;
@@ -34,4 +35,5 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod token;
 pub mod world;

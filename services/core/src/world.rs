@@ -8,9 +8,14 @@ mod orders;
 mod outside;
 mod outward;
 mod playbooks;
+mod policies;
 mod replacement;
+mod rollouts;
+mod room;
+pub mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::assignment::{self, Assignment};
 use crate::binding::{self, Binding};
@@ -24,6 +29,7 @@ use crate::name::{BindingName, HostName, PlaybookName, SecretName, StoreName};
 use crate::notification;
 use crate::playbook::Playbook;
 use crate::playbook_run::Run;
+use crate::policy::Applied;
 use crate::revocation::{self, Revocation};
 use crate::rollout::{self, Rollout};
 use crate::rotation::{self, Rotation, Trigger};
@@ -31,6 +37,10 @@ use crate::secret::{self, Secret};
 use crate::signal;
 use crate::store;
 use crate::time::Timestamp;
+
+pub use room::Room;
+#[cfg(test)]
+pub(crate) use room::looked;
 
 /// Closed rotations and revocations kept for people, per secret; older ones are in the log only.
 pub const KEPT_CLOSED: usize = 16;
@@ -64,6 +74,8 @@ pub struct World {
     pub playbooks: BTreeMap<PlaybookId, Playbook>,
     /// Open runs of playbooks, and the last ones that ended.
     pub runs: BTreeMap<RunId, Run>,
+    /// Tokens that were issued and not revoked.
+    pub tokens: tokens::Tokens,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -89,6 +101,8 @@ pub struct World {
     closed_runs: BTreeMap<PlaybookId, VecDeque<RunId>>,
     /// The same of playbooks that were removed, all together.
     closed_of_removed: VecDeque<RunId>,
+    /// The policies in force, last, and those before them.
+    policies: VecDeque<Arc<Applied>>,
 }
 
 impl World {
@@ -206,23 +220,6 @@ impl World {
         };
         if is_own { own } else { further }
     }
-    /// What a rollout says of a container.
-    #[must_use]
-    pub fn rollout_member(
-        &self,
-        host: HostId,
-        container: &ContainerId,
-    ) -> Option<&rollout::Member> {
-        if self.rollouts.is_empty() {
-            return None;
-        }
-        let instance = rollout::Instance {
-            host,
-            container: container.clone(),
-        };
-        let mut rollouts = self.rollouts.values();
-        rollouts.find_map(|rollout| rollout.members.get(&instance))
-    }
     /// Hosts that some binding of the secret means.
     #[must_use]
     pub fn hosts_of(&self, secret: SecretId) -> Vec<HostId> {
@@ -278,6 +275,8 @@ impl World {
             Event::Signal(id, event) => self.apply_signal(*id, event),
             Event::Playbook(id, event) => self.apply_playbook(*id, event),
             Event::PlaybookRun(id, event) => self.apply_playbook_run(*id, event),
+            Event::Policy(id, event) => self.apply_policy(number, *id, event),
+            Event::Token(id, event) => self.tokens.apply(*id, event),
         }
         self.note_outside(number, event);
     }
@@ -344,22 +343,6 @@ impl World {
         let bindings: BTreeSet<BindingId> = bound.map(|binding| binding.id).collect();
         for rollout in self.rollouts.values_mut() {
             rollout.ask_again(&bindings);
-        }
-    }
-
-    fn apply_rollout(&mut self, number: u64, service: &rollout::Service, event: &rollout::Event) {
-        let rollout = self.rollouts.entry(service.clone()).or_default();
-        rollout.evolve(number, event);
-        if rollout.is_over() {
-            self.rollouts.remove(service);
-        }
-        // What waits is in no plan.
-        let is_planned = !matches!(
-            event,
-            rollout::Event::Asked { .. } | rollout::Event::Unwell { .. }
-        );
-        if is_planned {
-            self.bump(number, [event.instance().host]);
         }
     }
 

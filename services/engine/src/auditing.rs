@@ -6,7 +6,7 @@
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
 use keywheel_core::binding::Reload;
-use keywheel_core::command::{Command, Declaration, Outward, Replacing};
+use keywheel_core::command::{BuryLost, Command, Declaration, Outward, Replacing};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, CommandId, HostId, RotationId, SecretId};
@@ -14,10 +14,20 @@ use keywheel_core::playbook_run;
 use keywheel_core::report::{DeniedStart, Executed, StalePlan, UsageKind, UsageNote};
 use keywheel_core::rotation::{self, MAX_REASON_CHARS};
 use keywheel_core::time::Timestamp;
+use keywheel_core::token;
 use keywheel_core::world::World;
 
+mod outward;
 mod playbooks;
 mod revocations;
+mod tokens;
+
+/// The rule of who came by the socket, where no policies were applied.
+const BY_SOCKET: &str = "local-socket";
+/// The rule of who came with a certificate, where no policies were applied.
+const BY_CERTIFICATE: &str = "client-certificate";
+/// The rule of who came with a token, where no policies were applied.
+const BY_TOKEN: &str = "token";
 
 /// Who asks, by what command, when.
 pub struct Deed<'a> {
@@ -111,6 +121,17 @@ pub fn repeat_records(
         ..blank(deed, Category::Administration, verb)
     };
     described(now, command).into_iter().map(record).collect()
+}
+
+/// Names in a person's records the policies that let the command in.
+pub fn note_admission(records: &mut [Record], by: &str) {
+    let own = records.iter_mut();
+    for record in own.filter(|record| record.category == Category::Administration) {
+        record.reason = match record.reason.as_str() {
+            BY_SOCKET | BY_CERTIFICATE | BY_TOKEN => by.to_owned(),
+            words => format!("{words} (policy: {by})"),
+        };
+    }
 }
 
 fn blank(deed: &Deed<'_>, category: Category, verb: &str) -> Record {
@@ -259,13 +280,15 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
         | Command::EvictHost { reason, .. }
         | Command::ForgetRevocation { reason, .. }
         | Command::Intervene { reason, .. }
+        | Command::BuryLost(BuryLost { reason, .. })
         | Command::Replace(Replacing { reason, .. })
         | Command::Playbook(
             playbook_run::Request::Start { reason, .. }
             | playbook_run::Request::Approve { reason, .. }
             | playbook_run::Request::Intervene { reason, .. }
             | playbook_run::Request::Lift { reason, .. },
-        ) => reason.clone(),
+        )
+        | Command::Token(token::Request::Revoke { reason, .. }) => reason.clone(),
         Command::StepOutcome {
             failure: Some(failure),
             ..
@@ -284,8 +307,9 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
             "a letter that was retried".to_owned()
         }
         _ => match principal {
-            Principal::User { .. } => "local-socket".to_owned(),
-            Principal::Operator { .. } => "client-certificate".to_owned(),
+            Principal::User { .. } => BY_SOCKET.to_owned(),
+            Principal::Operator { .. } => BY_CERTIFICATE.to_owned(),
+            Principal::Token { .. } => BY_TOKEN.to_owned(),
             Principal::Stranger { .. } if matches!(command, Command::Outward(_)) => {
                 "signature".to_owned()
             }
@@ -344,33 +368,19 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             ("deadline", rotated(world, rotation), version_of(rotation))
         }
         Command::LingerEnded { secret } => ("end-lease", secret_object(world, *secret), None),
-        Command::Outward(wish) => outward(wish),
+        Command::Outward(wish) => outward::described(wish),
+        Command::Token(request) => tokens::described(request),
         Command::Playbook(request) => playbooks::described(world, request),
+        Command::ApplyPolicies(_) => ("apply-policies", "policies".to_owned(), None),
         Command::Revoke { .. }
         | Command::Replace(_)
         | Command::RevokeOutcome { .. }
         | Command::RetryRevoke { .. }
         | Command::ProofOutcome(_)
+        | Command::BuryLost(_)
         | Command::ForgetRevocation { .. } => return revocations::described(world, command),
         Command::Apply(_) | Command::Report(_) => return None,
     })
-}
-
-fn outward(wish: &Outward) -> Described {
-    match wish {
-        Outward::RemoveNotification(name) => {
-            ("remove-notification", format!("notification/{name}"), None)
-        }
-        Outward::RemoveSignalSource(name) => (
-            "remove-signal-source",
-            format!("signal-source/{name}"),
-            None,
-        ),
-        Outward::TakeSignal(signal) => {
-            let object = format!("signal-source/{}", signal.via);
-            ("take-signal", object, None)
-        }
-    }
 }
 
 /// The secret of a rotation.

@@ -13,6 +13,7 @@
 mod class;
 mod effects;
 mod follow;
+mod held;
 mod inbox;
 mod runs;
 
@@ -41,6 +42,7 @@ use crate::replay::read_all;
 use crate::state::{Committed, View, ViewWriter, view};
 use effects::{answered_effect, react};
 pub use follow::FOLLOW_INTERVAL;
+pub use held::HoldBack;
 pub use inbox::{Decided, Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
 use runs::{Runs, is_no_for_now};
@@ -108,6 +110,7 @@ pub struct CommandBus {
     enrolment: Enrolment,
     learn_hosts: Option<LearnHosts>,
     witness: Option<Witness>,
+    hold_back: Option<HoldBack>,
 }
 
 /// What starting gives: the task to run, and its three outer ends.
@@ -147,6 +150,7 @@ impl CommandBus {
             enrolment: Enrolment::default(),
             learn_hosts: None,
             witness: None,
+            hold_back: None,
         };
         Ok(Started {
             bus,
@@ -250,7 +254,7 @@ impl CommandBus {
             let decision = match &request {
                 Request::Look(_) => Ok(None),
                 Request::Record(record, _) => Ok(Some(self.record_only((**record).clone()))),
-                Request::Submit(submission, _) => {
+                Request::Submit(submission, by, _) => {
                     let beside = decided.get(&submission.id).cloned();
                     let is_durable = beside.is_none();
                     let known = match beside {
@@ -258,9 +262,14 @@ impl CommandBus {
                         None => self.parts.journal.verdict(submission.id).await,
                     };
                     match known {
-                        Ok(None) => self.decide(submission),
+                        Ok(None) => match self.held_back(submission) {
+                            None => self
+                                .decide(submission)
+                                .map(|decision| admitted(decision, by)),
+                            Some(held) => Err(held),
+                        },
                         Ok(Some(known)) => {
-                            let record = self.repeat(submission, &known);
+                            let record = admitted(self.repeat(submission, &known), by);
                             let answer = Decided::before(known);
                             if is_durable && record.is_none() {
                                 request.answer(Ok(answer));
@@ -419,7 +428,7 @@ impl CommandBus {
     fn repeat(&self, submission: &Submission, known: &Verdict) -> Option<Decision> {
         let is_person = matches!(
             submission.principal,
-            Principal::User { .. } | Principal::Operator { .. }
+            Principal::User { .. } | Principal::Operator { .. } | Principal::Token { .. }
         );
         if !is_person {
             return None;
@@ -547,6 +556,15 @@ impl CommandBus {
         }
         effects
     }
+}
+
+/// A decision whose records name the policies that let it in.
+fn admitted(decision: Option<Decision>, by: &Option<String>) -> Option<Decision> {
+    let mut decision = decision?;
+    if let Some(by) = by {
+        auditing::note_admission(&mut decision.audit, by);
+    }
+    Some(decision)
 }
 
 /// What deserves another round.

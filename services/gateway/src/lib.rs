@@ -27,6 +27,7 @@
 )]
 
 pub mod access;
+pub mod admission;
 pub mod bus_server;
 pub mod claims;
 pub mod denials;
@@ -41,7 +42,9 @@ pub mod presence;
 pub mod registry;
 pub mod remote;
 pub mod server;
+mod sinks;
 pub mod socket;
 #[cfg(test)]
 mod testing;
+pub mod tokens;
 pub mod views;

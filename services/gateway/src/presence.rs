@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keywheel_core::audit::Role;
 use keywheel_core::id::EventId;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Body, Bus, Topic};
@@ -16,6 +17,8 @@ use keywheel_engine::presence::{Heard, Presence, Reached, Row, Table};
 use keywheel_engine::state::View;
 use tokio_util::sync::CancellationToken;
 
+use crate::sinks;
+
 /// Pause before it listens again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -25,6 +28,7 @@ pub struct Presences {
     table: Arc<Table>,
     clock: Arc<dyn Clock>,
     began: Duration,
+    min_sinks: usize,
 }
 
 impl Presences {
@@ -35,7 +39,24 @@ impl Presences {
             table: Arc::default(),
             began: clock.monotonic(),
             clock,
+            min_sinks: 0,
         }
+    }
+
+    /// Asks for so many sinks of the audit that take records.
+    #[must_use]
+    pub fn with_min_sinks(self, min_sinks: usize) -> Self {
+        Self { min_sinks, ..self }
+    }
+
+    /// Why no new work may begin now; nothing while there are sinks enough.
+    #[must_use]
+    pub fn held_back(&self) -> Option<String> {
+        if self.min_sinks == 0 {
+            return None;
+        }
+        let heard = self.table.heard(Role::AuditSink, self.clock.monotonic());
+        sinks::held_back(&heard, self.min_sinks)
     }
 
     /// Everything that is known now.

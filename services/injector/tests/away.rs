@@ -63,6 +63,7 @@ impl ContainerHost for Creating {
             image_digest: "sha256:1".to_owned(),
             image_name: "keywheel-test-injector:busybox".to_owned(),
             labels: BTreeMap::from([("keywheel-test".to_owned(), "app".to_owned())]),
+            user: None,
         };
         Ok(Some(ContainerRecord {
             facts,

@@ -44,6 +44,7 @@ fn create(engine: &FakeContainerHost, number: u8, label: &str, placeholders: &[&
         image_digest: "sha256:1".to_owned(),
         image_name: "keywheel-test-injector:busybox".to_owned(),
         labels: BTreeMap::from([("keywheel-test".to_owned(), label.to_owned())]),
+        user: None,
     };
     engine.create(facts, "keywheel", placeholders);
 }

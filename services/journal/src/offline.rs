@@ -5,6 +5,8 @@
 //! the caller compares with what he got elsewhere: a key inside an export proves nothing by itself.
 
 mod json;
+pub mod part;
+pub mod sink;
 
 use keywheel_seal::sign::{BadKey, VerifyingKey};
 

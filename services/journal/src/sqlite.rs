@@ -22,7 +22,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::event::subject;
 use keywheel_seal::sign::{SigningKey, VerifyingKey};
 use sqlx::SqliteConnection;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::batch::{Batch, Signer, Tail};
 use crate::fault::{self, Beneath};
@@ -67,7 +67,7 @@ pub struct SqliteJournal {
     _lock: OwnerLock,
 }
 
-struct Writer {
+pub(crate) struct Writer {
     connection: SqliteConnection,
     /// `None` while an append runs and after one that did not end in a commit.
     tail: Option<Tail>,
@@ -118,6 +118,16 @@ impl SqliteJournal {
             reserve_in_use,
             _lock: lock,
         })
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The connection that writes, once nobody else has it.
+    pub(crate) async fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().await
     }
 
     /// The key whose public half verifies events and checkpoints.

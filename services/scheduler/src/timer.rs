@@ -163,7 +163,9 @@ impl Timers {
             | Event::Store(..)
             | Event::Rollout(..)
             | Event::Notification(..)
-            | Event::Signal(..) => {}
+            | Event::Signal(..)
+            | Event::Policy(..)
+            | Event::Token(..) => {}
         }
     }
 

@@ -126,6 +126,15 @@ pub fn open_version(
     padding::unpad(&padded).ok_or(OpenError::Rejected)
 }
 
+/// Shows that a version's data key opens and belongs to what is sealed, without opening the value.
+///
+/// # Errors
+/// [`OpenError`]; which input was wrong is not told.
+pub fn check_version(kek: &Kek, aad: &Aad, sealed: &SealedVersion) -> Result<(), OpenError> {
+    let dek = unwrap_dek(kek, aad, sealed)?;
+    check_commitment(&dek, &aad.place(), sealed)
+}
+
 /// Moves a version from one KEK to the next without touching the value (K5). `aad` names `from`.
 ///
 /// # Errors

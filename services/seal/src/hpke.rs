@@ -250,8 +250,8 @@ fn bound_aad(suite: u16, aad: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Our randomness port in the shape the HPKE library wants.
-struct Rng<'a>(&'a dyn Entropy);
+/// Our randomness port in the shape the libraries want.
+pub(crate) struct Rng<'a>(pub(crate) &'a dyn Entropy);
 
 impl TryRng for Rng<'_> {
     type Error = Infallible;

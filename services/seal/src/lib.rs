@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod backup;
 pub mod digest;
 mod entropy;
 pub mod envelope;
@@ -19,6 +20,7 @@ pub mod letters;
 mod padding;
 mod secret;
 pub mod sign;
+pub mod unseal;
 
 pub use entropy::{Entropy, OsEntropy};
 pub use padding::{PADDING_CLASSES, padding_class};

@@ -44,6 +44,7 @@ use crate::{Ports, StoreSync, StoreSyncOptions};
 
 mod accounts;
 mod outside;
+mod seal;
 mod servers;
 mod silent;
 mod steps;

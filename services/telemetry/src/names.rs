@@ -10,6 +10,8 @@ pub const MOST_SECRETS: usize = 200;
 pub const MOST_HOSTS: usize = 200;
 /// Stores that are told apart by name.
 pub const MOST_STORES: usize = 32;
+/// Sinks of the audit that are told apart: all that can be configured.
+pub const MOST_SINKS: usize = 16;
 /// Versions of Keywheel that are told apart.
 pub const MOST_VERSIONS: usize = 8;
 
@@ -108,6 +110,10 @@ const MACHINE: Label = Label {
 const STORE: Label = Label {
     name: "store",
     bound: Bound::Most(MOST_STORES),
+};
+const SINK: Label = Label {
+    name: "sink",
+    bound: Bound::Most(MOST_SINKS),
 };
 const STEP: Label = Label {
     name: "step",
@@ -265,6 +271,7 @@ const GATEWAY: &str = "gateway";
 const STORE_SYNC: &str = "store-sync";
 const SCHEDULER: &str = "scheduler";
 const INJECTOR: &str = "injector";
+const AUDIT_SINK: &str = "audit-sink";
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $constant:ident = $metric:expr;)*) => {
@@ -482,6 +489,19 @@ metrics! {
     /// Reads of what a host holds.
     HOST_CACHE_READS = counter(INJECTOR, "keywheel_host_cache_reads_total", &[READ],
         "Values the host needed, by whether it held them: a miss asks store-sync");
+
+    /// Records that wait for a sink.
+    AUDIT_SINK_WAITING = gauge(AUDIT_SINK, "keywheel_audit_sink_waiting_records", Plain, &[SINK], Most,
+        "Audit records that a sink was not told yet");
+    /// How long they wait.
+    AUDIT_SINK_LAG = gauge(AUDIT_SINK, "keywheel_audit_sink_lag_seconds", Seconds, &[SINK], Most,
+        "How long audit records have waited for a sink; beyond `audit.max_lag` it does not count among those that take records");
+    /// Attempts that failed.
+    AUDIT_SINK_FAILURES = counter(AUDIT_SINK, "keywheel_audit_sink_failures_total", &[SINK],
+        "Attempts to tell a sink that failed, or that it did not answer in time");
+    /// A sink with other records.
+    AUDIT_SINK_DIFFERS = gauge(AUDIT_SINK, "keywheel_audit_sink_differs", Plain, &[SINK], Most,
+        "Whether a sink has other records than the copy: one of the two was changed, cut or put back");
 }
 
 #[cfg(test)]

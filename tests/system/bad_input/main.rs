@@ -11,6 +11,8 @@ mod machine;
 mod manifests;
 mod refusal;
 mod sealed;
+mod shares;
 mod starting;
 mod strangers;
+mod tokens;
 mod verbs;

@@ -134,3 +134,23 @@ fn every_role_has_a_unit_and_a_user_of_its_own() -> Result<()> {
     }
     Ok(())
 }
+
+/// What systemd is told for every service of ours, since keys and values are in its memory.
+#[test]
+fn no_unit_leaves_a_core_or_goes_to_the_swap() -> Result<()> {
+    let mut seen = 0;
+    for entry in fs::read_dir(scratch::root().join("deploy/systemd"))? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|end| end != "service") {
+            continue;
+        }
+        let text = fs::read_to_string(&path)?;
+        for word in ["MemorySwapMax=0", "LimitCORE=0"] {
+            let says = text.lines().any(|line| line == word);
+            ensure!(says, "{} lacks {word}", path.display());
+        }
+        seen += 1;
+    }
+    ensure!(seen == 6, "{seen} units");
+    Ok(())
+}

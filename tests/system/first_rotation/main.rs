@@ -4,6 +4,7 @@
 mod comeback;
 mod commands;
 mod copies;
+mod disaster;
 mod env;
 mod execs;
 mod files;
@@ -22,3 +23,4 @@ mod stream;
 mod surface;
 mod templates;
 mod uses;
+mod verbs;

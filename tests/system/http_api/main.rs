@@ -11,9 +11,11 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
+use keywheel_tests::canary::Canary;
 use keywheel_tests::keywheel::{Keywheel, Options, READY};
 use keywheel_tests::manifest;
 use keywheel_tests::output::Output;
+use keywheel_tests::planted;
 use keywheel_tests::scratch::{Scratch, root};
 use keywheel_tests::stage::wait_current;
 use keywheel_tests::wait;
@@ -159,6 +161,9 @@ fn description(known: &Known) -> Result<Value> {
     let text = fs::read_to_string(root().join("schemas/generated/openapi.v1.json"))?;
     let mut document: Value = serde_json::from_str(&text)?;
     let paths = document["paths"].as_object_mut().context("no paths")?;
+    // Sealed, it has no value for whoever asks after that.
+    let seal = paths.get_mut("/v1/seal").and_then(Value::as_object_mut);
+    seal.context("no seal")?.remove("post");
     for (path, item) in paths {
         for operation in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
             let names = known_of(path, operation, known);
@@ -286,6 +291,8 @@ fn whoever_knows_only_the_description_is_answered_as_it_says() -> Result<()> {
     let file = keywheel
         .scratch()
         .write("described.json", description(&known)?.to_string())?;
+    // A value that is known, of a secret that is looked at in every way.
+    let value = planted::plant(&keywheel, SECRETS[0])?;
     let server = bridge(keywheel.socket())?;
     let said = ask(keywheel.scratch().path(), &file, server, &[])?.ok()?;
     let routes = description(&known)?["paths"]
@@ -294,6 +301,9 @@ fn whoever_knows_only_the_description_is_answered_as_it_says() -> Result<()> {
     ensure!(routes > 20, "{routes} paths");
     ensure!(said.stdout.contains(" passed"), "{}", said.stdout);
     were_compared(&keywheel.scratch().join(EXCHANGES), &known)?;
+    let canary = Canary::new(&[value.into_bytes()])?;
+    let hits = canary.search_tree(&keywheel.scratch().join(EXCHANGES))?;
+    ensure!(hits.is_empty(), "an answer has a value: {hits:?}");
     let verified = keywheel.json(&["journal", "verify"])?;
     ensure!(verified["verified"] == true, "{verified}");
     Ok(())

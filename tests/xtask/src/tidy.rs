@@ -62,6 +62,8 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
     let document = fs::read_to_string(root.join(proofs::DOCUMENT))?;
     findings.extend(proofs::check(&document, &sources));
     findings.extend(proofs::rows(&document));
+    let document = fs::read_to_string(root.join(proofs::SECURITY))?;
+    findings.extend(proofs::security(&document, &sources));
     findings.extend(proofs::unjudged(&sources));
     findings.extend(stale_files(root)?);
     println!("{}", sizes::report(&sources));

@@ -8,6 +8,8 @@ use keywheel_core::audit::Role;
 use keywheel_core::id::DeploymentId;
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::ids::Ids as _;
+use keywheel_engine::presence::{Fact, Health, Look as _};
+use keywheel_schemas::config::sinks::{Sink, SinkFormat};
 use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
 use tokio::sync::watch;
@@ -329,4 +331,131 @@ async fn a_file_with_a_hole_or_of_another_format_is_refused() {
     };
     let opened = AuditSink::open(&nowhere, Arc::clone(&world.sink)).await;
     assert!(matches!(opened.err(), Some(AuditSinkError::Create { .. })));
+}
+
+/// A sink's file in the world's directory.
+fn file_sink(world: &World, name: &str) -> (std::path::PathBuf, Sink) {
+    let path = world.directory.path().join(format!("{name}.jsonl"));
+    let sink = Sink::File {
+        name: name.to_owned(),
+        path: path.display().to_string(),
+        max_bytes: 1 << 20,
+        keep: 0,
+        format: SinkFormat::Native,
+    };
+    (path, sink)
+}
+
+fn onward(sinks: Vec<Sink>) -> OnwardOptions {
+    OnwardOptions {
+        sinks,
+        max_lag: Duration::from_millis(1),
+        machine: "m".to_owned(),
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(OsEntropy),
+    }
+}
+
+/// Waits for the fact of a sink to be so, and to say so.
+async fn fact_of(handle: &Handle, name: &str, (wanted, word): (Health, &str)) {
+    let found = async {
+        loop {
+            let seen = handle.look().await;
+            let is_it = |fact: &Fact| fact.health == wanted && fact.note.contains(word);
+            let mut facts = seen.facts.iter().filter(|fact| fact.name == name);
+            if facts.any(is_it) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, found).await.unwrap()
+}
+
+#[tokio::test]
+async fn sinks_are_told_what_the_copy_keeps_and_one_that_fails_is_named_and_delays_no_other() {
+    let world = World::new().await;
+    world.grow(120);
+    let (path, archive) = file_sink(&world, "archive");
+    let nowhere = Sink::File {
+        name: "nowhere".to_owned(),
+        path: "/no/such/directory/audit.jsonl".to_owned(),
+        max_bytes: 1 << 20,
+        keep: 0,
+        format: SinkFormat::Native,
+    };
+    let sink = AuditSink::open(&world.options, Arc::clone(&world.sink)).await;
+    let sink = sink.unwrap().with_sinks(&onward(vec![nowhere, archive]));
+    let (handle, shutdown) = (sink.handle(), Shutdown::new());
+    let told = shutdown.clone();
+    let task = tokio::spawn(async move { sink.run(told).await.unwrap() });
+    let lines = async {
+        loop {
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            if text.lines().count() == 120 {
+                break text;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let text = tokio::time::timeout(SOON, lines).await.unwrap();
+    for (index, line) in (0..).zip(text.lines()) {
+        let record = String::from_utf8(leaf(index).bytes.to_vec()).unwrap();
+        let ends = format!(",\"record\":{record}}}");
+        assert!(
+            line.starts_with(&format!("{{\"sequence\":{index},")),
+            "{line}"
+        );
+        assert!(line.ends_with(&ends), "{line}");
+    }
+    fact_of(
+        &handle,
+        "sink archive",
+        (Health::Ok, "120 records told by file"),
+    )
+    .await;
+    fact_of(
+        &handle,
+        "sink nowhere",
+        (Health::Problem, "cannot be written"),
+    )
+    .await;
+    let nowhere = &handle.sinks()[0];
+    assert_eq!((nowhere.told, nowhere.waiting), (0, 120));
+    assert!(shutdown.drain(SOON).await, "its tasks end with it");
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_copy_that_is_made_anew_goes_on_with_a_file_that_has_its_records_and_not_with_another() {
+    let world = World::new().await;
+    let (path, archive) = file_sink(&world, "archive");
+    let rounds = [
+        (Health::Ok, "30 records told"),
+        (Health::Ok, "30 records told"),
+        (Health::Problem, "record 29 is another one"),
+    ];
+    for (round, told) in rounds.into_iter().enumerate() {
+        // Each time another copy is made, read from the log.
+        let path = world.directory.path().join(format!("copy-{round}.db"));
+        world.grow(30);
+        if told.0 == Health::Problem {
+            world.log.lock().unwrap()[29].bytes = Arc::from(*b"{\"other\":true}");
+        }
+        let sink = AuditSink::open(&AuditSinkOptions { path }, Arc::clone(&world.sink)).await;
+        let sink = sink.unwrap().with_sinks(&onward(vec![archive.clone()]));
+        let (handle, shutdown) = (sink.handle(), Shutdown::new());
+        let stop = shutdown.clone();
+        let task = tokio::spawn(async move { sink.run(stop).await.unwrap() });
+        wait_for(&handle, 30).await;
+        fact_of(&handle, "sink archive", told).await;
+        assert!(shutdown.drain(SOON).await);
+        task.await.unwrap();
+    }
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(
+        text.lines().count(),
+        30,
+        "nothing was written twice or over"
+    );
 }

@@ -12,6 +12,7 @@ use keywheel_gateway::views::status::EXPIRY_WARNING;
 use keywheel_identity::bundle::Bundle;
 use keywheel_identity::life::life_of;
 use keywheel_identity::name::PeerName;
+use keywheel_schemas::config::Config;
 use keywheel_schemas::mirror::TextForm as _;
 
 use crate::up::layout;
@@ -77,6 +78,20 @@ pub(super) fn free(bytes: u64, at: &Path) -> Fact {
         _ if bytes < LITTLE_FREE_BYTES => Fact::warning("disk", note, next),
         _ => Fact::ok("disk", note),
     }
+}
+
+/// That people unseal this store-sync, so that it needs no key file.
+pub(super) fn seal_file(config: &Config, role: Option<Role>) -> Option<Fact> {
+    let directory = config.apart.identity_dir.as_ref();
+    let path = directory.filter(|_| role == Some(Role::StoreSync))?;
+    let path = path.join(keywheel_store_sync::seal::file::NAME);
+    path.exists().then(|| {
+        let note = format!(
+            "{} is there: `keywheel unseal` after each start",
+            path.display()
+        );
+        Fact::ok("unseal key", note)
+    })
 }
 
 /// The unseal key's file: there, closed to others, apart from the data.

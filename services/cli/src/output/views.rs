@@ -1,8 +1,8 @@
 //! The API's views as text for people. Pure.
 
 use keywheel_schemas::api::{
-    ApplyAnswer, BindingView, ConsumerView, HistoryView, RevocationView, RotationView, SecretView,
-    VersionView,
+    ApplyAnswer, BindingView, ConsumerView, HistoryView, RefusedStartView, RevocationView,
+    RotationView, SecretView, VersionView,
 };
 use keywheel_schemas::event::resource::Resource;
 use keywheel_schemas::mirror::Mirror as _;
@@ -118,6 +118,24 @@ pub(crate) fn versions(versions: &[VersionView], color: bool) -> String {
     columns(
         &["VERSION", "STAGE", "STATE", "HELD BY HOSTS"],
         versions.iter().map(row).collect(),
+        color,
+    )
+}
+
+/// Starts that were refused.
+pub(crate) fn refused_starts(starts: &[RefusedStartView], color: bool) -> String {
+    let row = |start: &RefusedStartView| {
+        vec![
+            start.at.clone(),
+            start.container.clone(),
+            short(&start.id).to_owned(),
+            start.host.clone(),
+            start.reason.clone(),
+        ]
+    };
+    columns(
+        &["AT", "CONTAINER", "ID", "HOST", "WHY"],
+        starts.iter().map(row).collect(),
         color,
     )
 }

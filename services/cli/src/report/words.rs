@@ -288,6 +288,7 @@ pub(super) fn who(principal: &Principal) -> String {
         Principal::Operator { name } => format!("certificate {name}"),
         Principal::Stranger { address } => format!("stranger at {address}"),
         Principal::Service(role) => format!("service {role:?}"),
+        Principal::Token { name, owner } => format!("token {name} of {owner}"),
     }
 }
 

@@ -58,6 +58,7 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         enrolment: Enrolment::ByToken,
         learn_hosts: Some(learn_hosts(opened, spawn, &registry)),
         renewals: Some(registry.clone()),
+        min_sinks: opened.config.audit.min_sinks,
     };
     let ends = start_gateway(&ports, spawn).await?;
     let deliveries = log.deliveries();
@@ -146,7 +147,11 @@ async fn serve_ports(
     let apart = &opened.config.apart;
     if let Some(address) = apart.listen_api {
         let listener = bind(address, "listen.api").await?;
-        let server = RemoteServer::new(api.clone(), tls, door::Spans::default());
+        let make = match apart.api_tokens {
+            true => RemoteServer::with_tokens,
+            false => RemoteServer::new,
+        };
+        let server = make(api.clone(), tls, door::Spans::default());
         let server = server.map_err(|e| tls_error(&e))?;
         spawn
             .tasks
@@ -299,5 +304,8 @@ fn api(
         scans: Scans::default(),
         presences: ends.presences.clone(),
         parts,
+        admission: ends.admission.clone(),
+        tokens: Arc::default(),
+        backups: None,
     }
 }

@@ -91,6 +91,9 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Error> {
         ..ConfigFlags::default()
     };
     let config = settings::load(args.config.as_deref(), flags)?;
+    if role == Role::AuditSink {
+        crate::sinks::read(&config)?;
+    }
     harden()?;
     let opened = open(config, role).await?;
     let exporting = spans::start(&opened.config, opened.clock.clone(), opened.ids.clone())?;

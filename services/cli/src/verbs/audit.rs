@@ -3,11 +3,12 @@
 
 pub(super) mod offline;
 pub(super) mod proof;
+mod sink;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Display, Path};
+use std::path::{Display, Path, PathBuf};
 
 use keywheel_schemas::api::AuditExport;
 use serde::Serialize;
@@ -21,8 +22,19 @@ use crate::output::{Screen, tame};
 
 const EXPORT: &str = "/v1/audit/export";
 
-pub(super) async fn export(desk: &Desk, file: Option<&Path>) -> Result<(), Failure> {
-    let export: AuditExport = desk.client.read_long(EXPORT).await?;
+pub(super) async fn export(
+    desk: &Desk,
+    (from, to): (Option<u64>, Option<u64>),
+    file: Option<&Path>,
+) -> Result<(), Failure> {
+    let parts = [("from", from), ("to", to)].into_iter();
+    let part = |(name, number): (&str, Option<u64>)| Some(format!("{name}={}", number?));
+    let query: Vec<String> = parts.filter_map(part).collect();
+    let path = match query.is_empty() {
+        true => EXPORT.to_owned(),
+        false => format!("{EXPORT}?{}", query.join("&")),
+    };
+    let export: AuditExport = desk.client.read_long(&path).await?;
     let Some(file) = written(desk.screen, &export, file)? else {
         return Ok(());
     };
@@ -79,12 +91,22 @@ pub(super) fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
         })
 }
 
-pub(super) async fn verify(desk: &Desk, key: Option<&str>) -> Result<(), Failure> {
+pub(super) async fn verify(
+    desk: &Desk,
+    key: Option<&str>,
+    against: &[PathBuf],
+) -> Result<(), Failure> {
+    let kept = sink::look(against)?;
     let export: AuditExport = desk.client.read_long(EXPORT).await?;
-    conclude(desk.screen, &offline::verify(&export, key)?)
+    conclude(desk.screen, &found(&export, key, &kept)?)
 }
 
-pub(super) fn verify_file(screen: Screen, file: &Path, key: Option<&str>) -> Result<(), Failure> {
+pub(super) fn verify_file(
+    screen: Screen,
+    file: &Path,
+    key: Option<&str>,
+    against: &[PathBuf],
+) -> Result<(), Failure> {
     let text = input::text(file, MAX_ANSWER_BYTES)?;
     let export: AuditExport = serde_json::from_str(&text).map_err(|error| {
         Failure::new(
@@ -93,7 +115,27 @@ pub(super) fn verify_file(screen: Screen, file: &Path, key: Option<&str>) -> Res
             "make one with `keywheel audit export --file FILE`",
         )
     })?;
-    conclude(screen, &offline::verify(&export, key)?)
+    let kept = sink::look(against)?;
+    conclude(screen, &found(&export, key, &kept)?)
+}
+
+fn found(
+    export: &AuditExport,
+    key: Option<&str>,
+    against: &[sink::Kept],
+) -> Result<Finding, Failure> {
+    let finding = offline::verify(export, key)?;
+    if export.part.is_some() && !against.is_empty() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "the export is a part of the audit, and a sink is compared with all of it",
+            "export it whole: `keywheel audit export --file FILE`",
+        ));
+    }
+    match against.is_empty() {
+        true => Ok(finding),
+        false => sink::compare(export, finding, against),
+    }
 }
 
 fn conclude(screen: Screen, finding: &Finding) -> Result<(), Failure> {
@@ -107,8 +149,23 @@ fn conclude(screen: Screen, finding: &Finding) -> Result<(), Failure> {
             "the audit does not verify: {}",
             finding.faults.first().map_or("", String::as_str)
         ),
-        "keep this export and the data directory as they are; compare with an older export",
+        "keep this export, the sinks' files and the data directory as they are; compare with an older export",
     ))
+}
+
+/// How many; of a part which, for it shows nothing of what is before and behind it.
+fn records(finding: &Finding) -> String {
+    let count = finding.records;
+    finding.part.map_or_else(
+        || count.to_string(),
+        |part| {
+            let last = part.first.saturating_add(count as u64).saturating_sub(1);
+            format!(
+                "{count}, numbers {} to {last} of {}; nothing is shown of the others",
+                part.first, part.of
+            )
+        },
+    )
 }
 
 fn words(finding: &Finding) -> String {
@@ -120,20 +177,44 @@ fn words(finding: &Finding) -> String {
             finding.public_key
         )
     };
-    let verdict = if finding.verified {
-        "yes: every record, the tree over them and its signature"
-    } else {
-        "NO"
+    let verdict = match (finding.verified, finding.part) {
+        (false, _) => "NO",
+        (true, None) => "yes: every record, the tree over them and its signature",
+        (true, Some(_)) => {
+            "yes, of this part: its records, their places in the tree and the signature over that"
+        }
     };
     let mut text = fields(&[
         ("verified", verdict.to_owned()),
-        ("records", finding.records.to_string()),
+        ("records", records(finding)),
         ("log", finding.origin.clone()),
         ("root", finding.root.clone()),
         ("signed by", key),
     ]);
+    if let Some(compared) = finding.compared {
+        let lines = format!("{compared} records of the sink");
+        text.push_str(&fields(&[("compared", lines)]));
+    }
     for fault in &finding.faults {
         text.push_str(&format!("fault: {}\n", tame(fault)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_never_taken_for_the_whole_audit() {
+        let (whole, _) = offline::tests::export(9);
+        let said = words(&offline::verify(&whole, None).unwrap());
+        assert!(said.contains("every record"), "{said}");
+        let said = words(&offline::verify(&offline::tests::part(9, 3..6), None).unwrap());
+        assert!(
+            said.contains("of this part") && said.contains("3, numbers 3 to 5 of 9;"),
+            "{said}"
+        );
+        assert!(!said.contains("every record"), "{said}");
+    }
 }

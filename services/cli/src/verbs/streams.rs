@@ -7,7 +7,7 @@ use keywheel_schemas::api::Status;
 use keywheel_schemas::mirror::TextForm as _;
 
 use super::Desk;
-use crate::args::{EventsArgs, PageArgs};
+use crate::args::{AuditArgs, EventsArgs, PageArgs};
 use crate::client::Lines;
 use crate::exit::{Exit, Failure};
 use crate::http::escape;
@@ -86,6 +86,33 @@ impl Wish {
         Ok(Self {
             filters: filters.filter_map(part).collect(),
             has_time: since.is_some() || args.subscription.is_some(),
+            ..Self::of_page(&args.page)
+        })
+    }
+
+    /// With those of audit records.
+    pub(super) fn of_audit(args: &AuditArgs) -> Result<Self, Failure> {
+        let since = args.since.as_deref().map(when).transpose()?;
+        let until = args.until.as_deref().map(when).transpose()?;
+        let filters = [
+            ("who", &args.who),
+            ("verb", &args.verb),
+            ("object", &args.object),
+            ("container", &args.container),
+            ("outcome", &args.outcome),
+            ("since", &since),
+            ("until", &until),
+            ("rotation", &args.rotation),
+            ("revocation", &args.revocation),
+            ("run", &args.run),
+            ("trace", &args.trace),
+        ];
+        let part = |(name, value): (&str, &Option<String>)| {
+            let value = value.as_deref()?;
+            Some(format!("&{name}={}", escape(value)))
+        };
+        Ok(Self {
+            filters: filters.into_iter().filter_map(part).collect(),
             ..Self::of_page(&args.page)
         })
     }

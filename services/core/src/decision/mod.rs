@@ -13,9 +13,11 @@ mod manifest;
 mod order;
 mod outward;
 mod playbook;
+mod policy;
 mod refusal;
 mod replace;
 mod report;
+mod restored;
 mod revoke;
 mod rollout;
 mod rotate;
@@ -24,15 +26,17 @@ mod staging;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
+mod token;
 
 pub use canary::canaries;
 pub use drain::{DrainCause, drain_cause, grace, unreloaded};
 pub use manifest::{Action, Planned, plan_apply};
 pub use playbook::{
-    MAX_PLANNED_RUNS, MAX_URGENT_TEXT_BYTES, PlannedStep, is_urgent, next_run, next_urgent_run,
-    plan_playbook,
+    MAX_PLANNED_RUNS, MAX_URGENT_TEXT_BYTES, PlannedStep, is_led_over, is_urgent, next_run,
+    next_urgent_run, plan_playbook,
 };
 pub use refusal::{Refusal, Rejection, RejectionKind};
+pub use restored::MAX_BURIED;
 
 use crate::command::Command;
 use crate::event::Event;
@@ -152,6 +156,9 @@ fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<E
         Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
         Command::Outward(wish) => outward::decide(world, wish),
         Command::Playbook(request) => playbook::decide(world, request, ctx),
+        Command::ApplyPolicies(wish) => policy::apply(world, wish),
+        Command::Token(request) => token::decide(world, request, ctx),
+        Command::BuryLost(lost) => restored::bury(world, lost),
         Command::Revoke { .. }
         | Command::Replace(_)
         | Command::RevokeOutcome { .. }

@@ -3,8 +3,8 @@
 use crate::event::Event;
 use crate::name::{BindingName, SecretName};
 use crate::{
-    binding, host, notification, playbook, playbook_run, revocation, rotation, secret, signal,
-    store,
+    binding, host, notification, playbook, playbook_run, policy, revocation, rotation, secret,
+    signal, store, token,
 };
 
 /// A refused command: why, and the facts that stand all the same. A join token, for example, is
@@ -90,6 +90,12 @@ pub enum Rejection {
     /// About a run of a playbook.
     #[error(transparent)]
     PlaybookRun(#[from] playbook_run::Rejection),
+    /// About the policies.
+    #[error(transparent)]
+    Policy(#[from] policy::Rejection),
+    /// About tokens.
+    #[error(transparent)]
+    Token(#[from] token::Rejection),
 }
 
 /// What sort of "no" it is; exit codes and HTTP statuses follow it.
@@ -119,6 +125,7 @@ impl Rejection {
             | Self::Rotation(rotation::Rejection::Unknown(_))
             | Self::Playbook(playbook::Rejection::Unknown(_))
             | Self::PlaybookRun(playbook_run::Rejection::Unknown(_))
+            | Self::Token(token::Rejection::Unknown(_) | token::Rejection::NoneOf(_))
             | Self::Revocation(revocation::Rejection::Unknown(_)) => RejectionKind::NotFound,
             Self::Binding(binding::Rejection::NotBound { .. }) => RejectionKind::Conflict,
             Self::Store(
@@ -128,7 +135,15 @@ impl Rejection {
             ) => RejectionKind::Conflict,
             Self::Binding(_) | Self::TargetTaken { .. } | Self::Store(_) => RejectionKind::Invalid,
             Self::Playbook(playbook::Rejection::InUse { .. }) => RejectionKind::Conflict,
-            Self::Playbook(_)
+            Self::Policy(policy::Rejection::TooLarge(_))
+            | Self::Token(
+                token::Rejection::Lifetime
+                | token::Rejection::Limit
+                | token::Rejection::ScopeOutOfBounds
+                | token::Rejection::ReasonMissing
+                | token::Rejection::ReasonTooLong,
+            )
+            | Self::Playbook(_)
             | Self::PlaybookRun(
                 playbook_run::Rejection::ReasonMissing
                 | playbook_run::Rejection::ReasonTooLong(_)
@@ -181,7 +196,7 @@ impl Rejection {
                     | host::Rejection::TokenExpired(_)
                     | host::Rejection::TokenForged(_)
                     | host::Rejection::TokenOfAnother { .. }
-            )
+            ) | Self::Token(token::Rejection::Over | token::Rejection::UsedUp(_))
         )
     }
 }

@@ -7,12 +7,15 @@ pub(crate) mod leases;
 mod left;
 mod model;
 mod outward;
+mod policy;
 mod previous;
 mod proofs;
 mod replace;
+mod restored;
 mod scopes;
 mod several;
 mod staging;
+mod tokens;
 
 use super::*;
 use crate::binding::Reload;

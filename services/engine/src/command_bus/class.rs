@@ -14,7 +14,7 @@ impl Request {
             Self::Record(..) => Class::Record,
             // Nothing of it is kept.
             Self::Look(_) => Class::Revocation,
-            Self::Submit(submission, _) => of(world, &submission.command),
+            Self::Submit(submission, ..) => of(world, &submission.command),
         }
     }
 }
@@ -32,6 +32,8 @@ pub(super) fn of(world: &World, command: &Command) -> Class {
         | Command::ForgetRevocation { .. }
         | Command::Replace(_)
         | Command::LingerEnded { .. }
+        // What died in a time that the log lost dies again.
+        | Command::BuryLost(_)
         | Command::EvictHost { .. } => Class::Revocation,
         Command::Report(_) => Class::Fact,
         _ => Class::Work,

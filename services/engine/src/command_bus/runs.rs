@@ -69,7 +69,7 @@ impl CommandBus {
             command: Command::Playbook(Wish::Advance { run }),
         };
         let (sender, _nobody_waits) = oneshot::channel();
-        self.serve(vec![Request::Submit(submission, sender)])
+        self.serve(vec![Request::Submit(submission, None, sender)])
             .await?;
         if self.next == before {
             return Ok(Runs::Stuck);

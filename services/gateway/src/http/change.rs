@@ -27,6 +27,7 @@ use keywheel_schemas::api::{
 use keywheel_schemas::manifest::{self, Manifest};
 
 use super::{Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, history, stores, trace};
+use crate::admission::demands;
 use crate::views;
 
 pub(super) type Payload<T> = Result<Json<T>, JsonRejection>;
@@ -63,13 +64,15 @@ impl Api {
         id: CommandId,
         command: Command,
     ) -> Result<Accepted, Failure> {
+        let by = self.admit_command(caller, &command).await?;
         let submission = Submission {
             id,
             principal: caller.principal.clone(),
             traceparent: Some(trace::current(&*self.ids).to_string()),
             command,
         };
-        let Decided { verdict, is_repeat } = self.commands.decide(submission).await?;
+        let decided = self.commands.decide_admitted(submission, by).await?;
+        let Decided { verdict, is_repeat } = decided;
         let number = match verdict {
             Verdict::Accepted { number } => number,
             Verdict::Rejected { kind, text } => return Err(Failure::rejected(kind, text)),
@@ -137,6 +140,9 @@ pub(super) async fn apply(
             })
         })
         .collect();
+    let needs = demands::of_declarations(&api.view.read().world, &declarations);
+    // Before anything is tried at a store, and of a dry run, too: a plan tells what there is.
+    api.admit_caller(&caller, &needs).await?;
     let mut untried = stores::Untried::new();
     let planned = if request.dry_run {
         let (planned, left) = plan_checked(&api, &caller, &request, &declarations).await?;
@@ -361,7 +367,16 @@ pub(super) async fn put(
         }
         None => RotationId::from_bytes(caller.draw(&api, "rotation")),
     };
+    let id = SecretId::from_bytes(caller.draw(&api, "secret"));
     let provided = request.sealed.is_some();
+    let command = Command::Put {
+        id,
+        rotation,
+        name,
+        provided,
+    };
+    // Before the value goes anywhere.
+    api.admit_command(&caller, &command).await?;
     if let Some(sealed) = &request.sealed {
         let sealed = STANDARD
             .decode(sealed)
@@ -371,13 +386,6 @@ pub(super) async fn put(
             keep(&api, rotation, sealed).await?;
         }
     }
-    let id = SecretId::from_bytes(caller.draw(&api, "secret"));
-    let command = Command::Put {
-        id,
-        rotation,
-        name,
-        provided,
-    };
     let submitted = api.submit(&caller, command).await;
     if submitted.as_ref().is_err_and(Failure::is_rejection) && provided {
         drop_stash(&api, rotation).await;

@@ -4,8 +4,12 @@
 //! audit, but for a flood of them, whose first are and whose rest is counted into one record; no
 //! answer holds a value.
 
+mod backup;
+pub(crate) mod bearer;
 mod caller;
 mod change;
+mod entitlement;
+mod gates;
 mod history;
 mod hosts;
 mod interventions;
@@ -13,18 +17,23 @@ mod named;
 mod outward;
 mod pages;
 mod playbooks;
+mod policies;
 mod problem;
 mod read;
+mod refused;
 mod reports;
 mod revocations;
 mod scans;
+mod seal;
 pub(crate) mod status;
 mod stores;
 mod stream;
 mod subscriptions;
 mod tags;
+mod tokens;
 mod trace;
 mod waits;
+pub(crate) mod whoami;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,12 +58,16 @@ use keywheel_engine::state::View;
 use keywheel_schemas::api::MAX_BODY_BYTES;
 
 use crate::access::{Access, Peer};
+use crate::admission::Admission;
 use crate::denials::{Attempt, Denials, Ruling};
 use crate::presence::Presences;
+use crate::tokens::Tokens;
 use crate::views::status::Part;
 use crate::views::{NextFires, Outlook};
 
+pub use backup::BackupMaker;
 pub use caller::Caller;
+use gates::Standing;
 pub use hosts::{NewToken, TokenMaker};
 use named::Named;
 pub use problem::Failure;
@@ -65,6 +78,8 @@ pub use waits::Waits;
 
 /// How long store-sync may take to keep a provided value.
 pub const STASH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long store-sync may take to look at what may unseal it: a passphrase takes its time, and the cache is opened.
+pub const UNSEAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the body of a request may take.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait one request may ask for.
@@ -138,6 +153,12 @@ pub struct Api {
     pub presences: Presences,
     /// Bus and journal as this gateway sees them, asked anew for each status.
     pub parts: Arc<dyn Fn() -> Vec<Part> + Send + Sync>,
+    /// Reads the policies in force.
+    pub admission: Arc<Admission>,
+    /// Makes tokens and counts their uses.
+    pub tokens: Arc<Tokens>,
+    /// Makes backups; `None` where journal and cache are not this process's.
+    pub backups: Option<Arc<dyn BackupMaker>>,
 }
 
 /// One method of one path.
@@ -148,6 +169,9 @@ fn routes() -> Vec<Route> {
     let mut all = own_routes();
     all.extend(outward::routes());
     all.extend(reports::routes());
+    all.extend(policies::routes());
+    all.extend(tokens::routes());
+    all.extend(entitlement::routes());
     all
 }
 
@@ -158,6 +182,7 @@ fn own_routes() -> Vec<Route> {
         look("/v1/openapi.json", get(openapi)),
         look("/v1/status", get(status::status)),
         look("/v1/store-key", get(read::store_key)),
+        look("/v1/whoami", get(whoami::whoami)),
         look("/v1/secrets", get(read::secrets)),
         look("/v1/secrets/{*name}", get(read::secret)),
         look("/v1/schedules/{*name}", get(read::schedule)),
@@ -211,8 +236,10 @@ fn own_routes() -> Vec<Route> {
         change("/v1/put", post(change::put)),
         change("/v1/rotate", post(change::rotate)),
         change("/v1/revoke", post(change::revoke)),
+        change("/v1/backup", post(backup::backup)),
     ];
     routes.extend(playbooks::routes());
+    routes.extend(seal::routes());
     routes
 }
 
@@ -256,28 +283,40 @@ async fn unknown_method(request: Request) -> Failure {
 async fn guard(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let principal = api.access.principal(&peer);
     let (verb, object) = verb_of(&request);
-    let Some(rule) = api.access.allows(&peer) else {
-        return deny(&api, &principal, &verb, &object).await;
+    let came = match bearer::came_in(&api, &peer, &mut request, (&verb, &object)).await {
+        Ok(came) => came,
+        Err(answer) => return *answer,
     };
+    let principal = came.principal.clone();
+    let standing = Arc::new(Standing::of(&came, verb.clone()));
+    let (mut parts, body) = request.into_parts();
+    let by = match gates::pass(&api, (&principal, &standing), &mut parts).await {
+        Ok(by) => by,
+        Err(failure) => return failure.into_response(),
+    };
+    let request = Request::from_parts(parts, body);
     let is_get = is_reading(request.method());
     let looked = is_look(&request);
     if looked && !is_repeated_wait(&api, &principal, &request) {
-        let record = api.record(&principal, &verb, &object, Outcome::Allowed, rule);
+        let by = by.as_deref().unwrap_or_else(|| came.proof());
+        let record = api.record(&principal, &verb, &object, Outcome::Allowed, by);
         if let Err(error) = api.commands.record(record).await {
             api.waits.forget(&principal, request.uri().path());
             return Failure::from(error).into_response();
         }
     }
     let asked_tag = request.headers().get(header::IF_NONE_MATCH).cloned();
-    let response = match with_whole_body(&principal, request).await {
+    let response = match with_whole_body((&principal, &standing), request).await {
         Ok(request) => trace::traced(&api, request, next).await,
         Err(failure) => failure.into_response(),
     };
+    if response.status().is_success() && !standing.is_judged() {
+        return gates::unjudged(&verb).into_response();
+    }
     let response = match is_get {
         true => tags::tag(asked_tag, response).await,
         false => response,
@@ -293,7 +332,10 @@ async fn guard(
             return Failure::from(error).into_response();
         }
     }
-    response
+    match &came.held {
+        Some(held) => bearer::ended_with(&api, held, response),
+        None => response,
+    }
 }
 
 /// Answers someone who may not: after the denial is on record, or counted when many came before it.
@@ -315,7 +357,10 @@ async fn deny(api: &Api, principal: &Principal, verb: &str, object: &str) -> Res
 }
 
 /// Reads the body to its end, which has to come in time, and says who asks.
-async fn with_whole_body(principal: &Principal, request: Request) -> Result<Request, Failure> {
+async fn with_whole_body(
+    (principal, standing): (&Principal, &Arc<Standing>),
+    request: Request,
+) -> Result<Request, Failure> {
     let (parts, body) = request.into_parts();
     let reading = axum::body::to_bytes(body, MAX_BODY_BYTES);
     let bytes = tokio::time::timeout(BODY_TIMEOUT, reading)
@@ -327,7 +372,8 @@ async fn with_whole_body(principal: &Principal, request: Request) -> Result<Requ
             ))
         })?;
     let head = (&parts.method, &parts.uri, &parts.headers);
-    let caller = Caller::of(principal.clone(), head, &bytes)?;
+    let mut caller = Caller::of(principal.clone(), head, &bytes)?;
+    caller.standing = standing.clone();
     let mut request = Request::from_parts(parts, bytes.into());
     request.extensions_mut().insert(caller);
     Ok(request)
@@ -358,6 +404,9 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::DELETE if first == "playbooks" => "remove-playbook",
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
+        _ if path == "policies" => "apply-policies",
+        _ if path == "tokens" => "issue-token",
+        _ if first == "tokens" => "revoke-token",
         _ if SPEAKING_PATHS.contains(&first) => path.rsplit('/').next().unwrap_or(first),
         _ => first,
     };

@@ -18,6 +18,7 @@ use keywheel_core::signal::{Format, Proof, Source};
 use keywheel_engine::port::deliveries::Letter;
 use keywheel_engine::port::outside::Trouble;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_policy::Resource;
 use keywheel_schemas::api::{
     Applied, ApplyAnswer, LetterView, NotificationView, ReplayRequest, SignalSourceView,
 };
@@ -98,15 +99,18 @@ impl Standing {
 
 pub(super) async fn notifications(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     page: Paged,
 ) -> Result<Response, Failure> {
     let page = page?.0;
     let standing = Standing::now(&api).await?;
-    let mut views: Vec<NotificationView> = {
+    let views: Vec<NotificationView> = {
         let committed = api.view.read();
         let all = committed.world.notifications.values();
         all.map(|known| standing.view(known)).collect()
     };
+    let of = |view: &NotificationView| [Resource::Notification(view.name.clone())];
+    let mut views = api.rows_for(&caller, views, of);
     views.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     let by_name = (Order::ByKey, |view: &NotificationView| view.name.clone());
     pages::answer("/v1/notifications", views, by_name, &page)
@@ -165,14 +169,20 @@ pub(super) async fn replay(
     Ok(Json(Standing::now(&api).await?.view(&known)))
 }
 
-pub(super) async fn sources(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+pub(super) async fn sources(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
     let standing = Standing::now(&api).await?;
-    let mut views: Vec<SignalSourceView> = {
+    let views: Vec<SignalSourceView> = {
         let committed = api.view.read();
         let all = committed.world.signal_sources.values();
         all.map(|known| source_view(known, &standing)).collect()
     };
+    let of = |view: &SignalSourceView| [Resource::SignalSource(view.name.clone())];
+    let mut views = api.rows_for(&caller, views, of);
     views.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     let by_name = (Order::ByKey, |view: &SignalSourceView| view.name.clone());
     pages::answer("/v1/signal-sources", views, by_name, &page)
@@ -302,6 +312,7 @@ async fn record(
     (verb, object): (&str, &str),
     reason: &str,
 ) -> Result<(), Failure> {
-    let record = api.record(&caller.principal, verb, object, Outcome::Allowed, reason);
+    let reason = caller.standing.words(reason);
+    let record = api.record(&caller.principal, verb, object, Outcome::Allowed, &reason);
     Ok(api.commands.record(record).await?)
 }

@@ -8,7 +8,6 @@ use axum::extract::{Extension, Query, State};
 use axum::http::Method;
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
-use keywheel_core::audit::Principal;
 use keywheel_core::command::Command;
 use keywheel_core::decision::{self, Context, Enrolment};
 use keywheel_core::id::RunId;
@@ -18,6 +17,7 @@ use keywheel_core::playbook_run::{Cause, Intervention, Request, Run};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_engine::state::Committed;
+use keywheel_policy::Resource;
 use keywheel_schemas::api::{
     Applied, ApplyAnswer, ApproveRequest, InterveneRequest, PlaybookPlan, PlaybookRunView,
     PlaybookView, QuarantineView, RunPlaybookRequest,
@@ -28,6 +28,7 @@ use super::change::Payload;
 use super::pages::{self, Order, Paged};
 use super::read::{WaitQuery, wait_for};
 use super::{Api, Caller, Failure, Named};
+use crate::admission::{identity, steps};
 use crate::views::playbooks as views;
 
 /// Every route of playbooks and their runs.
@@ -51,9 +52,15 @@ pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
     ]
 }
 
-async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
     let views = views::list(&api.view.read().world);
+    let of = |view: &PlaybookView| [Resource::Playbook(view.name.clone())];
+    let views = api.rows_for(&caller, views, of);
     let by_name = (Order::ByKey, |view: &PlaybookView| view.name.clone());
     pages::answer("/v1/playbooks", views, by_name, &page)
 }
@@ -98,6 +105,7 @@ struct PlanQuery {
 /// What a run would do; decided on the log's head, and nothing is appended.
 async fn plan(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Named(name): Named,
     query: Result<Query<PlanQuery>, QueryRejection>,
 ) -> Result<Json<PlaybookPlan>, Failure> {
@@ -116,14 +124,19 @@ async fn plan(
         seed: api.ids.draw(),
         enrolment: Enrolment::default(),
     };
-    let committed = api.view.read();
-    let world = &committed.world;
-    let steps = decision::plan_playbook(world, &name, &told, &ctx);
-    let steps = steps.map_err(|no| match world.playbook_named(&name) {
-        None => Failure::not_found(no.to_string()),
-        Some(_) => Failure::invalid(no.to_string()),
-    })?;
-    Ok(Json(views::plan(world, &name, &steps)))
+    let (mut plan, needs) = {
+        let committed = api.view.read();
+        let world = &committed.world;
+        let planned = decision::plan_playbook(world, &name, &told, &ctx);
+        let planned = planned.map_err(|no| match world.playbook_named(&name) {
+            None => Failure::not_found(no.to_string()),
+            Some(_) => Failure::invalid(no.to_string()),
+        })?;
+        let needs = steps::of_start(world, &name, &told, ctx.now);
+        (views::plan(world, &name, &planned), needs)
+    };
+    plan.blockers.extend(api.missing_grants(&caller, &needs));
+    Ok(Json(plan))
 }
 
 async fn run(
@@ -146,9 +159,15 @@ async fn run(
     shown(&api.view.read(), run, api.clock.now()).map(Json)
 }
 
-async fn runs(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+async fn runs(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
     let views = views::runs(&api.view.read(), api.clock.now());
+    let of = |view: &PlaybookRunView| [Resource::Playbook(view.playbook.clone())];
+    let views = api.rows_for(&caller, views, of);
     let by_id = (Order::Other, |view: &PlaybookRunView| view.run_id.clone());
     pages::answer("/v1/playbook-runs", views, by_id, &page)
 }
@@ -229,9 +248,15 @@ async fn intervene(
     shown(&api.view.read(), run, api.clock.now()).map(Json)
 }
 
-async fn quarantines(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+async fn quarantines(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
     let views = views::quarantines(&api.view.read().world);
+    let of = |view: &QuarantineView| [Resource::Host(view.host.clone())];
+    let views = api.rows_for(&caller, views, of);
     let by_id = (Order::Other, |view: &QuarantineView| view.id.clone());
     pages::answer("/v1/quarantines", views, by_id, &page)
 }
@@ -259,17 +284,6 @@ async fn lift(
     Ok(Json(ApplyAnswer {
         results: vec![lifted],
     }))
-}
-
-/// Who somebody is where approvals are counted: what the kernel or the certificate says, never a login name
-/// that another user id may have, too.
-fn identity(principal: &Principal) -> String {
-    match principal {
-        Principal::User { uid, .. } => format!("unix:{uid}"),
-        Principal::Operator { name } => format!("certificate:{name}"),
-        Principal::Stranger { address } => format!("stranger:{address}"),
-        Principal::Service(role) => format!("service:{role:?}"),
-    }
 }
 
 fn shown(committed: &Committed, id: RunId, now: Timestamp) -> Result<PlaybookRunView, Failure> {

@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use keywheel_core::audit::Principal;
 use keywheel_core::decision::RejectionKind;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::unseal::is_sealed;
 use keywheel_schemas::api::Problem;
 
 use super::Recorded;
@@ -77,6 +78,7 @@ impl Failure {
             Principal::Operator { name } => format!("operator `{name}`"),
             Principal::Stranger { address } => format!("who comes from {address}"),
             Principal::Service(role) => format!("service {role:?}"),
+            Principal::Token { name, owner } => format!("token `{name}` of `{owner}`"),
         };
         let detail = format!(
             "{who} may not use this socket, and the attempt is on record; use sudo, or ask an administrator to add you to the group `keywheel`"
@@ -161,6 +163,9 @@ impl Failure {
 impl From<PortError> for Failure {
     fn from(error: PortError) -> Self {
         let (status, code, title) = match error.kind {
+            kind if is_sealed(kind, &error.text) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "sealed", "sealed")
+            }
             ErrorKind::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",

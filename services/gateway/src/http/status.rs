@@ -11,7 +11,7 @@ use keywheel_schemas::api::{
 };
 use keywheel_schemas::mirror::TextForm as _;
 
-use super::Api;
+use super::{Api, policies};
 use crate::views::status::{Part, Sources, is_sealed, overview, worst};
 
 /// What the journal said.
@@ -38,16 +38,29 @@ pub(crate) async fn look(api: &Api) -> (Status, bool) {
         let journal = parts.iter_mut().find(|p| p.kind == ComponentKind::Journal);
         match journal {
             Some(journal) => journal.facts.push(fault),
-            None => parts.push(Part {
-                kind: ComponentKind::Journal,
-                name: "journal".to_owned(),
-                version: None,
-                facts: vec![fault],
-            }),
+            None => parts.push(journal_part(fault)),
+        }
+    }
+    if let Some(why) = api.presences.held_back() {
+        let next = "mend a sink that `status` names as a problem, or the way to it; lower `audit.min_sinks` only if the audit may have fewer copies";
+        let fault = Fact::problem("sinks", why, next);
+        let journal = parts.iter_mut().find(|p| p.kind == ComponentKind::Journal);
+        match journal {
+            Some(journal) => journal.facts.push(fault),
+            None => parts.push(journal_part(fault)),
         }
     }
     let answered = asked.fault.is_none();
     (compose(api, &asked, &rows, parts), answered)
+}
+
+fn journal_part(fault: Fact) -> Part {
+    Part {
+        kind: ComponentKind::Journal,
+        name: "journal".to_owned(),
+        version: None,
+        facts: vec![fault],
+    }
 }
 
 /// What the audit's second copies say against the journal.
@@ -94,6 +107,7 @@ async fn read_journal(api: &Api) -> Result<Asked, PortError> {
 
 fn compose(api: &Api, asked: &Asked, rows: &[Row], parts: Vec<Part>) -> Status {
     let now = api.clock.now();
+    let in_force = policies::in_force(api);
     let committed = api.view.read();
     let world = &committed.world;
     let (components, findings) = overview(Sources {
@@ -128,6 +142,7 @@ fn compose(api: &Api, asked: &Asked, rows: &[Row], parts: Vec<Part>) -> Status {
         components,
         findings,
         host: own,
+        policies: Some(in_force),
     }
 }
 

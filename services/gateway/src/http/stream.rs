@@ -2,6 +2,7 @@
 //! and the proof of one record.
 
 mod filter;
+mod records;
 
 use std::time::Duration;
 
@@ -15,14 +16,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::stream;
 use keywheel_engine::port::PortError;
-use keywheel_engine::port::journal::RecordedEvent;
+use keywheel_engine::port::journal::{AuditLeaf, RecordedEvent};
 use keywheel_journal::merkle::{self, Hash};
-use keywheel_schemas::api::{AuditExport, AuditProof, MAX_PAGE};
+use keywheel_schemas::api::{AuditExport, AuditPart, AuditProof, MAX_PAGE};
 use keywheel_schemas::event;
+use keywheel_schemas::wire::audit_record_from_json;
 use serde::Deserialize;
 
 use filter::Filter;
 pub(super) use filter::read_time;
+use records::{Asked, Wanted};
 
 use super::scans::Taken;
 use super::subscriptions::{head, is_there};
@@ -44,6 +47,17 @@ pub(super) struct AuditQuery {
     /// Stay and send what comes.
     #[serde(default)]
     follow: bool,
+    who: Option<String>,
+    verb: Option<String>,
+    object: Option<String>,
+    container: Option<String>,
+    outcome: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    rotation: Option<String>,
+    revocation: Option<String>,
+    run: Option<String>,
+    trace: Option<String>,
 }
 
 /// Which events.
@@ -88,7 +102,7 @@ struct Cursor {
 
 enum Kind {
     Events { filter: Filter, form: Form },
-    Audit,
+    Audit(Option<Wanted>),
 }
 
 /// How an event is written.
@@ -149,14 +163,22 @@ impl Cursor {
                     }
                 }
             }
-            Kind::Audit => {
-                let limit = usize::try_from(self.left).unwrap_or(MAX_PAGE).min(MAX_PAGE);
+            Kind::Audit(wanted) => {
+                let limit = match wanted {
+                    Some(_) => MAX_PAGE,
+                    None => usize::try_from(self.left).unwrap_or(MAX_PAGE).min(MAX_PAGE),
+                };
                 for leaf in self.api.journal.read_audit(self.next, limit).await? {
+                    if found.rows == self.left {
+                        break;
+                    }
                     self.next = leaf.index + 1;
                     found.is_more = true;
-                    found.bytes.extend_from_slice(&leaf.bytes);
-                    found.bytes.push(b'\n');
-                    found.rows += 1;
+                    if is_wanted(wanted.as_ref(), &leaf) {
+                        found.bytes.extend_from_slice(&leaf.bytes);
+                        found.bytes.push(b'\n');
+                        found.rows += 1;
+                    }
                 }
             }
         }
@@ -335,6 +357,22 @@ pub(super) async fn audit(
     query: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
+    let asked = Asked {
+        who: query.who,
+        verb: query.verb,
+        object: query.object,
+        container: query.container,
+        outcome: query.outcome,
+        since: query.since,
+        until: query.until,
+        rotation: query.rotation,
+        revocation: query.revocation,
+        run: query.run,
+        trace: query.trace,
+    };
+    let wanted = Wanted::new(&api.view.read(), asked)?;
+    let scans = wanted.is_some();
+    let place = scans.then(|| api.scans.scan()).transpose()?;
     let (bell, said) = (api.view.bell(), api.clock.monotonic());
     let cursor = Cursor {
         api,
@@ -342,12 +380,19 @@ pub(super) async fn audit(
         left: query.limit.unwrap_or(u64::MAX),
         follow: query.follow,
         bell,
-        of: Kind::Audit,
+        of: Kind::Audit(wanted),
         said,
-        scans: false,
-        place: None,
+        scans,
+        place,
     };
     Ok(answer(cursor, LINES))
+}
+
+/// Whether a record is wanted; one that this build cannot read fits no filter.
+fn is_wanted(wanted: Option<&Wanted>, leaf: &AuditLeaf) -> bool {
+    wanted.is_none_or(|wanted| {
+        audit_record_from_json(&leaf.bytes).is_ok_and(|record| wanted.wants(&record))
+    })
 }
 
 pub(super) fn hexadecimal(hash: &Hash) -> String {
@@ -386,13 +431,65 @@ pub(super) async fn proof(
     }))
 }
 
-pub(super) async fn export(State(api): State<Api>) -> Result<Json<AuditExport>, Failure> {
+/// Which records are exported.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExportQuery {
+    /// The first; 0 without it.
+    from: Option<u64>,
+    /// The one behind the last; all there are without it.
+    to: Option<u64>,
+}
+
+pub(super) async fn export(
+    State(api): State<Api>,
+    query: Result<Query<ExportQuery>, QueryRejection>,
+) -> Result<Json<AuditExport>, Failure> {
+    let Query(query) = query?;
     let _place = api.scans.fold()?;
     let head = api.journal.head().await?;
+    let size = head.audit_size;
+    let (from, to) = (query.from.unwrap_or(0), query.to.unwrap_or(size));
+    let is_whole = query.from.is_none() && query.to.is_none();
+    if !is_whole && (from >= to || to > size) {
+        return Err(Failure::invalid(format!(
+            "there are no audit records {from} to {to}: there are {size}, the first is 0, and `to` is behind the last"
+        )));
+    }
+    let (records, leaf_hashes) = read_records(&api, from, to).await?;
+    let part = match is_whole {
+        true => None,
+        false => Some(AuditPart {
+            first: from,
+            first_path: path(&api, from, size).await?,
+            last_path: path(&api, to - 1, size).await?,
+        }),
+    };
+    Ok(Json(AuditExport {
+        origin: api.origin.clone(),
+        public_key: STANDARD.encode(api.public_key),
+        checkpoint: head.checkpoint,
+        records,
+        leaf_hashes,
+        part,
+    }))
+}
+
+async fn path(api: &Api, index: u64, size: u64) -> Result<Vec<String>, Failure> {
+    let path = api.journal.inclusion_proof(index, size).await?;
+    Ok(path.iter().map(hexadecimal).collect())
+}
+
+/// Records as text, and their leaf hashes.
+async fn read_records(
+    api: &Api,
+    from: u64,
+    to: u64,
+) -> Result<(Vec<String>, Vec<String>), Failure> {
     let (mut records, mut leaf_hashes) = (Vec::new(), Vec::new());
-    let mut next = 0;
-    while next < head.audit_size {
-        let left = usize::try_from(head.audit_size - next).unwrap_or(MAX_PAGE);
+    let mut next = from;
+    while next < to {
+        let left = usize::try_from(to - next).unwrap_or(MAX_PAGE);
         let leaves = api.journal.read_audit(next, left.min(MAX_PAGE)).await?;
         if leaves.is_empty() {
             break;
@@ -404,11 +501,5 @@ pub(super) async fn export(State(api): State<Api>) -> Result<Json<AuditExport>, 
             records.push(String::from_utf8_lossy(&leaf.bytes).into_owned());
         }
     }
-    Ok(Json(AuditExport {
-        origin: api.origin.clone(),
-        public_key: STANDARD.encode(api.public_key),
-        checkpoint: head.checkpoint,
-        records,
-        leaf_hashes,
-    }))
+    Ok((records, leaf_hashes))
 }

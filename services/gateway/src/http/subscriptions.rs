@@ -136,6 +136,7 @@ async fn record(
     reason: &str,
 ) -> Result<(), Failure> {
     let object = format!("subscription/{name}");
-    let record = api.record(&caller.principal, verb, &object, Outcome::Allowed, reason);
+    let reason = caller.standing.words(reason);
+    let record = api.record(&caller.principal, verb, &object, Outcome::Allowed, &reason);
     Ok(api.commands.record(record).await?)
 }

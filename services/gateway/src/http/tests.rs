@@ -9,19 +9,26 @@ use keywheel_engine::port::ErrorKind;
 use keywheel_engine::stash;
 use serde_json::{Value, json};
 
+mod backups;
 mod contract;
+mod entitlement;
 mod forgotten;
 mod history;
 mod interventions;
 mod looks;
 mod outward;
 mod playbooks;
+mod policies;
 mod radius;
 mod repeats;
 mod replaced;
 mod reports;
+mod seal;
+mod sinks;
 mod stores;
 mod streams;
+mod tokens;
+mod walked;
 mod wishes;
 
 use super::*;

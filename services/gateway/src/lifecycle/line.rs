@@ -100,7 +100,9 @@ pub(super) fn of(committed: &Committed, recorded: &RecordedEvent) -> Option<Line
         | Event::Store(..)
         | Event::Notification(..)
         | Event::Signal(..)
-        | Event::Playbook(..) => return None,
+        | Event::Playbook(..)
+        | Event::Policy(..)
+        | Event::Token(..) => return None,
     };
     // Whatever its report answers, a container goes for reasons of its own.
     let trace = match line.event {

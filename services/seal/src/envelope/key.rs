@@ -97,7 +97,7 @@ impl fmt::Debug for Kek {
     }
 }
 
-/// The root key of a deployment, from its key file.
+/// The root key of a deployment: from its key file, or sealed by one ([`crate::unseal`]).
 pub struct UnsealKey(Key);
 
 impl UnsealKey {
@@ -138,6 +138,41 @@ impl UnsealKey {
         }
         text.push(b'\n');
         SecretBytes::from(text)
+    }
+
+    /// A key that was derived, or put together of shares.
+    pub(crate) fn from_bytes(key: Key) -> Self {
+        Self(key)
+    }
+
+    /// Its bytes, to be split into shares.
+    pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
+    /// Seals another root key under what it is bound to.
+    pub(crate) fn seal_root(
+        &self,
+        deployment: &[u8; 16],
+        kind: &[u8],
+        name: &[u8],
+        root: &Self,
+        entropy: &dyn Entropy,
+    ) -> Result<SealedKey, OpenError> {
+        self.seal(deployment, kind, name, &*root.0, entropy)
+    }
+
+    /// Opens what [`Self::seal_root`] sealed under the same.
+    pub(crate) fn open_root(
+        &self,
+        deployment: &[u8; 16],
+        kind: &[u8],
+        name: &[u8],
+        sealed: &SealedKey,
+    ) -> Result<Self, OpenError> {
+        let key = self.open(deployment, kind, name, sealed)?;
+        let key: &[u8; KEY_BYTES] = key.as_slice().try_into().map_err(|_| OpenError::Rejected)?;
+        Ok(Self(Zeroizing::new(*key)))
     }
 
     /// Seals a KEK for storing.

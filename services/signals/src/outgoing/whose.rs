@@ -141,7 +141,9 @@ fn whom(world: &World, memory: &Memory, event: &Event) -> (Whose, Option<HostId>
         | Event::Rollout(..)
         | Event::Notification(..)
         | Event::Playbook(..)
-        | Event::PlaybookRun(..) => (Whose::Nobody, None),
+        | Event::PlaybookRun(..)
+        | Event::Policy(..)
+        | Event::Token(..) => (Whose::Nobody, None),
     }
 }
 

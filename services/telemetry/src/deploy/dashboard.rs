@@ -421,6 +421,28 @@ const ROWS: &[(&str, &[Panel])] = &[
                 ],
             ),
             (
+                "Sinks of the audit",
+                "short",
+                &[
+                    (
+                        "max by (sink) (keywheel_audit_sink_waiting_records)",
+                        "{{sink}} waiting",
+                    ),
+                    (
+                        "max by (sink) (keywheel_audit_sink_lag_seconds)",
+                        "{{sink}} seconds behind",
+                    ),
+                    (
+                        "sum by (sink) (increase(keywheel_audit_sink_failures_total[1h]))",
+                        "{{sink}} failed attempts",
+                    ),
+                    (
+                        "max by (sink) (keywheel_audit_sink_differs)",
+                        "{{sink}} differs",
+                    ),
+                ],
+            ),
+            (
                 "Spans and log lines",
                 "short",
                 &[

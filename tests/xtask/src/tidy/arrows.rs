@@ -13,8 +13,9 @@ const FREE: [&str; 4] = ["cli", "tests", "bench", "xtask"];
 const FOR_TESTS: [&str; 5] = ["core", "seal", "engine", "testkit", "schemas"];
 
 /// Our crates' arrows, without the `keywheel-` prefix.
-const ARROWS: [(&str, &[&str]); 24] = [
+const ARROWS: [(&str, &[&str]); 25] = [
     ("core", &[]),
+    ("policy", &[]),
     ("sys", &[]),
     ("seal", &["core", "sys"]),
     ("schemas", &["core"]),
@@ -59,6 +60,7 @@ const ARROWS: [(&str, &[&str]); 24] = [
             "journal",
             "bus",
             "identity",
+            "policy",
             "telemetry",
         ],
     ),
@@ -114,6 +116,8 @@ const ARROWS: [(&str, &[&str]); 24] = [
             "core",
             "schemas",
             "bus",
+            "stores",
+            "rotators",
             "telemetry",
         ],
     ),
@@ -121,7 +125,8 @@ const ARROWS: [(&str, &[&str]); 24] = [
 ];
 
 /// Third-party crates that live behind one port only.
-const CONFINED: [(&str, &[&str]); 4] = [
+const CONFINED: [(&str, &[&str]); 5] = [
+    ("cedar-policy", &["policy"]),
     (
         "sqlx",
         &["postgres", "journal", "cache", "audit-sink", "rotators"],

@@ -94,7 +94,9 @@ impl Gathering {
             | Event::Notification(..)
             | Event::Signal(..)
             | Event::Playbook(..)
-            | Event::PlaybookRun(..) => {}
+            | Event::PlaybookRun(..)
+            | Event::Policy(..)
+            | Event::Token(..) => {}
         }
     }
 

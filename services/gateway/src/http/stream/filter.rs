@@ -108,7 +108,9 @@ impl Filter {
             | Event::Notification(..)
             | Event::Signal(..)
             | Event::Playbook(..)
-            | Event::PlaybookRun(..) => {}
+            | Event::PlaybookRun(..)
+            | Event::Policy(..)
+            | Event::Token(..) => {}
         }
         if self.order.len() > MAX_RUNS
             && let Some(oldest) = self.order.pop_front()
@@ -138,7 +140,9 @@ impl Filter {
             | Event::Notification(..)
             | Event::Signal(..)
             | Event::Playbook(..)
-            | Event::PlaybookRun(..) => None,
+            | Event::PlaybookRun(..)
+            | Event::Policy(..)
+            | Event::Token(..) => None,
         };
         let name = secret.to_string();
         known == Some(secret)

@@ -14,6 +14,12 @@ use crate::views::Horizon;
 const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: payments }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
 const SCHEDULED: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: prod/db }\nspec: { store: local, generator: { length: 20 }, rotation: { interval: 1h } }\n";
 
+/// A container that somebody asks about.
+const EXPLAINED: &str = concat!(
+    "?host=web-1&id=",
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+);
+
 impl Bench {
     pub(super) async fn submit(&self, role: Role, command: Command) {
         let submission = Submission {
@@ -80,6 +86,8 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
         let before = bench.audit().await.len();
         let query = match path {
             "/v1/revoke-plan" => "?secret=prod/api",
+            "/v1/policies/explain" => "?principal=unix:0&verb=rotate&resource=secret/prod/db",
+            "/v1/explain/{*name}" => EXPLAINED,
             _ => "",
         };
         let asks = format!("{filled}{query}");

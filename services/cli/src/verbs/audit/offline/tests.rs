@@ -1,7 +1,8 @@
 //! Every way to tamper with an export is found, and the index is named where there is one.
 
-use keywheel_journal::checkpoint::Checkpoint;
-use keywheel_journal::merkle::{self, Frontier};
+use std::ops::Range;
+
+use keywheel_journal::merkle::Frontier;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
 
@@ -36,12 +37,61 @@ pub(in crate::verbs::audit) fn export(count: usize) -> (AuditExport, SigningKey)
             .map(|r| hexadecimal(&merkle::leaf_hash(r.as_bytes())))
             .collect(),
         records,
+        part: None,
     };
     (export, key)
 }
 
+/// Some of the records of such an export, with their proof.
+pub(in crate::verbs::audit) fn part(count: usize, range: Range<usize>) -> AuditExport {
+    let (whole, _) = export(count);
+    let leaves: Vec<Hash> = whole
+        .records
+        .iter()
+        .map(|record| merkle::leaf_hash(record.as_bytes()))
+        .collect();
+    let at = |number: u64| usize::try_from(number).unwrap();
+    let path = |index: usize| {
+        let ranges = merkle::inclusion_ranges(index as u64, count as u64).unwrap();
+        let root = |range: Range<u64>| {
+            let mut tree = Frontier::new();
+            let own = &leaves[at(range.start)..at(range.end)];
+            own.iter().for_each(|leaf| tree.push(*leaf));
+            hexadecimal(&tree.root())
+        };
+        ranges.into_iter().map(root).collect()
+    };
+    let proof = AuditPart {
+        first: range.start as u64,
+        first_path: path(range.start),
+        last_path: path(range.end - 1),
+    };
+    AuditExport {
+        records: whole.records[range.clone()].to_vec(),
+        leaf_hashes: whole.leaf_hashes[range].to_vec(),
+        part: Some(proof),
+        ..whole
+    }
+}
+
 fn found(export: &AuditExport, key: Option<&str>) -> Finding {
     verify(export, key).unwrap()
+}
+
+#[test]
+fn a_part_verifies_and_says_which_it_is() {
+    let honest = part(9, 3..6);
+    let finding = found(&honest, None);
+    assert!(finding.verified, "{finding:?}");
+    assert_eq!(finding.part, Some(Span { first: 3, of: 9 }));
+    let mut shorter = honest.clone();
+    shorter.records.pop();
+    shorter.leaf_hashes.pop();
+    let mut elsewhere = honest;
+    elsewhere.part.as_mut().unwrap().first = 4;
+    for changed in [shorter, elsewhere] {
+        assert!(!found(&changed, None).verified);
+    }
 }
 
 #[test]

@@ -1,0 +1,84 @@
+//! What a decision of the policies costs with 1,000 of them.
+//!
+//! Twice: as teams write them, each policy tied to a group and a path, and as nobody should, each about everybody and
+//! everything with a condition, so that all of them are asked each time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use anyhow::{Result, anyhow, ensure};
+use keywheel_bench::samples::Samples;
+use keywheel_policy::{Asked, Principal, Resource, Set, Source, Verb};
+
+use crate::Line;
+
+/// Policies of a set.
+const POLICIES: usize = 1000;
+/// Decisions measured.
+const DECISIONS: usize = 5000;
+
+fn tied(n: usize) -> String {
+    format!(
+        "@id(\"team-{n}\") permit (principal in Group::\"team-{n}\", action in [Action::\"list\", Action::\"rotate\"], resource in Path::\"prod/team-{n}\");\n"
+    )
+}
+
+fn untied(n: usize) -> String {
+    format!(
+        "@id(\"rule-{n}\") permit (principal, action, resource is Secret) when {{ resource.name like \"prod/team-{n}/*\" && context.now > 0 }};\n"
+    )
+}
+
+fn measure(policy: fn(usize) -> String) -> Result<Samples> {
+    let group = |n: usize| {
+        let members = BTreeSet::from([format!("certificate:person-{n}")]);
+        (format!("team-{n}"), members)
+    };
+    let source = Source {
+        policies: (0..POLICIES).map(policy).collect(),
+        // As many groups as a set may have; policies of the others are about nobody.
+        groups: (0..keywheel_policy::MAX_GROUPS)
+            .map(group)
+            .collect::<BTreeMap<_, _>>(),
+    };
+    let set = Set::compile(&source).map_err(|faults| anyhow!("{faults:?}"))?;
+    let mut samples = Samples::new();
+    for turn in 0..DECISIONS {
+        let n = turn * 7 % keywheel_policy::MAX_GROUPS;
+        let asked = Asked {
+            principal: Principal::parse(&format!("certificate:person-{n}"))?,
+            verb: Verb::Rotate,
+            resource: Resource::Secret(format!("prod/team-{n}/eu/db-password")),
+            now: 1_800_000_000,
+        };
+        let begin = Instant::now();
+        let decision = set.decide(&asked);
+        samples.add_span(begin.elapsed());
+        ensure!(decision.allowed, "person {n} may not rotate their own");
+    }
+    Ok(samples)
+}
+
+/// Measures both.
+pub(crate) fn policies() -> Result<Vec<Line>> {
+    let line = |key: &str, what: &str, samples, budget| Line {
+        key: key.to_owned(),
+        what: what.to_owned(),
+        samples,
+        budget,
+    };
+    Ok(vec![
+        line(
+            "policy_decision_tied",
+            "a decision, 1,000 policies tied to groups and paths",
+            measure(tied)?,
+            "p99 <= 0.1",
+        ),
+        line(
+            "policy_decision_untied",
+            "the same, none tied to anything",
+            measure(untied)?,
+            "-",
+        ),
+    ])
+}

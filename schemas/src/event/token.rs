@@ -1,0 +1,53 @@
+//! Events of tokens, and the shape of a scope.
+
+use keywheel_core::name::TokenName;
+use keywheel_core::time::Timestamp;
+use keywheel_core::token;
+
+use crate::mirror::{Text, mirror_enum, mirror_struct};
+
+mirror_struct! {
+    /// What a token is good for, in the words of policies.
+    TokenScope = token::Scope {
+        /// What it may do.
+        verbs: Vec<String>,
+        /// Of what.
+        resources: Vec<String>,
+    }
+}
+
+mirror_enum! {
+    /// What happened to a token.
+    TokenEvent = token::Event {
+        /// It was made, and shown to whoever asked for it.
+        Issued {
+            /// Its name.
+            name: Text<TokenName>,
+            /// SHA-256 of its text, which is nowhere.
+            hash: Text<[u8; 32]>,
+            /// The person it stands for.
+            owner: String,
+            /// What it is good for.
+            scope: TokenScope,
+            /// When.
+            issued_at: Text<Timestamp>,
+            /// From then on it opens nothing.
+            expires_at: Text<Timestamp>,
+            /// How often it may be used; absent when nothing limits that.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            limit: Option<u64>,
+        },
+        /// Uses were taken out of its limit: they count as made.
+        UsesTaken {
+            /// How many.
+            uses: u64,
+        },
+        /// It opens nothing any more.
+        Revoked {
+            /// Who revoked it.
+            by: String,
+            /// Why.
+            reason: String,
+        },
+    }
+}

@@ -1,0 +1,63 @@
+//! Requests about people and programs: what policies let them do, and tokens.
+
+use super::super::parameters::{EXPLAINED, KEPT, PAGE};
+use super::super::route::{Answer, Route, get, post};
+
+/// Every one of these.
+pub(super) const PEOPLE: &[Route] = &[
+    get(
+        "/v1/policies",
+        "show_policies",
+        "The policies in force, or a set that was before them",
+        Answer::One("PoliciesView"),
+    )
+    .asked(KEPT),
+    get(
+        "/v1/policies/explain",
+        "explain_policies",
+        "Whether somebody may do something, what decides that, and what was near it",
+        Answer::One("PolicyExplanation"),
+    )
+    .asked(EXPLAINED),
+    post(
+        "/v1/policies",
+        "apply_policies",
+        "Puts a set of policies in force, whole; or only says what is wrong with it",
+        Some("ApplyPoliciesRequest"),
+        "PoliciesView",
+    ),
+    get(
+        "/v1/whoami",
+        "whoami",
+        "Who the sender is taken for, by which proof, until when, and what they may do",
+        Answer::One("WhoamiView"),
+    ),
+    get(
+        "/v1/tokens",
+        "list_tokens",
+        "Tokens that were issued and not revoked: one's own, and everybody's for who may grant",
+        Answer::Many("TokenView"),
+    )
+    .asked(PAGE),
+    post(
+        "/v1/tokens",
+        "issue_token",
+        "Issues a token that stands for the sender; it is shown this once",
+        Some("IssueTokenRequest"),
+        "IssueTokenAnswer",
+    ),
+    post(
+        "/v1/tokens/{name}/revoke",
+        "revoke_token",
+        "Has a token open nothing any more",
+        Some("RevokeTokenRequest"),
+        "RevokeTokensAnswer",
+    ),
+    post(
+        "/v1/revoke-tokens",
+        "revoke_tokens",
+        "Has every token of a person open nothing any more",
+        Some("RevokeTokensRequest"),
+        "RevokeTokensAnswer",
+    ),
+];

@@ -1,0 +1,347 @@
+//! What is known of the time that an accepted log lost is made so again: what died stays dead, and no number that was
+//! given out means another value. Done before any service that gives out or makes something runs.
+//!
+//! Invariants: only commands change anything, each under an id derived from the restore, so a repeat after a crash
+//! changes nothing; what cannot be made so is told, never left out.
+
+use std::fmt;
+
+use keywheel_audit_sink::KeptRecords;
+use keywheel_core::audit::{Outcome, Principal};
+use keywheel_core::command::{BuryLost, Command};
+use keywheel_core::decision::MAX_BURIED;
+use keywheel_core::id::{CommandId, RevocationId, RotationId};
+use keywheel_core::name::{SecretName, TokenName};
+use keywheel_core::token::{self, MAX_TOKEN_REASON_CHARS};
+use keywheel_engine::command_bus::Submission;
+use keywheel_engine::port::journal::Verdict;
+use keywheel_engine::presence::Fact;
+use keywheel_seal::digest;
+
+use super::error::{Error, Kind};
+use super::restored::{self, Note, Restored};
+use super::{Opened, restored::SINK};
+use crate::backup::older::{Lost, LostTime};
+use crate::wiring::Ends;
+
+/// Name of what `keywheel status` says of it.
+const FACT: &str = "restored";
+/// Most names that one text lists.
+const MAX_NAMED: usize = 20;
+/// Most commands with which one secret's numbers are buried.
+const MAX_BURIALS: u64 = 64;
+
+/// What came of it.
+#[derive(Debug, Default)]
+struct Told {
+    revoked: Vec<String>,
+    rotated: Vec<String>,
+    /// Nobody can make these here: a person gives their value.
+    without: Vec<String>,
+    /// Made after the backup: this log has no such secret.
+    unknown: Vec<String>,
+    refused: Vec<String>,
+    /// Tokens that opened again what they did.
+    tokens: Vec<String>,
+}
+
+/// A secret as this log has it.
+struct Here {
+    last_version: u64,
+    /// Versions alive that died in the lost time.
+    dead: Vec<u64>,
+}
+
+/// How it is once what died is dead.
+enum After {
+    /// It has a current version, or one is on its way.
+    Serves,
+    /// A rotation makes one.
+    Rotates,
+    /// Only a person has one.
+    Waits,
+}
+
+/// Makes it so; says what `keywheel status` is to say while this process lives.
+pub(super) async fn reapply(
+    opened: &Opened,
+    restored: &Restored,
+    ends: &Ends,
+) -> Result<Option<Fact>, Error> {
+    let Some(note) = &restored.note else {
+        return Ok(None);
+    };
+    let lost = lost_time(opened, note).await?;
+    let again = Again {
+        opened,
+        note,
+        ends,
+        by: accepted_by(note),
+    };
+    let mut told = Told::default();
+    for (name, lost) in &lost.secrets {
+        again.secret(name, lost, &mut told).await?;
+    }
+    again.tokens(&lost, &mut told).await?;
+    let words = told.words(&lost);
+    let reason = (Outcome::Allowed, words.clone());
+    let record = restored::record(opened, again.by.clone(), "restored", reason);
+    ends.handle.record(record).await?;
+    tracing::warn!(reason = words, "an older log was restored");
+    restored::forget(&opened.config.data_dir)?;
+    Ok(Some(Fact::warning(FACT, words, told.next())))
+}
+
+async fn lost_time(opened: &Opened, note: &Note) -> Result<LostTime, Error> {
+    let path = restored::aside_of(note, &opened.config.data_dir).map(|aside| aside.join(SINK));
+    let Some(path) = path.filter(|path| path.exists()) else {
+        return Ok(LostTime::default());
+    };
+    let unread = |why: String| {
+        let next =
+            "free what is named above and start again: what died after the backup is read from it";
+        Error::new(Kind::Unavailable, why, next)
+    };
+    let sink = KeptRecords::open(&path).await;
+    let mut sink = sink.map_err(|error| unread(keywheel_daemon::chain(&error)))?;
+    let lost = LostTime::read(&mut sink, note.records).await;
+    let closed = sink.close().await;
+    closed.map_err(|error| unread(keywheel_daemon::chain(&error)))?;
+    lost.map_err(unread)
+}
+
+/// Who accepted it last: nobody's word came after that.
+fn accepted_by(note: &Note) -> Principal {
+    let last = note.accepted.last();
+    last.map_or(
+        Principal::Service(keywheel_core::audit::Role::Gateway),
+        |one| one.by.principal(),
+    )
+}
+
+/// What one secret after the other is gone through with.
+struct Again<'r> {
+    opened: &'r Opened,
+    note: &'r Note,
+    ends: &'r Ends,
+    by: Principal,
+}
+
+impl Again<'_> {
+    async fn secret(&self, name: &SecretName, lost: &Lost, told: &mut Told) -> Result<(), Error> {
+        let Some(here) = self.here(name, lost) else {
+            told.unknown.push(name.to_string());
+            return Ok(());
+        };
+        for version in &here.dead {
+            let what = format!("revoke/{version}");
+            let command = Command::Revoke {
+                revocation: RevocationId::from_bytes(self.id(name, &format!("{what}/run"))),
+                secret: name.clone(),
+                version: Some(*version),
+                reason: self.reason(),
+                is_emergency: false,
+            };
+            if self.submit(name, &what, command, told).await? {
+                told.revoked.push(format!("{name} version {version}"));
+            }
+        }
+        self.bury(name, (here.last_version, lost.highest), told)
+            .await?;
+        match self.after(name, lost) {
+            After::Serves => {}
+            After::Waits => told.without.push(name.to_string()),
+            After::Rotates => {
+                let command = Command::Rotate {
+                    rotation: RotationId::from_bytes(self.id(name, "rotate/run")),
+                    secret: name.clone(),
+                };
+                if self.submit(name, "rotate", command, told).await? {
+                    told.rotated.push(name.to_string());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that were revoked; another one by the same name may be among them.
+    async fn tokens(&self, lost: &LostTime, told: &mut Told) -> Result<(), Error> {
+        let known: Vec<(TokenName, String)> = {
+            let committed = self.ends.view.read();
+            let tokens = committed.world.tokens.iter();
+            tokens
+                .map(|token| (token.name.clone(), token.owner.clone()))
+                .collect()
+        };
+        for (name, owner) in known {
+            if !lost.tokens.contains(&name) && !lost.owners.contains(&owner) {
+                continue;
+            }
+            let command = Command::Token(token::Request::Revoke {
+                which: token::Which::Named(name.clone()),
+                by: "the log that was lost".to_owned(),
+                reason: shortened(&self.reason()),
+            });
+            let what = format!("token {name}");
+            if self.submit(&what, "revoke", command, told).await? {
+                told.tokens.push(name.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// One command buries so many at most.
+    async fn bury(
+        &self,
+        name: &SecretName,
+        (last, highest): (u64, u64),
+        told: &mut Told,
+    ) -> Result<(), Error> {
+        let missing = highest.saturating_sub(last);
+        for part in 0..missing.div_ceil(MAX_BURIED).min(MAX_BURIALS) {
+            let command = Command::BuryLost(BuryLost {
+                secret: name.clone(),
+                up_to: highest,
+                reason: self.reason(),
+            });
+            self.submit(name, &format!("bury/{part}"), command, told)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// `false` when it was refused, which is told.
+    async fn submit(
+        &self,
+        name: &(dyn fmt::Display + Sync),
+        what: &str,
+        command: Command,
+        told: &mut Told,
+    ) -> Result<bool, Error> {
+        let submission = Submission {
+            id: CommandId::from_bytes(self.id(name, what)),
+            principal: self.by.clone(),
+            traceparent: None,
+            command,
+        };
+        Ok(match self.ends.handle.submit(submission).await? {
+            Verdict::Accepted { .. } => true,
+            Verdict::Rejected { text, .. } => {
+                told.refused.push(format!("{name}: {text}"));
+                false
+            }
+        })
+    }
+
+    fn here(&self, name: &SecretName, lost: &Lost) -> Option<Here> {
+        let committed = self.ends.view.read();
+        let world = &committed.world;
+        let secret = world.secret_named(name)?;
+        let mut revocations = world.revocations.values();
+        let is_revoked = revocations.any(|run| run.secret == secret.id && !run.closed);
+        let dead = secret.alive().into_iter();
+        Some(Here {
+            last_version: secret.last_version,
+            dead: dead
+                .filter(|version| lost.died(*version, is_revoked))
+                .collect(),
+        })
+    }
+
+    fn after(&self, name: &SecretName, lost: &Lost) -> After {
+        let committed = self.ends.view.read();
+        let world = &committed.world;
+        let Some(secret) = world.secret_named(name) else {
+            return After::Serves;
+        };
+        let is_served = secret.current.is_some() || world.open_rotation(secret.id).is_some();
+        // A container's lease is its own; the store makes another one when it asks.
+        let is_lease = secret.lease_of().is_some() || secret.gives_leases();
+        let is_made = secret.spec.generator.is_some() || secret.spec.rotator.is_some();
+        // What had no current version in that time, or one that is here, is as it was.
+        let is_as_it_was = lost.current.is_none() || is_served;
+        match (is_as_it_was || is_lease, is_made) {
+            (true, _) => After::Serves,
+            (false, true) => After::Rotates,
+            (false, false) => After::Waits,
+        }
+    }
+
+    fn reason(&self) -> String {
+        format!("of the time that the log lost: {}", self.note.what)
+    }
+
+    /// The same for the same restore, so that a repeat gets the first answer.
+    fn id(&self, name: &dyn fmt::Display, what: &str) -> [u8; 16] {
+        let accepted = self.note.accepted.iter();
+        let accepted: Vec<&str> = accepted.map(|one| one.at.as_str()).collect();
+        let deployment = self.opened.installation.deployment;
+        let text = format!(
+            "keywheel/restored/v1\n{deployment}\n{}\n{}\n{name}\n{what}",
+            self.note.records,
+            accepted.join("\n")
+        );
+        let hash = digest::sha256(text.as_bytes());
+        let mut id = [0; 16];
+        id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        id
+    }
+}
+
+impl Told {
+    fn words(&self, lost: &LostTime) -> String {
+        let mut words = match lost.records {
+            0 => vec![
+                "an older log was restored, and no record of the time it lost is here".to_owned(),
+            ],
+            records => vec![format!(
+                "an older log was restored; {records} records of the time it lost were read"
+            )],
+        };
+        let lists = [
+            ("revoked again", &self.revoked),
+            ("rotated since what was current is dead", &self.rotated),
+            ("without a value", &self.without),
+            ("made after it, and not known here", &self.unknown),
+            ("tokens revoked again", &self.tokens),
+            ("refused", &self.refused),
+        ];
+        let named = lists.into_iter().filter(|(_, names)| !names.is_empty());
+        words.extend(named.map(|(what, names)| format!("{what}: {}", listed(names))));
+        if lost.unread > 0 {
+            words.push(format!(
+                "{} records are of another build and were not read",
+                lost.unread
+            ));
+        }
+        words.join("; ")
+    }
+
+    fn next(&self) -> String {
+        let first = match (self.without.first(), self.unknown.first()) {
+            (Some(name), _) => {
+                format!("give a value: `keywheel secret put {name} --value-file FILE`")
+            }
+            (None, Some(name)) => format!("apply the manifest of `{name}` again"),
+            (None, None) => {
+                "rotate what a server or a store outside knows in a newer version".to_owned()
+            }
+        };
+        format!("{first}; deploy/docs/backup.md says what else a restore cannot know")
+    }
+}
+
+/// As long as a token's reason may be.
+fn shortened(reason: &str) -> String {
+    reason.chars().take(MAX_TOKEN_REASON_CHARS).collect()
+}
+
+/// Names, as far as a text has room.
+fn listed(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(MAX_NAMED).map(String::as_str).collect();
+    let left = names.len().saturating_sub(shown.len());
+    match left {
+        0 => shown.join(", "),
+        left => format!("{} and {left} more", shown.join(", ")),
+    }
+}

@@ -1,0 +1,62 @@
+//! New work that may not begin now, because too few sinks take the audit's records (rule A1).
+//!
+//! Invariants: a revocation, what carries one out or may lead to one, what keeps hosts within its reach, what a host
+//! says that is so, and records of what was denied are never held back; nothing of what is held back is remembered, so
+//! the same command is decided as if it were new once there are sinks enough. That a person asked and was refused is on
+//! record by whoever served the request.
+
+use std::sync::Arc;
+
+use keywheel_core::command::{Command, Outward};
+use keywheel_core::decision;
+use keywheel_core::id::RotationId;
+use keywheel_core::world::World;
+
+use super::{CommandBus, Submission, class};
+use crate::port::journal::Class;
+use crate::port::{ErrorKind, PortError};
+
+/// Says why no new work may begin now; nothing where it may.
+pub type HoldBack = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+impl CommandBus {
+    /// Asks this before each new work.
+    #[must_use]
+    pub fn with_hold_back(mut self, hold_back: HoldBack) -> Self {
+        self.hold_back = Some(hold_back);
+        self
+    }
+
+    /// Why a command is not decided now.
+    pub(super) fn held_back(&self, submission: &Submission) -> Option<PortError> {
+        let hold_back = self.hold_back.as_ref()?;
+        if class::of(&self.draft, &submission.command) > Class::Work {
+            return None;
+        }
+        let why = hold_back()?;
+        let goes_on = serves_revocations(&self.draft, &submission.command);
+        (!goes_on).then(|| PortError::new(ErrorKind::Unavailable, why))
+    }
+}
+
+/// Whether revocations would not begin, or not reach everybody, without a command that is none of them.
+fn serves_revocations(world: &World, command: &Command) -> bool {
+    match command {
+        // A host whose permit or keys end is off the bus, and hears of no revocation.
+        Command::NotePermit(_) | Command::RotateHostKey(_) => true,
+        Command::EnrolHost { host, .. } => world.live_host(*host).is_some(),
+        // Somebody outside says that something leaked; a store answers again that revocations wait for.
+        Command::Outward(Outward::TakeSignal(_)) | Command::StoreContact { .. } => true,
+        Command::StepOutcome { rotation, .. }
+        | Command::RetryStep { rotation }
+        | Command::DeadlinePassed { rotation } => is_awaited(world, *rotation),
+        _ => false,
+    }
+}
+
+/// Whether versions die once this rotation has brought another one, or a playbook waits for it before it strikes.
+fn is_awaited(world: &World, rotation: RotationId) -> bool {
+    let secret = world.rotations.get(&rotation).map(|known| known.secret);
+    secret.is_some_and(|secret| world.awaiting(secret).next().is_some())
+        || decision::is_led_over(world, rotation)
+}

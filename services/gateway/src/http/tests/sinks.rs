@@ -1,0 +1,77 @@
+//! Too few sinks of the audit: what people hear, and what goes on.
+
+use keywheel_core::audit::Role;
+use keywheel_engine::presence::{COPY_FACT, Fact, Presence, Reached, Seen};
+
+use super::*;
+
+/// What an audit sink says of itself, with this for its sink.
+fn hear(bench: &Bench, second: i64, sink: Fact) {
+    let at = keywheel_core::time::Timestamp::from_micros(second * 1_000_000);
+    let presence = Presence {
+        role: Role::AuditSink,
+        host: None,
+        instance: [1; 16],
+        machine: "m".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started: at,
+        sent: at,
+        leaving: false,
+        certificate_end: None,
+        bus: None,
+        seen: Seen {
+            reached: Some(Reached::AuditRecords(0)),
+            facts: vec![Fact::ok(COPY_FACT, "well"), sink],
+        },
+    };
+    assert!(bench.api.presences.hear(presence, Some(0)));
+}
+
+async fn findings(bench: &Bench) -> Vec<String> {
+    let status = bench.see("status").await.1;
+    let findings = status["findings"].as_array().unwrap().iter();
+    findings
+        .map(|finding| finding["what"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn too_few_sinks_are_a_problem_that_status_names_and_new_work_waits() {
+    let bench = Bench::with_min_sinks(2).await;
+    // Nobody was heard.
+    assert_problem(
+        &bench.apply(MANIFEST).await,
+        503,
+        "unavailable",
+        "only 0 of the 2",
+    );
+    hear(&bench, 1, Fact::ok("sink siem", "well"));
+    let (status, answer) = bench.apply(MANIFEST).await;
+    assert_eq!(status, 200, "{answer}");
+    bench.work().await;
+    hear(&bench, 2, Fact::problem("sink siem", "no route", "mend it"));
+    let rotate = json!({ "secret": "prod/db" });
+    let (status, answer) = bench.post("rotate", rotate).await;
+    assert_eq!(status, 503, "{answer}");
+    let detail = answer["detail"].as_str().unwrap();
+    assert!(detail.contains("only 1 of the 2"), "{answer}");
+    let refused = bench.audit().await.pop().unwrap();
+    assert!(refused.contains("status 503"), "on record: {refused}");
+    let found = findings(&bench).await;
+    let is_told = |word: &str| found.iter().any(|what| what.contains(word));
+    assert!(is_told("sinks: only 1 of the 2"), "{found:?}");
+    assert!(is_told("sink siem: no route"), "{found:?}");
+    assert_eq!(bench.see("secrets").await.0, 200, "looks go on");
+    let revoke = json!({ "secret": "prod/db", "reason": "leaked" });
+    let (status, answer) = bench.post("revoke", revoke).await;
+    assert_eq!(status, 200, "{answer}");
+    hear(&bench, 3, Fact::warning("sink siem", "slow", "wait"));
+    assert!(
+        !findings(&bench)
+            .await
+            .iter()
+            .any(|what| what.contains("of the 2"))
+    );
+    let (status, answer) = bench.apply(PROVIDED).await;
+    assert_eq!(status, 200, "{answer}");
+}

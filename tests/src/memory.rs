@@ -1,0 +1,191 @@
+//! The memory of running processes, searched for plaintexts.
+//!
+//! Everything that a process can write is read through procfs while it runs: heap, stacks, what it mapped. What goes
+//! meanwhile is passed over. It does not look into the kernel: a container's file lies in pages of a memory file
+//! system, where it belongs. Registers are not seen either.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::canary::{Canary, Hit};
+use crate::wait;
+
+/// How the names of our processes begin.
+const OWN: &str = "keywheel";
+/// What the limit of a process that leaves no core looks like.
+const NO_CORE: [&str; 2] = ["0", "0"];
+
+/// A part of a process's memory.
+struct Region<'m> {
+    memory: &'m File,
+    at: u64,
+    end: u64,
+}
+
+impl Read for Region<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.end.saturating_sub(self.at)).unwrap_or(usize::MAX);
+        let wanted = buffer.len().min(left);
+        let Some(room) = buffer.get_mut(..wanted) else {
+            return Ok(0);
+        };
+        // One that went since it was listed has nothing.
+        let read = self.memory.read_at(room, self.at).unwrap_or(0);
+        self.at = self.at.saturating_add(u64::try_from(read).unwrap_or(0));
+        Ok(read)
+    }
+}
+
+/// From where to where a writable mapping goes, by its line in `maps`.
+fn writable(line: &str) -> Option<(u64, u64)> {
+    let (range, rest) = line.split_once(' ')?;
+    let (from, to) = range.split_once('-')?;
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    rest.starts_with("rw")
+        .then_some((number(from)?, number(to)?))
+}
+
+fn folder(pid: u32) -> PathBuf {
+    Path::new("/proc").join(pid.to_string())
+}
+
+/// Searches what a process can write. One that ended meanwhile has nothing.
+pub fn search(canary: &Canary, pid: u32) -> Result<Vec<Hit>> {
+    let folder = folder(pid);
+    let opened = File::open(folder.join("mem"));
+    let listed = fs::read_to_string(folder.join("maps"));
+    let (Ok(memory), Ok(maps)) = (opened, listed) else {
+        ensure!(
+            !folder.exists(),
+            "the memory of process {pid} cannot be read"
+        );
+        return Ok(Vec::new());
+    };
+    let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
+    let place = format!("memory of {} ({pid})", name.trim());
+    let mut hits = Vec::new();
+    for (at, end) in maps.lines().filter_map(writable) {
+        let memory = &memory;
+        hits.extend(canary.search_stream(&place, Region { memory, at, end })?);
+    }
+    Ok(hits)
+}
+
+/// Processes whose arguments name something below a directory; one of ours has to be among them.
+fn processes(below: &Path) -> Result<Vec<u32>> {
+    let below = below.as_os_str().as_encoded_bytes();
+    let (mut found, mut has_own) = (Vec::new(), false);
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok())
+        else {
+            continue;
+        };
+        let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        if arguments.windows(below.len()).any(|part| part == below) {
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            has_own |= name.starts_with(OWN);
+            found.push(pid);
+        }
+    }
+    ensure!(has_own, "no process of ours runs there");
+    Ok(found)
+}
+
+/// Waits until no process that was started with something below this directory has any of these in its memory, in any
+/// encoding; what a request or an effect under way has it gives up when it is done.
+pub fn assert_forgotten(below: &Path, plaintexts: &[&str]) -> Result<()> {
+    let plaintexts: Vec<Vec<u8>> = plaintexts
+        .iter()
+        .map(|text| text.as_bytes().to_vec())
+        .collect();
+    let canary = Canary::new(&plaintexts)?;
+    let mut left: Vec<Hit> = Vec::new();
+    let gone = wait::until_true("memory without a plaintext", wait::PATIENCE, || {
+        left.clear();
+        for pid in processes(below)? {
+            left.extend(search(&canary, pid)?);
+        }
+        Ok(left.is_empty())
+    });
+    gone.with_context(|| format!("plaintext in memory, rule I13: {left:#?}"))
+}
+
+/// Every such process of ours leaves no core.
+pub fn assert_coreless(below: &Path) -> Result<()> {
+    for pid in processes(below)? {
+        let Ok(limits) = fs::read_to_string(folder(pid).join("limits")) else {
+            continue;
+        };
+        let name = fs::read_to_string(folder(pid).join("comm")).unwrap_or_default();
+        if !name.starts_with(OWN) {
+            continue;
+        }
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max core file size"));
+        let words: Vec<&str> = line
+            .unwrap_or_default()
+            .split_whitespace()
+            .take(2)
+            .collect();
+        ensure!(
+            words == NO_CORE,
+            "process {pid} may leave a core: {words:?}"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_written_is_a_region() {
+        let line = "7f00a000-7f00b000 rw-p 00000000 00:00 0 ";
+        assert_eq!(writable(line), Some((0x7f00_a000, 0x7f00_b000)));
+        let stack = "7ffd0000-7ffd2000 rw-p 00000000 00:00 0    [stack]";
+        assert!(writable(stack).is_some());
+        for line in [
+            "7f00a000-7f00b000 r-xp 00000000 08:01 5 /bin/x",
+            "",
+            "x-y rw-p",
+        ] {
+            assert_eq!(writable(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_another_process_has_is_found_for_as_long_as_it_has_it() -> Result<()> {
+        let value = format!("a-plaintext-in-an-environment-{}", std::process::id());
+        let canary = Canary::new(&[value.clone().into_bytes()])?;
+        let mut child = Command::new("sleep")
+            .arg("600")
+            .env("KEYWHEEL_TEST_PLAINTEXT", &value)
+            .spawn()?;
+        let hits = search(&canary, child.id());
+        child.kill()?;
+        child.wait()?;
+        let hits = hits?;
+        assert!(hits.iter().any(|hit| hit.encoding == "raw"), "{hits:?}");
+        assert!(search(&canary, child.id())?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_process_that_is_gone_has_nothing_and_no_process_is_a_fault() -> Result<()> {
+        let canary = Canary::new(&[b"a-plaintext-of-some-length".to_vec()])?;
+        assert!(search(&canary, u32::MAX)?.is_empty());
+        assert!(processes(Path::new("/no/process/names/this")).is_err());
+        Ok(())
+    }
+}
