@@ -446,7 +446,7 @@ async fn an_explanation_says_what_decides_and_the_status_what_is_in_force() {
     );
 }
 
-const PLAYBOOK: &str = "apiVersion: keywheel.dev/v1\nkind: Playbook\nmetadata: { name: leak }\nspec:\n  steps:\n    - { name: renew, rotate: { secrets: [prod/db] } }\n    - { name: kill, revoke: { secrets: [stage/db] } }\n";
+const PLAYBOOK: &str = "apiVersion: keywheel.dev/v1\nkind: Playbook\nmetadata: { name: leak }\nspec:\n  steps:\n    - { name: renew, rotate: { secrets: [prod/db] } }\n    - { name: kill, revoke: { secrets: [stage/db], versions: alive } }\n";
 
 #[tokio::test]
 async fn a_playbook_is_run_by_who_may_do_all_its_steps_and_its_plan_says_what_lacks() {
