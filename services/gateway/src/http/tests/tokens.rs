@@ -116,6 +116,27 @@ async fn a_program_does_what_its_token_says_and_is_on_record_with_its_owner() {
 }
 
 #[tokio::test]
+async fn a_refusal_tells_a_program_nothing_that_its_scope_does_not_show() {
+    let bench = Bench::with_secrets().await;
+    let binding = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: stage/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
+    let (status, answer) = bench.apply(binding).await;
+    assert_eq!(status, 200, "{answer}");
+    let mut binds = wish("ci");
+    binds["verbs"] = json!(["bind", "list"]);
+    let token = bench.issue(binds).await;
+    let asks = ("DELETE", "/v1/bindings/web");
+    // Its owner may list what the binding gives.
+    let refused = bench.with(&token, asks, Value::Null).await;
+    assert_problem(&refused, 403, "denied", "all that this leads to");
+    assert!(!refused.1.to_string().contains("stage/db"), "{}", refused.1);
+    let last = bench.audit().await.pop().unwrap();
+    assert!(
+        last.contains("secret/stage/db"),
+        "the audit is told: {last}"
+    );
+}
+
+#[tokio::test]
 async fn a_token_has_no_more_than_its_owner_has_now() {
     let bench = Bench::with_secrets().await;
     let token = bench.issue(wish("ci")).await;
@@ -518,4 +539,16 @@ async fn who_somebody_is_taken_for_is_told_with_what_they_may() {
     assert_eq!(told["may"], wanted);
     let nobody = bench.bare(("GET", "/v1/whoami"), &[], Value::Null).await;
     assert_problem(&nobody, 403, "denied", "may not use this socket");
+}
+
+#[tokio::test]
+async fn who_may_change_what_they_may_not_list_is_not_told_that_it_is_there() {
+    let bench = Bench::with_secrets().await;
+    let policies = "@id(\"a\") permit (principal == User::\"certificate:ada\", action == Action::\"write\", resource in Path::\"stage\");\n@id(\"b\") permit (principal == User::\"certificate:ada\", action == Action::\"list\", resource in Path::\"prod\");";
+    let set = json!({ "policies": policies });
+    assert_eq!(bench.post("policies", set).await.0, 200);
+    let (status, told) = bench.as_peer(ada(), "GET", "/v1/whoami", Value::Null).await;
+    assert_eq!(status, 200, "{told}");
+    assert!(told.to_string().contains("secret/prod/db"), "{told}");
+    assert!(!told.to_string().contains("stage/db"), "{told}");
 }
