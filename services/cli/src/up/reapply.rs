@@ -11,11 +11,13 @@ use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{BuryLost, Command};
 use keywheel_core::decision::MAX_BURIED;
 use keywheel_core::id::{CommandId, RevocationId, RotationId};
-use keywheel_core::name::{SecretName, TokenName};
-use keywheel_core::token::{self, MAX_TOKEN_REASON_CHARS};
+use keywheel_core::name::SecretName;
+use keywheel_core::token::{self, MAX_TOKEN_REASON_CHARS, Token};
 use keywheel_engine::command_bus::Submission;
+use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::journal::Verdict;
 use keywheel_engine::presence::Fact;
+use keywheel_gateway::tokens::MAX_TAKEN;
 use keywheel_seal::digest;
 
 use super::error::{Error, Kind};
@@ -43,6 +45,10 @@ struct Told {
     refused: Vec<String>,
     /// Tokens that opened again what they did.
     tokens: Vec<String>,
+    /// Tokens that had uses again which were made.
+    used: Vec<String>,
+    /// Hosts that were trusted again.
+    evicted: Vec<String>,
 }
 
 /// A secret as this log has it.
@@ -79,6 +85,7 @@ pub(super) async fn reapply(
         by: accepted_by(note),
     };
     let mut told = Told::default();
+    again.hosts(&lost, &mut told).await?;
     for (name, lost) in &lost.secrets {
         again.secret(name, lost, &mut told).await?;
     }
@@ -164,28 +171,70 @@ impl Again<'_> {
         Ok(())
     }
 
-    /// Those that were revoked; another one by the same name may be among them.
+    /// Those that were evicted; one that joined again afterwards has to once more.
+    async fn hosts(&self, lost: &LostTime, told: &mut Told) -> Result<(), Error> {
+        for name in &lost.hosts {
+            let host = {
+                let committed = self.ends.view.read();
+                committed.world.host_named(name).map(|known| known.id)
+            };
+            // One that joined after the backup is not known here.
+            let Some(host) = host else { continue };
+            let command = Command::EvictHost {
+                host,
+                reason: self.reason(),
+            };
+            let what = format!("host {name}");
+            if self.submit(&what, "evict", command, told).await? {
+                told.evicted.push(name.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that were revoked; another one by the same name may be among them. Of the others, uses that were made.
     async fn tokens(&self, lost: &LostTime, told: &mut Told) -> Result<(), Error> {
-        let known: Vec<(TokenName, String)> = {
+        let known: Vec<Token> = {
             let committed = self.ends.view.read();
-            let tokens = committed.world.tokens.iter();
-            tokens
-                .map(|token| (token.name.clone(), token.owner.clone()))
-                .collect()
+            committed.world.tokens.iter().cloned().collect()
         };
-        for (name, owner) in known {
-            if !lost.tokens.contains(&name) && !lost.owners.contains(&owner) {
+        for token in known {
+            let what = format!("token {}", token.name);
+            if !lost.tokens.contains(&token.name) && !lost.owners.contains(&token.owner) {
+                self.uses(&token, (lost, &what), told).await?;
                 continue;
             }
             let command = Command::Token(token::Request::Revoke {
-                which: token::Which::Named(name.clone()),
+                which: token::Which::Named(token.name.clone()),
                 by: "the log that was lost".to_owned(),
                 reason: shortened(&self.reason()),
             });
-            let what = format!("token {name}");
             if self.submit(&what, "revoke", command, told).await? {
-                told.tokens.push(name.to_string());
+                told.tokens.push(token.name.to_string());
             }
+        }
+        Ok(())
+    }
+
+    /// No record says how many were taken at once: as many as can be.
+    async fn uses(
+        &self,
+        token: &Token,
+        (lost, what): (&LostTime, &String),
+        told: &mut Told,
+    ) -> Result<(), Error> {
+        let times = lost.taken.get(&token.id).copied().unwrap_or(0);
+        let left = token.left().unwrap_or(0);
+        let uses = times.saturating_mul(MAX_TAKEN).min(left);
+        if uses == 0 || !token.is_alive(self.opened.clock.now()) {
+            return Ok(());
+        }
+        let command = Command::Token(token::Request::Take {
+            token: token.id,
+            uses,
+        });
+        if self.submit(what, "uses", command, told).await? {
+            told.used.push(token.name.to_string());
         }
         Ok(())
     }
@@ -304,6 +353,8 @@ impl Told {
             ("without a value", &self.without),
             ("made after it, and not known here", &self.unknown),
             ("tokens revoked again", &self.tokens),
+            ("uses of tokens counted again", &self.used),
+            ("hosts evicted again", &self.evicted),
             ("refused", &self.refused),
         ];
         let named = lists.into_iter().filter(|(_, names)| !names.is_empty());
