@@ -265,9 +265,11 @@ async fn standing(opened: &Opened, records: u64) -> Result<Standing, Error> {
             without it nobody knows here whether the log was put back";
         Error::new(Kind::Unavailable, why, next)
     };
-    // The sink's own start says what else is wrong with its file.
-    let Ok(mut sink) = KeptRecords::open(&path).await else {
-        return Ok(Standing::Fits);
+    let mut sink = match KeptRecords::open(&path).await {
+        Ok(sink) => sink,
+        Err(error) if error.is_unmade() => return Ok(Standing::Fits),
+        // What is passing, too: nobody may be served an older log for it.
+        Err(error) => return Err(unread(keywheel_daemon::chain(&error))),
     };
     let log = Log::Open(&*opened.journal);
     let mut stands = log.stands(records, &mut sink).await;
