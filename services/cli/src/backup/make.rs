@@ -33,7 +33,7 @@ use super::pack::{self, Opener, Sealer};
 /// Directory in the data directory in which a backup is made, and lies until it is fetched.
 pub(crate) const FOLDER: &str = "backup";
 /// The sealed file in it.
-const SEALED: &str = "sealed";
+pub(crate) const SEALED: &str = "sealed";
 /// Room that has to be left beside a backup that is being made.
 const SPARE_BYTES: u64 = RESERVE_BYTES + RESTORE_HEADROOM;
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use keywheel_identity::name::OperatorName;
 
 use super::*;
@@ -507,6 +508,47 @@ async fn a_stream_ends_when_its_token_does() {
     assert_eq!(status, 200);
     let read = reading.await.unwrap().unwrap();
     assert!(String::from_utf8_lossy(&read).contains("dev.keywheel.token.issued.v1"));
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_s_owner_may_come_in_no_more() {
+    let mut bench = Bench::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let group_file = folder.path().join("group");
+    std::fs::write(&group_file, "keywheel:x:990:alice\n").unwrap();
+    let user_file = folder.path().join("passwd");
+    std::fs::write(&user_file, "alice:x:1001:1001::/:/bin/sh\n").unwrap();
+    bench.api.access = Access {
+        own_uid: 77,
+        group_file: group_file.clone(),
+        user_file,
+    };
+    let alice = Peer::User {
+        uid: 1001,
+        gid: 1001,
+    };
+    let mut audits = wish("ci");
+    audits["verbs"] = json!(["audit"]);
+    audits["resources"] = json!(["environment"]);
+    let (status, answer) = bench.as_peer(alice, "POST", "/v1/tokens", audits).await;
+    assert_eq!(status, 200, "{answer}");
+    let token = answer["token"].as_str().unwrap();
+    let request = Request::builder()
+        .uri("/v1/events?follow=true")
+        .header("authorization", format!("Bearer {token}"))
+        .extension(ConnectInfo(STRANGER))
+        .body(Body::empty())
+        .unwrap();
+    let router = TowerToHyperService::new(router(bench.api.clone()));
+    let response = router.call(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut frames = response.into_body().into_data_stream();
+    frames.next().await.unwrap().unwrap();
+    std::fs::write(&group_file, "keywheel:x:990:\n").unwrap();
+    // Nothing more is told, and it ends.
+    while let Some(frame) = frames.next().await {
+        frame.unwrap();
+    }
 }
 
 #[tokio::test]
