@@ -96,7 +96,7 @@ pub(super) async fn reapply(
     ends.handle.record(record).await?;
     tracing::warn!(reason = words, "an older log was restored");
     restored::forget(&opened.config.data_dir)?;
-    Ok(Some(Fact::warning(FACT, words, told.next())))
+    Ok(Some(Fact::warning(FACT, told.numbers(&lost), told.next())))
 }
 
 async fn lost_time(opened: &Opened, note: &Note) -> Result<LostTime, Error> {
@@ -338,7 +338,18 @@ impl Again<'_> {
 }
 
 impl Told {
+    /// With names, for the record.
     fn words(&self, lost: &LostTime) -> String {
+        self.said(lost, listed)
+    }
+
+    /// In numbers, for the status: it is open to people who may list nothing.
+    fn numbers(&self, lost: &LostTime) -> String {
+        let text = self.said(lost, |names| names.len().to_string());
+        format!("{text}; the audit record `restored` has the names")
+    }
+
+    fn said(&self, lost: &LostTime, of: fn(&[String]) -> String) -> String {
         let mut words = match lost.records {
             0 => vec![
                 "an older log was restored, and no record of the time it lost is here".to_owned(),
@@ -358,7 +369,7 @@ impl Told {
             ("refused", &self.refused),
         ];
         let named = lists.into_iter().filter(|(_, names)| !names.is_empty());
-        words.extend(named.map(|(what, names)| format!("{what}: {}", listed(names))));
+        words.extend(named.map(|(what, names)| format!("{what}: {}", of(names))));
         if lost.unread > 0 {
             words.push(format!(
                 "{} records are of another build and were not read",
@@ -369,14 +380,12 @@ impl Told {
     }
 
     fn next(&self) -> String {
-        let first = match (self.without.first(), self.unknown.first()) {
-            (Some(name), _) => {
-                format!("give a value: `keywheel secret put {name} --value-file FILE`")
+        let first = match (self.without.is_empty(), self.unknown.is_empty()) {
+            (false, _) => {
+                "give each secret that has none a value: `keywheel secret put NAME --value-file FILE`"
             }
-            (None, Some(name)) => format!("apply the manifest of `{name}` again"),
-            (None, None) => {
-                "rotate what a server or a store outside knows in a newer version".to_owned()
-            }
+            (true, false) => "apply the manifests of what was made after it again",
+            (true, true) => "rotate what a server or a store outside knows in a newer version",
         };
         format!("{first}; deploy/docs/backup.md says what else a restore cannot know")
     }
@@ -394,5 +403,41 @@ fn listed(names: &[String]) -> String {
     match left {
         0 => shown.join(", "),
         left => format!("{} and {left} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_has_the_names_and_the_status_their_number() {
+        let told = Told {
+            revoked: vec![
+                "prod/db version 3".to_owned(),
+                "prod/key version 1".to_owned(),
+            ],
+            evicted: vec!["web-1".to_owned()],
+            without: vec!["prod/pin".to_owned()],
+            ..Told::default()
+        };
+        let lost = LostTime {
+            records: 9,
+            ..LostTime::default()
+        };
+        let words = told.words(&lost);
+        for part in [
+            "9 records of the time it lost were read",
+            "revoked again: prod/db version 3, prod/key version 1",
+            "hosts evicted again: web-1",
+        ] {
+            assert!(words.contains(part), "{words}");
+        }
+        let numbers = format!("{}{}", told.numbers(&lost), told.next());
+        assert!(numbers.contains("revoked again: 2"), "{numbers}");
+        assert!(numbers.contains("hosts evicted again: 1"), "{numbers}");
+        for name in ["prod/", "web-1"] {
+            assert!(!numbers.contains(name), "{numbers}");
+        }
     }
 }
