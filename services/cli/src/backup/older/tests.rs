@@ -82,8 +82,8 @@ fn hosts_that_were_evicted_and_uses_that_were_taken_are_known() {
     let object = format!("token/{used}");
     for (verb, object) in [
         ("evict", "host/web-1"),
-        ("count-token-uses", &object),
-        ("count-token-uses", &object),
+        ("count-token-uses", object.as_str()),
+        ("count-token-uses", object.as_str()),
         ("count-token-uses", "token/ci"),
         ("issue-join-token", "host/web-2"),
     ] {
