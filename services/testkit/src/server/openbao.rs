@@ -27,6 +27,8 @@ const CACHE_VARIABLE: &str = "KEYWHEEL_OPENBAO_DIR";
 const STARTS: u32 = 3;
 const READY_POLLS: u32 = 4800;
 const POLL: Duration = Duration::from_millis(25);
+/// What an engine of keys and values says in its first moments.
+const UPGRADING: &str = "Upgrading from non-versioned to versioned data";
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -125,12 +127,18 @@ impl OpenBao {
         answer.unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log()))
     }
 
-    /// Does it with the root token, and gives the body.
+    /// Does it with the root token, and gives the body. An engine that was mounted a moment ago is waited for.
     ///
     /// # Panics
     /// When it is no success.
     pub fn must(&self, method: &str, path: &str, headers: &[&str], body: &str) -> String {
-        let (status, answer) = self.ask(method, path, headers, body);
+        let (status, answer) = loop {
+            let (status, answer) = self.ask(method, path, headers, body);
+            if !answer.contains(UPGRADING) {
+                break (status, answer);
+            }
+            std::thread::sleep(POLL);
+        };
         assert!(
             (200..300).contains(&status),
             "{method} {path}: {status} {answer}"
