@@ -1,13 +1,21 @@
 //! Raw ciphers, for this crate only: AES-256-GCM, HMAC-SHA-256 and the derivation of subkeys.
 //!
-//! Misuse is possible here (a repeated nonce breaks GCM), so nothing is public. Invariant: buffers
-//! that held plaintext are overwritten, also when a tag does not match.
+//! Misuse is possible here (a repeated nonce breaks GCM), so nothing is public. Invariants: keys and
+//! plaintexts lie in locked memory and are overwritten, also when a tag does not match; what a
+//! cipher leaves of a key on the stack is overwritten before the call returns.
 
+use std::hint::black_box;
+use std::ops::{Deref, DerefMut};
+
+use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aead::{AeadInOut as _, KeyInit as _};
 use aes_gcm::{Aes256Gcm, Nonce};
 use hmac::{Hmac, Mac as _};
+use keywheel_sys::locked::{Locked, LockedBytes};
 use sha2::Sha256;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroize as _;
+
+use crate::entropy::Entropy;
 
 /// Bytes of a symmetric key.
 pub(crate) const KEY_BYTES: usize = 32;
@@ -16,43 +24,119 @@ pub(crate) const NONCE_BYTES: usize = 12;
 /// Bytes of a GCM tag.
 pub(crate) const TAG_BYTES: usize = 16;
 
-/// A symmetric key that is overwritten on drop.
-pub(crate) type Key = Zeroizing<[u8; KEY_BYTES]>;
+/// Eight KiB, more than any cipher here uses of the stack.
+const STACK_WORDS: usize = 1024;
+
+/// A symmetric key, in locked memory; overwritten on drop.
+pub(crate) struct Key(Locked<[u8; KEY_BYTES]>);
+
+impl Key {
+    /// Zeros, to be filled where they lie.
+    pub(crate) fn zeroed() -> Self {
+        Self(Locked::new([0; KEY_BYTES]))
+    }
+
+    /// A fresh one.
+    pub(crate) fn random(entropy: &dyn Entropy) -> Self {
+        let mut key = Self::zeroed();
+        entropy.fill(&mut *key);
+        key
+    }
+
+    /// A copy of bytes that lie elsewhere, whose owner overwrites them.
+    pub(crate) fn copied(bytes: &[u8; KEY_BYTES]) -> Self {
+        let mut key = Self::zeroed();
+        key.copy_from_slice(bytes);
+        key
+    }
+}
+
+impl Deref for Key {
+    type Target = [u8; KEY_BYTES];
+
+    fn deref(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+}
+
+impl DerefMut for Key {
+    fn deref_mut(&mut self) -> &mut [u8; KEY_BYTES] {
+        &mut self.0
+    }
+}
 
 /// The cipher did not accept the message: wrong key, wrong associated data, or changed bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Rejected;
 
-/// Encrypts `buffer` in place and appends the tag.
+/// Encrypts from where the plaintext lies; ciphertext and tag.
 pub(crate) fn gcm_seal(
+    key: &Key,
+    nonce: &[u8; NONCE_BYTES],
+    aad: &[u8],
+    plaintext: &[u8],
+) -> Result<Vec<u8>, Rejected> {
+    let mut sealed = vec![0; plaintext.len() + TAG_BYTES];
+    let (body, room) = sealed.split_at_mut(plaintext.len());
+    let both = InOutBuf::new(plaintext, body).map_err(|_| Rejected)?;
+    let tag = {
+        let cipher = Aes256Gcm::new((&**key).into());
+        cipher.encrypt_inout_detached(&Nonce::from(*nonce), aad, both)
+    };
+    overwrite_stack();
+    room.copy_from_slice(&tag.map_err(|_| Rejected)?);
+    Ok(sealed)
+}
+
+/// Encrypts in place and appends the tag: for what is no secret by itself.
+pub(crate) fn gcm_seal_in_place(
     key: &Key,
     nonce: &[u8; NONCE_BYTES],
     aad: &[u8],
     buffer: &mut Vec<u8>,
 ) -> Result<(), Rejected> {
-    let cipher = Aes256Gcm::new((&**key).into());
-    cipher
-        .encrypt_in_place(&Nonce::from(*nonce), aad, buffer)
-        .map_err(|_| Rejected)
+    let done = {
+        let cipher = Aes256Gcm::new((&**key).into());
+        cipher.encrypt_in_place(&Nonce::from(*nonce), aad, buffer)
+    };
+    overwrite_stack();
+    done.map_err(|_| Rejected)
 }
 
-/// Decrypts ciphertext and tag into a fresh buffer.
+/// Decrypts ciphertext and tag into locked memory.
 pub(crate) fn gcm_open(
     key: &Key,
     nonce: &[u8; NONCE_BYTES],
     aad: &[u8],
     sealed: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, Rejected> {
-    let cipher = Aes256Gcm::new((&**key).into());
-    let mut buffer = Zeroizing::new(sealed.to_vec());
-    cipher
-        .decrypt_in_place(&Nonce::from(*nonce), aad, &mut *buffer)
-        .map_err(|_| Rejected)?;
-    Ok(buffer)
+) -> Result<LockedBytes, Rejected> {
+    let (body, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or(Rejected)?;
+    let mut opened = LockedBytes::zeroed(body.len());
+    let both = InOutBuf::new(body, opened.bytes_mut()).map_err(|_| Rejected)?;
+    let done = {
+        let cipher = Aes256Gcm::new((&**key).into());
+        cipher.decrypt_inout_detached(&Nonce::from(*nonce), aad, both, tag.into())
+    };
+    overwrite_stack();
+    done.map_err(|_| Rejected)?;
+    Ok(opened)
 }
 
 /// HMAC-SHA-256 over the parts one after another.
 pub(crate) fn hmac(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> [u8; 32] {
+    let mut out = [0; 32];
+    hmac_into(key, parts, &mut out);
+    out
+}
+
+/// The same into memory that is there, for what is a key again.
+pub(crate) fn hmac_into(key: &[u8; KEY_BYTES], parts: &[&[u8]], out: &mut [u8; 32]) {
+    authenticate(key, parts, out);
+    overwrite_stack();
+}
+
+#[inline(never)]
+fn authenticate(key: &[u8; KEY_BYTES], parts: &[&[u8]], out: &mut [u8; 32]) {
     let mut block = [0; 64];
     block[..KEY_BYTES].copy_from_slice(key);
     let mut mac = Hmac::<Sha256>::new(&block.into());
@@ -60,14 +144,24 @@ pub(crate) fn hmac(key: &[u8; KEY_BYTES], parts: &[&[u8]]) -> [u8; 32] {
     for part in parts {
         mac.update(part);
     }
-    mac.finalize().into_bytes().into()
+    out.copy_from_slice(&mac.finalize().into_bytes());
 }
 
 /// The first 32 bytes of HKDF-Expand (RFC 5869) from a uniform key, for `info` in parts.
 pub(crate) fn derive(key: &[u8; KEY_BYTES], info: &[&[u8]]) -> Key {
     let mut parts = info.to_vec();
     parts.push(&[1]);
-    Zeroizing::new(hmac(key, &parts))
+    let mut derived = Key::zeroed();
+    hmac_into(key, &parts, &mut derived);
+    derived
+}
+
+/// Overwrites what calls before this one left below the caller's frame: moved keys, key schedules, blocks of a hash.
+#[inline(never)]
+pub(crate) fn overwrite_stack() {
+    let mut room = [u64::MAX; STACK_WORDS];
+    room.zeroize();
+    black_box(&room);
 }
 
 /// Bytes of a hex string in a test vector.
@@ -95,17 +189,20 @@ mod tests {
     #[test]
     fn gcm_matches_the_published_zero_key_vector() {
         // McGrew and Viega, test case 14: 256-bit zero key, zero nonce, one zero block.
-        let mut buffer = vec![0; 16];
-        gcm_seal(&Zeroizing::new([0; 32]), &[0; 12], &[], &mut buffer).unwrap();
+        let sealed = gcm_seal(&Key::zeroed(), &[0; 12], &[], &[0; 16]).unwrap();
         let want = "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919";
-        assert_eq!(buffer, test_hex(want));
+        assert_eq!(sealed, test_hex(want));
+        let mut buffer = vec![0; 16];
+        gcm_seal_in_place(&Key::zeroed(), &[0; 12], &[], &mut buffer).unwrap();
+        assert_eq!(buffer, sealed);
+        let opened = gcm_open(&Key::zeroed(), &[0; 12], &[], &sealed).unwrap();
+        assert_eq!(opened.bytes(), [0; 16]);
     }
 
     #[test]
     fn a_wrong_nonce_or_aad_is_rejected() {
-        let key = Zeroizing::new([3; 32]);
-        let mut buffer = b"text".to_vec();
-        gcm_seal(&key, &[1; 12], b"aad", &mut buffer).unwrap();
+        let key = Key::copied(&[3; 32]);
+        let buffer = gcm_seal(&key, &[1; 12], b"aad", b"text").unwrap();
         assert!(gcm_open(&key, &[1; 12], b"aad", &buffer).is_ok());
         assert!(gcm_open(&key, &[2; 12], b"aad", &buffer).is_err());
         assert!(gcm_open(&key, &[1; 12], b"aae", &buffer).is_err());
