@@ -6,6 +6,7 @@
 pub mod apart;
 pub mod audit;
 pub mod host_cache;
+mod memory;
 pub mod metrics;
 pub mod otlp;
 pub mod shape;
@@ -143,6 +144,8 @@ pub struct Config {
     pub apart: Apart,
     /// Where audit records go besides the journal.
     pub audit: Audit,
+    /// Whether it refuses to run where keys and values cannot be locked in memory; off by default.
+    pub require_locked_memory: bool,
 }
 
 /// What was said on the command line, and what the machine says by itself.
@@ -254,6 +257,7 @@ impl Config {
         let signals = Signals::take(sources);
         let apart = Apart::take(sources);
         let audit = Audit::take(sources);
+        let require_locked_memory = memory::take_require_locked(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
             data_dir,
@@ -270,6 +274,7 @@ impl Config {
             signals,
             apart,
             audit,
+            require_locked_memory,
         })
     }
 }

@@ -18,7 +18,7 @@ use keywheel_engine::port::PortError;
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::port::ids::Ids as _;
-use keywheel_engine::presence::{About, Beat};
+use keywheel_engine::presence::{About, Beat, WithMemory};
 use keywheel_identity::bundle::{Bundle, Identity};
 use keywheel_identity::life::{issue_and_end_of, life_of};
 use keywheel_identity::token::MAX_TOKEN_CHARS;
@@ -27,7 +27,7 @@ use keywheel_schemas::config::metrics::MetricsListen;
 use keywheel_schemas::config::otlp::{HEADERS_VARIABLE, OtlpHeaders};
 use keywheel_schemas::config::{Config, ConfigFlags};
 use keywheel_schemas::subject::role_word;
-use keywheel_seal::OsEntropy;
+use keywheel_seal::{OsEntropy, memory as locked};
 use keywheel_sys::memory;
 use keywheel_telemetry::traces::{self, Collector, Exporting, Headers, Resource, SpanCounts};
 use keywheel_telemetry::{Endpoint, Instance, Listen, LogLines, Source};
@@ -113,6 +113,7 @@ pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Proble
         let next = "report this with your kernel's version";
         Problem::new(exit::UNEXPECTED, e.to_string(), next)
     })?;
+    lock_memory(config.require_locked_memory)?;
     failpoint::arm_from_env().map_err(|e| {
         let next = "correct KEYWHEEL_FAILPOINTS, or unset it";
         Problem::new(exit::USAGE, e.to_string(), next)
@@ -282,6 +283,18 @@ async fn stay_small(mut status: Handle) {
     }
 }
 
+/// Takes the first memory for keys; where it cannot be locked the beat says so, unless that is refused.
+fn lock_memory(is_required: bool) -> Result<(), Problem> {
+    let plain = locked::plain(&locked::prepare());
+    match plain.filter(|_| is_required) {
+        Some(note) => {
+            let what = format!("{note}, and `memory.require_locked` is `on`");
+            Err(Problem::new(exit::CONFIG, what, locked::NEXT_STEP))
+        }
+        None => Ok(()),
+    }
+}
+
 /// What this host tells about itself.
 fn beat(
     (host, name): (HostId, &HostName),
@@ -304,7 +317,7 @@ fn beat(
         },
         clock,
         ids,
-        look: Arc::new(injector.look()),
+        look: Arc::new(WithMemory::new(Arc::new(injector.look()))),
         end: Some(Arc::new(move || end.end())),
         certificate_end: Arc::new(move || Some(life_of(directory.as_deref()?)?.1)),
     }

@@ -62,6 +62,31 @@ impl SecretBytes {
         Self(LockedBytes::copied(bytes))
     }
 
+    /// Bytes that come to where they stay: `fill` gets so much room, and says how much of it it used.
+    ///
+    /// # Errors
+    /// Those of `fill`; what it had written is overwritten.
+    pub fn filled<E>(
+        room: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Self, E> {
+        let mut bytes = LockedBytes::zeroed(room);
+        let used = fill(bytes.bytes_mut())?;
+        bytes.truncate(used);
+        Ok(Self(bytes))
+    }
+
+    /// The same, if it is no longer than a value of a secret may be.
+    ///
+    /// # Errors
+    /// [`TooLarge`] when it is over the limit.
+    pub fn within_limit(self) -> Result<Self, TooLarge> {
+        match self.0.bytes().len() > MAX_VALUE_BYTES {
+            true => Err(TooLarge),
+            false => Ok(self),
+        }
+    }
+
     /// What was made where it stays.
     pub(crate) fn made(bytes: LockedBytes) -> Self {
         Self(bytes)
@@ -118,6 +143,22 @@ mod tests {
             SecretBytes::value(vec![1; MAX_VALUE_BYTES + 1]).unwrap_err(),
             TooLarge
         );
+    }
+
+    #[test]
+    fn what_is_filled_has_the_length_that_was_used_and_the_same_limit() {
+        let fill = |used| {
+            SecretBytes::filled(MAX_VALUE_BYTES + 1, |room| {
+                room.fill(2);
+                Ok::<usize, TooLarge>(used)
+            })
+        };
+        assert!(fill(3).unwrap().ct_eq(&SecretBytes::copied(&[2; 3])));
+        assert!(fill(0).unwrap().is_empty());
+        assert!(fill(MAX_VALUE_BYTES).unwrap().within_limit().is_ok());
+        let over = fill(MAX_VALUE_BYTES + 1).unwrap();
+        assert_eq!(over.within_limit().unwrap_err(), TooLarge);
+        assert!(SecretBytes::filled(4, |_| Err::<usize, _>(TooLarge)).is_err());
     }
 
     #[test]

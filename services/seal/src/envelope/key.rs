@@ -1,8 +1,8 @@
 //! The keys above a value: the unseal key and the KEK.
 //!
-//! Invariants: key bytes lie in locked memory, are overwritten on drop and never shown; a KEK is stored only sealed by the
-//! unseal key; a wrong unseal key and changed bytes give the same answer. Where the key file lies and
-//! who counts wraps is the caller's business.
+//! Invariants: key bytes lie in locked memory, are overwritten on drop and never shown; a KEK is
+//! stored only sealed by the unseal key; a wrong unseal key and changed bytes give the same answer.
+//! Where the key file lies and who counts wraps is the caller's business.
 
 use std::fmt;
 
