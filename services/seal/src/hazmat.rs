@@ -77,15 +77,11 @@ pub(crate) fn gcm_seal(
     plaintext: &[u8],
 ) -> Result<Vec<u8>, Rejected> {
     let mut sealed = vec![0; plaintext.len() + TAG_BYTES];
-    let (body, room) = sealed.split_at_mut(plaintext.len());
+    let (body, tag) = sealed.split_at_mut(plaintext.len());
     let both = InOutBuf::new(plaintext, body).map_err(|_| Rejected)?;
-    let tag = {
-        let cipher = Aes256Gcm::new((&**key).into());
-        cipher.encrypt_inout_detached(&Nonce::from(*nonce), aad, both)
-    };
+    let done = encrypt(key, nonce, aad, (both, tag));
     overwrite_stack();
-    room.copy_from_slice(&tag.map_err(|_| Rejected)?);
-    Ok(sealed)
+    done.map(|()| sealed)
 }
 
 /// Encrypts in place and appends the tag: for what is no secret by itself.
@@ -95,12 +91,17 @@ pub(crate) fn gcm_seal_in_place(
     aad: &[u8],
     buffer: &mut Vec<u8>,
 ) -> Result<(), Rejected> {
-    let done = {
-        let cipher = Aes256Gcm::new((&**key).into());
-        cipher.encrypt_in_place(&Nonce::from(*nonce), aad, buffer)
-    };
+    let mut tag = [0; TAG_BYTES];
+    let done = encrypt(
+        key,
+        nonce,
+        aad,
+        (buffer.as_mut_slice().into(), &mut tag[..]),
+    );
     overwrite_stack();
-    done.map_err(|_| Rejected)
+    done?;
+    buffer.extend_from_slice(&tag);
+    Ok(())
 }
 
 /// Decrypts ciphertext and tag into locked memory.
@@ -113,13 +114,36 @@ pub(crate) fn gcm_open(
     let (body, tag) = sealed.split_last_chunk::<TAG_BYTES>().ok_or(Rejected)?;
     let mut opened = LockedBytes::zeroed(body.len());
     let both = InOutBuf::new(body, opened.bytes_mut()).map_err(|_| Rejected)?;
-    let done = {
-        let cipher = Aes256Gcm::new((&**key).into());
-        cipher.decrypt_inout_detached(&Nonce::from(*nonce), aad, both, tag.into())
-    };
+    let done = decrypt(key, nonce, aad, (both, tag));
     overwrite_stack();
-    done.map_err(|_| Rejected)?;
-    Ok(opened)
+    done.map(|()| opened)
+}
+
+/// In a frame of its own, which is overwritten when it is gone.
+#[inline(never)]
+fn encrypt(
+    key: &Key,
+    nonce: &[u8; NONCE_BYTES],
+    aad: &[u8],
+    (both, room): (InOutBuf<'_, '_, u8>, &mut [u8]),
+) -> Result<(), Rejected> {
+    let cipher = Aes256Gcm::new((&**key).into());
+    let tag = cipher.encrypt_inout_detached(&Nonce::from(*nonce), aad, both);
+    room.copy_from_slice(&tag.map_err(|_| Rejected)?);
+    Ok(())
+}
+
+/// The same.
+#[inline(never)]
+fn decrypt(
+    key: &Key,
+    nonce: &[u8; NONCE_BYTES],
+    aad: &[u8],
+    (both, tag): (InOutBuf<'_, '_, u8>, &[u8; TAG_BYTES]),
+) -> Result<(), Rejected> {
+    let cipher = Aes256Gcm::new((&**key).into());
+    let done = cipher.decrypt_inout_detached(&Nonce::from(*nonce), aad, both, tag.into());
+    done.map_err(|_| Rejected)
 }
 
 /// HMAC-SHA-256 over the parts one after another.
@@ -135,6 +159,7 @@ pub(crate) fn hmac_into(key: &[u8; KEY_BYTES], parts: &[&[u8]], out: &mut [u8; 3
     overwrite_stack();
 }
 
+/// In a frame of its own, too.
 #[inline(never)]
 fn authenticate(key: &[u8; KEY_BYTES], parts: &[&[u8]], out: &mut [u8; 32]) {
     let mut block = [0; 64];

@@ -57,9 +57,15 @@ impl SigningKey {
     }
 
     fn of(seed: &[u8; KEY_BYTES]) -> Self {
-        let key = Locked::new(ed25519_dalek::SigningKey::from_bytes(seed));
+        let key = Self::made(seed);
         hazmat::overwrite_stack();
-        Self(key)
+        key
+    }
+
+    /// In a frame of its own, which is overwritten when it is gone.
+    #[inline(never)]
+    fn made(seed: &[u8; KEY_BYTES]) -> Self {
+        Self(Locked::new(ed25519_dalek::SigningKey::from_bytes(seed)))
     }
 
     /// The seed, to be stored sealed.

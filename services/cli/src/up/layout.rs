@@ -6,8 +6,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::OsEntropy;
+use keywheel_seal::envelope::UnsealKey;
 
 use super::error::{Error, Kind};
 use crate::reading;
