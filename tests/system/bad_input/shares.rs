@@ -147,7 +147,7 @@ fn key_of(share: &str) -> Result<Vec<u8>> {
     let digits = share.strip_prefix("KWS1").context("a share")?;
     let (mut bits, mut held, mut bytes) = (0, 0_usize, Vec::new());
     for letter in digits.chars().filter(|letter| *letter != '-') {
-        held = (held << 5 | DIGITS.find(letter).context("a digit")?) & 0xfff;
+        held = ((held << 5) | DIGITS.find(letter).context("a digit")?) & 0xfff;
         bits += 5;
         if bits >= 8 {
             bits -= 8;
