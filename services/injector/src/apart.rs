@@ -109,11 +109,7 @@ struct Host {
 /// With what a person can do about it.
 pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Problem> {
     let config = settings::load(config, flags)?;
-    keywheel_sys::harden::daemon().map_err(|e| {
-        let next = "report this with your kernel's version";
-        Problem::new(exit::UNEXPECTED, e.to_string(), next)
-    })?;
-    lock_memory(config.require_locked_memory)?;
+    harden(config.require_locked_memory)?;
     failpoint::arm_from_env().map_err(|e| {
         let next = "correct KEYWHEEL_FAILPOINTS, or unset it";
         Problem::new(exit::USAGE, e.to_string(), next)
@@ -283,10 +279,15 @@ async fn stay_small(mut status: Handle) {
     }
 }
 
-/// Takes the first memory for keys; where it cannot be locked the beat says so, unless that is refused.
-fn lock_memory(is_required: bool) -> Result<(), Problem> {
+/// Closes what a daemon leaves open by default, and takes the first memory for keys. Where it cannot be locked the beat
+/// says so, unless that is refused.
+fn harden(must_lock: bool) -> Result<(), Problem> {
+    keywheel_sys::harden::daemon().map_err(|e| {
+        let next = "report this with your kernel's version";
+        Problem::new(exit::UNEXPECTED, e.to_string(), next)
+    })?;
     let plain = locked::plain(&locked::prepare());
-    match plain.filter(|_| is_required) {
+    match plain.filter(|_| must_lock) {
         Some(note) => {
             let what = format!("{note}, and `memory.require_locked` is `on`");
             Err(Problem::new(exit::CONFIG, what, locked::NEXT_STEP))
