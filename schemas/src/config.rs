@@ -132,6 +132,8 @@ pub struct Config {
     pub host_name: String,
     /// Logging.
     pub log: Log,
+    /// Whether it refuses to run where keys and values cannot be locked in memory; off by default.
+    pub require_locked_memory: bool,
     /// The injector.
     pub injector: Injector,
     /// Where Prometheus reads this process's metrics; nowhere by default.
@@ -144,8 +146,6 @@ pub struct Config {
     pub apart: Apart,
     /// Where audit records go besides the journal.
     pub audit: Audit,
-    /// Whether it refuses to run where keys and values cannot be locked in memory; off by default.
-    pub require_locked_memory: bool,
 }
 
 /// What was said on the command line, and what the machine says by itself.
@@ -233,6 +233,7 @@ impl Config {
             format: sources.log_format("log.format"),
             level: sources.text("log.level", DEFAULT_LOG_LEVEL),
         };
+        let require_locked_memory = memory::take_require_locked(sources);
         let reconcile_interval = sources.span(
             "injector.reconcile_interval",
             DEFAULT_RECONCILE_INTERVAL,
@@ -257,7 +258,6 @@ impl Config {
         let signals = Signals::take(sources);
         let apart = Apart::take(sources);
         let audit = Audit::take(sources);
-        let require_locked_memory = memory::take_require_locked(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
             data_dir,
@@ -268,13 +268,13 @@ impl Config {
             webhook_allow,
             host_name,
             log,
+            require_locked_memory,
             injector,
             metrics,
             otlp,
             signals,
             apart,
             audit,
-            require_locked_memory,
         })
     }
 }

@@ -3,10 +3,9 @@
 //! Owns the secret types, the signatures, the envelopes to hosts (HPKE) and the envelopes at rest
 //! (KEK over DEK over value). Invariants: one DEK seals one message; a ciphertext opens only under
 //! its own (deployment, secret, version, purpose); an unknown suite is refused, never guessed; no
-//! type that holds a secret can be cloned, printed or serialised, and each keeps it in locked
-//! memory. It does no IO: randomness comes in through [`Entropy`], and storage, sockets and clocks
-//! live elsewhere. Raw ciphers are crate-private (`hazmat`); only paths that are hard to misuse are
-//! public.
+//! type that holds a secret can be cloned, printed or serialised. It does no IO: randomness comes
+//! in through [`Entropy`], and storage, sockets and clocks live elsewhere. Raw ciphers are
+//! crate-private (`hazmat`); only paths that are hard to misuse are public.
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 

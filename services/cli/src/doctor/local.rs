@@ -81,22 +81,6 @@ pub(super) fn free(bytes: u64, at: &Path) -> Fact {
     }
 }
 
-/// Whether keys and values are locked in memory. It is this process that tries, so the limit is that of whoever runs
-/// doctor: a unit or a container has its own, which `keywheel status` tells.
-pub(super) fn locked_memory() -> Fact {
-    let mut state = memory::prepare();
-    if memory::plain(&state).is_none() {
-        // A service has as much at once when values of the largest size come.
-        let value = SecretBytes::from(vec![0; MAX_VALUE_BYTES]);
-        state = memory::state();
-        drop(value);
-    }
-    match memory::plain(&state) {
-        None => Fact::ok(MEMORY_FACT, memory::kept(&state)),
-        Some(note) => Fact::warning(MEMORY_FACT, note, memory::NEXT_STEP),
-    }
-}
-
 /// That people unseal this store-sync, so that it needs no key file.
 pub(super) fn seal_file(config: &Config, role: Option<Role>) -> Option<Fact> {
     let directory = config.apart.identity_dir.as_ref();
@@ -203,4 +187,20 @@ pub(super) fn judge_life((begin, end): (Timestamp, Timestamp), now: Timestamp) -
         );
     }
     Fact::ok("certificate", note)
+}
+
+/// Whether keys and values are locked in memory. It is this process that tries, so the limit is that of whoever runs
+/// doctor: a unit or a container has its own, which `keywheel status` tells.
+pub(super) fn locked_memory() -> Fact {
+    let mut state = memory::prepare();
+    if memory::plain(&state).is_none() {
+        // A service has as much at once when values of the largest size come.
+        let value = SecretBytes::from(vec![0; MAX_VALUE_BYTES]);
+        state = memory::state();
+        drop(value);
+    }
+    match memory::plain(&state) {
+        None => Fact::ok(MEMORY_FACT, memory::kept(&state)),
+        Some(note) => Fact::warning(MEMORY_FACT, note, memory::NEXT_STEP),
+    }
 }
