@@ -51,6 +51,13 @@ impl Key {
     }
 }
 
+impl Drop for Key {
+    /// Locked memory is overwritten anyhow; where there is none the key is on the heap.
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
 impl Deref for Key {
     type Target = [u8; KEY_BYTES];
 

@@ -210,7 +210,10 @@ impl Pool {
             }
             match Pages::map(bytes, keeping) {
                 Ok(pages) => {
-                    self.note(&pages, refusal);
+                    self.count(keeping, pages.bytes().len(), true);
+                    if keeping == Keeping::Plain {
+                        self.tell(refusal);
+                    }
                     return Some(pages);
                 }
                 Err(error) => {
@@ -221,12 +224,15 @@ impl Pool {
                 }
             }
         }
+        // It will be on the heap, which is plain memory too.
+        self.state.plain_bytes = self.state.plain_bytes.max(bytes);
+        self.tell(refusal);
         None
     }
 
-    fn note(&mut self, pages: &Pages, refusal: Option<io::Error>) {
-        self.count(pages.keeping(), pages.bytes().len(), true);
-        if pages.keeping() == Keeping::Plain && self.state.refusal.is_none() {
+    /// Keeps the first reason.
+    fn tell(&mut self, refusal: Option<io::Error>) {
+        if self.state.refusal.is_none() {
             self.state.refusal = refusal.map(|error| error.to_string());
         }
     }
