@@ -3,11 +3,11 @@
 //! Each function passes only integers and pointers to memory that outlives the call. None keeps a pointer.
 #![expect(unsafe_code, reason = "system calls without a safe wrapper in rustix")]
 
-pub mod pages;
-
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+pub mod pages;
 
 /// Bytes of `struct mount_attr`, version 0.
 const MOUNT_ATTR_LEN: usize = 32;

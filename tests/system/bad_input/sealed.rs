@@ -115,7 +115,7 @@ fn forgets_what_it_had(fleet: &mut Fleet, value: &str) -> Result<()> {
     let root = root.context("the key file holds digits")?;
     let store_sync = fleet.process(Role::StoreSync, 0)?;
     let pid = store_sync.pid().context("store-sync runs")?;
-    let held = memory::first_held(pid, &[root.clone()])?;
+    let held = memory::first_held(pid, std::slice::from_ref(&root))?;
     ensure!(held == Some(0), "its memory cannot be looked at");
     // What is under way, and has a value, ends first.
     fleet.keywheel.json(&["seal", "--yes"])?;
