@@ -102,7 +102,7 @@ fn says_that_nothing_is_locked(fleet: &Fleet) -> Result<()> {
     })
 }
 
-/// After `seal` neither the root key, nor a key beneath it, nor a value is in store-sync's memory, all of which can be
+/// After `seal` neither the root key nor a value is in store-sync's memory, all of which can be
 /// looked at here; and before, the root key was.
 fn forgets_what_it_had(fleet: &mut Fleet, value: &str) -> Result<()> {
     let digits = fs::read_to_string(fleet.keywheel.unseal_key())?;
