@@ -8,7 +8,8 @@ pub use keywheel_sys::locked::{ADVISED_LIMIT_BYTES, State, prepare, state};
 
 /// What a person can do about [`plain`].
 pub const NEXT_STEP: &str = "allow the process to lock 64 MiB: `LimitMEMLOCK=64M` in its unit, \
-     `ulimits: { memlock: 67108864 }` in Compose, `ulimit -l 65536` in a shell; then start it again";
+     `ulimits: { memlock: 67108864 }` in Compose (of ours: MEMLOCK_BYTES), `ulimit -l 65536` in a shell; \
+     then start it again";
 
 /// What was not locked, in words; none where all of it is.
 #[must_use]
