@@ -6,6 +6,7 @@
 pub mod apart;
 pub mod audit;
 pub mod host_cache;
+mod memory;
 pub mod metrics;
 pub mod otlp;
 pub mod shape;
@@ -131,6 +132,8 @@ pub struct Config {
     pub host_name: String,
     /// Logging.
     pub log: Log,
+    /// Whether it refuses to run where keys and values cannot be locked in memory; off by default.
+    pub require_locked_memory: bool,
     /// The injector.
     pub injector: Injector,
     /// Where Prometheus reads this process's metrics; nowhere by default.
@@ -230,6 +233,7 @@ impl Config {
             format: sources.log_format("log.format"),
             level: sources.text("log.level", DEFAULT_LOG_LEVEL),
         };
+        let require_locked_memory = memory::take_require_locked(sources);
         let reconcile_interval = sources.span(
             "injector.reconcile_interval",
             DEFAULT_RECONCILE_INTERVAL,
@@ -264,6 +268,7 @@ impl Config {
             webhook_allow,
             host_name,
             log,
+            require_locked_memory,
             injector,
             metrics,
             otlp,

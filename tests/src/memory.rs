@@ -2,7 +2,8 @@
 //!
 //! Everything that a process can write is read through procfs while it runs: heap, stacks, what it mapped. What goes
 //! meanwhile is passed over. It does not look into the kernel: a container's file lies in pages of a memory file
-//! system, where it belongs. Registers are not seen either.
+//! system, where it belongs. Registers are not seen either, nor pages that nobody reads from outside (`memfd_secret`):
+//! a process that is begun with [`UNLOCKED`] has none.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -13,6 +14,16 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::canary::{Canary, Hit};
 use crate::wait;
+
+/// Begins the command line of a process that may lock no memory, whose keys and values then lie where they can be
+/// looked for. The bounding set takes from root what goes beyond the limit.
+pub const UNLOCKED: [&str; 5] = [
+    "prlimit",
+    "--memlock=0:0",
+    "setpriv",
+    "--inh-caps=-ipc_lock",
+    "--bounding-set=-ipc_lock",
+];
 
 /// How the names of our processes begin.
 const OWN: &str = "keywheel";
@@ -117,6 +128,28 @@ pub fn assert_forgotten(below: &Path, plaintexts: &[&str]) -> Result<()> {
     gone.with_context(|| format!("plaintext in memory, rule I13: {left:#?}"))
 }
 
+/// The first of these that a process has in its memory, by its number; it may have only one of them.
+pub fn first_held(pid: u32, secrets: &[Vec<u8>]) -> Result<Option<usize>> {
+    for (number, secret) in secrets.iter().enumerate() {
+        if !search(&Canary::new(std::slice::from_ref(secret))?, pid)?.is_empty() {
+            return Ok(Some(number));
+        }
+    }
+    Ok(None)
+}
+
+/// Waits until a process has none of these in its memory, in any encoding. It has to be there still.
+pub fn assert_forgotten_by(pid: u32, secrets: &[Vec<u8>]) -> Result<()> {
+    let canary = Canary::new(secrets)?;
+    let mut left: Vec<Hit> = Vec::new();
+    let gone = wait::until_true("a process without a secret", wait::PATIENCE, || {
+        ensure!(folder(pid).exists(), "process {pid} is gone");
+        left = search(&canary, pid)?;
+        Ok(left.is_empty())
+    });
+    gone.with_context(|| format!("secret in memory, rule I18: {left:#?}"))
+}
+
 /// Every such process of ours leaves no core.
 pub fn assert_coreless(below: &Path) -> Result<()> {
     for pid in processes(below)? {
@@ -178,6 +211,26 @@ mod tests {
         let hits = hits?;
         assert!(hits.iter().any(|hit| hit.encoding == "raw"), "{hits:?}");
         assert!(search(&canary, child.id())?.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn a_process_that_has_one_of_several_is_told_and_one_without_them_passes() -> Result<()> {
+        let text = |which: &str| format!("a-secret-of-{which}-{}", std::process::id()).into_bytes();
+        let value = String::from_utf8(text("one"))?;
+        let mut child = Command::new("sleep")
+            .arg("600")
+            .env("KEYWHEEL_TEST_PLAINTEXT", &value)
+            .spawn()?;
+        let (one, other) = (text("one"), text("other"));
+        let held = wait::until("the child's memory", wait::PATIENCE, || {
+            first_held(child.id(), &[other.clone(), one.clone()])
+        });
+        let without = assert_forgotten_by(child.id(), &[other]);
+        child.kill()?;
+        child.wait()?;
+        assert_eq!(held?, 1);
+        without?;
         Ok(())
     }
 

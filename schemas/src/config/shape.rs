@@ -31,6 +31,9 @@ pub struct ConfigFile {
     /// Logging.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogSection>,
+    /// Keys and values in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemorySection>,
     /// The injector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injector: Option<InjectorSection>,
@@ -91,6 +94,17 @@ pub struct AuditSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
     pub max_lag: Option<String>,
+}
+
+/// Keys and values in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemorySection {
+    /// Whether the process refuses to start where it may not lock keys and values in memory: `on` or
+    /// `off`. Default `off`: it starts, and says so in its log and in `keywheel status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(on|off)$"))]
+    pub require_locked: Option<String>,
 }
 
 /// What the gateway gives to services and hosts that run apart.

@@ -456,6 +456,19 @@ fn the_schema_shows_the_settings_that_are_read() {
 }
 
 #[test]
+fn memory_has_to_be_locked_where_somebody_says_so() {
+    let read = |text| load(Some(text), &[], machine()).map(|config| config.require_locked_memory);
+    assert!(!load(None, &[], machine()).unwrap().require_locked_memory);
+    assert_eq!(read("[memory]\nrequire_locked = \"off\"\n"), Ok(false));
+    assert_eq!(read("[memory]\nrequire_locked = \"on\"\n"), Ok(true));
+    let found = read("[memory]\nrequire_locked = \"yes\"\n").unwrap_err();
+    assert!(
+        found[0].starts_with("kw.toml:2:18: ") && found[0].contains("neither `on` nor `off`"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn receivers_of_this_machine_are_named_one_by_one() {
     assert!(load(None, &[], machine()).unwrap().webhook_allow.is_empty());
     let file = "[rotators]\nwebhook_allow = \"127.0.0.1:8099, [::1]:8099\"\n";

@@ -43,6 +43,9 @@ pub(crate) async fn run(screen: Screen, case: Case<'_>) -> Result<(), Failure> {
 async fn examine(case: &Case<'_>) -> Vec<Fact> {
     let mut facts = Vec::new();
     let config = configuration(case.args, &mut facts);
+    if config.is_some() {
+        facts.push(local::locked_memory());
+    }
     let role = case.args.role.map(DoctorRole::role);
     if let Some(config) = &config {
         facts.extend(local::data_directory(&config.data_dir));

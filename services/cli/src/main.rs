@@ -31,6 +31,7 @@ mod output;
 mod outside;
 mod parts;
 mod presence;
+mod reading;
 mod report;
 mod seal;
 mod server;

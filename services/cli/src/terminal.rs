@@ -53,7 +53,7 @@ pub(crate) fn harden() -> Result<(), Failure> {
 }
 
 /// Stdin without the library's buffer, which would keep a copy.
-struct Unbuffered;
+pub(crate) struct Unbuffered;
 
 impl Read for Unbuffered {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
@@ -62,9 +62,14 @@ impl Read for Unbuffered {
     }
 }
 
-/// One line without its end, byte by byte: nothing beyond it is read, and no copy is left in a buffer that grew.
-fn line(mut source: impl Read) -> Result<SecretBytes, Failure> {
-    let mut line = SecretLine(Vec::with_capacity(MAX_LINE_BYTES));
+/// One line without its end, byte by byte to where it stays: nothing beyond it is read.
+fn line(source: impl Read) -> Result<SecretBytes, Failure> {
+    SecretBytes::filled(MAX_LINE_BYTES, |room| fill(source, room))
+}
+
+/// How long the line is.
+fn fill(mut source: impl Read, room: &mut [u8]) -> Result<usize, Failure> {
+    let mut length = 0;
     let mut byte = [0];
     loop {
         let count = source.read(&mut byte).map_err(|error| {
@@ -74,33 +79,25 @@ fn line(mut source: impl Read) -> Result<SecretBytes, Failure> {
         if count == 0 || byte[0] == b'\n' {
             break;
         }
-        if line.0.len() == MAX_LINE_BYTES {
+        let Some(place) = room.get_mut(length) else {
             let text = format!("the line is longer than {MAX_LINE_BYTES} bytes");
             return Err(Failure::new(
                 Exit::Input,
                 text,
                 "give one share, or the passphrase",
             ));
-        }
-        line.0.push(byte[0]);
+        };
+        *place = byte[0];
+        length += 1;
     }
-    if line.0.last() == Some(&b'\r') {
-        line.0.pop();
+    if room[..length].ends_with(b"\r") {
+        length -= 1;
     }
-    if line.0.is_empty() {
+    if length == 0 {
         let next = "type it, or give it on stdin";
         return Err(Failure::new(Exit::NoInput, "nothing was given", next));
     }
-    Ok(SecretBytes::from(std::mem::take(&mut line.0)))
-}
-
-/// Overwritten also when the line is refused.
-struct SecretLine(Vec<u8>);
-
-impl Drop for SecretLine {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.0);
-    }
+    Ok(length)
 }
 
 /// While it lives, the terminal shows nothing of what is typed.

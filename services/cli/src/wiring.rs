@@ -20,6 +20,7 @@ use keywheel_gateway::lifecycle;
 use keywheel_gateway::presence::{Listener, Presences};
 use keywheel_gateway::socket;
 use keywheel_schemas::config::Config;
+use keywheel_seal::memory;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -201,8 +202,9 @@ fn reach(name: &'static str) {
     let _injected = failpoint::hit(name);
 }
 
-/// Closes what a daemon leaves open by default, and arms named failpoints of tests.
-pub(crate) fn harden() -> Result<(), Error> {
+/// Closes what a daemon leaves open by default, takes the first memory for keys, and arms named failpoints of tests.
+/// Where memory cannot be locked the beat says so, unless that is refused.
+pub(crate) fn harden(must_lock: bool) -> Result<(), Error> {
     keywheel_sys::harden::daemon().map_err(|e| {
         Error::new(
             Kind::Broken,
@@ -210,6 +212,11 @@ pub(crate) fn harden() -> Result<(), Error> {
             "report this with your kernel's version",
         )
     })?;
+    let plain = memory::plain(&memory::prepare());
+    if let Some(note) = plain.filter(|_| must_lock) {
+        let what = format!("{note}, and `memory.require_locked` is `on`");
+        return Err(Error::new(Kind::Refused, what, memory::NEXT_STEP));
+    }
     failpoint::arm_from_env().map_err(|e| {
         Error::new(
             Kind::BadConfiguration,

@@ -8,6 +8,7 @@
 //! with fewer that say that they take records no new work begins, so that not being heard permits nothing.
 
 mod beat;
+mod memory;
 mod table;
 
 use std::time::Duration;
@@ -18,6 +19,7 @@ use keywheel_core::id::HostId;
 use keywheel_core::time::Timestamp;
 
 pub use beat::{About, Beat};
+pub use memory::{MEMORY_FACT, WithMemory};
 pub use table::{Heard, Row, Table};
 
 /// How often an instance tells.

@@ -8,8 +8,6 @@
 
 use std::fmt;
 
-use zeroize::Zeroizing;
-
 use crate::entropy::{self, Entropy};
 use crate::envelope::UnsealKey;
 use crate::hazmat::{self, Key, NONCE_BYTES, TAG_BYTES};
@@ -58,7 +56,7 @@ impl BackupKey {
     }
 
     fn key(&self, committed: &[u8]) -> Key {
-        Zeroizing::new(self.0.mark(b"pieces", committed))
+        self.0.marked_key(b"pieces", committed)
     }
 
     fn commitment(&self, committed: &[u8]) -> [u8; COMMITMENT_BYTES] {
@@ -153,7 +151,8 @@ impl Sealing {
             return Err(NotSealed);
         }
         let nonce = self.0.nonce(is_last);
-        hazmat::gcm_seal(&self.0.key, &nonce, &self.0.header, bytes).map_err(|_| NotSealed)?;
+        hazmat::gcm_seal_in_place(&self.0.key, &nonce, &self.0.header, bytes)
+            .map_err(|_| NotSealed)?;
         self.0.advance(is_last);
         Ok(())
     }
@@ -203,9 +202,9 @@ impl Opening {
         }
         let nonce = self.0.nonce(is_last);
         let opened = hazmat::gcm_open(&self.0.key, &nonce, &self.0.header, sealed);
-        let mut opened = opened.map_err(|_| bad)?;
+        let opened = opened.map_err(|_| bad)?;
         self.0.advance(is_last);
-        Ok(std::mem::take(&mut *opened))
+        Ok(opened.bytes().to_vec())
     }
 }
 

@@ -7,15 +7,17 @@
 use std::convert::Infallible;
 use std::fmt;
 
-use hpke::aead::AesGcm256;
+use hpke::aead::{AeadTag, AesGcm256};
+use hpke::inout::InOutBuf;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable as _, Kem as _, OpModeR, OpModeS, Serializable as _};
+use keywheel_sys::locked::{Locked, LockedBytes};
 use zeroize::Zeroizing;
 
 use crate::entropy::Entropy;
-use crate::hazmat::TAG_BYTES;
+use crate::hazmat::{self, TAG_BYTES};
 use crate::padding::{self, MAX_PADDED_BYTES};
 use crate::secret::SecretBytes;
 
@@ -87,9 +89,9 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A host's key pair; the private half is overwritten on drop.
+/// A host's key pair; the private half lies in locked memory and is overwritten on drop.
 pub struct HostKeyPair {
-    private: PrivateKey,
+    private: Locked<PrivateKey>,
     public: PublicKey,
 }
 
@@ -116,7 +118,7 @@ impl HostKeyPair {
     #[must_use]
     pub fn private_bytes(&self) -> SecretBytes {
         let bytes = Zeroizing::new(<[u8; 32]>::from(self.private.to_bytes()));
-        SecretBytes::from(bytes.to_vec())
+        SecretBytes::copied(&bytes[..])
     }
 
     /// The public half.
@@ -140,20 +142,29 @@ impl HostKeyPair {
         }
         let enc = <Kem as hpke::Kem>::EncappedKey::from_bytes(&envelope.enc)
             .map_err(|_| OpenError::Rejected)?;
-        let padded = hpke::single_shot_open::<AesGcm256, HkdfSha256, Kem>(
+        let split = envelope.ciphertext.split_last_chunk::<TAG_BYTES>();
+        let (body, tag) = split.ok_or(OpenError::Rejected)?;
+        let tag = AeadTag::<AesGcm256>::from_bytes(tag).map_err(|_| OpenError::Rejected)?;
+        let mut padded = LockedBytes::zeroed(body.len());
+        let both = InOutBuf::new(body, padded.bytes_mut()).map_err(|_| OpenError::Rejected)?;
+        let done = hpke::single_shot_open_inout_detached::<AesGcm256, HkdfSha256, Kem>(
             &OpModeR::Base,
             &self.private,
             &enc,
             info,
-            &envelope.ciphertext,
+            both,
             &bound_aad(envelope.suite, aad),
+            &tag,
         );
-        let padded = Zeroizing::new(padded.map_err(|_| OpenError::Rejected)?);
-        padding::unpad(&padded).ok_or(OpenError::Rejected)
+        hazmat::overwrite_stack();
+        done.map_err(|_| OpenError::Rejected)?;
+        padding::unpad(padded.bytes()).ok_or(OpenError::Rejected)
     }
 
     fn with(private: PrivateKey) -> Self {
         let public = PublicKey(Kem::sk_to_pk(&private).to_bytes().into());
+        let private = Locked::new(private);
+        hazmat::overwrite_stack();
         Self { private, public }
     }
 }
@@ -176,18 +187,23 @@ pub fn seal(
     entropy: &dyn Entropy,
 ) -> Result<Envelope, SealError> {
     let suite = SUITE_X25519_AES256GCM;
-    let padded = padding::pad(value, 0)?;
+    let padded = padding::pad(value)?;
     let to =
         <Kem as hpke::Kem>::PublicKey::from_bytes(&to.0).map_err(|_| SealError::BadPublicKey)?;
-    let (enc, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, Kem>(
+    let mut ciphertext = vec![0; padded.bytes().len() + TAG_BYTES];
+    let (body, room) = ciphertext.split_at_mut(padded.bytes().len());
+    let both = InOutBuf::new(padded.bytes(), body).map_err(|_| SealError::BadPublicKey)?;
+    let done = hpke::single_shot_seal_inout_detached_with_rng::<AesGcm256, HkdfSha256, Kem>(
         &OpModeS::Base,
         &to,
         info,
-        &padded,
+        both,
         &bound_aad(suite, aad),
         &mut Rng(entropy),
-    )
-    .map_err(|_| SealError::BadPublicKey)?;
+    );
+    hazmat::overwrite_stack();
+    let (enc, tag) = done.map_err(|_| SealError::BadPublicKey)?;
+    room.copy_from_slice(&tag.to_bytes());
     Ok(Envelope {
         suite,
         enc: enc.to_bytes().into(),

@@ -17,6 +17,7 @@ mod hazmat;
 pub mod hpke;
 pub mod kept;
 pub mod letters;
+pub mod memory;
 mod padding;
 mod secret;
 pub mod sign;

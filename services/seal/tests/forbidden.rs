@@ -7,17 +7,21 @@ use std::fmt::{Display, LowerHex, UpperHex};
 use std::ops::{Deref, Index};
 
 use keywheel_seal::SecretBytes;
+use keywheel_seal::backup::{BackupKey, Opening, Sealing};
 use keywheel_seal::envelope::{Kek, UnsealKey};
 use keywheel_seal::hpke::HostKeyPair;
 use keywheel_seal::kept::HostCacheKey;
 use keywheel_seal::letters::LetterKey;
 use keywheel_seal::sign::SigningKey;
+use keywheel_seal::unseal::{Gathering, Share};
+use keywheel_sys::locked::LockedBytes;
 
 /// Two ways to mean `it`: one for every type, one for those that have the trait. Where both are, neither is chosen.
 macro_rules! forbidden {
     ($what:path) => {
         forbidden!(
-            $what: SecretBytes, UnsealKey, Kek, HostKeyPair, HostCacheKey, LetterKey, SigningKey
+            $what: SecretBytes, UnsealKey, Kek, HostKeyPair, HostCacheKey, LetterKey, SigningKey, BackupKey,
+            Sealing, Opening, Share, Gathering, LockedBytes
         )
     };
     ($what:path: $($holds:ty),+) => {$({
@@ -62,4 +66,10 @@ fn every_one_of_them_tells_in_debug_that_it_holds_something_and_not_what() {
     assert!(!format!("{unseal:?} {unseal:#?}").contains(digits));
     let value = SecretBytes::from(b"canary-of-debug".to_vec());
     assert_eq!(format!("{value:?}"), "SecretBytes(…)");
+    let bytes = LockedBytes::copied(b"canary-of-debug");
+    assert_eq!(
+        format!("{bytes:?} {bytes:#?}"),
+        "LockedBytes(…) LockedBytes(…)"
+    );
+    assert_eq!(format!("{:?}", BackupKey::of(&unseal)), "BackupKey(…)");
 }

@@ -132,7 +132,7 @@ impl AwsStore {
         };
         let whole = if at.field.is_empty() {
             // EXPOSE: copied to be the whole value there.
-            SecretBytes::from(value.expose().to_vec())
+            SecretBytes::copied(value.expose())
         } else {
             document::write(before.as_ref(), &at.field, value).map_err(|error| {
                 let text = format!("field `{}` cannot be written: {error}", at.field);

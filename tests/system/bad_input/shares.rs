@@ -9,7 +9,7 @@ use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::output::Output;
 use keywheel_tests::process::PATIENCE;
 use keywheel_tests::stage::{SECRET, Stage, current, items};
-use keywheel_tests::{manifest, wait};
+use keywheel_tests::{manifest, memory, wait};
 use serde_json::Value;
 
 /// Makes the data directory; gives the shares that are shown once.
@@ -141,6 +141,32 @@ fn people_unseal_it_share_by_share_and_containers_keep_what_they_have_meanwhile(
     stage.finish(&canaries, &[&container])
 }
 
+/// The key in a share's text: Crockford's digits, of which the first seven bytes are its number, threshold and set.
+fn key_of(share: &str) -> Result<Vec<u8>> {
+    const DIGITS: &str = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+    let digits = share.strip_prefix("KWS1").context("a share")?;
+    let (mut bits, mut held, mut bytes) = (0, 0_usize, Vec::new());
+    for letter in digits.chars().filter(|letter| *letter != '-') {
+        held = ((held << 5) | DIGITS.find(letter).context("a digit")?) & 0xfff;
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push(u8::try_from((held >> bits) & 0xff)?);
+        }
+    }
+    Ok(bytes.get(7..39).context("a key")?.to_vec())
+}
+
+/// Once it is sealed nobody has a share that was given, its key, or a value.
+fn forgets_what_it_had(keywheel: &Keywheel, shares: &[String], value: &str) -> Result<()> {
+    let below = keywheel.scratch().path();
+    let texts: Vec<&str> = shares.iter().map(String::as_str).chain([value]).collect();
+    memory::assert_forgotten(below, &texts)?;
+    let keys = shares.iter().map(|share| key_of(share));
+    let pid = keywheel.pid().context("it runs")?;
+    memory::assert_forgotten_by(pid, &keys.collect::<Result<Vec<_>>>()?)
+}
+
 /// Sealed, killed and started again: the container keeps its value until people came.
 fn keep_what_they_have(
     stage: &mut Stage,
@@ -149,6 +175,7 @@ fn keep_what_they_have(
     first: &str,
 ) -> Result<String> {
     stage.keywheel.json(&["seal", "--yes"])?;
+    forgets_what_it_had(&stage.keywheel, shares, first)?;
     stage.keywheel.cli(&["rotate", SECRET])?.ok()?;
     container.restart()?.ok()?;
     ensure!(

@@ -52,7 +52,7 @@ fn read_from(source: Box<dyn Read>, name: &str) -> Result<SecretBytes, Failure> 
             "write into it the one line that `keywheel token issue` printed, and nothing else",
         ));
     }
-    Ok(SecretBytes::from(line.to_vec()))
+    Ok(SecretBytes::copied(line))
 }
 
 /// TLS without a certificate of ours.

@@ -94,7 +94,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Error> {
     if role == Role::AuditSink {
         crate::sinks::read(&config)?;
     }
-    harden()?;
+    harden(config.require_locked_memory)?;
     let opened = open(config, role).await?;
     let exporting = spans::start(&opened.config, opened.clock.clone(), opened.ids.clone())?;
     let shutdown = Shutdown::new();

@@ -6,13 +6,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
-use keywheel_seal::{OsEntropy, SecretBytes};
 
 use super::error::{Error, Kind};
+use crate::reading;
 
 /// Largest unseal key file, in bytes.
-const MAX_KEY_FILE_BYTES: u64 = 4096;
+const MAX_KEY_FILE_BYTES: usize = 4096;
 /// Most symbolic links on the way to a key or a directory, as the kernel has it.
 const MAX_LINKS: u32 = 40;
 /// Where systemd says that a service's credentials lie.
@@ -193,11 +194,9 @@ fn read_key(path: &Path, file: File) -> Result<UnsealKey, Error> {
             format!("chmod 0600 {}", path.display()),
         ));
     }
-    let mut bytes = Vec::new();
-    file.take(MAX_KEY_FILE_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Error::path(path, &e))?;
-    UnsealKey::from_file(&SecretBytes::from(bytes)).map_err(|error| {
+    let read = reading::secret(file, MAX_KEY_FILE_BYTES);
+    let bytes = read.map_err(|e| Error::path(path, &e))?;
+    UnsealKey::from_file(&bytes).map_err(|error| {
         Error::new(
             Kind::Refused,
             format!("{} is not an unseal key: {error}", path.display()),

@@ -3,11 +3,11 @@
 //! Invariant: costs that were read are within the bounds, so that a changed file makes nobody use more memory
 //! or time than that, nor a guess cheaper than that. A passphrase is taken byte by byte: nothing is normalised.
 
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use zeroize::Zeroizing;
 
 use crate::envelope::UnsealKey;
-use crate::hazmat::{KEY_BYTES, Key};
+use crate::hazmat::{self, KEY_BYTES, Key};
 use crate::secret::SecretBytes;
 
 /// Bytes of a salt.
@@ -117,11 +117,18 @@ pub(super) fn derive(
         lanes,
     } = cost;
     let params = Params::new(memory_kib, passes, lanes, Some(KEY_BYTES)).ok()?;
+    // The library's own blocks are not overwritten when they go, and the last ones give the key.
+    let mut blocks = Zeroizing::new(Vec::new());
+    blocks.try_reserve_exact(params.block_count()).ok()?;
+    blocks.resize(params.block_count(), Block::new());
     let hash = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
-    let mut key: Key = Zeroizing::new([0; KEY_BYTES]);
+    let mut key = Key::zeroed();
     // EXPOSE: the passphrase is hashed from where it lies.
-    hash.hash_password_into(passphrase.expose(), salt, &mut *key)
-        .ok()?;
+    let passphrase = passphrase.expose();
+    let done =
+        hash.hash_password_into_with_memory(passphrase, salt, &mut key[..], blocks.as_mut_slice());
+    hazmat::overwrite_stack();
+    done.ok()?;
     Some(UnsealKey::from_bytes(key))
 }
 

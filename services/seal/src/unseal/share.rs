@@ -94,7 +94,7 @@ impl fmt::Debug for ShareCheck {
     }
 }
 
-/// One share: overwritten on drop, not printable, not clonable.
+/// One share: in locked memory, overwritten on drop, not printable, not clonable.
 ///
 /// ```compile_fail
 /// let share = keywheel_seal::unseal::Share::from_text(&keywheel_seal::SecretBytes::from(vec![1])).unwrap();
@@ -148,7 +148,7 @@ impl Share {
         let mut bytes = Zeroizing::new([0u8; TEXT_BYTES]);
         bytes[..3].copy_from_slice(&[FORM, self.number, self.threshold]);
         bytes[3..3 + SET_BYTES].copy_from_slice(&self.set.0);
-        bytes[3 + SET_BYTES..BODY_BYTES].copy_from_slice(&*self.key);
+        bytes[3 + SET_BYTES..BODY_BYTES].copy_from_slice(&self.key[..]);
         let sum = checksum(&bytes[..BODY_BYTES]);
         bytes[BODY_BYTES..].copy_from_slice(&sum);
         let mut text = Vec::with_capacity(PREFIX.len() + TEXT_CHARS.div_ceil(GROUP) * (GROUP + 1));
@@ -182,7 +182,7 @@ impl Share {
             number: *number,
             threshold: *threshold,
             set: SetId(*set),
-            key: Zeroizing::new(*key),
+            key: Key::copied(key),
         })
     }
 }
@@ -207,6 +207,7 @@ pub(super) fn split(
     let (need, all) = (usize::from(threshold), usize::from(shares));
     let made = Gf256::split_array(need, all, key.bytes(), Rng(entropy)).map_err(failed)?;
     let made = Zeroizing::new(made);
+    hazmat::overwrite_stack();
     let set = SetId(entropy::array(entropy));
     let share = |bytes: &Vec<u8>| {
         let (number, key) = bytes.split_first()?;
@@ -215,7 +216,7 @@ pub(super) fn split(
             number: *number,
             threshold,
             set,
-            key: Zeroizing::new(*key),
+            key: Key::copied(key),
         })
     };
     let shares: Option<Vec<Share>> = made.iter().map(share).collect();
@@ -228,13 +229,16 @@ pub(super) fn combine(shares: &[Share]) -> Option<UnsealKey> {
     for share in shares {
         let mut row = Vec::with_capacity(1 + KEY_BYTES);
         row.push(share.number);
-        row.extend_from_slice(&*share.key);
+        row.extend_from_slice(&share.key[..]);
         rows.push(row);
     }
     let mut combined = Gf256::combine_array(rows.as_slice()).ok()?;
-    let key = <[u8; KEY_BYTES]>::try_from(combined.as_slice()).ok();
+    let key = <&[u8; KEY_BYTES]>::try_from(combined.as_slice())
+        .ok()
+        .map(Key::copied);
     combined.zeroize();
-    key.map(|key| UnsealKey::from_bytes(Zeroizing::new(key)))
+    hazmat::overwrite_stack();
+    key.map(UnsealKey::from_bytes)
 }
 
 fn checksum(body: &[u8]) -> [u8; SUM_BYTES] {
