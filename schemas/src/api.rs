@@ -284,6 +284,9 @@ pub struct BindingView {
     pub consumers: u64,
     /// What to know, for example that a selector is weak.
     pub note: Option<String>,
+    /// Why it gives nothing, in words, where policies say that its service may not have what it would give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<String>,
 }
 
 /// One consumer: a container instance under a binding.

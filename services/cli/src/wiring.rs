@@ -14,7 +14,7 @@ use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::publisher::Publisher;
 use keywheel_engine::state::View;
-use keywheel_gateway::admission::Admission;
+use keywheel_gateway::admission::{Admission, entitlement};
 use keywheel_gateway::bus_server::{BusServer, Renewals};
 use keywheel_gateway::lifecycle;
 use keywheel_gateway::presence::{Listener, Presences};
@@ -85,6 +85,17 @@ pub(crate) struct GatewayPorts {
     pub(crate) min_sinks: usize,
 }
 
+/// What holds bindings against the policies.
+fn rights(ports: &GatewayPorts, ends: &Ends) -> entitlement::Rights {
+    entitlement::Rights {
+        commands: ends.handle.clone(),
+        view: ends.view.clone(),
+        admission: ends.admission.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+    }
+}
+
 /// Starts what decides, tells and answers on the bus.
 pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Result<Ends, Error> {
     let parts = Parts {
@@ -130,6 +141,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     };
     let token = spawn.shutdown.token();
     let bus = started.bus.with_enrolment(ports.enrolment);
+    let bus = bus.with_entitlement(entitlement::judge(&ends.admission));
     let mut bus = bus.with_witness(lifecycle::witness());
     if ports.min_sinks > 0 {
         let presences = ends.presences.clone();
@@ -145,6 +157,10 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         until(token.clone(), publisher.run(started.commits)),
     );
     spawn.start("gateway's ears", listener.run(token.clone()));
+    spawn.start(
+        "gateway's look at rights",
+        rights(ports, &ends).run(token.clone()),
+    );
     spawn.start("gateway's bus end", server.run(token));
     Ok(ends)
 }

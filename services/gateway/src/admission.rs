@@ -5,6 +5,7 @@
 //! this gateway has folded: with several gateways another one's set counts here as soon as its event has come.
 
 pub mod demands;
+pub mod entitlement;
 pub mod scope;
 pub mod steps;
 
@@ -88,6 +89,16 @@ pub struct Admission {
     /// What stands for a set that cannot be read.
     none: Arc<Set>,
     last: Mutex<Option<(u64, InForce)>>,
+    /// The set of the state that is decided on.
+    drafted: Mutex<Option<Drafted>>,
+}
+
+/// A set by what it says.
+struct Drafted {
+    policies: Policies,
+    /// Where it was seen last.
+    applied: Option<Arc<Applied>>,
+    read: InForce,
 }
 
 impl std::fmt::Debug for Admission {
@@ -113,6 +124,7 @@ impl Admission {
             shipped: compile(&Source::shipped())?,
             none: compile(&Source::default())?,
             last: Mutex::new(None),
+            drafted: Mutex::new(None),
         })
     }
 
@@ -148,6 +160,46 @@ impl Admission {
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some((applied.number, read));
+    }
+
+    /// The set of a state that is not committed: by what it says, for the number of its event may come to be another's.
+    #[must_use]
+    pub fn of_draft(&self, applied: &Arc<Applied>) -> InForce {
+        let mut drafted = self.drafted.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = Some(applied.version);
+        if let Some(known) = &mut *drafted {
+            let seen = known.applied.as_ref();
+            let is_seen = seen.is_some_and(|seen| Arc::ptr_eq(seen, applied));
+            if is_seen || known.policies == applied.policies {
+                known.applied = Some(applied.clone());
+                return InForce {
+                    version,
+                    ..known.read.clone()
+                };
+            }
+        }
+        let read = self.read(applied);
+        *drafted = Some(Drafted {
+            policies: applied.policies.clone(),
+            applied: Some(applied.clone()),
+            read: read.clone(),
+        });
+        read
+    }
+
+    /// Takes a set that is about to be applied, so that whoever decides that does not have to read it.
+    pub fn prepare(&self, policies: &Policies, set: Arc<Set>) {
+        let read = InForce {
+            version: None,
+            set,
+            is_read: true,
+        };
+        let mut drafted = self.drafted.lock().unwrap_or_else(PoisonError::into_inner);
+        *drafted = Some(Drafted {
+            policies: policies.clone(),
+            applied: None,
+            read,
+        });
     }
 
     fn read(&self, applied: &Applied) -> InForce {

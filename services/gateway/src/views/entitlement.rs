@@ -13,7 +13,7 @@ use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
 use keywheel_schemas::api::{EntitlementView, RulePart, RuleView};
 
-use super::{target_words, with_leases};
+use super::{target_words, with_leases, withheld_words};
 
 /// A binding of the secret, held against the container.
 struct Rule<'w> {
@@ -24,6 +24,8 @@ struct Rule<'w> {
     missing: usize,
     /// The secret of which there is nothing to give.
     lacks: Option<&'w SecretName>,
+    /// Why policies withhold it.
+    withheld: Option<String>,
 }
 
 /// Whether a container of a host gets a secret.
@@ -39,8 +41,9 @@ pub fn entitlement(
         .filter_map(|binding| rule((world, binding), secret, (host, facts)))
         .collect();
     rules.sort_by_key(|rule| {
-        let (lacks, parts) = (rule.lacks.is_some(), Reverse(rule.parts.len()));
-        (rule.missing, lacks, parts, &rule.binding.name)
+        let gives_nothing = (rule.withheld.is_some(), rule.lacks.is_some());
+        let parts = Reverse(rule.parts.len());
+        (rule.missing, gives_nothing, parts, &rule.binding.name)
     });
     let known = world.host_named(host);
     let denied = denial(secret, (host, facts), known, rules.first());
@@ -69,7 +72,7 @@ fn rule<'w>(
     secret: &Secret,
     (host, facts): (&HostName, &ContainerFacts),
 ) -> Option<Rule<'w>> {
-    let spec = binding.spec.as_ref()?;
+    let spec = binding.declared()?;
     let parts = spec.selector.parts(host, facts);
     let missing = parts.iter().filter(|part| !part.holds).count();
     let lacks = lacking(world, spec);
@@ -79,12 +82,14 @@ fn rule<'w>(
         parts,
         missing,
         lacks,
+        withheld: withheld_words(world, binding),
     })
 }
 
 fn granted(rules: &[Rule<'_>]) -> String {
     let holding = rules.iter();
-    let holding = holding.filter(|rule| rule.missing == 0 && rule.lacks.is_none());
+    let holding =
+        holding.filter(|rule| rule.missing == 0 && rule.lacks.is_none() && rule.withheld.is_none());
     let named = holding.map(|rule| {
         let gives = target_words(&rule.spec.target);
         format!("binding `{}` gives it as {gives}", rule.binding.name)
@@ -133,6 +138,16 @@ fn denial(
             format!("widen `containers` of binding `{name}`, or apply one that means it"),
         ));
     }
+    if let Some(withheld) = &rule.withheld {
+        return Some((
+            format!("binding `{name}` means it, and {withheld}"),
+            format!(
+                "`keywheel policy explain service:{} read secret/{}` tells more; whoever may `grant` can permit it",
+                rule.spec.service(name),
+                secret.name
+            ),
+        ));
+    }
     let lacking = rule.lacks?;
     Some((
         format!(
@@ -175,6 +190,7 @@ fn rule_view(
         parts: rule.parts.iter().map(part_view).collect(),
         state: progress.map(|progress| super::progress_word(progress).to_owned()),
         refused,
+        withheld: rule.withheld.clone(),
     }
 }
 
