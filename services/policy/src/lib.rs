@@ -14,6 +14,7 @@ mod explain;
 mod lint;
 mod scope;
 mod set;
+mod slice;
 mod words;
 
 pub use cases::{Case, Failed, MAX_CASES, parse_cases};
