@@ -171,6 +171,14 @@ pub struct Problem {
     pub code: String,
 }
 
+/// The last line of a stream whose right ended: no event or record begins like it. As a server-sent event it is one of
+/// type `ended`, with the problem alone as its data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StreamEnd {
+    /// Why.
+    pub ended: Problem,
+}
+
 /// `POST /v1/apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use keywheel_core::audit;
 use keywheel_core::policy::{Applied, Policies};
 use keywheel_policy::{
-    Asked, Decision, Explanation, Fault, Principal, Resource, Set, Source, TOKEN, Verb,
+    Asked, Decision, Explanation, Fault, Many, Principal, Resource, Set, Source, TOKEN, Verb,
 };
 
 /// Longest list of policies in a record's reason, in characters.
@@ -266,28 +266,14 @@ impl InForce {
         other.filter(|other| other.allowed).unwrap_or(decision)
     }
 
-    /// Whether somebody sees a row of a list. Who may list all there is sees each that nothing forbids.
-    #[must_use]
-    pub fn shows(&self, seer: &Seer, resource: Resource) -> bool {
-        if seer.sees_all && !self.set.has_forbid() {
-            return true;
-        }
-        let decision = self.decide(
-            &seer.principal,
-            &Demand::new(Verb::List, resource),
-            seer.now,
-        );
-        decision.allowed || (seer.sees_all && decision.policies.is_empty())
-    }
-
     /// Somebody who looks at lists.
     #[must_use]
-    pub fn seer(&self, principal: Principal, now: i64) -> Seer {
+    pub fn seer(&self, principal: Principal, now: i64) -> Seer<'_> {
         let all = self.decide(&principal, &Demand::of_all(Verb::List), now);
         Seer {
-            principal,
             sees_all: all.allowed,
-            now,
+            is_forbidden_some: self.set.has_forbid(),
+            rows: self.set.many(principal, Verb::List, now),
         }
     }
 
@@ -319,11 +305,23 @@ impl InForce {
 }
 
 /// Somebody who looks at lists.
-#[derive(Debug, Clone)]
-pub struct Seer {
-    principal: Principal,
+#[derive(Debug)]
+pub struct Seer<'s> {
     sees_all: bool,
-    now: i64,
+    /// Whether some policy forbids.
+    is_forbidden_some: bool,
+    rows: Many<'s>,
+}
+
+impl Seer<'_> {
+    /// Whether they see a row. Who may list all there is sees each that nothing forbids.
+    pub fn sees(&mut self, resource: &Resource) -> bool {
+        if self.sees_all && !self.is_forbidden_some {
+            return true;
+        }
+        let decision = self.rows.decide(resource);
+        decision.allowed || (self.sees_all && decision.policies.is_empty())
+    }
 }
 
 /// Who somebody is for policies, and wherever approvals are counted: what the kernel or the certificate says, never a

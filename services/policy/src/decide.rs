@@ -2,13 +2,12 @@
 //! its numbers are too large, permits nothing, and forbids where it would forbid.
 
 use cedar_policy::{
-    AuthorizationError, Context, Decision as Said, Effect, Entities, PolicySet, Request,
-    RestrictedExpression,
+    AuthorizationError, Context, Decision as Said, Effect, Entities, Request, RestrictedExpression,
 };
 
 use crate::scope::Place;
 use crate::set::Set;
-use crate::slice::Looked;
+use crate::slice::{Filed, Looked};
 use crate::words::{DAEMON_USER, Principal, ROOT, Resource, Verb};
 
 /// What the audit says of what no policy permits.
@@ -115,10 +114,10 @@ impl Set {
         &self,
         request: &Request,
         entities: &Entities,
-        all: impl Iterator<Item = &'s PolicySet>,
+        all: impl Iterator<Item = &'s Filed>,
     ) -> Decision {
         let (mut permits, mut forbids) = (Vec::new(), Vec::new());
-        for policies in all {
+        for Filed { policies, .. } in all {
             let response = self.authorizer.is_authorized(request, policies, entities);
             let errors = response.diagnostics().errors();
             forbids.extend(errors.filter_map(|error| self.unjudged_forbid(error)));

@@ -35,7 +35,16 @@ struct Things {
 }
 
 /// Policies of one place, by what else their scope says.
-type Slice = Vec<(Sort, PolicySet)>;
+type Slice = Vec<Filed>;
+
+/// Policies that are asked together.
+#[derive(Debug)]
+pub(crate) struct Filed {
+    sort: Sort,
+    pub(crate) policies: PolicySet,
+    /// Whether they say the same of all things of a kind for which they are asked: none looks at the thing itself.
+    pub(crate) is_alike: bool,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Sort {
@@ -74,25 +83,30 @@ impl Slices {
                 principal: wanted.principal_kind.clone(),
                 resource: wanted.resource_kind.clone(),
             };
-            let found = slice.iter().position(|(known, _)| *known == sort);
+            let found = slice.iter().position(|known| known.sort == sort);
             let place = found.unwrap_or(slice.len());
             if found.is_none() {
-                slice.push((sort, PolicySet::new()));
+                slice.push(Filed {
+                    sort,
+                    policies: PolicySet::new(),
+                    is_alike: true,
+                });
             }
-            if let Some((_, same)) = slice.get_mut(place) {
-                same.add(policy.clone())
-                    .map_err(|error| error.to_string())?;
+            if let Some(same) = slice.get_mut(place) {
+                same.is_alike &= !wanted.looks;
+                let added = same.policies.add(policy.clone());
+                added.map_err(|error| error.to_string())?;
             }
         }
         Ok(())
     }
 
     /// Those that a request may be about, each once.
-    pub(crate) fn of<'s>(&'s self, looked: &'s Looked<'s>) -> impl Iterator<Item = &'s PolicySet> {
+    pub(crate) fn of<'s>(&'s self, looked: &'s Looked<'s>) -> impl Iterator<Item = &'s Filed> {
         let things = ties(looked.who).filter_map(move |of| self.tied.get(&of));
         let slices = things.flat_map(move |things| things.of(looked));
-        let sets = slices.flat_map(|slice| slice.iter());
-        sets.filter_map(move |(sort, policies)| sort.means(looked).then_some(policies))
+        let all = slices.flat_map(|slice| slice.iter());
+        all.filter(move |filed| filed.sort.means(looked))
     }
 }
 
@@ -150,6 +164,17 @@ struct Wanted {
     begin: Option<String>,
     principal_kind: Option<EntityTypeName>,
     resource_kind: Option<EntityTypeName>,
+    /// Whether more is asked of the thing than it is filed by.
+    looks: bool,
+}
+
+/// What came of looking at a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Noted {
+    /// It says no more than the policy is filed by.
+    Whole,
+    /// It says more, and cannot fail.
+    Part,
 }
 
 impl Wanted {
@@ -166,27 +191,34 @@ impl Wanted {
                 ResourceConstraint::Is(kind) | ResourceConstraint::IsIn(kind, _) => Some(kind),
                 _ => None,
             },
+            looks: false,
         };
         let is_permit = policy.effect() == Effect::Permit;
         // Without its form nothing is known of its conditions, and it is asked more often.
         let form = policy.to_json().unwrap_or_default();
-        for part in conjuncts(&form) {
-            let is_known = part.is_some_and(|part| wanted.note(part));
-            if !is_known && !is_permit {
-                break;
-            }
+        let mut is_filed = true;
+        for (part, has_to_hold) in conjuncts(&form) {
+            let noted = match is_filed && has_to_hold {
+                true => wanted.note(part),
+                false => None,
+            };
+            is_filed &= noted.is_some() || is_permit;
+            wanted.looks |= noted != Some(Noted::Whole) && looks_at_thing(part);
         }
+        // What is filed by the thing is not by its name as well; and without its form nobody knows what a policy asks.
+        let is_by_both = wanted.resource.is_some() && wanted.begin.is_some();
+        wanted.looks |= is_by_both || form.is_null();
         wanted
     }
 
-    /// Takes a condition that has to hold; `false` where it is of no form that is known, and may fail for all we know.
-    fn note(&mut self, part: &Value) -> bool {
+    /// Takes a condition that has to hold; nothing where it is of no form that is known, and may fail for all we know.
+    fn note(&mut self, part: &Value) -> Option<Noted> {
         let noted = self.note_entity(part).or_else(|| self.note_kind(part));
-        noted.or_else(|| self.note_name(part)).is_some()
+        noted.or_else(|| self.note_name(part))
     }
 
     /// `resource in Path::"prod"`, `principal == User::"unix:0"`.
-    fn note_entity(&mut self, part: &Value) -> Option<()> {
+    fn note_entity(&mut self, part: &Value) -> Option<Noted> {
         let sides = part.get("in").or_else(|| part.get("=="))?;
         let of = entity(sides.get("right")?)?;
         let slot = match variable(sides.get("left")?)? {
@@ -194,59 +226,86 @@ impl Wanted {
             "resource" => &mut self.resource,
             _ => return None,
         };
-        slot.get_or_insert(of);
-        Some(())
+        Some(filed(slot, of))
     }
 
-    /// `resource is Secret`; what it may be in beside that is not looked at, and cannot fail.
-    fn note_kind(&mut self, part: &Value) -> Option<()> {
-        let is = part.get("is")?;
-        if is.get("in").is_some_and(|of| entity(of).is_none()) {
-            return None;
-        }
+    /// `resource is Secret`; with what it may be in beside that it is of no form that is known.
+    fn note_kind(&mut self, part: &Value) -> Option<Noted> {
+        let is = part.get("is").filter(|is| is.get("in").is_none())?;
         let kind = EntityTypeName::from_str(is.get("entity_type")?.as_str()?).ok()?;
         let slot = match variable(is.get("left")?)? {
             "principal" => &mut self.principal_kind,
             "resource" => &mut self.resource_kind,
             _ => return None,
         };
-        slot.get_or_insert(kind);
-        Some(())
+        Some(filed(slot, kind))
     }
 
     /// `resource.name like "prod/*"`. That secrets have a name, and nothing else here is asked for one, the schema says.
-    fn note_name(&mut self, part: &Value) -> Option<()> {
+    fn note_name(&mut self, part: &Value) -> Option<Noted> {
         let like = part.get("like")?;
         let of = like.get("left")?.get(".")?;
         if variable(of.get("left")?)? != "resource" || of.get("attr")?.as_str()? != "name" {
             return None;
         }
-        let pattern = like.get("pattern")?.as_array()?.iter();
-        let letters = pattern.map_while(|one| one.get("Literal")?.as_str());
+        let pattern = like.get("pattern")?.as_array()?;
+        let letters = pattern.iter();
+        let letters = letters.map_while(|one| one.get("Literal")?.as_str());
         let begin: String = letters.collect();
-        if !begin.is_empty() {
-            self.begin.get_or_insert(begin);
+        if begin.is_empty() || self.resource.is_some() {
+            return Some(Noted::Part);
         }
-        Some(())
+        // Letters, and then whatever comes.
+        let is_begin = pattern.last().and_then(Value::as_str) == Some("Wildcard")
+            && pattern.iter().filter(|one| one.is_string()).count() == 1;
+        let noted = filed(&mut self.begin, begin);
+        Some(if is_begin { noted } else { Noted::Part })
     }
 }
 
-/// Conditions that all have to hold, in the order in which they are asked; `None` for one that is of another sort.
-fn conjuncts(form: &Value) -> Vec<Option<&Value>> {
+/// Files by the first that is found.
+fn filed<T>(slot: &mut Option<T>, of: T) -> Noted {
+    match slot {
+        Some(_) => Noted::Part,
+        None => {
+            *slot = Some(of);
+            Noted::Whole
+        }
+    }
+}
+
+/// Whether a condition asks anything of what a request is about.
+fn looks_at_thing(part: &Value) -> bool {
+    let mut open = vec![part];
+    while let Some(part) = open.pop() {
+        if variable(part) == Some("resource") {
+            return true;
+        }
+        match part {
+            Value::Array(all) => open.extend(all),
+            Value::Object(all) => open.extend(all.values()),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Conditions in the order in which they are asked, and whether each has to hold for the policy to apply.
+fn conjuncts(form: &Value) -> Vec<(&Value, bool)> {
     let conditions = form.get("conditions").and_then(Value::as_array);
     let mut all = Vec::new();
     for condition in conditions.into_iter().flatten() {
         let is_when = condition.get("kind").and_then(Value::as_str) == Some("when");
-        match condition.get("body").filter(|_| is_when) {
-            Some(body) => split(body, &mut all),
-            None => all.push(None),
+        match condition.get("body") {
+            Some(body) if is_when => split(body, &mut all),
+            _ => all.push((condition, false)),
         }
     }
     all
 }
 
 /// Taken apart without recursion: how deep a condition is, its writer says.
-fn split<'v>(body: &'v Value, into: &mut Vec<Option<&'v Value>>) {
+fn split<'v>(body: &'v Value, into: &mut Vec<(&'v Value, bool)>) {
     let mut open = vec![body];
     while let Some(part) = open.pop() {
         let both = part.get("&&");
@@ -254,7 +313,7 @@ fn split<'v>(body: &'v Value, into: &mut Vec<Option<&'v Value>>) {
         match sides {
             // The left one is asked first.
             Some((left, right)) => open.extend([right, left]),
-            None => into.push(Some(part)),
+            None => into.push((part, true)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::{Asked, Principal, Resource, Set, Source, Verb};
+use crate::{Asked, Many, Principal, Resource, Set, Source, Verb};
 
 fn compiled(policies: &str) -> Set {
     let members = BTreeSet::from(["certificate:ada".to_owned(), "service:prod/api".to_owned()]);
@@ -20,7 +20,12 @@ fn unfiled(policies: &str) -> Set {
     let all = PolicySet::from_policies(set.policies.values().cloned()).unwrap();
     let mut slices = Slices::default();
     let things = slices.tied.entry(None).or_default();
-    things.tied.insert(None, vec![(Sort::default(), all)]);
+    let filed = Filed {
+        sort: Sort::default(),
+        policies: all,
+        is_alike: false,
+    };
+    things.tied.insert(None, vec![filed]);
     set.slices = slices;
     set
 }
@@ -35,11 +40,15 @@ fn requests() -> Vec<Asked> {
         "service:stage/api",
         "host:node-1",
     ] {
-        for verb in Verb::ALL {
+        for (verb, now) in Verb::ALL
+            .into_iter()
+            .flat_map(|verb| [(verb, 0), (verb, 200)])
+        {
             for resource in [
                 "environment",
                 "secret/prod/db",
                 "secret/prod/api/key",
+                "secret/prod/dc",
                 "secret/production",
                 "secret/stage/db",
                 "path/prod",
@@ -48,14 +57,12 @@ fn requests() -> Vec<Asked> {
                 "host/node-1",
                 "playbook/prod",
             ] {
-                for now in [0, 200] {
-                    all.push(Asked {
-                        principal: Principal::parse(principal).unwrap(),
-                        verb,
-                        resource: Resource::parse(resource).unwrap(),
-                        now,
-                    });
-                }
+                all.push(Asked {
+                    principal: Principal::parse(principal).unwrap(),
+                    verb,
+                    resource: Resource::parse(resource).unwrap(),
+                    now,
+                });
             }
         }
     }
@@ -82,14 +89,34 @@ fn filed_or_not_a_set_decides_the_same() {
     let mut seen = [0_usize; 2];
     for text in sets {
         let (filed, unfiled) = (compiled(&text), unfiled(&text));
+        let mut many: Option<(Asked, Many<'_>)> = None;
         for asked in requests() {
             let decision = filed.decide(&asked);
             assert_eq!(decision, unfiled.decide(&asked), "{asked:?} under {text}");
             seen[usize::from(decision.allowed)] += 1;
+            let (of, at_once) = many.get_or_insert_with(|| begin(&filed, &asked));
+            if !is_like(of, &asked) {
+                (*of, *at_once) = begin(&filed, &asked);
+            }
+            assert_eq!(
+                at_once.decide(&asked.resource),
+                decision,
+                "{asked:?} under {text}"
+            );
         }
     }
     // One that always says the same would be alike, too.
     assert!(seen.iter().all(|count| *count > 100), "{seen:?}");
+}
+
+fn begin<'s>(set: &'s Set, asked: &Asked) -> (Asked, Many<'s>) {
+    let many = set.many(asked.principal.clone(), asked.verb, asked.now);
+    (asked.clone(), many)
+}
+
+/// Whether two are of the same principal, verb and time.
+fn is_like(one: &Asked, other: &Asked) -> bool {
+    (&one.principal, one.verb, one.now) == (&other.principal, other.verb, other.now)
 }
 
 /// How many policies are asked about this.
@@ -113,7 +140,7 @@ fn asked_of(set: &Set, principal: &str, verb: Verb, resource: &str) -> usize {
         name: resource.strip_prefix("secret/"),
     };
     let all = set.slices.of(&looked);
-    all.map(|policies| policies.policies().count()).sum()
+    all.map(|filed| filed.policies.policies().count()).sum()
 }
 
 #[test]
@@ -151,4 +178,20 @@ fn of_a_thousand_policies_that_nobody_is_tied_to_a_request_asks_few() {
     assert_eq!(asked_of(&by_verb, person, Verb::Rotate, secret), 125);
     assert_eq!(asked_of(&by_verb, "host:a", Verb::Rotate, secret), 0);
     assert_eq!(asked_of(&by_verb, person, Verb::Read, secret), 0);
+}
+
+#[test]
+fn of_ten_thousand_secrets_a_team_s_policies_are_asked_once_for_each_path() {
+    let all: String = (0..1000)
+        .map(|n| format!("@id(\"r-{n}\") permit (principal in Group::\"team\", action, resource in Path::\"prod/team-{n}\");\n"))
+        .collect();
+    let set = compiled(&all);
+    let ada = Principal::parse("certificate:ada").unwrap();
+    let mut many = set.many(ada, Verb::List, 0);
+    let seen = (0..10_000).filter(|n| {
+        let name = format!("prod/team-{}/db-{n}", n % 20);
+        many.decide(&Resource::Secret(name)).allowed
+    });
+    assert_eq!(seen.count(), 10_000);
+    assert_eq!(many.known(), 20);
 }
