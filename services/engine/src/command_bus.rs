@@ -43,7 +43,7 @@ use crate::state::{Committed, View, ViewWriter, view};
 use effects::{answered_effect, react};
 pub use entitled::Entitle;
 pub use follow::FOLLOW_INTERVAL;
-pub use held::HoldBack;
+pub use held::{HoldBack, HoldWork};
 pub use inbox::{Decided, Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
 use runs::{Runs, is_no_for_now, was_done_by_others};

@@ -10,7 +10,7 @@ use keywheel_audit_sink::KeptRecords;
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{BuryLost, Command};
 use keywheel_core::decision::MAX_BURIED;
-use keywheel_core::id::{CommandId, RevocationId, RotationId};
+use keywheel_core::id::{CommandId, DeploymentId, RevocationId, RotationId};
 use keywheel_core::name::{SecretName, TokenName};
 use keywheel_core::token::{self, MAX_TOKEN_REASON_CHARS};
 use keywheel_engine::command_bus::Submission;
@@ -73,7 +73,7 @@ pub(super) async fn reapply(
     };
     let lost = lost_time(opened, note).await?;
     let again = Again {
-        opened,
+        deployment: opened.installation.deployment,
         note,
         ends,
         by: accepted_by(note),
@@ -121,7 +121,7 @@ fn accepted_by(note: &Note) -> Principal {
 
 /// What one secret after the other is gone through with.
 struct Again<'r> {
-    opened: &'r Opened,
+    deployment: DeploymentId,
     note: &'r Note,
     ends: &'r Ends,
     by: Principal,
@@ -275,7 +275,7 @@ impl Again<'_> {
     fn id(&self, name: &dyn fmt::Display, what: &str) -> [u8; 16] {
         let accepted = self.note.accepted.iter();
         let accepted: Vec<&str> = accepted.map(|one| one.at.as_str()).collect();
-        let deployment = self.opened.installation.deployment;
+        let deployment = self.deployment;
         let text = format!(
             "keywheel/restored/v1\n{deployment}\n{}\n{}\n{name}\n{what}",
             self.note.records,
@@ -345,3 +345,6 @@ fn listed(names: &[String]) -> String {
         left => format!("{} and {left} more", shown.join(", ")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! What a lost time took is taken again, by commands that a repeat gives the first answer to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::id::TokenId;
+use keywheel_core::token::{Issue, Scope};
+use keywheel_engine::command_bus::{CommandBus, Parts, Started};
+use keywheel_engine::port::journal::Journal as _;
+use keywheel_gateway::admission::Admission;
+use keywheel_gateway::presence::Presences;
+use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
+use tokio_util::sync::CancellationToken;
+
+use super::restored::{Accepted, Person};
+use super::*;
+
+struct Scene {
+    journal: Arc<MemoryJournal>,
+    ends: Ends,
+    note: Note,
+}
+
+fn name(text: &str) -> TokenName {
+    TokenName::parse(text).unwrap()
+}
+
+impl Scene {
+    async fn set() -> Self {
+        let journal = Arc::new(MemoryJournal::new());
+        let clock = Arc::new(FakeClock::default());
+        let parts = Parts {
+            journal: journal.clone(),
+            clock: clock.clone(),
+            ids: Arc::new(FakeIds::of_source(1)),
+            failpoint: |_| (),
+        };
+        let Started {
+            bus,
+            handle,
+            view,
+            mut commits,
+        } = CommandBus::start(parts).await.unwrap();
+        tokio::spawn(bus.run());
+        tokio::spawn(async move { while commits.recv().await.is_some() {} });
+        let by = |uid: u32| Person {
+            uid,
+            name: format!("person-{uid}"),
+        };
+        let mut note = Note::of_restore(by(0), ("a backup".to_owned(), "why"), (7, true));
+        for uid in [1, 2] {
+            note.accept(Accepted {
+                by: by(uid),
+                reason: "why".to_owned(),
+                at: "2026-11-29T20:00:00Z".to_owned(),
+            });
+        }
+        let ends = Ends {
+            handle,
+            view,
+            presences: Presences::new(clock),
+            admission: Arc::new(Admission::new().unwrap()),
+            holds: Arc::default(),
+            deciding: CancellationToken::new().drop_guard(),
+        };
+        Self {
+            journal,
+            ends,
+            note,
+        }
+    }
+
+    fn again(&self) -> Again<'_> {
+        Again {
+            deployment: DeploymentId::from_bytes([9; 16]),
+            note: &self.note,
+            ends: &self.ends,
+            by: accepted_by(&self.note),
+        }
+    }
+
+    async fn issue(&self, n: u8, called: &str, owner: &str) {
+        let submission = Submission {
+            id: CommandId::from_bytes([n; 16]),
+            principal: Principal::Service(keywheel_core::audit::Role::Gateway),
+            traceparent: None,
+            command: Command::Token(token::Request::Issue(Issue {
+                id: TokenId::from_bytes([n; 16]),
+                name: name(called),
+                hash: [n; 32],
+                owner: owner.to_owned(),
+                scope: Scope {
+                    verbs: vec!["list".to_owned()],
+                    resources: vec!["environment".to_owned()],
+                },
+                lifetime: Duration::from_secs(3600),
+                limit: None,
+            })),
+        };
+        let verdict = self.ends.handle.submit(submission).await.unwrap();
+        assert!(matches!(verdict, Verdict::Accepted { .. }), "{verdict:?}");
+    }
+
+    fn open(&self) -> Vec<String> {
+        let committed = self.ends.view.read();
+        let tokens = committed.world.tokens.iter();
+        let mut names: Vec<String> = tokens.map(|token| token.name.to_string()).collect();
+        names.sort();
+        names
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_were_revoked_in_the_lost_time_open_nothing_again_and_all_others_do() {
+    let scene = Scene::set().await;
+    scene.issue(1, "ci", "certificate:ada").await;
+    scene.issue(2, "nightly", "certificate:ada").await;
+    scene.issue(3, "laptop", "certificate:eve").await;
+    scene.issue(4, "phone", "certificate:eve").await;
+    let lost = LostTime {
+        // One that was made after the backup is not known here.
+        tokens: [name("ci"), name("later")].into(),
+        owners: ["certificate:eve".to_owned(), "unix:9".to_owned()].into(),
+        ..LostTime::default()
+    };
+    let mut told = Told::default();
+    scene.again().tokens(&lost, &mut told).await.unwrap();
+    assert_eq!(scene.open(), ["nightly"]);
+    told.tokens.sort();
+    assert_eq!(told.tokens, ["ci", "laptop", "phone"]);
+    assert!(told.refused.is_empty(), "{:?}", told.refused);
+    let words = told.words(&lost);
+    assert!(
+        words.contains("tokens revoked again: ci, laptop, phone"),
+        "{words}"
+    );
+    let records = scene.journal.read_audit(0, 100).await.unwrap();
+    let said: Vec<String> = records
+        .iter()
+        .map(|leaf| String::from_utf8_lossy(&leaf.bytes).into_owned())
+        .collect();
+    // Who accepted the older log last did it.
+    let is_revoked =
+        |record: &&String| record.contains("revoke-token") && record.contains("person-2");
+    assert_eq!(said.iter().filter(is_revoked).count(), 3, "{said:?}");
+}
+
+#[tokio::test]
+async fn a_start_that_was_killed_behind_it_does_it_once() {
+    let scene = Scene::set().await;
+    scene.issue(1, "ci", "certificate:ada").await;
+    let lost = LostTime {
+        tokens: [name("ci")].into(),
+        ..LostTime::default()
+    };
+    scene
+        .again()
+        .tokens(&lost, &mut Told::default())
+        .await
+        .unwrap();
+    let before = scene.journal.head().await.unwrap().number;
+    let mut told = Told::default();
+    scene.again().tokens(&lost, &mut told).await.unwrap();
+    assert_eq!(scene.journal.head().await.unwrap().number, before);
+    assert!(told.refused.is_empty(), "{:?}", told.refused);
+}
