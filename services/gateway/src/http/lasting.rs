@@ -1,8 +1,9 @@
-//! Answers that go on and on end with the right to them: when the token or login that asked for one counts no more, and
-//! when policies say no to what they permitted.
+//! Answers that go on and on end with the right to them: when the token or login that asked for one counts no more, when
+//! whoever asked may not come in any more, and when policies say no to what they permitted.
 //!
 //! Invariants: what is taken away in the log is noticed by the bell that rings at each append, before more is told; what
-//! ends by its time, within [`LOOK_EVERY`]; whoever listens is told why by a last line, and it is on record.
+//! ends by its time, or outside of the log, within [`LOOK_EVERY`]; whoever listens is told why by a last line, and it is
+//! on record.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -14,19 +15,22 @@ use futures_util::{StreamExt as _, future, stream};
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::id::TokenId;
 use keywheel_schemas::api::{Problem, StreamEnd};
+use tokio::time::MissedTickBehavior;
 
 use super::Api;
 use super::gates::Standing;
 use super::stream::{FRAMES, LINES};
+use crate::access::Peer;
 use crate::admission::identity;
 
-/// How often an open stream looks whether a time is over when nothing happens: that rings no bell.
+/// How often an open stream looks at what rings no bell: times that are over, and who may come in by the machine's files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What the audit calls the end of one.
 const VERB: &str = "end-stream";
 
 /// Who asked for an answer, and what for.
 pub(super) struct Asked {
+    pub(super) peer: Peer,
     pub(super) principal: Principal,
     pub(super) standing: Arc<Standing>,
     /// What ends them whatever policies say.
@@ -73,30 +77,59 @@ struct Ended {
     reason: String,
 }
 
+impl Ended {
+    fn of(reason: &str) -> Self {
+        Self {
+            told: format!("this stream ends: {reason}"),
+            reason: reason.to_owned(),
+        }
+    }
+}
+
 impl Asked {
     /// Waits for the end of the right; nothing when the gateway goes.
     async fn ended(&self, api: &Api) -> Option<Ended> {
         let mut bell = api.view.bell();
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut judged = None;
         loop {
             bell.borrow_and_update();
-            if let Some(why) = self.why(api) {
-                return Some(why);
+            if self.token.is_some_and(|token| is_over(api, token)) {
+                return Some(Ended::of("its token was revoked, or is over"));
             }
-            let rung = tokio::time::timeout(LOOK_EVERY, bell.changed()).await;
-            if matches!(rung, Ok(Err(_))) {
-                return None;
+            // The same set says the same, but for what ends by itself.
+            let set = Some(api.view.read().world.policies().map(|set| set.number));
+            if judged != set {
+                judged = set;
+                if let Some(why) = self.denied(api) {
+                    return Some(why);
+                }
+            }
+            tokio::select! {
+                rung = bell.changed() => if rung.is_err() {
+                    return None;
+                },
+                _ = looks.tick() => {
+                    if self.is_shut_out(api) {
+                        return Some(Ended::of("whoever opened it may not come in any more"));
+                    }
+                    judged = None;
+                }
             }
         }
     }
 
-    fn why(&self, api: &Api) -> Option<Ended> {
-        if self.token.is_some_and(|token| is_over(api, token)) {
-            let reason = "its token was revoked, or is over";
-            return Some(Ended {
-                told: format!("this stream ends: {reason}"),
-                reason: reason.to_owned(),
-            });
+    /// Whether they would not be let in now. Whom a login let in, that ends.
+    fn is_shut_out(&self, api: &Api) -> bool {
+        match (&self.principal, self.token) {
+            (Principal::Token { owner, .. }, _) => api.access.owner(owner).is_none(),
+            (_, Some(_)) => false,
+            (_, None) => api.access.allows(&self.peer).is_none(),
         }
+    }
+
+    fn denied(&self, api: &Api) -> Option<Ended> {
         let (refused, set) = api.lost(&self.principal, &self.standing)?;
         let (verb, object) = (refused.demand.verb.word(), &refused.demand.resource);
         Some(Ended {

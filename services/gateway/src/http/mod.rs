@@ -336,6 +336,7 @@ async fn guard(
     }
     let token = came.held.as_ref().map(|held| held.token);
     let asked = lasting::Asked {
+        peer,
         principal,
         standing,
         token,

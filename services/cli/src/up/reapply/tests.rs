@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keywheel_core::id::TokenId;
+use keywheel_core::name::TokenName;
 use keywheel_core::token::{Issue, Scope};
 use keywheel_engine::command_bus::{CommandBus, Parts, Started};
 use keywheel_engine::port::journal::Journal as _;
@@ -73,6 +74,7 @@ impl Scene {
     fn again(&self) -> Again<'_> {
         Again {
             deployment: DeploymentId::from_bytes([9; 16]),
+            now: Timestamp::default(),
             note: &self.note,
             ends: &self.ends,
             by: accepted_by(&self.note),
@@ -163,4 +165,35 @@ async fn a_start_that_was_killed_behind_it_does_it_once() {
     scene.again().tokens(&lost, &mut told).await.unwrap();
     assert_eq!(scene.journal.head().await.unwrap().number, before);
     assert!(told.refused.is_empty(), "{:?}", told.refused);
+}
+
+#[test]
+fn the_record_has_the_names_and_the_status_their_number() {
+    let told = Told {
+        revoked: vec![
+            "prod/db version 3".to_owned(),
+            "prod/key version 1".to_owned(),
+        ],
+        evicted: vec!["web-1".to_owned()],
+        without: vec!["prod/pin".to_owned()],
+        ..Told::default()
+    };
+    let lost = LostTime {
+        records: 9,
+        ..LostTime::default()
+    };
+    let words = told.words(&lost);
+    for part in [
+        "9 records of the time it lost were read",
+        "revoked again: prod/db version 3, prod/key version 1",
+        "hosts evicted again: web-1",
+    ] {
+        assert!(words.contains(part), "{words}");
+    }
+    let numbers = format!("{}{}", told.numbers(&lost), told.next());
+    assert!(numbers.contains("revoked again: 2"), "{numbers}");
+    assert!(numbers.contains("hosts evicted again: 1"), "{numbers}");
+    for name in ["prod/", "web-1"] {
+        assert!(!numbers.contains(name), "{numbers}");
+    }
 }
