@@ -135,18 +135,8 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
         on_revoke: Some(on_revoke(spec).word().to_owned()),
         consumers: count(consumers.count()),
         note: binding_note(&spec.selector, &spec.target),
-        withheld: withheld_words(world, binding),
+        withheld: entitlement::withheld_words(world, binding, &|_| true),
     })
-}
-
-/// Why policies withhold what a binding would give.
-fn withheld_words(world: &World, binding: &binding::Binding) -> Option<String> {
-    let denial = &binding.withheld.as_ref()?.denial;
-    let secret = secret_name(world, denial.secret).unwrap_or_default();
-    Some(format!(
-        "policies withhold it: service `{}` may not read `secret/{secret}` ({})",
-        denial.service, denial.reason
-    ))
 }
 
 /// File or env variable, in words.

@@ -13,7 +13,7 @@ use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
 use keywheel_schemas::api::{EntitlementView, RulePart, RuleView};
 
-use super::{target_words, with_leases, withheld_words};
+use super::{target_words, with_leases};
 
 /// A binding of the secret, held against the container.
 struct Rule<'w> {
@@ -42,7 +42,7 @@ pub fn entitlement(
     let mut rules: Vec<Rule<'_>> = world
         .bindings
         .values()
-        .filter_map(|binding| rule((world, binding), secret, (host, facts)))
+        .filter_map(|binding| rule((world, binding), (secret, is_seen), (host, facts)))
         .collect();
     rules.sort_by_key(|rule| {
         let gives_nothing = (rule.withheld.is_some(), rule.lacks.is_some());
@@ -73,7 +73,7 @@ pub fn entitlement(
 
 fn rule<'w>(
     (world, binding): (&'w World, &'w Binding),
-    secret: &Secret,
+    (secret, is_seen): (&Secret, Seen<'_>),
     (host, facts): (&HostName, &ContainerFacts),
 ) -> Option<Rule<'w>> {
     let spec = binding.declared()?;
@@ -86,7 +86,7 @@ fn rule<'w>(
         parts,
         missing,
         lacks,
-        withheld: withheld_words(world, binding),
+        withheld: withheld_words(world, binding, is_seen),
     })
 }
 
@@ -143,14 +143,7 @@ fn denial(
         ));
     }
     if let Some(withheld) = &rule.withheld {
-        return Some((
-            format!("binding `{name}` means it, and {withheld}"),
-            format!(
-                "`keywheel policy explain service:{} read secret/{}` tells more; whoever may `grant` can permit it",
-                rule.spec.service(name),
-                secret.name
-            ),
-        ));
+        return Some(by_policies(secret, rule, withheld));
     }
     let lacking = rule.lacks?;
     if !is_seen(lacking) {
@@ -167,6 +160,42 @@ fn denial(
         ),
         format!("make one with `keywheel rotate {lacking}` or `keywheel secret put {lacking}`"),
     ))
+}
+
+/// Why policies withhold what a binding would give; names a secret only if `is_seen` says so.
+pub(super) fn withheld_words(
+    world: &World,
+    binding: &Binding,
+    is_seen: Seen<'_>,
+) -> Option<String> {
+    let denial = &binding.withheld.as_ref()?.denial;
+    let known = world.secrets.get(&denial.secret);
+    let secret = match known.filter(|known| is_seen(&known.name)) {
+        Some(known) => format!("`secret/{}`", known.name),
+        None => "a secret that you may not list".to_owned(),
+    };
+    Some(format!(
+        "policies withhold it: service `{}` may not read {secret} ({})",
+        denial.service, denial.reason
+    ))
+}
+
+/// Of a binding that means it and is withheld.
+fn by_policies(secret: &Secret, rule: &Rule<'_>, withheld: &str) -> (String, String) {
+    let name = &rule.binding.name;
+    let denied = rule.binding.withheld.as_ref();
+    let is_own = denied.is_some_and(|withheld| withheld.denial.secret == secret.id);
+    let next = match is_own {
+        true => format!(
+            "`keywheel policy explain service:{} read secret/{}` tells more; whoever may `grant` can permit it",
+            rule.spec.service(name),
+            secret.name
+        ),
+        false => format!(
+            "it is another secret that binding `{name}` gives with it; whoever may `grant` can permit that"
+        ),
+    };
+    (format!("binding `{name}` means it, and {withheld}"), next)
 }
 
 /// The first secret of a binding of which there is nothing to give; a lease is made when it is asked for.
