@@ -1,7 +1,7 @@
 //! What a decision of the policies costs with 1,000 of them.
 //!
-//! As teams write them, each policy tied to a group and a path; each about everybody, with the thing in a condition; and
-//! a list of 10,000 secrets as a team's member sees it.
+//! As teams write them, each policy tied to a group and a path; each about everybody, with the thing in a condition;
+//! and a list of 10,000 secrets as a team's member sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,9 +1,9 @@
 //! What is served while an older log waits to be accepted: one verb, for whoever may use the API, and to everything
 //! else why there is no more.
 //!
-//! Invariants: nothing of the log is read to anybody; the policies that it has say who may accept it, as with everything
-//! else (`grant` of the environment, since with it come back the rights of then); an acceptance is on record before it
-//! counts; one principal counts once; a flood of people who may not fills no log.
+//! Invariants: nothing of the log is read to anybody; the policies that it has say who may accept it, as with
+//! everything else (`grant` of the environment, since with it come back the rights of then); an acceptance is on record
+//! before it counts; one principal counts once; a flood of people who may not fills no log.
 
 use std::time::Duration;
 

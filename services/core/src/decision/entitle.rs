@@ -162,7 +162,7 @@ fn given_back(world: &World, binding: &Binding, spec: &Spec, ctx: &Context) -> V
         .iter()
         .filter_map(|id| world.secrets.get(id))
         .collect();
-    let given = own.and_then(|own| manifest::give_out(world, (own, &further), spec, ctx).ok());
+    let given = own.and_then(|own| manifest::give_out(world, (own, &further[..]), spec, ctx).ok());
     std::iter::once(bound)
         .chain(given.unwrap_or_default())
         .collect()
