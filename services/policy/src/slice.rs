@@ -241,7 +241,7 @@ impl Wanted {
         Some(filed(slot, kind))
     }
 
-    /// `resource.name like "prod/*"`. That secrets have a name, and nothing else here is asked for one, the schema says.
+    /// `resource.name like "prod/*"`. That secrets have a name, and nothing else is asked for one, the schema says.
     fn note_name(&mut self, part: &Value) -> Option<Noted> {
         let like = part.get("like")?;
         let of = like.get("left")?.get(".")?;

@@ -1,9 +1,9 @@
-//! Answers that go on and on end with the right to them: when the token or login that asked for one counts no more, when
-//! whoever asked may not come in any more, and when policies say no to what they permitted.
+//! Answers that go on and on end with the right to them: when the token or login that asked for one counts no more,
+//! when whoever asked may not come in any more, and when policies say no to what they permitted.
 //!
-//! Invariants: what is taken away in the log is noticed by the bell that rings at each append, before more is told; what
-//! ends by its time, or outside of the log, within [`LOOK_EVERY`]; whoever listens is told why by a last line, and it is
-//! on record.
+//! Invariants: what is taken away in the log is noticed by the bell that rings at each append, before more is told;
+//! what ends by its time, or outside of the log, within [`LOOK_EVERY`]; whoever listens is told why by a last line, and
+//! it is on record.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -23,7 +23,8 @@ use super::stream::{FRAMES, LINES};
 use crate::access::Peer;
 use crate::admission::identity;
 
-/// How often an open stream looks at what rings no bell: times that are over, and who may come in by the machine's files.
+/// How often an open stream looks at what rings no bell: times that are over, and who may come in by the machine's
+/// files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What the audit calls the end of one.
 const VERB: &str = "end-stream";

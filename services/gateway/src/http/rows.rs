@@ -1,7 +1,7 @@
 //! The rows of a list that somebody may see.
 //!
-//! Invariant: a row is shown to whoever may see all that it names. Long lists are looked through where nobody waits for it:
-//! decisions are made one after the other, once for all things of which policies say the same.
+//! Invariant: a row is shown to whoever may see all that it names. Long lists are looked through where nobody waits for
+//! it: decisions are made one after the other, once for all things of which policies say the same.
 
 use keywheel_policy::Resource;
 use tokio::runtime::{Handle, RuntimeFlavor};
