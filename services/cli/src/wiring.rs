@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use keywheel_containers::DockerOptions;
 use keywheel_core::decision::Enrolment;
@@ -40,9 +39,6 @@ pub(crate) struct Ends {
     pub(crate) presences: Presences,
     /// Reads the policies in force.
     pub(crate) admission: Arc<Admission>,
-    /// Whether new work is held back for want of sinks of the audit; not before what a restored log lost is made so
-    /// again, since no sink was heard until then. What it leads to waits at the publisher either way.
-    pub(crate) holds: Arc<AtomicBool>,
     /// The command bus goes on until this is dropped.
     pub(crate) deciding: DropGuard,
 }
@@ -89,17 +85,10 @@ pub(crate) struct GatewayPorts {
     pub(crate) min_sinks: usize,
 }
 
-/// Says why there are too few sinks of the audit.
+/// Says why no worker may be told of new work.
 fn short_of_sinks(ends: &Ends) -> HoldBack {
     let presences = ends.presences.clone();
-    Arc::new(move || presences.held_back())
-}
-
-impl Ends {
-    /// Has new work held back while too few sinks of the audit take records.
-    pub(crate) fn hold_from_now(&self) {
-        self.holds.store(true, Ordering::Relaxed);
-    }
+    Arc::new(move || presences.short_of_sinks())
 }
 
 /// What tells the world; work waits there while there are too few sinks of the audit.
@@ -143,7 +132,6 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         view: started.view.clone(),
         presences: Presences::new(ports.clock.clone()).with_min_sinks(ports.min_sinks),
         admission: Arc::new(admission),
-        holds: Arc::default(),
         deciding: last.clone().drop_guard(),
     };
     let publisher = publisher(ports, &ends);
@@ -168,12 +156,8 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     let bus = bus.with_entitlement(entitlement::judge(&ends.admission));
     let mut bus = bus.with_witness(lifecycle::witness());
     if ports.min_sinks > 0 {
-        let (holds, why) = (ends.holds.clone(), short_of_sinks(&ends));
-        let asked = move || match holds.load(Ordering::Relaxed) {
-            true => why(),
-            false => None,
-        };
-        bus = bus.with_hold_back(Arc::new(asked));
+        let presences = ends.presences.clone();
+        bus = bus.with_hold_back(Arc::new(move || presences.held_back()));
     }
     if let Some(learn) = &ports.learn_hosts {
         bus = bus.with_hosts(learn.clone());

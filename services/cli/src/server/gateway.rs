@@ -61,7 +61,6 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         min_sinks: opened.config.audit.min_sinks,
     };
     let ends = start_gateway(&ports, spawn).await?;
-    ends.hold_from_now();
     let deliveries = log.deliveries();
     let outside_ports = OutsidePorts {
         journal: ports.journal.clone(),

@@ -79,7 +79,6 @@ pub(super) async fn all(
     let ends = start_gateway(&gateway_ports(opened, &gateway), &spawn).await?;
     // Before anybody makes or gives out what died in a time that the log lost.
     let restored = reapply::reapply(opened, restored, &ends).await?;
-    ends.hold_from_now();
     let run = Run {
         machine: opened.host_name.to_string(),
         credentials: None,

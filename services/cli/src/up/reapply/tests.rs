@@ -61,7 +61,6 @@ impl Scene {
             view,
             presences: Presences::new(clock),
             admission: Arc::new(Admission::new().unwrap()),
-            holds: Arc::default(),
             deciding: CancellationToken::new().drop_guard(),
         };
         Self {
@@ -82,6 +81,10 @@ impl Scene {
     }
 
     async fn issue(&self, n: u8, called: &str, owner: &str) {
+        self.issue_limited(n, (called, owner), None).await;
+    }
+
+    async fn issue_limited(&self, n: u8, (called, owner): (&str, &str), limit: Option<u64>) {
         let submission = Submission {
             id: CommandId::from_bytes([n; 16]),
             principal: Principal::Service(keywheel_core::audit::Role::Gateway),
@@ -96,7 +99,7 @@ impl Scene {
                     resources: vec!["environment".to_owned()],
                 },
                 lifetime: Duration::from_secs(3600),
-                limit: None,
+                limit,
             })),
         };
         let verdict = self.ends.handle.submit(submission).await.unwrap();
@@ -145,6 +148,38 @@ async fn tokens_that_were_revoked_in_the_lost_time_open_nothing_again_and_all_ot
     let is_revoked =
         |record: &&String| record.contains("revoke-token") && record.contains("person-2");
     assert_eq!(said.iter().filter(is_revoked).count(), 3, "{said:?}");
+}
+
+#[tokio::test]
+async fn uses_that_may_have_been_made_are_taken_out_of_a_limit_and_none_of_what_has_none() {
+    let scene = Scene::set().await;
+    let id = |n: u8| TokenId::from_bytes([n; 16]);
+    scene
+        .issue_limited(1, ("ci", "certificate:ada"), Some(100))
+        .await;
+    scene
+        .issue_limited(2, ("few", "certificate:ada"), Some(3))
+        .await;
+    scene.issue(3, "free", "certificate:ada").await;
+    scene
+        .issue_limited(4, ("unused", "certificate:ada"), Some(9))
+        .await;
+    let lost = LostTime {
+        taken: [(id(1), 1), (id(2), 1), (id(3), 5)].into(),
+        ..LostTime::default()
+    };
+    let mut told = Told::default();
+    scene.again().tokens(&lost, &mut told).await.unwrap();
+    let left = |n: u8| {
+        let committed = scene.ends.view.read();
+        committed.world.tokens.by_id(id(n)).and_then(Token::left)
+    };
+    let all = [1, 2, 3, 4].map(left);
+    assert_eq!(all, [Some(100 - MAX_TAKEN), Some(0), None, Some(9)]);
+    assert!(
+        told.tokens.is_empty() && told.refused.is_empty(),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
