@@ -272,6 +272,8 @@ async fn a_binding_that_comes_later_gives_nothing_before_its_service_may_have_it
     let late = more.split("---\n").nth(1).unwrap();
     let (status, answer) = bench.apply(late).await;
     assert_eq!(status, 200, "{answer}");
+    let note = answer["results"][0]["note"].as_str().unwrap();
+    assert!(note.contains("policies withhold it"), "{note}");
     let told = bench.withheld("late").await;
     assert!(told.as_str().unwrap().contains("service `late`"), "{told}");
     assert_eq!(bench.withheld("web").await, Value::Null);
