@@ -171,6 +171,14 @@ pub struct Problem {
     pub code: String,
 }
 
+/// The last line of a stream whose right ended: no event or record begins like it. As a server-sent event it is one of
+/// type `ended`, with the problem alone as its data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StreamEnd {
+    /// Why.
+    pub ended: Problem,
+}
+
 /// `POST /v1/apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -284,6 +292,9 @@ pub struct BindingView {
     pub consumers: u64,
     /// What to know, for example that a selector is weak.
     pub note: Option<String>,
+    /// Why it gives nothing, in words, where policies say that its service may not have what it would give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<String>,
 }
 
 /// One consumer: a container instance under a binding.

@@ -255,9 +255,18 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
     Ok(vec![
         binding::Event::Bound {
             name: BindingName::parse("payments")?,
-            spec,
+            spec: spec.clone(),
         },
         binding::Event::Unbound,
+        binding::Event::Withheld {
+            name: BindingName::parse("payments")?,
+            spec,
+            denial: binding::Denial {
+                service: "shop/web".to_owned(),
+                secret: SECRET,
+                reason: "default deny".to_owned(),
+            },
+        },
     ])
 }
 

@@ -46,6 +46,9 @@ pub struct RuleView {
     /// Why its host refused it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Why it gives nothing to anybody, in words, where policies say that its service may not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<String>,
 }
 
 /// One part of a selector, held against a container.

@@ -36,7 +36,8 @@ pub struct PoliciesView {
 pub struct PolicyFinding {
     /// The policy.
     pub policy: String,
-    /// `impossible`, `unknown-name`, `empty-range`, `shadowed`, `self-grant` or `confusing`.
+    /// `impossible`, `unknown-name`, `empty-range`, `shadowed`, `self-grant` or `confusing`; `withholds` for what it
+    /// takes from a binding.
     pub kind: String,
     /// What, and what to do.
     pub text: String,
@@ -57,6 +58,9 @@ pub struct ApplyPoliciesRequest {
     /// Only say what is wrong with it.
     #[serde(default)]
     pub dry_run: bool,
+    /// Apply it also where it takes secrets from containers that have them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub withhold: bool,
 }
 
 /// Why somebody may do something, or may not, `GET /v1/policies/explain`.

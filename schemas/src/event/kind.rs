@@ -56,6 +56,7 @@ kinds! {
     binding {
         E::Bound { .. } => "bound",
         E::Unbound => "unbound",
+        E::Withheld { .. } => "withheld",
     }
     assignment {
         E::Assigned { .. } => "assigned",

@@ -411,6 +411,7 @@ const fn person_s(command: &Command) -> &'static str {
         Command::Outward(_) => "outward",
         Command::Replace(_) => "revoke and replace",
         Command::BuryLost(_) => "bury lost versions",
+        Command::JudgeBindings => "judge bindings",
         Command::Playbook(Request::Due { .. }) => "worker's",
         Command::Playbook(_) => "playbook",
         Command::ApplyPolicies(_) => "apply policies",

@@ -11,7 +11,7 @@ use hyper::Method;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap};
 use hyper::http::response::Parts;
-use keywheel_schemas::api::Problem;
+use keywheel_schemas::api::{Problem, StreamEnd};
 use keywheel_schemas::event::MAX_EVENT_BYTES;
 use keywheel_seal::SecretBytes;
 use serde::Serialize;
@@ -284,6 +284,7 @@ impl Lines {
                 refuse_long(length)?;
                 let line = rest.get(..length).unwrap_or_default().to_vec();
                 self.read += length + 1;
+                refuse_ended(&line)?;
                 return Ok(Some(line));
             }
             refuse_long(rest.len())?;
@@ -312,6 +313,15 @@ impl Lines {
             )),
         }
     }
+}
+
+/// A stream says by a last line that the right to it ended.
+fn refuse_ended(line: &[u8]) -> Result<(), Failure> {
+    if !line.starts_with(b"{\"ended\":") {
+        return Ok(());
+    }
+    let ended = serde_json::from_slice::<StreamEnd>(line);
+    ended.map_or(Ok(()), |end| Err(Failure::of_problem(&end.ended, false)))
 }
 
 fn refuse_long(length: usize) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use keywheel_containers::DockerOptions;
 use keywheel_core::decision::Enrolment;
 use keywheel_daemon::{Shutdown, failpoint};
-use keywheel_engine::command_bus::{CommandBus, Handle, LearnHosts, Parts};
+use keywheel_engine::command_bus::{CommandBus, Handle, HoldBack, HoldWork, LearnHosts, Parts};
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::container_host::ContainerHost;
@@ -14,7 +14,7 @@ use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::publisher::Publisher;
 use keywheel_engine::state::View;
-use keywheel_gateway::admission::Admission;
+use keywheel_gateway::admission::{Admission, entitlement};
 use keywheel_gateway::bus_server::{BusServer, Renewals};
 use keywheel_gateway::lifecycle;
 use keywheel_gateway::presence::{Listener, Presences};
@@ -86,6 +86,36 @@ pub(crate) struct GatewayPorts {
     pub(crate) min_sinks: usize,
 }
 
+/// Says why no worker may be told of new work.
+fn short_of_sinks(ends: &Ends) -> HoldBack {
+    let presences = ends.presences.clone();
+    Arc::new(move || presences.short_of_sinks())
+}
+
+/// What tells the world; work waits there while there are too few sinks of the audit.
+fn publisher(ports: &GatewayPorts, ends: &Ends) -> Publisher {
+    Publisher {
+        journal: ports.journal.clone(),
+        bus: ports.bus.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+        view: ends.view.clone(),
+        failpoint: reach,
+        hold: (ports.min_sinks > 0).then(|| HoldWork::new(short_of_sinks(ends))),
+    }
+}
+
+/// What holds bindings against the policies.
+fn rights(ports: &GatewayPorts, ends: &Ends) -> entitlement::Rights {
+    entitlement::Rights {
+        commands: ends.handle.clone(),
+        view: ends.view.clone(),
+        admission: ends.admission.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+    }
+}
+
 /// Starts what decides, tells and answers on the bus.
 pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Result<Ends, Error> {
     let parts = Parts {
@@ -105,14 +135,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         admission: Arc::new(admission),
         deciding: last.clone().drop_guard(),
     };
-    let publisher = Publisher {
-        journal: ports.journal.clone(),
-        bus: ports.bus.clone(),
-        clock: ports.clock.clone(),
-        ids: ports.ids.clone(),
-        view: started.view.clone(),
-        failpoint: reach,
-    };
+    let publisher = publisher(ports, &ends);
     let listener = Listener {
         bus: ports.bus.clone(),
         view: started.view.clone(),
@@ -131,6 +154,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     };
     let token = spawn.shutdown.token();
     let bus = started.bus.with_enrolment(ports.enrolment);
+    let bus = bus.with_entitlement(entitlement::judge(&ends.admission));
     let mut bus = bus.with_witness(lifecycle::witness());
     if ports.min_sinks > 0 {
         let presences = ends.presences.clone();
@@ -146,6 +170,10 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         until(token.clone(), publisher.run(started.commits)),
     );
     spawn.start("gateway's ears", listener.run(token.clone()));
+    spawn.start(
+        "gateway's look at rights",
+        rights(ports, &ends).run(token.clone()),
+    );
     spawn.start("gateway's bus end", server.run(token));
     Ok(ends)
 }

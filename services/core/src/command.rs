@@ -331,6 +331,8 @@ pub enum Command {
     Token(token::Request),
     /// The log was put back to an earlier time.
     BuryLost(BuryLost),
+    /// Holds every binding against the policies as they are by now.
+    JudgeBindings,
 }
 
 /// What goes between here and others outside.

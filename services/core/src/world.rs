@@ -246,10 +246,12 @@ impl World {
         self.may_have(secret, host.id) && specs.any(|spec| spec.selector.means_host(&host.name))
     }
 
-    /// Whether some binding means it.
+    /// Whether some binding means it, also one that is withheld.
     #[must_use]
     pub fn is_bound(&self, secret: SecretId) -> bool {
-        self.specs_of(secret).next().is_some()
+        let home = self.home(secret);
+        let mut declared = self.bindings.values().filter_map(Binding::declared);
+        declared.any(|spec| spec.names(home))
     }
 
     fn specs_of(&self, secret: SecretId) -> impl Iterator<Item = &binding::Spec> {
@@ -348,7 +350,7 @@ impl World {
 
     fn apply_binding(&mut self, number: u64, id: BindingId, event: &binding::Event) {
         let mut affected = self.hosts_of_binding(id);
-        if let binding::Event::Bound { name, .. } = event {
+        if let binding::Event::Bound { name, .. } | binding::Event::Withheld { name, .. } = event {
             self.bindings_by_name.insert(name.clone(), id);
             self.bindings
                 .entry(id)

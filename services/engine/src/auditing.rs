@@ -17,6 +17,7 @@ use keywheel_core::time::Timestamp;
 use keywheel_core::token;
 use keywheel_core::world::World;
 
+mod entitlement;
 mod outward;
 mod playbooks;
 mod revocations;
@@ -100,6 +101,7 @@ pub fn records(
     records.extend(events.filter_map(|event| playbooks::order_record(before, deed, event)));
     let events = decided.iter().flatten();
     records.extend(events.filter_map(|event| playbooks::evicted(before, deed, (command, event))));
+    records.extend(entitlement::records(before, deed, command, decided));
     records
 }
 
@@ -374,6 +376,7 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         Command::Token(request) => tokens::described(request),
         Command::Playbook(request) => playbooks::described(world, request),
         Command::ApplyPolicies(_) => ("apply-policies", "policies".to_owned(), None),
+        Command::JudgeBindings => ("judge-bindings", "bindings".to_owned(), None),
         Command::Revoke { .. }
         | Command::Replace(_)
         | Command::RevokeOutcome { .. }

@@ -12,6 +12,7 @@
 
 mod class;
 mod effects;
+mod entitled;
 mod follow;
 mod held;
 mod inbox;
@@ -26,7 +27,6 @@ use keywheel_core::decision::{self, Context, Enrolment, Refusal};
 use keywheel_core::effect::Effect;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, HostId};
-use keywheel_core::playbook_run::Request::Advance;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use tokio::sync::mpsc;
@@ -41,11 +41,12 @@ use crate::port::{ErrorKind, PortError};
 use crate::replay::read_all;
 use crate::state::{Committed, View, ViewWriter, view};
 use effects::{answered_effect, react};
+pub use entitled::Entitle;
 pub use follow::FOLLOW_INTERVAL;
-pub use held::HoldBack;
+pub use held::{HoldBack, HoldWork};
 pub use inbox::{Decided, Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
-use runs::{Runs, is_no_for_now};
+use runs::{Runs, is_no_for_now, was_done_by_others};
 
 /// How often a batch is decided anew because others appended first; then its senders come back.
 pub const MAX_ROUNDS: u32 = 32;
@@ -111,6 +112,7 @@ pub struct CommandBus {
     learn_hosts: Option<LearnHosts>,
     witness: Option<Witness>,
     hold_back: Option<HoldBack>,
+    entitle: Option<Entitle>,
 }
 
 /// What starting gives: the task to run, and its three outer ends.
@@ -151,6 +153,7 @@ impl CommandBus {
             learn_hosts: None,
             witness: None,
             hold_back: None,
+            entitle: None,
         };
         Ok(Started {
             bus,
@@ -486,6 +489,7 @@ impl CommandBus {
         };
         let class = class::of(&self.draft, &submission.command);
         let outcome = decision::decide(&self.draft, &submission.command, &ctx);
+        let outcome = outcome.map(|events| self.entitled(&submission.command, events, &ctx));
         if let Err(refusal) = &outcome
             && is_no_for_now(&submission.command, &refusal.reason)
         {
@@ -502,8 +506,7 @@ impl CommandBus {
             traceparent: submission.traceparent.as_deref(),
         };
         let is_idle = matches!(&outcome, Ok(events) if events.is_empty());
-        if is_idle && matches!(submission.command, Command::Playbook(Advance { .. })) {
-            // Others were first, and the run waits now.
+        if is_idle && was_done_by_others(&submission.command) {
             return Ok(None);
         }
         let audit = auditing::records(&self.draft, &deed, &submission.command, &outcome);

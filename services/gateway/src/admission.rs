@@ -5,6 +5,7 @@
 //! this gateway has folded: with several gateways another one's set counts here as soon as its event has come.
 
 pub mod demands;
+pub mod entitlement;
 pub mod scope;
 pub mod steps;
 
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use keywheel_core::audit;
 use keywheel_core::policy::{Applied, Policies};
 use keywheel_policy::{
-    Asked, Decision, Explanation, Fault, Principal, Resource, Set, Source, TOKEN, Verb,
+    Asked, Decision, Explanation, Fault, Many, Principal, Resource, Set, Source, TOKEN, Verb,
 };
 
 /// Longest list of policies in a record's reason, in characters.
@@ -88,6 +89,16 @@ pub struct Admission {
     /// What stands for a set that cannot be read.
     none: Arc<Set>,
     last: Mutex<Option<(u64, InForce)>>,
+    /// The set of the state that is decided on.
+    drafted: Mutex<Option<Drafted>>,
+}
+
+/// A set by what it says.
+struct Drafted {
+    policies: Policies,
+    /// Where it was seen last.
+    applied: Option<Arc<Applied>>,
+    read: InForce,
 }
 
 impl std::fmt::Debug for Admission {
@@ -113,6 +124,7 @@ impl Admission {
             shipped: compile(&Source::shipped())?,
             none: compile(&Source::default())?,
             last: Mutex::new(None),
+            drafted: Mutex::new(None),
         })
     }
 
@@ -148,6 +160,46 @@ impl Admission {
         };
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = Some((applied.number, read));
+    }
+
+    /// The set of a state that is not committed: by what it says, for the number of its event may come to be another's.
+    #[must_use]
+    pub fn of_draft(&self, applied: &Arc<Applied>) -> InForce {
+        let mut drafted = self.drafted.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = Some(applied.version);
+        if let Some(known) = &mut *drafted {
+            let seen = known.applied.as_ref();
+            let is_seen = seen.is_some_and(|seen| Arc::ptr_eq(seen, applied));
+            if is_seen || known.policies == applied.policies {
+                known.applied = Some(applied.clone());
+                return InForce {
+                    version,
+                    ..known.read.clone()
+                };
+            }
+        }
+        let read = self.read(applied);
+        *drafted = Some(Drafted {
+            policies: applied.policies.clone(),
+            applied: Some(applied.clone()),
+            read: read.clone(),
+        });
+        read
+    }
+
+    /// Takes a set that is about to be applied, so that whoever decides that does not have to read it.
+    pub fn prepare(&self, policies: &Policies, set: Arc<Set>) {
+        let read = InForce {
+            version: None,
+            set,
+            is_read: true,
+        };
+        let mut drafted = self.drafted.lock().unwrap_or_else(PoisonError::into_inner);
+        *drafted = Some(Drafted {
+            policies: policies.clone(),
+            applied: None,
+            read,
+        });
     }
 
     fn read(&self, applied: &Applied) -> InForce {
@@ -214,28 +266,14 @@ impl InForce {
         other.filter(|other| other.allowed).unwrap_or(decision)
     }
 
-    /// Whether somebody sees a row of a list. Who may list all there is sees each that nothing forbids.
-    #[must_use]
-    pub fn shows(&self, seer: &Seer, resource: Resource) -> bool {
-        if seer.sees_all && !self.set.has_forbid() {
-            return true;
-        }
-        let decision = self.decide(
-            &seer.principal,
-            &Demand::new(Verb::List, resource),
-            seer.now,
-        );
-        decision.allowed || (seer.sees_all && decision.policies.is_empty())
-    }
-
     /// Somebody who looks at lists.
     #[must_use]
-    pub fn seer(&self, principal: Principal, now: i64) -> Seer {
+    pub fn seer(&self, principal: Principal, now: i64) -> Seer<'_> {
         let all = self.decide(&principal, &Demand::of_all(Verb::List), now);
         Seer {
-            principal,
             sees_all: all.allowed,
-            now,
+            is_forbidden_some: self.set.has_forbid(),
+            rows: self.set.many(principal, Verb::List, now),
         }
     }
 
@@ -267,11 +305,23 @@ impl InForce {
 }
 
 /// Somebody who looks at lists.
-#[derive(Debug, Clone)]
-pub struct Seer {
-    principal: Principal,
+#[derive(Debug)]
+pub struct Seer<'s> {
     sees_all: bool,
-    now: i64,
+    /// Whether some policy forbids.
+    is_forbidden_some: bool,
+    rows: Many<'s>,
+}
+
+impl Seer<'_> {
+    /// Whether they see a row. Who may list all there is sees each that nothing forbids.
+    pub fn sees(&mut self, resource: &Resource) -> bool {
+        if self.sees_all && !self.is_forbidden_some {
+            return true;
+        }
+        let decision = self.rows.decide(resource);
+        decision.allowed || (self.sees_all && decision.policies.is_empty())
+    }
 }
 
 /// Who somebody is for policies, and wherever approvals are counted: what the kernel or the certificate says, never a

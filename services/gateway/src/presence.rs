@@ -61,7 +61,17 @@ impl Presences {
     /// Why no new work may begin now; nothing while there are sinks enough.
     #[must_use]
     pub fn held_back(&self) -> Option<String> {
-        if self.min_sinks == 0 || self.lenient.load(Ordering::Relaxed) {
+        match self.lenient.load(Ordering::Relaxed) {
+            true => None,
+            false => self.short_of_sinks(),
+        }
+    }
+
+    /// Why no worker may be told of new work now: also while commands are let through, since what they lead to is no
+    /// less work for that.
+    #[must_use]
+    pub fn short_of_sinks(&self) -> Option<String> {
+        if self.min_sinks == 0 {
             return None;
         }
         let heard = self.table.heard(Role::AuditSink, self.clock.monotonic());

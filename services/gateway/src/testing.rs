@@ -25,7 +25,7 @@ use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 use encoded::Encoded;
 
 use crate::access::{Access, Peer};
-use crate::admission::Admission;
+use crate::admission::{Admission, entitlement};
 use crate::denials::Denials;
 use crate::http::{Api, Scans};
 use crate::presence::Presences;
@@ -255,6 +255,8 @@ impl Bench {
         let presences = Presences::new(clock.clone()).with_min_sinks(min_sinks);
         let held = presences.clone();
         let bus = bus.with_hold_back(Arc::new(move || held.held_back()));
+        let admission = Arc::new(Admission::new().unwrap());
+        let bus = bus.with_entitlement(entitlement::judge(&admission));
         tokio::spawn(bus.run());
         tokio::spawn(async move { while commits.recv().await.is_some() {} });
         let outside = Arc::new(FakeOutside::default());
@@ -282,7 +284,7 @@ impl Bench {
             scans: Scans::default(),
             presences,
             parts: Arc::new(Vec::new),
-            admission: Arc::new(Admission::new().unwrap()),
+            admission,
             tokens: Arc::default(),
             backups: None,
         };

@@ -96,10 +96,10 @@ fn secret_name(world: &World, secret: SecretId) -> Option<String> {
     Some(secret.name.to_string())
 }
 
-/// One binding; `None` once unbound.
+/// One binding, also one that policies withhold; `None` once unbound.
 #[must_use]
 pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView> {
-    let spec = binding.spec.as_ref()?;
+    let spec = binding.declared()?;
     let consumers = with_leases(world, spec.secret).filter(|(key, _)| key.binding == binding.id);
     Some(BindingView {
         name: binding.name.to_string(),
@@ -135,6 +135,7 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
         on_revoke: Some(on_revoke(spec).word().to_owned()),
         consumers: count(consumers.count()),
         note: binding_note(&spec.selector, &spec.target),
+        withheld: entitlement::withheld_words(world, binding, &|_| true),
     })
 }
 

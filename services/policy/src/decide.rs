@@ -7,6 +7,7 @@ use cedar_policy::{
 
 use crate::scope::Place;
 use crate::set::Set;
+use crate::slice::{Filed, Looked};
 use crate::words::{DAEMON_USER, Principal, ROOT, Resource, Verb};
 
 /// What the audit says of what no policy permits.
@@ -85,14 +86,9 @@ impl Set {
         let context =
             Context::from_pairs([("now".to_owned(), now)]).map_err(|error| error.to_string())?;
         let (of, on) = (principal.clone(), resource.clone());
-        let request = Request::new(
-            of,
-            types.action(asked.verb),
-            on,
-            context,
-            Some(&self.schema),
-        )
-        .map_err(|error| error.to_string())?;
+        let action = types.action(asked.verb);
+        let request = Request::new(of, action.clone(), on, context, Some(&self.schema))
+            .map_err(|error| error.to_string())?;
         let who = Place {
             own: &principal,
             above: &groups,
@@ -101,31 +97,35 @@ impl Set {
             own: &resource,
             above: &above,
         };
-        Ok(self.ask(&request, &entities, (&who, &what)))
+        let looked = Looked {
+            who: &who,
+            action: &action,
+            what: &what,
+            name: match &asked.resource {
+                Resource::Secret(name) => Some(name.as_str()),
+                _ => None,
+            },
+        };
+        Ok(self.ask(&request, &entities, self.slices.of(&looked)))
     }
 
-    /// Asks those policies that are tied to nothing else: a forbidding one of any of them is the last word.
-    fn ask(
+    /// Asks those policies that may be about it: a forbidding one of any of them is the last word.
+    fn ask<'s>(
         &self,
         request: &Request,
         entities: &Entities,
-        (who, what): (&Place<'_>, &Place<'_>),
+        all: impl Iterator<Item = &'s Filed>,
     ) -> Decision {
         let (mut permits, mut forbids) = (Vec::new(), Vec::new());
-        for of in ties(who) {
-            for on in ties(what) {
-                let Some(policies) = self.tied.get(&(of.clone(), on)) else {
-                    continue;
-                };
-                let response = self.authorizer.is_authorized(request, policies, entities);
-                let errors = response.diagnostics().errors();
-                forbids.extend(errors.filter_map(|error| self.unjudged_forbid(error)));
-                let said = response.diagnostics().reason().map(ToString::to_string);
-                match response.decision() {
-                    Said::Allow => permits.extend(said),
-                    // Without a reason nothing of them applies.
-                    Said::Deny => forbids.extend(said),
-                }
+        for Filed { policies, .. } in all {
+            let response = self.authorizer.is_authorized(request, policies, entities);
+            let errors = response.diagnostics().errors();
+            forbids.extend(errors.filter_map(|error| self.unjudged_forbid(error)));
+            let said = response.diagnostics().reason().map(ToString::to_string);
+            match response.decision() {
+                Said::Allow => permits.extend(said),
+                // Without a reason nothing of them applies.
+                Said::Deny => forbids.extend(said),
             }
         }
         let allowed = forbids.is_empty() && !permits.is_empty();
@@ -141,12 +141,6 @@ impl Set {
         let policy = self.policies.get(&name)?;
         (policy.effect() == Effect::Forbid).then_some(name)
     }
-}
-
-/// What policies about it may be tied to: nothing, itself, and all it is in.
-fn ties<'a>(place: &'a Place<'a>) -> impl Iterator<Item = Option<cedar_policy::EntityUid>> + 'a {
-    let own = std::iter::once(place.own).chain(place.above);
-    std::iter::once(None).chain(own.map(|of| Some(of.clone())))
 }
 
 fn is_recovery(asked: &Asked) -> bool {

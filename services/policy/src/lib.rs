@@ -12,14 +12,17 @@ mod cases;
 mod decide;
 mod explain;
 mod lint;
+mod many;
 mod scope;
 mod set;
+mod slice;
 mod words;
 
 pub use cases::{Case, Failed, MAX_CASES, parse_cases};
 pub use decide::{Asked, DEFAULT_DENY, Decision, LOCAL_RECOVERY};
 pub use explain::{Explanation, MAX_NEAR, Near, Part};
 pub use lint::{Estate, Finding, FindingKind};
+pub use many::Many;
 pub use set::{
     Fault, MAX_FAULTS, MAX_GROUPS, MAX_MEMBERS, MAX_POLICIES, MAX_POLICY_NAME_BYTES, MAX_SET_BYTES,
     Set, Source, parse_groups,

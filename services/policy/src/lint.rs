@@ -114,6 +114,10 @@ impl Set {
                 let text = "whoever it is for may replace the policies, and so give themselves everything; permit `grant` to those alone who may do everything anyway";
                 found.push(said(FindingKind::SelfGrant, text.to_owned()));
             }
+            if self.lets_join(policy) {
+                let text = "whoever it is for may have a machine of theirs join as such a host, and gets there what bindings give it; permit `grant` of a host to those alone who may have all of that";
+                found.push(said(FindingKind::SelfGrant, text.to_owned()));
+            }
         }
         found.sort();
         found
@@ -266,14 +270,33 @@ impl Set {
                 policy.resource_constraint(),
                 ResourceConstraint::Any | ResourceConstraint::In(_)
             );
-        let is_of_people = match policy.principal_constraint() {
-            PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => {
-                kind.basename() == "User"
+        grants && !is_whole && is_of_people(policy)
+    }
+
+    /// Whether it lets somebody make join tokens, and no more than that.
+    fn lets_join(&self, policy: &Policy) -> bool {
+        let is_host = match policy.resource_constraint() {
+            ResourceConstraint::Is(kind) | ResourceConstraint::IsIn(kind, _) => {
+                kind.basename() == "Host"
             }
-            PrincipalConstraint::Eq(of) => of.type_name().basename() == "User",
-            _ => true,
+            ResourceConstraint::Eq(of) => of.type_name().basename() == "Host",
+            // Of all there is, which is found as such.
+            ResourceConstraint::Any | ResourceConstraint::In(_) => false,
         };
-        grants && !is_whole && is_of_people
+        policy.effect() == Effect::Permit
+            && is_host
+            && scope::means_action(policy, &self.types.action(Verb::Grant))
+            && is_of_people(policy)
+    }
+}
+
+fn is_of_people(policy: &Policy) -> bool {
+    match policy.principal_constraint() {
+        PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => {
+            kind.basename() == "User"
+        }
+        PrincipalConstraint::Eq(of) => of.type_name().basename() == "User",
+        _ => true,
     }
 }
 

@@ -9,7 +9,8 @@ use cedar_policy::{
 };
 
 use crate::lint::{Finding, FindingKind};
-use crate::scope::{self, Types};
+use crate::scope::Types;
+use crate::slice::Slices;
 use crate::words::{BUILT_IN_GROUPS, Principal};
 use crate::{DEFAULT_POLICIES, SCHEMA};
 
@@ -122,16 +123,13 @@ pub struct Set {
     /// By name.
     pub(crate) policies: BTreeMap<String, Policy>,
     pub(crate) groups: BTreeMap<String, BTreeSet<String>>,
-    /// Which of those that are tied to a principal and a resource.
-    pub(crate) tied: HashMap<Tie, PolicySet>,
+    /// The same, filed by what requests they may be about.
+    pub(crate) slices: Slices,
     groups_of: HashMap<String, Vec<String>>,
     /// What the schema's own judge finds odd.
     pub(crate) warnings: BTreeSet<Finding>,
     has_forbid: bool,
 }
-
-/// To whom and what a policy is tied.
-pub(crate) type Tie = (Option<EntityUid>, Option<EntityUid>);
 
 impl Set {
     /// Reads a set and holds it to schema and bounds.
@@ -147,12 +145,10 @@ impl Set {
         let schema =
             Schema::from_str(SCHEMA).map_err(|error| vec![Fault::Engine(error.to_string())])?;
         let warnings = validate(&schema, &whole)?;
-        let mut tied: HashMap<Tie, PolicySet> = HashMap::new();
+        let mut slices = Slices::default();
         for policy in policies.values() {
-            let tie = (scope::tied_principal(policy), scope::tied_resource(policy));
-            let same = tied.entry(tie).or_default();
-            same.add(policy.clone())
-                .map_err(|error| vec![Fault::Engine(error.to_string())])?;
+            let filed = slices.add(policy);
+            filed.map_err(|reason| vec![Fault::Engine(reason)])?;
         }
         let mut groups_of: HashMap<String, Vec<String>> = HashMap::new();
         for (group, members) in &source.groups {
@@ -171,7 +167,7 @@ impl Set {
             has_forbid: policies.values().any(forbids),
             policies,
             groups: source.groups.clone(),
-            tied,
+            slices,
             groups_of,
             warnings,
         })

@@ -154,10 +154,28 @@ fn who_may_replace_the_policies_and_not_do_everything_anyway_is_found() {
         FindingKind::SelfGrant,
     );
     nothing(r#"@id("x") permit (principal in Group::"team", action, resource);"#);
-    nothing(
-        r#"@id("x") permit (principal in Group::"team", action == Action::"grant", resource == Host::"node-1");"#,
-    );
     nothing(r#"@id("x") permit (principal in Group::"team", action, resource in Path::"prod");"#);
+}
+
+#[test]
+fn who_may_have_machines_of_their_own_join_as_a_host_is_found() {
+    for of in [
+        r#"resource == Host::"node-1""#,
+        "resource is Host",
+        r#"resource is Host in Environment::"installation""#,
+    ] {
+        let policy = format!(
+            r#"@id("x") permit (principal in Group::"team", action in [Action::"list", Action::"grant"], {of});"#
+        );
+        only(&policy, FindingKind::SelfGrant);
+    }
+    // Looking at hosts gives nobody anything, and neither does what forbids it.
+    nothing(
+        r#"@id("x") permit (principal in Group::"team", action == Action::"list", resource is Host);"#,
+    );
+    nothing(
+        r#"@id("x") forbid (principal in Group::"team", action == Action::"grant", resource is Host);"#,
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 pub(crate) enum PolicyVerb {
     /// Put a set in force, in place of the one that is. The one before it stays in the log.
     #[command(
-        after_help = "Examples:\n  keywheel policy apply policies/\n  keywheel policy apply policies/ --dry-run\n\nA set is a directory: all its `*.cedar` files, and `groups.json` if there is one. Findings are\nshown and refuse nothing; what does not fit the schema is refused."
+        after_help = "Examples:\n  keywheel policy apply policies/\n  keywheel policy apply policies/ --dry-run\n  keywheel policy apply policies/ --withhold\n\nA set is a directory: all its `*.cedar` files, and `groups.json` if there is one. Findings are\nshown and refuse nothing; what does not fit the schema is refused."
     )]
     Apply(ApplyPoliciesArgs),
     /// Check a set here, without a server: syntax, schema, bounds, and what can never apply.
@@ -60,4 +60,7 @@ pub(crate) struct ApplyPoliciesArgs {
     /// Apply it only over this version; 0 for the shipped set.
     #[arg(long, value_name = "NUMBER")]
     pub(crate) expected: Option<u64>,
+    /// Apply it also where it takes secrets from containers that have them.
+    #[arg(long)]
+    pub(crate) withhold: bool,
 }

@@ -221,3 +221,20 @@ async fn a_line_may_be_as_long_as_an_event_and_no_longer() {
         }
     }
 }
+
+#[test]
+fn the_last_line_of_a_stream_whose_right_ended_is_a_refusal_and_no_row() {
+    let problem = r#"{"type":"about:blank#denied","title":"denied","status":403,"detail":"this stream ends: `certificate:ada` may not audit `environment` any more","code":"denied"}"#;
+    let ended = format!("{{\"ended\":{problem}}}");
+    let failure = refuse_ended(ended.as_bytes()).unwrap_err();
+    assert_eq!(failure.exit, Exit::Denied);
+    assert!(failure.what.contains("may not audit"), "{}", failure.what);
+    for row in [
+        "{\"aggregatesequence\":\"1\",\"data\":{\"ended\":true}}",
+        "{}",
+        "",
+        "{\"ended\":\"no problem\"}",
+    ] {
+        assert!(refuse_ended(row.as_bytes()).is_ok(), "{row}");
+    }
+}

@@ -44,6 +44,9 @@ fn binding(rule: &RuleView, color: bool) -> String {
         }
         text.push('\n');
     }
+    if let Some(withheld) = &rule.withheld {
+        text.push_str(&format!("  {}\n", tame(withheld)));
+    }
     let row = |part: &RulePart| {
         let holds = if part.holds { "yes" } else { "no" };
         vec![
@@ -80,6 +83,7 @@ mod tests {
             parts: vec![part],
             state: Some("refused".to_owned()),
             refused: Some("it has no placeholder".to_owned()),
+            withheld: Some("policies withhold it: service `web` may not read".to_owned()),
         };
         let answer = EntitlementView {
             secret: "prod/db".to_owned(),
@@ -98,6 +102,7 @@ mod tests {
             "next: widen it",
             "binding web does not mean it; gives env DB",
             "on its host: refused (it has no placeholder)",
+            "policies withhold it: service `web` may not read",
             "sha256:2\u{b7}[31m",
         ] {
             assert!(text.contains(words), "no `{words}` in {text}");

@@ -189,6 +189,7 @@ pub(crate) fn binding(binding: &BindingView) -> String {
         ("on revoke", binding.on_revoke.clone().unwrap_or_default()),
         ("consumers", binding.consumers.to_string()),
         ("note", binding.note.clone().unwrap_or_default()),
+        ("withheld", binding.withheld.clone().unwrap_or_default()),
     ])
 }
 

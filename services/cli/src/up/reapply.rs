@@ -10,8 +10,9 @@ use keywheel_audit_sink::KeptRecords;
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{BuryLost, Command};
 use keywheel_core::decision::MAX_BURIED;
-use keywheel_core::id::{CommandId, RevocationId, RotationId};
+use keywheel_core::id::{CommandId, DeploymentId, RevocationId, RotationId};
 use keywheel_core::name::SecretName;
+use keywheel_core::time::Timestamp;
 use keywheel_core::token::{self, MAX_TOKEN_REASON_CHARS, Token};
 use keywheel_engine::command_bus::Submission;
 use keywheel_engine::port::clock::Clock as _;
@@ -79,7 +80,8 @@ pub(super) async fn reapply(
     };
     let lost = lost_time(opened, note).await?;
     let again = Again {
-        opened,
+        deployment: opened.installation.deployment,
+        now: opened.clock.now(),
         note,
         ends,
         by: accepted_by(note),
@@ -131,7 +133,8 @@ fn accepted_by(note: &Note) -> Principal {
 
 /// What one secret after the other is gone through with.
 struct Again<'r> {
-    opened: &'r Opened,
+    deployment: DeploymentId,
+    now: Timestamp,
     note: &'r Note,
     ends: &'r Ends,
     by: Principal,
@@ -229,7 +232,7 @@ impl Again<'_> {
         let times = lost.taken.get(&token.id).copied().unwrap_or(0);
         let left = token.left().unwrap_or(0);
         let uses = times.saturating_mul(MAX_TAKEN).min(left);
-        if uses == 0 || !token.is_alive(self.opened.clock.now()) {
+        if uses == 0 || !token.is_alive(self.now) {
             return Ok(());
         }
         let command = Command::Token(token::Request::Take {
@@ -327,7 +330,7 @@ impl Again<'_> {
     fn id(&self, name: &dyn fmt::Display, what: &str) -> [u8; 16] {
         let accepted = self.note.accepted.iter();
         let accepted: Vec<&str> = accepted.map(|one| one.at.as_str()).collect();
-        let deployment = self.opened.installation.deployment;
+        let deployment = self.deployment;
         let text = format!(
             "keywheel/restored/v1\n{deployment}\n{}\n{}\n{name}\n{what}",
             self.note.records,
@@ -410,37 +413,4 @@ fn listed(names: &[String]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_record_has_the_names_and_the_status_their_number() {
-        let told = Told {
-            revoked: vec![
-                "prod/db version 3".to_owned(),
-                "prod/key version 1".to_owned(),
-            ],
-            evicted: vec!["web-1".to_owned()],
-            without: vec!["prod/pin".to_owned()],
-            ..Told::default()
-        };
-        let lost = LostTime {
-            records: 9,
-            ..LostTime::default()
-        };
-        let words = told.words(&lost);
-        for part in [
-            "9 records of the time it lost were read",
-            "revoked again: prod/db version 3, prod/key version 1",
-            "hosts evicted again: web-1",
-        ] {
-            assert!(words.contains(part), "{words}");
-        }
-        let numbers = format!("{}{}", told.numbers(&lost), told.next());
-        assert!(numbers.contains("revoked again: 2"), "{numbers}");
-        assert!(numbers.contains("hosts evicted again: 1"), "{numbers}");
-        for name in ["prod/", "web-1"] {
-            assert!(!numbers.contains(name), "{numbers}");
-        }
-    }
-}
+mod tests;

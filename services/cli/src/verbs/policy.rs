@@ -59,6 +59,7 @@ async fn apply(desk: &Desk, args: &ApplyPoliciesArgs) -> Result<(), Failure> {
         groups,
         expected: args.expected,
         dry_run: args.dry_run,
+        withhold: args.withhold,
     };
     let answer: PoliciesView = desk
         .client

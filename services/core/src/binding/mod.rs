@@ -5,10 +5,11 @@
 mod event;
 mod part;
 mod selector;
+mod service;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Binding, Event, Rejection};
+pub use event::{Binding, Denial, Event, Rejection, Withheld};
 pub use part::Part;
 pub use selector::{ContainerFacts, ImageSelector, Selector, user_of};
 

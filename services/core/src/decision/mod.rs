@@ -5,6 +5,7 @@
 
 mod canary;
 mod drain;
+mod entitle;
 mod evict;
 mod intervene;
 mod join;
@@ -30,6 +31,7 @@ mod token;
 
 pub use canary::canaries;
 pub use drain::{DrainCause, drain_cause, grace, unreloaded};
+pub use entitle::{Judge, entitle, is_judged};
 pub use manifest::{Action, Planned, plan_apply};
 pub use playbook::{
     MAX_PLANNED_RUNS, MAX_URGENT_TEXT_BYTES, PlannedStep, is_led_over, is_urgent, next_run,
@@ -159,6 +161,8 @@ fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<E
         Command::ApplyPolicies(wish) => policy::apply(world, wish),
         Command::Token(request) => token::decide(world, request, ctx),
         Command::BuryLost(lost) => restored::bury(world, lost),
+        // Whoever judges has the last word on what it leads to.
+        Command::JudgeBindings => Ok(Vec::new()),
         Command::Revoke { .. }
         | Command::Replace(_)
         | Command::RevokeOutcome { .. }

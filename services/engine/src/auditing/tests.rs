@@ -355,6 +355,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["retry-revoke"], Command::RetryRevoke { revocation }),
         (&["deadline"], Command::DeadlinePassed { rotation }),
         (&["end-lease"], Command::LingerEnded { secret: SECRET }),
+        (&["judge-bindings"], Command::JudgeBindings),
         (
             &["advance-playbook"],
             Command::Playbook(playbook_run::Request::Advance {
@@ -398,6 +399,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::ApplyPolicies(_) => 28,
         Command::Token(_) => 29,
         Command::BuryLost(_) => 30,
+        Command::JudgeBindings => 31,
     }
 }
 
@@ -408,7 +410,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=30),
+        Vec::from_iter(0..=31),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

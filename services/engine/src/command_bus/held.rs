@@ -4,11 +4,16 @@
 //! says that is so, and records of what was denied are never held back; nothing of what is held back is remembered, so
 //! the same command is decided as if it were new once there are sinks enough. That a person asked and was refused is on
 //! record by whoever served the request.
+//!
+//! What came of a step that was begun is a fact and is taken at once: else its worker would do it again and again. What
+//! it leads to is decided and stays open in the log; no worker is told of it before there are sinks enough.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use keywheel_core::command::{Command, Outward};
 use keywheel_core::decision;
+use keywheel_core::effect::{self, Effect, Work};
 use keywheel_core::id::RotationId;
 use keywheel_core::world::World;
 
@@ -47,10 +52,61 @@ fn serves_revocations(world: &World, command: &Command) -> bool {
         Command::EnrolHost { host, .. } => world.live_host(*host).is_some(),
         // Somebody outside says that something leaked; a store answers again that revocations wait for.
         Command::Outward(Outward::TakeSignal(_)) | Command::StoreContact { .. } => true,
-        Command::StepOutcome { rotation, .. }
-        | Command::RetryStep { rotation }
-        | Command::DeadlinePassed { rotation } => is_awaited(world, *rotation),
+        // It was done, whether that is written down or not.
+        Command::StepOutcome { .. } => true,
+        Command::RetryStep { rotation } | Command::DeadlinePassed { rotation } => {
+            is_awaited(world, *rotation)
+        }
         _ => false,
+    }
+}
+
+/// Work that no worker is told of yet.
+pub struct HoldWork {
+    why: HoldBack,
+    waiting: Mutex<BTreeSet<effect::Key>>,
+}
+
+impl HoldWork {
+    /// Holds work while this says why.
+    #[must_use]
+    pub fn new(why: HoldBack) -> Self {
+        Self {
+            why,
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// Whether an effect waits; then it is remembered.
+    pub(crate) fn holds(&self, world: &World, effect: &Effect) -> bool {
+        let may_wait = match &effect.work {
+            Work::Revoke(_) => false,
+            Work::Step(work) => !is_awaited(world, work.rotation),
+        };
+        let waits = may_wait && (self.why)().is_some();
+        if waits {
+            self.waiting().insert(effect.key());
+        }
+        waits
+    }
+
+    /// Whether anything waits.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting().is_empty()
+    }
+
+    /// What waited up to now, which is to be asked for again.
+    pub(crate) fn take(&self) -> BTreeSet<effect::Key> {
+        std::mem::take(&mut *self.waiting())
+    }
+
+    /// What could not be asked for.
+    pub(crate) fn put_back(&self, keys: BTreeSet<effect::Key>) {
+        self.waiting().extend(keys);
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, BTreeSet<effect::Key>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

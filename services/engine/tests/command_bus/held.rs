@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use async_trait::async_trait;
 use keywheel_core::command::Replacing;
 use keywheel_core::host::PermitRequest;
 use keywheel_core::id::{PlaybookId, RunId};
@@ -10,7 +11,12 @@ use keywheel_core::name::{BusKey, PlaybookName};
 use keywheel_core::playbook::{self, After, DEFAULT_DEADLINE, Deed, Selection, Step, Which};
 use keywheel_core::playbook_run::{self, Cause};
 use keywheel_core::time::Timestamp;
+use keywheel_engine::command_bus::HoldWork;
+use keywheel_engine::port::PortError;
+use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Source, Subscription, Topic};
 use keywheel_engine::port::journal::OpenEffect;
+use keywheel_engine::publisher::Publisher;
+use tokio::sync::watch;
 
 use super::*;
 
@@ -141,8 +147,15 @@ async fn what_a_revocation_waits_for_goes_on_and_so_does_what_a_rotation_alone_w
     let [first] = open.as_slice() else {
         panic!("{open:?}")
     };
+    // It was done: its worker is to do it no more, and what follows waits in the log.
     let asked = submission(36, store_sync(), outcome(first));
-    assert!(bench.handle.submit(asked).await.is_err(), "it may wait");
+    let taken = bench.handle.submit(asked).await;
+    assert!(matches!(taken, Ok(Verdict::Accepted { .. })), "{taken:?}");
+    let open = bench.journal.open_effects().await.unwrap();
+    assert!(
+        open.len() == 1 && open[0].effect != first.effect,
+        "{open:?}"
+    );
     *why.lock().unwrap() = None;
     bench.work(40).await;
 
@@ -273,4 +286,141 @@ async fn hosts_stay_within_reach_and_none_is_added() {
     // Decided, whatever the answer is.
     let gateway = Principal::Service(Role::Gateway);
     bench.submit(4, gateway, permit).await;
+}
+
+/// What was told.
+#[derive(Debug, Default)]
+struct Heard {
+    work: Vec<effect::Key>,
+    leaves: u64,
+}
+
+/// A bus that only listens.
+struct Ears(watch::Sender<Heard>);
+
+fn unused() -> PortError {
+    PortError::new(ErrorKind::Denied, "not in this test")
+}
+
+#[async_trait]
+impl Bus for Ears {
+    async fn publish(
+        &self,
+        _: Topic,
+        _: [u8; 16],
+        _: Option<String>,
+        body: Body,
+    ) -> Result<(), PortError> {
+        self.0.send_modify(|heard| match &body {
+            Body::Work { effect, .. } => heard.work.push(effect.key()),
+            Body::Audit(leaf) => heard.leaves = heard.leaves.max(leaf.index + 1),
+            _ => {}
+        });
+        Ok(())
+    }
+    async fn subscribe(&self, _: Topic, _: &str) -> Result<Box<dyn Subscription>, PortError> {
+        Err(unused())
+    }
+    async fn request(
+        &self,
+        _: Address,
+        _: Option<String>,
+        _: Body,
+        _: Duration,
+    ) -> Result<Body, PortError> {
+        Err(unused())
+    }
+    fn refuse_stale(&self, _: Source) {}
+    async fn serve(&self, _: Address) -> Result<Box<dyn Requests>, PortError> {
+        Err(unused())
+    }
+}
+
+#[tokio::test]
+async fn what_a_step_leads_to_waits_in_the_log_and_its_worker_hears_of_it_once_there_are_sinks() {
+    let (why, bench) = held().await;
+    let (told, mut heard) = watch::channel(Heard::default());
+    let asked = why.clone();
+    let publisher = Publisher {
+        journal: bench.journal.clone(),
+        bus: Arc::new(Ears(told)),
+        clock: bench.clock.clone(),
+        ids: Arc::new(FakeIds::of_source(9)),
+        view: bench.view.clone(),
+        failpoint: |_| (),
+        hold: Some(HoldWork::new(Arc::new(move || {
+            asked.lock().unwrap().clone()
+        }))),
+    };
+    tokio::spawn(publisher.run(bench.commits));
+    let (journal, handle) = (bench.journal, bench.handle);
+    let applied = handle.submit(submission(1, user(), apply())).await;
+    assert!(matches!(applied, Ok(Verdict::Accepted { .. })));
+    heard
+        .wait_for(|heard| !heard.work.is_empty())
+        .await
+        .unwrap();
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let first = journal.open_effects().await.unwrap().remove(0);
+    let done = submission(2, store_sync(), outcome(&first));
+    handle.submit(done).await.unwrap();
+    let next = journal.open_effects().await.unwrap().remove(0);
+    assert_ne!(next.effect.key(), first.effect.key());
+    // Commits are told in their order: once this record is, that commit was.
+    handle.record(denial(33)).await.unwrap();
+    let size = journal.head().await.unwrap().audit_size;
+    heard.wait_for(|heard| heard.leaves == size).await.unwrap();
+    let is_first = |told: &effect::Key| *told == first.effect.key();
+    assert!(heard.borrow().work.iter().all(is_first), "{next:?}");
+    *why.lock().unwrap() = None;
+    heard
+        .wait_for(|heard| heard.work.contains(&next.effect.key()))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn work_that_a_revocation_waits_for_is_told_whatever_sinks_there_are() {
+    let (why, bench) = held().await;
+    let (told, mut heard) = watch::channel(Heard::default());
+    let asked = why.clone();
+    let publisher = Publisher {
+        journal: bench.journal.clone(),
+        bus: Arc::new(Ears(told)),
+        clock: bench.clock.clone(),
+        ids: Arc::new(FakeIds::of_source(9)),
+        view: bench.view.clone(),
+        failpoint: |_| (),
+        hold: Some(HoldWork::new(Arc::new(move || {
+            asked.lock().unwrap().clone()
+        }))),
+    };
+    tokio::spawn(publisher.run(bench.commits));
+    let (journal, handle) = (bench.journal, bench.handle);
+    handle.submit(submission(1, user(), apply())).await.unwrap();
+    for id in 10.. {
+        let Some(open) = journal.open_effects().await.unwrap().pop() else {
+            break;
+        };
+        let done = submission(id, store_sync(), outcome(&open));
+        handle.submit(done).await.unwrap();
+    }
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let replace = Command::Replace(Replacing {
+        revocation: RevocationId::from_bytes([9; 16]),
+        rotation: RotationId::from_bytes([37; 16]),
+        secret: name(),
+        version: None,
+        reason: "leaked".to_owned(),
+        is_emergency: true,
+    });
+    handle
+        .submit(submission(60, user(), replace))
+        .await
+        .unwrap();
+    let open = journal.open_effects().await.unwrap().remove(0).effect.key();
+    heard
+        .wait_for(|heard| heard.work.contains(&open))
+        .await
+        .unwrap();
 }

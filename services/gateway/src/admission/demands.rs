@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use keywheel_core::binding::{Reload, Selector};
+use keywheel_core::binding::{Binding, Reload, Selector};
 use keywheel_core::command::{Command, Declaration, Outward, Replacing};
 use keywheel_core::decision::scope::Hit;
 use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId};
@@ -54,7 +54,8 @@ pub fn of_command(world: &World, command: &Command, now: Timestamp) -> Vec<Deman
         | Command::Report(_)
         | Command::LingerEnded { .. }
         | Command::ProofOutcome(_)
-        | Command::BuryLost(_) => vec![Demand::of_all(Verb::Grant)],
+        | Command::BuryLost(_)
+        | Command::JudgeBindings => vec![Demand::of_all(Verb::Grant)],
     }
 }
 
@@ -84,7 +85,7 @@ fn declared(world: &World, declaration: &Declaration) -> Vec<Demand> {
             // Whoever changes a binding takes something away from what it gave, too.
             let known = world
                 .binding_named(name)
-                .is_some_and(|known| known.spec.is_some());
+                .is_some_and(|known| known.declared().is_some());
             let old = known.then(|| of_binding(world, name));
             let old = old.into_iter().flatten();
             new.chain(old).chain(of_reload(selector, reload)).collect()
@@ -205,7 +206,7 @@ fn of_container(world: &World, container: &str) -> Demand {
 #[must_use]
 pub fn of_binding(world: &World, name: &BindingName) -> Vec<Demand> {
     let known = world.binding_named(name);
-    let spec = known.and_then(|known| known.spec.as_ref());
+    let spec = known.and_then(Binding::declared);
     let Some(spec) = spec else {
         return vec![Demand::of_all(Verb::Bind)];
     };

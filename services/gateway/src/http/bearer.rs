@@ -6,16 +6,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use axum::body::{Body, HttpBody as _};
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::StreamExt as _;
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::id::TokenId;
-use keywheel_core::token::{Token, TokenHash};
+use keywheel_core::token::TokenHash;
 use keywheel_engine::port::PortError;
 use keywheel_policy::{Resource, TOKEN, Verb};
 
@@ -27,8 +24,6 @@ use crate::tokens::hash_of;
 
 /// What comes before a token in its header.
 const SCHEME: &[u8] = b"Bearer ";
-/// How often an open stream looks whether its token still counts, and its owner, when nothing happens.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection of somebody who may use no verb by themselves: it ends soon unless a token counted on it.
 #[derive(Debug, Clone, Default)]
@@ -221,41 +216,6 @@ async fn refuse(
 const NOT_ACCEPTED: &str = "this token opens nothing here, and the attempt is on record; whoever may `audit` finds the reason there, and its owner can issue another one with `keywheel token issue`";
 const TOO_OFTEN: &str =
     "this token opens nothing here; too many attempts: further ones are counted";
-
-/// Ends an answer that goes on and on when the token that asked for it counts no more.
-pub(super) fn ended_with(api: &Api, held: &Held, response: Response) -> Response {
-    if response.body().size_hint().exact().is_some() {
-        return response;
-    }
-    let (api, token) = (api.clone(), held.token);
-    response.map(|body| {
-        let frames = body.into_data_stream();
-        Body::from_stream(frames.take_until(Box::pin(over(api, token))))
-    })
-}
-
-async fn over(api: Api, token: TokenId) {
-    let mut bell = api.view.bell();
-    let mut looks = tokio::time::interval(LOOK_EVERY);
-    loop {
-        let owner = {
-            let committed = api.view.read();
-            let known: Option<&Token> = committed.world.tokens.by_id(token);
-            let known = known.filter(|known| known.is_alive(api.clock.now()));
-            known.map(|known| known.owner.clone())
-        };
-        let Some(owner) = owner else { return };
-        tokio::select! {
-            rung = bell.changed() => if rung.is_err() {
-                return;
-            },
-            // An end of its time rings no bell, and neither does its owner's.
-            _ = looks.tick() => if api.access.owner(&owner).is_none() {
-                return;
-            },
-        }
-    }
-}
 
 impl Held {
     /// Whether a row of a list may be shown to it.

@@ -169,8 +169,10 @@ pub(super) async fn apply(
     // Somebody may have made room between the plan and the decision; then what was there is changed.
     let actions = planned.iter().map(|one| action_word(one.action));
     let actions = actions.chain(std::iter::repeat("changed"));
+    let committed = api.view.read();
     let results = manifests.iter().zip(actions).map(|(manifest, action)| {
         let mut applied = applied((manifest, action));
+        applied.note = withheld(&committed.world, manifest).or(applied.note);
         // Told once, with the first document that the store is tried for.
         applied.note = applied.note.or_else(|| untried.remove(store_of(manifest)?));
         applied
@@ -294,6 +296,14 @@ const fn action_word(action: Action) -> &'static str {
         Action::Changed => "changed",
         Action::Unchanged => "unchanged",
     }
+}
+
+/// Why a binding gives nothing: nobody is to look for that in a container.
+fn withheld(world: &World, manifest: &Manifest) -> Option<String> {
+    let Manifest::Binding { name, .. } = manifest else {
+        return None;
+    };
+    views::binding(world, world.binding_named(name)?)?.withheld
 }
 
 fn applied((manifest, action): (&Manifest, &'static str)) -> Applied {

@@ -11,7 +11,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
 use axum::http::Method;
 use axum::routing::{MethodRouter, get};
-use keywheel_core::binding::{ContainerFacts, Spec};
+use keywheel_core::binding::{Binding, ContainerFacts, Spec};
 use keywheel_core::id::ContainerId;
 use keywheel_core::name::{HostName, SecretName};
 use keywheel_policy::Resource;
@@ -94,7 +94,7 @@ fn seen_beside(api: &Api, caller: &Caller, name: &str) -> Result<BTreeSet<Secret
     let given: BTreeSet<SecretName> = with_secret(api, name, |committed, secret| {
         let world = &committed.world;
         let bindings = world.bindings.values();
-        let specs = bindings.filter_map(|binding| binding.spec.as_ref());
+        let specs = bindings.filter_map(Binding::declared);
         let own = specs.filter(|spec| spec.names(secret.id));
         let ids = own.flat_map(Spec::secrets);
         let known = ids.filter_map(|id| world.secrets.get(&id));

@@ -21,7 +21,7 @@ use keywheel_policy::{Resource, Verb};
 
 use super::bearer::{Came, Held};
 use super::{Api, Caller, Failure};
-use crate::admission::{Demand, InForce, Refused, Seer, demands, identity, person, program};
+use crate::admission::{Demand, InForce, Refused, demands, identity, person, program};
 use crate::denials::{Attempt, Ruling};
 
 /// What decides where a right is in no scope.
@@ -38,6 +38,8 @@ pub(super) struct Standing {
     verb: String,
     /// Whether policies were asked.
     is_judged: AtomicBool,
+    /// What they were permitted last.
+    needs: Mutex<Vec<Demand>>,
     /// The token they came with.
     held: Option<Held>,
 }
@@ -49,6 +51,7 @@ impl Standing {
             by: Mutex::new(None),
             verb,
             is_judged: AtomicBool::new(false),
+            needs: Mutex::new(Vec::new()),
             held: None,
         }
     }
@@ -79,7 +82,7 @@ impl Standing {
         }
     }
 
-    fn note_judged(&self) {
+    pub(super) fn note_judged(&self) {
         self.is_judged.store(true, Ordering::Relaxed);
     }
 
@@ -89,6 +92,15 @@ impl Standing {
 
     fn note_policies(&self, by: Option<String>) {
         *self.by.lock().unwrap_or_else(PoisonError::into_inner) = by;
+    }
+
+    fn note_needs(&self, needs: &[Demand]) {
+        *self.needs.lock().unwrap_or_else(PoisonError::into_inner) = needs.to_vec();
+    }
+
+    /// What the audit calls what they ask.
+    pub(super) fn verb(&self) -> &str {
+        &self.verb
     }
 
     /// Somebody's own words for a record, with the policies that let them do it; without a set of one's own, the words
@@ -406,6 +418,7 @@ impl Api {
             Ok(by) => {
                 let by = in_force.version.map(|_| by);
                 standing.note_policies(by.clone());
+                standing.note_needs(needs);
                 Ok(by)
             }
             Err(refused) => Err(self
@@ -435,6 +448,22 @@ impl Api {
         };
         let covered: Vec<Demand> = needs.iter().map(narrow).collect::<Result<_, _>>()?;
         in_force.admit(&who, &covered, now)
+    }
+
+    /// Why what somebody was permitted last would be denied now, with the set that says so.
+    pub(super) fn lost(
+        &self,
+        principal: &Principal,
+        standing: &Standing,
+    ) -> Option<(Refused, String)> {
+        let needs = standing
+            .needs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let in_force = self.in_force();
+        let refused = self.judge((principal, standing), &in_force, &needs).err()?;
+        Some((refused, in_force.words()))
     }
 
     async fn refuse(
@@ -505,33 +534,6 @@ impl Api {
     pub(super) fn may(&self, caller: &Caller, needs: &[Demand]) -> bool {
         let who = (&caller.principal, &*caller.standing);
         self.judge(who, &self.in_force(), needs).is_ok()
-    }
-
-    /// The rows of a list that a caller may see: those of which they may see all that a row names.
-    pub(super) fn rows_for<T, R: IntoIterator<Item = Resource>>(
-        &self,
-        caller: &Caller,
-        mut rows: Vec<T>,
-        named: impl Fn(&T) -> R,
-    ) -> Vec<T> {
-        let (in_force, seer) = self.seer(caller);
-        rows.retain(|row| {
-            let mut named = named(row).into_iter();
-            let is_covered = |resource: &Resource| {
-                let held = caller.standing.held.as_ref();
-                held.is_none_or(|held| held.shows(resource))
-            };
-            named.all(|resource| is_covered(&resource) && in_force.shows(&seer, resource))
-        });
-        rows
-    }
-
-    fn seer(&self, caller: &Caller) -> (InForce, Seer) {
-        caller.standing.note_judged();
-        let in_force = self.in_force();
-        let who = caller.standing.person(&caller.principal);
-        let seer = in_force.seer(who, seconds(self.clock.now()));
-        (in_force, seer)
     }
 
     /// What a caller lacks for steps of a playbook, in words: the first right of each step.

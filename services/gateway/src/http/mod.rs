@@ -13,6 +13,7 @@ mod gates;
 mod history;
 mod hosts;
 mod interventions;
+mod lasting;
 mod named;
 mod outward;
 mod pages;
@@ -23,6 +24,7 @@ mod read;
 mod refused;
 mod reports;
 mod revocations;
+mod rows;
 mod scans;
 mod seal;
 pub(crate) mod status;
@@ -332,10 +334,15 @@ async fn guard(
             return Failure::from(error).into_response();
         }
     }
-    match &came.held {
-        Some(held) => bearer::ended_with(&api, held, response),
-        None => response,
-    }
+    let token = came.held.as_ref().map(|held| held.token);
+    let asked = lasting::Asked {
+        peer,
+        principal,
+        standing,
+        token,
+        object,
+    };
+    lasting::ended_with(&api, asked, response)
 }
 
 /// Answers someone who may not: after the denial is on record, or counted when many came before it.

@@ -15,6 +15,7 @@ use keywheel_core::command::Command;
 use keywheel_core::id::PolicySetId;
 use keywheel_core::policy::{Applied, Group, Policies, Request};
 use keywheel_core::world::World;
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_policy::{Estate, Fault, Finding, Principal, Resource, Set, Source, Verb, WordError};
 use keywheel_schemas::api::{
     ApplyPoliciesRequest, NearPolicy, PoliciesInForce, PoliciesView, PolicyExplanation,
@@ -24,7 +25,13 @@ use serde::Deserialize;
 
 use super::change::Payload;
 use super::{Api, Caller, Failure, Route};
+use crate::admission::entitlement::{Taken, taken_by};
 use crate::admission::{Demand, identity, source_of};
+
+/// What a set does to a binding whose service may not have what it gives.
+const WITHHOLDS: &str = "withholds";
+/// Most bindings that a refusal names.
+const MAX_NAMED: usize = 10;
 
 /// What there is to ask here.
 pub(super) fn routes() -> Vec<Route> {
@@ -156,6 +163,8 @@ async fn apply(
     let set = compile(source.clone())
         .await
         .map_err(|faults| told(&faults))?;
+    let set = Arc::new(set);
+    let taken = taken_from(&api, &set).await?;
     if request.dry_run {
         let by = by.unwrap_or_default();
         let object = "policies";
@@ -172,14 +181,21 @@ async fn apply(
             in_force: false,
             by: None,
             number: None,
-            findings: findings(&api, &set),
+            findings: findings(&api, &set)
+                .into_iter()
+                .chain(taken.iter().map(withholding))
+                .collect(),
             policies: source.policies,
             groups: source.groups,
             faults: Vec::new(),
             kept: kept(&api.view.read().world),
         }));
     }
+    if !request.withhold && !taken.is_empty() {
+        return Err(takes_from(&taken));
+    }
     let wanted = policies(&source);
+    api.admission.prepare(&wanted, set.clone());
     let command = Command::ApplyPolicies(Request {
         id: PolicySetId::from_bytes(caller.draw(&api, "policies")),
         expected: request.expected,
@@ -193,9 +209,52 @@ async fn apply(
     };
     // Somebody may have applied another one since.
     if let Some(applied) = in_force.as_ref().filter(|one| one.policies == wanted) {
-        api.admission.take(applied, Arc::new(set));
+        api.admission.take(applied, set);
     }
     Ok(Json(view(&api, in_force.as_deref(), kept).await))
+}
+
+/// What a set takes from bindings that grant now.
+async fn taken_from(api: &Api, set: &Arc<Set>) -> Result<Vec<Taken>, Failure> {
+    let taken = taken_by(set.clone(), &api.view, api.clock.now()).await;
+    taken.map_err(|_| {
+        let text = "the bindings were not held against the set to the end; try again";
+        PortError::new(ErrorKind::Unavailable, text).into()
+    })
+}
+
+fn withholding(taken: &Taken) -> PolicyFinding {
+    PolicyFinding {
+        policy: taken.denial.reason.clone(),
+        kind: WITHHOLDS.to_owned(),
+        text: words(taken),
+    }
+}
+
+fn words(taken: &Taken) -> String {
+    let Taken {
+        binding,
+        secret,
+        denial,
+    } = taken;
+    format!(
+        "binding `{binding}` gives nothing any more, for service `{}` may not read `secret/{secret}` ({})",
+        denial.service, denial.reason
+    )
+}
+
+/// Nobody takes secrets from running containers by leaving a policy out.
+fn takes_from(taken: &[Taken]) -> Failure {
+    let mut lines: Vec<String> = taken.iter().take(MAX_NAMED).map(words).collect();
+    let left = taken.len().saturating_sub(lines.len());
+    if left > 0 {
+        lines.push(format!("and {left} more; `--dry-run` names them all"));
+    }
+    lines.push(
+        "containers would lose what they have: permit `read` to these services, or apply it with `--withhold` (`withhold` of the request)"
+            .to_owned(),
+    );
+    Failure::conflict(lines.join("\n"))
 }
 
 fn policies(source: &Source) -> Policies {

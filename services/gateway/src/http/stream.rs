@@ -33,8 +33,8 @@ use super::{Api, Failure, Named, subscriptions};
 
 /// After so long without an event a stream of server-sent events says that it is there.
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
-const FRAMES: &str = "text/event-stream";
-const LINES: &str = "application/x-ndjson";
+pub(super) const FRAMES: &str = "text/event-stream";
+pub(super) const LINES: &str = "application/x-ndjson";
 
 /// Which part of the audit.
 #[derive(Debug, Deserialize)]

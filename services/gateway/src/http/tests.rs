@@ -15,6 +15,7 @@ mod entitlement;
 mod forgotten;
 mod history;
 mod interventions;
+mod lasting;
 mod looks;
 mod outward;
 mod playbooks;

@@ -24,6 +24,8 @@ struct Rule<'w> {
     missing: usize,
     /// The secret of which there is nothing to give.
     lacks: Option<&'w SecretName>,
+    /// Why policies withhold it.
+    withheld: Option<String>,
 }
 
 /// Whether whoever asks may list a secret.
@@ -40,11 +42,12 @@ pub fn entitlement(
     let mut rules: Vec<Rule<'_>> = world
         .bindings
         .values()
-        .filter_map(|binding| rule((world, binding), secret, (host, facts)))
+        .filter_map(|binding| rule((world, binding), (secret, is_seen), (host, facts)))
         .collect();
     rules.sort_by_key(|rule| {
-        let (lacks, parts) = (rule.lacks.is_some(), Reverse(rule.parts.len()));
-        (rule.missing, lacks, parts, &rule.binding.name)
+        let gives_nothing = (rule.withheld.is_some(), rule.lacks.is_some());
+        let parts = Reverse(rule.parts.len());
+        (rule.missing, gives_nothing, parts, &rule.binding.name)
     });
     let known = world.host_named(host);
     let denied = denial(secret, (host, facts), known, (rules.first(), is_seen));
@@ -70,10 +73,10 @@ pub fn entitlement(
 
 fn rule<'w>(
     (world, binding): (&'w World, &'w Binding),
-    secret: &Secret,
+    (secret, is_seen): (&Secret, Seen<'_>),
     (host, facts): (&HostName, &ContainerFacts),
 ) -> Option<Rule<'w>> {
-    let spec = binding.spec.as_ref()?;
+    let spec = binding.declared()?;
     let parts = spec.selector.parts(host, facts);
     let missing = parts.iter().filter(|part| !part.holds).count();
     let lacks = lacking(world, spec);
@@ -83,12 +86,14 @@ fn rule<'w>(
         parts,
         missing,
         lacks,
+        withheld: withheld_words(world, binding, is_seen),
     })
 }
 
 fn granted(rules: &[Rule<'_>]) -> String {
     let holding = rules.iter();
-    let holding = holding.filter(|rule| rule.missing == 0 && rule.lacks.is_none());
+    let holding =
+        holding.filter(|rule| rule.missing == 0 && rule.lacks.is_none() && rule.withheld.is_none());
     let named = holding.map(|rule| {
         let gives = target_words(&rule.spec.target);
         format!("binding `{}` gives it as {gives}", rule.binding.name)
@@ -137,6 +142,9 @@ fn denial(
             format!("widen `containers` of binding `{name}`, or apply one that means it"),
         ));
     }
+    if let Some(withheld) = &rule.withheld {
+        return Some(by_policies(secret, rule, withheld));
+    }
     let lacking = rule.lacks?;
     if !is_seen(lacking) {
         return Some((
@@ -152,6 +160,42 @@ fn denial(
         ),
         format!("make one with `keywheel rotate {lacking}` or `keywheel secret put {lacking}`"),
     ))
+}
+
+/// Why policies withhold what a binding would give; names a secret only if `is_seen` says so.
+pub(super) fn withheld_words(
+    world: &World,
+    binding: &Binding,
+    is_seen: Seen<'_>,
+) -> Option<String> {
+    let denial = &binding.withheld.as_ref()?.denial;
+    let known = world.secrets.get(&denial.secret);
+    let secret = match known.filter(|known| is_seen(&known.name)) {
+        Some(known) => format!("`secret/{}`", known.name),
+        None => "a secret that you may not list".to_owned(),
+    };
+    Some(format!(
+        "policies withhold it: service `{}` may not read {secret} ({})",
+        denial.service, denial.reason
+    ))
+}
+
+/// Of a binding that means it and is withheld.
+fn by_policies(secret: &Secret, rule: &Rule<'_>, withheld: &str) -> (String, String) {
+    let name = &rule.binding.name;
+    let denied = rule.binding.withheld.as_ref();
+    let is_own = denied.is_some_and(|withheld| withheld.denial.secret == secret.id);
+    let next = match is_own {
+        true => format!(
+            "`keywheel policy explain service:{} read secret/{}` tells more; whoever may `grant` can permit it",
+            rule.spec.service(name),
+            secret.name
+        ),
+        false => format!(
+            "it is another secret that binding `{name}` gives with it; whoever may `grant` can permit that"
+        ),
+    };
+    (format!("binding `{name}` means it, and {withheld}"), next)
 }
 
 /// The first secret of a binding of which there is nothing to give; a lease is made when it is asked for.
@@ -187,6 +231,7 @@ fn rule_view(
         parts: rule.parts.iter().map(part_view).collect(),
         state: progress.map(|progress| super::progress_word(progress).to_owned()),
         refused,
+        withheld: rule.withheld.clone(),
     }
 }
 

@@ -152,7 +152,7 @@ fn consumed(world: &World, key: &assignment::Key) -> Option<SecretId> {
     let assigned = world.assignments.get(key).map(|one| one.secret);
     let bound = || {
         let binding = world.bindings.get(&key.binding)?;
-        Some(binding.spec.as_ref()?.secret)
+        Some(binding.declared()?.secret)
     };
     assigned.or(key.also).or_else(bound)
 }

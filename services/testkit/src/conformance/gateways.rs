@@ -516,6 +516,7 @@ fn publish(
         ids: Arc::new(FakeIds::of_source(10 + who as u64)),
         view: gateway.view.clone(),
         failpoint: |_| (),
+        hold: None,
     };
     let commits = gateway.commits.take().unwrap();
     tokio::spawn(publisher.run(commits))

@@ -187,3 +187,94 @@ async fn a_question_without_its_parts_is_refused() {
         .await;
     assert_problem(&unknown, 404, "not_found", "no/such");
 }
+
+/// Root may everything, and services what else is said.
+fn set(services: &str, withhold: bool) -> Value {
+    let policies = format!(
+        "@id(\"root\")\npermit (principal in Group::\"root\", action, resource);\n{services}"
+    );
+    json!({ "policies": policies, "withhold": withhold })
+}
+
+const WEB_HAS_IT: &str = "@id(\"web-has-it\")\npermit (principal == Service::\"web\", action == Action::\"read\", resource in Path::\"prod\");\n";
+
+impl Bench {
+    async fn withheld(&self, binding: &str) -> Value {
+        let (status, answer) = self.see(&format!("bindings/{binding}")).await;
+        assert_eq!(status, 200, "{answer}");
+        answer["withheld"].clone()
+    }
+}
+
+#[tokio::test]
+async fn a_set_takes_no_secrets_from_containers_unless_it_is_said_that_it_may() {
+    let bench = Bench::entitled().await;
+    let refused = bench.post("policies", set(WEB_HAS_IT, false)).await;
+    let part = "binding `jobs` gives nothing any more, for service `jobs` may not read `secret/prod/db` (default deny)";
+    assert_problem(&refused, 409, "conflict", part);
+    assert_problem(&refused, 409, "conflict", "--withhold");
+    assert_eq!(bench.withheld("jobs").await, Value::Null);
+    let mut dry = set(WEB_HAS_IT, false);
+    dry["dry_run"] = json!(true);
+    let (status, answer) = bench.post("policies", dry).await;
+    assert_eq!(status, 200, "{answer}");
+    let found = answer["findings"].as_array().unwrap();
+    let taken: Vec<&Value> = found
+        .iter()
+        .filter(|one| one["kind"] == "withholds")
+        .collect();
+    assert_eq!(taken.len(), 1, "{answer}");
+    let (status, answer) = bench.post("policies", set(WEB_HAS_IT, true)).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(bench.withheld("web").await, Value::Null);
+    let told = bench.withheld("jobs").await;
+    assert!(told.as_str().unwrap().contains("default deny"), "{told}");
+    let plan = {
+        let host = HostId::from_bytes([8; 16]);
+        bench.api.view.read().plan_of(host).unwrap()
+    };
+    let names: Vec<String> = plan.bindings.iter().map(|b| b.name.to_string()).collect();
+    assert_eq!(names, ["web"], "its host is to withdraw the other one");
+}
+
+#[tokio::test]
+async fn a_binding_alone_does_not_suffice_where_a_policy_forbids_and_explain_names_it() {
+    let bench = Bench::entitled().await;
+    let forbids = "@id(\"not-web\")\nforbid (principal == Service::\"web\", action == Action::\"read\", resource);\n@id(\"as-bound\")\npermit (principal is Service, action == Action::\"read\", resource is Secret);\n";
+    assert_eq!(bench.post("policies", set(forbids, true)).await.0, 200);
+    let answer = bench
+        .explained("prod/db", &format!("host=web-1&{WEB}"))
+        .await;
+    assert_eq!(answer["entitled"], false, "{answer}");
+    let reason = answer["reason"].as_str().unwrap();
+    assert!(reason.contains("forbidden by not-web"), "{reason}");
+    let next = answer["next"].as_str().unwrap();
+    assert!(next.contains("policy explain service:web read"), "{next}");
+    let said = bench.audit().await;
+    let is_said = |words: &str| said.iter().any(|record| record.contains(words));
+    assert!(is_said("withhold"), "{said:?}");
+    // Permitted again it is given again, without that anybody binds anew.
+    let permits = "@id(\"as-bound\")\npermit (principal is Service, action == Action::\"read\", resource is Secret);\n";
+    assert_eq!(bench.post("policies", set(permits, false)).await.0, 200);
+    let answer = bench
+        .explained("prod/db", &format!("host=web-1&{WEB}"))
+        .await;
+    assert_eq!(answer["entitled"], true, "{answer}");
+}
+
+#[tokio::test]
+async fn a_binding_that_comes_later_gives_nothing_before_its_service_may_have_it() {
+    let bench = Bench::entitled().await;
+    assert_eq!(bench.post("policies", set(WEB_HAS_IT, true)).await.0, 200);
+    let more = BINDINGS
+        .replace("name: web }", "name: late }")
+        .replace("name: DB }", "name: LATE }");
+    let late = more.split("---\n").nth(1).unwrap();
+    let (status, answer) = bench.apply(late).await;
+    assert_eq!(status, 200, "{answer}");
+    let note = answer["results"][0]["note"].as_str().unwrap();
+    assert!(note.contains("policies withhold it"), "{note}");
+    let told = bench.withheld("late").await;
+    assert!(told.as_str().unwrap().contains("service `late`"), "{told}");
+    assert_eq!(bench.withheld("web").await, Value::Null);
+}
