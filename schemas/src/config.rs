@@ -5,6 +5,7 @@
 
 pub mod apart;
 pub mod audit;
+pub mod dual_control;
 pub mod host_cache;
 pub mod metrics;
 pub mod otlp;
@@ -25,6 +26,7 @@ use keywheel_core::name::HostName;
 
 use apart::Apart;
 use audit::Audit;
+use dual_control::DualControl;
 use host_cache::HostCacheSettings;
 use metrics::MetricsListen;
 use otlp::Otlp;
@@ -143,6 +145,8 @@ pub struct Config {
     pub apart: Apart,
     /// Where audit records go besides the journal.
     pub audit: Audit,
+    /// What takes several people.
+    pub dual_control: DualControl,
 }
 
 /// What was said on the command line, and what the machine says by itself.
@@ -254,6 +258,7 @@ impl Config {
         let signals = Signals::take(sources);
         let apart = Apart::take(sources);
         let audit = Audit::take(sources);
+        let dual_control = DualControl::take(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
             data_dir,
@@ -270,6 +275,7 @@ impl Config {
             signals,
             apart,
             audit,
+            dual_control,
         })
     }
 }

@@ -6,17 +6,32 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_engine::port::clock::Clock;
-use keywheel_engine::presence::{COPY_FACT, Fact, Look, Reached, Seen};
+use keywheel_engine::presence::{COPY_FACT, Fact, Look, Reached, SINK_SET_FACT, Seen};
+use keywheel_schemas::config::sinks::Sink;
+use keywheel_seal::digest;
 use keywheel_telemetry::{Page, Source, names};
 
 use crate::onward::{Standing, State};
 use crate::sink::Handle;
+
+/// Which set of sinks it is: whatever of it changes, the digest does. What lies in files that it names is no part.
+pub(crate) fn sink_set(sinks: &[Sink]) -> String {
+    let mut sorted: Vec<&Sink> = sinks.iter().collect();
+    sorted.sort_by_key(|sink| sink.name());
+    let mut all = digest::Running::default();
+    // A set always has a JSON form; without one no two sets would be told apart, so that is none that was confirmed.
+    all.add(&serde_json::to_vec(&sorted).unwrap_or_default());
+    let names: Vec<&str> = sorted.iter().map(|sink| sink.name()).collect();
+    format!("sha256:{} of {} sinks: {}", all.hex(), names.len(), names.join(", "))
+}
 
 /// The sinks, to be looked at.
 pub(crate) struct Onward {
     pub(crate) states: Vec<Arc<State>>,
     pub(crate) max_lag: Duration,
     pub(crate) clock: Arc<dyn Clock>,
+    /// What it was given, in words that begin with its digest.
+    pub(crate) set: String,
 }
 
 impl Onward {
@@ -49,6 +64,11 @@ impl Look for Handle {
         };
         let backfilled = format!("{} records were read from the log", self.backfilled());
         let mut facts = vec![copy, Fact::ok("backfill", backfilled)];
+        let set = self.onward().map(|onward| onward.set.clone());
+        facts.push(Fact::ok(
+            SINK_SET_FACT,
+            set.unwrap_or_else(|| sink_set(&[])),
+        ));
         if let Some(onward) = self.onward() {
             let standings = onward.standings(self.size());
             let sinks = standings.iter().map(|one| one.fact(onward.max_lag));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::approval;
 use crate::audit::Principal;
 use crate::binding::{OnRevoke, Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
@@ -331,6 +332,8 @@ pub enum Command {
     Token(token::Request),
     /// The log was put back to an earlier time.
     BuryLost(BuryLost),
+    /// About what takes several people.
+    Approval(approval::Request),
 }
 
 /// What goes between here and others outside.

@@ -60,7 +60,8 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::Outward(_)
         | Command::ApplyPolicies(_)
         | Command::Token(_)
-        | Command::BuryLost(_) => Role::Gateway,
+        | Command::BuryLost(_)
+        | Command::Approval(_) => Role::Gateway,
         Command::Playbook(
             Request::Start {
                 cause: Cause::Person,

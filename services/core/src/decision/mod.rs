@@ -3,6 +3,7 @@
 //! A decision is one append. It reads the world, changes nothing, and either gives events or a
 //! rejection. An empty list of events means: everything is as asked already.
 
+mod approval;
 mod canary;
 mod drain;
 mod evict;
@@ -103,6 +104,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
 fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Refusal> {
     Ok(match command {
         Command::JoinHost(joining) => return join::join(world, joining, ctx),
+        Command::Approval(request) => return approval::decide(world, request, ctx),
         Command::IssueJoinToken(wish) => join::issue_token(world, wish, ctx),
         Command::Apply(declarations) => manifest::apply(world, declarations, ctx),
         Command::Unbind { name } => manifest::unbind(world, name),

@@ -3,7 +3,7 @@
 use crate::event::Event;
 use crate::name::{BindingName, SecretName};
 use crate::{
-    binding, host, notification, playbook, playbook_run, policy, revocation, rotation, secret,
+    approval, binding, host, notification, playbook, playbook_run, policy, revocation, rotation, secret,
     signal, store, token,
 };
 
@@ -96,6 +96,9 @@ pub enum Rejection {
     /// About tokens.
     #[error(transparent)]
     Token(#[from] token::Rejection),
+    /// About what takes several people.
+    #[error(transparent)]
+    Approval(#[from] approval::Rejection),
 }
 
 /// What sort of "no" it is; exit codes and HTTP statuses follow it.
@@ -126,6 +129,7 @@ impl Rejection {
             | Self::Playbook(playbook::Rejection::Unknown(_))
             | Self::PlaybookRun(playbook_run::Rejection::Unknown(_))
             | Self::Token(token::Rejection::Unknown(_) | token::Rejection::NoneOf(_))
+            | Self::Approval(approval::Rejection::Unknown(_))
             | Self::Revocation(revocation::Rejection::Unknown(_)) => RejectionKind::NotFound,
             Self::Binding(binding::Rejection::NotBound { .. }) => RejectionKind::Conflict,
             Self::Store(
@@ -135,7 +139,13 @@ impl Rejection {
             ) => RejectionKind::Conflict,
             Self::Binding(_) | Self::TargetTaken { .. } | Self::Store(_) => RejectionKind::Invalid,
             Self::Playbook(playbook::Rejection::InUse { .. }) => RejectionKind::Conflict,
-            Self::Policy(policy::Rejection::TooLarge(_))
+            Self::Approval(
+                approval::Rejection::People { .. }
+                | approval::Rejection::TooLarge
+                | approval::Rejection::ReasonMissing
+                | approval::Rejection::ReasonTooLong,
+            )
+            | Self::Policy(policy::Rejection::TooLarge(_))
             | Self::Token(
                 token::Rejection::Lifetime
                 | token::Rejection::Limit

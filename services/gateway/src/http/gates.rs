@@ -226,12 +226,13 @@ fn look(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         "/v1/openapi.json" | "/v1/status" | "/v1/store-key" | "/v1/whoami" => Gate::Open,
         "/v1/secrets" | "/v1/bindings" | "/v1/rotations" | "/v1/revocations" | "/v1/playbooks"
         | "/v1/playbook-runs" | "/v1/quarantines" | "/v1/hosts" | "/v1/stores"
-        | "/v1/notifications" | "/v1/signal-sources" | "/v1/tokens" => Gate::Rows,
+        | "/v1/notifications" | "/v1/signal-sources" | "/v1/tokens" | "/v1/approvals" => Gate::Rows,
         "/v1/secrets/{*name}"
         | "/v1/schedules/{*name}"
         | "/v1/versions/{*name}"
         | "/v1/rotation-plan/{*name}"
         | "/v1/explain/{*name}" => asked.secret(Verb::List),
+        "/v1/approvals/{id}" => Gate::Handler,
         "/v1/bindings/{*name}" => asked.binding(),
         "/v1/rotations/{id}" => asked.rotation(Verb::List),
         "/v1/revocations/{id}" => asked.revocation(Verb::List),
@@ -302,7 +303,13 @@ fn change(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         | "/v1/policies"
         | "/v1/tokens"
         | "/v1/tokens/{name}/revoke"
-        | "/v1/revoke-tokens" => Gate::Handler,
+        | "/v1/revoke-tokens"
+        | "/v1/approvals/{id}/approve"
+        | "/v1/approvals/{id}/deny"
+        | "/v1/approvals/{id}/withdraw"
+        | "/v1/approvals/{id}/break-glass"
+        | "/v1/approvals/{id}/review"
+        | "/v1/audit/confirm-sinks" => Gate::Handler,
         "/v1/subscriptions" | "/v1/subscriptions/{name}/acknowledge" => all(Verb::Audit),
         "/v1/notifications/{name}/test" | "/v1/notifications/{name}/replay" => {
             asked.needs(Verb::Write, Resource::Notification)

@@ -16,7 +16,7 @@ use keywheel_engine::unseal::SealState;
 use keywheel_schemas::api::{SealRequest, SealView, UnsealRequest};
 
 use super::change::Payload;
-use super::{Api, Caller, Failure, UNSEAL_TIMEOUT, bounded};
+use super::{Api, Caller, Failure, UNSEAL_TIMEOUT, approvals, bounded};
 
 /// What records of it are about.
 const OBJECT: &str = "store-sync";
@@ -44,8 +44,15 @@ async fn unseal(
     let offered = STANDARD
         .decode(&request.offer)
         .map_err(|e| Failure::invalid(format!("field `offer` is not base64: {e}")))?;
+    let given = approvals::note_share(&api, &caller).await?;
     note(&api, &caller, "unseal", None).await?;
-    ask(&api, Body::Unseal { offered }).await
+    let answer = ask(&api, Body::Unseal { offered }).await;
+    // Whatever else went wrong, it may have been taken.
+    let is_none = answer.as_ref().is_err_and(Failure::is_refusal);
+    if let Some(given) = given.filter(|_| is_none) {
+        approvals::take_share_back(&api, &caller, &given).await?;
+    }
+    answer
 }
 
 async fn seal(
@@ -76,11 +83,17 @@ async fn note(api: &Api, caller: &Caller, verb: &str, reason: Option<&str>) -> R
 }
 
 async fn ask(api: &Api, body: Body) -> Result<Json<SealView>, Failure> {
-    let asked = api
+    let state = asked(api, body).await?;
+    Ok(Json(view(api, state)))
+}
+
+/// What store-sync says of its seal.
+pub(super) async fn asked(api: &Api, body: Body) -> Result<SealState, Failure> {
+    let answer = api
         .bus
         .request(Address::StoreSync, None, body, UNSEAL_TIMEOUT);
-    match asked.await? {
-        Body::SealState(state) => Ok(Json(view(api, state))),
+    match answer.await? {
+        Body::SealState(state) => Ok(state),
         // Why it was not taken nobody learns, so there is nothing to correct either.
         Body::Failed {
             kind: ErrorKind::Denied,

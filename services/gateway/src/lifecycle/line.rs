@@ -102,7 +102,8 @@ pub(super) fn of(committed: &Committed, recorded: &RecordedEvent) -> Option<Line
         | Event::Signal(..)
         | Event::Playbook(..)
         | Event::Policy(..)
-        | Event::Token(..) => return None,
+        | Event::Token(..)
+        | Event::Approval(..) => return None,
     };
     // Whatever its report answers, a container goes for reasons of its own.
     let trace = match line.event {
