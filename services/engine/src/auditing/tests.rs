@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use keywheel_core::approval;
 use keywheel_core::audit::Role;
 use keywheel_core::binding::{Reload, Selector, Target};
 use keywheel_core::command::{Observation, ProofTaken, Replacing};
@@ -150,6 +151,7 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["apply-policies"], apply_policies()),
         (&["issue-token"], issue_token()),
         (&["bury-lost-versions"], bury_lost()),
+        (&["ask-policy-change"], ask_for_policies()),
     ]
 }
 
@@ -244,6 +246,96 @@ fn a_person_s_record_names_the_policies_that_let_it_in_beside_their_own_words() 
         reason: "stolen".to_owned(),
     };
     assert_eq!(named(&evict).unwrap(), "stolen (policy: payments-team)");
+}
+
+const APPROVAL: keywheel_core::id::ApprovalId =
+    keywheel_core::id::ApprovalId::from_bytes([0x1a; 16]);
+
+fn ask_for_policies() -> Command {
+    Command::Approval(approval::Request::Ask(approval::Ask {
+        id: APPROVAL,
+        operation: approval::Operation::PolicyChange,
+        object: "policies".to_owned(),
+        digest: [7; 32],
+        plan: "one line more".to_owned(),
+        by: "unix:0".to_owned(),
+        reason: "bob joined".to_owned(),
+        needed: 2,
+    }))
+}
+
+#[test]
+fn each_word_about_a_request_has_its_verb_and_what_was_approved_names_its_request() {
+    use approval::Request as R;
+
+    let principal = Principal::Operator {
+        name: "ada".to_owned(),
+    };
+    let (approval, by, why) = (APPROVAL, "certificate:ada", "seen");
+    let (by, reason) = (|| by.to_owned(), || why.to_owned());
+    let perform = R::Perform(approval::Perform {
+        approval,
+        digest: [7; 32],
+        by: by(),
+        command: Box::new(apply_policies()),
+    });
+    let named = format!("approved: request {APPROVAL}");
+    let words = [
+        (
+            R::Approve {
+                approval,
+                by: by(),
+                reason: reason(),
+            },
+            "approve",
+            why,
+        ),
+        (
+            R::Deny {
+                approval,
+                by: by(),
+                reason: reason(),
+            },
+            "deny",
+            why,
+        ),
+        (
+            R::Withdraw { approval, by: by() },
+            "withdraw-approval",
+            "takes a word back",
+        ),
+        (
+            R::BreakGlass {
+                approval,
+                by: by(),
+                reason: reason(),
+            },
+            "break-glass",
+            why,
+        ),
+        (
+            R::Review {
+                approval,
+                by: by(),
+                reason: reason(),
+            },
+            "review-break-glass",
+            why,
+        ),
+        (perform, "apply-policies", named.as_str()),
+    ];
+    for (request, verb, reason) in words {
+        let command = Command::Approval(request);
+        let left = records(
+            &World::default(),
+            &deed(&principal),
+            &command,
+            &Ok(Vec::new()),
+        );
+        assert_eq!(left.len(), 1);
+        let found = (left[0].verb.as_str(), left[0].reason.as_str());
+        assert_eq!(found, (verb, reason));
+    }
 }
 
 fn bury_lost() -> Command {
@@ -398,6 +490,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::ApplyPolicies(_) => 28,
         Command::Token(_) => 29,
         Command::BuryLost(_) => 30,
+        Command::Approval(_) => 31,
     }
 }
 
@@ -408,7 +501,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=30),
+        Vec::from_iter(0..=31),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

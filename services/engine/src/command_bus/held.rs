@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use keywheel_core::approval;
 use keywheel_core::command::{Command, Outward};
 use keywheel_core::decision;
 use keywheel_core::id::RotationId;
@@ -45,6 +46,8 @@ fn serves_revocations(world: &World, command: &Command) -> bool {
         // A host whose permit or keys end is off the bus, and hears of no revocation.
         Command::NotePermit(_) | Command::RotateHostKey(_) => true,
         Command::EnrolHost { host, .. } => world.live_host(*host).is_some(),
+        // What others say before something may begin, and who confirms the sinks. What was approved is new work.
+        Command::Approval(request) => !matches!(request, approval::Request::Perform(_)),
         // Somebody outside says that something leaked; a store answers again that revocations wait for.
         Command::Outward(Outward::TakeSignal(_)) | Command::StoreContact { .. } => true,
         Command::StepOutcome { rotation, .. }
