@@ -179,9 +179,9 @@ macro_rules! text_form {
 }
 
 use keywheel_core::id::{
-    ApprovalId, BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, NotificationId,
-    PlaybookId, PolicySetId, RevocationId, RotationId, RunId, SecretId, SignalSourceId, SlotId,
-    StoreId, TokenId,
+    ApprovalId, BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId,
+    NotificationId, PlaybookId, PolicySetId, RevocationId, RotationId, RunId, SecretId,
+    SignalSourceId, SlotId, StoreId, TokenId,
 };
 use keywheel_core::name::{
     BindingName, BusKey, Directory, EnvName, FileName, HostName, NotificationName, PlaybookName,

@@ -2,8 +2,8 @@
 
 use keywheel_core::event::Event;
 use keywheel_core::{
-    approval, assignment, binding, host, notification, playbook, playbook_run, policy, revocation, rollout,
-    rotation, secret, signal, store, token,
+    approval, assignment, binding, host, notification, playbook, playbook_run, policy, revocation,
+    rollout, rotation, secret, signal, store, token,
 };
 
 /// One event type.

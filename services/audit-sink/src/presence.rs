@@ -22,7 +22,12 @@ pub(crate) fn sink_set(sinks: &[Sink]) -> String {
     // A set always has a JSON form; without one no two sets would be told apart, so that is none that was confirmed.
     all.add(&serde_json::to_vec(&sorted).unwrap_or_default());
     let names: Vec<&str> = sorted.iter().map(|sink| sink.name()).collect();
-    format!("sha256:{} of {} sinks: {}", all.hex(), names.len(), names.join(", "))
+    format!(
+        "sha256:{} of {} sinks: {}",
+        all.hex(),
+        names.len(),
+        names.join(", ")
+    )
 }
 
 /// The sinks, to be looked at.

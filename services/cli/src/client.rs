@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use hyper::{Method, StatusCode};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap};
 use hyper::http::response::Parts;
+use hyper::{Method, StatusCode};
 use keywheel_schemas::api::Problem;
 use keywheel_schemas::event::MAX_EVENT_BYTES;
 use keywheel_seal::SecretBytes;
@@ -278,7 +278,11 @@ fn glass_breaker(request: &str, reason: &str) -> Ask {
     Ask {
         method: Method::POST,
         path: format!("{request}/break-glass"),
-        body: Some(serde_json::json!({ "reason": reason }).to_string().into_bytes()),
+        body: Some(
+            serde_json::json!({ "reason": reason })
+                .to_string()
+                .into_bytes(),
+        ),
         bearer: None,
     }
 }

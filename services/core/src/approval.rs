@@ -295,9 +295,7 @@ pub enum Rejection {
         by: String,
     },
     /// They asked for it themselves.
-    #[error(
-        "`{by}` asked for request {id}, so somebody else has to say that; withdraw it instead"
-    )]
+    #[error("`{by}` asked for request {id}, so somebody else has to say that; withdraw it instead")]
     OwnRequest {
         /// Which.
         id: ApprovalId,
@@ -324,13 +322,19 @@ pub enum Rejection {
     #[error("request {0} waits for nobody; there is no glass to break")]
     Granted(ApprovalId),
     /// It was asked for by another, or for something else.
-    #[error("request {0} is for something else, or of somebody else: it is good for exactly what was asked for")]
+    #[error(
+        "request {0} is for something else, or of somebody else: it is good for exactly what was asked for"
+    )]
     Another(ApprovalId),
     /// Nothing waits for a review.
-    #[error("request {0} waits for no review: `keywheel approval list --unreviewed` lists those that do")]
+    #[error(
+        "request {0} waits for no review: `keywheel approval list --unreviewed` lists those that do"
+    )]
     NoReview(ApprovalId),
     /// Whoever broke the glass, or asked, reviews nothing of it.
-    #[error("`{by}` asked for request {id} or broke the glass for it, so somebody else has to review it")]
+    #[error(
+        "`{by}` asked for request {id} or broke the glass for it, so somebody else has to review it"
+    )]
     OwnReview {
         /// Which.
         id: ApprovalId,
@@ -436,7 +440,9 @@ impl Approval {
     /// Whether somebody went without the others, and nobody else has reviewed it.
     #[must_use]
     pub fn is_unreviewed(&self) -> bool {
-        self.glass.as_ref().is_some_and(|glass| glass.review.is_none())
+        self.glass
+            .as_ref()
+            .is_some_and(|glass| glass.review.is_none())
     }
 
     /// Whether it is a request of these words of the same person.

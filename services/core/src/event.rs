@@ -1,12 +1,12 @@
 //! Any event, and the aggregate it belongs to.
 
 use crate::id::{
-    ApprovalId, BindingId, HostId, NotificationId, PlaybookId, PolicySetId, RevocationId, RotationId, RunId,
-    SecretId, SignalSourceId, StoreId, TokenId,
+    ApprovalId, BindingId, HostId, NotificationId, PlaybookId, PolicySetId, RevocationId,
+    RotationId, RunId, SecretId, SignalSourceId, StoreId, TokenId,
 };
 use crate::{
-    approval, assignment, binding, host, notification, playbook, playbook_run, policy, revocation, rollout,
-    rotation, secret, signal, store, token,
+    approval, assignment, binding, host, notification, playbook, playbook_run, policy, revocation,
+    rollout, rotation, secret, signal, store, token,
 };
 
 /// Any event with its aggregate.

@@ -153,11 +153,17 @@ mod tests {
     #[test]
     fn one_shows_line_by_line_what_would_happen_and_steers_no_terminal() {
         let text = one(&asked());
-        assert!(text.contains("  version 3 takes the place of version 2\n"), "{text}");
+        assert!(
+            text.contains("  version 3 takes the place of version 2\n"),
+            "{text}"
+        );
         assert!(text.contains("  + permit·[31m bob\n"), "{text}");
         assert!(!text.contains("reviewed by"), "{text}");
         let text = one(&broken(Some("certificate:eve")));
-        assert!(text.contains("certificate:eve") && text.contains("it stays"), "{text}");
+        assert!(
+            text.contains("certificate:eve") && text.contains("it stays"),
+            "{text}"
+        );
     }
 
     #[test]

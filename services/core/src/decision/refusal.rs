@@ -3,8 +3,8 @@
 use crate::event::Event;
 use crate::name::{BindingName, SecretName};
 use crate::{
-    approval, binding, host, notification, playbook, playbook_run, policy, revocation, rotation, secret,
-    signal, store, token,
+    approval, binding, host, notification, playbook, playbook_run, policy, revocation, rotation,
+    secret, signal, store, token,
 };
 
 /// A refused command: why, and the facts that stand all the same. A join token, for example, is

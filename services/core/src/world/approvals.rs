@@ -28,9 +28,8 @@ impl Approvals {
     /// The newest of one thing, whoever asked and however it ended.
     #[must_use]
     pub fn newest(&self, operation: Operation, digest: &Digest) -> Option<&Approval> {
-        let like = |known: &&Approval| {
-            known.operation == Some(operation) && known.digest == *digest
-        };
+        let like =
+            |known: &&Approval| known.operation == Some(operation) && known.digest == *digest;
         self.iter().filter(like).max_by_key(|known| known.number)
     }
 
@@ -111,7 +110,10 @@ impl Approvals {
     /// share of it is known as long as it goes on.
     fn make_room(&mut self, now: Timestamp) {
         let unsealing = |known: &&Approval| known.operation == Some(Operation::Unseal);
-        let last = self.iter().filter(unsealing).max_by_key(|known| known.number);
+        let last = self
+            .iter()
+            .filter(unsealing)
+            .max_by_key(|known| known.number);
         let last = last.map(|known| known.id);
         let is_over = |known: &&Approval| {
             !known.is_open(now) && !known.is_unreviewed() && Some(known.id) != last

@@ -98,9 +98,7 @@ fn of_operation(operation: Option<Operation>, object: &str) -> Demand {
             let name = object.strip_prefix("host/").unwrap_or(object);
             Demand::new(Verb::Grant, Resource::Host(name.to_owned()))
         }
-        Some(Operation::SinkChange | Operation::PolicyChange) | None => {
-            Demand::of_all(Verb::Grant)
-        }
+        Some(Operation::SinkChange | Operation::PolicyChange) | None => Demand::of_all(Verb::Grant),
     }
 }
 

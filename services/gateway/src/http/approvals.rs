@@ -223,7 +223,10 @@ async fn confirm_sinks(
     api.submit(&caller, command).await?;
     let id = {
         let committed = api.view.read();
-        let newest = committed.world.approvals.newest(Operation::SinkChange, &digest);
+        let newest = committed
+            .world
+            .approvals
+            .newest(Operation::SinkChange, &digest);
         newest.map(|known| known.id)
     };
     let id = id.ok_or_else(|| Failure::not_found("the request is not at hand any more"))?;
@@ -403,7 +406,10 @@ impl Api {
     ) -> Result<ApprovalId, Failure> {
         let (operation, digest) = (wanted.operation, wanted.digest);
         let by = identity(&caller.principal);
-        if self.open_request(operation, &digest, (&by, needed)).is_none() {
+        if self
+            .open_request(operation, &digest, (&by, needed))
+            .is_none()
+        {
             let wish = Ask {
                 id: ApprovalId::from_bytes(caller.draw(self, "approval")),
                 operation,

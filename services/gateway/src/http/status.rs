@@ -90,7 +90,8 @@ fn approvals(api: &Api) -> Vec<Fact> {
     let waits = |known: &&Approval| known.is_open(now) && known.missing() > 0;
     let waiting = all.iter().filter(waits).count();
     let waiting = (waiting > 0).then(|| {
-        let note = format!("{waiting} requests wait for others; `keywheel approval list` shows them");
+        let note =
+            format!("{waiting} requests wait for others; `keywheel approval list` shows them");
         Fact::ok("approvals", note)
     });
     unreviewed.into_iter().chain(waiting).collect()
