@@ -138,9 +138,8 @@ fn regrouped(old: &[Group], new: &[Group]) -> Vec<String> {
         each.collect()
     };
     let (old, new) = (pairs(old), pairs(new));
-    let line = |sign: &str, (group, member): &(String, String)| {
-        format!("{sign} group {group}: {member}")
-    };
+    let line =
+        |sign: &str, (group, member): &(String, String)| format!("{sign} group {group}: {member}");
     let gone = old.difference(&new).map(|one| line("-", one));
     let come = new.difference(&old).map(|one| line("+", one));
     gone.chain(come).collect()
@@ -205,10 +204,7 @@ pub fn export(from: Option<u64>, to: Option<u64>) -> Wanted {
     Wanted {
         operation: Operation::AuditExport,
         object: "audit".to_owned(),
-        digest: digest_of(
-            Operation::AuditExport,
-            &[first.as_bytes(), last.as_bytes()],
-        ),
+        digest: digest_of(Operation::AuditExport, &[first.as_bytes(), last.as_bytes()]),
         plan,
     }
 }
