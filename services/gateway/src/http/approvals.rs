@@ -15,12 +15,13 @@ use keywheel_core::audit::Outcome;
 use keywheel_core::command::Command;
 use keywheel_core::id::{ApprovalId, CommandId};
 use keywheel_engine::port::bus::Body;
+use keywheel_policy::Verb;
 use keywheel_schemas::api::{ApprovalRequest, ApprovalView};
 
 use super::change::Payload;
 use super::pages::{self, Order, Paged};
 use super::{Api, Caller, Failure, Named, Route, seal};
-use crate::admission::{demands, identity};
+use crate::admission::{Demand, demands, identity};
 use crate::dual::{self, Wanted};
 use crate::views::approvals as views;
 
@@ -65,19 +66,9 @@ async fn list(
     pages::answer("/v1/approvals", rows, (Order::Other, key), &page)
 }
 
-async fn describe(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-) -> Result<Json<ApprovalView>, Failure> {
-    Api::each_by_itself(&caller);
+async fn describe(State(api): State<Api>, Named(id): Named) -> Result<Json<ApprovalView>, Failure> {
     let id = parse(&id)?;
     api.commands.look_at_head().await?;
-    let needs = {
-        let committed = api.view.read();
-        demands::of_approval_id(&committed.world, id)
-    };
-    api.admit_caller(&caller, &needs).await?;
     api.approval_view(id)
 }
 
@@ -189,8 +180,10 @@ async fn confirm_sinks(
     Extension(caller): Extension<Caller>,
     body: Payload<ApprovalRequest>,
 ) -> Result<Json<ApprovalView>, Failure> {
-    Api::each_by_itself(&caller);
     let Json(ApprovalRequest { reason }) = body?;
+    // Before it is said what there is to confirm.
+    api.admit_caller(&caller, &[Demand::of_all(Verb::Grant)])
+        .await?;
     let Some(needed) = api.admission.people(Operation::SinkChange) else {
         return Err(Failure::conflict(
             "sinks are nobody's to confirm here: the configuration does not say `dual_control.sink_change`",
@@ -213,7 +206,6 @@ async fn confirm_sinks(
         needed,
     };
     let command = Command::Approval(Request::Ask(wish));
-    api.admit_command(&caller, &command).await?;
     api.commands.look_at_head().await?;
     if api.view.read().world.approvals.sinks() == Some(&digest) {
         return Err(Failure::conflict(

@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, Uri};
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::Command;
-use keywheel_core::id::{HostId, RevocationId, RotationId, RunId};
+use keywheel_core::id::{ApprovalId, HostId, RevocationId, RotationId, RunId};
 use keywheel_core::name::BindingName;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
@@ -201,6 +201,14 @@ impl Asked<'_> {
         })
     }
 
+    fn approval(&self) -> Gate {
+        let id = ApprovalId::parse(self.name);
+        Gate::Needs(id.map_or_else(
+            |_| vec![Demand::of_all(Verb::Grant)],
+            |id| demands::of_approval_id(self.world, id),
+        ))
+    }
+
     fn events(&self) -> Gate {
         let secret = self.query.get("secret").cloned().map(Resource::Secret);
         let resource = secret.unwrap_or(Resource::Environment);
@@ -232,7 +240,7 @@ fn look(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         | "/v1/versions/{*name}"
         | "/v1/rotation-plan/{*name}"
         | "/v1/explain/{*name}" => asked.secret(Verb::List),
-        "/v1/approvals/{id}" => Gate::Handler,
+        "/v1/approvals/{id}" => asked.approval(),
         "/v1/bindings/{*name}" => asked.binding(),
         "/v1/rotations/{id}" => asked.rotation(Verb::List),
         "/v1/revocations/{id}" => asked.revocation(Verb::List),
