@@ -113,6 +113,9 @@ impl Set {
             if self.lets_grant(policy) {
                 let text = "whoever it is for may replace the policies, and so give themselves everything; permit `grant` to those alone who may do everything anyway";
                 found.push(said(FindingKind::SelfGrant, text.to_owned()));
+            } else if self.lets_host_join(policy) {
+                let text = "whoever it is for may let a machine of their own join as that host, and it gets what bindings give the host; permit `grant` of hosts to those alone who may have all of that, and see `dual_control.host_return`";
+                found.push(said(FindingKind::SelfGrant, text.to_owned()));
             }
         }
         found.sort();
@@ -266,14 +269,33 @@ impl Set {
                 policy.resource_constraint(),
                 ResourceConstraint::Any | ResourceConstraint::In(_)
             );
-        let is_of_people = match policy.principal_constraint() {
-            PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => {
-                kind.basename() == "User"
+        grants && !is_whole && is_of_people(policy)
+    }
+
+    /// Whether it lets people give a machine the name of a host, and means hosts alone by that.
+    fn lets_host_join(&self, policy: &Policy) -> bool {
+        let is_of_hosts = match policy.resource_constraint() {
+            ResourceConstraint::Is(kind) | ResourceConstraint::IsIn(kind, _) => {
+                kind.basename() == "Host"
             }
-            PrincipalConstraint::Eq(of) => of.type_name().basename() == "User",
-            _ => true,
+            ResourceConstraint::Eq(of) => of.type_name().basename() == "Host",
+            _ => false,
         };
-        grants && !is_whole && is_of_people
+        policy.effect() == Effect::Permit
+            && scope::means_action(policy, &self.types.action(Verb::Grant))
+            && is_of_hosts
+            && is_of_people(policy)
+    }
+}
+
+/// Whether it may be about a person.
+fn is_of_people(policy: &Policy) -> bool {
+    match policy.principal_constraint() {
+        PrincipalConstraint::Is(kind) | PrincipalConstraint::IsIn(kind, _) => {
+            kind.basename() == "User"
+        }
+        PrincipalConstraint::Eq(of) => of.type_name().basename() == "User",
+        _ => true,
     }
 }
 

@@ -154,10 +154,28 @@ fn who_may_replace_the_policies_and_not_do_everything_anyway_is_found() {
         FindingKind::SelfGrant,
     );
     nothing(r#"@id("x") permit (principal in Group::"team", action, resource);"#);
-    nothing(
-        r#"@id("x") permit (principal in Group::"team", action == Action::"grant", resource == Host::"node-1");"#,
-    );
     nothing(r#"@id("x") permit (principal in Group::"team", action, resource in Path::"prod");"#);
+}
+
+#[test]
+fn who_may_let_a_machine_join_as_a_host_gets_what_the_host_has() {
+    for hosts in [
+        r#"resource == Host::"node-1""#,
+        "resource is Host",
+        r#"resource is Host in Environment::"installation""#,
+    ] {
+        for action in [r#"action == Action::"grant""#, "action"] {
+            let policy =
+                format!(r#"@id("x") permit (principal in Group::"team", {action}, {hosts});"#);
+            only(&policy, FindingKind::SelfGrant);
+        }
+    }
+    for other in [
+        r#"principal in Group::"team", action == Action::"list", resource == Host::"node-1""#,
+        r#"principal in Group::"team", action == Action::"revoke", resource is Host"#,
+    ] {
+        nothing(&format!(r#"@id("x") permit ({other});"#));
+    }
 }
 
 #[test]
