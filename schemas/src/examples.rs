@@ -551,6 +551,8 @@ fn of_proof() -> Vec<revocation::Event> {
         revocation::Event::ForgetAsked {
             by: first,
             reason: "the server was switched off".to_owned(),
+            // As builds before wrote it.
+            at: None,
         },
         revocation::Event::Forgotten {
             by: second,

@@ -202,7 +202,7 @@ fn decide_about_revocation(
             revocation,
             by,
             reason,
-        } => revoke::forget(world, *revocation, by, reason),
+        } => revoke::forget(world, *revocation, (by, reason), ctx.now),
         _ => Ok(Vec::new()),
     }
 }
