@@ -238,7 +238,7 @@ pub(super) async fn note_share(api: &Api, caller: &Caller) -> Result<Option<Give
         return Ok(None);
     };
     api.commands.look_at_head().await?;
-    let digest = dual::digest_of(Operation::Unseal, &[&state.key]);
+    let digest = dual::digest_of(Operation::Unseal, &[state.key.as_slice()]);
     let by = identity(&caller.principal);
     let (id, command) = match last_unsealing(api, &digest, &by)? {
         Last::Free => return Ok(None),

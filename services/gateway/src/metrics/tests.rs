@@ -331,6 +331,7 @@ fn runs_of_playbooks_are_counted_by_where_they_stand() {
 #[test]
 fn what_takes_several_people_is_counted_while_it_waits_and_until_it_is_reviewed() {
     use keywheel_core::approval::Event as Fact;
+    use keywheel_core::event::Event;
     let id = keywheel_core::id::ApprovalId::from_bytes([4; 16]);
     let (asked_at, expires_at) = (Timestamp::from_micros(1), Timestamp::from_micros(9));
     let by = |name: &str| format!("certificate:{name}");
