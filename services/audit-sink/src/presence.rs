@@ -98,3 +98,41 @@ impl Source for Handle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use keywheel_schemas::config::sinks::SinkFormat;
+
+    use super::*;
+
+    fn file(name: &str, path: &str, keep: u32) -> Sink {
+        Sink::File {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            max_bytes: 65_536,
+            keep,
+            format: SinkFormat::Native,
+        }
+    }
+
+    #[test]
+    fn a_set_of_sinks_is_known_by_all_of_it_and_in_any_order() {
+        let (one, other) = (file("a", "/a", 0), file("b", "/b", 0));
+        let set = sink_set(&[one.clone(), other.clone()]);
+        assert!(
+            set.starts_with("sha256:") && set.ends_with(" of 2 sinks: a, b"),
+            "{set}"
+        );
+        assert_eq!(sink_set(&[other.clone(), one.clone()]), set);
+        let digest = |set: &str| set.split(' ').next().unwrap_or_default().to_owned();
+        let others = [
+            sink_set(&[]),
+            sink_set(&[one.clone()]),
+            sink_set(&[one.clone(), file("b", "/c", 0)]),
+            sink_set(&[one, file("b", "/b", 1)]),
+        ];
+        for other in others {
+            assert_ne!(digest(&other), digest(&set), "{other}");
+        }
+    }
+}

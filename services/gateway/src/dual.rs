@@ -62,6 +62,19 @@ pub fn wanted(world: &World, command: &Command) -> Result<Option<Wanted>, TooMuc
     }
 }
 
+/// The same command, over exactly what its request was made over: a set that comes meanwhile is not replaced unseen.
+#[must_use]
+pub fn bound(world: &World, command: Command) -> Command {
+    match command {
+        Command::ApplyPolicies(mut wish) => {
+            let version = world.policies().map_or(0, |known| known.version);
+            wish.expected.get_or_insert(version);
+            Command::ApplyPolicies(wish)
+        }
+        other => other,
+    }
+}
+
 /// Of what changes nothing nobody has to approve.
 fn policies(world: &World, wish: &Request) -> Result<Option<Wanted>, TooMuch> {
     let known = world.policies();

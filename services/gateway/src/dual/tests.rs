@@ -97,6 +97,26 @@ fn whatever_differs_has_another_digest_and_what_changes_nothing_takes_nobody() {
 }
 
 #[test]
+fn what_was_approved_over_one_set_is_not_done_over_another() {
+    let world = in_force(set("a", Vec::new()));
+    let expected = |command| match bound(&world, command) {
+        Command::ApplyPolicies(wish) => wish.expected,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(expected(wish(set("b", Vec::new()))), Some(4));
+    let Command::ApplyPolicies(mut told) = wish(set("b", Vec::new())) else {
+        panic!("it is another command");
+    };
+    told.expected = Some(3);
+    assert_eq!(
+        expected(Command::ApplyPolicies(told)),
+        Some(3),
+        "whoever asked knows better"
+    );
+    assert_eq!(bound(&world, join("web-1")), join("web-1"));
+}
+
+#[test]
 fn what_nobody_could_be_shown_whole_is_not_asked_for() {
     let line = "x".repeat(MAX_PLAN_BYTES);
     let much = wanted(&World::default(), &wish(set(&line, Vec::new())));

@@ -353,9 +353,10 @@ impl Api {
             return Ok(command);
         }
         self.commands.look_at_head().await?;
-        let wanted = {
+        let (wanted, command) = {
             let committed = self.view.read();
-            dual::wanted(&committed.world, &command)
+            let world = &committed.world;
+            (dual::wanted(world, &command), dual::bound(world, command))
         };
         let wanted = wanted.map_err(|much| Failure::invalid(much.to_string()))?;
         let Some(wanted) = wanted else {
