@@ -127,7 +127,7 @@ mod tests {
         let digest = |set: &str| set.split(' ').next().unwrap_or_default().to_owned();
         let others = [
             sink_set(&[]),
-            sink_set(&[one.clone()]),
+            sink_set(std::slice::from_ref(&one)),
             sink_set(&[one.clone(), file("b", "/c", 0)]),
             sink_set(&[one, file("b", "/b", 1)]),
         ];
