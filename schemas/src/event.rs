@@ -273,14 +273,7 @@ fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, Deco
             id_of(kind, subject)?,
             core_of::<approval::ApprovalEvent>(kind, data)?,
         ),
-        "rollout" => {
-            let shape = |what| move |source| DecodeError::Shape { what, source };
-            let mut data = data.read().map_err(shape(kind.name))?;
-            let service = data.remove(SERVICE).unwrap_or(Value::Null);
-            let service = rollout::Service::deserialize(service).map_err(shape(SERVICE))?;
-            let event = core_of::<rollout::RolloutEvent>(kind, Members::Read(data))?;
-            Event::Rollout(service.into_core(), event)
-        }
+        "rollout" => rollout_of(kind, data)?,
         _ => {
             let shape = |what| move |source| DecodeError::Shape { what, source };
             let mut data = data.read().map_err(shape(kind.name))?;
@@ -290,6 +283,15 @@ fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, Deco
             Event::Assignment(key.into_core(), event)
         }
     })
+}
+
+fn rollout_of(kind: &Kind, data: Members<'_>) -> Result<Event, DecodeError> {
+    let shape = |what| move |source| DecodeError::Shape { what, source };
+    let mut data = data.read().map_err(shape(kind.name))?;
+    let service = data.remove(SERVICE).unwrap_or(Value::Null);
+    let service = rollout::Service::deserialize(service).map_err(shape(SERVICE))?;
+    let event = core_of::<rollout::RolloutEvent>(kind, Members::Read(data))?;
+    Ok(Event::Rollout(service.into_core(), event))
 }
 
 fn id_of<T: TextForm>(kind: &Kind, subject: &str) -> Result<T, DecodeError> {

@@ -118,6 +118,7 @@ impl Rejection {
     pub fn kind(&self) -> RejectionKind {
         match self {
             Self::Declared { reason, .. } => reason.kind(),
+            Self::Approval(no) => of_approval(no),
             Self::SecretUnknown { .. }
             | Self::BindingUnknown(_)
             | Self::Secret(secret::Rejection::VersionUnknown { .. })
@@ -129,7 +130,6 @@ impl Rejection {
             | Self::Playbook(playbook::Rejection::Unknown(_))
             | Self::PlaybookRun(playbook_run::Rejection::Unknown(_))
             | Self::Token(token::Rejection::Unknown(_) | token::Rejection::NoneOf(_))
-            | Self::Approval(approval::Rejection::Unknown(_))
             | Self::Revocation(revocation::Rejection::Unknown(_)) => RejectionKind::NotFound,
             Self::Binding(binding::Rejection::NotBound { .. }) => RejectionKind::Conflict,
             Self::Store(
@@ -139,13 +139,7 @@ impl Rejection {
             ) => RejectionKind::Conflict,
             Self::Binding(_) | Self::TargetTaken { .. } | Self::Store(_) => RejectionKind::Invalid,
             Self::Playbook(playbook::Rejection::InUse { .. }) => RejectionKind::Conflict,
-            Self::Approval(
-                approval::Rejection::People { .. }
-                | approval::Rejection::TooLarge
-                | approval::Rejection::ReasonMissing
-                | approval::Rejection::ReasonTooLong,
-            )
-            | Self::Policy(policy::Rejection::TooLarge(_))
+            Self::Policy(policy::Rejection::TooLarge(_))
             | Self::Token(
                 token::Rejection::Lifetime
                 | token::Rejection::Limit
@@ -208,5 +202,16 @@ impl Rejection {
                     | host::Rejection::TokenOfAnother { .. }
             ) | Self::Token(token::Rejection::Over | token::Rejection::UsedUp(_))
         )
+    }
+}
+
+const fn of_approval(no: &approval::Rejection) -> RejectionKind {
+    match no {
+        approval::Rejection::Unknown(_) => RejectionKind::NotFound,
+        approval::Rejection::People { .. }
+        | approval::Rejection::TooLarge
+        | approval::Rejection::ReasonMissing
+        | approval::Rejection::ReasonTooLong => RejectionKind::Invalid,
+        _ => RejectionKind::Conflict,
     }
 }

@@ -264,15 +264,37 @@ fn ask_for_policies() -> Command {
     }))
 }
 
-#[test]
-fn each_word_about_a_request_has_its_verb_and_what_was_approved_names_its_request() {
+/// Each word about a request, with the verb and the reason of its record.
+fn words_about_a_request() -> Vec<(approval::Request, &'static str, String)> {
     use approval::Request as R;
 
-    let principal = Principal::Operator {
-        name: "ada".to_owned(),
+    let (approval, why) = (APPROVAL, || "seen".to_owned());
+    let by = || "certificate:ada".to_owned();
+    let (reason, of) = (why(), by());
+    let approve = R::Approve {
+        approval,
+        by: of,
+        reason,
     };
-    let (approval, by, why) = (APPROVAL, "certificate:ada", "seen");
-    let (by, reason) = (|| by.to_owned(), || why.to_owned());
+    let (reason, of) = (why(), by());
+    let deny = R::Deny {
+        approval,
+        by: of,
+        reason,
+    };
+    let (reason, of) = (why(), by());
+    let broken = R::BreakGlass {
+        approval,
+        by: of,
+        reason,
+    };
+    let (reason, of) = (why(), by());
+    let review = R::Review {
+        approval,
+        by: of,
+        reason,
+    };
+    let withdraw = R::Withdraw { approval, by: by() };
     let perform = R::Perform(approval::Perform {
         approval,
         digest: [7; 32],
@@ -280,51 +302,26 @@ fn each_word_about_a_request_has_its_verb_and_what_was_approved_names_its_reques
         command: Box::new(apply_policies()),
     });
     let named = format!("approved: request {APPROVAL}");
-    let words = [
+    vec![
+        (approve, "approve", why()),
+        (deny, "deny", why()),
+        (broken, "break-glass", why()),
+        (review, "review-break-glass", why()),
         (
-            R::Approve {
-                approval,
-                by: by(),
-                reason: reason(),
-            },
-            "approve",
-            why,
-        ),
-        (
-            R::Deny {
-                approval,
-                by: by(),
-                reason: reason(),
-            },
-            "deny",
-            why,
-        ),
-        (
-            R::Withdraw { approval, by: by() },
+            withdraw,
             "withdraw-approval",
-            "takes a word back",
+            "takes a word back".to_owned(),
         ),
-        (
-            R::BreakGlass {
-                approval,
-                by: by(),
-                reason: reason(),
-            },
-            "break-glass",
-            why,
-        ),
-        (
-            R::Review {
-                approval,
-                by: by(),
-                reason: reason(),
-            },
-            "review-break-glass",
-            why,
-        ),
-        (perform, "apply-policies", named.as_str()),
-    ];
-    for (request, verb, reason) in words {
+        (perform, "apply-policies", named),
+    ]
+}
+
+#[test]
+fn each_word_about_a_request_has_its_verb_and_what_was_approved_names_its_request() {
+    let principal = Principal::Operator {
+        name: "ada".to_owned(),
+    };
+    for (request, verb, reason) in words_about_a_request() {
         let command = Command::Approval(request);
         let left = records(
             &World::default(),
@@ -333,8 +330,8 @@ fn each_word_about_a_request_has_its_verb_and_what_was_approved_names_its_reques
             &Ok(Vec::new()),
         );
         assert_eq!(left.len(), 1);
-        let found = (left[0].verb.as_str(), left[0].reason.as_str());
-        assert_eq!(found, (verb, reason));
+        let found = (left[0].verb.as_str(), &left[0].reason);
+        assert_eq!(found, (verb, &reason));
     }
 }
 
