@@ -225,7 +225,7 @@ async fn confirm_sinks(
     api.approval_view(id)
 }
 
-/// What came before the words of a share, to be taken back if it was none.
+/// The word that a share is given with, to be taken back where the share was not kept.
 pub(super) struct Given(ApprovalId);
 
 /// Notes whose share comes next, where shares have to be different people's.
@@ -308,7 +308,7 @@ fn last_unsealing(api: &Api, digest: &Digest, by: &str) -> Result<Last, Failure>
     }
 }
 
-/// Takes the word back that came with a share which was none.
+/// Takes the word back that came with a share which store-sync did not keep.
 pub(super) async fn take_share_back(
     api: &Api,
     caller: &Caller,

@@ -139,10 +139,6 @@ impl Failure {
             ..failure.on_record()
         }
     }
-    /// Whether the other side said no, and nothing was taken.
-    pub(super) fn is_refusal(&self) -> bool {
-        self.status == StatusCode::FORBIDDEN
-    }
     /// The request's body did not come in time.
     #[must_use]
     pub fn slow() -> Self {

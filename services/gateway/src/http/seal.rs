@@ -44,15 +44,21 @@ async fn unseal(
     let offered = STANDARD
         .decode(&request.offer)
         .map_err(|e| Failure::invalid(format!("field `offer` is not base64: {e}")))?;
-    let given = approvals::note_share(&api, &caller).await?;
     note(&api, &caller, "unseal", None).await?;
-    let answer = ask(&api, Body::Unseal { offered }).await;
-    // Whatever else went wrong, it may have been taken.
-    let is_none = answer.as_ref().is_err_and(Failure::is_refusal);
-    if let Some(given) = given.filter(|_| is_none) {
+    let given = approvals::note_share(&api, &caller).await?;
+    let asking = api.bus.request(
+        Address::StoreSync,
+        None,
+        Body::Unseal { offered },
+        UNSEAL_TIMEOUT,
+    );
+    // Without an answer it may have been taken.
+    let answer = asking.await?;
+    let is_kept = !matches!(answer, Body::Failed { .. });
+    if let Some(given) = given.filter(|_| !is_kept) {
         approvals::take_share_back(&api, &caller, &given).await?;
     }
-    answer
+    Ok(Json(view(&api, understood(answer)?)))
 }
 
 async fn seal(
@@ -89,10 +95,14 @@ async fn ask(api: &Api, body: Body) -> Result<Json<SealView>, Failure> {
 
 /// What store-sync says of its seal.
 pub(super) async fn asked(api: &Api, body: Body) -> Result<SealState, Failure> {
-    let answer = api
+    let asking = api
         .bus
         .request(Address::StoreSync, None, body, UNSEAL_TIMEOUT);
-    match answer.await? {
+    understood(asking.await?)
+}
+
+fn understood(answer: Body) -> Result<SealState, Failure> {
+    match answer {
         Body::SealState(state) => Ok(state),
         // Why it was not taken nobody learns, so there is nothing to correct either.
         Body::Failed {
