@@ -2,6 +2,8 @@
 
 use keywheel_core::approval::{APPROVAL_LIFETIME, Operation};
 use keywheel_core::audit::Role;
+use keywheel_core::command::Command;
+use keywheel_core::id::HostId;
 use keywheel_engine::presence::{COPY_FACT, Fact, Presence, Reached, SINK_SET_FACT, Seen};
 use keywheel_identity::name::OperatorName;
 
@@ -291,6 +293,40 @@ async fn each_share_of_an_unsealing_is_somebody_else_s() {
     assert_eq!(bench.word("ada", &id, "break-glass").await.0, 200);
     assert_eq!(bench.says("ada", unseal, share("AAEE")).await.0, 200);
     assert!(bench.is_told("broke the glass for `unseal`").await);
+}
+
+#[tokio::test]
+async fn the_name_of_an_evicted_host_comes_back_once_others_are_for_it() {
+    let mut bench = Bench::taking(&[(Operation::HostReturn, 2)]).await;
+    bench.api.join_tokens = Some(Arc::new(super::walked::Maker));
+    let host = Command::EnrolHost {
+        host: HostId::from_bytes([8; 16]),
+        name: HostName::parse("web-1").unwrap(),
+        sealing_key: [1; 32],
+    };
+    bench.submit(Role::Injector, host).await;
+    let join = |name: &str| format!("hosts/{name}/join-token");
+    let (back, new) = (join("web-1"), join("web-2"));
+    let (status, given) = bench.says("ada", ("POST", &new), Value::Null).await;
+    assert_eq!(status, 200, "a new name takes nobody else: {given}");
+    let why = json!({ "reason": "stolen" });
+    let evict = ("POST", "hosts/web-1/evict");
+    assert_eq!(bench.says("ada", evict, why).await.0, 200);
+    let waits = bench.says("ada", ("POST", &back), Value::Null).await;
+    assert_problem(&waits, 202, "waiting", "host-return");
+    let id = bench.newest().await;
+    let (_, shown) = bench.see(&format!("approvals/{id}")).await;
+    assert_eq!(shown["object"], "host/web-1");
+    assert!(
+        shown["plan"].as_str().unwrap().contains("stolen"),
+        "{shown}"
+    );
+    assert_eq!(bench.word("bob", &id, "approve").await.0, 200);
+    let (status, given) = bench.says("ada", ("POST", &back), Value::Null).await;
+    assert_eq!((status, &given["name"]), (200, &json!("web-1")), "{given}");
+    let again = bench.says("ada", ("POST", &back), Value::Null).await;
+    assert_problem(&again, 202, "waiting", "waits for 1 more");
+    assert_ne!(bench.newest().await, id);
 }
 
 #[tokio::test]

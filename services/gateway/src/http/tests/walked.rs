@@ -52,7 +52,7 @@ fn why() -> Value {
 }
 
 /// Whoever makes join tokens.
-struct Maker;
+pub(super) struct Maker;
 
 impl TokenMaker for Maker {
     fn make(
