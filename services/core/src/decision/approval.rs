@@ -96,7 +96,12 @@ fn ask(world: &World, wish: &Ask, now: Timestamp) -> Result<Vec<Event>, Rejectio
             false => approve(world, same.id, (&wish.by, &reason), now),
         };
     }
-    let open = || world.approvals.iter().filter(move |known| known.is_open(now));
+    let open = || {
+        world
+            .approvals
+            .iter()
+            .filter(move |known| known.is_open(now))
+    };
     if open().count() >= MAX_OPEN_APPROVALS {
         return Err(approval::Rejection::TooMany.into());
     }
