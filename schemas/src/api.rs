@@ -3,6 +3,7 @@
 //! Invariant: no response type can hold a secret's value. The one place where a value travels is
 //! [`PutRequest::sealed`], sealed by the client to store-sync's key.
 
+mod approval;
 mod backup;
 mod doctor;
 mod entitlement;
@@ -20,6 +21,7 @@ mod store;
 mod subscription;
 mod token;
 
+pub use approval::{ApprovalRequest, ApprovalView, BrokenGlassView};
 pub use backup::BackupView;
 pub use doctor::DoctorReport;
 pub use entitlement::{EntitlementView, RefusedStartView, RulePart, RuleView};
@@ -130,7 +132,9 @@ macro_rules! of_shapes {
             RevokeTokensAnswer,
             WhoamiView,
             EntitlementView,
-            BackupView
+            BackupView,
+            ApprovalView,
+            ApprovalRequest
         ]
     };
 }
@@ -144,7 +148,7 @@ pub const MAX_PAGE: usize = 1000;
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// Every code of a problem; none is ever given another meaning.
-pub const PROBLEM_CODES: [&str; 7] = [
+pub const PROBLEM_CODES: [&str; 8] = [
     "not_found",
     "conflict",
     "invalid",
@@ -152,6 +156,7 @@ pub const PROBLEM_CODES: [&str; 7] = [
     "unavailable",
     "corrupt",
     "sealed",
+    "waiting",
 ];
 
 /// A failure, as RFC 9457 problem details with the next step.

@@ -7,6 +7,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
+use crate::event::approval::ApprovalEvent;
 use crate::event::assignment::{AssignmentEvent, Consumer};
 use crate::event::binding::BindingEvent;
 use crate::event::host::HostEvent;
@@ -184,6 +185,7 @@ pub(crate) fn event_schema(kind: &Kind) -> Value {
         "playbook_run" => variant::<PlaybookRunEvent>(kind),
         "policy" => variant::<PolicyEvent>(kind),
         "token" => variant::<TokenEvent>(kind),
+        "approval" => variant::<ApprovalEvent>(kind),
         "rollout" => variant::<RolloutEvent>(kind).map(|(mut members, mut definitions)| {
             add_member(
                 &mut members,

@@ -5,6 +5,7 @@
 
 pub mod apart;
 pub mod audit;
+pub mod dual_control;
 pub mod host_cache;
 mod memory;
 pub mod metrics;
@@ -26,6 +27,7 @@ use keywheel_core::name::HostName;
 
 use apart::Apart;
 use audit::Audit;
+use dual_control::DualControl;
 use host_cache::HostCacheSettings;
 use metrics::MetricsListen;
 use otlp::Otlp;
@@ -146,6 +148,8 @@ pub struct Config {
     pub apart: Apart,
     /// Where audit records go besides the journal.
     pub audit: Audit,
+    /// What takes several people.
+    pub dual_control: DualControl,
 }
 
 /// What was said on the command line, and what the machine says by itself.
@@ -258,6 +262,7 @@ impl Config {
         let signals = Signals::take(sources);
         let apart = Apart::take(sources);
         let audit = Audit::take(sources);
+        let dual_control = DualControl::take(sources);
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
             data_dir,
@@ -275,6 +280,7 @@ impl Config {
             signals,
             apart,
             audit,
+            dual_control,
         })
     }
 }

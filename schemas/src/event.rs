@@ -4,6 +4,7 @@
 //! Invariants: `decode(encode(x)) == x`; the same event always gives the same bytes; `decode` takes
 //! nothing that is not canonical and never panics. No value of a secret has a place here.
 
+pub mod approval;
 pub mod assignment;
 pub mod binding;
 mod envelope;
@@ -130,6 +131,7 @@ pub fn subject(event: &Event) -> String {
         Event::PlaybookRun(id, _) => format!("playbook_run/{id}"),
         Event::Policy(id, _) => format!("policy/{id}"),
         Event::Token(id, _) => format!("token/{id}"),
+        Event::Approval(id, _) => format!("approval/{id}"),
     }
 }
 
@@ -168,6 +170,7 @@ fn body(event: &Event) -> Map<String, Value> {
         Event::PlaybookRun(_, event) => members(&playbook_run::PlaybookRunEvent::of(event)),
         Event::Policy(_, event) => members(&policy::PolicyEvent::of(event)),
         Event::Token(_, event) => members(&token::TokenEvent::of(event)),
+        Event::Approval(_, event) => members(&approval::ApprovalEvent::of(event)),
         Event::Rollout(service, event) => {
             let mut members = members(&rollout::RolloutEvent::of(event));
             let service = canonical::value(&rollout::Service::of(service));
@@ -266,14 +269,11 @@ fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, Deco
             id_of(kind, subject)?,
             core_of::<token::TokenEvent>(kind, data)?,
         ),
-        "rollout" => {
-            let shape = |what| move |source| DecodeError::Shape { what, source };
-            let mut data = data.read().map_err(shape(kind.name))?;
-            let service = data.remove(SERVICE).unwrap_or(Value::Null);
-            let service = rollout::Service::deserialize(service).map_err(shape(SERVICE))?;
-            let event = core_of::<rollout::RolloutEvent>(kind, Members::Read(data))?;
-            Event::Rollout(service.into_core(), event)
-        }
+        "approval" => Event::Approval(
+            id_of(kind, subject)?,
+            core_of::<approval::ApprovalEvent>(kind, data)?,
+        ),
+        "rollout" => rollout_of(kind, data)?,
         _ => {
             let shape = |what| move |source| DecodeError::Shape { what, source };
             let mut data = data.read().map_err(shape(kind.name))?;
@@ -283,6 +283,15 @@ fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, Deco
             Event::Assignment(key.into_core(), event)
         }
     })
+}
+
+fn rollout_of(kind: &Kind, data: Members<'_>) -> Result<Event, DecodeError> {
+    let shape = |what| move |source| DecodeError::Shape { what, source };
+    let mut data = data.read().map_err(shape(kind.name))?;
+    let service = data.remove(SERVICE).unwrap_or(Value::Null);
+    let service = rollout::Service::deserialize(service).map_err(shape(SERVICE))?;
+    let event = core_of::<rollout::RolloutEvent>(kind, Members::Read(data))?;
+    Ok(Event::Rollout(service.into_core(), event))
 }
 
 fn id_of<T: TextForm>(kind: &Kind, subject: &str) -> Result<T, DecodeError> {

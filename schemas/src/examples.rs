@@ -2,6 +2,7 @@
 //!
 //! Ids and instants are fixed, so that the files only change when the format does.
 
+mod approval;
 mod order;
 mod outward;
 mod playbook;
@@ -144,6 +145,8 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
     events.extend(policies.map(|event| Event::Policy(policy::SET, event)));
     let tokens = token::of_token()?.into_iter();
     events.extend(tokens.map(|event| Event::Token(token::TOKEN, event)));
+    let approvals = approval::of_approval().into_iter();
+    events.extend(approvals.map(|event| Event::Approval(approval::APPROVAL, event)));
     Ok(events)
 }
 
@@ -557,6 +560,8 @@ fn of_proof() -> Vec<revocation::Event> {
         revocation::Event::ForgetAsked {
             by: first,
             reason: "the server was switched off".to_owned(),
+            // As builds before wrote it.
+            at: None,
         },
         revocation::Event::Forgotten {
             by: second,

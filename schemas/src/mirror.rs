@@ -179,9 +179,9 @@ macro_rules! text_form {
 }
 
 use keywheel_core::id::{
-    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, NotificationId,
-    PlaybookId, PolicySetId, RevocationId, RotationId, RunId, SecretId, SignalSourceId, SlotId,
-    StoreId, TokenId,
+    ApprovalId, BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId,
+    NotificationId, PlaybookId, PolicySetId, RevocationId, RotationId, RunId, SecretId,
+    SignalSourceId, SlotId, StoreId, TokenId,
 };
 use keywheel_core::name::{
     BindingName, BusKey, Directory, EnvName, FileName, HostName, NotificationName, PlaybookName,
@@ -204,6 +204,7 @@ text_form! {
     SlotId as "SlotId" { "format": "uuid" }
     StoreId as "StoreId" { "format": "uuid" }
     TokenId as "TokenId" { "format": "uuid" }
+    ApprovalId as "ApprovalId" { "format": "uuid" }
     NotificationId as "NotificationId" { "format": "uuid" }
     SignalSourceId as "SignalSourceId" { "format": "uuid" }
     ContainerId as "ContainerId" { "pattern": "^[0-9a-f]{64}$" }

@@ -66,7 +66,7 @@ pub fn value() -> Value {
                 "Link": link_header(),
                 "RetryAfter": retry_after_header(),
             },
-            "responses": { "Problem": problem() },
+            "responses": { "Problem": problem(), "Waiting": waiting() },
             "securitySchemes": {
                 "operator": {
                     "type": "mutualTLS",
@@ -119,6 +119,19 @@ fn problem() -> Value {
     })
 }
 
+fn waiting() -> Value {
+    json!({
+        "description": "Nothing was done: others have to approve it first, as the configuration says. `Location` is the request; repeat exactly this one once it is approved.",
+        "content": { "application/problem+json": { "schema": reference("Problem") } },
+        "headers": { "Location": { "schema": { "type": "string" } } },
+    })
+}
+
+/// Whether it may take several people.
+fn may_wait(route: &Route) -> bool {
+    ["apply_policies", "export_audit", "make_join_token"].contains(&route.operation)
+}
+
 fn operation(route: &Route) -> Value {
     let mut parameters = path_parameters(route);
     parameters.extend(route.query.iter().map(query_parameter));
@@ -134,6 +147,9 @@ fn operation(route: &Route) -> Value {
     for status in problem_statuses(route) {
         operation["responses"][status.to_string()] =
             json!({ "$ref": "#/components/responses/Problem" });
+    }
+    if may_wait(route) {
+        operation["responses"]["202"] = json!({ "$ref": "#/components/responses/Waiting" });
     }
     if is_tagged(route) {
         operation["responses"]["304"] =

@@ -74,6 +74,36 @@ pub struct ConfigFile {
     /// Where audit records go besides the journal, and how many of these have to take them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditSection>,
+    /// What takes several people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dual_control: Option<DualControlSection>,
+}
+
+/// How many different people, whoever asks being one, an operation takes: `2` to `16`. Default of each: one. Set
+/// at the gateway, the same at each; `access.md` has the whole of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DualControlSection {
+    /// Unsealing by shares: each share comes from somebody else, however many it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([2-9]|1[0-6])$"))]
+    pub unseal: Option<String>,
+    /// Taking audit records out, with their proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([2-9]|1[0-6])$"))]
+    pub audit_export: Option<String>,
+    /// Having the audit told to other sinks: no new work begins before that is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([2-9]|1[0-6])$"))]
+    pub sink_change: Option<String>,
+    /// Putting a set of policies in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([2-9]|1[0-6])$"))]
+    pub policy_change: Option<String>,
+    /// Letting a machine take the name of a host that was evicted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([2-9]|1[0-6])$"))]
+    pub host_return: Option<String>,
 }
 
 /// `[audit]`.

@@ -17,7 +17,7 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 41] = [
+pub(super) const SETTINGS: [&str; 46] = [
     "audit.max_lag",
     "audit.min_sinks",
     "audit.sinks_file",
@@ -27,6 +27,11 @@ pub(super) const SETTINGS: [&str; 41] = [
     "cache.url",
     "credentials.lifetime",
     "data_dir",
+    "dual_control.audit_export",
+    "dual_control.host_return",
+    "dual_control.policy_change",
+    "dual_control.sink_change",
+    "dual_control.unseal",
     "host.name",
     "identity_dir",
     "injector.first_use",

@@ -2,8 +2,8 @@
 
 use keywheel_core::event::Event;
 use keywheel_core::{
-    assignment, binding, host, notification, playbook, playbook_run, policy, revocation, rollout,
-    rotation, secret, signal, store, token,
+    approval, assignment, binding, host, notification, playbook, playbook_run, policy, revocation,
+    rollout, rotation, secret, signal, store, token,
 };
 
 /// One event type.
@@ -181,6 +181,15 @@ kinds! {
         E::UsesTaken { .. } => "uses_taken",
         E::Revoked { .. } => "revoked",
     }
+    approval {
+        E::Requested { .. } => "requested",
+        E::Approved { .. } => "approved",
+        E::Denied { .. } => "denied",
+        E::Withdrawn { .. } => "withdrawn",
+        E::Used => "used",
+        E::GlassBroken { .. } => "glass_broken",
+        E::GlassReviewed { .. } => "glass_reviewed",
+    }
 }
 
 /// The full type name of an event.
@@ -201,6 +210,7 @@ pub fn type_name(event: &Event) -> &'static str {
         Event::PlaybookRun(_, event) => playbook_run(event),
         Event::Policy(_, event) => policy(event),
         Event::Token(_, event) => token(event),
+        Event::Approval(_, event) => approval(event),
     }
 }
 

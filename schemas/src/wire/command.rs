@@ -416,6 +416,7 @@ const fn person_s(command: &Command) -> &'static str {
         Command::Playbook(_) => "playbook",
         Command::ApplyPolicies(_) => "apply policies",
         Command::Token(_) => "token",
+        Command::Approval(_) => "approval",
         Command::Due { .. }
         | Command::EnrolHost { .. }
         | Command::StepOutcome { .. }

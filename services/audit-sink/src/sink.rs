@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 use crate::error::AuditSinkError;
 use crate::file::{File, Kept};
 use crate::onward::{OnwardOptions, Pump, Standing, pumps};
-use crate::presence::Onward;
+use crate::presence::{Onward, sink_set};
 
 /// Whose spans these are.
 const SERVICE: &str = "audit-sink";
@@ -141,6 +141,7 @@ impl AuditSink {
             states: self.pumps.iter().map(Pump::state).collect(),
             max_lag: options.max_lag,
             clock: Arc::clone(&options.clock),
+            set: sink_set(&options.sinks),
         };
         // Said once, before it runs.
         let _again = self.counts.onward.set(onward);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod approval;
 mod backup;
 mod explain;
 mod host;
@@ -24,6 +25,7 @@ mod setup;
 mod store;
 mod token;
 
+pub(crate) use approval::{ApprovalVerb, WordArgs};
 pub(crate) use backup::{
     BackupArgs, BackupVerb, KeyArgs, RestoreArgs, RestoreVerb, VerifyBackupArgs,
 };
@@ -82,6 +84,9 @@ pub(crate) struct Cli {
         value_name = "FILE"
     )]
     pub(crate) gateway_ca_file: Option<PathBuf>,
+    /// Go on without others' approval, in an emergency, for this reason; somebody else has to review it.
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub(crate) break_glass: Option<String>,
     /// How answers look; `tail` prints one JSON object a line.
     #[arg(
         short,
@@ -212,6 +217,9 @@ pub(crate) enum Verb {
     /// Issue, list and revoke tokens, with which programs come in your name.
     #[command(subcommand)]
     Token(TokenVerb),
+    /// List what takes several people; approve, deny or review it, or break the glass.
+    #[command(subcommand)]
+    Approval(ApprovalVerb),
     /// Show who the server takes you for, by which proof, until when, and what you may do.
     #[command(
         after_help = "Example:\n  keywheel whoami\n  keywheel --bearer-token-file /etc/ci/keywheel.token whoami"

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use hyper::Method;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap};
 use hyper::http::response::Parts;
+use hyper::{Method, StatusCode};
 use keywheel_schemas::api::{Problem, StreamEnd};
 use keywheel_schemas::event::MAX_EVENT_BYTES;
 use keywheel_seal::SecretBytes;
@@ -39,6 +39,8 @@ pub(crate) const MAX_LINE_BYTES: usize = MAX_EVENT_BYTES;
 pub(crate) struct Client {
     target: Target,
     bearer: Option<Arc<SecretBytes>>,
+    /// Why what takes others goes on without them.
+    glass: Option<String>,
 }
 
 /// How a client shows who it is.
@@ -79,7 +81,16 @@ impl Client {
         Ok(Self {
             target,
             bearer: bearer.map(Arc::new),
+            glass: None,
         })
+    }
+
+    /// Has what takes others go on without them, for this reason.
+    pub(crate) fn breaking_glass(self, reason: Option<String>) -> Self {
+        Self {
+            glass: reason,
+            ..self
+        }
     }
 
     /// What is asked, with the token.
@@ -223,13 +234,26 @@ impl Client {
         patience: Duration,
         of_input: bool,
     ) -> Result<(Parts, Bytes), Failure> {
+        let (mut head, mut body) = self.exchange(ask.clone(), patience).await?;
+        let request = request_of(&head);
+        if let (Some(request), Some(reason)) = (request, &self.glass) {
+            let broken = self.exchange(glass_breaker(&request, reason), PATIENCE);
+            let (answer, told) = broken.await?;
+            if !answer.status.is_success() {
+                return Err(refusal(&told, false));
+            }
+            (head, body) = self.exchange(ask, patience).await?;
+        }
+        match head.status.is_success() && head.status != StatusCode::ACCEPTED {
+            true => Ok((head, body)),
+            false => Err(refusal(&body, of_input)),
+        }
+    }
+
+    async fn exchange(&self, ask: Ask, patience: Duration) -> Result<(Parts, Bytes), Failure> {
         let ask = self.signed(ask);
         let answered = http::exchange_whole(self.target.clone(), ask, patience).await;
-        let (head, body) = answered.map_err(|fault| failure::of(&self.target, &fault))?;
-        if !head.status.is_success() {
-            return Err(refusal(&body, of_input));
-        }
-        Ok((head, body))
+        answered.map_err(|fault| failure::of(&self.target, &fault))
     }
 }
 
@@ -241,6 +265,26 @@ fn understood<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
             "use the client of the same version as the daemon: compare `keywheel version` and `keywheel status`",
         )
     })
+}
+
+/// The request that others have to be for before what was asked for is done: a path of the same server, or nothing.
+fn request_of(head: &Parts) -> Option<String> {
+    let location = head.headers.get(header::LOCATION)?.to_str().ok()?;
+    let is_waiting = head.status == StatusCode::ACCEPTED && location.starts_with("/v1/approvals/");
+    is_waiting.then(|| location.to_owned())
+}
+
+fn glass_breaker(request: &str, reason: &str) -> Ask {
+    Ask {
+        method: Method::POST,
+        path: format!("{request}/break-glass"),
+        body: Some(
+            serde_json::json!({ "reason": reason })
+                .to_string()
+                .into_bytes(),
+        ),
+        bearer: None,
+    }
 }
 
 /// Where the next page is: a path of the same server, or nothing.

@@ -3,6 +3,7 @@
 //! Invariants: with `-o json` stdout holds JSON only; colour and progress are for terminals only, and
 //! `NO_COLOR` is honoured; what the server or a container's name says cannot steer the terminal.
 
+pub(crate) mod approvals;
 pub(crate) mod entitlement;
 pub(crate) mod hosts;
 pub(crate) mod outward;

@@ -3,6 +3,7 @@
 //! Invariant: no verb prints a value, for there is none in any answer.
 
 mod apply;
+mod approval;
 mod audit;
 mod backup;
 mod explain;
@@ -108,6 +109,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
                 ca_file: cli.gateway_ca_file.as_deref(),
             };
             let client = Client::with(Address::parse(&cli.address)?, proof)?;
+            let client = client.breaking_glass(cli.break_glass.clone());
             ask_daemon(&Desk { client, screen }, verb).await
         }
     }
@@ -138,6 +140,7 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         Verb::Policy(verb) => policy::run(desk, &verb).await,
         Verb::Token(verb) => token::run(desk, &verb).await,
         Verb::Whoami => token::whoami(desk).await,
+        Verb::Approval(verb) => approval::run(desk, &verb).await,
         Verb::Unbind(args) => revoke::unbind(desk, &args).await,
         Verb::Migrate(args) => Box::pin(migrate::migrate(desk, &args)).await,
         Verb::Host(verb) => host::run(desk, &verb).await,

@@ -1,9 +1,11 @@
 //! What `keywheel up` and services that run apart are wired from. No behaviour of its own.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use keywheel_containers::DockerOptions;
+use keywheel_core::approval::Operation;
 use keywheel_core::decision::Enrolment;
 use keywheel_daemon::{Shutdown, failpoint};
 use keywheel_engine::command_bus::{CommandBus, Handle, HoldBack, HoldWork, LearnHosts, Parts};
@@ -16,9 +18,9 @@ use keywheel_engine::publisher::Publisher;
 use keywheel_engine::state::View;
 use keywheel_gateway::admission::{Admission, entitlement};
 use keywheel_gateway::bus_server::{BusServer, Renewals};
-use keywheel_gateway::lifecycle;
 use keywheel_gateway::presence::{Listener, Presences};
 use keywheel_gateway::socket;
+use keywheel_gateway::{dual, lifecycle};
 use keywheel_schemas::config::Config;
 use keywheel_seal::memory;
 use tokio::sync::mpsc;
@@ -84,6 +86,8 @@ pub(crate) struct GatewayPorts {
     pub(crate) renewals: Option<Arc<dyn Renewals>>,
     /// How many sinks of the audit have to take records.
     pub(crate) min_sinks: usize,
+    /// How many people operations take, that take several.
+    pub(crate) people: BTreeMap<Operation, u64>,
 }
 
 /// Says why no worker may be told of new work.
@@ -125,7 +129,8 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         failpoint: reach,
     };
     let admission = Admission::new()
-        .map_err(|fault| Error::new(Kind::Broken, fault.to_string(), "report this"))?;
+        .map_err(|fault| Error::new(Kind::Broken, fault.to_string(), "report this"))?
+        .with_people(ports.people.clone());
     let started = CommandBus::start(parts).await?;
     let last = CancellationToken::new();
     let ends = Ends {
@@ -156,9 +161,14 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     let bus = started.bus.with_enrolment(ports.enrolment);
     let bus = bus.with_entitlement(entitlement::judge(&ends.admission));
     let mut bus = bus.with_witness(lifecycle::witness());
-    if ports.min_sinks > 0 {
-        let presences = ends.presences.clone();
-        bus = bus.with_hold_back(Arc::new(move || presences.held_back()));
+    let takes_several = ports.people.contains_key(&Operation::SinkChange);
+    if ports.min_sinks > 0 || takes_several {
+        let (presences, view) = (ends.presences.clone(), ends.view.clone());
+        let admission = ends.admission.clone();
+        bus = bus.with_hold_back(Arc::new(move || {
+            let few = presences.held_back();
+            few.or_else(|| dual::unconfirmed(&admission, &view, &presences))
+        }));
     }
     if let Some(learn) = &ports.learn_hosts {
         bus = bus.with_hosts(learn.clone());

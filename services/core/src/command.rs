@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::approval;
 use crate::audit::Principal;
 use crate::binding::{OnRevoke, Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
@@ -333,6 +334,8 @@ pub enum Command {
     BuryLost(BuryLost),
     /// Holds every binding against the policies as they are by now.
     JudgeBindings,
+    /// About what takes several people.
+    Approval(approval::Request),
 }
 
 /// What goes between here and others outside.

@@ -1,12 +1,12 @@
 //! Any event, and the aggregate it belongs to.
 
 use crate::id::{
-    BindingId, HostId, NotificationId, PlaybookId, PolicySetId, RevocationId, RotationId, RunId,
-    SecretId, SignalSourceId, StoreId, TokenId,
+    ApprovalId, BindingId, HostId, NotificationId, PlaybookId, PolicySetId, RevocationId,
+    RotationId, RunId, SecretId, SignalSourceId, StoreId, TokenId,
 };
 use crate::{
-    assignment, binding, host, notification, playbook, playbook_run, policy, revocation, rollout,
-    rotation, secret, signal, store, token,
+    approval, assignment, binding, host, notification, playbook, playbook_run, policy, revocation,
+    rollout, rotation, secret, signal, store, token,
 };
 
 /// Any event with its aggregate.
@@ -40,6 +40,8 @@ pub enum Event {
     Policy(PolicySetId, policy::Event),
     /// Of a token.
     Token(TokenId, token::Event),
+    /// Of a request that takes several people.
+    Approval(ApprovalId, approval::Event),
 }
 
 /// Names the aggregate of an event.
@@ -73,6 +75,8 @@ pub enum AggregateKey {
     Policy(PolicySetId),
     /// A token.
     Token(TokenId),
+    /// A request that takes several people.
+    Approval(ApprovalId),
 }
 
 impl Event {
@@ -94,6 +98,7 @@ impl Event {
             Self::PlaybookRun(id, _) => AggregateKey::PlaybookRun(*id),
             Self::Policy(id, _) => AggregateKey::Policy(*id),
             Self::Token(id, _) => AggregateKey::Token(*id),
+            Self::Approval(id, _) => AggregateKey::Approval(*id),
         }
     }
 }

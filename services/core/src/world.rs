@@ -2,6 +2,7 @@
 //!
 //! The world is the fold of the log and nothing else. Applying an event is total.
 
+pub mod approvals;
 mod difference;
 mod leases;
 mod orders;
@@ -76,6 +77,8 @@ pub struct World {
     pub runs: BTreeMap<RunId, Run>,
     /// Tokens that were issued and not revoked.
     pub tokens: tokens::Tokens,
+    /// What takes several people.
+    pub approvals: approvals::Approvals,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -279,6 +282,7 @@ impl World {
             Event::PlaybookRun(id, event) => self.apply_playbook_run(*id, event),
             Event::Policy(id, event) => self.apply_policy(number, *id, event),
             Event::Token(id, event) => self.tokens.apply(*id, event),
+            Event::Approval(id, event) => self.approvals.apply(number, *id, event),
         }
         self.note_outside(number, event);
     }

@@ -17,6 +17,7 @@ use keywheel_core::time::Timestamp;
 use keywheel_core::token;
 use keywheel_core::world::World;
 
+mod approvals;
 mod entitlement;
 mod outward;
 mod playbooks;
@@ -293,6 +294,7 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
             | playbook_run::Request::Lift { reason, .. },
         )
         | Command::Token(token::Request::Revoke { reason, .. }) => reason.clone(),
+        Command::Approval(request) => approvals::reason(request),
         Command::StepOutcome {
             failure: Some(failure),
             ..
@@ -374,6 +376,7 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
         Command::LingerEnded { secret } => ("end-lease", secret_object(world, *secret), None),
         Command::Outward(wish) => outward::described(wish),
         Command::Token(request) => tokens::described(request),
+        Command::Approval(request) => return approvals::described(world, request),
         Command::Playbook(request) => playbooks::described(world, request),
         Command::ApplyPolicies(_) => ("apply-policies", "policies".to_owned(), None),
         Command::JudgeBindings => ("judge-bindings", "bindings".to_owned(), None),

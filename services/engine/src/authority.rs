@@ -61,7 +61,8 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::ApplyPolicies(_)
         | Command::Token(_)
         | Command::BuryLost(_)
-        | Command::JudgeBindings => Role::Gateway,
+        | Command::JudgeBindings
+        | Command::Approval(_) => Role::Gateway,
         Command::Playbook(
             Request::Start {
                 cause: Cause::Person,

@@ -43,6 +43,8 @@ pub const SEAL_FACT: &str = "seal";
 pub const COPY_FACT: &str = "copy";
 /// A fact about a sink of the audit begins so; a problem does not count among those that take records.
 pub const SINK_FACT: &str = "sink ";
+/// Name of the fact with which an audit sink says which set of sinks it was given: `sha256:` and the digest, first.
+pub const SINK_SET_FACT: &str = "sinks";
 /// Name of the fact with which an instance says why it ended.
 pub const ENDED_FACT: &str = "ended";
 

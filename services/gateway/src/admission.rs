@@ -9,9 +9,10 @@ pub mod entitlement;
 pub mod scope;
 pub mod steps;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use keywheel_core::approval::Operation;
 use keywheel_core::audit;
 use keywheel_core::policy::{Applied, Policies};
 use keywheel_policy::{
@@ -91,6 +92,8 @@ pub struct Admission {
     last: Mutex<Option<(u64, InForce)>>,
     /// The set of the state that is decided on.
     drafted: Mutex<Option<Drafted>>,
+    /// How many people operations take, that take several.
+    people: BTreeMap<Operation, u64>,
 }
 
 /// A set by what it says.
@@ -125,7 +128,20 @@ impl Admission {
             none: compile(&Source::default())?,
             last: Mutex::new(None),
             drafted: Mutex::new(None),
+            people: BTreeMap::new(),
         })
+    }
+
+    /// Has these operations take so many people.
+    #[must_use]
+    pub fn with_people(self, people: BTreeMap<Operation, u64>) -> Self {
+        Self { people, ..self }
+    }
+
+    /// How many people an operation takes; `None` for one.
+    #[must_use]
+    pub fn people(&self, operation: Operation) -> Option<u64> {
+        self.people.get(&operation).copied()
     }
 
     /// The set in force where this one was applied last. It may have to be read first, so no lock on the state is held

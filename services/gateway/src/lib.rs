@@ -32,6 +32,7 @@ pub mod bus_server;
 pub mod claims;
 pub mod denials;
 pub mod door;
+pub mod dual;
 pub mod evictions;
 pub mod http;
 pub mod join;

@@ -78,6 +78,12 @@ impl Presences {
         sinks::held_back(&heard, self.min_sinks)
     }
 
+    /// Audit sinks that are heard now.
+    #[must_use]
+    pub fn audit_sinks(&self) -> Vec<Row> {
+        self.table.heard(Role::AuditSink, self.clock.monotonic())
+    }
+
     /// Everything that is known now.
     #[must_use]
     pub fn rows(&self) -> Vec<Row> {

@@ -3,10 +3,12 @@
 mod encoded;
 pub(crate) mod members;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use keywheel_core::approval::Operation;
 use keywheel_core::audit::{Principal, Role};
 use keywheel_core::command::Command;
 use keywheel_core::effect::Work;
@@ -27,6 +29,7 @@ use encoded::Encoded;
 use crate::access::{Access, Peer};
 use crate::admission::{Admission, entitlement};
 use crate::denials::Denials;
+use crate::dual;
 use crate::http::{Api, Scans};
 use crate::presence::Presences;
 
@@ -60,6 +63,8 @@ pub(crate) struct FakeStore {
     pub(crate) values_fault: Mutex<Option<(ErrorKind, String)>>,
     /// What it was offered.
     pub(crate) offered: Mutex<Vec<Vec<u8>>>,
+    /// Whether what it is offered next is none.
+    pub(crate) is_wrong: Mutex<bool>,
 }
 
 impl FakeStore {
@@ -136,6 +141,12 @@ impl Bus for FakeStore {
             Body::LookNow { .. } => Ok(Body::Looked(self.looks.lock().unwrap().clone())),
             Body::Unseal { offered } => {
                 self.offered.lock().unwrap().push(offered);
+                if std::mem::take(&mut *self.is_wrong.lock().unwrap()) {
+                    return Ok(Body::Failed {
+                        kind: ErrorKind::Denied,
+                        text: "it was not taken".to_owned(),
+                    });
+                }
                 Ok(self.seal_state())
             }
             Body::ReadSeal | Body::Seal | Body::RotateKek => Ok(self.seal_state()),
@@ -191,6 +202,13 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<FakeClock>,
 }
 
+/// What its configuration asks for.
+#[derive(Default)]
+struct Asked {
+    min_sinks: usize,
+    people: BTreeMap<Operation, u64>,
+}
+
 /// Root and the daemon's own user alone.
 fn access() -> Access {
     let nowhere = std::path::PathBuf::from("/nonexistent");
@@ -204,12 +222,25 @@ fn access() -> Access {
 impl Bench {
     /// Needs a tokio runtime.
     pub(crate) async fn start() -> Self {
-        Self::over(MemoryJournal::new(), (1, false), 0).await
+        Self::over(MemoryJournal::new(), (1, false), Asked::default()).await
     }
 
     /// The same, asking for so many sinks of the audit.
     pub(crate) async fn with_min_sinks(min_sinks: usize) -> Self {
-        Self::over(MemoryJournal::new(), (1, false), min_sinks).await
+        let asked = Asked {
+            min_sinks,
+            ..Asked::default()
+        };
+        Self::over(MemoryJournal::new(), (1, false), asked).await
+    }
+
+    /// The same, where operations take so many people.
+    pub(crate) async fn taking(people: &[(Operation, u64)]) -> Self {
+        let asked = Asked {
+            people: people.iter().copied().collect(),
+            ..Asked::default()
+        };
+        Self::over(MemoryJournal::new(), (1, false), asked).await
     }
 
     /// Two gateways over one log; neither hears when the other appends.
@@ -217,8 +248,8 @@ impl Bench {
         let mut handles = MemoryJournal::shared(2);
         let (other, one) = (handles.remove(1), handles.remove(0));
         let pair = [
-            Self::over(one, (1, true), 0).await,
-            Self::over(other, (2, true), 0).await,
+            Self::over(one, (1, true), Asked::default()).await,
+            Self::over(other, (2, true), Asked::default()).await,
         ];
         for bench in &pair {
             // Its first look at the log is over.
@@ -227,11 +258,7 @@ impl Bench {
         pair
     }
 
-    async fn over(
-        journal: MemoryJournal,
-        (source, is_deaf): (u64, bool),
-        min_sinks: usize,
-    ) -> Self {
+    async fn over(journal: MemoryJournal, (source, is_deaf): (u64, bool), asked: Asked) -> Self {
         let journal = Arc::new(journal);
         let encoded = Arc::new(Encoded {
             journal: journal.clone(),
@@ -252,10 +279,15 @@ impl Bench {
             view,
             mut commits,
         } = CommandBus::start(parts).await.unwrap();
-        let presences = Presences::new(clock.clone()).with_min_sinks(min_sinks);
-        let held = presences.clone();
-        let bus = bus.with_hold_back(Arc::new(move || held.held_back()));
-        let admission = Arc::new(Admission::new().unwrap());
+        let presences = Presences::new(clock.clone()).with_min_sinks(asked.min_sinks);
+        let admission = Admission::new().unwrap().with_people(asked.people);
+        let admission = Arc::new(admission);
+        let held = (presences.clone(), admission.clone(), view.clone());
+        let bus = bus.with_hold_back(Arc::new(move || {
+            let (presences, admission, view) = &held;
+            let few = presences.held_back();
+            few.or_else(|| dual::unconfirmed(admission, view, presences))
+        }));
         let bus = bus.with_entitlement(entitlement::judge(&admission));
         tokio::spawn(bus.run());
         tokio::spawn(async move { while commits.recv().await.is_some() {} });

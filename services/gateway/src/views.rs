@@ -1,5 +1,6 @@
 //! The committed world as people and tools see it. Pure; no value is in reach here.
 
+pub mod approvals;
 pub mod entitlement;
 mod fires;
 mod hosts;

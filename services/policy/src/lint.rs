@@ -115,7 +115,7 @@ impl Set {
                 found.push(said(FindingKind::SelfGrant, text.to_owned()));
             }
             if self.lets_join(policy) {
-                let text = "whoever it is for may have a machine of theirs join as such a host, and gets there what bindings give it; permit `grant` of a host to those alone who may have all of that";
+                let text = "whoever it is for may have a machine of theirs join as such a host, and gets there what bindings give it; permit `grant` of a host to those alone who may have all of that, and see `dual_control.host_return`";
                 found.push(said(FindingKind::SelfGrant, text.to_owned()));
             }
         }

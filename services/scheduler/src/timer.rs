@@ -165,7 +165,8 @@ impl Timers {
             | Event::Notification(..)
             | Event::Signal(..)
             | Event::Policy(..)
-            | Event::Token(..) => {}
+            | Event::Token(..)
+            | Event::Approval(..) => {}
         }
     }
 

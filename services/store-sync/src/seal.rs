@@ -208,7 +208,7 @@ impl Seal {
     pub async fn state(&self) -> Result<SealState, PortError> {
         let (custody, unsealing) = self.custody()?;
         let mut unsealing = unsealing.lock().await;
-        unsealing.forget_old(custody.clock.monotonic());
+        unsealing.forget_old(custody, custody.clock.monotonic());
         let state = self.tell(custody, &unsealing);
         drop(unsealing);
         let kek_rows_left = self.kek_rows_left().await?;
@@ -227,7 +227,7 @@ impl Seal {
         let (custody, unsealing) = self.custody()?;
         let mut unsealing = unsealing.lock().await;
         let now = custody.clock.monotonic();
-        unsealing.forget_old(now);
+        unsealing.forget_old(custody, now);
         if !self.is_sealed() {
             return Err(PortError::new(
                 ErrorKind::Conflict,
@@ -316,7 +316,7 @@ impl Seal {
         }
         // A passphrase is being looked at when it is held.
         let shares = unsealing.try_lock().ok().and_then(|mut unsealing| {
-            unsealing.forget_old(custody.clock.monotonic());
+            unsealing.forget_old(custody, custody.clock.monotonic());
             unsealing.shares(custody.root.as_ref()?)
         });
         let progress = match shares {
@@ -399,14 +399,14 @@ impl Unsealing {
         self.pair.open(&info, &aad, &envelope).ok()
     }
 
-    /// Shares that waited too long are gone.
-    fn forget_old(&mut self, now: Duration) {
+    /// Shares that waited too long are gone. What comes next is another unsealing, for whoever counts who gave them.
+    fn forget_old(&mut self, custody: &Custody, now: Duration) {
         if self
             .gathered
             .as_ref()
             .is_some_and(|(_, until)| *until <= now)
         {
-            self.gathered = None;
+            self.renew(custody);
             tracing::warn!("shares are forgotten: the others did not come in time");
         }
     }

@@ -395,6 +395,12 @@ metrics! {
     /// Runs that nobody moves on.
     PLAYBOOK_RUNS_OVERDUE = gauge(GATEWAY, "keywheel_playbook_runs_overdue", Plain, &[], Sum,
         "Open runs of playbooks with a step whose time is over and that did not end for it: nothing moves them on");
+    /// Requests that wait for people.
+    APPROVALS_WAITING = gauge(GATEWAY, "keywheel_approvals_waiting", Plain, &[], Sum,
+        "Requests that take several people and wait for some of them");
+    /// What went without the others.
+    BREAK_GLASS_UNREVIEWED = gauge(GATEWAY, "keywheel_break_glass_unreviewed", Plain, &[], Sum,
+        "Requests that take several people, went without the others in an emergency, and were not reviewed yet");
     /// Live hosts.
     HOSTS = gauge(GATEWAY, "keywheel_hosts", Plain, &[], Sum,
         "Hosts that joined and were not evicted");

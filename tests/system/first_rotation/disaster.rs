@@ -13,6 +13,8 @@ use keywheel_tests::stage::{PATIENCE, SECRET, Stage, find};
 use keywheel_tests::{apart, manifest, wait};
 use serde_json::Value;
 
+use crate::several;
+
 /// A secret that nobody touches after the backup.
 const QUIET: &str = "test/quiet";
 const QUIET_FILE: &str = "/run/secrets/quiet";
@@ -21,13 +23,13 @@ const GROUP: &str = "keywheel";
 const WHY: &str = "the disk is lost";
 
 /// The group, made for this test where the machine has none.
-struct Group {
+pub(crate) struct Group {
     id: String,
     is_ours: bool,
 }
 
 impl Group {
-    fn ensure() -> Result<Self> {
+    pub(crate) fn ensure() -> Result<Self> {
         let ask = || Output::of(Command::new("getent").args(["group", GROUP]));
         let is_ours = ask()?.code != 0;
         if is_ours {
@@ -48,7 +50,7 @@ impl Drop for Group {
 }
 
 /// A second person: another user, in the group.
-fn second_person(keywheel: &Keywheel, group: &Group, args: &[&str]) -> Result<Output> {
+pub(crate) fn second_person(keywheel: &Keywheel, group: &Group, args: &[&str]) -> Result<Output> {
     // A copy of the client where that user may enter.
     let copy = keywheel
         .stranger(args)?
@@ -286,6 +288,7 @@ fn everything_is_lost_but_a_backup_and_nothing_that_died_since_comes_back() -> R
     stage.rotate(SECRET)?;
     let last = values(&container)?;
     ensure!(last[0] != third);
+    several::policies_take_two(&mut stage.keywheel)?;
     let all = [&first[..], &second, &last, &[third]].concat();
     stage.finish(&all, &[&container])
 }

@@ -16,6 +16,7 @@ mod refusals;
 mod revoke;
 mod said;
 mod sets;
+mod several;
 mod signals;
 mod step_in;
 mod storm;

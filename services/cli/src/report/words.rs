@@ -128,7 +128,7 @@ fn revocation_line(fact: &revocation::Event, names: &Names) -> String {
                 .to_owned()
         }
         Event::Destroyed => "its data keys are destroyed".to_owned(),
-        Event::ForgetAsked { by, reason } => {
+        Event::ForgetAsked { by, reason, .. } => {
             format!("{} would have the store asked no more: {reason}", who(by))
         }
         Event::Forgotten { by, reason } => format!(

@@ -59,6 +59,7 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         learn_hosts: Some(learn_hosts(opened, spawn, &registry)),
         renewals: Some(registry.clone()),
         min_sinks: opened.config.audit.min_sinks,
+        people: opened.config.dual_control.people.clone(),
     };
     let ends = start_gateway(&ports, spawn).await?;
     let deliveries = log.deliveries();

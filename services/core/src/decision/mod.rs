@@ -3,6 +3,7 @@
 //! A decision is one append. It reads the world, changes nothing, and either gives events or a
 //! rejection. An empty list of events means: everything is as asked already.
 
+mod approval;
 mod canary;
 mod drain;
 mod entitle;
@@ -105,6 +106,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
 fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Refusal> {
     Ok(match command {
         Command::JoinHost(joining) => return join::join(world, joining, ctx),
+        Command::Approval(request) => return approval::decide(world, request, ctx),
         Command::IssueJoinToken(wish) => join::issue_token(world, wish, ctx),
         Command::Apply(declarations) => manifest::apply(world, declarations, ctx),
         Command::Unbind { name } => manifest::unbind(world, name),
@@ -204,7 +206,7 @@ fn decide_about_revocation(
             revocation,
             by,
             reason,
-        } => revoke::forget(world, *revocation, by, reason),
+        } => revoke::forget(world, *revocation, (by, reason), ctx.now),
         _ => Ok(Vec::new()),
     }
 }

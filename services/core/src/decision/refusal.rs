@@ -3,8 +3,8 @@
 use crate::event::Event;
 use crate::name::{BindingName, SecretName};
 use crate::{
-    binding, host, notification, playbook, playbook_run, policy, revocation, rotation, secret,
-    signal, store, token,
+    approval, binding, host, notification, playbook, playbook_run, policy, revocation, rotation,
+    secret, signal, store, token,
 };
 
 /// A refused command: why, and the facts that stand all the same. A join token, for example, is
@@ -96,6 +96,9 @@ pub enum Rejection {
     /// About tokens.
     #[error(transparent)]
     Token(#[from] token::Rejection),
+    /// About what takes several people.
+    #[error(transparent)]
+    Approval(#[from] approval::Rejection),
 }
 
 /// What sort of "no" it is; exit codes and HTTP statuses follow it.
@@ -115,6 +118,7 @@ impl Rejection {
     pub fn kind(&self) -> RejectionKind {
         match self {
             Self::Declared { reason, .. } => reason.kind(),
+            Self::Approval(no) => of_approval(no),
             Self::SecretUnknown { .. }
             | Self::BindingUnknown(_)
             | Self::Secret(secret::Rejection::VersionUnknown { .. })
@@ -198,5 +202,16 @@ impl Rejection {
                     | host::Rejection::TokenOfAnother { .. }
             ) | Self::Token(token::Rejection::Over | token::Rejection::UsedUp(_))
         )
+    }
+}
+
+const fn of_approval(no: &approval::Rejection) -> RejectionKind {
+    match no {
+        approval::Rejection::Unknown(_) => RejectionKind::NotFound,
+        approval::Rejection::People { .. }
+        | approval::Rejection::TooLarge
+        | approval::Rejection::ReasonMissing
+        | approval::Rejection::ReasonTooLong => RejectionKind::Invalid,
+        _ => RejectionKind::Conflict,
     }
 }

@@ -1,6 +1,7 @@
 //! What concerns all decisions: the plan's projection, replay, kinds of "no", and random histories.
 
 pub(crate) mod accounts;
+mod approvals;
 mod entitle;
 mod evict;
 mod history;

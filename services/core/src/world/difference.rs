@@ -82,6 +82,9 @@ impl World {
         if self.policies != other.policies {
             return Some("the policies".to_owned());
         }
+        if self.approvals != other.approvals {
+            return Some("a request that takes several people".to_owned());
+        }
         (self.tokens != other.tokens).then(|| "a token of a person's".to_owned())
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use keywheel_core::approval;
 use keywheel_core::audit::Role;
 use keywheel_core::binding::{Reload, Selector, Target};
 use keywheel_core::command::{Observation, ProofTaken, Replacing};
@@ -150,6 +151,7 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["apply-policies"], apply_policies()),
         (&["issue-token"], issue_token()),
         (&["bury-lost-versions"], bury_lost()),
+        (&["ask-policy-change"], ask_for_policies()),
     ]
 }
 
@@ -244,6 +246,93 @@ fn a_person_s_record_names_the_policies_that_let_it_in_beside_their_own_words() 
         reason: "stolen".to_owned(),
     };
     assert_eq!(named(&evict).unwrap(), "stolen (policy: payments-team)");
+}
+
+const APPROVAL: keywheel_core::id::ApprovalId =
+    keywheel_core::id::ApprovalId::from_bytes([0x1a; 16]);
+
+fn ask_for_policies() -> Command {
+    Command::Approval(approval::Request::Ask(approval::Ask {
+        id: APPROVAL,
+        operation: approval::Operation::PolicyChange,
+        object: "policies".to_owned(),
+        digest: [7; 32],
+        plan: "one line more".to_owned(),
+        by: "unix:0".to_owned(),
+        reason: "bob joined".to_owned(),
+        needed: 2,
+    }))
+}
+
+/// Each word about a request, with the verb and the reason of its record.
+fn words_about_a_request() -> Vec<(approval::Request, &'static str, String)> {
+    use approval::Request as R;
+
+    let (approval, why) = (APPROVAL, || "seen".to_owned());
+    let by = || "certificate:ada".to_owned();
+    let (reason, of) = (why(), by());
+    let approve = R::Approve {
+        approval,
+        by: of,
+        reason,
+    };
+    let (reason, of) = (why(), by());
+    let deny = R::Deny {
+        approval,
+        by: of,
+        reason,
+    };
+    let (reason, of) = (why(), by());
+    let broken = R::BreakGlass {
+        approval,
+        by: of,
+        reason,
+    };
+    let (reason, of) = (why(), by());
+    let review = R::Review {
+        approval,
+        by: of,
+        reason,
+    };
+    let withdraw = R::Withdraw { approval, by: by() };
+    let perform = R::Perform(approval::Perform {
+        approval,
+        digest: [7; 32],
+        by: by(),
+        command: Box::new(apply_policies()),
+    });
+    let named = format!("approved: request {APPROVAL}");
+    vec![
+        (approve, "approve", why()),
+        (deny, "deny", why()),
+        (broken, "break-glass", why()),
+        (review, "review-break-glass", why()),
+        (
+            withdraw,
+            "withdraw-approval",
+            "takes a word back".to_owned(),
+        ),
+        (perform, "apply-policies", named),
+    ]
+}
+
+#[test]
+fn each_word_about_a_request_has_its_verb_and_what_was_approved_names_its_request() {
+    let principal = Principal::Operator {
+        name: "ada".to_owned(),
+    };
+    for (request, verb, reason) in words_about_a_request() {
+        let command = Command::Approval(request);
+        let left = records(
+            &World::default(),
+            &deed(&principal),
+            &command,
+            &Ok(Vec::new()),
+        );
+        assert_eq!(left.len(), 1);
+        let found = (left[0].verb.as_str(), &left[0].reason);
+        assert_eq!(found, (verb, &reason));
+    }
 }
 
 fn bury_lost() -> Command {
@@ -400,6 +489,7 @@ const fn kind_of(command: &Command) -> usize {
         Command::Token(_) => 29,
         Command::BuryLost(_) => 30,
         Command::JudgeBindings => 31,
+        Command::Approval(_) => 32,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Which requests may be made durable when the disk is full (rule E9). Pure. What a playbook revokes is a revocation.
 
+use keywheel_core::approval;
 use keywheel_core::command::Command;
 use keywheel_core::decision;
 use keywheel_core::token;
@@ -40,6 +41,8 @@ pub(super) fn of(world: &World, command: &Command) -> Class {
         // As the record of the request that it is counted for, which may be a revocation.
         Command::Token(token::Request::Take { .. }) => Class::Record,
         Command::Report(_) => Class::Fact,
+        // What was approved is what it is without that.
+        Command::Approval(approval::Request::Perform(wish)) => of(world, &wish.command),
         _ => Class::Work,
     }
 }

@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use keywheel_core::approval;
 use keywheel_core::command::{Command, Outward};
 use keywheel_core::decision;
 use keywheel_core::effect::{self, Effect, Work};
@@ -50,6 +51,8 @@ fn serves_revocations(world: &World, command: &Command) -> bool {
         // A host whose permit or keys end is off the bus, and hears of no revocation.
         Command::NotePermit(_) | Command::RotateHostKey(_) => true,
         Command::EnrolHost { host, .. } => world.live_host(*host).is_some(),
+        // What others say before something may begin, and who confirms the sinks. What was approved is new work.
+        Command::Approval(request) => !matches!(request, approval::Request::Perform(_)),
         // Somebody outside says that something leaked; a store answers again that revocations wait for.
         Command::Outward(Outward::TakeSignal(_)) | Command::StoreContact { .. } => true,
         // It was done, whether that is written down or not.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use keywheel_core::approval::{self, Approval, Operation};
 use keywheel_core::binding::{Binding, Reload, Selector};
 use keywheel_core::command::{Command, Declaration, Outward, Replacing};
 use keywheel_core::decision::scope::Hit;
-use keywheel_core::id::{HostId, RevocationId, RotationId, RunId, SecretId};
+use keywheel_core::id::{ApprovalId, HostId, RevocationId, RotationId, RunId, SecretId};
 use keywheel_core::name::{BindingName, SecretName, StoreName};
 use keywheel_core::playbook_run::Request;
 use keywheel_core::secret;
@@ -38,6 +39,7 @@ pub fn of_command(world: &World, command: &Command, now: Timestamp) -> Vec<Deman
         Command::Playbook(request) => of_request(world, request, now),
         // Whoever has tokens of their own made or revoked is asked for by the handler.
         Command::ApplyPolicies(_) | Command::Token(_) => vec![Demand::of_all(Verb::Grant)],
+        Command::Approval(request) => about(world, request, now),
         // Nobody submits these for themselves; who may give themselves every right may as well.
         Command::Observed(_)
         | Command::StoreContact { .. }
@@ -56,6 +58,48 @@ pub fn of_command(world: &World, command: &Command, now: Timestamp) -> Vec<Deman
         | Command::ProofOutcome(_)
         | Command::BuryLost(_)
         | Command::JudgeBindings => vec![Demand::of_all(Verb::Grant)],
+    }
+}
+
+/// Whoever says a word about a request may do themselves what it is for.
+fn about(world: &World, request: &approval::Request, now: Timestamp) -> Vec<Demand> {
+    match request {
+        approval::Request::Ask(wish) => vec![of_operation(Some(wish.operation), &wish.object)],
+        approval::Request::Perform(wish) => of_command(world, &wish.command, now),
+        approval::Request::Approve { approval, .. }
+        | approval::Request::Deny { approval, .. }
+        | approval::Request::Withdraw { approval, .. }
+        | approval::Request::BreakGlass { approval, .. }
+        | approval::Request::Review { approval, .. } => of_approval_id(world, *approval),
+    }
+}
+
+/// What a request is about, by its id; of one that is not there, all there is.
+#[must_use]
+pub fn of_approval_id(world: &World, id: ApprovalId) -> Vec<Demand> {
+    let known = world.approvals.by_id(id);
+    known.map_or_else(|| vec![Demand::of_all(Verb::Grant)], of_approval)
+}
+
+/// What a request is about.
+#[must_use]
+pub fn of_approval(known: &Approval) -> Vec<Demand> {
+    vec![of_operation(known.operation, &known.object).as_found()]
+}
+
+fn of_operation(operation: Option<Operation>, object: &str) -> Demand {
+    match operation {
+        // As the route of shares has it.
+        Some(Operation::Unseal) => Demand {
+            or: Some(Verb::Grant),
+            ..Demand::of_all(Verb::Write)
+        },
+        Some(Operation::AuditExport) => Demand::of_all(Verb::Audit),
+        Some(Operation::HostReturn) => {
+            let name = object.strip_prefix("host/").unwrap_or(object);
+            Demand::new(Verb::Grant, Resource::Host(name.to_owned()))
+        }
+        Some(Operation::SinkChange | Operation::PolicyChange) | None => Demand::of_all(Verb::Grant),
     }
 }
 

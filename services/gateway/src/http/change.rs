@@ -65,6 +65,18 @@ impl Api {
         command: Command,
     ) -> Result<Accepted, Failure> {
         let by = self.admit_command(caller, &command).await?;
+        let command = self.with_others(caller, id, command, by.clone()).await?;
+        self.submit_admitted(caller, id, command, by).await
+    }
+
+    /// Submits what policies let in, and others if it takes them.
+    pub(super) async fn submit_admitted(
+        &self,
+        caller: &Caller,
+        id: CommandId,
+        command: Command,
+        by: Option<String>,
+    ) -> Result<Accepted, Failure> {
         let submission = Submission {
             id,
             principal: caller.principal.clone(),

@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{Method, Uri};
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::Command;
-use keywheel_core::id::{HostId, RevocationId, RotationId, RunId};
+use keywheel_core::id::{ApprovalId, HostId, RevocationId, RotationId, RunId};
 use keywheel_core::name::BindingName;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
@@ -213,6 +213,14 @@ impl Asked<'_> {
         })
     }
 
+    fn approval(&self) -> Gate {
+        let id = ApprovalId::parse(self.name);
+        Gate::Needs(id.map_or_else(
+            |_| vec![Demand::of_all(Verb::Grant)],
+            |id| demands::of_approval_id(self.world, id),
+        ))
+    }
+
     fn events(&self) -> Gate {
         let secret = self.query.get("secret").cloned().map(Resource::Secret);
         let resource = secret.unwrap_or(Resource::Environment);
@@ -238,12 +246,13 @@ fn look(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         "/v1/openapi.json" | "/v1/status" | "/v1/store-key" | "/v1/whoami" => Gate::Open,
         "/v1/secrets" | "/v1/bindings" | "/v1/rotations" | "/v1/revocations" | "/v1/playbooks"
         | "/v1/playbook-runs" | "/v1/quarantines" | "/v1/hosts" | "/v1/stores"
-        | "/v1/notifications" | "/v1/signal-sources" | "/v1/tokens" => Gate::Rows,
+        | "/v1/notifications" | "/v1/signal-sources" | "/v1/tokens" | "/v1/approvals" => Gate::Rows,
         "/v1/secrets/{*name}"
         | "/v1/schedules/{*name}"
         | "/v1/versions/{*name}"
         | "/v1/rotation-plan/{*name}"
         | "/v1/explain/{*name}" => asked.secret(Verb::List),
+        "/v1/approvals/{id}" => asked.approval(),
         "/v1/bindings/{*name}" => asked.binding(),
         "/v1/rotations/{id}" => asked.rotation(Verb::List),
         "/v1/revocations/{id}" => asked.revocation(Verb::List),
@@ -314,7 +323,13 @@ fn change(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         | "/v1/policies"
         | "/v1/tokens"
         | "/v1/tokens/{name}/revoke"
-        | "/v1/revoke-tokens" => Gate::Handler,
+        | "/v1/revoke-tokens"
+        | "/v1/approvals/{id}/approve"
+        | "/v1/approvals/{id}/deny"
+        | "/v1/approvals/{id}/withdraw"
+        | "/v1/approvals/{id}/break-glass"
+        | "/v1/approvals/{id}/review"
+        | "/v1/audit/confirm-sinks" => Gate::Handler,
         "/v1/subscriptions" | "/v1/subscriptions/{name}/acknowledge" => all(Verb::Audit),
         "/v1/notifications/{name}/test" | "/v1/notifications/{name}/replay" => {
             asked.needs(Verb::Write, Resource::Notification)

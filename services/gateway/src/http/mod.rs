@@ -4,6 +4,7 @@
 //! audit, but for a flood of them, whose first are and whose rest is counted into one record; no
 //! answer holds a value.
 
+mod approvals;
 mod backup;
 pub(crate) mod bearer;
 mod caller;
@@ -88,7 +89,7 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// What has verbs at the end of its paths.
-const SPEAKING_PATHS: [&str; 9] = [
+const SPEAKING_PATHS: [&str; 10] = [
     "hosts",
     "revocations",
     "rotations",
@@ -98,6 +99,7 @@ const SPEAKING_PATHS: [&str; 9] = [
     "playbooks",
     "playbook-runs",
     "quarantines",
+    "approvals",
 ];
 
 /// Longest object of a record that a person's words are put into, in characters.
@@ -174,6 +176,7 @@ fn routes() -> Vec<Route> {
     all.extend(policies::routes());
     all.extend(tokens::routes());
     all.extend(entitlement::routes());
+    all.extend(approvals::routes());
     all
 }
 
@@ -412,6 +415,7 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
         _ if path == "policies" => "apply-policies",
+        _ if path == "audit/confirm-sinks" => "confirm-sinks",
         _ if path == "tokens" => "issue-token",
         _ if first == "tokens" => "revoke-token",
         _ if SPEAKING_PATHS.contains(&first) => path.rsplit('/').next().unwrap_or(first),

@@ -2,10 +2,11 @@
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywheel_core::audit::Principal;
 use keywheel_core::decision::RejectionKind;
+use keywheel_core::id::ApprovalId;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::unseal::is_sealed;
 use keywheel_schemas::api::Problem;
@@ -22,6 +23,8 @@ pub struct Failure {
     recorded: bool,
     /// When to come again, in seconds.
     come_again: Option<u64>,
+    /// What it waits for.
+    location: Option<String>,
 }
 
 impl Failure {
@@ -33,6 +36,7 @@ impl Failure {
             detail,
             recorded: false,
             come_again: None,
+            location: None,
         }
     }
     /// What is wrong, and the next step.
@@ -119,6 +123,20 @@ impl Failure {
         Self {
             come_again: Some(come_again),
             ..failure
+        }
+    }
+    /// Nothing was done: others have to approve it first. That it was asked for is on record.
+    #[must_use]
+    pub fn waiting(id: ApprovalId, detail: String) -> Self {
+        let failure = Self::new(
+            StatusCode::ACCEPTED,
+            "waiting",
+            "waiting for others",
+            detail,
+        );
+        Self {
+            location: Some(format!("/v1/approvals/{id}")),
+            ..failure.on_record()
         }
     }
     /// The request's body did not come in time.
@@ -225,6 +243,10 @@ impl IntoResponse for Failure {
         if let Some(seconds) = self.come_again {
             let headers = response.headers_mut();
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        let location = self.location.and_then(|to| HeaderValue::try_from(to).ok());
+        if let Some(location) = location {
+            response.headers_mut().insert(header::LOCATION, location);
         }
         if self.recorded {
             response.extensions_mut().insert(Recorded);

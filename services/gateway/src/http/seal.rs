@@ -16,7 +16,7 @@ use keywheel_engine::unseal::SealState;
 use keywheel_schemas::api::{SealRequest, SealView, UnsealRequest};
 
 use super::change::Payload;
-use super::{Api, Caller, Failure, UNSEAL_TIMEOUT, bounded};
+use super::{Api, Caller, Failure, UNSEAL_TIMEOUT, approvals, bounded};
 
 /// What records of it are about.
 const OBJECT: &str = "store-sync";
@@ -45,7 +45,20 @@ async fn unseal(
         .decode(&request.offer)
         .map_err(|e| Failure::invalid(format!("field `offer` is not base64: {e}")))?;
     note(&api, &caller, "unseal", None).await?;
-    ask(&api, Body::Unseal { offered }).await
+    let given = approvals::note_share(&api, &caller).await?;
+    let asking = api.bus.request(
+        Address::StoreSync,
+        None,
+        Body::Unseal { offered },
+        UNSEAL_TIMEOUT,
+    );
+    // Without an answer it may have been taken.
+    let answer = asking.await?;
+    let is_kept = !matches!(answer, Body::Failed { .. });
+    if let Some(given) = given.filter(|_| !is_kept) {
+        approvals::take_share_back(&api, &caller, &given).await?;
+    }
+    Ok(Json(view(&api, understood(answer)?)))
 }
 
 async fn seal(
@@ -76,11 +89,21 @@ async fn note(api: &Api, caller: &Caller, verb: &str, reason: Option<&str>) -> R
 }
 
 async fn ask(api: &Api, body: Body) -> Result<Json<SealView>, Failure> {
-    let asked = api
+    let state = asked(api, body).await?;
+    Ok(Json(view(api, state)))
+}
+
+/// What store-sync says of its seal.
+pub(super) async fn asked(api: &Api, body: Body) -> Result<SealState, Failure> {
+    let asking = api
         .bus
         .request(Address::StoreSync, None, body, UNSEAL_TIMEOUT);
-    match asked.await? {
-        Body::SealState(state) => Ok(Json(view(api, state))),
+    understood(asking.await?)
+}
+
+fn understood(answer: Body) -> Result<SealState, Failure> {
+    match answer {
+        Body::SealState(state) => Ok(state),
         // Why it was not taken nobody learns, so there is nothing to correct either.
         Body::Failed {
             kind: ErrorKind::Denied,

@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use keywheel_core::approval::Approval;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::journal::Head;
@@ -12,7 +13,11 @@ use keywheel_schemas::api::{
 use keywheel_schemas::mirror::TextForm as _;
 
 use super::{Api, policies};
+use crate::dual;
 use crate::views::status::{Part, Sources, is_sealed, overview, worst};
+
+/// Broken glass that the status names one by one.
+const MAX_UNREVIEWED: usize = 8;
 
 /// What the journal said.
 struct Asked {
@@ -41,9 +46,7 @@ pub(crate) async fn look(api: &Api) -> (Status, bool) {
             None => parts.push(journal_part(fault)),
         }
     }
-    if let Some(why) = api.presences.held_back() {
-        let next = "mend a sink that `status` names as a problem, or the way to it; lower `audit.min_sinks` only if the audit may have fewer copies";
-        let fault = Fact::problem("sinks", why, next);
+    for fault in held_back(api).into_iter().chain(approvals(api)) {
         let journal = parts.iter_mut().find(|p| p.kind == ComponentKind::Journal);
         match journal {
             Some(journal) => journal.facts.push(fault),
@@ -52,6 +55,46 @@ pub(crate) async fn look(api: &Api) -> (Status, bool) {
     }
     let answered = asked.fault.is_none();
     (compose(api, &asked, &rows, parts), answered)
+}
+
+/// Why no new work begins.
+fn held_back(api: &Api) -> Vec<Fact> {
+    let few = api.presences.held_back().map(|why| {
+        let next = "mend a sink that `status` names as a problem, or the way to it; lower `audit.min_sinks` only if the audit may have fewer copies";
+        Fact::problem("sinks", why, next)
+    });
+    let others = dual::unconfirmed(&api.admission, &api.view, &api.presences);
+    let others = others.map(|why| Fact::problem("sinks", why, dual::CONFIRM_SINKS));
+    few.into_iter().chain(others).collect()
+}
+
+/// What went without the others and was not reviewed, and what waits for them.
+fn approvals(api: &Api) -> Vec<Fact> {
+    let now = api.clock.now();
+    let committed = api.view.read();
+    let all = &committed.world.approvals;
+    let unreviewed = all.iter().filter(|known| known.is_unreviewed());
+    let unreviewed = unreviewed.filter_map(|known| {
+        let glass = known.glass.as_ref()?;
+        let why = format!(
+            "{} broke the glass for `{}` of {} without the others ({}), and nobody has reviewed it",
+            glass.by, known.word, known.object, glass.reason
+        );
+        let next = format!(
+            "somebody else looks with `keywheel approval describe {0}` and at the audit, and says what they found: `keywheel approval review {0}`",
+            known.id
+        );
+        Some(Fact::problem("break-glass", why, next))
+    });
+    let unreviewed: Vec<Fact> = unreviewed.take(MAX_UNREVIEWED).collect();
+    let waits = |known: &&Approval| known.is_open(now) && known.missing() > 0;
+    let waiting = all.iter().filter(waits).count();
+    let waiting = (waiting > 0).then(|| {
+        let note =
+            format!("{waiting} requests wait for others; `keywheel approval list` shows them");
+        Fact::ok("approvals", note)
+    });
+    unreviewed.into_iter().chain(waiting).collect()
 }
 
 fn journal_part(fault: Fact) -> Part {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -29,7 +29,8 @@ use records::{Asked, Wanted};
 
 use super::scans::Taken;
 use super::subscriptions::{head, is_there};
-use super::{Api, Failure, Named, subscriptions};
+use super::{Api, Caller, Failure, Named, subscriptions};
+use crate::dual;
 
 /// After so long without an event a stream of server-sent events says that it is there.
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
@@ -443,9 +444,13 @@ pub(super) struct ExportQuery {
 
 pub(super) async fn export(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<ExportQuery>, QueryRejection>,
 ) -> Result<Json<AuditExport>, Failure> {
     let Query(query) = query?;
+    let wanted = dual::export(query.from, query.to);
+    api.look_with_others(&caller, ("export-audit", wanted))
+        .await?;
     let _place = api.scans.fold()?;
     let head = api.journal.head().await?;
     let size = head.audit_size;

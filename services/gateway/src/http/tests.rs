@@ -9,6 +9,7 @@ use keywheel_engine::port::ErrorKind;
 use keywheel_engine::stash;
 use serde_json::{Value, json};
 
+mod approvals;
 mod backups;
 mod contract;
 mod entitlement;

@@ -393,7 +393,8 @@ impl Timers {
             | Event::Playbook(..)
             | Event::PlaybookRun(..)
             | Event::Policy(..)
-            | Event::Token(..) => Whom::default(),
+            | Event::Token(..)
+            | Event::Approval(..) => Whom::default(),
         }
     }
 

@@ -143,7 +143,8 @@ fn whom(world: &World, memory: &Memory, event: &Event) -> (Whose, Option<HostId>
         | Event::Playbook(..)
         | Event::PlaybookRun(..)
         | Event::Policy(..)
-        | Event::Token(..) => (Whose::Nobody, None),
+        | Event::Token(..)
+        | Event::Approval(..) => (Whose::Nobody, None),
     }
 }
 

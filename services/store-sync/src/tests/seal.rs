@@ -180,8 +180,11 @@ async fn shares_are_forgotten_when_the_others_do_not_come_in_time() {
         .clock
         .advance(SHARES_KEPT_FOR - Duration::from_secs(1));
     assert_eq!(sealed.have().await, 1);
+    let key = sealed.seal.state().await.unwrap().key;
     sealed.clock.advance(Duration::from_secs(1));
     assert_eq!(sealed.have().await, 0);
+    let next = sealed.seal.state().await.unwrap().key;
+    assert_ne!(next, key, "it is another unsealing");
     assert!(sealed.offer(&shares[1]).await.unwrap().sealed);
     assert!(
         !sealed.offer(&shares[0]).await.unwrap().sealed,

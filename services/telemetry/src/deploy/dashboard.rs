@@ -166,6 +166,17 @@ const ROWS: &[(&str, &[Panel])] = &[
                     ),
                 ],
             ),
+            (
+                "What takes several people",
+                "short",
+                &[
+                    ("max(keywheel_approvals_waiting)", "waits for others"),
+                    (
+                        "max(keywheel_break_glass_unreviewed)",
+                        "went without them, not reviewed",
+                    ),
+                ],
+            ),
         ],
     ),
     (

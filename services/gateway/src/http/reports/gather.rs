@@ -98,7 +98,8 @@ impl Gathering {
             | Event::Playbook(..)
             | Event::PlaybookRun(..)
             | Event::Policy(..)
-            | Event::Token(..) => {}
+            | Event::Token(..)
+            | Event::Approval(..) => {}
         }
     }
 

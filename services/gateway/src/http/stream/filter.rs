@@ -110,7 +110,8 @@ impl Filter {
             | Event::Playbook(..)
             | Event::PlaybookRun(..)
             | Event::Policy(..)
-            | Event::Token(..) => {}
+            | Event::Token(..)
+            | Event::Approval(..) => {}
         }
         if self.order.len() > MAX_RUNS
             && let Some(oldest) = self.order.pop_front()
@@ -142,7 +143,8 @@ impl Filter {
             | Event::Playbook(..)
             | Event::PlaybookRun(..)
             | Event::Policy(..)
-            | Event::Token(..) => None,
+            | Event::Token(..)
+            | Event::Approval(..) => None,
         };
         let name = secret.to_string();
         known == Some(secret)

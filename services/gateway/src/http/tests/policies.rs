@@ -80,6 +80,7 @@ fn body_of(path: &str) -> Value {
         "/v1/seal" | "/v1/rotate-kek" | "/v1/backup" => json!({}),
         "/v1/notifications/{name}/test"
         | "/v1/letters/{id}/retry"
+        | "/v1/approvals/{id}/withdraw"
         | "/v1/hosts/{name}/join-token" => Value::Null,
         "/v1/rotations/{id}/abort"
         | "/v1/rotations/{id}/retry"
@@ -90,6 +91,11 @@ fn body_of(path: &str) -> Value {
         | "/v1/playbook-runs/{id}/pause"
         | "/v1/playbook-runs/{id}/resume"
         | "/v1/playbook-runs/{id}/cancel"
+        | "/v1/approvals/{id}/approve"
+        | "/v1/approvals/{id}/deny"
+        | "/v1/approvals/{id}/break-glass"
+        | "/v1/approvals/{id}/review"
+        | "/v1/audit/confirm-sinks"
         | "/v1/quarantines/{name}/lift" => reason,
         other => panic!("{other} is in no row: who may ask for it?"),
     }
@@ -158,7 +164,7 @@ async fn every_route_asks_the_policies_and_nothing_is_done_for_whom_they_permit_
         *sorts.entry(sort).or_default() += 1;
     }
     assert_eq!(bench.head().await, before, "something was decided");
-    assert_eq!((sorts["open"], sorts["rows"]), (4, 13), "{sorts:?}");
+    assert_eq!((sorts["open"], sorts["rows"]), (4, 14), "{sorts:?}");
     assert!(
         sorts["denied"] > 40,
         "the route table was not read: {sorts:?}"

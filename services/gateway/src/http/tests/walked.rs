@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keywheel_core::approval::Operation;
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::host::{JOIN_TOKEN_LIFETIME, TokenRequest};
@@ -51,7 +52,7 @@ fn why() -> Value {
 }
 
 /// Whoever makes join tokens.
-struct Maker;
+pub(super) struct Maker;
 
 impl TokenMaker for Maker {
     fn make(
@@ -291,6 +292,39 @@ async fn of_people(operation: &str) -> Option<Case> {
     }
 }
 
+/// Ada asked, and somebody else says something of it.
+async fn of_approvals(operation: &str) -> Option<Case> {
+    let words = [
+        ("approve", "approve"),
+        ("deny", "deny"),
+        ("withdraw_approval", "withdraw"),
+        ("break_glass", "break-glass"),
+        ("review_break_glass", "review"),
+    ];
+    if operation == "confirm_sinks" {
+        let bench = Bench::taking(&[(Operation::SinkChange, 2)]).await;
+        super::approvals::hear(&bench, 1, "sha256:aa of 1 sinks: siem");
+        return case(bench, "audit/confirm-sinks", why());
+    }
+    let (_, word) = words.into_iter().find(|(name, _)| *name == operation)?;
+    let bench = Bench::taking(&[(Operation::PolicyChange, 2)]).await;
+    let id = bench.wants_policies("ada", super::approvals::ALL).await;
+    let ada = Peer::Operator(OperatorName::parse("ada").unwrap());
+    let path = format!("approvals/{id}/{word}");
+    if word == "review" {
+        let broken = format!("/v1/approvals/{id}/break-glass");
+        let body = body(&why());
+        let (status, answer) = bench.ask_as(ada, "POST", &broken, body).await;
+        assert_eq!(status, StatusCode::OK, "{answer}");
+        return case(bench, path, why());
+    }
+    let (peer, body) = match word {
+        "withdraw" => (ada, Value::Null),
+        _ => (OPERATOR, why()),
+    };
+    case(bench, path, body).map(|case| Case { peer, ..case })
+}
+
 async fn granted(operation: &str) -> Case {
     if let Some(found) = of_secrets(operation).await {
         return found;
@@ -311,6 +345,9 @@ async fn granted(operation: &str) -> Case {
         return found;
     }
     if let Some(found) = of_people(operation).await {
+        return found;
+    }
+    if let Some(found) = of_approvals(operation).await {
         return found;
     }
     let found = of_others_outside(operation).await;

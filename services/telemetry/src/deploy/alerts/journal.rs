@@ -194,6 +194,39 @@ pub(super) const ALL: &[Alert] = &[
         ],
     },
     Alert {
+        name: "KeywheelBreakGlass",
+        when: "max(keywheel_break_glass_unreviewed) > 0",
+        minutes: 0,
+        severity: Critical,
+        what: "somebody broke the glass: what takes several people went without the others, and nobody has reviewed it",
+        next: "`keywheel approval list --unreviewed` says who, what and why. Somebody else looks, and says what they found.",
+        runbook: Runbook {
+            means: "The configuration says that this takes several people (`dual_control`). One person had it go at once, for a reason that is on record. It stays so until somebody who neither asked nor broke the glass has reviewed it.",
+            affected: "What was asked for: a set of policies, an export of the audit, the audit's sinks, an unsealing by one person, or a machine that took an evicted host's name.",
+            look: &[
+                "`keywheel approval list --unreviewed`: who, what, when.",
+                "`keywheel approval describe ID`: all that was done, and the reason.",
+                "`keywheel events list --type dev.keywheel.approval.`: everybody's words in order.",
+            ],
+            act: &[
+                "It was needed, and is right: `keywheel approval review ID --reason TEXT`.",
+                "It was needed, and should not stay: undo it first (`keywheel policy apply DIR`, `keywheel host evict NAME --reason TEXT`), then `keywheel approval review ID --reason TEXT`.",
+                "Nobody knows of it: treat it as an incident. `keywheel token revoke --owner PERSON --reason TEXT`, take their credentials, and look in `keywheel audit list` for what else they did.",
+            ],
+        },
+        labels: &[],
+        examples: &[
+            fires(
+                "fires at once",
+                &[("keywheel_break_glass_unreviewed", "0+0x59 1+0x5")],
+            ),
+            quiet(
+                "keeps quiet once it was reviewed",
+                &[("keywheel_break_glass_unreviewed", "1+0x30 0+0x60")],
+            ),
+        ],
+    },
+    Alert {
         name: "KeywheelProblem",
         when: "max(keywheel_findings{severity=\"problem\"}) > 0",
         minutes: 5,
