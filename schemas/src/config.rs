@@ -6,6 +6,7 @@
 pub mod apart;
 pub mod audit;
 pub mod host_cache;
+pub mod login;
 pub mod metrics;
 pub mod otlp;
 pub mod shape;
@@ -143,6 +144,8 @@ pub struct Config {
     pub apart: Apart,
     /// Where audit records go besides the journal.
     pub audit: Audit,
+    /// The file with the provider at which people log in; none by default.
+    pub login_provider_file: Option<PathBuf>,
 }
 
 /// What was said on the command line, and what the machine says by itself.
@@ -254,6 +257,7 @@ impl Config {
         let signals = Signals::take(sources);
         let apart = Apart::take(sources);
         let audit = Audit::take(sources);
+        let login_provider_file = sources.optional_path("login.provider_file");
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
             data_dir,
@@ -270,6 +274,7 @@ impl Config {
             signals,
             apart,
             audit,
+            login_provider_file,
         })
     }
 }

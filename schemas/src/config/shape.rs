@@ -71,6 +71,19 @@ pub struct ConfigFile {
     /// Where audit records go besides the journal, and how many of these have to take them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<AuditSection>,
+    /// Where people log in, for the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginSection>,
+}
+
+/// `[login]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginSection {
+    /// File with the provider of identities (OpenID Connect) at which people log in, TOML, described by
+    /// `login-provider.v1.json`. Default: none, and nobody logs in. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_file: Option<String>,
 }
 
 /// `[audit]`.

@@ -219,6 +219,8 @@ enum Who {
     Operator(String),
     /// Of a person: many tokens are no more attempts.
     Token(String),
+    /// Of a person: many logins are no more attempts.
+    Login(String),
 }
 
 /// A principal's own tally, if it can have one.
@@ -228,6 +230,7 @@ fn who(principal: &Principal) -> Option<Who> {
         Principal::Stranger { address } => Some(Who::Address(address.clone())),
         Principal::Operator { name } => Some(Who::Operator(name.clone())),
         Principal::Token { owner, .. } => Some(Who::Token(owner.clone())),
+        Principal::Login { name } => Some(Who::Login(name.clone())),
         _ => None,
     }
 }

@@ -10,7 +10,7 @@ use cedar_policy::{
 
 use crate::lint::{Finding, FindingKind};
 use crate::scope::{self, Types};
-use crate::words::{BUILT_IN_GROUPS, Principal};
+use crate::words::{BUILT_IN_GROUPS, Principal, is_given};
 use crate::{DEFAULT_POLICIES, SCHEMA};
 
 /// Largest text of a set, policies and groups together, in bytes.
@@ -207,7 +207,7 @@ impl Set {
         match principal {
             Principal::User { groups, .. } => {
                 let ours = groups.iter();
-                let ours = ours.filter(|name| BUILT_IN_GROUPS.contains(&name.as_str()));
+                let ours = ours.filter(|name| is_given(name));
                 all.extend(ours.map(|name| self.types.group(name)));
             }
             Principal::Host { .. } => all.push(self.types.environment()),

@@ -140,6 +140,7 @@ impl Rejection {
                 token::Rejection::Lifetime
                 | token::Rejection::Limit
                 | token::Rejection::ScopeOutOfBounds
+                | token::Rejection::LoginOutOfBounds
                 | token::Rejection::ReasonMissing
                 | token::Rejection::ReasonTooLong,
             )

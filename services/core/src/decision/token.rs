@@ -41,6 +41,7 @@ fn issue(world: &World, wish: &Issue, now: Timestamp) -> Result<Vec<Event>, Reje
         issued_at: now,
         expires_at: now.plus(wish.lifetime),
         limit: wish.limit,
+        login: wish.login.clone(),
     };
     Ok(vec![Event::Token(wish.id, issued)])
 }

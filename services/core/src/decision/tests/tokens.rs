@@ -37,6 +37,7 @@ fn wish(n: u8, called: &str) -> Issue {
         },
         lifetime: HOUR,
         limit: None,
+        login: None,
     }
 }
 
