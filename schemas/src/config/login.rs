@@ -184,7 +184,8 @@ fn issuer_fault(issuer: &str) -> Option<String> {
 }
 
 fn is_word(text: &str) -> bool {
-    (1..=MAX_PROVIDER_TEXT_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+    (1..=MAX_PROVIDER_TEXT_BYTES).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn is_path(path: &str) -> bool {
@@ -238,11 +239,26 @@ mod tests {
     #[test]
     fn each_fault_is_named_with_what_to_write() {
         for (text, said) in [
-            (LEAST.replace("https://id.example.org", "http://id.example.org"), "`issuer`"),
-            (LEAST.replace("https://id.example.org", "http://127.0.0.1.example"), "`issuer`"),
-            (LEAST.replace("https://id.example.org", "https://me@id.example.org"), "`issuer`"),
-            (LEAST.replace("https://id.example.org", "https://id.example.org/?a=b"), "`issuer`"),
-            (LEAST.replace("https://id.example.org", "id.example.org"), "`issuer`"),
+            (
+                LEAST.replace("https://id.example.org", "http://id.example.org"),
+                "`issuer`",
+            ),
+            (
+                LEAST.replace("https://id.example.org", "http://127.0.0.1.example"),
+                "`issuer`",
+            ),
+            (
+                LEAST.replace("https://id.example.org", "https://me@id.example.org"),
+                "`issuer`",
+            ),
+            (
+                LEAST.replace("https://id.example.org", "https://id.example.org/?a=b"),
+                "`issuer`",
+            ),
+            (
+                LEAST.replace("https://id.example.org", "id.example.org"),
+                "`issuer`",
+            ),
             (LEAST.replace("\"keywheel\"", "\"\""), "`client_id`"),
             (format!("{LEAST}name_claim = \"a b\"\n"), "`name_claim`"),
             (format!("{LEAST}ca_file = \"id.pem\"\n"), "`ca_file`"),

@@ -25,6 +25,8 @@ mirror_struct! {
         subject: String,
         /// Groups that the provider says they are in.
         groups: Vec<String>,
+        /// Until when the provider's word counts.
+        until: Text<Timestamp>,
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Login {
     pub subject: String,
     /// Groups that the provider says they are in.
     pub groups: Vec<String>,
+    /// Until when the provider's word counts; the login ends no later.
+    pub until: Timestamp,
 }
 
 impl Login {

@@ -285,6 +285,7 @@ impl Bench {
             admission: Arc::new(Admission::new().unwrap()),
             tokens: Arc::default(),
             backups: None,
+            logins: None,
         };
         Self {
             outside,

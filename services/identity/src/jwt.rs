@@ -71,7 +71,10 @@ impl Algorithm {
 /// A provider's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Public {
-    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    Rsa {
+        modulus: Vec<u8>,
+        exponent: Vec<u8>,
+    },
     /// Uncompressed point.
     P256(Vec<u8>),
     Ed25519(Vec<u8>),
@@ -167,8 +170,9 @@ impl Public {
                 };
                 key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
             }
-            Self::P256(point) => UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-                .verify(message, signature),
+            Self::P256(point) => {
+                UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(message, signature)
+            }
             Self::Ed25519(point) => {
                 UnparsedPublicKey::new(&ED25519, point).verify(message, signature)
             }

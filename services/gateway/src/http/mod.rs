@@ -13,6 +13,7 @@ mod gates;
 mod history;
 mod hosts;
 mod interventions;
+mod login;
 mod named;
 mod outward;
 mod pages;
@@ -60,6 +61,7 @@ use keywheel_schemas::api::MAX_BODY_BYTES;
 use crate::access::{Access, Peer};
 use crate::admission::Admission;
 use crate::denials::{Attempt, Denials, Ruling};
+use crate::login::Logins;
 use crate::presence::Presences;
 use crate::tokens::Tokens;
 use crate::views::status::Part;
@@ -159,6 +161,8 @@ pub struct Api {
     pub tokens: Arc<Tokens>,
     /// Makes backups; `None` where journal and cache are not this process's.
     pub backups: Option<Arc<dyn BackupMaker>>,
+    /// Where people log in; `None` where nobody does.
+    pub logins: Option<Arc<Logins>>,
 }
 
 /// One method of one path.
@@ -172,6 +176,7 @@ fn routes() -> Vec<Route> {
     all.extend(policies::routes());
     all.extend(tokens::routes());
     all.extend(entitlement::routes());
+    all.extend(login::routes());
     all
 }
 
@@ -328,12 +333,16 @@ async fn guard(
         };
         let reason = format!("answered with status {}", response.status().as_u16());
         let record = api.record(&principal, &verb, &object, outcome, &reason);
-        if let Err(error) = api.commands.record(record).await {
+        let recorded = match came.is_visitor() {
+            true => login::record(&api, &principal, record).await,
+            false => api.commands.record(record).await,
+        };
+        if let Err(error) = recorded {
             return Failure::from(error).into_response();
         }
     }
-    match &came.held {
-        Some(held) => bearer::ended_with(&api, held, response),
+    match came.token() {
+        Some(token) => bearer::ended_with(&api, token, response),
         None => response,
     }
 }
@@ -418,11 +427,17 @@ fn is_reading(method: &Method) -> bool {
     [Method::GET, Method::HEAD].contains(method)
 }
 
-/// Looks that are recorded: all but health, the public key and the description of the API.
+/// Looks that are recorded: all but health, the public key, where people log in and the description of the API.
 fn is_look(request: &Request) -> bool {
     let path = request.uri().path();
     is_reading(request.method())
-        && !["/v1/status", "/v1/store-key", "/v1/openapi.json"].contains(&path)
+        && ![
+            "/v1/status",
+            "/v1/store-key",
+            "/v1/openapi.json",
+            "/v1/login",
+        ]
+        .contains(&path)
 }
 
 /// Whether this is a wait for an end that a record speaks of already: a client asks again and again.

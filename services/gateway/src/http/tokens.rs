@@ -121,6 +121,11 @@ async fn issue(
             .await?;
         return Err(Failure::refused("a token issues no token"));
     }
+    if caller.standing.login().is_some() {
+        Api::each_by_itself(&caller);
+        let text = "who logged in issues no token, for it would outlive the login; ask somebody with a client certificate, or root, for one";
+        return Err(Failure::refused(text));
+    }
     // A body that is none says nothing of policies.
     Api::each_by_itself(&caller);
     let Json(request) = body?;

@@ -138,7 +138,10 @@ fn a_key_counts_by_its_name_and_none_that_a_token_brings_along() {
 #[test]
 fn what_has_another_form_is_refused_before_anything_of_it_is_read() {
     let good = signed(&head(), "{\"sub\":\"ada\"}");
-    let large = signed(&head(), &format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_JWT_BYTES)));
+    let large = signed(
+        &head(),
+        &format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_JWT_BYTES)),
+    );
     assert_eq!(claims(large.as_bytes(), &own()), Err(JwtError::TooLarge));
     let mut critical = head();
     critical["crit"] = json!(["exp"]);
@@ -181,7 +184,8 @@ fn keys_of_other_kinds_are_left_out_and_a_document_without_any_is_refused() {
     let mut all = odd.to_vec();
     all.push(key);
     assert_eq!(keys(&all), own());
-    let refused = |document: &str| matches!(Keys::parse(document.as_bytes()), Err(JwtError::Keys(_)));
+    let refused =
+        |document: &str| matches!(Keys::parse(document.as_bytes()), Err(JwtError::Keys(_)));
     assert!(refused(&json!({ "keys": odd }).to_string()));
     assert!(refused("{}") && refused("[]") && refused(""));
     let many = vec![json!({}); MAX_KEYS + 1];
