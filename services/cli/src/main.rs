@@ -25,6 +25,7 @@ mod doctor;
 mod exit;
 mod http;
 mod init;
+mod login;
 mod logins;
 mod metrics;
 mod nats;
