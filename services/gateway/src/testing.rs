@@ -2,6 +2,7 @@
 
 mod encoded;
 pub(crate) mod members;
+pub(crate) mod provider;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

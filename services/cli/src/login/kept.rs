@@ -80,8 +80,16 @@ impl Place {
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            // Where a home cannot be looked into there is no login.
-            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return Ok(None),
+            // Where a home cannot be looked into there is no login; a file of one's own can be read.
+            Err(error)
+                if [
+                    io::ErrorKind::NotADirectory,
+                    io::ErrorKind::PermissionDenied,
+                ]
+                .contains(&error.kind()) =>
+            {
+                return Ok(None);
+            }
             Err(error) => return Err(failed("read", &path, &error)),
         };
         let about = file

@@ -15,6 +15,7 @@ mod entitlement;
 mod forgotten;
 mod history;
 mod interventions;
+mod logins;
 mod looks;
 mod outward;
 mod playbooks;

@@ -162,7 +162,8 @@ fn name(claims: &Map<String, Value>, file: &ProviderFile) -> Result<String, Clai
 
 /// What can stand behind `oidc:` in a policy, a record and a list without being taken for something else.
 fn is_name(text: &str) -> bool {
-    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'@' | b'+' | b'|');
+    let fits =
+        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'@' | b'+' | b'|');
     (1..=MAX_NAME_BYTES).contains(&text.len()) && text.bytes().all(fits)
 }
 

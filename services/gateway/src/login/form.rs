@@ -16,7 +16,10 @@ impl Form {
 
     /// In one piece: a grown buffer would leave a copy behind.
     pub(super) fn written(self) -> SecretBytes {
-        let room = self.0.iter().map(|(name, value)| name.len() + value.len() + 2);
+        let room = self
+            .0
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 2);
         let mut text = Vec::with_capacity(room.sum());
         for (name, value) in self.0 {
             let value = SecretBytes::from(value.into_bytes());
