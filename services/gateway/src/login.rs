@@ -235,7 +235,11 @@ impl Logins {
             Ok(tokens) => tokens,
             Err(refusal) => return pending(request, refusal),
         };
-        let identity = self.identify(&tokens, &discovery, nonce(request)).await?;
+        let is_renewal = matches!(request, LoginRequest::Refresh { .. });
+        let identity = match is_renewal && tokens.id_token.is_none() {
+            true => self.look_up(&tokens, &discovery).await?,
+            false => self.identify(&tokens, &discovery, nonce(request)).await?,
+        };
         Ok(Outcome::Named {
             identity,
             refresh: tokens.refresh_token,
@@ -313,6 +317,28 @@ impl Logins {
             now: self.clock.now(),
         };
         Ok(claims::read(&verified, &expected)?)
+    }
+
+    /// Whom the provider still names, where a renewal brings no identity token (OpenID Connect Core 1.0, 12.2 and 5.3):
+    /// by the token that it gave with the renewal, so that nobody else's can be put in its place.
+    async fn look_up(
+        &self,
+        tokens: &Tokens,
+        discovery: &Discovery,
+    ) -> Result<Identity, LoginError> {
+        let endpoint = discovery.userinfo_endpoint.as_ref();
+        let (Some(endpoint), Some(token)) = (endpoint, tokens.access_token.as_ref()) else {
+            return Err(LoginError::NoIdentity);
+        };
+        let replied = self.provider.read_as(endpoint, token).await?;
+        if let 401 | 403 = replied.status {
+            return Err(LoginError::Refused(Refusal::InvalidGrant));
+        }
+        let said = said::read(&replied, "what it says of a person")?;
+        let lifetime = tokens.expires_in.map(Duration::from_secs);
+        let lifetime = lifetime.unwrap_or(self.settings.max_lifetime);
+        let ends_at = self.clock.now().plus(lifetime);
+        Ok(claims::told(&said, self.file(), ends_at)?)
     }
 
     /// The provider's description of itself; it has to be of the one that is configured.

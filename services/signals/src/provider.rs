@@ -152,6 +152,23 @@ impl Provider for ProviderDoor {
         self.send(url, asked).await
     }
 
+    async fn read_as(&self, url: &str, token: &SecretBytes) -> Result<Replied, PortError> {
+        // EXPOSE: the provider gave it, and gets it back.
+        let text = Zeroizing::new([b"Bearer ", token.expose()].concat());
+        let mut value = HeaderValue::from_bytes(&text).map_err(|_| {
+            let text = "the provider's token cannot be shown to it";
+            PortError::new(ErrorKind::Unavailable, text)
+        })?;
+        value.set_sensitive(true);
+        let asked = Asked {
+            method: Method::GET,
+            body: &[],
+            authorization: Some(value),
+            may_repeat: true,
+        };
+        self.send(url, asked).await
+    }
+
     async fn post(&self, url: &str, form: &SecretBytes) -> Result<Replied, PortError> {
         let asked = Asked {
             method: Method::POST,

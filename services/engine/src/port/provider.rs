@@ -27,6 +27,11 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// When there is no answer.
     async fn read(&self, url: &str) -> Result<Replied, PortError>;
+    /// Reads a document with a token that the provider gave.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    async fn read_as(&self, url: &str, token: &SecretBytes) -> Result<Replied, PortError>;
     /// Posts a form (`application/x-www-form-urlencoded`), showing who we are.
     ///
     /// # Errors

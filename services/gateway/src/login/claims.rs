@@ -84,6 +84,15 @@ pub(super) fn read(
         return Err(ClaimError::Nonce);
     }
     let ends_at = check_times(claims, expected.now)?;
+    told(claims, file, ends_at)
+}
+
+/// Whom claims name that the provider told us itself, or signed, for so long.
+pub(super) fn told(
+    claims: &Map<String, Value>,
+    file: &ProviderFile,
+    ends_at: Timestamp,
+) -> Result<Identity, ClaimError> {
     let subject = text(claims, "sub").filter(|subject| subject.len() <= MAX_SUBJECT_BYTES);
     let subject = subject.filter(|subject| !subject.is_empty());
     let subject = subject.ok_or_else(|| ClaimError::Name("sub".to_owned()))?;

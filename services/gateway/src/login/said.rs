@@ -17,6 +17,7 @@ pub(super) struct Discovery {
     pub(super) jwks_uri: String,
     pub(super) device_authorization_endpoint: Option<String>,
     pub(super) revocation_endpoint: Option<String>,
+    pub(super) userinfo_endpoint: Option<String>,
 }
 
 /// A code for a browser anywhere (RFC 8628, 3.2).
@@ -35,12 +36,18 @@ pub(super) struct Device {
 pub(super) struct Tokens {
     pub(super) id_token: Option<SecretBytes>,
     pub(super) refresh_token: Option<SecretBytes>,
+    /// Opens what the provider says of the person.
+    pub(super) access_token: Option<SecretBytes>,
+    /// How long that counts, in seconds.
+    pub(super) expires_in: Option<u64>,
 }
 
 #[derive(Deserialize)]
 struct WrittenTokens {
     id_token: Option<String>,
     refresh_token: Option<String>,
+    access_token: Option<String>,
+    expires_in: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -127,6 +134,8 @@ pub(super) fn tokens(replied: &Replied) -> Result<Result<Tokens, Refusal>, PortE
     Ok(Ok(Tokens {
         id_token: secret(written.id_token),
         refresh_token: secret(written.refresh_token),
+        access_token: secret(written.access_token),
+        expires_in: written.expires_in,
     }))
 }
 

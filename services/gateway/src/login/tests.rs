@@ -251,7 +251,12 @@ async fn another_issuer_s_description_and_an_answer_without_an_identity_name_nob
     let refused = logins.ask(&code()).await.unwrap_err();
     assert!(refused.to_string().contains("another issuer"), "{refused}");
     let logins = provider.logins();
-    provider.answers(200, json!({ "access_token": "a" }));
+    provider.answers(200, json!({ "access_token": "access" }));
+    assert!(matches!(
+        logins.ask(&code()).await,
+        Err(LoginError::NoIdentity)
+    ));
+    provider.answers(200, json!({ "token_type": "Bearer" }));
     assert!(matches!(
         logins.ask(&refresh()).await,
         Err(LoginError::NoIdentity)
@@ -264,6 +269,27 @@ async fn another_issuer_s_description_and_an_answer_without_an_identity_name_nob
             "{status}: {refused}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_renewal_without_an_identity_token_asks_whom_the_provider_still_names() {
+    let (clock, provider) = provider();
+    let logins = provider.logins();
+    provider.answers(200, json!({ "access_token": "access", "expires_in": 120 }));
+    let ada = named(&logins, &refresh()).await;
+    assert_eq!((ada.name.as_str(), ada.subject.as_str()), ("ada", "4711"));
+    let ends_in = ada.ends_at.since(clock.now());
+    assert_eq!(ends_in, Duration::from_secs(120));
+    provider.claims(json!({ "preferred_username": null }));
+    let refused = logins.ask(&refresh()).await.unwrap_err();
+    assert!(matches!(refused, LoginError::Claim(_)), "{refused}");
+    // The person is gone there.
+    provider.answers(200, json!({ "access_token": "of nobody" }));
+    let refused = logins.ask(&refresh()).await.unwrap_err();
+    assert!(
+        matches!(refused, LoginError::Refused(Refusal::InvalidGrant)),
+        "{refused}"
+    );
 }
 
 #[tokio::test]

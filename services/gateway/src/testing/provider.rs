@@ -183,7 +183,7 @@ impl FakeProvider {
                 let mut all = json!({
                     "issuer": ISSUER, "authorization_endpoint": at("authorize"),
                     "token_endpoint": at("token"), "jwks_uri": at("keys"),
-                    "revocation_endpoint": at("revoke"),
+                    "revocation_endpoint": at("revoke"), "userinfo_endpoint": at("userinfo"),
                 });
                 if says.device {
                     all["device_authorization_endpoint"] = at("device").into();
@@ -220,6 +220,16 @@ impl Provider for FakeProvider {
         let path = url.strip_prefix(ISSUER).unwrap();
         self.asked.lock().unwrap().push(path.to_owned());
         Ok(replied((200, self.document(path))))
+    }
+
+    async fn read_as(&self, url: &str, token: &SecretBytes) -> Result<Replied, PortError> {
+        assert_eq!(url, format!("{ISSUER}/userinfo"));
+        // EXPOSE: tests look at what was sent.
+        let is_known = token.expose() == b"access";
+        Ok(replied(match is_known {
+            true => (200, self.claimed()),
+            false => (401, Value::Null),
+        }))
     }
 
     async fn post(&self, url: &str, form: &SecretBytes) -> Result<Replied, PortError> {
