@@ -107,6 +107,8 @@ const VERBS: &[(&str, How)] = &[
     ("token issue", May("walked --verb list --on environment")),
     ("token list", Must("")),
     ("token revoke", May("walked --reason walked")),
+    ("login", May("--no-browser")),
+    ("logout", May("")),
     ("whoami", Must("")),
     ("unbind", May("none --yes")),
     ("consumers", Must("")),
