@@ -96,7 +96,7 @@ impl fmt::Debug for LoginRequest {
 pub struct LoginAnswer {
     /// `done`, or `pending` while nobody typed the code yet.
     pub state: String,
-    /// Of a pending one: how long to wait before the next question, in seconds.
+    /// Of a pending one that is asked too often: how long to wait between two questions from then on, in seconds.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub interval_seconds: Option<u64>,
     /// The login: one line of text, brought as a token is.

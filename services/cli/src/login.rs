@@ -22,7 +22,7 @@ use crate::exit::{Exit, Failure};
 
 use kept::{Kept, Place};
 
-/// A login with less left than this is renewed before it is used, in seconds.
+/// A login with no more left than this is renewed before it is used, in seconds.
 pub(crate) const RENEW_BEFORE_SECONDS: i64 = 60;
 
 /// What a command line says of whom to ask, and as whom.
@@ -99,7 +99,7 @@ fn is_ending(login: &Kept) -> bool {
     let end: Option<jiff::Timestamp> = login.expires_at.parse().ok();
     let end = end.map_or(0, jiff::Timestamp::as_second);
     let now: Timestamp = SystemClock::new().now();
-    end - now.micros().div_euclid(1_000_000) < RENEW_BEFORE_SECONDS
+    end - now.micros().div_euclid(1_000_000) <= RENEW_BEFORE_SECONDS
 }
 
 /// Renews it, unless somebody else just did; one at a time.

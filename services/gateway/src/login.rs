@@ -84,8 +84,8 @@ pub enum LoginError {
 pub enum Outcome {
     /// Nobody typed the code yet.
     Pending {
-        /// How long to wait, in seconds.
-        interval: u64,
+        /// How long to wait between two questions from then on, in seconds; nothing when it was not asked too often.
+        interval: Option<u64>,
     },
     /// Somebody, by the provider's word.
     Named {
@@ -392,11 +392,9 @@ fn nonce(request: &LoginRequest) -> Option<&str> {
 fn pending(request: &LoginRequest, refusal: Refusal) -> Result<Outcome, LoginError> {
     let is_device = matches!(request, LoginRequest::Device { .. });
     match refusal {
-        Refusal::AuthorizationPending if is_device => Ok(Outcome::Pending {
-            interval: DEFAULT_INTERVAL,
-        }),
+        Refusal::AuthorizationPending if is_device => Ok(Outcome::Pending { interval: None }),
         Refusal::SlowDown if is_device => Ok(Outcome::Pending {
-            interval: DEFAULT_INTERVAL * 2,
+            interval: Some(DEFAULT_INTERVAL * 2),
         }),
         refusal => Err(LoginError::Refused(refusal)),
     }

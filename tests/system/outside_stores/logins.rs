@@ -6,6 +6,7 @@ use std::os::unix::fs::chown;
 use std::process::{Child, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use keywheel_testkit::server::glewlwyd::{self, Glewlwyd};
 use keywheel_testkit::server::openbao::OpenBao;
 use keywheel_tests::canary::Canary;
 use keywheel_tests::keywheel::{Keywheel, NOBODY, Options};
@@ -53,9 +54,9 @@ impl Desk {
         self.keywheel.hear(&mut client)
     }
 
-    /// Somebody who logs in, waiting for the browser; and where that begins.
-    fn begin(&self) -> Result<(Child, String)> {
-        let mut client = self.keywheel.stranger(&["login", "--no-browser"])?;
+    /// Somebody who logs in this way, and the first line that is this.
+    fn begin(&self, way: &str, is_it: fn(&str) -> bool) -> Result<(Child, String)> {
+        let mut client = self.keywheel.stranger(&["login", way])?;
         client.env("KEYWHEEL_LOGIN_DIR", &self.home);
         client.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = client.spawn()?;
@@ -64,15 +65,24 @@ impl Desk {
         let begins = lines.find_map(|line| {
             let line = line.ok()?;
             let line = line.trim();
-            line.starts_with("http").then(|| line.to_owned())
+            is_it(line).then(|| line.to_owned())
         });
-        let begins = begins.context("it names no address for a browser")?;
+        let begins = begins.with_context(|| format!("login {way} names nothing"))?;
         Ok((child, begins))
+    }
+
+    /// Logs in with a code that is typed into a browser anywhere.
+    fn log_in_by_code(&self, type_it: impl FnOnce(&str)) -> Result<Output> {
+        let is_code = |line: &str| line.len() == 9 && line.find('-') == Some(4);
+        let (child, code) = self.begin("--device", is_code)?;
+        type_it(&code);
+        ended(child, "--device")
     }
 
     /// Logs in with what comes back for a query to the provider.
     fn log_in(&self, answer: impl FnOnce(&str) -> String) -> Result<Output> {
-        let (child, begins) = self.begin()?;
+        let is_address = |line: &str| line.starts_with("http");
+        let (child, begins) = self.begin("--no-browser", is_address)?;
         let (_, query) = begins.split_once('?').context("no query")?;
         let brought = answer(query);
         let state = parameter(query, "state")?;
@@ -85,13 +95,7 @@ impl Desk {
         let mut page = String::new();
         stream.read_to_string(&mut page)?;
         ensure!(page.contains("no-store"), "{page}");
-        let ended = child.wait_with_output()?;
-        Ok(Output {
-            line: "keywheel login --no-browser".to_owned(),
-            code: ended.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&ended.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&ended.stderr).into_owned(),
-        })
+        ended(child, "--no-browser")
     }
 
     fn taken_for(&self) -> Result<Value> {
@@ -119,6 +123,17 @@ impl Desk {
         );
         Ok(())
     }
+}
+
+/// How a login ended.
+fn ended(child: Child, way: &str) -> Result<Output> {
+    let ended = child.wait_with_output()?;
+    Ok(Output {
+        line: format!("keywheel login {way}"),
+        code: ended.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&ended.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&ended.stderr).into_owned(),
+    })
 }
 
 fn parameter(query: &str, name: &str) -> Result<String> {
@@ -222,5 +237,63 @@ fn a_browser_brings_a_person_in_until_they_log_out_or_are_gone() -> Result<()> {
     };
     ensure!(count("\"verb\":\"login\"") >= 3, "logins are not on record");
     ensure!(count("invalid_grant") == 1, "a refusal is not on record");
+    desk.is_nowhere(&[first, second])
+}
+
+/// A provider with keys of a test's own.
+fn glewlwyd() -> Result<Glewlwyd> {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()])?;
+    let signing = rcgen::KeyPair::generate()?;
+    Ok(Glewlwyd::start(&glewlwyd::Keys {
+        tls: (&made.cert.pem(), &made.signing_key.serialize_pem()),
+        signing: (&signing.serialize_pem(), &signing.public_key_pem()),
+    }))
+}
+
+#[test]
+fn a_code_typed_anywhere_brings_a_person_in_and_the_provider_keeps_them_in() -> Result<()> {
+    let provider = glewlwyd()?;
+    // So short that each use asks the provider.
+    let desk = Desk::set(&format!(
+        "issuer = \"{}\"\nclient_id = \"{}\"\nname_claim = \"preferred_username\"\nmax_lifetime = \"1m\"\n",
+        provider.issuer(),
+        glewlwyd::CLIENT
+    ))?;
+    let said = desk
+        .log_in_by_code(|code| provider.confirm_ada(code))?
+        .ok()?;
+    ensure!(
+        said.stdout.contains("logged in as oidc:ada"),
+        "{}",
+        said.stdout
+    );
+    ensure!(
+        said.stdout.contains("renewed as long as"),
+        "{}",
+        said.stdout
+    );
+    let first = kept(&desk.home)?;
+    let told = desk.taken_for()?;
+    ensure!(
+        told["principal"] == "oidc:ada" && told["proof"] == "oidc",
+        "{told}"
+    );
+    let second = kept(&desk.home)?;
+    ensure!(first != second, "the provider was not asked again");
+
+    provider.remove_ada();
+    for _ in 0..2 {
+        let said = desk.ask(&["whoami"])?;
+        desk.is_refused(&said, DENIED, "does not confirm who this is")?;
+    }
+    ensure!(kept(&desk.home)? == second, "somebody else is logged in");
+    let records = desk.keywheel.stream("audit")?;
+    let of_renewal = |record: &&Value| record.to_string().contains("login/refresh");
+    ensure!(
+        records.iter().filter(of_renewal).count() == 2,
+        "{records:?}"
+    );
+    desk.ask(&["logout"])?.ok()?;
+    desk.is_refused(&desk.ask(&["whoami"])?, DENIED, "may not use this socket")?;
     desk.is_nowhere(&[first, second])
 }

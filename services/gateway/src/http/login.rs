@@ -121,7 +121,7 @@ async fn login(
     match logins.ask(&request).await {
         Ok(Asked::Pending { interval }) => Ok(Json(LoginAnswer {
             state: "pending".to_owned(),
-            interval_seconds: Some(interval),
+            interval_seconds: interval,
             token: None,
             login: None,
             refresh_token: None,
