@@ -195,7 +195,7 @@ fn key(written: Value) -> Option<Key> {
         },
         ("EC", Some("P-256")) => {
             let (x, y) = (part(&written.x)?, part(&written.y)?);
-            Public::P256([&[4], x.as_slice(), y.as_slice()].concat())
+            Public::P256([&[4_u8][..], x.as_slice(), y.as_slice()].concat())
         }
         ("OKP", Some("Ed25519")) => Public::Ed25519(part(&written.x)?),
         _ => return None,

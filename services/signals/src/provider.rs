@@ -154,7 +154,7 @@ impl Provider for ProviderDoor {
 
     async fn read_as(&self, url: &str, token: &SecretBytes) -> Result<Replied, PortError> {
         // EXPOSE: the provider gave it, and gets it back.
-        let text = Zeroizing::new([b"Bearer ", token.expose()].concat());
+        let text = Zeroizing::new([&b"Bearer "[..], token.expose()].concat());
         let mut value = HeaderValue::from_bytes(&text).map_err(|_| {
             let text = "the provider's token cannot be shown to it";
             PortError::new(ErrorKind::Unavailable, text)

@@ -30,9 +30,9 @@ pub(super) async fn whoami(
     } = &caller;
     let owner = standing.held().map_or(principal, |held| &held.owner);
     let name = match owner {
-        Principal::User { name, .. }
-        | Principal::Operator { name }
-        | Principal::Login { name } => name.clone(),
+        Principal::User { name, .. } | Principal::Operator { name } | Principal::Login { name } => {
+            name.clone()
+        }
         _ => String::new(),
     };
     let (token, expires_at) = {
