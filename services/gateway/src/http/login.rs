@@ -87,7 +87,9 @@ fn logins(api: &Api) -> Result<&Arc<Logins>, Failure> {
 }
 
 async fn settings(State(api): State<Api>) -> Result<Json<LoginSettings>, Failure> {
-    let told = logins(&api)?.settings().await;
+    let logins = api.logins.as_ref();
+    let logins = logins.ok_or_else(|| Failure::not_found(NOWHERE))?;
+    let told = logins.settings().await;
     told.map(Json).map_err(|error| told_of(error).1)
 }
 

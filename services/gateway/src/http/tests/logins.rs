@@ -356,4 +356,6 @@ async fn without_its_provider_a_gateway_takes_no_login() {
     assert_problem(&refused, 403, "denied", "may not use this socket");
     let refused = case.bench.post("login", code()).await;
     assert_problem(&refused, 409, "conflict", "login.provider_file");
+    let refused = case.bench.see("login").await;
+    assert_problem(&refused, 404, "not_found", "login.provider_file");
 }
