@@ -35,6 +35,8 @@ use crate::tokens::hash_of;
 const LOGIN: &str = "/v1/login";
 /// The path of a code for a browser anywhere.
 const DEVICE: &str = "/v1/login/device";
+/// Largest body of somebody who may do no more than log in, in bytes.
+pub(super) const MAX_VISITOR_BODY_BYTES: usize = 64 << 10;
 /// When to come again while too many ask, in seconds.
 const COME_AGAIN_AFTER: u64 = 2;
 const NOWHERE: &str = "nobody logs in at this gateway: no provider is configured; its administrator names one with `login.provider_file`";

@@ -315,7 +315,11 @@ async fn guard(
         }
     }
     let asked_tag = request.headers().get(header::IF_NONE_MATCH).cloned();
-    let response = match with_whole_body((&principal, &standing), request).await {
+    let most = match came.is_visitor() {
+        true => login::MAX_VISITOR_BODY_BYTES,
+        false => MAX_BODY_BYTES,
+    };
+    let response = match with_whole_body((&principal, &standing), request, most).await {
         Ok(request) => trace::traced(&api, request, next).await,
         Err(failure) => failure.into_response(),
     };
@@ -369,15 +373,16 @@ async fn deny(api: &Api, principal: &Principal, verb: &str, object: &str) -> Res
 async fn with_whole_body(
     (principal, standing): (&Principal, &Arc<Standing>),
     request: Request,
+    most: usize,
 ) -> Result<Request, Failure> {
     let (parts, body) = request.into_parts();
-    let reading = axum::body::to_bytes(body, MAX_BODY_BYTES);
+    let reading = axum::body::to_bytes(body, most);
     let bytes = tokio::time::timeout(BODY_TIMEOUT, reading)
         .await
         .map_err(|_| Failure::slow())?
         .map_err(|_| {
             Failure::invalid(format!(
-                "the request body broke off or is larger than {MAX_BODY_BYTES} bytes; send less at once"
+                "the request body broke off or is larger than {most} bytes; send less at once"
             ))
         })?;
     let head = (&parts.method, &parts.uri, &parts.headers);

@@ -317,6 +317,13 @@ async fn a_visitor_may_log_in_and_nothing_else_and_is_on_record_so_often_and_the
         let refused = case.ask((method, path), "", json!({})).await;
         assert_problem(&refused, 403, "denied", "may not use this socket");
     }
+    let large = "x".repeat(crate::http::login::MAX_VISITOR_BODY_BYTES);
+    let large = json!({ "by": "refresh", "refresh_token": large });
+    let refused = case.log_in(large.clone()).await;
+    assert_problem(&refused, 400, "invalid", "is larger than 65536 bytes");
+    // Whoever may do more may send more.
+    let refused = case.bench.post("login", large).await;
+    assert_problem(&refused, 400, "invalid", "empty or too long");
     drop(case.bench.api.denials.turn());
     let before = case.bench.audit().await.len();
     let asked = case.provider.asked.lock().unwrap().len();
