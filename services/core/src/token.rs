@@ -222,6 +222,21 @@ pub enum Rejection {
     LoginOutOfBounds,
 }
 
+impl Rejection {
+    /// Whether the wish itself is out of bounds, whatever there is.
+    pub(crate) const fn is_invalid(&self) -> bool {
+        matches!(
+            self,
+            Self::Lifetime
+                | Self::Limit
+                | Self::ScopeOutOfBounds
+                | Self::LoginOutOfBounds
+                | Self::ReasonMissing
+                | Self::ReasonTooLong
+        )
+    }
+}
+
 /// A token that was issued and not revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {

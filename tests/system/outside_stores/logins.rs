@@ -102,6 +102,18 @@ impl Desk {
         self.ask(&["whoami", "-o", "json"])?.ok()?.json()
     }
 
+    /// Each login, and what was refused.
+    fn is_on_record(&self) -> Result<()> {
+        let records = self.keywheel.stream("audit")?;
+        let count = |part: &str| {
+            let all = records.iter().map(Value::to_string);
+            all.filter(|record| record.contains(part)).count()
+        };
+        ensure!(count("\"verb\":\"login\"") >= 3, "logins are not on record");
+        ensure!(count("invalid_grant") == 1, "a refusal is not on record");
+        Ok(())
+    }
+
     /// No text of a login is in what is written down.
     fn is_nowhere(mut self, logins: &[String]) -> Result<()> {
         let random = |text: &String| text.trim_start_matches("kw1_").as_bytes().to_vec();
@@ -230,13 +242,7 @@ fn a_browser_brings_a_person_in_until_they_log_out_or_are_gone() -> Result<()> {
     let said = desk.log_in(|_| "code=any".to_owned())?;
     desk.is_refused(&said, UNAVAILABLE, "")?;
 
-    let records = desk.keywheel.stream("audit")?;
-    let count = |part: &str| {
-        let all = records.iter().map(Value::to_string);
-        all.filter(|record| record.contains(part)).count()
-    };
-    ensure!(count("\"verb\":\"login\"") >= 3, "logins are not on record");
-    ensure!(count("invalid_grant") == 1, "a refusal is not on record");
+    desk.is_on_record()?;
     desk.is_nowhere(&[first, second])
 }
 
