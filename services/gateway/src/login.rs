@@ -286,11 +286,11 @@ impl Logins {
                 .form()
                 .with("grant_type", DEVICE_GRANT)
                 .with("device_code", device_code),
+            // What was asked for at first is asked for again (RFC 6749, 6).
             LoginRequest::Refresh { refresh_token } => self
                 .form()
                 .with("grant_type", "refresh_token")
-                .with("refresh_token", refresh_token)
-                .with("scope", &self.scopes().join(" ")),
+                .with("refresh_token", refresh_token),
         }
     }
 
