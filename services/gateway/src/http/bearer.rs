@@ -29,7 +29,7 @@ use crate::tokens::hash_of;
 const SCHEME: &[u8] = b"Bearer ";
 /// The rule of who may do no more than log in: none.
 const VISITOR: &str = "";
-/// How often an open stream looks whether its token still counts when nothing happens.
+/// How often an open stream looks whether its token still counts, and its owner, when nothing happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection of somebody who may use no verb by themselves: it ends soon unless a token counted on it.
@@ -287,19 +287,29 @@ pub(super) fn ended_with(api: &Api, token: TokenId, response: Response) -> Respo
 
 async fn over(api: Api, token: TokenId) {
     let mut bell = api.view.bell();
+    let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {
-        let is_alive = {
+        let owner = {
             let committed = api.view.read();
             let known: Option<&Token> = committed.world.tokens.by_id(token);
-            known.is_some_and(|known| known.is_alive(api.clock.now()))
+            let known = known.filter(|known| known.is_alive(api.clock.now()));
+            // A person who logged in is nobody's program.
+            known.map(|known| known.login.is_none().then(|| known.owner.clone()))
         };
-        if !is_alive {
-            return;
-        }
-        // An end of its time rings no bell.
-        let rung = tokio::time::timeout(LOOK_EVERY, bell.changed()).await;
-        if matches!(rung, Ok(Err(_))) {
-            return;
+        let Some(owner) = owner else { return };
+        let may_come_in = || {
+            owner
+                .as_ref()
+                .is_none_or(|owner| api.access.owner(owner).is_some())
+        };
+        tokio::select! {
+            rung = bell.changed() => if rung.is_err() {
+                return;
+            },
+            // An end of its time rings no bell, and neither does its owner's.
+            _ = looks.tick() => if !may_come_in() {
+                return;
+            },
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Logins over HTTP: whom a provider names comes in by policies alone, for as long as its word counts; who it does not
 //! name hears why as far as that helps, and the record says the rest.
 
+use futures_util::StreamExt as _;
 use keywheel_schemas::config::login::DEFAULT_LOGIN_LIFETIME;
 
 use super::*;
@@ -220,6 +221,41 @@ async fn every_token_of_a_person_ends_at_once_and_so_does_one_s_own_login() {
     assert_eq!(case.ask(whoami, &other, Value::Null).await.0, 403);
     let again = case.bench.post("logout", json!({})).await;
     assert_problem(&again, 409, "conflict", "came by no login");
+}
+
+#[tokio::test]
+async fn a_stream_of_somebody_who_logged_in_ends_with_the_login_and_no_sooner() {
+    let case = Case::with_policies().await;
+    let token = case.token().await;
+    let request = Request::builder()
+        .uri("/v1/events?follow=true")
+        .header("authorization", format!("Bearer {token}"))
+        .extension(ConnectInfo(STRANGER))
+        .body(Body::empty())
+        .unwrap();
+    let router = TowerToHyperService::new(router(case.bench.api.clone()));
+    let response = router.call(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut frames = response.into_body().into_data_stream();
+    let mut told = String::new();
+    let logins = |told: &str| {
+        told.matches("\"type\":\"dev.keywheel.token.issued.v1\"")
+            .count()
+    };
+    while logins(&told) < 1 {
+        let frame = frames.next().await.unwrap().unwrap();
+        told.push_str(&String::from_utf8_lossy(&frame));
+    }
+    case.token().await;
+    while logins(&told) < 2 {
+        let frame = frames.next().await.unwrap().unwrap();
+        told.push_str(&String::from_utf8_lossy(&frame));
+    }
+    let (status, _) = case.ask(("POST", "/v1/logout"), &token, json!({})).await;
+    assert_eq!(status, 200);
+    while let Some(frame) = frames.next().await {
+        frame.unwrap();
+    }
 }
 
 #[tokio::test]
