@@ -306,6 +306,47 @@ get_promtool() {
   mv "$dir.new" "$dir"
 }
 
+# get_glewlwyd: a provider of identities that makes device codes; people log in at it. Unpacked with what it lacks here
+# into a directory of our own, with a database that has its tables; nothing is installed.
+get_glewlwyd() {
+  local dir="${KEYWHEEL_GLEWLWYD_DIR:-$HOME/.cache/keywheel/glewlwyd}" debs deb
+  if [ -x "$dir/glewlwyd" ]; then return 0; fi
+  if ! command -v apt-get >/dev/null 2>&1; then
+    say "tests: Glewlwyd is missing, and without apt-get it cannot be fetched; install it by hand and repeat" >&2
+    exit 69
+  fi
+  say "tests: unpacking Glewlwyd into $dir: people log in at it"
+  if [ "$apt_updated" = no ]; then
+    as_root apt-get update -qq
+    apt_updated=yes
+  fi
+  debs=$(mktemp -d)
+  mkdir -p "$debs/partial"
+  as_root apt-get install -y -qq --no-install-recommends --download-only -o Dir::Cache::archives="$debs" glewlwyd
+  rm -rf "${dir:?}.new"
+  mkdir -p "$dir.new/root"
+  for deb in "$debs"/*.deb; do
+    case "${deb##*/}" in
+      glewlwyd_* | lib*) dpkg-deb -x "$deb" "$dir.new/root" ;;
+    esac
+  done
+  as_root rm -rf "$debs"
+  python3 - "$dir.new/empty.db" "$dir.new/root/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3" <<'EOF'
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.executescript(open(sys.argv[2]).read())
+database.commit()
+EOF
+  cat >"$dir.new/glewlwyd" <<'EOF' && chmod 755 "$dir.new/glewlwyd"
+#!/bin/sh
+root=${0%/*}/root
+for libraries in "$root"/usr/lib/*-linux-gnu; do :; done
+LD_LIBRARY_PATH=$libraries exec "$root/usr/bin/glewlwyd" "$@"
+EOF
+  rm -rf "${dir:?}"
+  mv "$dir.new" "$dir"
+}
+
 docker_answers() { as_root docker info >/dev/null 2>&1; }
 
 # Starts the engine where it does not run: by systemd where there is one, else by itself.
@@ -414,6 +455,7 @@ get_asyncapi_parser
 get_schemathesis
 get_systemd_analyze
 get_promtool
+get_glewlwyd
 start_dockerd
 
 trap give_back EXIT

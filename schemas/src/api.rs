@@ -8,6 +8,7 @@ mod backup;
 mod doctor;
 mod entitlement;
 mod host;
+mod login;
 mod outward;
 mod playbook;
 mod policy;
@@ -26,6 +27,9 @@ pub use backup::BackupView;
 pub use doctor::DoctorReport;
 pub use entitlement::{EntitlementView, RefusedStartView, RulePart, RuleView};
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
+pub use login::{
+    DeviceLogin, LoginAnswer, LoginRequest, LoginSettings, LogoutAnswer, LogoutRequest,
+};
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
 pub use playbook::{
     ApproveRequest, PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView,
@@ -134,7 +138,13 @@ macro_rules! of_shapes {
             EntitlementView,
             BackupView,
             ApprovalView,
-            ApprovalRequest
+            ApprovalRequest,
+            LoginSettings,
+            DeviceLogin,
+            LoginRequest,
+            LoginAnswer,
+            LogoutRequest,
+            LogoutAnswer
         ]
     };
 }

@@ -62,6 +62,10 @@ pub fn schemas() -> Vec<Document> {
         "audit-sinks.v1",
         root::<config::sinks::SinksFile>("audit-sinks.v1"),
     ));
+    all.push(schema_file(
+        "login-provider.v1",
+        root::<config::login::ProviderFile>("login-provider.v1"),
+    ));
     all.extend(
         api_schemas()
             .into_iter()

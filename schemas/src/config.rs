@@ -7,6 +7,7 @@ pub mod apart;
 pub mod audit;
 pub mod dual_control;
 pub mod host_cache;
+pub mod login;
 mod memory;
 pub mod metrics;
 pub mod otlp;
@@ -150,6 +151,8 @@ pub struct Config {
     pub audit: Audit,
     /// What takes several people.
     pub dual_control: DualControl,
+    /// The file with the provider at which people log in; none by default.
+    pub login_provider_file: Option<PathBuf>,
 }
 
 /// What was said on the command line, and what the machine says by itself.
@@ -263,6 +266,7 @@ impl Config {
         let apart = Apart::take(sources);
         let audit = Audit::take(sources);
         let dual_control = DualControl::take(sources);
+        let login_provider_file = sources.optional_path("login.provider_file");
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
             data_dir,
@@ -281,6 +285,7 @@ impl Config {
             apart,
             audit,
             dual_control,
+            login_provider_file,
         })
     }
 }

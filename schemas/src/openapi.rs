@@ -169,6 +169,8 @@ fn problem_statuses(route: &Route) -> Vec<u16> {
     let is_change = route.method != "get";
     let names_something = route.path.contains('{')
         || route.body.is_some()
+        // Where nobody logs in.
+        || route.operation == "login_settings"
         || route
             .query
             .iter()
@@ -184,7 +186,7 @@ fn problem_statuses(route: &Route) -> Vec<u16> {
 }
 
 /// Whether a repeat under one key is one request. A look at stores is always a new one, and so is a message to
-/// a receiver; a subscription is no command: a repeat finds it as it is.
+/// a receiver, and a login; a subscription is no command: a repeat finds it as it is.
 fn takes_key(route: &Route) -> bool {
     let anew = [
         "refresh",
@@ -196,6 +198,9 @@ fn takes_key(route: &Route) -> bool {
         "replay_notification",
         "retry_letter",
         "discard_letter",
+        "login",
+        "login_device",
+        "logout",
     ];
     let is_command =
         !anew.contains(&route.operation) && !route.path.starts_with("/v1/subscriptions");

@@ -1,7 +1,8 @@
 //! No answer and no event has a place for a value: every field of them that could hold a text is known by name.
 //!
 //! `text_fields.txt` lists them, one a line. Whoever adds a field there has read what it holds: names, ids, times,
-//! words, public keys, hashes of what is no value, and the tokens that a person asks for (a host's, a program's).
+//! words, public keys, hashes of what is no value, and the tokens that a person asks for (a host's, a program's, their
+//! own login and what renews it).
 
 #![allow(
     clippy::unwrap_used,

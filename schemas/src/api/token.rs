@@ -28,6 +28,12 @@ pub struct TokenView {
     pub left: Option<u64>,
     /// `alive`, `expired` or `used-up`.
     pub state: String,
+    /// Of a person's login: the provider that named them; absent for a program's token.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub issuer: Option<String>,
+    /// Of a person's login: groups that the provider says they are in.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub groups: Vec<String>,
 }
 
 /// `POST /v1/tokens`.
@@ -94,14 +100,14 @@ pub struct WhoamiView {
     pub principal: String,
     /// The login name, or what the certificate says.
     pub name: String,
-    /// By which proof: `root`, `daemon-user`, `group-keywheel`, `client-certificate` or `token`.
+    /// By which proof: `root`, `daemon-user`, `group-keywheel`, `client-certificate`, `oidc` or `token`.
     pub proof: String,
     /// How the person came in whose token it is; of others, the same as `proof`.
     pub came_by: String,
     /// Until when that proof counts, RFC 3339; absent when it has no end.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub until: Option<String>,
-    /// The token.
+    /// The token, or the login.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub token: Option<TokenView>,
     /// Version of the policies in force; 0 for the shipped ones.

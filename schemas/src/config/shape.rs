@@ -77,6 +77,9 @@ pub struct ConfigFile {
     /// What takes several people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dual_control: Option<DualControlSection>,
+    /// Where people log in, for the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginSection>,
 }
 
 /// How many different people, whoever asks being one, an operation takes: `2` to `16`. Default of each: one. Set
@@ -104,6 +107,16 @@ pub struct DualControlSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([2-9]|1[0-6])$"))]
     pub host_return: Option<String>,
+}
+
+/// `[login]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginSection {
+    /// File with the provider of identities (OpenID Connect) at which people log in, TOML, described by
+    /// `login-provider.v1.json`. Default: none, and nobody logs in. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_file: Option<String>,
 }
 
 /// `[audit]`.

@@ -17,7 +17,7 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 46] = [
+pub(super) const SETTINGS: [&str; 47] = [
     "audit.max_lag",
     "audit.min_sinks",
     "audit.sinks_file",
@@ -51,6 +51,7 @@ pub(super) const SETTINGS: [&str; 46] = [
     "listen.join",
     "log.format",
     "log.level",
+    "login.provider_file",
     "memory.require_locked",
     "metrics.listen",
     "otlp.compression",

@@ -16,6 +16,20 @@ mirror_struct! {
     }
 }
 
+mirror_struct! {
+    /// Whom a provider of identities named.
+    TokenLogin = token::Login {
+        /// The provider.
+        issuer: String,
+        /// The person, as the provider tells people apart.
+        subject: String,
+        /// Groups that the provider says they are in.
+        groups: Vec<String>,
+        /// Until when the provider's word counts.
+        until: Text<Timestamp>,
+    }
+}
+
 mirror_enum! {
     /// What happened to a token.
     TokenEvent = token::Event {
@@ -36,6 +50,9 @@ mirror_enum! {
             /// How often it may be used; absent when nothing limits that.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             limit: Option<u64>,
+            /// Of a login: whom the provider named; absent for a program's token.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            login: Option<TokenLogin>,
         },
         /// Uses were taken out of its limit: they count as made.
         UsesTaken {

@@ -24,6 +24,7 @@ pub(super) fn of_token() -> Result<Vec<Event>, ExampleError> {
             issued_at: NIGHT,
             expires_at: NIGHT.plus(Duration::from_secs(30 * 24 * 3600)),
             limit: Some(1000),
+            login: None,
         },
         Event::UsesTaken { uses: 62 },
         Event::Revoked {

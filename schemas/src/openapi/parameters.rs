@@ -103,7 +103,7 @@ pub(super) const KEPT: &[Parameter] = &[number(
 pub(super) const EXPLAINED: &[Parameter] = &[
     text(
         "principal",
-        "Who: `certificate:NAME`, `unix:UID`, `service:NAME` or `host:NAME`.",
+        "Who: `certificate:NAME`, `unix:UID`, `oidc:NAME`, `service:NAME` or `host:NAME`.",
     ),
     text(
         "verb",

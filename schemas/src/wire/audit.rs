@@ -83,6 +83,11 @@ pub enum Principal {
         /// The person, as policies name them.
         owner: String,
     },
+    /// A person, by the word of the provider of identities that they logged in at.
+    Login {
+        /// The name that the provider gave.
+        name: String,
+    },
 }
 
 impl Mirror for Principal {
@@ -104,6 +109,7 @@ impl Mirror for Principal {
                 name: name.clone(),
                 owner: owner.clone(),
             },
+            audit::Principal::Login { name } => Self::Login { name: name.clone() },
         }
     }
     fn into_core(self) -> Self::Core {
@@ -113,6 +119,7 @@ impl Mirror for Principal {
             Self::Stranger { address } => audit::Principal::Stranger { address },
             Self::Service { role } => audit::Principal::Service(role.into_core()),
             Self::Token { name, owner } => audit::Principal::Token { name, owner },
+            Self::Login { name } => audit::Principal::Login { name },
         }
     }
 }

@@ -12,6 +12,7 @@ mod explain;
 mod host;
 mod import;
 mod log;
+mod login;
 mod migrate;
 mod outward;
 mod playbook;
@@ -33,6 +34,7 @@ pub(crate) use explain::ExplainArgs;
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
 pub(crate) use log::{AuditArgs, EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
+pub(crate) use login::LoginArgs;
 pub(crate) use migrate::MigrateArgs;
 pub(crate) use outward::{LetterVerb, NotificationVerb, SignalVerb};
 pub(crate) use playbook::{ApproveArgs, PlanArgs, PlaybookVerb, RunArgs, StepInArgs};
@@ -225,6 +227,11 @@ pub(crate) enum Verb {
         after_help = "Example:\n  keywheel whoami\n  keywheel --bearer-token-file /etc/ci/keywheel.token whoami"
     )]
     Whoami,
+    /// Log in at the deployment's provider of identities (OpenID Connect), by a browser.
+    Login(LoginArgs),
+    /// End the login at this address, at once and everywhere.
+    #[command(after_help = "Example:\n  keywheel logout")]
+    Logout,
     /// Remove a binding: its containers lose the secret.
     Unbind(UnbindArgs),
     /// Show who holds which version.

@@ -93,6 +93,43 @@ impl Client {
         }
     }
 
+    /// A client by a login, and nothing else.
+    pub(crate) fn logged_in(
+        address: Address,
+        login: SecretBytes,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, Failure> {
+        let target = Self::without_certificate(address, ca_file)?;
+        Ok(Self {
+            target,
+            bearer: Some(Arc::new(login)),
+            glass: None,
+        })
+    }
+
+    /// A client that shows no token, to log in: with credentials where some are named.
+    pub(crate) fn visiting(address: Address, proof: Proof<'_>) -> Result<Self, Failure> {
+        if proof.identity.is_some() {
+            return Self::new(address, proof.identity);
+        }
+        let target = Self::without_certificate(address, proof.ca_file)?;
+        Ok(Self {
+            target,
+            bearer: None,
+            glass: None,
+        })
+    }
+
+    fn without_certificate(address: Address, ca_file: Option<&Path>) -> Result<Target, Failure> {
+        Ok(match address {
+            Address::Unix(path) => Target::Socket(path),
+            Address::Https(address) => Target::Tls {
+                address,
+                config: bearer::config(ca_file)?,
+            },
+        })
+    }
+
     /// What is asked, with the token.
     fn signed(&self, ask: Ask) -> Ask {
         Ask {

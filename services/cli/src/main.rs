@@ -25,6 +25,8 @@ mod doctor;
 mod exit;
 mod http;
 mod init;
+mod login;
+mod logins;
 mod metrics;
 mod nats;
 mod output;

@@ -10,6 +10,7 @@ mod explain;
 mod host;
 mod import;
 mod input;
+mod login;
 mod look;
 mod migrate;
 mod outward;
@@ -37,8 +38,9 @@ use crate::args::{
     ReportVerb, SecretVerb, SetupVerb, Verb,
 };
 use crate::backup::restore;
-use crate::client::{Client, Proof};
+use crate::client::Client;
 use crate::exit::{Exit, Failure};
+use crate::login::Named;
 use crate::output::Screen;
 use crate::seal::reseal;
 use crate::{ca, credentials, doctor, init, nats, server, setup, up};
@@ -53,7 +55,10 @@ struct Desk {
 /// Does what the command line says.
 pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
     let screen = Screen::of_terminal(cli.output);
+    let named = Named::of(&cli);
     match cli.verb {
+        Verb::Login(args) => Box::pin(login::login(screen, &named, &args)).await,
+        Verb::Logout => login::logout(screen, &named).await,
         Verb::Up(args) => up::run(args).await.map_err(Failure::from),
         Verb::Server(args) => server::run(args).await.map_err(Failure::from),
         Verb::Init(args) => init::run(screen, &args),
@@ -103,12 +108,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             Box::pin(restore::restore(screen, &file, &args)).await
         }
         verb => {
-            let proof = Proof {
-                identity: cli.identity.as_deref(),
-                token_file: cli.bearer_token_file.as_deref(),
-                ca_file: cli.gateway_ca_file.as_deref(),
-            };
-            let client = Client::with(Address::parse(&cli.address)?, proof)?;
+            let client = crate::login::client(&named).await?;
             let client = client.breaking_glass(cli.break_glass.clone());
             ask_daemon(&Desk { client, screen }, verb).await
         }
@@ -167,6 +167,8 @@ async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
         | Verb::Completion { .. }
         | Verb::Version
         | Verb::ExitCodes
+        | Verb::Login(_)
+        | Verb::Logout
         | Verb::Internal(_) => Err(Failure::new(
             Exit::Unexpected,
             "this verb needs no daemon",

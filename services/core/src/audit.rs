@@ -56,6 +56,11 @@ pub enum Principal {
         /// The person, as policies name them.
         owner: String,
     },
+    /// A person, by the word of the provider of identities that they logged in at.
+    Login {
+        /// The name that the provider gave.
+        name: String,
+    },
 }
 
 /// A service's role; what each may submit is fixed.

@@ -1,4 +1,5 @@
-//! Tokens, with which programs come for a person: facts, refusals, and the fold of one.
+//! Tokens, with which programs come for a person, and people's logins, which are tokens of a short life: facts,
+//! refusals, and the fold of one.
 //!
 //! A token is known by the SHA-256 of its text, which is thirty-two random bytes; the text is nowhere here. What its
 //! scope means is not known here either: whoever issues one has read it. Invariants: uses are counted before they are
@@ -27,6 +28,10 @@ pub const MAX_TOKEN_USES: u64 = 1_000_000_000;
 pub const MAX_SCOPE_WORDS: usize = 64;
 /// Longest word of a scope, in bytes.
 pub const MAX_SCOPE_WORD_BYTES: usize = 512;
+/// Groups of one login.
+pub const MAX_LOGIN_GROUPS: usize = 200;
+/// Longest name of such a group, in bytes.
+pub const MAX_LOGIN_GROUP_BYTES: usize = 128;
 /// Longest reason of a revocation, in characters.
 pub const MAX_TOKEN_REASON_CHARS: usize = 500;
 
@@ -49,6 +54,31 @@ impl Scope {
     }
 }
 
+/// Whom a provider of identities named: a token with it is a person's login, and no program's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The provider.
+    pub issuer: String,
+    /// The person, as the provider tells people apart; it names nobody else later.
+    pub subject: String,
+    /// Groups that the provider says they are in.
+    pub groups: Vec<String>,
+    /// Until when the provider's word counts; the login ends no later.
+    pub until: Timestamp,
+}
+
+impl Login {
+    fn is_in_bounds(&self) -> bool {
+        let words = || [&self.issuer, &self.subject].into_iter();
+        self.groups.len() <= MAX_LOGIN_GROUPS
+            && words().all(|word| !word.is_empty() && word.len() <= MAX_SCOPE_WORD_BYTES)
+            && self
+                .groups
+                .iter()
+                .all(|group| !group.is_empty() && group.len() <= MAX_LOGIN_GROUP_BYTES)
+    }
+}
+
 /// What happened to a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -68,6 +98,8 @@ pub enum Event {
         expires_at: Timestamp,
         /// How often it may be used; without one as often as it lives.
         limit: Option<u64>,
+        /// Of a login: whom the provider named.
+        login: Option<Login>,
     },
     /// Uses were taken out of its limit: they count as made.
     UsesTaken {
@@ -100,6 +132,8 @@ pub struct Issue {
     pub lifetime: Duration,
     /// How often it may be used.
     pub limit: Option<u64>,
+    /// Of a login: whom the provider named.
+    pub login: Option<Login>,
 }
 
 /// Which tokens.
@@ -181,6 +215,26 @@ pub enum Rejection {
     /// Not so many uses are left.
     #[error("the token has {0} uses left")]
     UsedUp(u64),
+    /// The provider says too much of somebody.
+    #[error(
+        "a login has {MAX_LOGIN_GROUPS} groups of {MAX_LOGIN_GROUP_BYTES} bytes at most; have the provider give those alone that policies name"
+    )]
+    LoginOutOfBounds,
+}
+
+impl Rejection {
+    /// Whether the wish itself is out of bounds, whatever there is.
+    pub(crate) const fn is_invalid(&self) -> bool {
+        matches!(
+            self,
+            Self::Lifetime
+                | Self::Limit
+                | Self::ScopeOutOfBounds
+                | Self::LoginOutOfBounds
+                | Self::ReasonMissing
+                | Self::ReasonTooLong
+        )
+    }
 }
 
 /// A token that was issued and not revoked.
@@ -204,6 +258,8 @@ pub struct Token {
     pub limit: Option<u64>,
     /// Uses that were taken out of the limit.
     pub taken: u64,
+    /// Of a login: whom the provider named.
+    pub login: Option<Login>,
 }
 
 impl Token {
@@ -224,7 +280,7 @@ impl Issue {
     /// Whether it may be, as far as it goes by itself.
     ///
     /// # Errors
-    /// When its lifetime, limit or scope is out of bounds.
+    /// When its lifetime, limit, scope or login is out of bounds.
     pub fn check(&self) -> Result<(), Rejection> {
         if !(MIN_TOKEN_LIFETIME..=MAX_TOKEN_LIFETIME).contains(&self.lifetime) {
             return Err(Rejection::Lifetime);
@@ -235,9 +291,12 @@ impl Issue {
         {
             return Err(Rejection::Limit);
         }
-        match self.scope.is_in_bounds() {
+        if !self.scope.is_in_bounds() {
+            return Err(Rejection::ScopeOutOfBounds);
+        }
+        match self.login.as_ref().is_none_or(Login::is_in_bounds) {
             true => Ok(()),
-            false => Err(Rejection::ScopeOutOfBounds),
+            false => Err(Rejection::LoginOutOfBounds),
         }
     }
 }

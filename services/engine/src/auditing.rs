@@ -30,6 +30,8 @@ const BY_SOCKET: &str = "local-socket";
 const BY_CERTIFICATE: &str = "client-certificate";
 /// The rule of who came with a token, where no policies were applied.
 const BY_TOKEN: &str = "token";
+/// The rule of who logged in at the provider of identities, where no policies were applied.
+const BY_LOGIN: &str = "oidc";
 
 /// Who asks, by what command, when.
 pub struct Deed<'a> {
@@ -133,7 +135,7 @@ pub fn note_admission(records: &mut [Record], by: &str) {
     let own = records.iter_mut();
     for record in own.filter(|record| record.category == Category::Administration) {
         record.reason = match record.reason.as_str() {
-            BY_SOCKET | BY_CERTIFICATE | BY_TOKEN => by.to_owned(),
+            BY_SOCKET | BY_CERTIFICATE | BY_TOKEN | BY_LOGIN => by.to_owned(),
             words => format!("{words} (policy: {by})"),
         };
     }
@@ -316,6 +318,7 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
             Principal::User { .. } => BY_SOCKET.to_owned(),
             Principal::Operator { .. } => BY_CERTIFICATE.to_owned(),
             Principal::Token { .. } => BY_TOKEN.to_owned(),
+            Principal::Login { .. } => BY_LOGIN.to_owned(),
             Principal::Stranger { .. } if matches!(command, Command::Outward(_)) => {
                 "signature".to_owned()
             }

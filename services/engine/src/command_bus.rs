@@ -431,7 +431,10 @@ impl CommandBus {
     fn repeat(&self, submission: &Submission, known: &Verdict) -> Option<Decision> {
         let is_person = matches!(
             submission.principal,
-            Principal::User { .. } | Principal::Operator { .. } | Principal::Token { .. }
+            Principal::User { .. }
+                | Principal::Operator { .. }
+                | Principal::Token { .. }
+                | Principal::Login { .. }
         );
         if !is_person {
             return None;

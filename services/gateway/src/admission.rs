@@ -17,6 +17,7 @@ use keywheel_core::audit;
 use keywheel_core::policy::{Applied, Policies};
 use keywheel_policy::{
     Asked, Decision, Explanation, Fault, Many, Principal, Resource, Set, Source, TOKEN, Verb,
+    group_of_provider,
 };
 
 /// Longest list of policies in a record's reason, in characters.
@@ -351,6 +352,7 @@ pub fn identity(principal: &audit::Principal) -> String {
         audit::Principal::Service(role) => format!("service:{role:?}"),
         // One person is one, by whatever they come: no token makes two of them.
         audit::Principal::Token { owner, .. } => owner.clone(),
+        audit::Principal::Login { name } => format!("oidc:{name}"),
     }
 }
 
@@ -358,7 +360,9 @@ pub fn identity(principal: &audit::Principal) -> String {
 #[must_use]
 pub fn person(principal: &audit::Principal, rule: &str) -> Principal {
     let name = match principal {
-        audit::Principal::User { name, .. } | audit::Principal::Operator { name } => name.clone(),
+        audit::Principal::User { name, .. }
+        | audit::Principal::Operator { name }
+        | audit::Principal::Login { name } => name.clone(),
         audit::Principal::Stranger { .. }
         | audit::Principal::Service(_)
         | audit::Principal::Token { .. } => String::new(),
@@ -368,6 +372,16 @@ pub fn person(principal: &audit::Principal, rule: &str) -> Principal {
         name,
         groups: BTreeSet::from([rule.to_owned()]),
     }
+}
+
+/// Somebody who logged in, as policies know them: in the groups, too, that the provider says they are in.
+#[must_use]
+pub fn logged_in(principal: &audit::Principal, rule: &str, groups: &[String]) -> Principal {
+    let mut of = person(principal, rule);
+    if let Principal::User { groups: own, .. } = &mut of {
+        own.extend(groups.iter().map(|group| group_of_provider(group)));
+    }
+    of
 }
 
 /// A program as policies know it: the person whose token it has, and in one group more.

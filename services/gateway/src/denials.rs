@@ -130,6 +130,13 @@ impl Denials {
         Ruling::Count
     }
 
+    /// Whether so many of somebody's attempts were denied in this window that further ones are only counted.
+    pub fn is_over(&self, principal: &Principal) -> bool {
+        let window = self.window();
+        let own = who(principal).and_then(|who| window.by_who.get(&who));
+        own.is_some_and(|tally| tally.recorded >= RECORDED_PER_UID)
+    }
+
     /// Counts a denial that gets no record of its own, whatever came before it.
     pub fn count(&self, principal: &Principal, attempt: Attempt) {
         self.total.fetch_add(1, Ordering::Relaxed);
@@ -219,6 +226,8 @@ enum Who {
     Operator(String),
     /// Of a person: many tokens are no more attempts.
     Token(String),
+    /// Of a person: many logins are no more attempts.
+    Login(String),
 }
 
 /// A principal's own tally, if it can have one.
@@ -228,6 +237,7 @@ fn who(principal: &Principal) -> Option<Who> {
         Principal::Stranger { address } => Some(Who::Address(address.clone())),
         Principal::Operator { name } => Some(Who::Operator(name.clone())),
         Principal::Token { owner, .. } => Some(Who::Token(owner.clone())),
+        Principal::Login { name } => Some(Who::Login(name.clone())),
         _ => None,
     }
 }

@@ -37,6 +37,7 @@ pub mod evictions;
 pub mod http;
 pub mod join;
 pub mod lifecycle;
+pub mod login;
 pub mod metrics;
 pub mod places;
 pub mod presence;

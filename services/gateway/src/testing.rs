@@ -2,6 +2,7 @@
 
 mod encoded;
 pub(crate) mod members;
+pub(crate) mod provider;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -319,6 +320,7 @@ impl Bench {
             admission,
             tokens: Arc::default(),
             backups: None,
+            logins: None,
         };
         Self {
             outside,

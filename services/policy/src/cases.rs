@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::decide::Asked;
 use crate::set::Set;
-use crate::words::{Principal, Resource, Verb};
+use crate::words::{Principal, Resource, Verb, group_of_provider};
 
 /// Most cases of one file.
 pub const MAX_CASES: usize = 10_000;
@@ -50,6 +50,9 @@ struct WrittenCase {
     /// Seconds since 1970.
     #[serde(default)]
     now: i64,
+    /// Groups of the provider at which the person logged in.
+    #[serde(default)]
+    provider_groups: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -80,8 +83,13 @@ pub fn parse_cases(text: &str) -> Result<Vec<Case>, String> {
 fn read(written: WrittenCase) -> Result<Case, String> {
     let name = written.name;
     let of_case = |error: crate::WordError| format!("case `{name}`: {error}");
+    let mut principal = Principal::parse(&written.principal).map_err(of_case)?;
+    if let Principal::User { groups, .. } = &mut principal {
+        let given = written.provider_groups.iter();
+        groups.extend(given.map(|group| group_of_provider(group)));
+    }
     let asked = Asked {
-        principal: Principal::parse(&written.principal).map_err(of_case)?,
+        principal,
         verb: Verb::parse(&written.verb).map_err(of_case)?,
         resource: Resource::parse(&written.resource).map_err(of_case)?,
         now: written.now,

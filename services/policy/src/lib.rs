@@ -28,8 +28,8 @@ pub use set::{
     Set, Source, parse_groups,
 };
 pub use words::{
-    BUILT_IN_GROUPS, CLIENT_CERTIFICATE, DAEMON_USER, ENVIRONMENT, GROUP_KEYWHEEL, Principal, ROOT,
-    Resource, TOKEN, Verb, WordError,
+    BUILT_IN_GROUPS, CLIENT_CERTIFICATE, DAEMON_USER, ENVIRONMENT, GROUP_KEYWHEEL, OIDC,
+    PROVIDER_GROUP, Principal, ROOT, Resource, TOKEN, Verb, WordError, group_of_provider,
 };
 
 /// The published schema.

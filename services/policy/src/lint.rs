@@ -11,7 +11,7 @@ use cedar_policy::{
 
 use crate::scope::{self, Place};
 use crate::set::Set;
-use crate::words::{BUILT_IN_GROUPS, Principal, Resource, Verb};
+use crate::words::{Principal, Resource, Verb, is_given};
 
 /// Names that there are.
 #[derive(Debug, Clone, Default)]
@@ -128,7 +128,8 @@ impl Set {
         let of = scope::tied_principal(policy)?;
         let id = of.id().unescaped().to_owned();
         if self.types.is_group(&of) {
-            let is_built_in = BUILT_IN_GROUPS.contains(&id.as_str());
+            // Whom a provider puts where is not known here.
+            let is_built_in = is_given(&id);
             return match self.groups.get(&id) {
                 _ if is_built_in => None,
                 None => Some((
@@ -145,7 +146,9 @@ impl Set {
         let is_user = of.type_name().basename() == "User";
         let is_person = matches!(Principal::parse(&id), Ok(Principal::User { .. }));
         (is_user && !is_person).then(|| {
-            let text = format!("nobody can be `{id}`; people are `certificate:NAME` or `unix:UID`");
+            let text = format!(
+                "nobody can be `{id}`; people are `certificate:NAME`, `unix:UID` or `oidc:NAME`"
+            );
             (FindingKind::UnknownName, text)
         })
     }

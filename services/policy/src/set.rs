@@ -11,7 +11,7 @@ use cedar_policy::{
 use crate::lint::{Finding, FindingKind};
 use crate::scope::Types;
 use crate::slice::Slices;
-use crate::words::{BUILT_IN_GROUPS, Principal};
+use crate::words::{BUILT_IN_GROUPS, Principal, is_given};
 use crate::{DEFAULT_POLICIES, SCHEMA};
 
 /// Largest text of a set, policies and groups together, in bytes.
@@ -203,7 +203,7 @@ impl Set {
         match principal {
             Principal::User { groups, .. } => {
                 let ours = groups.iter();
-                let ours = ours.filter(|name| BUILT_IN_GROUPS.contains(&name.as_str()));
+                let ours = ours.filter(|name| is_given(name));
                 all.extend(ours.map(|name| self.types.group(name)));
             }
             Principal::Host { .. } => all.push(self.types.environment()),

@@ -13,13 +13,35 @@ pub const GROUP_KEYWHEEL: &str = "group-keywheel";
 pub const CLIENT_CERTIFICATE: &str = "client-certificate";
 /// Group of programs that come with a person's token; that person's group is theirs as well.
 pub const TOKEN: &str = "token";
+/// Group of people who logged in at the provider of identities.
+pub const OIDC: &str = "oidc";
+/// What the names of the provider's groups begin with here: no set can declare such a group, and no provider put
+/// anybody into another one.
+pub const PROVIDER_GROUP: &str = "oidc:";
 /// Groups that say how somebody came here; no set declares them.
-pub const BUILT_IN_GROUPS: [&str; 5] =
-    [ROOT, DAEMON_USER, GROUP_KEYWHEEL, CLIENT_CERTIFICATE, TOKEN];
+pub const BUILT_IN_GROUPS: [&str; 6] = [
+    ROOT,
+    DAEMON_USER,
+    GROUP_KEYWHEEL,
+    CLIENT_CERTIFICATE,
+    TOKEN,
+    OIDC,
+];
 /// The id of what everything is in.
 pub const ENVIRONMENT: &str = "installation";
 /// Longest text of a principal or resource, in bytes.
 const MAX_WORD_BYTES: usize = 512;
+
+/// A group of the provider as policies name it: `Group::"oidc:payments"`.
+#[must_use]
+pub fn group_of_provider(name: &str) -> String {
+    format!("{PROVIDER_GROUP}{name}")
+}
+
+/// Whether a group is one that no set declares.
+pub(crate) fn is_given(name: &str) -> bool {
+    BUILT_IN_GROUPS.contains(&name) || name.starts_with(PROVIDER_GROUP)
+}
 
 /// A text that names no principal, verb or resource.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -112,7 +134,7 @@ pub enum Principal {
         id: String,
         /// The login name, or what the certificate says.
         name: String,
-        /// How they came here: of [`BUILT_IN_GROUPS`].
+        /// How they came here: of [`BUILT_IN_GROUPS`]; and groups of the provider that they logged in at.
         groups: BTreeSet<String>,
     },
     /// What containers run.
@@ -140,14 +162,15 @@ impl Principal {
         }
     }
 
-    /// The principal of a text: `certificate:NAME`, `unix:UID`, `service:NAME` or `host:NAME`. Without a file of groups
+    /// The principal of a text: `certificate:NAME`, `unix:UID`, `oidc:NAME`, `service:NAME` or `host:NAME`. Without a file of groups
     /// of a machine at hand `unix:0` is root, and everybody else there a member of the group `keywheel`; a service's
     /// name is its path.
     ///
     /// # Errors
     /// When it is none of them.
     pub fn parse(text: &str) -> Result<Self, WordError> {
-        let help = "write `certificate:NAME`, `unix:UID`, `service:NAME` or `host:NAME`";
+        let help =
+            "write `certificate:NAME`, `unix:UID`, `oidc:NAME`, `service:NAME` or `host:NAME`";
         let wrong = || WordError::new(text, "principal", help);
         let (kind, name) = text.split_once(':').ok_or_else(wrong)?;
         if name.is_empty() || text.len() > MAX_WORD_BYTES {
@@ -161,6 +184,7 @@ impl Principal {
         };
         match kind {
             "certificate" => Ok(user(CLIENT_CERTIFICATE)),
+            "oidc" => Ok(user(OIDC)),
             "unix" if name.parse::<u32>().is_err() => Err(wrong()),
             "unix" if name == "0" => Ok(user(ROOT)),
             "unix" => Ok(user(GROUP_KEYWHEEL)),
@@ -263,6 +287,7 @@ mod tests {
         for text in [
             "certificate:ada",
             "unix:1001",
+            "oidc:ada@example.org",
             "service:prod/api",
             "host:node-1",
         ] {

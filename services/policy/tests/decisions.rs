@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use keywheel_policy::{
     Asked, DEFAULT_DENY, Fault, LOCAL_RECOVERY, MAX_GROUPS, MAX_MEMBERS, MAX_POLICIES,
-    MAX_POLICY_NAME_BYTES, MAX_SET_BYTES, Part, Principal, Resource, Set, Source, Verb,
-    parse_groups,
+    MAX_POLICY_NAME_BYTES, MAX_SET_BYTES, OIDC, Part, Principal, Resource, Set, Source, Verb,
+    group_of_provider, parse_groups,
 };
 use proptest::prelude::*;
 
@@ -415,6 +415,8 @@ fn groups_that_say_how_somebody_came_here_take_no_members() {
         "daemon-user",
         "group-keywheel",
         "client-certificate",
+        "token",
+        "oidc",
     ] {
         let groups = parse_groups(&format!(r#"{{"{group}": ["certificate:eve"]}}"#)).unwrap();
         let refused = Set::compile(&Source {
@@ -434,6 +436,44 @@ fn groups_that_say_how_somebody_came_here_take_no_members() {
         matches!(refused.as_slice(), [Fault::Groups(text)] if text.contains("certificate:NAME"))
     );
     assert!(parse_groups("[]").is_err());
+}
+
+#[test]
+fn a_provider_s_groups_are_its_own_and_lead_into_no_other() {
+    let set = set(r#"
+@id("theirs") permit (principal in Group::"oidc:payments", action == Action::"list", resource);
+@id("ours") permit (principal in Group::"payments", action == Action::"rotate", resource);
+@id("root") permit (principal in Group::"root", action == Action::"revoke", resource);
+@id("anybody") permit (principal in Group::"oidc", action == Action::"audit", resource);
+"#);
+    let may = |groups: &[&str], verb: Verb| {
+        let given = groups.iter().map(|group| group_of_provider(group));
+        let decision = set.decide(&Asked {
+            principal: Principal::User {
+                id: "oidc:ada".to_owned(),
+                name: "ada".to_owned(),
+                groups: given.chain([OIDC.to_owned()]).collect(),
+            },
+            verb,
+            resource: Resource::Secret("prod/db".to_owned()),
+            now: 0,
+        });
+        decision.allowed
+    };
+    assert!(may(&["payments"], Verb::List) && !may(&["sales"], Verb::List));
+    // What a provider calls `payments` or `root` is neither the set's group nor ours.
+    assert!(!may(&["payments"], Verb::Rotate) && !may(&["root"], Verb::Revoke));
+    assert!(may(&[], Verb::Audit));
+    let refused = |groups: &str| {
+        let groups = parse_groups(groups).unwrap();
+        let source = Source {
+            policies: String::new(),
+            groups,
+        };
+        Set::compile(&source).is_err()
+    };
+    assert!(refused(r#"{"oidc:payments": ["certificate:eve"]}"#));
+    assert!(!refused(r#"{"payments": ["oidc:ada"]}"#));
 }
 
 /// What the set above means, said again without Cedar.

@@ -42,6 +42,20 @@ fn nothing(policies: &str) {
 }
 
 #[test]
+fn whom_a_provider_names_and_puts_into_groups_is_not_known_here() {
+    nothing(
+        r#"@id("x") permit (principal in Group::"oidc:anything", action == Action::"rotate", resource in Path::"prod");"#,
+    );
+    nothing(
+        r#"@id("x") permit (principal == User::"oidc:ada@example.org", action == Action::"rotate", resource in Path::"prod");"#,
+    );
+    only(
+        r#"@id("x") permit (principal == User::"oidc:", action == Action::"rotate", resource in Path::"prod");"#,
+        FindingKind::UnknownName,
+    );
+}
+
+#[test]
 fn names_that_there_are_not_are_found() {
     only(
         r#"@id("x") permit (principal in Group::"taem", action == Action::"rotate", resource);"#,

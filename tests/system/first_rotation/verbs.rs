@@ -115,6 +115,8 @@ const VERBS: &[(&str, How)] = &[
     ("approval break-glass", May("{none} --reason walked")),
     ("approval review", May("{none} --reason walked")),
     ("approval confirm-sinks", May("--reason walked")),
+    ("login", May("--no-browser")),
+    ("logout", May("")),
     ("whoami", Must("")),
     ("unbind", May("none --yes")),
     ("consumers", Must("")),

@@ -115,4 +115,31 @@ pub(super) const PEOPLE: &[Route] = &[
         Some("RevokeTokensRequest"),
         "RevokeTokensAnswer",
     ),
+    get(
+        "/v1/login",
+        "login_settings",
+        "Where and how people log in; anybody who can connect may ask",
+        Answer::One("LoginSettings"),
+    ),
+    post(
+        "/v1/login",
+        "login",
+        "Gives who proves it by the provider of identities a login: a token of a short life, shown this once",
+        Some("LoginRequest"),
+        "LoginAnswer",
+    ),
+    post(
+        "/v1/login/device",
+        "login_device",
+        "Has the provider of identities make a code that is typed into a browser anywhere",
+        None,
+        "DeviceLogin",
+    ),
+    post(
+        "/v1/logout",
+        "logout",
+        "Ends the login that the sender came with",
+        Some("LogoutRequest"),
+        "LogoutAnswer",
+    ),
 ];

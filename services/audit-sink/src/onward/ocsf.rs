@@ -178,6 +178,7 @@ fn actor(principal: &Principal) -> Value {
         Principal::Token { name, owner } => {
             json!({ "user": { "name": owner }, "app_name": format!("token {name}") })
         }
+        Principal::Login { name } => json!({ "user": { "name": name } }),
     }
 }
 
@@ -194,6 +195,7 @@ fn endpoint(principal: &Principal) -> Value {
             json!({ "svc_name": format!("keywheel-{}", role_word(*role)) })
         }
         Principal::Token { name, .. } => json!({ "name": format!("token {name}") }),
+        Principal::Login { name } => json!({ "name": format!("login of {name}") }),
     }
 }
 
@@ -304,6 +306,9 @@ mod tests {
             Principal::Token {
                 name: "ci".to_owned(),
                 owner: "certificate:ada".to_owned(),
+            },
+            Principal::Login {
+                name: "ada".to_owned(),
             },
         ];
         let verbs = [

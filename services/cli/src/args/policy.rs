@@ -25,7 +25,7 @@ pub(crate) enum PolicyVerb {
         after_help = "Examples:\n  keywheel policy explain certificate:ada rotate secret/prod/db\n  keywheel policy explain unix:1001 audit environment"
     )]
     Explain {
-        /// Who: certificate:NAME, unix:UID, service:NAME or host:NAME.
+        /// Who: certificate:NAME, unix:UID, oidc:NAME, service:NAME or host:NAME.
         principal: String,
         /// list, write, delete, rotate, revoke, bind, grant, audit or read.
         verb: String,

@@ -57,7 +57,7 @@ pub(crate) struct RevokeTokenArgs {
     /// Which.
     #[arg(required_unless_present = "owner", conflicts_with = "owner")]
     pub(crate) name: Option<String>,
-    /// Every token of this person: certificate:NAME or unix:UID.
+    /// Every token of this person: certificate:NAME, unix:UID or oidc:NAME.
     #[arg(long, value_name = "PERSON")]
     pub(crate) owner: Option<String>,
     /// Why, for the record.

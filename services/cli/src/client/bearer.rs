@@ -60,7 +60,7 @@ pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Failur
     let path = ca_file.ok_or_else(|| {
         Failure::new(
             Exit::Usage,
-            "with a token and without credentials it is not known which gateway at https://… to trust",
+            "with a token or a login and without credentials it is not known which gateway at https://… to trust",
             "name the deployment's roots with --gateway-ca-file or KEYWHEEL_GATEWAY_CA_FILE: `ca.pem` of any directory that `keywheel init` made",
         )
     })?;

@@ -119,6 +119,8 @@ mod tests {
             limit: Some(10),
             left: Some(7),
             state: "alive".to_owned(),
+            issuer: None,
+            groups: Vec::new(),
         }
     }
 

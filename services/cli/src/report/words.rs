@@ -289,6 +289,7 @@ pub(super) fn who(principal: &Principal) -> String {
         Principal::Stranger { address } => format!("stranger at {address}"),
         Principal::Service(role) => format!("service {role:?}"),
         Principal::Token { name, owner } => format!("token {name} of {owner}"),
+        Principal::Login { name } => format!("login {name}"),
     }
 }
 

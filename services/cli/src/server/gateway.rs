@@ -18,6 +18,7 @@ use keywheel_gateway::claims::{BusDesk, Claims, Told};
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http::{Scans, TokenMaker};
 use keywheel_gateway::join::JoinServer;
+use keywheel_gateway::login::Logins;
 use keywheel_gateway::metrics::Metrics;
 use keywheel_gateway::registry::Registry;
 use keywheel_gateway::remote::RemoteServer;
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 
 use super::bus_part::Monitors;
 use super::{Opened, claim, credentials, database};
+use crate::logins;
 use crate::outside::{self, OutsidePorts};
 use crate::parts;
 use crate::up::{Error, Kind, fires};
@@ -83,7 +85,7 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         &ends,
         ports,
         (registry.clone(), deliveries, desk),
-        parts,
+        (parts, logins::of(&opened.config, &opened.clock)?),
     );
     serve_ports(opened, spawn, &api, registry.clone(), &tls).await?;
     credentials::keep_own(opened, registry, tls, spawn);
@@ -277,7 +279,7 @@ fn api(
     ends: &Ends,
     ports: GatewayPorts,
     (registry, deliveries, desk): (Arc<Registry>, Arc<dyn Deliveries>, Desk),
-    parts: Parts,
+    (parts, logins): (Parts, Option<Arc<Logins>>),
 ) -> http::Api {
     let public_key = opened.identity.trust.get(&Role::Gateway);
     let can_join = opened.config.apart.listen_join.is_some();
@@ -308,5 +310,6 @@ fn api(
         admission: ends.admission.clone(),
         tokens: Arc::default(),
         backups: None,
+        logins,
     }
 }

@@ -17,6 +17,7 @@ use keywheel_engine::state::View;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http;
+use keywheel_gateway::login::Logins;
 use keywheel_gateway::metrics::Metrics;
 use keywheel_gateway::server::{Server, Spans};
 use keywheel_gateway::views::status::Part;
@@ -33,6 +34,7 @@ use super::error::{Error, Kind};
 use super::restored::Restored;
 use super::{Opened, fires, reapply};
 use crate::backup::make::Maker;
+use crate::logins;
 use crate::metrics::{self, Shown};
 use crate::outside::{self, OutsidePorts};
 use crate::parts;
@@ -121,6 +123,7 @@ pub(super) async fn all(
     let restoring = parts::restore(opened.journal.clone(), shutdown.token());
     spawn.start("disk reserve", restoring);
     let parts = own_parts(opened, &hub, (copy_fault, restored));
+    let parts = (parts, logins::of(&opened.config, &opened.clock)?);
     serve_socket(opened, &spawn, ends, (gateway, desk), parts, listener);
     metrics::serve(&opened.config, &spawn).await?;
     tasks.close();
@@ -320,7 +323,7 @@ fn serve_socket(
     spawn: &Spawner,
     ends: Ends,
     (gateway, desk): (Arc<dyn Bus>, Desk),
-    parts: Parts,
+    (parts, logins): (Parts, Option<Arc<Logins>>),
     listener: tokio::net::UnixListener,
 ) {
     let api = http::Api {
@@ -350,6 +353,7 @@ fn serve_socket(
         admission: ends.admission.clone(),
         tokens: Arc::default(),
         backups: Some(Arc::new(maker(opened))),
+        logins,
     };
     spawn.shown.add(Arc::new(Metrics::new(api.clone())));
     let server = Server::new(api, Spans::default());

@@ -32,7 +32,7 @@ pub(super) async fn revoke(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure
 
 /// Whether it is somebody who has tokens, and no values.
 fn is_person(principal: &str) -> bool {
-    ["certificate:", "unix:"]
+    ["certificate:", "unix:", "oidc:"]
         .iter()
         .any(|kind| principal.starts_with(kind))
 }

@@ -139,14 +139,8 @@ impl Rejection {
             ) => RejectionKind::Conflict,
             Self::Binding(_) | Self::TargetTaken { .. } | Self::Store(_) => RejectionKind::Invalid,
             Self::Playbook(playbook::Rejection::InUse { .. }) => RejectionKind::Conflict,
+            Self::Token(reason) if reason.is_invalid() => RejectionKind::Invalid,
             Self::Policy(policy::Rejection::TooLarge(_))
-            | Self::Token(
-                token::Rejection::Lifetime
-                | token::Rejection::Limit
-                | token::Rejection::ScopeOutOfBounds
-                | token::Rejection::ReasonMissing
-                | token::Rejection::ReasonTooLong,
-            )
             | Self::Playbook(_)
             | Self::PlaybookRun(
                 playbook_run::Rejection::ReasonMissing

@@ -33,14 +33,20 @@ fn issue(world: &World, wish: &Issue, now: Timestamp) -> Result<Vec<Event>, Reje
     if alive().count() >= MAX_TOKENS {
         return Err(token::Rejection::TooMany.into());
     }
+    let until = wish.login.as_ref().map(|login| login.until);
+    if until.is_some_and(|until| until <= now) {
+        return Err(token::Rejection::Over.into());
+    }
+    let end = now.plus(wish.lifetime);
     let issued = token::Event::Issued {
         name: wish.name.clone(),
         hash: wish.hash,
         owner: wish.owner.clone(),
         scope: wish.scope.clone(),
         issued_at: now,
-        expires_at: now.plus(wish.lifetime),
+        expires_at: until.map_or(end, |until| until.min(end)),
         limit: wish.limit,
+        login: wish.login.clone(),
     };
     Ok(vec![Event::Token(wish.id, issued)])
 }

@@ -324,7 +324,11 @@ impl Revocation {
         if reason.chars().count() > MAX_REASON_CHARS {
             return Err(Rejection::ReasonTooLong);
         }
-        if !matches!(by, Principal::User { .. } | Principal::Operator { .. }) {
+        let is_person = matches!(
+            by,
+            Principal::User { .. } | Principal::Operator { .. } | Principal::Login { .. }
+        );
+        if !is_person {
             return Err(Rejection::NoPerson);
         }
         let is_asked = self.is_begun() && self.backend != Backend::Confirmed;

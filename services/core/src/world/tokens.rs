@@ -48,6 +48,7 @@ impl Tokens {
                 issued_at,
                 expires_at,
                 limit,
+                login,
             } => {
                 let over = |known: &Token| !known.is_alive(*issued_at);
                 let over = self.by_id.values().filter(|known| over(known));
@@ -66,6 +67,7 @@ impl Tokens {
                     expires_at: *expires_at,
                     limit: *limit,
                     taken: 0,
+                    login: login.clone(),
                 };
                 self.by_id.insert(id, token);
             }

@@ -167,6 +167,7 @@ fn issue_token() -> Command {
         },
         lifetime: std::time::Duration::from_secs(60),
         limit: None,
+        login: None,
     }))
 }
 

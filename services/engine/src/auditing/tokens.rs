@@ -7,6 +7,11 @@ use super::Described;
 /// Verb and object.
 pub(super) fn described(request: &Request) -> Described {
     match request {
+        Request::Issue(Issue {
+            name,
+            login: Some(_),
+            ..
+        }) => ("login", format!("token/{name}"), None),
         Request::Issue(Issue { name, .. }) => ("issue-token", format!("token/{name}"), None),
         Request::Take { token, .. } => ("count-token-uses", format!("token/{token}"), None),
         Request::Revoke { which, .. } => match which {

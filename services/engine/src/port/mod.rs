@@ -13,6 +13,7 @@ pub mod ids;
 pub mod journal;
 pub mod leases;
 pub mod outside;
+pub mod provider;
 pub mod rotator;
 pub mod store;
 pub mod subscriptions;

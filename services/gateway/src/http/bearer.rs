@@ -1,4 +1,4 @@
-//! Who comes in: by the kernel's word, by a certificate, or with a token that stands for a person.
+//! Who comes in: by the kernel's word, by a certificate, by a login, or with a token that stands for a person.
 //!
 //! Invariants: whatever is wrong with a token, its bearer hears the same, after the reason is on record or counted; who
 //! shows a token comes with that and nothing else, whoever the connection belongs to; a token is worth what its owner
@@ -14,9 +14,9 @@ use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::id::TokenId;
 use keywheel_core::token::TokenHash;
 use keywheel_engine::port::PortError;
-use keywheel_policy::{Resource, TOKEN, Verb};
+use keywheel_policy::{OIDC, Resource, TOKEN, Verb};
 
-use super::{Api, Failure, deny};
+use super::{Api, Failure, deny, login};
 use crate::access::Peer;
 use crate::admission::scope::Scope;
 use crate::denials::{Attempt, Ruling};
@@ -24,6 +24,8 @@ use crate::tokens::hash_of;
 
 /// What comes before a token in its header.
 const SCHEME: &[u8] = b"Bearer ";
+/// The rule of who may do no more than log in: none.
+const VISITOR: &str = "";
 
 /// A connection of somebody who may use no verb by themselves: it ends soon unless a token counted on it.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +51,14 @@ pub(super) struct Held {
     pub(super) scope: Scope,
 }
 
+/// A login that counts.
+#[derive(Debug, Clone)]
+pub(super) struct LoggedIn {
+    pub(super) token: TokenId,
+    /// Groups that the provider says they are in.
+    pub(super) groups: Vec<String>,
+}
+
 /// Somebody who came in.
 #[derive(Debug, Clone)]
 pub(super) struct Came {
@@ -56,9 +66,21 @@ pub(super) struct Came {
     /// By which rule; of a token the rule by which its owner would come in.
     pub(super) rule: &'static str,
     pub(super) held: Option<Held>,
+    pub(super) login: Option<LoggedIn>,
 }
 
 impl Came {
+    /// Somebody who showed nothing, and may do no more than log in.
+    pub(super) const fn is_visitor(&self) -> bool {
+        self.rule.is_empty()
+    }
+
+    /// What ends them, whatever their connection does: a token, or a login.
+    pub(super) fn token(&self) -> Option<TokenId> {
+        let login = self.login.as_ref().map(|login| login.token);
+        login.or_else(|| self.held.as_ref().map(|held| held.token))
+    }
+
     /// What the record of a look says where no policies were applied.
     pub(super) const fn proof(&self) -> &'static str {
         match self.held {
@@ -110,13 +132,16 @@ pub(super) async fn came_in(
     request.headers_mut().remove(header::AUTHORIZATION);
     let accepted = match shown {
         Ok(None) => {
-            let Some(rule) = api.access.allows(peer) else {
+            let rule = api.access.allows(peer);
+            let Some(rule) = rule.or_else(|| login::may_try(api, request).then_some(VISITOR))
+            else {
                 return Err(Box::new(deny(api, &principal, verb, object).await));
             };
             return Ok(Came {
                 principal,
                 rule,
                 held: None,
+                login: None,
             });
         }
         Ok(Some(hash)) => accept(api, &hash).await,
@@ -164,6 +189,9 @@ async fn accept(api: &Api, hash: &TokenHash) -> Result<Came, No> {
     if !known.is_alive(api.clock.now()) {
         return Err(No::Flaw(Flaw::Over(name)));
     }
+    if let Some(login) = &known.login {
+        return logged_in(api, &known, &login.groups).map_err(No::Flaw);
+    }
     let Some((owner, rule)) = api.access.owner(&known.owner) else {
         return Err(No::Flaw(Flaw::Owner(name, known.owner)));
     };
@@ -183,6 +211,29 @@ async fn accept(api: &Api, hash: &TokenHash) -> Result<Came, No> {
             token: known.id,
             owner,
             scope,
+        }),
+        login: None,
+    })
+}
+
+/// A person, by a login that the provider stood behind; where nobody logs in any more none counts.
+fn logged_in(api: &Api, known: &Token, groups: &[String]) -> Result<Came, Flaw> {
+    let issuer = known.login.as_ref().map(|login| login.issuer.as_str());
+    let is_ours = api.logins.as_ref().map(|logins| logins.issuer()) == issuer;
+    let person = known.owner.strip_prefix("oidc:").filter(|_| is_ours);
+    let Some(person) = person else {
+        let (name, owner) = (known.name.to_string(), known.owner.clone());
+        return Err(Flaw::Owner(name, owner));
+    };
+    Ok(Came {
+        principal: Principal::Login {
+            name: person.to_owned(),
+        },
+        rule: OIDC,
+        held: None,
+        login: Some(LoggedIn {
+            token: known.id,
+            groups: groups.to_vec(),
         }),
     })
 }
@@ -213,7 +264,7 @@ async fn refuse(
     }
 }
 
-const NOT_ACCEPTED: &str = "this token opens nothing here, and the attempt is on record; whoever may `audit` finds the reason there, and its owner can issue another one with `keywheel token issue`";
+const NOT_ACCEPTED: &str = "this token opens nothing here, and the attempt is on record; whoever may `audit` finds the reason there, and its owner can issue another one with `keywheel token issue`, or log in again with `keywheel login`";
 const TOO_OFTEN: &str =
     "this token opens nothing here; too many attempts: further ones are counted";
 

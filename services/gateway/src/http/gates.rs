@@ -19,9 +19,9 @@ use keywheel_core::world::World;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_policy::{Resource, Verb};
 
-use super::bearer::{Came, Held};
+use super::bearer::{Came, Held, LoggedIn};
 use super::{Api, Caller, Failure};
-use crate::admission::{Demand, InForce, Refused, demands, identity, person, program};
+use crate::admission::{Demand, InForce, Refused, demands, identity, logged_in, person, program};
 use crate::denials::{Attempt, Ruling};
 
 /// What decides where a right is in no scope.
@@ -42,6 +42,8 @@ pub(super) struct Standing {
     needs: Mutex<Vec<Demand>>,
     /// The token they came with.
     held: Option<Held>,
+    /// The login they came by.
+    login: Option<LoggedIn>,
 }
 
 impl Standing {
@@ -53,6 +55,7 @@ impl Standing {
             is_judged: AtomicBool::new(false),
             needs: Mutex::new(Vec::new()),
             held: None,
+            login: None,
         }
     }
 
@@ -60,6 +63,7 @@ impl Standing {
     pub(super) fn of(came: &Came, verb: String) -> Self {
         Self {
             held: came.held.clone(),
+            login: came.login.clone(),
             ..Self::new(came.rule, verb)
         }
     }
@@ -74,11 +78,17 @@ impl Standing {
         self.held.as_ref()
     }
 
+    /// The login they came by.
+    pub(super) const fn login(&self) -> Option<&LoggedIn> {
+        self.login.as_ref()
+    }
+
     /// Who they are for policies.
     pub(super) fn person(&self, principal: &Principal) -> keywheel_policy::Principal {
-        match &self.held {
-            Some(held) => program(&held.owner, self.rule),
-            None => person(principal, self.rule),
+        match (&self.held, &self.login) {
+            (Some(held), _) => program(&held.owner, self.rule),
+            (None, Some(login)) => logged_in(principal, self.rule, &login.groups),
+            (None, None) => person(principal, self.rule),
         }
     }
 
@@ -243,7 +253,9 @@ pub(super) fn gate(method: &Method, route: &str, asked: &Asked<'_>) -> Option<Ga
 
 fn look(route: &str, asked: &Asked<'_>) -> Option<Gate> {
     Some(match route {
-        "/v1/openapi.json" | "/v1/status" | "/v1/store-key" | "/v1/whoami" => Gate::Open,
+        "/v1/openapi.json" | "/v1/status" | "/v1/store-key" | "/v1/whoami" | "/v1/login" => {
+            Gate::Open
+        }
         "/v1/secrets" | "/v1/bindings" | "/v1/rotations" | "/v1/revocations" | "/v1/playbooks"
         | "/v1/playbook-runs" | "/v1/quarantines" | "/v1/hosts" | "/v1/stores"
         | "/v1/notifications" | "/v1/signal-sources" | "/v1/tokens" | "/v1/approvals" => Gate::Rows,
@@ -330,6 +342,8 @@ fn change(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         | "/v1/approvals/{id}/break-glass"
         | "/v1/approvals/{id}/review"
         | "/v1/audit/confirm-sinks" => Gate::Handler,
+        // Whoever proves who they are may; and whoever is logged in may end that.
+        "/v1/login" | "/v1/login/device" | "/v1/logout" => Gate::Open,
         "/v1/subscriptions" | "/v1/subscriptions/{name}/acknowledge" => all(Verb::Audit),
         "/v1/notifications/{name}/test" | "/v1/notifications/{name}/replay" => {
             asked.needs(Verb::Write, Resource::Notification)

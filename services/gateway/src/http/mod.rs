@@ -15,6 +15,7 @@ mod history;
 mod hosts;
 mod interventions;
 mod lasting;
+mod login;
 mod named;
 mod outward;
 mod pages;
@@ -63,6 +64,7 @@ use keywheel_schemas::api::MAX_BODY_BYTES;
 use crate::access::{Access, Peer};
 use crate::admission::Admission;
 use crate::denials::{Attempt, Denials, Ruling};
+use crate::login::Logins;
 use crate::presence::Presences;
 use crate::tokens::Tokens;
 use crate::views::status::Part;
@@ -163,6 +165,8 @@ pub struct Api {
     pub tokens: Arc<Tokens>,
     /// Makes backups; `None` where journal and cache are not this process's.
     pub backups: Option<Arc<dyn BackupMaker>>,
+    /// Where people log in; `None` where nobody does.
+    pub logins: Option<Arc<Logins>>,
 }
 
 /// One method of one path.
@@ -177,6 +181,7 @@ fn routes() -> Vec<Route> {
     all.extend(tokens::routes());
     all.extend(entitlement::routes());
     all.extend(approvals::routes());
+    all.extend(login::routes());
     all
 }
 
@@ -315,7 +320,11 @@ async fn guard(
         }
     }
     let asked_tag = request.headers().get(header::IF_NONE_MATCH).cloned();
-    let response = match with_whole_body((&principal, &standing), request).await {
+    let most = match came.is_visitor() {
+        true => login::MAX_VISITOR_BODY_BYTES,
+        false => MAX_BODY_BYTES,
+    };
+    let response = match with_whole_body((&principal, &standing), request, most).await {
         Ok(request) => trace::traced(&api, request, next).await,
         Err(failure) => failure.into_response(),
     };
@@ -333,11 +342,15 @@ async fn guard(
         };
         let reason = format!("answered with status {}", response.status().as_u16());
         let record = api.record(&principal, &verb, &object, outcome, &reason);
-        if let Err(error) = api.commands.record(record).await {
+        let recorded = match came.is_visitor() {
+            true => login::record(&api, &principal, record).await,
+            false => api.commands.record(record).await,
+        };
+        if let Err(error) = recorded {
             return Failure::from(error).into_response();
         }
     }
-    let token = came.held.as_ref().map(|held| held.token);
+    let token = came.token();
     let asked = lasting::Asked {
         peer,
         principal,
@@ -370,15 +383,16 @@ async fn deny(api: &Api, principal: &Principal, verb: &str, object: &str) -> Res
 async fn with_whole_body(
     (principal, standing): (&Principal, &Arc<Standing>),
     request: Request,
+    most: usize,
 ) -> Result<Request, Failure> {
     let (parts, body) = request.into_parts();
-    let reading = axum::body::to_bytes(body, MAX_BODY_BYTES);
+    let reading = axum::body::to_bytes(body, most);
     let bytes = tokio::time::timeout(BODY_TIMEOUT, reading)
         .await
         .map_err(|_| Failure::slow())?
         .map_err(|_| {
             Failure::invalid(format!(
-                "the request body broke off or is larger than {MAX_BODY_BYTES} bytes; send less at once"
+                "the request body broke off or is larger than {most} bytes; send less at once"
             ))
         })?;
     let head = (&parts.method, &parts.uri, &parts.headers);
@@ -429,11 +443,17 @@ fn is_reading(method: &Method) -> bool {
     [Method::GET, Method::HEAD].contains(method)
 }
 
-/// Looks that are recorded: all but health, the public key and the description of the API.
+/// Looks that are recorded: all but health, the public key, where people log in and the description of the API.
 fn is_look(request: &Request) -> bool {
     let path = request.uri().path();
     is_reading(request.method())
-        && !["/v1/status", "/v1/store-key", "/v1/openapi.json"].contains(&path)
+        && ![
+            "/v1/status",
+            "/v1/store-key",
+            "/v1/openapi.json",
+            "/v1/login",
+        ]
+        .contains(&path)
 }
 
 /// Whether this is a wait for an end that a record speaks of already: a client asks again and again.

@@ -83,6 +83,7 @@ impl Failure {
             Principal::Stranger { address } => format!("who comes from {address}"),
             Principal::Service(role) => format!("service {role:?}"),
             Principal::Token { name, owner } => format!("token `{name}` of `{owner}`"),
+            Principal::Login { name } => format!("login `{name}`"),
         };
         let detail = format!(
             "{who} may not use this socket, and the attempt is on record; use sudo, or ask an administrator to add you to the group `keywheel`"

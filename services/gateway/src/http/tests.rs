@@ -17,6 +17,7 @@ mod forgotten;
 mod history;
 mod interventions;
 mod lasting;
+mod logins;
 mod looks;
 mod outward;
 mod playbooks;

@@ -59,6 +59,12 @@ pub(super) fn view(known: &Token, now: Timestamp) -> TokenView {
         limit: known.limit,
         left,
         state: state.to_owned(),
+        issuer: known.login.as_ref().map(|login| login.issuer.clone()),
+        groups: known
+            .login
+            .as_ref()
+            .map(|login| login.groups.clone())
+            .unwrap_or_default(),
     }
 }
 
@@ -115,6 +121,11 @@ async fn issue(
             .await?;
         return Err(Failure::refused("a token issues no token"));
     }
+    if caller.standing.login().is_some() {
+        Api::each_by_itself(&caller);
+        let text = "who logged in issues no token, for it would outlive the login; ask somebody with a client certificate, or root, for one";
+        return Err(Failure::refused(text));
+    }
     // A body that is none says nothing of policies.
     Api::each_by_itself(&caller);
     let Json(request) = body?;
@@ -133,6 +144,7 @@ async fn issue(
         scope,
         lifetime: Duration::from_secs(request.lifetime_seconds),
         limit: request.limit,
+        login: None,
     };
     wish.check().map_err(|e| Failure::invalid(e.to_string()))?;
     let scope = Scope::parse(&wish.scope).map_err(|e| Failure::invalid(e.to_string()))?;
@@ -189,7 +201,7 @@ async fn revoke_all(
     let read = Principal::parse(&owner).map_err(|e| Failure::invalid(e.to_string()))?;
     if !matches!(read, Principal::User { .. }) {
         return Err(Failure::invalid(format!(
-            "`{owner}` is no person, and people alone have tokens; write `certificate:NAME` or `unix:UID`"
+            "`{owner}` is no person, and people alone have tokens; write `certificate:NAME`, `unix:UID` or `oidc:NAME`"
         )));
     }
     let is_own = caller.standing.held().is_none() && owner == identity(&caller.principal);

@@ -30,13 +30,16 @@ pub(super) async fn whoami(
     } = &caller;
     let owner = standing.held().map_or(principal, |held| &held.owner);
     let name = match owner {
-        Principal::User { name, .. } | Principal::Operator { name } => name.clone(),
+        Principal::User { name, .. } | Principal::Operator { name } | Principal::Login { name } => {
+            name.clone()
+        }
         _ => String::new(),
     };
     let (token, expires_at) = {
         let committed = api.view.read();
-        let held = standing.held();
-        let known = held.and_then(|held| committed.world.tokens.by_id(held.token));
+        let held = standing.held().map(|held| held.token);
+        let id = held.or_else(|| standing.login().map(|login| login.token));
+        let known = id.and_then(|id| committed.world.tokens.by_id(id));
         let seen = known.map(|known| tokens::view(known, api.clock.now()));
         (seen, known.map(|known| known.expires_at))
     };

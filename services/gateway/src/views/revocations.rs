@@ -100,6 +100,7 @@ fn forget_view((by, reason): &(Principal, String)) -> ForgetView {
         Principal::Stranger { address } => format!("stranger at {address}"),
         Principal::Service(_) => "a service".to_owned(),
         Principal::Token { name, owner } => format!("token {name} of {owner}"),
+        Principal::Login { name } => format!("login {name}"),
     };
     ForgetView {
         by,

@@ -3,6 +3,7 @@
 pub mod aws;
 mod directory;
 pub mod fault;
+pub mod glewlwyd;
 pub mod mariadb;
 pub mod mysql;
 pub mod nats;

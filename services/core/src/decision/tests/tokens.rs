@@ -9,8 +9,9 @@ use crate::id::TokenId;
 use crate::name::TokenName;
 use crate::time::Timestamp;
 use crate::token::{
-    self, Issue, MAX_SCOPE_WORD_BYTES, MAX_SCOPE_WORDS, MAX_TOKEN_LIFETIME, MAX_TOKEN_REASON_CHARS,
-    MAX_TOKEN_USES, MAX_TOKENS_PER_OWNER, MIN_TOKEN_LIFETIME, Request, Scope, Which,
+    self, Issue, Login, MAX_LOGIN_GROUP_BYTES, MAX_LOGIN_GROUPS, MAX_SCOPE_WORD_BYTES,
+    MAX_SCOPE_WORDS, MAX_TOKEN_LIFETIME, MAX_TOKEN_REASON_CHARS, MAX_TOKEN_USES,
+    MAX_TOKENS_PER_OWNER, MIN_TOKEN_LIFETIME, Request, Scope, Which,
 };
 use crate::world::World;
 
@@ -37,6 +38,7 @@ fn wish(n: u8, called: &str) -> Issue {
         },
         lifetime: HOUR,
         limit: None,
+        login: None,
     }
 }
 
@@ -90,6 +92,58 @@ impl Told {
         };
         self.ask(1, request).map(|events| events.len())
     }
+}
+
+/// A login of ada's that lives an hour, while the provider's word counts until then.
+fn login(n: u8, until: Timestamp) -> Issue {
+    Issue {
+        login: Some(Login {
+            issuer: "https://id.example.org".to_owned(),
+            subject: "4711".to_owned(),
+            groups: vec!["payments".to_owned()],
+            until,
+        }),
+        ..wish(n, &format!("login-{n}"))
+    }
+}
+
+#[test]
+fn a_login_lives_as_long_as_it_may_and_never_longer_than_the_provider_s_word() {
+    let mut told = Told::default();
+    told.issue(0, login(1, at(7200))).unwrap();
+    told.issue(0, login(2, at(90))).unwrap();
+    let end = |told: &Told, n| told.world.tokens.by_id(id(n)).unwrap().expires_at;
+    assert_eq!((end(&told, 1), end(&told, 2)), (at(3600), at(90)));
+    let known = told.world.tokens.by_id(id(1)).unwrap();
+    assert_eq!(known.login.as_ref().unwrap().groups, ["payments"]);
+    // It was over before it was decided.
+    assert_eq!(
+        told.issue(90, login(3, at(90))),
+        Err(token::Rejection::Over)
+    );
+    assert_eq!(told.revoke(Which::Of(ADA.to_owned()), "ada left"), Ok(2));
+}
+
+#[test]
+fn a_login_has_bounds() {
+    let mut told = Told::default();
+    let with = |change: fn(&mut Login)| {
+        let mut wish = login(1, at(7200));
+        change(wish.login.as_mut().unwrap());
+        wish
+    };
+    for odd in [
+        with(|login| login.issuer.clear()),
+        with(|login| login.subject.clear()),
+        with(|login| login.groups.push(String::new())),
+        with(|login| login.groups.push("x".repeat(MAX_LOGIN_GROUP_BYTES + 1))),
+        with(|login| login.groups = vec!["x".to_owned(); MAX_LOGIN_GROUPS + 1]),
+    ] {
+        let refused = told.issue(0, odd);
+        assert_eq!(refused, Err(token::Rejection::LoginOutOfBounds));
+    }
+    let kind = Rejection::Token(token::Rejection::LoginOutOfBounds).kind();
+    assert_eq!(kind, RejectionKind::Invalid);
 }
 
 #[test]

@@ -165,6 +165,9 @@ fn is_who(principal: &Principal, asked: &str) -> bool {
             let person = owner.split_once(':').map(|(_, person)| person);
             name == asked || owner == asked || person == Some(asked)
         }
+        Principal::Login { name } => {
+            name == asked || asked.strip_prefix("oidc:") == Some(name.as_str())
+        }
     }
 }
 

@@ -77,7 +77,9 @@ fn body_of(path: &str) -> Value {
         "/v1/subscriptions/{name}/acknowledge" => json!({ "id": ID, "number": 1 }),
         "/v1/notifications/{name}/replay" => json!({ "after": 0 }),
         "/v1/unseal" => json!({ "offer": "AAEC" }),
-        "/v1/seal" | "/v1/rotate-kek" | "/v1/backup" => json!({}),
+        "/v1/seal" | "/v1/rotate-kek" | "/v1/backup" | "/v1/logout" => json!({}),
+        "/v1/login" => json!({ "by": "device", "device_code": "x" }),
+        "/v1/login/device" => Value::Null,
         "/v1/notifications/{name}/test"
         | "/v1/letters/{id}/retry"
         | "/v1/approvals/{id}/withdraw"
@@ -138,6 +140,8 @@ async fn every_route_asks_the_policies_and_nothing_is_done_for_whom_they_permit_
         let is_of_seal = path == "/v1/seal" && status == 200;
         let sort = match (status, path) {
             _ if is_of_seal => "seal",
+            // Nobody logs in here; who may is asked nothing else.
+            (404 | 409, _) if path.starts_with("/v1/log") => "login",
             (200, "/v1/status" | "/v1/openapi.json" | "/v1/store-key" | "/v1/whoami") => "open",
             (200, _) => {
                 assert_eq!(answer, json!([]), "{method} {path}");
@@ -165,6 +169,7 @@ async fn every_route_asks_the_policies_and_nothing_is_done_for_whom_they_permit_
     }
     assert_eq!(bench.head().await, before, "something was decided");
     assert_eq!((sorts["open"], sorts["rows"]), (4, 14), "{sorts:?}");
+    assert_eq!(sorts["login"], 4, "{sorts:?}");
     assert!(
         sorts["denied"] > 40,
         "the route table was not read: {sorts:?}"
@@ -207,6 +212,8 @@ async fn every_route_asks_the_scope_of_a_token_and_nothing_is_done_outside_it() 
         match (status, path) {
             (200, "/v1/status" | "/v1/openapi.json" | "/v1/store-key" | "/v1/whoami") => {}
             (200, "/v1/seal") if method == Method::GET => {}
+            // Nobody logs in here.
+            (404 | 409, _) if path.starts_with("/v1/log") => {}
             // The one that it came with.
             (200, "/v1/tokens") => assert_eq!(answer.as_array().unwrap().len(), 1, "{answer}"),
             (200, _) => assert_eq!(answer, json!([]), "{method} {path}"),
