@@ -247,12 +247,7 @@ impl SealedRoot {
         (service, key): (Service, &UnsealKey),
         entropy: &dyn Entropy,
     ) -> Result<Self, WrapError> {
-        Self::wrap(
-            (deployment, root),
-            Provider::Service(service),
-            key,
-            entropy,
-        )
+        Self::wrap((deployment, root), Provider::Service(service), key, entropy)
     }
 
     /// Opens it with the key of a key file.

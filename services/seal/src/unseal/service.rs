@@ -76,7 +76,9 @@ impl Service {
     ) -> Result<Self, BadService> {
         let fits = |text: &str, most: usize| {
             (1..=most).contains(&text.len())
-                && text.chars().all(|c| !c.is_control() && c != '"' && c != '\\')
+                && text
+                    .chars()
+                    .all(|c| !c.is_control() && c != '"' && c != '\\')
         };
         if !settings.starts_with('/') || !fits(settings, MAX_SETTINGS_BYTES) {
             return Err(BadService::Settings);
