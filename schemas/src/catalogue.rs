@@ -61,6 +61,10 @@ pub fn schemas() -> Vec<Document> {
         "audit-sinks.v1",
         root::<config::sinks::SinksFile>("audit-sinks.v1"),
     ));
+    all.push(schema_file(
+        "unseal.v1",
+        root::<config::unseal::UnsealFile>("unseal.v1"),
+    ));
     all.extend(
         api_schemas()
             .into_iter()
