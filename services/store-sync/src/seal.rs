@@ -35,10 +35,9 @@ use keywheel_seal::{Entropy, SecretBytes};
 use tokio::sync::{Mutex, Notify, watch};
 
 use self::by_service::Asking;
-pub(crate) use self::by_service::unseal_by_service;
 pub use self::by_service::{
     SERVICE_TIMEOUT, START_PATIENCE, UNSEAL_PAUSE, UNSEAL_PAUSE_LIMIT, root_by_service,
-    seal_by_service,
+    seal_by_service, unseal_by_service,
 };
 use self::effort::Effort;
 pub use self::effort::{MAX_REFUSED, REFUSED_SPAN};

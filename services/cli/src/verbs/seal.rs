@@ -80,8 +80,8 @@ fn refused(failure: Failure) -> Failure {
 /// What a person gives for such a seal.
 fn read_offer(seal: &SealView) -> Result<SecretBytes, Failure> {
     match seal.provider.as_str() {
-        // Its key file is read by store-sync itself.
-        "key-file" => Ok(SecretBytes::from(Vec::new())),
+        // Its key file is read, and its key service asked, by store-sync itself.
+        "key-file" | "kms" | "transit" => Ok(SecretBytes::from(Vec::new())),
         "passphrase" => terminal::secret("Passphrase of store-sync:"),
         "shamir" => share(&terminal::secret("One share:")?),
         other => Err(Failure::new(

@@ -263,7 +263,7 @@ fn warn(error: &PortError) {
 }
 
 /// Asks the key service whenever store-sync is sealed for want of its answer, until told to stop.
-pub(crate) async fn unseal_by_service(seal: &Seal, shutdown: &Shutdown) {
+pub async fn unseal_by_service(seal: &Seal, shutdown: &Shutdown) {
     let asking = &seal.inner.asking;
     if !asking.has_service {
         return;
