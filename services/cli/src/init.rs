@@ -105,7 +105,7 @@ pub(crate) async fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> 
     if database.is_some() && wish != Wish::KeyFile {
         return Err(needs_key_file());
     }
-    let asked = wish.ask()?;
+    let asked = wish.ask(&args.out)?;
     asked.prove().await?;
     let places = Places::of(args);
     let told = Told {

@@ -50,7 +50,9 @@ pub(crate) async fn under_seal(
         None => None,
     };
     let service = match root.as_ref().map(|root| &root.provider) {
-        Some(Provider::Service(kept)) => Some(service::of_kept(kept, clock.clone())?),
+        Some(Provider::Service(kept)) => {
+            Some(service::of_kept(kept, &config.data_dir, clock.clone())?)
+        }
         _ => None,
     };
     let custody = Custody {

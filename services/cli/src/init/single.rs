@@ -20,7 +20,7 @@ pub(super) async fn run(screen: Screen, args: &InitArgs, wish: &Wish) -> Result<
             "give the directory of a `keywheel up` that never ran; what is there is never changed",
         ));
     }
-    let asked = wish.ask()?;
+    let asked = wish.ask(data_dir)?;
     asked.prove().await?;
     let key_file = args.key_file();
     let (deployment, _lock) = up::prepare(data_dir, &key_file)?;

@@ -97,13 +97,16 @@ impl Wish {
         }
     }
 
-    /// Asks for what it needs of a person, and reads what it needs of a file, before anything is made.
-    pub(crate) fn ask(&self) -> Result<Asked, Failure> {
+    /// Asks for what it needs of a person, and reads what it needs of a file that is not inside what it opens, before
+    /// anything is made.
+    pub(crate) fn ask(&self, protects: &Path) -> Result<Asked, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let service = match self {
-            Self::Service { kind, settings } => {
-                Some(service::connect(*kind, settings, clock.clone())?)
-            }
+            Self::Service { kind, settings } => Some(service::connect(
+                *kind,
+                (settings, protects),
+                clock.clone(),
+            )?),
             _ => None,
         };
         let passphrase = match self {
@@ -331,7 +334,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let deployment = DeploymentId::from_bytes([4; 16]);
         let wish = Wish::parse("shamir:2/3").unwrap();
-        let asked = wish.ask().unwrap();
+        let asked = wish.ask(scratch.path()).unwrap();
         let shares = texts(&asked.write(scratch.path(), deployment).await.unwrap());
         let said = told(&shares, &wish);
         assert!(shares.len() == 3 && shares.iter().all(|share| said.contains(share)));
@@ -350,7 +353,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_file_needs_no_seal_file() {
         let scratch = tempfile::tempdir().unwrap();
-        let asked = Wish::KeyFile.ask().unwrap();
+        let asked = Wish::KeyFile.ask(scratch.path()).unwrap();
         let made = asked.write(scratch.path(), DeploymentId::from_bytes([4; 16]));
         assert!(made.await.unwrap().is_empty());
         assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);

@@ -43,7 +43,7 @@ pub(crate) async fn run(screen: Screen, args: &ResealArgs) -> Result<(), Failure
     place.settle().await?;
     let sealed = super::read(&place.directory.join(file::NAME), place.deployment)?;
     let root = open_root(&place.config, sealed.as_ref()).await?;
-    let asked = wish.ask()?;
+    let asked = wish.ask(&place.config.data_dir)?;
     let show = |shares: &[String]| {
         let json = serde_json::json!({
             "unseal": args.to,
@@ -157,7 +157,7 @@ pub(super) async fn open_root(
         Provider::Shares { .. } => return by_shares(sealed),
         Provider::Service(kept) => {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-            let keys = service::of_kept(kept, clock.clone())?;
+            let keys = service::of_kept(kept, &config.data_dir, clock.clone())?;
             let opened = Box::pin(root_by_service(&*keys, sealed, &clock)).await;
             return opened.map_err(|error| service::failed(&error));
         }

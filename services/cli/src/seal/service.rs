@@ -28,7 +28,7 @@ use keywheel_stores::file;
 use keywheel_stores::vault::{Process, TransitKey};
 
 use crate::exit::{Exit, Failure};
-use crate::up::{Error, Kind};
+use crate::up::{Error, Kind, layout};
 
 /// Largest credential, in bytes: a long session token has room.
 const MAX_CREDENTIAL_BYTES: u64 = 16 * 1024;
@@ -84,6 +84,25 @@ pub(crate) fn failed(error: &PortError) -> Failure {
     };
     let next = "put right what is named there, and repeat the command; nothing was changed";
     Failure::new(exit, keywheel_daemon::chain(error), next)
+}
+
+/// A login that lies beside what it opens would be in every copy of that.
+fn refuse_inside(file: &UnsealFile, path: &Path, protects: &Path) -> Result<(), Error> {
+    let kms = file.kms.iter();
+    let kms = kms.flat_map(|kms| [&kms.secret_access_key_file, &kms.session_token_file]);
+    let transit = file.transit.iter();
+    let transit = transit.flat_map(|transit| [&transit.token_file, &transit.secret_id_file]);
+    for credential in kms.chain(transit).flatten() {
+        if layout::is_inside(Path::new(credential), protects)? {
+            let text = format!(
+                "the credential {credential} lies inside {}: a copy of that would open everything",
+                protects.display()
+            );
+            let next = format!("put it elsewhere, and name it in {}", path.display());
+            return Err(Error::new(Kind::Refused, text, next));
+        }
+    }
+    Ok(())
 }
 
 fn lacks(path: &Path, kind: ServiceKind) -> Error {
@@ -215,7 +234,8 @@ mod tests {
     use super::*;
 
     fn connected(kind: ServiceKind, path: &Path) -> Result<String, String> {
-        let connected = connect(kind, path, Arc::new(SystemClock::new()));
+        let protects = path.with_file_name("data");
+        let connected = connect(kind, (path, &protects), Arc::new(SystemClock::new()));
         let connected = connected.map(|service| service.key().to_owned());
         connected.map_err(|error| format!("{}; {}", error.what, error.next))
     }
@@ -236,6 +256,14 @@ mod tests {
         fs::write(&path, plain).unwrap();
         let plain = connected(ServiceKind::Transit, &path).unwrap_err();
         assert!(plain.contains("only https may leave it"), "{plain}");
+        let inside = scratch.path().join("keys/../data/token");
+        let beside = format!(
+            "[transit]\naddress = \"https://bao.example\"\nkey = \"kw\"\ntoken_file = {inside:?}\n"
+        );
+        fs::create_dir(scratch.path().join("keys")).unwrap();
+        fs::write(&path, beside).unwrap();
+        let beside = connected(ServiceKind::Transit, &path).unwrap_err();
+        assert!(beside.contains("a copy of that would open"), "{beside}");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         let open = connected(ServiceKind::Transit, &path).unwrap_err();
         assert!(open.contains("everybody may write"), "{open}");

@@ -119,7 +119,7 @@ impl Bench {
     fn asked(&self, word: &str) -> Asked {
         match word {
             "passphrase" => Asked::of_passphrase(SecretBytes::from(PASSPHRASE.to_vec())),
-            word => self.wish(word).ask().unwrap(),
+            word => self.wish(word).ask(&self.place.directory).unwrap(),
         }
     }
 
