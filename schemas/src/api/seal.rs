@@ -31,8 +31,8 @@ pub struct SealView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UnsealRequest {
-    /// A share, a passphrase, or nothing where a key file or a key service opens it; encrypted to the key of `GET /v1/seal` (HPKE
-    /// envelope), base64.
+    /// A share, a passphrase, or nothing where a key file or a key service opens it; encrypted to the key of
+    /// `GET /v1/seal` (HPKE envelope), base64.
     pub offer: String,
 }
 

@@ -8,7 +8,8 @@
 //! everything stored is bound into the seal (deployment, root, provider and its parameters), so no part of it
 //! can be exchanged; a wrong key, a wrong passphrase, wrong shares and changed bytes give the same answer; no
 //! parameter that was read makes this process use more memory or time than the bounds here; it knows no file,
-//! no clock and no service: whoever asks one hands the wrapping key in. What is not bound against is an older file put back whole.
+//! no clock and no service: whoever asks one hands the wrapping key in. What is not bound against is an older
+//! file put back whole.
 
 mod gathering;
 mod passphrase;

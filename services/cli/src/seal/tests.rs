@@ -224,7 +224,8 @@ async fn every_provider_is_resealed_to_every_other_one_and_the_value_stays() {
     let (moto, bao) = (AwsServer::start(Maker::Moto), OpenBao::start(None));
     transit_keys(&bao);
     let bench = Bench::new();
-    bench.name(Some((&moto, &kms_key(&moto))), Some((&bao, "kw")));
+    let key = kms_key(&moto);
+    bench.name(Some((&moto, key.as_str())), Some((&bao, "kw")));
     bench.begin().await;
     let mut shares = Vec::new();
     // Each of the four once from each other one; then a passphrase, which costs memory and time.
@@ -268,7 +269,7 @@ async fn a_service_that_answers_opens_the_cache_at_a_start_and_a_wrong_key_chang
     transit_keys(&bao);
     let (own, other) = (kms_key(&moto), kms_key(&moto));
     let bench = Bench::new();
-    bench.name(Some((&moto, &own)), Some((&bao, "kw")));
+    bench.name(Some((&moto, own.as_str())), Some((&bao, "kw")));
     bench.begin().await;
     for (word, wrong) in [
         ("kms", (other.as_str(), "kw")),
@@ -294,7 +295,7 @@ async fn a_service_that_answers_opens_the_cache_at_a_start_and_a_wrong_key_chang
             fs::read(bench.place.directory.join(file::NAME)).unwrap(),
             text
         );
-        bench.name(Some((&moto, &own)), Some((&bao, "kw")));
+        bench.name(Some((&moto, own.as_str())), Some((&bao, "kw")));
         bench.holds_the_value(bench.root(&[]).await).await;
     }
 }
