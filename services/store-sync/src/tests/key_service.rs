@@ -190,11 +190,11 @@ async fn the_pause_grows_to_its_limit_and_not_beyond() {
         pauses.push(last.elapsed());
         last = tokio::time::Instant::now();
     }
-    // Half of each is fixed; the looks of this test come ten milliseconds late at most.
+    // Half of each is fixed; each look of this test comes ten milliseconds late at most.
     let late = Duration::from_millis(20);
     let mut whole = UNSEAL_PAUSE;
     for pause in pauses {
-        let bounds = whole / 2..=whole + late;
+        let bounds = whole / 2 - late..=whole + late;
         assert!(bounds.contains(&pause), "{pause:?} of {whole:?}");
         whole = (whole * 2).min(UNSEAL_PAUSE_LIMIT);
     }

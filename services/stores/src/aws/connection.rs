@@ -200,7 +200,7 @@ impl Connection {
         };
         let config = loader.load().await;
         if config.region().is_none() {
-            let text = "no AWS region: neither the store's declaration nor the standard chain has one; \
+            let text = "no AWS region: neither the declaration nor the standard chain has one; \
                         declare `region`, or set AWS_REGION for store-sync";
             return Err(PortError::new(ErrorKind::Denied, text));
         }
