@@ -1,6 +1,7 @@
 //! A seal that a key service opens: by itself when it answers, again and again when it does not, and not at all once
 //! a person sealed.
 
+use keywheel_engine::port::key_service::{Binding, KeyService};
 use keywheel_engine::presence::{Health, SEAL_FACT};
 use keywheel_engine::unseal;
 use keywheel_seal::unseal::{Provider, SealedRoot, ServiceKind};
@@ -9,8 +10,8 @@ use keywheel_testkit::fake::{FakeClock, FakeKeyService};
 use super::seal::{Custodian, encrypt, seal_fact};
 use super::*;
 use crate::seal::{
-    Custody, Seal, UNSEAL_PAUSE, UNSEAL_PAUSE_LIMIT, root_by_service, seal_by_service,
-    unseal_by_service,
+    Custody, START_PATIENCE, Seal, UNSEAL_PAUSE, UNSEAL_PAUSE_LIMIT, root_by_service,
+    seal_by_service, unseal_by_service,
 };
 
 const SETTINGS: &str = "/etc/keywheel/unseal.toml";
@@ -35,6 +36,53 @@ async fn sealed_by(service: &FakeKeyService) -> SealedRoot {
     sealed.unwrap()
 }
 
+fn begin(root: SealedRoot, custodian: &Arc<Custodian>, service: Arc<dyn KeyService>) -> Seal {
+    let custody = Custody {
+        deployment: DEPLOYMENT,
+        root: Some(root),
+        custodian: custodian.clone(),
+        service: Some(service),
+        clock: clock(),
+        entropy: Arc::new(OsEntropy),
+    };
+    Seal::begin(custody, None)
+}
+
+/// A service that never answers.
+struct Silent;
+
+#[async_trait]
+impl KeyService for Silent {
+    fn key(&self) -> &str {
+        "kw"
+    }
+
+    async fn wrap(&self, _: &SecretBytes, _: &Binding, _: &Until) -> Result<Vec<u8>, PortError> {
+        std::future::pending().await
+    }
+
+    async fn unwrap(&self, _: &[u8], _: &Binding, _: &Until) -> Result<SecretBytes, PortError> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_waits_for_a_silent_service_as_long_as_its_patience_and_no_longer() {
+    let root = sealed_by(&FakeKeyService::new("kw")).await;
+    let seal = begin(root, &Custodian::new(), Arc::new(Silent));
+    let before = tokio::time::Instant::now();
+    seal.unseal_at_start().await;
+    let waited = before.elapsed();
+    let late = Duration::from_millis(20);
+    assert!(
+        (START_PATIENCE..START_PATIENCE + late).contains(&waited),
+        "{waited:?}"
+    );
+    assert!(seal.is_sealed());
+    let note = seal.fact().note;
+    assert!(note.contains("it is being asked"), "{note}");
+}
+
 impl Kept {
     async fn new() -> Self {
         let service = Arc::new(FakeKeyService::new("kw"));
@@ -45,16 +93,8 @@ impl Kept {
     /// A root key that one key wrapped, and the key that is asked.
     fn of(root: SealedRoot, service: Arc<FakeKeyService>) -> Self {
         let custodian = Custodian::new();
-        let custody = Custody {
-            deployment: DEPLOYMENT,
-            root: Some(root),
-            custodian: custodian.clone(),
-            service: Some(service.clone()),
-            clock: Arc::new(FakeClock::default()),
-            entropy: Arc::new(OsEntropy),
-        };
         Self {
-            seal: Seal::begin(custody, None),
+            seal: begin(root, &custodian, service.clone()),
             service,
             custodian,
         }

@@ -46,6 +46,10 @@ async fn make(hand: &Client) -> String {
 
 /// The key by way of this endpoint; its region is the ARN's.
 fn key(arn: &str, endpoint: &str) -> AwsKey {
+    key_within(arn, endpoint, TIMEOUT)
+}
+
+fn key_within(arn: &str, endpoint: &str, timeout: Duration) -> AwsKey {
     let kept = Kept::default();
     let spec = AwsSpec {
         region: String::new(),
@@ -56,7 +60,7 @@ fn key(arn: &str, endpoint: &str) -> AwsKey {
             session_token: None,
         },
     };
-    AwsKey::new(spec, arn, TIMEOUT, Arc::new(kept)).unwrap()
+    AwsKey::new(spec, arn, timeout, Arc::new(kept)).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,6 +128,11 @@ async fn who_may_not_and_who_is_away_are_told_apart_and_both_are_over_with_their
     is_refused(&own, &kept, ErrorKind::Denied, &told).await;
     proxy.on(DECRYPT, Fault::Lie("{}".to_owned()), 1);
     is_refused(&own, &kept, ErrorKind::Unavailable, &["holds no key"]).await;
+    let silent = Fault::Hang(Duration::from_secs(60));
+    proxy.on(DECRYPT, silent, 1);
+    let hasty = key_within(own.key(), &proxy.url(), Duration::from_millis(300));
+    let told = ["no answer within 300ms"];
+    is_refused(&hasty, &kept, ErrorKind::Unavailable, &told).await;
     proxy.heal();
     proxy.refuse().await;
     let told = ["check the endpoint, the network"];
