@@ -66,6 +66,10 @@ pub fn schemas() -> Vec<Document> {
         "login-provider.v1",
         root::<config::login::ProviderFile>("login-provider.v1"),
     ));
+    all.push(schema_file(
+        "unseal.v1",
+        root::<config::unseal::UnsealFile>("unseal.v1"),
+    ));
     all.extend(
         api_schemas()
             .into_iter()

@@ -15,6 +15,7 @@ pub mod shape;
 pub mod signals;
 pub mod sinks;
 mod sources;
+pub mod unseal;
 
 #[cfg(test)]
 mod tests;

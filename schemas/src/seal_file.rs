@@ -69,6 +69,24 @@ pub enum ProviderFile {
         /// What each is known by, hex digits, in their order.
         checks: Vec<String>,
     },
+    /// A key of AWS KMS.
+    Kms {
+        /// The file that says where it is reached.
+        settings: String,
+        /// What it was called when it wrapped.
+        key: String,
+        /// What it made of the wrapping key, hex digits.
+        wrapped: String,
+    },
+    /// A key of a transit engine of Vault or OpenBao.
+    Transit {
+        /// The file that says where it is reached.
+        settings: String,
+        /// What it was called when it wrapped.
+        key: String,
+        /// What it made of the wrapping key, hex digits.
+        wrapped: String,
+    },
 }
 
 impl SealFile {
@@ -128,7 +146,25 @@ mod tests {
             passes: 3,
             lanes: 4,
         };
-        for file in [file(ProviderFile::KeyFile {}), file(passphrase), shamir()] {
+        // As long as `keywheel-seal` lets each part be.
+        let (settings, key) = (format!("/{}", "a".repeat(1023)), "k".repeat(2048));
+        let longest = ProviderFile::Kms {
+            settings: settings.clone(),
+            key: key.clone(),
+            wrapped: "05".repeat(4096),
+        };
+        let transit = ProviderFile::Transit {
+            settings,
+            key,
+            wrapped: "05".to_owned(),
+        };
+        for file in [
+            file(ProviderFile::KeyFile {}),
+            file(passphrase),
+            shamir(),
+            file(longest),
+            file(transit),
+        ] {
             let text = file.to_text().unwrap();
             assert_eq!(SealFile::parse(&text).unwrap(), file);
             assert!(text.len() < MAX_SEAL_FILE_BYTES);

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct SealView {
     /// Whether no value can be opened.
     pub sealed: bool,
-    /// Who gives the key: `key-file`, `passphrase` or `shamir`.
+    /// Who gives the key: `key-file`, `passphrase`, `shamir`, `kms` or `transit`.
     pub provider: String,
     /// To what shares and passphrases are encrypted: X25519 public key, base64. Another one after every unsealing.
     pub public_key: String,
@@ -31,8 +31,8 @@ pub struct SealView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UnsealRequest {
-    /// A share, a passphrase, or nothing where a key file opens it; encrypted to the key of `GET /v1/seal` (HPKE
-    /// envelope), base64.
+    /// A share, a passphrase, or nothing where a key file or a key service opens it; encrypted to the key of
+    /// `GET /v1/seal` (HPKE envelope), base64.
     pub offer: String,
 }
 

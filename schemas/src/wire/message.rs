@@ -260,7 +260,7 @@ shapes! {
     SealStateShape {
         /// Whether values cannot be opened.
         sealed: bool,
-        /// Who gives the key: `key-file`, `passphrase` or `shamir`.
+        /// Who gives the key: `key-file`, `passphrase`, `shamir`, `kms` or `transit`.
         provider: String,
         /// What shares and passphrases are sealed to (X25519).
         key: Text<[u8; 32]>,

@@ -83,10 +83,10 @@ impl Named {
 }
 
 /// Makes everything under the directory that was named.
-pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
+pub(crate) async fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
     let wish = Wish::parse(&args.unseal)?;
     if args.single {
-        return single::run(screen, args, wish);
+        return single::run(screen, args, &wish).await;
     }
     let named = args
         .bus
@@ -105,7 +105,8 @@ pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
     if database.is_some() && wish != Wish::KeyFile {
         return Err(needs_key_file());
     }
-    let asked = wish.ask()?;
+    let asked = wish.ask(&args.out)?;
+    asked.prove().await?;
     let places = Places::of(args);
     let told = Told {
         places: &places,
@@ -147,8 +148,8 @@ pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
     })?;
     configuration::write(&args.out, &told)?;
     let store_sync = args.out.join(role_word(Role::StoreSync));
-    let shares = making::texts(&asked.write(&store_sync, deployment)?);
-    tell(screen, (args, wish), &new, &shares)
+    let shares = making::texts(&asked.write(&store_sync, deployment).await?);
+    tell(screen, (args, &wish), &new, &shares)
 }
 
 fn needs_key_file() -> Failure {
@@ -201,7 +202,7 @@ fn broken(error: &(dyn std::error::Error + 'static)) -> Failure {
 
 fn tell(
     screen: Screen,
-    (args, wish): (&InitArgs, Wish),
+    (args, wish): (&InitArgs, &Wish),
     new: &NewDeployment<'_>,
     shares: &[String],
 ) -> Result<(), Failure> {
@@ -232,8 +233,8 @@ fn tell(
     text.push_str(&format!(
         "keep {key} apart from {out}/gateway: it opens the authorities there\n"
     ));
-    if wish != Wish::KeyFile {
-        text.push_str("store-sync begins sealed: `keywheel unseal` opens it after each start\n");
+    if let Some(line) = wish.at_a_start() {
+        text.push_str(&format!("{line}\n"));
     }
     text.push_str(&making::told(shares, wish));
     let json = serde_json::json!({

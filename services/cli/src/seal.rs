@@ -1,10 +1,13 @@
 //! Where store-sync's root key comes from, for services that are being started: a key file, or `seal.json`
-//! beside what it opens, with which store-sync begins sealed.
+//! beside what it opens, with which store-sync begins sealed, unless the key service that it names opens it.
 
 pub(crate) mod custodian;
 pub(crate) mod making;
 mod next;
 pub(crate) mod reseal;
+pub(crate) mod service;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io::Read as _;
@@ -17,7 +20,7 @@ use keywheel_schemas::config::Config;
 use keywheel_schemas::seal_file::MAX_SEAL_FILE_BYTES;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
-use keywheel_seal::unseal::SealedRoot;
+use keywheel_seal::unseal::{Provider, SealedRoot};
 use keywheel_store_sync::seal::{Custody, Opened, Seal, file};
 
 use self::custodian::Custodian;
@@ -26,7 +29,8 @@ use crate::up::{Error, Kind, cache_error};
 /// What to put right when the file is not as it was written.
 const RESTORE: &str = "restore it from your backup; without it nothing opens the cache";
 
-/// store-sync's own cache under its seal: unsealed by its key file, or sealed until a person comes.
+/// store-sync's own cache under its seal: unsealed by its key file or its key service, or sealed until a person comes
+/// or that service answers.
 pub(crate) async fn under_seal(
     config: &Config,
     (directory, deployment): (&Path, DeploymentId),
@@ -45,17 +49,26 @@ pub(crate) async fn under_seal(
         }
         None => None,
     };
-    if opened.is_none() {
-        tracing::warn!("store-sync begins sealed; `keywheel unseal` opens it");
-    }
+    let service = match root.as_ref().map(|root| &root.provider) {
+        Some(Provider::Service(kept)) => {
+            Some(service::of_kept(kept, &config.data_dir, clock.clone())?)
+        }
+        _ => None,
+    };
     let custody = Custody {
         deployment,
         root,
         custodian: Arc::new(custodian),
+        service,
         clock,
         entropy: Arc::new(OsEntropy),
     };
-    Ok(Seal::begin(custody, opened))
+    let seal = Seal::begin(custody, opened);
+    Box::pin(seal.unseal_at_start()).await;
+    if seal.is_sealed() {
+        tracing::warn!("store-sync begins sealed; `keywheel unseal` opens it");
+    }
+    Ok(seal)
 }
 
 /// The root key, when a key file gives it.
@@ -66,7 +79,7 @@ fn root_of_key_file(
 ) -> Result<Option<UnsealKey>, Error> {
     match sealed {
         None => key().map(Some),
-        Some(sealed) if sealed.provider.unseals_by_itself() => {
+        Some(sealed) if sealed.provider == Provider::KeyFile => {
             let opened = sealed.open_with_key(&key()?);
             let wrong = |_| Error::wrong_unseal_key(&config.unseal_key_file, &config.data_dir);
             opened.map(Some).map_err(wrong)
@@ -97,29 +110,4 @@ pub(crate) fn read(path: &Path, deployment: DeploymentId) -> Result<Option<Seale
         return Err(Error::new(Kind::Refused, text, RESTORE));
     }
     Ok(Some(root))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use super::*;
-
-    #[test]
-    fn no_file_is_no_seal_and_one_of_another_deployment_or_changed_is_refused() {
-        let scratch = tempfile::tempdir().unwrap();
-        let path = scratch.path().join(file::NAME);
-        let own = DeploymentId::from_bytes([1; 16]);
-        assert_eq!(read(&path, own).ok().unwrap(), None);
-        let root = UnsealKey::generate(&OsEntropy);
-        let made = SealedRoot::by_shares(*own.bytes(), &root, (2, 3), &OsEntropy).unwrap();
-        let text = file::to_text(&made.0).unwrap();
-        fs::write(&path, &text).unwrap();
-        assert_eq!(read(&path, own).ok().unwrap(), Some(made.0));
-        let other = read(&path, DeploymentId::from_bytes([2; 16])).unwrap_err();
-        assert!(other.what.contains("another deployment"), "{}", other.what);
-        fs::write(&path, text.replace("\"v\":1", "\"v\": 1")).unwrap();
-        let changed = read(&path, own).unwrap_err();
-        assert!(changed.what.contains("it was changed"), "{}", changed.what);
-    }
 }

@@ -61,7 +61,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Logout => login::logout(screen, &named).await,
         Verb::Up(args) => up::run(args).await.map_err(Failure::from),
         Verb::Server(args) => server::run(args).await.map_err(Failure::from),
-        Verb::Init(args) => init::run(screen, &args),
+        Verb::Init(args) => Box::pin(init::run(screen, &args)).await,
         Verb::Reseal(args) => Box::pin(reseal::run(screen, &args)).await,
         Verb::Credentials(CredentialsVerb::Refresh(args)) => credentials::refresh(screen, &args),
         Verb::Nats(NatsVerb::Config(args)) => nats::config(screen, &args),

@@ -17,7 +17,7 @@ pub const SEALED: &str = "store-sync is sealed";
 pub struct SealState {
     /// Whether values cannot be opened.
     pub sealed: bool,
-    /// Who gives the key, in a word: `key-file`, `passphrase` or `shamir`.
+    /// Who gives the key, in a word: `key-file`, `passphrase`, `shamir`, `kms` or `transit`.
     pub provider: String,
     /// What shares and passphrases are sealed to (X25519).
     pub key: [u8; 32],

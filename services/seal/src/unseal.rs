@@ -3,14 +3,17 @@
 //!
 //! The root key is random and is an [`UnsealKey`]: it seals the KEKs, as that of a key file does. [`SealedRoot`]
 //! is what is stored of it; it names the provider and what that needs to come by the wrapping key again.
-//! Providers: another key file, a passphrase (Argon2id), shares of which some are enough (Shamir). Invariants:
+//! Providers: another key file, a passphrase (Argon2id), shares of which some are enough (Shamir), a key service
+//! outside that wraps the wrapping key (AWS KMS, transit of Vault or OpenBao). Invariants:
 //! everything stored is bound into the seal (deployment, root, provider and its parameters), so no part of it
 //! can be exchanged; a wrong key, a wrong passphrase, wrong shares and changed bytes give the same answer; no
-//! parameter that was read makes this process use more memory or time than the bounds here; it knows no file
-//! and no clock. What is not bound against is an older file put back whole.
+//! parameter that was read makes this process use more memory or time than the bounds here; it knows no file,
+//! no clock and no service: whoever asks one hands the wrapping key in. What is not bound against is an older
+//! file put back whole.
 
 mod gathering;
 mod passphrase;
+mod service;
 mod share;
 #[cfg(test)]
 mod tests;
@@ -21,6 +24,9 @@ pub use self::gathering::{Gathering, Refused, Taken};
 pub use self::passphrase::{
     BadCost, BadPassphrase, Cost, MAX_MEMORY_KIB, MAX_PASSES, MAX_PASSPHRASE_BYTES, MIN_MEMORY_KIB,
     MIN_PASSPHRASE_CHARS, SALT_BYTES, check_passphrase,
+};
+pub use self::service::{
+    BadService, MAX_KEY_NAME_BYTES, MAX_SETTINGS_BYTES, MAX_WRAPPED_BYTES, Service, ServiceKind,
 };
 pub use self::share::{BadShare, MAX_SHARES, MIN_THRESHOLD, SetId, Share, ShareCheck};
 use crate::entropy::{self, Entropy};
@@ -85,6 +91,8 @@ pub enum Provider {
         /// What each share is known by, in their order from 1 on.
         checks: Vec<ShareCheck>,
     },
+    /// A key service outside opens it.
+    Service(Service),
 }
 
 impl Provider {
@@ -95,13 +103,14 @@ impl Provider {
             Self::KeyFile => "key-file",
             Self::Passphrase { .. } => "passphrase",
             Self::Shares { .. } => "shamir",
+            Self::Service(service) => service.kind().word(),
         }
     }
 
     /// Whether store-sync is unsealed at its start without a person.
     #[must_use]
     pub const fn unseals_by_itself(&self) -> bool {
-        matches!(self, Self::KeyFile)
+        matches!(self, Self::KeyFile | Self::Service(_))
     }
 
     /// Everything about it, in one way only: each part of changing length has its length before it.
@@ -129,6 +138,7 @@ impl Provider {
                     out.extend_from_slice(&check.bytes());
                 }
             }
+            Self::Service(service) => service.bind(&mut out),
         }
         out
     }
@@ -228,6 +238,19 @@ impl SealedRoot {
         Ok((sealed, made))
     }
 
+    /// Seals a root key by a fresh key that a service outside wrapped.
+    ///
+    /// # Errors
+    /// [`WrapError::Failed`] when the cipher refuses, which it never does.
+    pub fn by_service(
+        deployment: [u8; 16],
+        root: &UnsealKey,
+        (service, key): (Service, &UnsealKey),
+        entropy: &dyn Entropy,
+    ) -> Result<Self, WrapError> {
+        Self::wrap((deployment, root), Provider::Service(service), key, entropy)
+    }
+
     /// Opens it with the key of a key file.
     ///
     /// # Errors
@@ -235,6 +258,17 @@ impl SealedRoot {
     pub fn open_with_key(&self, key: &UnsealKey) -> Result<UnsealKey, NotOpened> {
         match self.provider {
             Provider::KeyFile => self.unwrap(key),
+            _ => Err(NotOpened),
+        }
+    }
+
+    /// Opens it with what a service outside unwrapped.
+    ///
+    /// # Errors
+    /// [`NotOpened`], whatever was wrong.
+    pub fn open_with_service(&self, key: &UnsealKey) -> Result<UnsealKey, NotOpened> {
+        match self.provider {
+            Provider::Service(_) => self.unwrap(key),
             _ => Err(NotOpened),
         }
     }

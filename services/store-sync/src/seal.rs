@@ -4,9 +4,11 @@
 //! key they are encrypted to, and how often may be tried. Invariants: one offer is looked at at a time; what is
 //! refused is refused in the same words whatever was wrong with it, and changes nothing but the count of
 //! refusals; shares are in memory alone, for [`SHARES_KEPT_FOR`] after the first; nothing that was encrypted to
-//! it opens after it was unsealed or sealed. Sealing drops the vault with every key beneath it, once no call
+//! it opens after it was unsealed or sealed. Where a key service opens it, it is asked by itself (`by_service`),
+//! until a person seals. Sealing drops the vault with every key beneath it, once no call
 //! uses it any more. Who may ask is the gateway's to judge, and to record.
 
+mod by_service;
 mod effort;
 pub mod file;
 mod keys;
@@ -21,6 +23,7 @@ use async_trait::async_trait;
 use keywheel_cache::Cache;
 use keywheel_core::id::DeploymentId;
 use keywheel_engine::port::clock::Clock;
+use keywheel_engine::port::key_service::KeyService;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::presence::{Fact, SEAL_FACT};
@@ -31,6 +34,11 @@ use keywheel_seal::unseal::{Gathering, Provider, SealedRoot};
 use keywheel_seal::{Entropy, SecretBytes};
 use tokio::sync::{Mutex, Notify, watch};
 
+use self::by_service::Asking;
+pub use self::by_service::{
+    SERVICE_TIMEOUT, START_PATIENCE, UNSEAL_PAUSE, UNSEAL_PAUSE_LIMIT, root_by_service,
+    seal_by_service, unseal_by_service,
+};
 use self::effort::Effort;
 pub use self::effort::{MAX_REFUSED, REFUSED_SPAN};
 pub(crate) use self::keys::replace_keys;
@@ -84,6 +92,8 @@ pub struct Custody {
     pub root: Option<SealedRoot>,
     /// Reads the key file, and opens the cache.
     pub custodian: Arc<dyn KeyCustodian>,
+    /// The key service that opens the sealed root key, where one does.
+    pub service: Option<Arc<dyn KeyService>>,
     /// Time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -126,6 +136,8 @@ struct Inner {
     damaged: AtomicU64,
     /// `None` where the vault is open for good.
     custody: Option<(Custody, Mutex<Unsealing>)>,
+    /// Whether, and how, a key service is asked.
+    asking: Asking,
 }
 
 /// What is known of an unsealing that is under way.
@@ -162,6 +174,8 @@ impl Seal {
 
     fn of(opened: Option<Opened>, custody: Option<(Custody, Mutex<Unsealing>)>) -> Self {
         let sealed = watch::Sender::new(opened.is_none());
+        let has_service = |(custody, _): &(Custody, _)| custody.service.is_some();
+        let asking = Asking::new(custody.as_ref().is_some_and(has_service));
         Self {
             inner: Arc::new(Inner {
                 opened: RwLock::new(opened),
@@ -169,6 +183,7 @@ impl Seal {
                 rekey: Notify::new(),
                 damaged: AtomicU64::new(0),
                 custody,
+                asking,
             }),
         }
     }
@@ -225,15 +240,13 @@ impl Seal {
     /// these; `Conflict` when it is unsealed.
     pub async fn offer(&self, offered: &[u8]) -> Result<SealState, PortError> {
         let (custody, unsealing) = self.custody()?;
+        if custody.service.is_some() {
+            return Box::pin(self.offer_to_service(offered)).await;
+        }
         let mut unsealing = unsealing.lock().await;
         let now = custody.clock.monotonic();
         unsealing.forget_old(custody, now);
-        if !self.is_sealed() {
-            return Err(PortError::new(
-                ErrorKind::Conflict,
-                "store-sync is unsealed already; nothing has to be given",
-            ));
-        }
+        self.refuse_unsealed()?;
         unsealing.effort.check(now)?;
         let root = match unsealing.root(custody, offered, now).await {
             Ok(Some(root)) => root,
@@ -252,6 +265,14 @@ impl Seal {
         Ok(self.tell(custody, &unsealing))
     }
 
+    fn refuse_unsealed(&self) -> Result<(), PortError> {
+        if self.is_sealed() {
+            return Ok(());
+        }
+        let text = "store-sync is unsealed already; nothing has to be given";
+        Err(PortError::new(ErrorKind::Conflict, text))
+    }
+
     /// Drops every key. Repeating it is harmless.
     ///
     /// # Errors
@@ -260,6 +281,7 @@ impl Seal {
         let (custody, unsealing) = self.custody()?;
         let mut unsealing = unsealing.lock().await;
         unsealing.renew(custody);
+        self.inner.asking.end();
         if !self.is_sealed() {
             self.put(None);
             tracing::warn!(provider = custody.word(), "store-sync is sealed");
@@ -314,6 +336,9 @@ impl Seal {
         if !self.is_sealed() {
             return Fact::ok(SEAL_FACT, format!("unsealed, by {}", custody.word()));
         }
+        if let Some(fact) = self.inner.asking.fact(custody.word()) {
+            return fact;
+        }
         // A passphrase is being looked at when it is held.
         let shares = unsealing.try_lock().ok().and_then(|mut unsealing| {
             unsealing.forget_old(custody, custody.clock.monotonic());
@@ -357,6 +382,8 @@ impl Unsealing {
             Provider::KeyFile => custody.by_key_file().map(Some),
             Provider::Passphrase { .. } => by_passphrase(root.clone(), offer).await.map(Some),
             Provider::Shares { .. } => self.by_share(root, &offer, now),
+            // Whoever began this seal has to give the service with it.
+            Provider::Service(_) => Err(by_service::unconnected()),
         }
     }
 

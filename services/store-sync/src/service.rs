@@ -189,7 +189,8 @@ impl StoreSync {
         let working = Worker::new(Arc::clone(&self.shared), work).run(&shutdown);
         let watching = outside::watch(Arc::clone(&self.shared), &shutdown);
         let replacing = seal::replace_keys(&self.shared.seal, &shutdown);
-        tokio::join!(serving, working, watching, replacing);
+        let unsealing = seal::unseal_by_service(&self.shared.seal, &shutdown);
+        tokio::join!(serving, working, watching, replacing, unsealing);
         Ok(())
     }
 }

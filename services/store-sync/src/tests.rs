@@ -43,6 +43,7 @@ use crate::presence::Counts;
 use crate::{Ports, StoreSync, StoreSyncOptions};
 
 mod accounts;
+mod key_service;
 mod outside;
 mod seal;
 mod servers;

@@ -12,6 +12,7 @@ mod check;
 mod connection;
 mod document;
 mod failure;
+mod key;
 pub(crate) mod policy;
 mod probe;
 mod requests;
@@ -29,6 +30,7 @@ use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
 
 pub use connection::MAX_ANSWER_BYTES;
+pub use key::AwsKey;
 
 use connection::Connection;
 use failure::{Failure, Reason};

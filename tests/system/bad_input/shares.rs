@@ -277,6 +277,12 @@ fn services_apart_get_a_seal_file_and_no_key_file_and_nothing_is_made_of_what_ca
             said.said()
         );
     }
+    let said = init(&["--unseal", "kms:/nowhere/unseal.toml"])?;
+    ensure!(
+        said.code == 66 && said.stderr.contains("/nowhere/unseal.toml"),
+        "{}",
+        said.said()
+    );
     let mut short = keywheel.client(&["init", "--out", &out, "--unseal", "passphrase"])?;
     let typed = keywheel.scratch().write("short", "too short\n")?;
     let said = Output::of(short.stdin(File::open(&typed)?))?;

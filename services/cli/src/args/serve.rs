@@ -232,7 +232,7 @@ pub(crate) struct FinishArgs {
 /// `init`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  keywheel init --out /etc/keywheel-deployment --gateway gateway.example \\\n    --bus bus-1.example:4222 --bus bus-2.example:4222 --bus bus-3.example:4222 \\\n    --database postgres://db.example\n  keywheel init --out ./try --unseal-key-file ./try.key     everything on this machine\n  keywheel init --single --out /var/lib/keywheel --unseal shamir:3/5    before the first `keywheel up`\n\nEach service gets credentials, and a configuration that can be used as it is. Nothing is started, and\nnothing that exists is changed."
+    after_help = "Examples:\n  keywheel init --out /etc/keywheel-deployment --gateway gateway.example \\\n    --bus bus-1.example:4222 --bus bus-2.example:4222 --bus bus-3.example:4222 \\\n    --database postgres://db.example\n  keywheel init --out ./try --unseal-key-file ./try.key     everything on this machine\n  keywheel init --single --out /var/lib/keywheel --unseal shamir:3/5    before the first `keywheel up`\n  keywheel init --single --out /var/lib/keywheel --unseal kms:/etc/keywheel/unseal.toml\n\nEach service gets credentials, and a configuration that can be used as it is. Nothing is started, and\nnothing that exists is changed."
 )]
 pub(crate) struct InitArgs {
     /// New directory for everything that is made; with --single that of `keywheel up`'s data.
@@ -243,8 +243,10 @@ pub(crate) struct InitArgs {
     /// /etc/keywheel/gateway-unseal.key, with --single /etc/keywheel/unseal.key].
     #[arg(long, value_name = "FILE")]
     pub(crate) unseal_key_file: Option<PathBuf>,
-    /// What opens store-sync's cache: `key-file`, `passphrase` (typed, or on stdin), or
-    /// `shamir:T/N` for N shares of which T are enough. Shares are printed once, and kept nowhere.
+    /// What opens store-sync's cache: `key-file`, `passphrase` (typed, or on stdin),
+    /// `shamir:T/N` for N shares of which T are enough, or a key service: `kms:FILE` (AWS KMS),
+    /// `transit:FILE` (Vault, OpenBao), where FILE has its settings. Shares are printed once, and
+    /// kept nowhere.
     #[arg(long, value_name = "PROVIDER", default_value = "key-file")]
     pub(crate) unseal: String,
     /// Prepare the data directory of `keywheel up` instead.
@@ -287,10 +289,11 @@ pub(crate) struct InitArgs {
 /// `reseal`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  keywheel reseal --to shamir:3/5                                 of `keywheel up`, which is stopped\n  keywheel reseal --to passphrase --config /etc/keywheel/store-sync.toml\n\nIt asks for what opens the cache now. Shares are printed once, before anything is changed. Killed at\nany moment, the cache is opened by exactly one of the two."
+    after_help = "Examples:\n  keywheel reseal --to shamir:3/5                                 of `keywheel up`, which is stopped\n  keywheel reseal --to passphrase --config /etc/keywheel/store-sync.toml\n  keywheel reseal --to transit:/etc/keywheel/unseal.toml\n\nIt asks for what opens the cache now. Shares are printed once, before anything is changed. Killed at\nany moment, the cache is opened by exactly one of the two."
 )]
 pub(crate) struct ResealArgs {
-    /// What opens it from then on: `key-file`, `passphrase` or `shamir:T/N`.
+    /// What opens it from then on: `key-file`, `passphrase`, `shamir:T/N`, `kms:FILE` or
+    /// `transit:FILE`.
     #[arg(long, value_name = "PROVIDER")]
     pub(crate) to: String,
     /// Configuration of `keywheel up` or of a store-sync that runs apart.

@@ -81,14 +81,14 @@ pub(super) fn free(bytes: u64, at: &Path) -> Fact {
     }
 }
 
-/// That people unseal this store-sync, so that it needs no key file.
+/// That people, or a key service, unseal this store-sync, so that it needs no key file.
 pub(super) fn seal_file(config: &Config, role: Option<Role>) -> Option<Fact> {
     let directory = config.apart.identity_dir.as_ref();
     let path = directory.filter(|_| role == Some(Role::StoreSync))?;
     let path = path.join(keywheel_store_sync::seal::file::NAME);
     path.exists().then(|| {
         let note = format!(
-            "{} is there: `keywheel unseal` after each start",
+            "{} is there: it says what opens the cache at each start, or `keywheel unseal` does",
             path.display()
         );
         Fact::ok("unseal key", note)

@@ -11,7 +11,7 @@ use crate::seal::making::{self, Wish};
 use crate::up;
 
 /// Makes key file, identity and seal file.
-pub(super) fn run(screen: Screen, args: &InitArgs, wish: Wish) -> Result<(), Failure> {
+pub(super) async fn run(screen: Screen, args: &InitArgs, wish: &Wish) -> Result<(), Failure> {
     let data_dir = &args.out;
     if !is_empty(data_dir) {
         return Err(Failure::new(
@@ -20,16 +20,26 @@ pub(super) fn run(screen: Screen, args: &InitArgs, wish: Wish) -> Result<(), Fai
             "give the directory of a `keywheel up` that never ran; what is there is never changed",
         ));
     }
-    let asked = wish.ask()?;
+    let asked = wish.ask(data_dir)?;
+    asked.prove().await?;
     let key_file = args.key_file();
     let (deployment, _lock) = up::prepare(data_dir, &key_file)?;
-    let shares = making::texts(&asked.write(data_dir, deployment)?);
+    let shares = making::texts(&asked.write(data_dir, deployment).await?);
     let (shown, key) = (data_dir.display(), key_file.display());
     let mut text = format!(
         "deployment {deployment} is made under {shown}\n\nnext:\n  keywheel up --data-dir {shown} --unseal-key-file {key}\n"
     );
-    if wish != Wish::KeyFile {
-        text.push_str("  keywheel unseal                          # after each start\n");
+    match wish {
+        Wish::KeyFile => {}
+        Wish::Service { .. } => {
+            let line = wish.at_a_start().unwrap_or_default();
+            text.push_str(&format!("\n{line}\n"));
+        }
+        Wish::Passphrase | Wish::Shares { .. } => {
+            text.push_str("  keywheel unseal                          # after each start\n");
+        }
+    }
+    if *wish != Wish::KeyFile {
         text.push_str(&format!(
             "\n{key} opens the services' keys and no value; keep it apart from {shown} all the same\n"
         ));

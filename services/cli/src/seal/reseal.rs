@@ -9,15 +9,16 @@ use std::sync::Arc;
 
 use keywheel_core::id::DeploymentId;
 use keywheel_daemon::SystemClock;
+use keywheel_engine::port::clock::Clock;
 use keywheel_identity::bundle::Bundle;
 use keywheel_schemas::config::{Config, ConfigFlags};
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::unseal::{Provider, SealedRoot};
-use keywheel_store_sync::seal::file;
+use keywheel_store_sync::seal::{file, root_by_service};
 
 use super::custodian::Custodian;
 use super::making::{self, Asked, Wish};
-use super::next;
+use super::{next, service};
 use crate::args::ResealArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
@@ -25,11 +26,11 @@ use crate::terminal;
 use crate::up::{self, Error, Kind, cache_error, layout};
 
 /// Where everything of one store-sync is.
-struct Place {
-    config: Config,
+pub(super) struct Place {
+    pub(super) config: Config,
     /// Of the seal file.
-    directory: PathBuf,
-    deployment: DeploymentId,
+    pub(super) directory: PathBuf,
+    pub(super) deployment: DeploymentId,
 }
 
 /// Reseals.
@@ -41,40 +42,31 @@ pub(crate) async fn run(screen: Screen, args: &ResealArgs) -> Result<(), Failure
     let _lock = layout::lock(&place.config.data_dir)?;
     place.settle().await?;
     let sealed = super::read(&place.directory.join(file::NAME), place.deployment)?;
-    let root = open_root(&place.config, sealed.as_ref())?;
-    let asked = wish.ask()?;
-    let clock = Arc::new(SystemClock::new());
-    let custodian = Custodian::new(&place.config, place.deployment, clock);
-    let cache = custodian.open_cache(root).await;
-    let cache = cache.map_err(|e| Failure::from(cache_error(e, &place.config)))?;
-    let made = make(&asked, &place)?;
-    next::write(&place.directory, &place.config.data_dir, &made.text)?;
-    let shares = making::texts(&made.shares);
-    let json = serde_json::json!({
-        "unseal": args.to,
-        "shares": shares,
-        "deployment": place.deployment.to_string(),
-    });
-    screen.show(&json, |_| shown(&args.to, wish, &shares))?;
-    let resealed = cache.reseal(made.root, next::mark(&made.sealed)).await;
-    resealed.map_err(|e| Failure::from(cache_error(e, &place.config)))?;
-    let closed = cache.close().await;
-    closed.map_err(|e| Failure::from(cache_error(e, &place.config)))?;
-    place.settle().await?;
+    let root = open_root(&place.config, sealed.as_ref()).await?;
+    let asked = wish.ask(&place.config.data_dir)?;
+    let show = |shares: &[String]| {
+        let json = serde_json::json!({
+            "unseal": args.to,
+            "shares": shares,
+            "deployment": place.deployment.to_string(),
+        });
+        screen.show(&json, |_| shown(&args.to, &wish, shares))
+    };
+    place.change(root, &asked, show).await?;
     screen.note("done: what opened it before opens nothing of it any more. Start it, then `keywheel rotate-kek`: copies from before hold the key that wraps data keys now.");
     Ok(())
 }
 
-fn shown(to: &str, wish: Wish, shares: &[String]) -> String {
+fn shown(to: &str, wish: &Wish, shares: &[String]) -> String {
     format!(
         "from now on store-sync is opened by {to}\n{}",
         making::told(shares, wish)
     )
 }
 
-fn make(asked: &Asked, place: &Place) -> Result<making::Made, Failure> {
+async fn make(asked: &Asked, place: &Place) -> Result<making::Made, Failure> {
     let deployment = *place.deployment.bytes();
-    if let Some(made) = asked.make(deployment)? {
+    if let Some(made) = asked.make(deployment).await? {
         return Ok(made);
     }
     let config = &place.config;
@@ -120,6 +112,27 @@ fn deployment_of(directory: &Path) -> Result<DeploymentId, Error> {
 }
 
 impl Place {
+    /// Seals anew what this root key opens. What opens it next is proven, on the disk and shown before anything is
+    /// changed.
+    pub(super) async fn change(
+        &self,
+        root: UnsealKey,
+        asked: &Asked,
+        show: impl FnOnce(&[String]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let failed = |error| Failure::from(cache_error(error, &self.config));
+        let clock = Arc::new(SystemClock::new());
+        let custodian = Custodian::new(&self.config, self.deployment, clock);
+        let cache = custodian.open_cache(root).await.map_err(failed)?;
+        let made = make(asked, self).await?;
+        next::write(&self.directory, &self.config.data_dir, &made.text)?;
+        show(&making::texts(&made.shares))?;
+        let mark = next::mark(&made.sealed);
+        cache.reseal(made.root, mark).await.map_err(failed)?;
+        cache.close().await.map_err(failed)?;
+        Ok(self.settle().await?)
+    }
+
     async fn settle(&self) -> Result<(), Error> {
         let cache = self.config.data_dir.join("cache.db");
         let failed = |error| cache_error(error, &self.config);
@@ -127,8 +140,11 @@ impl Place {
     }
 }
 
-/// The root key as it is now: by the key file, or by what a person gives here.
-fn open_root(config: &Config, sealed: Option<&SealedRoot>) -> Result<UnsealKey, Failure> {
+/// The root key as it is now: by the key file, by the key service, or by what a person gives here.
+pub(super) async fn open_root(
+    config: &Config,
+    sealed: Option<&SealedRoot>,
+) -> Result<UnsealKey, Failure> {
     let key_file = || layout::present_unseal_key(&config.unseal_key_file, &config.data_dir);
     let Some(sealed) = sealed else {
         return Ok(key_file()?);
@@ -139,6 +155,12 @@ fn open_root(config: &Config, sealed: Option<&SealedRoot>) -> Result<UnsealKey, 
             sealed.open_with_passphrase(&terminal::secret("Passphrase of store-sync now:")?)
         }
         Provider::Shares { .. } => return by_shares(sealed),
+        Provider::Service(kept) => {
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+            let keys = service::of_kept(kept, &config.data_dir, clock.clone())?;
+            let opened = Box::pin(root_by_service(&*keys, sealed, &clock)).await;
+            return opened.map_err(|error| service::failed(&error));
+        }
     };
     opened.map_err(|error| {
         let next = "give what opens it now; nothing was changed";

@@ -128,17 +128,21 @@ pub(crate) fn present_unseal_key(path: &Path, protects: &Path) -> Result<UnsealK
     }
 }
 
-/// Follows links in parts that do not exist yet, too: what would be made there must not be inside.
 fn refuse_inside(key: &Path, data_dir: &Path) -> Result<(), Error> {
+    match is_inside(key, data_dir)? {
+        true => Err(Error::unseal_key_inside(key, data_dir)),
+        false => Ok(()),
+    }
+}
+
+/// Whether a file lies inside a directory. Follows links in parts that do not exist yet, too: what would be made there
+/// must not be inside.
+pub(crate) fn is_inside(file: &Path, directory: &Path) -> Result<bool, Error> {
     let real = |path: &Path| {
         let mut links = MAX_LINKS;
         real_path(path, &mut links).map_err(|e| Error::path(path, &e))
     };
-    if real(key)?.starts_with(real(data_dir)?) {
-        Err(Error::unseal_key_inside(key, data_dir))
-    } else {
-        Ok(())
-    }
+    Ok(real(file)?.starts_with(real(directory)?))
 }
 
 /// Where a path leads, whether or not all of it exists.

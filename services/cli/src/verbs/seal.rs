@@ -9,7 +9,7 @@ use keywheel_core::id::DeploymentId;
 use keywheel_engine::unseal;
 use keywheel_schemas::api::{SealRequest, SealView, UnsealRequest};
 use keywheel_seal::hpke::{self, PublicKey};
-use keywheel_seal::unseal::Share;
+use keywheel_seal::unseal::{ServiceKind, Share};
 use keywheel_seal::{OsEntropy, SecretBytes};
 
 use super::Desk;
@@ -34,7 +34,10 @@ pub(super) async fn unseal(desk: &Desk) -> Result<(), Failure> {
         offer: encrypt(&now, &offer)?,
     };
     let asked = desk.client.change("/v1/unseal", &request).await;
-    show(desk, &asked.map_err(refused)?)
+    show(
+        desk,
+        &asked.map_err(|failure| refused(failure, &now.provider))?,
+    )
 }
 
 pub(super) async fn seal(desk: &Desk, yes: bool, reason: Option<String>) -> Result<(), Failure> {
@@ -68,8 +71,11 @@ pub(super) async fn rotate_kek(desk: &Desk, wait: bool) -> Result<(), Failure> {
 }
 
 /// Who may not use keywheel at all was told so before the question.
-fn refused(failure: Failure) -> Failure {
+fn refused(failure: Failure, provider: &str) -> Failure {
     match failure.exit {
+        Exit::Denied if is_service(provider) => failure.with_next(
+            "put right what is named there: store-sync asks the key service again by itself, or at once by `keywheel unseal`",
+        ),
         Exit::Denied => failure.with_next(
             "`keywheel unseal` again with another share, or with the right passphrase; after a few wrong ones nothing is looked at for a minute",
         ),
@@ -77,11 +83,19 @@ fn refused(failure: Failure) -> Failure {
     }
 }
 
+/// Whether a key service opens it, and nobody types anything.
+fn is_service(provider: &str) -> bool {
+    [ServiceKind::Kms, ServiceKind::Transit]
+        .iter()
+        .any(|kind| kind.word() == provider)
+}
+
 /// What a person gives for such a seal.
 fn read_offer(seal: &SealView) -> Result<SecretBytes, Failure> {
     match seal.provider.as_str() {
-        // Its key file is read by store-sync itself.
+        // Its key file is read, and its key service asked, by store-sync itself.
         "key-file" => Ok(SecretBytes::from(Vec::new())),
+        service if is_service(service) => Ok(SecretBytes::from(Vec::new())),
         "passphrase" => terminal::secret("Passphrase of store-sync:"),
         "shamir" => share(&terminal::secret("One share:")?),
         other => Err(Failure::new(
@@ -223,5 +237,12 @@ mod tests {
             read_offer(&view(&pair, "tpm")).unwrap_err().exit,
             Exit::Unexpected
         );
+        for provider in ["key-file", "kms", "transit"] {
+            let offer = read_offer(&view(&pair, provider)).unwrap();
+            assert!(offer.is_empty(), "nobody is asked for anything");
+            let denied = Failure::new(Exit::Denied, "the key is disabled", "x");
+            let next = refused(denied, provider).next.unwrap();
+            assert_eq!(next.contains("key service"), provider != "key-file");
+        }
     }
 }

@@ -11,6 +11,7 @@ pub mod deliveries;
 pub mod failpoint;
 pub mod ids;
 pub mod journal;
+pub mod key_service;
 pub mod leases;
 pub mod outside;
 pub mod provider;

@@ -138,16 +138,19 @@ impl UnsealKey {
     }
 
     /// A key that was derived, or put together of shares.
+    #[cfg(feature = "unseal")]
     pub(crate) fn from_bytes(key: Key) -> Self {
         Self(key)
     }
 
     /// Its bytes, to be split into shares.
+    #[cfg(feature = "unseal")]
     pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
         &self.0
     }
 
     /// Seals another root key under what it is bound to.
+    #[cfg(feature = "unseal")]
     pub(crate) fn seal_root(
         &self,
         deployment: &[u8; 16],
@@ -160,6 +163,7 @@ impl UnsealKey {
     }
 
     /// Opens what [`Self::seal_root`] sealed under the same.
+    #[cfg(feature = "unseal")]
     pub(crate) fn open_root(
         &self,
         deployment: &[u8; 16],

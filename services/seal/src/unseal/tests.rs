@@ -78,6 +78,46 @@ fn a_passphrase_opens_what_it_sealed_and_no_other_one_does() {
     assert_ne!(again.provider, sealed.provider, "a salt is drawn anew");
 }
 
+fn by_service(key: &UnsealKey, service: Service) -> (UnsealKey, SealedRoot) {
+    let root = UnsealKey::generate(&OsEntropy);
+    let sealed = SealedRoot::by_service(DEPLOYMENT, &root, (service, key), &OsEntropy).unwrap();
+    (root, sealed)
+}
+
+fn service(kind: ServiceKind, settings: &str, key: &str, wrapped: &[u8]) -> Service {
+    Service::new(kind, settings, key, wrapped.to_vec()).unwrap()
+}
+
+#[test]
+fn what_a_service_unwrapped_opens_it_and_nothing_of_what_is_kept_can_be_exchanged() {
+    let key = UnsealKey::generate(&OsEntropy);
+    let kept = service(ServiceKind::Kms, "/etc/kms.toml", "arn:one", b"blob");
+    let (root, sealed) = by_service(&key, kept);
+    assert!(is_same(&root, &sealed.open_with_service(&key).unwrap()));
+    assert!(sealed.provider.unseals_by_itself());
+    let other = UnsealKey::generate(&OsEntropy);
+    assert_eq!(sealed.open_with_service(&other).unwrap_err(), NotOpened);
+    assert_eq!(sealed.open_with_key(&key).unwrap_err(), NotOpened);
+    assert!(sealed.gather().is_none());
+    for changed in [
+        service(ServiceKind::Transit, "/etc/kms.toml", "arn:one", b"blob"),
+        service(ServiceKind::Kms, "/etc/other.toml", "arn:one", b"blob"),
+        service(ServiceKind::Kms, "/etc/kms.toml", "arn:two", b"blob"),
+        service(ServiceKind::Kms, "/etc/kms.toml", "arn:one", b"blub"),
+    ] {
+        let changed = SealedRoot {
+            provider: Provider::Service(changed),
+            ..sealed.clone()
+        };
+        assert_eq!(changed.open_with_service(&key).unwrap_err(), NotOpened);
+    }
+    let moved = SealedRoot {
+        deployment: [8; 16],
+        ..sealed
+    };
+    assert_eq!(moved.open_with_service(&key).unwrap_err(), NotOpened);
+}
+
 #[test]
 fn any_so_many_shares_open_it_and_fewer_do_not() {
     let (root, sealed, texts) = shamir(3, 5);

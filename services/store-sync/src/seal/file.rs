@@ -3,7 +3,8 @@
 use keywheel_schemas::seal_file::{FORM, ProviderFile, SealFile, SealFileError};
 use keywheel_seal::envelope::SealedKey;
 use keywheel_seal::unseal::{
-    BadCost, Cost, MAX_SHARES, Provider, RootId, SealedRoot, SetId, ShareCheck,
+    BadCost, BadService, Cost, MAX_SHARES, Provider, RootId, SealedRoot, Service, ServiceKind,
+    SetId, ShareCheck,
 };
 
 /// Name of the file, beside the cache or the credentials of store-sync.
@@ -21,6 +22,9 @@ pub enum BadSealFile {
     /// Costs of Argon2id that nobody should pay, or that are too cheap.
     #[error("its member `provider` names costs out of bounds")]
     Cost(#[source] BadCost),
+    /// Parts of a key service that are out of bounds.
+    #[error("its member `provider` names a key service out of bounds")]
+    Service(#[source] BadService),
 }
 
 /// The text of a sealed root key.
@@ -45,6 +49,7 @@ pub fn to_text(root: &SealedRoot) -> Result<String, BadSealFile> {
             threshold: *threshold,
             checks: checks.iter().map(|check| hex(&check.bytes())).collect(),
         },
+        Provider::Service(service) => of_service(service),
     };
     let file = SealFile {
         v: FORM,
@@ -69,6 +74,33 @@ pub fn from_text(text: &str) -> Result<SealedRoot, BadSealFile> {
         provider: provider(file.provider)?,
         sealed: sealed.ok_or(BadSealFile::Member("sealed"))?,
     })
+}
+
+fn of_service(service: &Service) -> ProviderFile {
+    let (settings, key) = (service.settings().to_owned(), service.key().to_owned());
+    let wrapped = hex(service.wrapped());
+    match service.kind() {
+        ServiceKind::Kms => ProviderFile::Kms {
+            settings,
+            key,
+            wrapped,
+        },
+        ServiceKind::Transit => ProviderFile::Transit {
+            settings,
+            key,
+            wrapped,
+        },
+    }
+}
+
+fn service(
+    kind: ServiceKind,
+    (settings, key): (&str, &str),
+    wrapped: &str,
+) -> Result<Provider, BadSealFile> {
+    let wrapped = unhex(wrapped).ok_or(BadSealFile::Member("wrapped"))?;
+    let service = Service::new(kind, settings, key, wrapped);
+    service.map(Provider::Service).map_err(BadSealFile::Service)
 }
 
 fn provider(file: ProviderFile) -> Result<Provider, BadSealFile> {
@@ -100,6 +132,16 @@ fn provider(file: ProviderFile) -> Result<Provider, BadSealFile> {
                 checks: checks.iter().map(check).collect::<Result<_, _>>()?,
             }
         }
+        ProviderFile::Kms {
+            settings,
+            key,
+            wrapped,
+        } => service(ServiceKind::Kms, (&settings, &key), &wrapped)?,
+        ProviderFile::Transit {
+            settings,
+            key,
+            wrapped,
+        } => service(ServiceKind::Transit, (&settings, &key), &wrapped)?,
     })
 }
 
@@ -145,12 +187,18 @@ mod tests {
         let words = SecretBytes::from(b"correct horse battery staple".to_vec());
         let cheap = Cost::new(MIN_MEMORY_KIB, 1, 1).unwrap();
         let deployment = [7; 16];
+        let by_service = |kind| {
+            let service = Service::new(kind, "/etc/unseal.toml", "a key", vec![1, 2]).unwrap();
+            SealedRoot::by_service(deployment, &root, (service, &key), &OsEntropy).unwrap()
+        };
         vec![
             SealedRoot::by_key_file(deployment, &root, &key, &OsEntropy).unwrap(),
             SealedRoot::by_passphrase(deployment, &root, (&words, cheap), &OsEntropy).unwrap(),
             SealedRoot::by_shares(deployment, &root, (3, 5), &OsEntropy)
                 .unwrap()
                 .0,
+            by_service(ServiceKind::Kms),
+            by_service(ServiceKind::Transit),
         ]
     }
 
@@ -165,8 +213,9 @@ mod tests {
 
     #[test]
     fn what_is_not_as_it_should_be_is_named() {
-        let [_, passphrase, shares]: [SealedRoot; 3] = roots().try_into().unwrap();
+        let [_, passphrase, shares, kms, _]: [SealedRoot; 5] = roots().try_into().unwrap();
         let (passphrase, shares) = (to_text(&passphrase).unwrap(), to_text(&shares).unwrap());
+        let kms = to_text(&kms).unwrap();
         let cost = format!("\"memory_kib\":{MIN_MEMORY_KIB}");
         for (text, from, to, wanted) in [
             (
@@ -191,6 +240,19 @@ mod tests {
             ),
             (&passphrase, cost.as_str(), "\"memory_kib\":8", "costs"),
             (&passphrase, "\"v\":1", "\"v\":2", "not one"),
+            (
+                &kms,
+                "\"settings\":\"/etc",
+                "\"settings\":\"etc",
+                "a key service",
+            ),
+            (
+                &kms,
+                "\"wrapped\":\"0102",
+                "\"wrapped\":\"",
+                "a key service",
+            ),
+            (&kms, "\"wrapped\":\"0102", "\"wrapped\":\"010", "wrapped"),
         ] {
             assert!(text.contains(from), "{from} in {text}");
             let error = from_text(&text.replace(from, to)).unwrap_err();

@@ -17,16 +17,16 @@ use crate::seal::{
 const PASSPHRASE: &[u8] = b"correct horse battery staple";
 
 /// A cache in a directory, opened anew each time.
-struct Custodian {
+pub(super) struct Custodian {
     directory: tempfile::TempDir,
     key_file: SecretBytes,
     opened: Mutex<Vec<Weak<Cache>>>,
     /// Whether the cache does not open the next time.
-    is_busy: AtomicBool,
+    pub(super) is_busy: AtomicBool,
 }
 
 impl Custodian {
-    fn new() -> Arc<Self> {
+    pub(super) fn new() -> Arc<Self> {
         let directory = tempfile::tempdir().unwrap();
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
         Arc::new(Self {
@@ -38,7 +38,7 @@ impl Custodian {
     }
 
     /// Caches that somebody still has.
-    fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         let opened = self.opened.lock().unwrap();
         opened
             .iter()
@@ -86,6 +86,7 @@ impl Sealed {
             deployment: DEPLOYMENT,
             root,
             custodian: custodian.clone(),
+            service: None,
             clock: clock.clone(),
             entropy: Arc::new(OsEntropy),
         };
@@ -120,7 +121,7 @@ fn shares_of(threshold: u8, shares: u8) -> (SealedRoot, Vec<SecretBytes>) {
     (sealed, made.iter().map(Share::to_text).collect())
 }
 
-fn encrypt(key: [u8; 32], offer: &SecretBytes) -> Vec<u8> {
+pub(super) fn encrypt(key: [u8; 32], offer: &SecretBytes) -> Vec<u8> {
     let (info, aad) = (unseal::info(DEPLOYMENT), unseal::aad(&key));
     let to = PublicKey::from_bytes(key);
     let envelope = hpke::seal(&to, &info, &aad, offer, &OsEntropy).unwrap();
@@ -281,7 +282,7 @@ async fn a_vault_without_a_seal_is_neither_sealed_nor_unsealed() {
 
 impl World {
     /// The service under a seal, its local store on the same vault.
-    fn start_under(&self, seal: &Seal) -> (crate::Handle, Shutdown, JoinHandle<()>) {
+    pub(super) fn start_under(&self, seal: &Seal) -> (crate::Handle, Shutdown, JoinHandle<()>) {
         let ports = Ports {
             vault: seal.as_vault(),
             rotator: Arc::new(LocalStore::new(seal.as_vault(), Arc::new(OsEntropy))),
@@ -308,7 +309,7 @@ impl World {
     }
 }
 
-async fn seal_fact(handle: &crate::Handle) -> (Health, String) {
+pub(super) async fn seal_fact(handle: &crate::Handle) -> (Health, String) {
     let facts = handle.look().await.facts;
     let fact = facts.into_iter().find(|fact| fact.name == SEAL_FACT);
     let fact = fact.unwrap();
