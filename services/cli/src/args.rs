@@ -509,6 +509,11 @@ pub(crate) enum AuditVerb {
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    /// Show which old records were removed from the journal, and which would be next. It removes nothing.
+    #[command(
+        after_help = "Example:\n  keywheel audit retention -o json\n\nWhat is removed when says `audit.keep_records` in the gateway's configuration, and nothing else."
+    )]
+    Retention,
     /// Write everything that is needed to verify the audit without a server.
     #[command(
         after_help = "Examples:\n  keywheel audit export --file audit.json\n  keywheel audit export --from 100 --to 200 --file part.json     records 100 to 199, with their proof"

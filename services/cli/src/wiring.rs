@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_containers::DockerOptions;
 use keywheel_core::decision::Enrolment;
@@ -18,6 +19,7 @@ use keywheel_gateway::admission::Admission;
 use keywheel_gateway::bus_server::{BusServer, Renewals};
 use keywheel_gateway::lifecycle;
 use keywheel_gateway::presence::{Listener, Presences};
+use keywheel_gateway::retention::Retention;
 use keywheel_gateway::socket;
 use keywheel_schemas::config::Config;
 use tokio::sync::mpsc;
@@ -83,6 +85,8 @@ pub(crate) struct GatewayPorts {
     pub(crate) renewals: Option<Arc<dyn Renewals>>,
     /// How many sinks of the audit have to take records.
     pub(crate) min_sinks: usize,
+    /// At which age audit records leave the journal; `None` keeps them all.
+    pub(crate) keep_records: Option<Duration>,
 }
 
 /// Starts what decides, tells and answers on the bus.
@@ -100,7 +104,9 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     let ends = Ends {
         handle: started.handle.clone(),
         view: started.view.clone(),
-        presences: Presences::new(ports.clock.clone()).with_min_sinks(ports.min_sinks),
+        presences: Presences::new(ports.clock.clone())
+            .with_min_sinks(ports.min_sinks)
+            .with_keep_records(ports.keep_records),
         admission: Arc::new(admission),
         deciding: last.clone().drop_guard(),
     };
@@ -119,6 +125,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         ids: ports.ids.clone(),
         presences: ends.presences.clone(),
     };
+    let retention = retention(ports, &ends);
     let server = BusServer {
         bus: ports.bus.clone(),
         commands: started.handle.clone(),
@@ -145,8 +152,20 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         until(token.clone(), publisher.run(started.commits)),
     );
     spawn.start("gateway's ears", listener.run(token.clone()));
+    spawn.tasks.spawn(retention.run(token.clone()));
     spawn.start("gateway's bus end", server.run(token));
     Ok(ends)
+}
+
+/// Has old audit records leave, where they may.
+fn retention(ports: &GatewayPorts, ends: &Ends) -> Retention {
+    Retention {
+        journal: ports.journal.clone(),
+        commands: ends.handle.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+        presences: ends.presences.clone(),
+    }
 }
 
 /// Runs a service that only ends with the process, until told to stop.

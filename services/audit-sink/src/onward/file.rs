@@ -257,6 +257,10 @@ impl Files {
 impl Open {
     fn write(&mut self, lines: &[(u64, String)]) -> io::Result<()> {
         let mut bytes = Vec::new();
+        if let Some((sequence, _)) = lines.first().filter(|_| self.size == 0 && self.next == 0) {
+            // A copy that began later has none before.
+            (self.first, self.next) = (*sequence, *sequence);
+        }
         let mut next = self.next;
         for (sequence, line) in lines {
             if *sequence != next {

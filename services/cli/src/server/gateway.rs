@@ -59,6 +59,7 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         learn_hosts: Some(learn_hosts(opened, spawn, &registry)),
         renewals: Some(registry.clone()),
         min_sinks: opened.config.audit.min_sinks,
+        keep_records: opened.config.audit.keep_records,
     };
     let ends = start_gateway(&ports, spawn).await?;
     let deliveries = log.deliveries();

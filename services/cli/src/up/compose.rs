@@ -150,6 +150,7 @@ fn gateway_ports(opened: &Opened, bus: &Arc<dyn Bus>) -> GatewayPorts {
         learn_hosts: None,
         renewals: None,
         min_sinks: opened.config.audit.min_sinks,
+        keep_records: opened.config.audit.keep_records,
     }
 }
 

@@ -12,6 +12,7 @@ use keywheel_journal::offline::sink::Comparison;
 use keywheel_schemas::api::AuditExport;
 
 use super::Finding;
+use super::offline::parse_hash;
 use crate::exit::{Exit, Failure};
 
 /// Longest line of a sink's file that is read, in bytes.
@@ -49,10 +50,12 @@ pub(super) fn compare(
     finding: Finding,
     files: &[Kept],
 ) -> Result<Finding, Failure> {
-    let records = export.records.iter();
-    let leaves: Vec<Hash> = records
-        .map(|record| merkle::leaf_hash(record.as_bytes()))
-        .collect();
+    let own = export.records.iter();
+    let own = own.map(|record| merkle::leaf_hash(record.as_bytes()));
+    // One that is none was found before this.
+    let removed = export.removed_hashes.iter();
+    let removed = removed.map(|hash| parse_hash(hash).unwrap_or_default());
+    let leaves: Vec<Hash> = removed.chain(own).collect();
     let mut comparison = Comparison::with(&leaves);
     let mut fault = None;
     for file in files {
@@ -157,6 +160,21 @@ mod tests {
             assert_eq!(finding.first_bad_index, Some(size as u64));
             assert!(finding.faults[0].contains("put back"), "{finding:?}");
         }
+    }
+
+    #[test]
+    fn records_that_were_removed_are_compared_by_their_hashes() {
+        let directory = tempfile::tempdir().unwrap();
+        let export = offline::tests::without(4, 9, true);
+        let whole = offline::tests::export(9).0.records;
+        let finding = found(&export, &files(&directory, &whole));
+        assert!(finding.verified, "{finding:?}");
+        assert_eq!(finding.compared, Some(9));
+        let mut other = whole;
+        other[2].push(' ');
+        let finding = found(&export, &files(&directory, &other));
+        assert!(!finding.verified);
+        assert_eq!(finding.first_bad_index, Some(2), "{finding:?}");
     }
 
     #[test]
