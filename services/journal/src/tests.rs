@@ -3,6 +3,8 @@
 
 mod append;
 mod crash;
+mod power;
+mod retention;
 mod tamper;
 
 use std::path::Path;
