@@ -104,7 +104,7 @@ impl File {
     /// Begins at this record: those before it are nowhere any more. Only while nothing is kept.
     pub(crate) async fn begin_at(&self, index: u64) -> Result<(), AuditSinkError> {
         let mut connection = self.connection.lock().await;
-        sqlx::query(
+        let begun = sqlx::query(
             "INSERT INTO beginning (id, idx) SELECT 1, $1 WHERE NOT EXISTS (SELECT 1 FROM leaf) \
              ON CONFLICT (id) DO UPDATE SET idx = excluded.idx",
         )
@@ -112,6 +112,9 @@ impl File {
         .execute(&mut *connection)
         .await
         .map_err(|error| self.failed(error))?;
+        if begun.rows_affected() == 0 {
+            return Ok(());
+        }
         self.begins.store(index, Ordering::Relaxed);
         self.size.send_replace(index);
         Ok(())

@@ -94,7 +94,11 @@ impl Retention {
 
     /// Removes what one word lets go; gives the time until the next look. `let_go` is up to where this run has said
     /// that records leave: what is tried again is not said again.
-    async fn pass(&self, keep: Duration, let_go: &mut u64) -> Result<Duration, PortError> {
+    pub(crate) async fn pass(
+        &self,
+        keep: Duration,
+        let_go: &mut u64,
+    ) -> Result<Duration, PortError> {
         let now = self.clock.now();
         let begins = self.journal.audit_begins().await?;
         let old = self.old(begins, before(now, keep)).await?;
@@ -265,6 +269,3 @@ pub(crate) async fn count_old(
 fn hexadecimal(hash: &[u8; 32]) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
-
-#[cfg(test)]
-mod tests;
