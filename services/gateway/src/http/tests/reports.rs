@@ -1,5 +1,7 @@
 //! Evidence of runs over a real journal: what is answered is signed, in the audit's tree, whole, and of that run alone.
 
+use std::collections::BTreeSet;
+
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::effect::Work;
@@ -439,4 +441,54 @@ async fn what_is_not_there_is_named_and_leaves_no_seal() {
         String::from_utf8_lossy(&leaf.bytes).contains("\"verb\":\"seal-report\"")
     };
     assert!(!leaves.iter().any(sealed));
+}
+
+/// Verbs of the records that a query finds, which are all of one trace.
+async fn found_by(real: &Real, query: &str) -> Vec<String> {
+    let path = format!("/v1/audit?{query}");
+    let listed = real.bench.send(("GET", &path), &[], Body::empty()).await;
+    assert_eq!(listed.status(), 200, "{query}");
+    let text = text_of(listed).await;
+    let records = text
+        .lines()
+        .map(|line| audit_record_from_json(line.as_bytes()).unwrap());
+    let (traces, verbs): (BTreeSet<String>, Vec<String>) =
+        records.map(|record| (record.trace, record.verb)).unzip();
+    assert_eq!(traces.len(), 1, "{query}: {text}");
+    verbs
+}
+
+#[tokio::test]
+async fn the_records_of_a_rotation_a_revocation_and_a_run_are_found_by_its_id() {
+    let real = Real::start().await;
+    real.serve().await;
+    assert_eq!(real.bench.apply(REPLACE).await.0, 200);
+    let run = real
+        .bench
+        .run("replace", json!({ "secret": "prod/api" }))
+        .await;
+    let wish = json!({ "secret": "prod/db" });
+    let (status, begun) = real.bench.post("rotate", wish).await;
+    assert_eq!(status, 200, "{begun}");
+    let rotation = begun["rotation_id"].as_str().unwrap().to_owned();
+    real.work().await;
+    let revocation = real.revoke("prod/db").await;
+    real.work().await;
+    for (query, own) in [
+        (format!("rotation={rotation}"), "rotate"),
+        (format!("revocation={revocation}"), "revoke"),
+        (format!("run={run}"), "run-playbook"),
+    ] {
+        let verbs = found_by(&real, &query).await;
+        let asked = ["rotate", "revoke", "run-playbook"];
+        let of_people: Vec<&String> = verbs
+            .iter()
+            .filter(|verb| asked.contains(&verb.as_str()))
+            .collect();
+        assert_eq!(of_people, [own], "{query}: {verbs:?}");
+    }
+    // All that is asked for has to fit.
+    let both = format!("/v1/audit?rotation={rotation}&revocation={revocation}");
+    let listed = real.bench.send(("GET", &both), &[], Body::empty()).await;
+    assert_eq!(text_of(listed).await, "");
 }
