@@ -2,6 +2,7 @@
 //! conformance suite's.
 
 mod append;
+mod attacks;
 mod crash;
 mod power;
 mod retention;
