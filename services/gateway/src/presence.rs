@@ -4,6 +4,7 @@
 //! called behind only by what was there when it spoke.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keywheel_core::audit::Role;
@@ -30,6 +31,8 @@ pub struct Presences {
     began: Duration,
     min_sinks: usize,
     keep_records: Option<Duration>,
+    /// Whether no sink is asked for, just now.
+    lenient: Arc<AtomicBool>,
 }
 
 impl Presences {
@@ -42,6 +45,7 @@ impl Presences {
             clock,
             min_sinks: 0,
             keep_records: None,
+            lenient: Arc::default(),
         }
     }
 
@@ -73,10 +77,15 @@ impl Presences {
         sinks::keeps(&heard, before, self.min_sinks)
     }
 
+    /// Asks for no sinks while `is_lenient`: a restored log is made ready before any of them can run.
+    pub fn set_lenient(&self, is_lenient: bool) {
+        self.lenient.store(is_lenient, Ordering::Relaxed);
+    }
+
     /// Why no new work may begin now; nothing while there are sinks enough.
     #[must_use]
     pub fn held_back(&self) -> Option<String> {
-        if self.min_sinks == 0 {
+        if self.min_sinks == 0 || self.lenient.load(Ordering::Relaxed) {
             return None;
         }
         let heard = self.table.heard(Role::AuditSink, self.clock.monotonic());

@@ -26,12 +26,13 @@ struct Rule<'w> {
     lacks: Option<&'w SecretName>,
 }
 
-/// Whether a container of a host gets a secret.
+/// Whether a container of a host gets a secret. Other secrets of a binding are named only if `is_seen` says so.
 #[must_use]
 pub fn entitlement(
     world: &World,
     secret: &Secret,
     (host, facts): (&HostName, &ContainerFacts),
+    is_seen: &dyn Fn(&SecretName) -> bool,
 ) -> EntitlementView {
     let mut rules: Vec<Rule<'_>> = world
         .bindings
@@ -43,7 +44,7 @@ pub fn entitlement(
         (rule.missing, lacks, parts, &rule.binding.name)
     });
     let known = world.host_named(host);
-    let denied = denial(secret, (host, facts), known, rules.first());
+    let denied = denial(secret, (host, facts), known, (rules.first(), is_seen));
     let (reason, next) = match &denied {
         Some((reason, next)) => (reason.clone(), Some(next.clone())),
         None => (granted(&rules), None),
@@ -97,7 +98,7 @@ fn denial(
     secret: &Secret,
     (host, facts): (&HostName, &ContainerFacts),
     known: Option<&Host>,
-    nearest: Option<&Rule<'_>>,
+    (nearest, is_seen): (Option<&Rule<'_>>, &dyn Fn(&SecretName) -> bool),
 ) -> Option<(String, String)> {
     let Some(known) = known else {
         return Some((
@@ -134,6 +135,14 @@ fn denial(
         ));
     }
     let lacking = rule.lacks?;
+    if !is_seen(lacking) {
+        return Some((
+            format!(
+                "binding `{name}` gives it together with a secret that has no version that may be used, and that you may not list"
+            ),
+            format!("ask whoever may list all that binding `{name}` gives"),
+        ));
+    }
     Some((
         format!(
             "binding `{name}` gives it, but secret `{lacking}` has no version that may be used"
