@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use keywheel_core::audit::Role;
+use keywheel_core::audit::{Record, Role};
 use keywheel_core::command::Command;
 use keywheel_core::effect::Work;
-use keywheel_core::id::{ContainerId, HostId};
+use keywheel_core::id::{CommandId, ContainerId, HostId};
 use keywheel_core::report::{Fact, HostReport, Item};
 use keywheel_engine::command_bus::{CommandBus, Parts, Started};
 use keywheel_journal::checkpoint::Checkpoint;
@@ -491,4 +491,29 @@ async fn the_records_of_a_rotation_a_revocation_and_a_run_are_found_by_its_id() 
     let both = format!("/v1/audit?rotation={rotation}&revocation={revocation}");
     let listed = real.bench.send(("GET", &both), &[], Body::empty()).await;
     assert_eq!(text_of(listed).await, "");
+}
+
+#[tokio::test]
+async fn a_run_whose_records_were_removed_has_no_report_and_a_later_one_has() {
+    let real = Real::start().await;
+    real.serve().await;
+    let old = real.revoke("prod/api").await;
+    real.work().await;
+    let journal = &real.bench.api.journal;
+    let first = journal.read_audit(0, 1).await.unwrap().remove(0);
+    let like = audit_record_from_json(&first.bytes).unwrap();
+    while journal.head().await.unwrap().audit_size < 256 {
+        let record = Record {
+            command: CommandId::from_bytes(real.bench.api.ids.draw()),
+            ..like.clone()
+        };
+        real.bench.api.commands.record(record).await.unwrap();
+    }
+    assert_eq!(journal.remove_audit(256).await.unwrap(), 256);
+    let refused = real.bench.see(&format!("reports/revocations/{old}")).await;
+    assert_problem(&refused, 404, "not_found", "before audit record 256");
+    real.bench.clock.advance(Duration::from_millis(10));
+    let new = real.revoke("prod/db").await;
+    let report = real.report(&format!("revocations/{new}")).await;
+    real.assert_proven(&report);
 }
