@@ -37,8 +37,8 @@ pub(super) async fn look(State(api): State<Api>) -> Result<Json<AuditRetentionVi
 }
 
 /// Why there is no such record any more.
-pub(super) fn gone(index: u64, begins: u64) -> Failure {
-    Failure::not_found(format!(
+pub(super) fn gone(index: u64, begins: u64) -> String {
+    format!(
         "audit record {index} was removed from the journal by its age, as all before {begins} were; their leaf hashes are in an export, and the records at the sinks and in exports of before"
-    ))
+    )
 }

@@ -428,7 +428,7 @@ pub(super) async fn proof(
     let leaf = api.journal.read_audit(index, 1).await?.into_iter().next();
     let leaf = leaf.ok_or_else(unknown)?;
     if leaf.index != index {
-        return Err(gone(index, leaf.index));
+        return Err(Failure::not_found(gone(index, leaf.index)));
     }
     let path = api.journal.inclusion_proof(index, head.audit_size).await?;
     Ok(Json(AuditProof {
@@ -468,7 +468,7 @@ pub(super) async fn export(
     }
     let begins = api.journal.audit_begins().await?;
     if !is_whole && from < begins {
-        return Err(gone(from, begins));
+        return Err(Failure::invalid(gone(from, begins)));
     }
     let (records, leaf_hashes) = read_records(&api, from.max(begins), to).await?;
     let removed_hashes = match is_whole {
