@@ -543,8 +543,8 @@ pub(crate) enum AuditVerb {
         /// The key that must have signed, base64.
         #[arg(long, value_name = "BASE64")]
         public_key: Option<String>,
-        /// What a sink was told, one record a line, to be compared: a log that was put back has fewer records
-        /// or others. Several files of one sink in their order.
+        /// What a sink was told, one record a line, or an export of before, to be compared: a log that was put
+        /// back has fewer records or others. Several files of one sink in their order.
         #[arg(long, value_name = "FILE", conflicts_with = "proof")]
         against: Vec<PathBuf>,
     },

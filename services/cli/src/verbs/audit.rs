@@ -154,16 +154,21 @@ pub(super) fn verify_file(
     key: Option<&str>,
     against: &[PathBuf],
 ) -> Result<(), Failure> {
+    let export = read_export(file)?;
+    let kept = sink::look(against)?;
+    conclude(screen, &found(&export, key, &kept)?)
+}
+
+/// Reads what `audit export` wrote.
+fn read_export(file: &Path) -> Result<AuditExport, Failure> {
     let text = input::text(file, MAX_ANSWER_BYTES)?;
-    let export: AuditExport = serde_json::from_str(&text).map_err(|error| {
+    serde_json::from_str(&text).map_err(|error| {
         Failure::new(
             Exit::Unverified,
             format!("{} is not an export of the audit: {error}", file.display()),
             "make one with `keywheel audit export --file FILE`",
         )
-    })?;
-    let kept = sink::look(against)?;
-    conclude(screen, &found(&export, key, &kept)?)
+    })
 }
 
 fn found(

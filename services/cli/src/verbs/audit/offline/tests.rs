@@ -15,7 +15,7 @@ use super::*;
 
 const ORIGIN: &str = "keywheel.dev/audit/test";
 
-fn signed(records: &[String], key: &SigningKey) -> String {
+pub(in crate::verbs::audit) fn signed(records: &[String], key: &SigningKey) -> String {
     let mut tree = Frontier::new();
     for record in records {
         tree.push(merkle::leaf_hash(record.as_bytes()));
