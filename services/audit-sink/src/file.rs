@@ -101,6 +101,11 @@ impl File {
         self.begins.load(Ordering::Relaxed)
     }
 
+    /// The same, for whoever has to know it later.
+    pub(crate) fn beginning(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.begins)
+    }
+
     /// Begins at this record: those before it are nowhere any more. Only while nothing is kept.
     pub(crate) async fn begin_at(&self, index: u64) -> Result<(), AuditSinkError> {
         let mut connection = self.connection.lock().await;

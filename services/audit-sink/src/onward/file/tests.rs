@@ -207,10 +207,16 @@ async fn a_file_of_something_else_and_a_link_are_refused() {
 }
 
 #[tokio::test]
-async fn a_file_begins_with_what_it_is_told_first_and_has_no_gap_behind_it() {
+async fn a_file_begins_where_the_copy_does_and_has_no_gap_behind_it() {
     let world = World::new();
-    let mut sink = world.sink(BIG, 0);
+    let begins: Arc<AtomicU64> = Arc::default();
+    let mut sink = world.sink(BIG, 0).beginning(begins.clone());
     assert_eq!(next(&mut sink).await, 0);
+    // The copy comes to know it after the file was opened: then it is opened again.
+    begins.store(512, Ordering::Relaxed);
+    assert!(sink.tell(&lines(512, 3)).await.is_err());
+    sink.reset();
+    assert_eq!(next(&mut sink).await, 512);
     sink.tell(&lines(512, 3)).await.unwrap();
     assert!(sink.tell(&lines(516, 1)).await.is_err(), "515 is next");
     let mut again = world.sink(BIG, 0);
