@@ -26,13 +26,16 @@ struct Rule<'w> {
     lacks: Option<&'w SecretName>,
 }
 
+/// Whether whoever asks may list a secret.
+type Seen<'a> = &'a dyn Fn(&SecretName) -> bool;
+
 /// Whether a container of a host gets a secret. Other secrets of a binding are named only if `is_seen` says so.
 #[must_use]
 pub fn entitlement(
     world: &World,
     secret: &Secret,
     (host, facts): (&HostName, &ContainerFacts),
-    is_seen: &dyn Fn(&SecretName) -> bool,
+    is_seen: Seen<'_>,
 ) -> EntitlementView {
     let mut rules: Vec<Rule<'_>> = world
         .bindings
@@ -98,7 +101,7 @@ fn denial(
     secret: &Secret,
     (host, facts): (&HostName, &ContainerFacts),
     known: Option<&Host>,
-    (nearest, is_seen): (Option<&Rule<'_>>, &dyn Fn(&SecretName) -> bool),
+    (nearest, is_seen): (Option<&Rule<'_>>, Seen<'_>),
 ) -> Option<(String, String)> {
     let Some(known) = known else {
         return Some((
