@@ -4,6 +4,7 @@
 
 mod agent;
 mod append;
+mod audits;
 mod crowd;
 mod delivery;
 mod due_at_once;
@@ -40,7 +41,7 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 19] = [
+const BENCHMARKS: [Benchmark; 20] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
@@ -60,6 +61,7 @@ const BENCHMARKS: [Benchmark; 19] = [
     ("incident", incident::incident),
     ("signal", signals::signals),
     ("policies", policies::policies),
+    ("audits", audits::audits),
 ];
 
 fn main() -> ExitCode {

@@ -123,6 +123,7 @@ macro_rules! of_shapes {
             LetterView,
             AuditExport,
             AuditProof,
+            AuditRetentionView,
             VerifyReport,
             EvidenceReport,
             PoliciesView,
@@ -479,6 +480,9 @@ pub struct HistoryView {
     pub consumers: Vec<ConsumerView>,
 }
 
+/// Header of an answer with audit records, where old ones were removed: number of the first that is there.
+pub const AUDIT_BEGINS: &str = "keywheel-audit-begins";
+
 /// `GET /v1/audit/export`: everything needed to verify offline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditExport {
@@ -492,6 +496,10 @@ pub struct AuditExport {
     pub records: Vec<String>,
     /// SHA-256 leaf hash of each, hexadecimal, so that a change names its index.
     pub leaf_hashes: Vec<String>,
+    /// Leaf hashes of the records before the first, hexadecimal, where these were removed by their age; the first
+    /// record's number is how many they are. Of a part there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed_hashes: Vec<String>,
     /// Of a part of the audit: number of its first record, and the inclusion proofs (RFC 9162, hexadecimal)
     /// of its first and last, which together prove all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -526,6 +534,15 @@ pub struct AuditProof {
     pub path: Vec<String>,
 }
 
+// As serde calls it.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// `GET /v1/journal/verify`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyReport {
@@ -540,6 +557,29 @@ pub struct VerifyReport {
     pub replayed: u64,
     /// What is wrong, first first.
     pub faults: Vec<String>,
+    /// Audit records that were removed by their age: of these the hashes were checked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub removed_records: u64,
+}
+
+/// `GET /v1/audit/retention`: what became of old audit records, and what would become of them next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditRetentionView {
+    /// How old a record has to be before it is removed; nothing where all are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
+    /// Number of the first record that is there; those before it are gone, and their hashes are not.
+    pub begins: u64,
+    /// How many there are and were.
+    pub size: u64,
+    /// So many of those that are there are old enough, in whole units.
+    pub removable: u64,
+    /// When the next unit is old enough, RFC 3339; nothing where it is not full yet, or all are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// Why nothing is removed now though it is old enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::sinks::MAX_SINKS;
 use super::sources::Sources;
 use crate::leaf::shorten;
+use crate::span::span_words;
 
 /// Name of the setting.
 const MIN_SINKS: &str = "audit.min_sinks";
@@ -18,6 +19,11 @@ pub const MIN_MAX_LAG: Duration = Duration::from_secs(1);
 /// Longest such time.
 pub const MAX_MAX_LAG: Duration = Duration::from_secs(24 * 3600);
 
+/// Youngest age at which audit records may leave the journal: what is asked about an incident is asked in that time.
+pub const MIN_KEEP_RECORDS: Duration = Duration::from_secs(90 * 24 * 3600);
+/// Oldest such age; beyond it leave it out, and all are kept.
+pub const MAX_KEEP_RECORDS: Duration = Duration::from_secs(36_500 * 24 * 3600);
+
 /// Sinks of the audit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
@@ -27,6 +33,14 @@ pub struct Audit {
     pub min_sinks: usize,
     /// How long a record may wait for one; a minute by default.
     pub max_lag: Duration,
+    /// At which age records leave the journal; never by default.
+    pub keep_records: Option<Duration>,
+}
+
+/// An age as people write it.
+#[must_use]
+pub fn keep_words(age: Duration) -> String {
+    span_words(age)
 }
 
 impl Audit {
@@ -35,6 +49,8 @@ impl Audit {
             sinks_file: sources.optional_path("audit.sinks_file"),
             min_sinks: min_sinks(sources),
             max_lag: sources.span("audit.max_lag", DEFAULT_MAX_LAG, MIN_MAX_LAG..=MAX_MAX_LAG),
+            keep_records: sources
+                .optional_span("audit.keep_records", MIN_KEEP_RECORDS..=MAX_KEEP_RECORDS),
         }
     }
 }
@@ -78,6 +94,7 @@ mod tests {
         let audit = load("").unwrap();
         assert_eq!((audit.sinks_file, audit.min_sinks), (None, 0));
         assert_eq!(audit.max_lag, DEFAULT_MAX_LAG);
+        assert_eq!(audit.keep_records, None, "every record is kept");
         let said = "[audit]\nsinks_file = \"/s.toml\"\nmin_sinks = \"2\"\nmax_lag = \"5m\"";
         let audit = load(said).unwrap();
         assert_eq!(audit.sinks_file, Some("/s.toml".into()));
@@ -97,5 +114,15 @@ mod tests {
         let lag = |span: &str| load(&format!("[audit]\nmax_lag = \"{span}\""));
         assert!(lag("1s").is_ok() && lag("24h").is_ok());
         assert!(lag("999ms").is_err() && lag("25h").is_err());
+        let keep = |span: &str| load(&format!("[audit]\nkeep_records = \"{span}\""));
+        assert_eq!(keep("90d").unwrap().keep_records, Some(MIN_KEEP_RECORDS));
+        assert_eq!(keep("36500d").unwrap().keep_records, Some(MAX_KEEP_RECORDS));
+        for bad in ["89d", "2159h59m", "36501d", "0s", "for ever"] {
+            assert!(keep(bad).unwrap_err().contains("keep_records"), "{bad}");
+        }
+        assert_eq!(
+            keep_words(keep("400d").unwrap().keep_records.unwrap()),
+            "400d"
+        );
     }
 }

@@ -137,6 +137,11 @@ pub struct AuditSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
     pub max_lag: Option<String>,
+    /// At which age audit records leave the journal, from `90d` to `36500d`: their leaf hashes stay, so that all later
+    /// ones can be proven, and so do events. Default: never, all are kept. Set at the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub keep_records: Option<String>,
 }
 
 /// Keys and values in memory.

@@ -17,7 +17,8 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 47] = [
+pub(super) const SETTINGS: [&str; 48] = [
+    "audit.keep_records",
     "audit.max_lag",
     "audit.min_sinks",
     "audit.sinks_file",

@@ -171,7 +171,7 @@ fn unknown_names_are_refused_at_their_place() {
         &[],
         machine(),
         "kw.toml:1:2: ",
-        "known settings: audit.max_lag",
+        "known settings: audit.keep_records",
     );
     one_fault(
         Some("log = \"text\"\n"),

@@ -498,6 +498,12 @@ const OTHERS: &[Route] = &[
         Answer::One("AuditProof"),
     ),
     get(
+        "/v1/audit/retention",
+        "audit_retention",
+        "What became of old audit records, and what would become of them next",
+        Answer::One("AuditRetentionView"),
+    ),
+    get(
         "/v1/reports/revocations/{id}",
         "report_revocation",
         "Signed evidence of a revocation: its events, its audit records, and the proofs of both",

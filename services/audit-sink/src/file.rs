@@ -1,12 +1,14 @@
 //! The file: one table of records by index, and how far each sink has been told.
 //!
-//! Invariants: indices are 0, 1, 2, … without a gap; an append is one durable transaction; a kept
+//! Invariants: indices go up by one from the first, which is 0, or the first that the log had when the file was begun
+//! (those before it had been removed there by their age); an append is one durable transaction; a kept
 //! record is never overwritten; a sink's place moves on only after it was told. Clones are one file.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keywheel_engine::port::journal::AuditLeaf;
@@ -22,9 +24,10 @@ const SCHEMA: &str = "
 CREATE TABLE leaf (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
 PRAGMA user_version = 1;
 ";
-/// Builds before there were sinks do not know this table and need not.
+/// Builds before there were sinks, or before a log could begin later, do not know these tables and need not.
 const PLACES: &str =
-    "CREATE TABLE IF NOT EXISTS place (sink TEXT PRIMARY KEY, next INTEGER NOT NULL) STRICT;";
+    "CREATE TABLE IF NOT EXISTS place (sink TEXT PRIMARY KEY, next INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS beginning (id INTEGER PRIMARY KEY CHECK (id = 1), idx INTEGER NOT NULL) STRICT;";
 
 /// The open file.
 #[derive(Clone)]
@@ -32,6 +35,7 @@ pub(crate) struct File {
     path: PathBuf,
     connection: Arc<Mutex<SqliteConnection>>,
     size: watch::Sender<u64>,
+    begins: Arc<AtomicU64>,
 }
 
 /// What became of a record that was to be kept.
@@ -78,15 +82,50 @@ impl File {
             .execute(&mut connection)
             .await
             .map_err(opened)?;
-        let size = count(&mut connection, path).await?;
+        let begins: Option<i64> = sqlx::query_scalar("SELECT idx FROM beginning")
+            .fetch_optional(&mut connection)
+            .await
+            .map_err(opened)?;
+        let begins = begins.map_or(0, i64::cast_unsigned);
+        let size = count(&mut connection, path, begins).await?;
         Ok(Self {
             path: path.to_owned(),
             connection: Arc::new(Mutex::new(connection)),
             size: watch::Sender::new(size),
+            begins: Arc::new(AtomicU64::new(begins)),
         })
     }
 
-    /// How many records are kept; the next one has this index.
+    /// Index of the first record that is kept, or would be.
+    pub(crate) fn begins(&self) -> u64 {
+        self.begins.load(Ordering::Relaxed)
+    }
+
+    /// The same, for whoever has to know it later.
+    pub(crate) fn beginning(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.begins)
+    }
+
+    /// Begins at this record: those before it are nowhere any more. Only while nothing is kept.
+    pub(crate) async fn begin_at(&self, index: u64) -> Result<(), AuditSinkError> {
+        let mut connection = self.connection.lock().await;
+        let begun = sqlx::query(
+            "INSERT INTO beginning (id, idx) SELECT 1, $1 WHERE NOT EXISTS (SELECT 1 FROM leaf) \
+             ON CONFLICT (id) DO UPDATE SET idx = excluded.idx",
+        )
+        .bind(index.cast_signed())
+        .execute(&mut *connection)
+        .await
+        .map_err(|error| self.failed(error))?;
+        if begun.rows_affected() == 0 {
+            return Ok(());
+        }
+        self.begins.store(index, Ordering::Relaxed);
+        self.size.send_replace(index);
+        Ok(())
+    }
+
+    /// The index of the next record: as many are kept, where the first is 0.
     pub(crate) fn size(&self) -> u64 {
         *self.size.borrow()
     }
@@ -205,7 +244,11 @@ async fn make_tables(connection: &mut SqliteConnection) -> Result<(), sqlx::Erro
     transaction.commit().await
 }
 
-async fn count(connection: &mut SqliteConnection, path: &Path) -> Result<u64, AuditSinkError> {
+async fn count(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    begins: u64,
+) -> Result<u64, AuditSinkError> {
     let row: (i64, Option<i64>) = sqlx::query_as("SELECT COUNT(*), MAX(idx) FROM leaf")
         .fetch_one(connection)
         .await
@@ -214,9 +257,10 @@ async fn count(connection: &mut SqliteConnection, path: &Path) -> Result<u64, Au
             source,
         })?;
     let found = row.0.cast_unsigned();
-    let expected = row.1.map_or(0, |last| last.cast_unsigned() + 1);
+    let size = row.1.map_or(begins, |last| last.cast_unsigned() + 1);
+    let expected = size.saturating_sub(begins);
     if found == expected {
-        return Ok(found);
+        return Ok(size);
     }
     Err(AuditSinkError::Hole {
         path: path.to_owned(),

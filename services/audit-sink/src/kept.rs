@@ -19,6 +19,7 @@ pub struct KeptRecords {
     path: PathBuf,
     connection: SqliteConnection,
     size: u64,
+    begins: u64,
 }
 
 impl KeptRecords {
@@ -37,18 +38,27 @@ impl KeptRecords {
             .pragma("query_only", "1")
             .disable_statement_logging();
         let mut connection = options.connect().await.map_err(opened)?;
-        let last: Option<i64> = sqlx::query_scalar("SELECT MAX(idx) FROM leaf")
-            .fetch_one(&mut connection)
-            .await
-            .map_err(opened)?;
+        let ends: (Option<i64>, Option<i64>) =
+            sqlx::query_as("SELECT MIN(idx), MAX(idx) FROM leaf")
+                .fetch_one(&mut connection)
+                .await
+                .map_err(opened)?;
+        let (first, last) = ends;
         Ok(Self {
             path: path.to_owned(),
             connection,
             size: last.map_or(0, |last| last.cast_unsigned().saturating_add(1)),
+            begins: first.map_or(0, i64::cast_unsigned),
         })
     }
 
-    /// How many it kept: they are 0, 1, 2, … without a gap, which the sink itself looks at.
+    /// Index of its first record: not 0 where it was begun when the log had removed older ones.
+    #[must_use]
+    pub const fn begins(&self) -> u64 {
+        self.begins
+    }
+
+    /// The index behind its last record: they follow one another without a gap, which the sink itself looks at.
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size

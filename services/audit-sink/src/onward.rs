@@ -75,7 +75,7 @@ pub(crate) fn pumps(options: &OnwardOptions, copy: &File) -> Vec<Pump> {
         let state = Arc::new(State::new(sink.name(), sink.kind()));
         Pump {
             copy: copy.clone(),
-            target: target(options, sink),
+            target: target(options, sink, copy),
             format: sink.format(),
             state,
             clock: options.clock.clone(),
@@ -85,7 +85,7 @@ pub(crate) fn pumps(options: &OnwardOptions, copy: &File) -> Vec<Pump> {
     options.sinks.iter().map(pump).collect()
 }
 
-fn target(options: &OnwardOptions, sink: &Sink) -> Box<dyn Target> {
+fn target(options: &OnwardOptions, sink: &Sink, copy: &File) -> Box<dyn Target> {
     let way = || http::Way::new(options.clock.clone(), options.entropy.clone());
     match sink.clone() {
         Sink::File {
@@ -93,7 +93,10 @@ fn target(options: &OnwardOptions, sink: &Sink) -> Box<dyn Target> {
             max_bytes,
             keep,
             ..
-        } => Box::new(file::Lines::new(path.into(), max_bytes, keep)),
+        } => {
+            let lines = file::Lines::new(path.into(), max_bytes, keep);
+            Box::new(lines.beginning(copy.beginning()))
+        }
         Sink::Syslog {
             address,
             ca_file,

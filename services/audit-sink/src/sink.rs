@@ -327,6 +327,12 @@ impl AuditSink {
             let size = self.file.size();
             // The last kept record is read again, to see that the log still agrees with the copy.
             match self.read(size.saturating_sub(1)).await {
+                Ok(leaves) if first_of(&leaves).is_some_and(|first| first > size) => {
+                    match self.begin_later(first_of(&leaves).unwrap_or(size)).await {
+                        true => continue,
+                        false => return CHECK_INTERVAL,
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(
                         { names::ERROR } = chain(&error),
@@ -344,6 +350,28 @@ impl AuditSink {
                 return CHECK_INTERVAL;
             }
         }
+    }
+
+    /// Of what is before this record the log has only hashes. A copy that has nothing yet begins with it; one that has
+    /// something lacks what nobody can give it.
+    async fn begin_later(&mut self, first: u64) -> bool {
+        if self.file.size() > self.file.begins() {
+            self.alarm(self.file.size());
+            return false;
+        }
+        if let Err(error) = self.file.begin_at(first).await {
+            tracing::error!(
+                { names::ERROR } = chain(&error),
+                "audit records not kept; trying again"
+            );
+            return false;
+        }
+        self.counts.size.store(first, Ordering::Relaxed);
+        tracing::warn!(
+            { names::NUMBER } = first,
+            "the log has no records before this one any more; the copy begins with it"
+        );
+        true
     }
 
     async fn take_missing(&mut self, leaves: Vec<AuditLeaf>) {
@@ -380,6 +408,10 @@ impl AuditSink {
             )),
         }
     }
+}
+
+fn first_of(leaves: &[AuditLeaf]) -> Option<u64> {
+    leaves.first().map(|leaf| leaf.index)
 }
 
 async fn acknowledge(records: &mut dyn Subscription, sequences: &[u64]) {

@@ -524,6 +524,11 @@ pub(crate) enum AuditVerb {
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    /// Show which old records were removed from the journal, and which would be next. It removes nothing.
+    #[command(
+        after_help = "Example:\n  keywheel audit retention -o json\n\nWhat is removed when says `audit.keep_records` in the gateway's configuration, and nothing else."
+    )]
+    Retention,
     /// Write everything that is needed to verify the audit without a server.
     #[command(
         after_help = "Examples:\n  keywheel audit export --file audit.json\n  keywheel audit export --from 100 --to 200 --file part.json     records 100 to 199, with their proof"
@@ -553,8 +558,8 @@ pub(crate) enum AuditVerb {
         /// The key that must have signed, base64.
         #[arg(long, value_name = "BASE64")]
         public_key: Option<String>,
-        /// What a sink was told, one record a line, to be compared: a log that was put back has fewer records
-        /// or others. Several files of one sink in their order.
+        /// What a sink was told, one record a line, or an export of before, to be compared: a log that was put
+        /// back has fewer records or others. Several files of one sink in their order.
         #[arg(long, value_name = "FILE", conflicts_with = "proof")]
         against: Vec<PathBuf>,
     },

@@ -11,7 +11,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{self, HeaderMap};
 use hyper::http::response::Parts;
 use hyper::{Method, StatusCode};
-use keywheel_schemas::api::{Problem, StreamEnd};
+use keywheel_schemas::api::{AUDIT_BEGINS, Problem, StreamEnd};
 use keywheel_schemas::event::MAX_EVENT_BYTES;
 use keywheel_seal::SecretBytes;
 use serde::Serialize;
@@ -219,7 +219,10 @@ impl Client {
         let opened = http::open(self.target.clone(), ask, PATIENCE).await;
         let response = opened.map_err(|fault| failure::of(&self.target, &fault))?;
         if response.status().is_success() {
+            let begins = response.headers().get(AUDIT_BEGINS);
+            let begins = begins.and_then(|begins| begins.to_str().ok()?.parse().ok());
             return Ok(Lines {
+                begins: begins.unwrap_or(0),
                 body: response.into_body(),
                 waiting: Vec::new(),
                 read: 0,
@@ -349,6 +352,8 @@ fn refusal(body: &[u8], of_input: bool) -> Failure {
 /// Lines of a stream as they come.
 #[derive(Debug)]
 pub(crate) struct Lines {
+    /// Number of the first audit record that is there.
+    begins: u64,
     body: Incoming,
     waiting: Vec<u8>,
     /// How much of `waiting` was given out.
@@ -357,6 +362,11 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    /// Number of the first audit record that is there, where older ones were removed; 0 of everything else.
+    pub(crate) const fn begins(&self) -> u64 {
+        self.begins
+    }
+
     /// The next line without its end; `None` after the last.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, Failure> {
         loop {

@@ -183,6 +183,7 @@ async fn ask_audit(desk: &Desk, verb: AuditVerb) -> Result<(), Failure> {
             let wish = streams::Wish::of_audit(&args)?;
             streams::list(desk, &streams::AUDIT, &wish).await.map(drop)
         }
+        AuditVerb::Retention => audit::retention(desk).await,
         AuditVerb::Tail(page) => {
             streams::tail(desk, &streams::AUDIT, &streams::Wish::of_page(&page)).await
         }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_containers::DockerOptions;
 use keywheel_core::approval::Operation;
@@ -19,6 +20,7 @@ use keywheel_engine::state::View;
 use keywheel_gateway::admission::{Admission, entitlement};
 use keywheel_gateway::bus_server::{BusServer, Renewals};
 use keywheel_gateway::presence::{Listener, Presences};
+use keywheel_gateway::retention::Retention;
 use keywheel_gateway::socket;
 use keywheel_gateway::{dual, lifecycle};
 use keywheel_schemas::config::Config;
@@ -88,6 +90,8 @@ pub(crate) struct GatewayPorts {
     pub(crate) min_sinks: usize,
     /// How many people operations take, that take several.
     pub(crate) people: BTreeMap<Operation, u64>,
+    /// At which age audit records leave the journal; `None` keeps them all.
+    pub(crate) keep_records: Option<Duration>,
 }
 
 /// Says why no worker may be told of new work.
@@ -136,7 +140,9 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     let ends = Ends {
         handle: started.handle.clone(),
         view: started.view.clone(),
-        presences: Presences::new(ports.clock.clone()).with_min_sinks(ports.min_sinks),
+        presences: Presences::new(ports.clock.clone())
+            .with_min_sinks(ports.min_sinks)
+            .with_keep_records(ports.keep_records),
         admission: Arc::new(admission),
         deciding: last.clone().drop_guard(),
     };
@@ -148,6 +154,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         ids: ports.ids.clone(),
         presences: ends.presences.clone(),
     };
+    let retention = retention(ports, &ends);
     let server = BusServer {
         bus: ports.bus.clone(),
         commands: started.handle.clone(),
@@ -184,8 +191,20 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         "gateway's look at rights",
         rights(ports, &ends).run(token.clone()),
     );
+    spawn.tasks.spawn(retention.run(token.clone()));
     spawn.start("gateway's bus end", server.run(token));
     Ok(ends)
+}
+
+/// Has old audit records leave, where they may.
+fn retention(ports: &GatewayPorts, ends: &Ends) -> Retention {
+    Retention {
+        journal: ports.journal.clone(),
+        commands: ends.handle.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+        presences: ends.presences.clone(),
+    }
 }
 
 /// Runs a service that only ends with the process, until told to stop.

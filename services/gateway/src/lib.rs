@@ -43,6 +43,7 @@ pub mod places;
 pub mod presence;
 pub mod registry;
 pub mod remote;
+pub mod retention;
 pub mod server;
 mod sinks;
 pub mod socket;

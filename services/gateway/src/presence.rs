@@ -30,6 +30,7 @@ pub struct Presences {
     clock: Arc<dyn Clock>,
     began: Duration,
     min_sinks: usize,
+    keep_records: Option<Duration>,
     /// Whether no sink is asked for, just now.
     lenient: Arc<AtomicBool>,
 }
@@ -43,6 +44,7 @@ impl Presences {
             began: clock.monotonic(),
             clock,
             min_sinks: 0,
+            keep_records: None,
             lenient: Arc::default(),
         }
     }
@@ -51,6 +53,28 @@ impl Presences {
     #[must_use]
     pub fn with_min_sinks(self, min_sinks: usize) -> Self {
         Self { min_sinks, ..self }
+    }
+
+    /// Has audit records leave the journal at this age; `None` keeps them all.
+    #[must_use]
+    pub fn with_keep_records(self, keep_records: Option<Duration>) -> Self {
+        Self {
+            keep_records,
+            ..self
+        }
+    }
+
+    /// At which age audit records leave the journal; `None` where all are kept.
+    #[must_use]
+    pub const fn keep_records(&self) -> Option<Duration> {
+        self.keep_records
+    }
+
+    /// Why audit records before a number may not leave the journal now; nothing when others have them.
+    #[must_use]
+    pub fn keeps_records(&self, before: u64) -> Option<String> {
+        let heard = self.table.heard(Role::AuditSink, self.clock.monotonic());
+        sinks::keeps(&heard, before, self.min_sinks)
     }
 
     /// Asks for no sinks while `is_lenient`: a restored log is made ready before any of them can run.

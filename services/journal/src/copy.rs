@@ -12,9 +12,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, SqliteConnection};
 use tokio::sync::MutexGuard;
 
+use crate::merkle::Hash;
 use crate::place::Place;
 use crate::sqlite::Writer;
-use crate::{SqliteJournal, file, read};
+use crate::{SqliteJournal, file, read, retention};
 
 /// What the journal that is copied is called in statements.
 const ATTACH: &str = "ATTACH DATABASE ? AS live";
@@ -113,6 +114,21 @@ pub async fn records_of_file(
     let records = read::leaves(&mut connection, &Place::file(path), from, limit).await;
     file::close(path, connection).await?;
     records
+}
+
+/// Leaf hashes of records that were removed from such a journal by their age, from an index on, at most `limit`.
+///
+/// # Errors
+/// When the file cannot be read.
+pub async fn removed_hashes_of_file(
+    path: &Path,
+    from: u64,
+    limit: usize,
+) -> Result<Vec<Hash>, PortError> {
+    let mut connection = file::open_reader(path).await?;
+    let hashes = retention::hashes(&mut connection, &Place::file(path), (from, limit)).await;
+    file::close(path, connection).await?;
+    hashes
 }
 
 async fn copy_tables(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {

@@ -20,7 +20,7 @@ use crate::fault;
 use crate::place::Place;
 use crate::subscriptions;
 use crate::tables::{FORMAT, TABLES};
-use crate::{deliveries, opening, read};
+use crate::{deliveries, opening, read, retention};
 
 /// Older releases can corrupt a database in WAL mode.
 pub const MIN_SQLITE_VERSION: &str = "3.51.3";
@@ -56,6 +56,8 @@ pub(crate) async fn open_writer(
     }
     make_subscriptions(&mut connection, path).await?;
     let made = sqlx::raw_sql(deliveries::TABLES).execute(&mut connection);
+    made.await.map_err(|source| fault::port(path, source))?;
+    let made = sqlx::raw_sql(retention::TABLE).execute(&mut connection);
     made.await.map_err(|source| fault::port(path, source))?;
     let tail = read::tail(&mut connection, &place).await?;
     opening::check_tail(&mut connection, &place, signer, &tail).await?;

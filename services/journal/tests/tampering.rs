@@ -182,3 +182,62 @@ fn ten_thousand_ways_to_tamper_are_all_found_and_the_first_bad_record_is_named()
     }
     assert!(tried.iter().all(|count| *count > ROUNDS / 5), "{tried:?}");
 }
+
+/// The record with which a gateway lets the records before `end` go.
+fn letting_go(end: usize) -> Vec<u8> {
+    let last = end - 1;
+    let words = r#""outcome":"allowed","principal":{"kind":"service","role":"gateway"},"reason":"","time":"2028-01-04T10:00:00.000000Z","trace":"","v":1,"verb":"remove-audit-records"}"#;
+    let command = "00000000-0000-4000-8000-0000000000ff";
+    format!(r#"{{"category":"system","command":"{command}","object":"audit/0-{last}",{words}"#)
+        .into_bytes()
+}
+
+/// An export whose first records were removed after it was said that `said` of them leave.
+fn without_old(size: usize, (gone, said): (usize, usize), key: &SigningKey) -> Export {
+    let mut leaves: Vec<Vec<u8>> = (0..size).map(record).collect();
+    leaves.push(letting_go(said));
+    let mut export = export(leaves, key);
+    export.leaves.drain(..gone);
+    export.removed = export.leaf_hashes.drain(..gone).collect();
+    export
+}
+
+#[test]
+fn whatever_is_done_to_what_stands_for_removed_records_is_found() {
+    let key = SigningKey::from_seed_bytes(&SecretBytes::from(vec![5; 32])).unwrap();
+    let mut random = Random(SEED);
+    for n in 0..ROUNDS / 5 {
+        let size = 2 + random.below(usize::try_from(MOST).unwrap());
+        let gone = 1 + random.below(size - 1);
+        let honest = without_old(size, (gone, gone), &key);
+        let report = verify_export(&honest).unwrap_or_else(|error| panic!("round {n}: {error}"));
+        assert_eq!(report.removed, gone as u64);
+        let mut tampered = honest.clone();
+        let at = random.below(gone);
+        match random.below(6) {
+            0 => tampered.removed[at][random.below(32)] ^= 1,
+            1 => drop(tampered.removed.remove(at)),
+            2 => tampered.removed.insert(at, [7; 32]),
+            3 => tampered.removed.swap(at, (at + 1) % gone),
+            // A record more is taken than was said, and its right hash stands for it.
+            4 => {
+                let more = merkle::leaf_hash(&tampered.leaves.remove(0));
+                tampered.removed.push(more);
+                tampered.leaf_hashes.remove(0);
+            }
+            _ => {
+                tampered.leaves[0][3] ^= 1;
+            }
+        }
+        if tampered == honest {
+            continue;
+        }
+        let error = verify_export(&tampered).expect_err(&format!("round {n}"));
+        match error {
+            ExportError::Unrecorded { first, last } => {
+                assert_eq!((first, last), (gone as u64, gone as u64))
+            }
+            other => assert!(named(&other).is_some(), "round {n}: {other}"),
+        }
+    }
+}

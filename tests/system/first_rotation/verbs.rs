@@ -144,6 +144,7 @@ const VERBS: &[(&str, How)] = &[
     ("audit list", Must("--after 0")),
     ("audit tail", Not(ENDLESS)),
     ("audit prove", Must("0")),
+    ("audit retention", Must("")),
     ("audit export", Must("")),
     ("audit verify", Must("")),
     ("journal verify", Must("")),

@@ -11,6 +11,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -37,6 +39,8 @@ struct Place {
     path: PathBuf,
     max_bytes: u64,
     keep: u32,
+    /// The first record of the copy; an empty file begins with it.
+    begins: Arc<AtomicU64>,
 }
 
 /// The files, as one hand has them.
@@ -62,12 +66,19 @@ impl Lines {
             path,
             max_bytes,
             keep,
+            begins: Arc::default(),
         };
         Self {
             place,
             files: None,
             busy: None,
         }
+    }
+
+    /// Of a copy whose first record is this one, which may come to be another while it has none.
+    pub(super) fn beginning(mut self, begins: Arc<AtomicU64>) -> Self {
+        self.place.begins = begins;
+        self
     }
 
     async fn run(&mut self, work: Work) -> Result<Option<Known>, PortError> {
@@ -138,7 +149,10 @@ impl Files {
             _ => (None, self.last_aside()?),
         };
         let known = Known {
-            next: last.map_or(0, |last| last.sequence.saturating_add(1)),
+            next: last.map_or_else(
+                || self.place.begins.load(Ordering::Relaxed),
+                |last| last.sequence.saturating_add(1),
+            ),
             leaf: last.and_then(|last| last.leaf),
         };
         self.open = Some(Open {

@@ -97,7 +97,7 @@ impl Pump {
     /// Tells one batch, if there is one; gives the first record that the sink lacks then.
     async fn step(&mut self, place: &mut Option<u64>, most: usize) -> Result<u64, PortError> {
         let next = match *place {
-            Some(next) => next,
+            Some(next) => next.max(self.copy.begins()),
             None => self.begin().await?,
         };
         *place = Some(next);
@@ -123,10 +123,11 @@ impl Pump {
     async fn begin(&mut self) -> Result<u64, PortError> {
         let Some(known) = in_time(self.pace.send, self.target.known()).await? else {
             let name = self.state.name().to_owned();
-            return self.copy.place(&name).await.map_err(unread);
+            let next = self.copy.place(&name).await.map_err(unread)?;
+            return Ok(next.max(self.copy.begins()));
         };
         self.compare(known).await?;
-        Ok(known.next)
+        Ok(known.next.max(self.copy.begins()))
     }
 
     /// Refuses to go on behind records that are not those of the copy: one of the two was changed or put back.
@@ -143,7 +144,11 @@ impl Pump {
                 Some((at, _)) => self.copy.read(at, 1).await.map_err(unread)?,
                 None => Vec::new(),
             };
-            let other = last.zip(kept.first());
+            // Of what is before its beginning the copy knows nothing.
+            let kept = kept
+                .first()
+                .filter(|kept| Some(kept.index) == last.map(|(at, _)| at));
+            let other = last.zip(kept);
             let other = other.filter(|((_, leaf), kept)| *leaf != leaf_hash(&kept.bytes));
             other.map(|((at, _), _)| {
                 format!("its record {at} is another one than the copy's: one of them was changed")

@@ -60,12 +60,12 @@ impl World {
                 let Body::ReadAudit { from, limit } = request.message().body else {
                     panic!("an audit sink asks for nothing else");
                 };
-                let from = usize::try_from(from).unwrap();
                 let leaves = served
                     .lock()
                     .unwrap()
                     .iter()
-                    .skip(from)
+                    // What was removed by its age is left out.
+                    .filter(|leaf| leaf.index >= from)
                     .take(limit.min(50))
                     .cloned()
                     .collect();
@@ -193,6 +193,55 @@ async fn what_happened_before_the_start_is_read_from_the_gateway() {
     wait_for(&handle, 120).await;
     stop(&shutdown, task).await;
     world.assert_kept(120).await;
+}
+
+#[tokio::test]
+async fn a_copy_of_a_log_whose_old_records_left_begins_with_the_first_that_is_there() {
+    let world = World::new().await;
+    world.log.lock().unwrap().extend((512..600).map(leaf));
+    let (handle, shutdown, task) = world.start().await;
+    wait_for(&handle, 600).await;
+    world.tell(leaf(600)).await;
+    wait_for(&handle, 601).await;
+    assert_eq!(handle.conflicts(), 0);
+    stop(&shutdown, task).await;
+    let kept: Vec<i64> = world.kept().await.iter().map(|(index, _)| *index).collect();
+    assert_eq!(kept, (512..601).collect::<Vec<i64>>());
+    let read = crate::KeptRecords::open(&world.options.path).await.unwrap();
+    assert_eq!((read.begins(), read.size()), (512, 601));
+    read.close().await.unwrap();
+    // It goes on after a restart, and knows a hole from where it began.
+    world.log.lock().unwrap().extend((600..605).map(leaf));
+    let (handle, shutdown, task) = world.start().await;
+    wait_for(&handle, 605).await;
+    stop(&shutdown, task).await;
+    let file = File::open(&world.options.path).await.unwrap();
+    assert_eq!((file.begins(), file.size()), (512, 605));
+    file.begin_at(700).await.unwrap();
+    assert_eq!((file.begins(), file.size()), (512, 605), "it has records");
+}
+
+#[tokio::test]
+async fn a_copy_that_lacks_what_left_the_log_alarms_and_keeps_what_it_has() {
+    let world = World::new().await;
+    world.grow(10);
+    let (handle, shutdown, task) = world.start().await;
+    wait_for(&handle, 10).await;
+    stop(&shutdown, task).await;
+    {
+        let mut log = world.log.lock().unwrap();
+        log.clear();
+        log.extend((256..260).map(leaf));
+    }
+    let (handle, shutdown, task) = world.start().await;
+    let alarmed = async {
+        while handle.conflicts() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(SOON, alarmed).await.is_ok());
+    stop(&shutdown, task).await;
+    world.assert_kept(10).await;
 }
 
 #[tokio::test]

@@ -123,6 +123,7 @@ const FORMS: &[&str] = &[
     "audit verify --file x --public-key k",
     "audit prove 41 --file x",
     "audit verify --proof x",
+    "audit retention -o json",
     "journal verify",
     "backup --out /b",
     "backup verify /b --unseal-key-file /k -o json",

@@ -11,7 +11,8 @@ use keywheel_core::audit::{Outcome, Record};
 use keywheel_core::id::TokenId;
 use keywheel_core::name::{HostName, SecretName, TokenName};
 use keywheel_engine::port::journal::{AuditLeaf, Journal, MAX_READ};
-use keywheel_journal::records_of_file;
+use keywheel_journal::merkle::{Hash, leaf_hash};
+use keywheel_journal::{records_of_file, removed_hashes_of_file};
 use keywheel_schemas::wire::audit_record_from_json;
 
 /// How a log stands to a sink's copy of its audit.
@@ -50,6 +51,15 @@ impl Log<'_> {
         read.map_err(|error| keywheel_daemon::chain(&error))
     }
 
+    /// Leaf hashes of records that were removed by their age.
+    async fn removed(&self, from: u64, limit: usize) -> Result<Vec<Hash>, String> {
+        let read = match self {
+            Self::Open(journal) => journal.removed_hashes(from, limit).await,
+            Self::File(path) => removed_hashes_of_file(path, from, limit).await,
+        };
+        read.map_err(|error| keywheel_daemon::chain(&error))
+    }
+
     /// Compares the last record that both have: a log that is cut or put back goes on differently.
     pub(crate) async fn stands(
         &self,
@@ -76,18 +86,17 @@ impl Log<'_> {
         (here, range): (u64, std::ops::Range<u64>),
         sink: &mut KeptRecords,
     ) -> Result<Standing, String> {
-        let mut from = range.start;
+        // A copy that was begun when older records had been removed has none of these.
+        let mut from = range.start.max(sink.begins());
         while from < range.end {
             let left = usize::try_from(range.end.saturating_sub(from)).unwrap_or(MAX_READ);
-            let ours = self.records(from, left.min(MAX_READ)).await?;
-            let theirs = sink.read(from, left.min(MAX_READ)).await;
+            let limit = left.min(MAX_READ);
+            let theirs = sink.read(from, limit).await;
             let theirs = theirs.map_err(|error| keywheel_daemon::chain(&error))?;
-            let pairs = ours.iter().zip(&theirs);
-            let differs = pairs.clone().find(|(ours, theirs)| ours != theirs);
-            if let Some((first, _)) = differs {
-                return Ok(Standing::Other { index: first.index });
-            }
-            let compared = pairs.count() as u64;
+            let compared = match self.first_other((from, limit), &theirs).await? {
+                Ok(compared) => compared,
+                Err(index) => return Ok(Standing::Other { index }),
+            };
             if compared == 0 {
                 return Ok(Standing::Other { index: from });
             }
@@ -97,6 +106,34 @@ impl Log<'_> {
         Ok(match kept > here {
             true => Standing::Older { kept, here },
             false => Standing::Fits,
+        })
+    }
+
+    /// Compares records of a sink with ours of the same numbers, or with the hashes of those that were removed here;
+    /// how many are the same, or the first that is another one.
+    async fn first_other(
+        &self,
+        (from, limit): (u64, usize),
+        theirs: &[AuditLeaf],
+    ) -> Result<Result<u64, u64>, String> {
+        let ours = self.records(from, limit).await?;
+        if ours.first().is_some_and(|first| first.index == from) {
+            let pairs = ours.iter().zip(theirs);
+            let mut others = pairs.clone().filter(|(ours, theirs)| ours != theirs);
+            return Ok(match others.next() {
+                Some((other, _)) => Err(other.index),
+                None => Ok(pairs.count() as u64),
+            });
+        }
+        let removed = self.removed(from, limit).await?;
+        let pairs = (from..).zip(removed.iter().zip(theirs));
+        let is_other = |(index, (hash, theirs)): &(u64, (&Hash, &AuditLeaf))| {
+            theirs.index != *index || leaf_hash(&theirs.bytes) != **hash
+        };
+        let mut others = pairs.clone().filter(is_other);
+        Ok(match others.next() {
+            Some((index, _)) => Err(index),
+            None => Ok(pairs.count() as u64),
         })
     }
 }

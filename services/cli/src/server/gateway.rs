@@ -62,6 +62,7 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         renewals: Some(registry.clone()),
         min_sinks: opened.config.audit.min_sinks,
         people: opened.config.dual_control.people.clone(),
+        keep_records: opened.config.audit.keep_records,
     };
     let ends = start_gateway(&ports, spawn).await?;
     let deliveries = log.deliveries();

@@ -154,6 +154,7 @@ fn gateway_ports(opened: &Opened, bus: &Arc<dyn Bus>) -> GatewayPorts {
         renewals: None,
         min_sinks: opened.config.audit.min_sinks,
         people: opened.config.dual_control.people.clone(),
+        keep_records: opened.config.audit.keep_records,
     }
 }
 

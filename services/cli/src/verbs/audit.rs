@@ -10,7 +10,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Display, Path, PathBuf};
 
-use keywheel_schemas::api::AuditExport;
+use keywheel_schemas::api::{AuditExport, AuditRetentionView};
 use serde::Serialize;
 
 use self::offline::Finding;
@@ -21,6 +21,7 @@ use crate::output::table::fields;
 use crate::output::{Screen, tame};
 
 const EXPORT: &str = "/v1/audit/export";
+const RETENTION: &str = "/v1/audit/retention";
 
 pub(super) async fn export(
     desk: &Desk,
@@ -42,7 +43,53 @@ pub(super) async fn export(
         "{} records written to {file}; `keywheel audit verify --file {file}` verifies them without a server",
         export.records.len()
     ));
+    if let Some(gone) = gone(export.removed_hashes.len() as u64) {
+        desk.screen.note(&gone);
+    }
     Ok(())
+}
+
+/// Which records are no longer there; nothing where all are.
+pub(super) fn gone(begins: u64) -> Option<String> {
+    let last = begins.checked_sub(1)?;
+    Some(format!(
+        "records 0 to {last} were removed from the journal by their age; their leaf hashes are there, the records at the sinks and in exports of before"
+    ))
+}
+
+/// `audit retention`: what became of old records, and what would become of them next.
+pub(super) async fn retention(desk: &Desk) -> Result<(), Failure> {
+    let view: AuditRetentionView = desk.client.read(RETENTION).await?;
+    desk.screen.show(&view, retention_words)
+}
+
+fn retention_words(view: &AuditRetentionView) -> String {
+    let keep = match &view.keep {
+        Some(keep) => format!("{keep}, by `audit.keep_records` of the gateway"),
+        None => "for ever: `audit.keep_records` is not set at the gateway".to_owned(),
+    };
+    let there = format!("{} to {}", view.begins, view.size.saturating_sub(1));
+    let mut rows = vec![("kept", keep), ("records there", there)];
+    if let Some(last) = view.begins.checked_sub(1) {
+        rows.push((
+            "removed",
+            format!("0 to {last}; their leaf hashes are there"),
+        ));
+    }
+    if view.removable > 0 {
+        let last = view.begins.saturating_add(view.removable) - 1;
+        rows.push((
+            "old enough",
+            format!("{} to {last}: they leave next", view.begins),
+        ));
+    }
+    if let Some(waits) = &view.waits {
+        rows.push(("they stay for now", waits.clone()));
+    }
+    if let Some(next) = &view.next {
+        rows.push(("the next are at", next.clone()));
+    }
+    fields(&rows)
 }
 
 /// Writes an answer as JSON, to a file or to stdout; says to which file.
@@ -107,16 +154,21 @@ pub(super) fn verify_file(
     key: Option<&str>,
     against: &[PathBuf],
 ) -> Result<(), Failure> {
+    let export = read_export(file)?;
+    let kept = sink::look(against)?;
+    conclude(screen, &found(&export, key, &kept)?)
+}
+
+/// Reads what `audit export` wrote.
+fn read_export(file: &Path) -> Result<AuditExport, Failure> {
     let text = input::text(file, MAX_ANSWER_BYTES)?;
-    let export: AuditExport = serde_json::from_str(&text).map_err(|error| {
+    serde_json::from_str(&text).map_err(|error| {
         Failure::new(
             Exit::Unverified,
             format!("{} is not an export of the audit: {error}", file.display()),
             "make one with `keywheel audit export --file FILE`",
         )
-    })?;
-    let kept = sink::look(against)?;
-    conclude(screen, &found(&export, key, &kept)?)
+    })
 }
 
 fn found(
@@ -191,6 +243,9 @@ fn words(finding: &Finding) -> String {
         ("root", finding.root.clone()),
         ("signed by", key),
     ]);
+    if let Some(gone) = finding.removed.and_then(|removed| gone(removed as u64)) {
+        text.push_str(&fields(&[("removed", gone)]));
+    }
     if let Some(compared) = finding.compared {
         let lines = format!("{compared} records of the sink");
         text.push_str(&fields(&[("compared", lines)]));
@@ -204,6 +259,45 @@ fn words(finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_longer_there_is_said_wherever_it_is_asked_for() {
+        let said = words(&offline::verify(&offline::tests::without(4, 9, true), None).unwrap());
+        assert!(said.contains("records 0 to 3 were removed"), "{said}");
+        assert_eq!(gone(0), None);
+        let view = AuditRetentionView {
+            keep: Some("400d".to_owned()),
+            begins: 512,
+            size: 2000,
+            removable: 256,
+            next: Some("2027-01-01T00:00:00Z".to_owned()),
+            waits: Some("only 0 of the 1 audit sinks".to_owned()),
+        };
+        let said = retention_words(&view);
+        for part in [
+            "400d",
+            "0 to 511",
+            "512 to 767",
+            "only 0 of",
+            "2027",
+            "512 to 1999",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let all = AuditRetentionView {
+            keep: None,
+            begins: 0,
+            removable: 0,
+            next: None,
+            waits: None,
+            ..view
+        };
+        let said = retention_words(&all);
+        assert!(
+            said.contains("for ever") && !said.contains("removed"),
+            "{said}"
+        );
+    }
 
     #[test]
     fn a_part_is_never_taken_for_the_whole_audit() {

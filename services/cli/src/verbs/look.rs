@@ -319,6 +319,12 @@ pub(super) async fn journal(desk: &Desk) -> Result<(), Failure> {
             "{verdict}: {} events, {} audit records; {} events folded anew and compared with what runs",
             report.events, report.audit_records, report.replayed
         );
+        if report.removed_records > 0 {
+            text.push_str(&format!(
+                "\n  audit records 0 to {} were removed by their age; of these the leaf hashes",
+                report.removed_records - 1
+            ));
+        }
         for fault in &report.faults {
             text.push_str(&format!("\n  {}", tame(fault)));
         }

@@ -7,6 +7,7 @@ use keywheel_schemas::api::Status;
 use keywheel_schemas::mirror::TextForm as _;
 
 use super::Desk;
+use super::audit::gone;
 use crate::args::{AuditArgs, EventsArgs, PageArgs};
 use crate::client::Lines;
 use crate::exit::{Exit, Failure};
@@ -169,6 +170,7 @@ pub(super) async fn list(
     let limit = limit.map(|limit| format!("&limit={limit}"));
     let path = wish.path(source, after, &limit.unwrap_or_default());
     let lines = desk.client.lines(&path).await?;
+    let gone = gone(lines.begins()).filter(|_| after < lines.begins());
     let (shown, last) = if desk.screen.is_json() {
         array(desk.screen, source, lines).await?
     } else {
@@ -179,6 +181,9 @@ pub(super) async fn list(
             "these are the latest {shown} {}; {after} older ones: --after 0 --limit N begins with the first",
             source.name
         ));
+    }
+    if let Some(gone) = gone {
+        desk.screen.note(&gone);
     }
     Ok(last)
 }

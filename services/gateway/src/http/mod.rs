@@ -25,6 +25,7 @@ mod problem;
 mod read;
 mod refused;
 mod reports;
+mod retention;
 mod revocations;
 mod rows;
 mod scans;
@@ -241,6 +242,7 @@ fn own_routes() -> Vec<Route> {
         look("/v1/audit", get(stream::audit)),
         look("/v1/audit/export", get(stream::export)),
         look("/v1/audit/proofs/{index}", get(stream::proof)),
+        look("/v1/audit/retention", get(retention::look)),
         look("/v1/journal/verify", get(read::verify)),
         change("/v1/apply", post(change::apply)),
         change("/v1/put", post(change::put)),

@@ -379,6 +379,7 @@ pub(super) async fn verify(State(api): State<Api>) -> Result<Json<VerifyReport>,
         audit_records: found.audit_records,
         replayed: replayed.events,
         faults: found.faults,
+        removed_records: found.removed_records,
     }))
 }
 

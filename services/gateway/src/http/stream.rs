@@ -10,7 +10,7 @@ use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,7 +18,7 @@ use futures_util::stream;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::journal::{AuditLeaf, RecordedEvent};
 use keywheel_journal::merkle::{self, Hash};
-use keywheel_schemas::api::{AuditExport, AuditPart, AuditProof, MAX_PAGE};
+use keywheel_schemas::api::{AUDIT_BEGINS, AuditExport, AuditPart, AuditProof, MAX_PAGE};
 use keywheel_schemas::event;
 use keywheel_schemas::wire::audit_record_from_json;
 use serde::Deserialize;
@@ -27,6 +27,7 @@ use filter::Filter;
 pub(super) use filter::read_time;
 use records::{Asked, Wanted};
 
+use super::retention::gone;
 use super::scans::Taken;
 use super::subscriptions::{head, is_there};
 use super::{Api, Caller, Failure, Named, subscriptions};
@@ -375,6 +376,7 @@ pub(super) async fn audit(
     let scans = wanted.is_some();
     let place = scans.then(|| api.scans.scan()).transpose()?;
     let (bell, said) = (api.view.bell(), api.clock.monotonic());
+    let begins = api.journal.audit_begins().await?;
     let cursor = Cursor {
         api,
         next: query.after.unwrap_or(0),
@@ -386,7 +388,12 @@ pub(super) async fn audit(
         scans,
         place,
     };
-    Ok(answer(cursor, LINES))
+    let mut response = answer(cursor, LINES);
+    if begins > 0 {
+        let begins = HeaderValue::from(begins);
+        response.headers_mut().insert(AUDIT_BEGINS, begins);
+    }
+    Ok(response)
 }
 
 /// Whether a record is wanted; one that this build cannot read fits no filter.
@@ -421,6 +428,9 @@ pub(super) async fn proof(
     }
     let leaf = api.journal.read_audit(index, 1).await?.into_iter().next();
     let leaf = leaf.ok_or_else(unknown)?;
+    if leaf.index != index {
+        return Err(Failure::not_found(gone(index, leaf.index)));
+    }
     let path = api.journal.inclusion_proof(index, head.audit_size).await?;
     Ok(Json(AuditProof {
         origin: api.origin.clone(),
@@ -461,7 +471,15 @@ pub(super) async fn export(
             "there are no audit records {from} to {to}: there are {size}, the first is 0, and `to` is behind the last"
         )));
     }
-    let (records, leaf_hashes) = read_records(&api, from, to).await?;
+    let begins = api.journal.audit_begins().await?;
+    if !is_whole && from < begins {
+        return Err(Failure::invalid(gone(from, begins)));
+    }
+    let (records, leaf_hashes) = read_records(&api, from.max(begins), to).await?;
+    let removed_hashes = match is_whole {
+        true => removed(&api, begins).await?,
+        false => Vec::new(),
+    };
     let part = match is_whole {
         true => None,
         false => Some(AuditPart {
@@ -476,8 +494,23 @@ pub(super) async fn export(
         checkpoint: head.checkpoint,
         records,
         leaf_hashes,
+        removed_hashes,
         part,
     }))
+}
+
+/// Leaf hashes of the records before the first that is there.
+async fn removed(api: &Api, begins: u64) -> Result<Vec<String>, Failure> {
+    let mut hashes = Vec::new();
+    while (hashes.len() as u64) < begins {
+        let next = hashes.len() as u64;
+        let page = api.journal.removed_hashes(next, MAX_PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        hashes.extend(page.iter().map(hexadecimal));
+    }
+    Ok(hashes)
 }
 
 async fn path(api: &Api, index: u64, size: u64) -> Result<Vec<String>, Failure> {

@@ -26,6 +26,7 @@ mod radius;
 mod repeats;
 mod replaced;
 mod reports;
+mod retention;
 mod seal;
 mod sinks;
 mod stores;

@@ -66,6 +66,15 @@ impl Journal for Encoded {
     async fn verify(&self) -> Result<Verification, PortError> {
         self.journal.verify().await
     }
+    async fn audit_begins(&self) -> Result<u64, PortError> {
+        self.journal.audit_begins().await
+    }
+    async fn removed_hashes(&self, from: u64, limit: usize) -> Result<Vec<[u8; 32]>, PortError> {
+        self.journal.removed_hashes(from, limit).await
+    }
+    async fn remove_audit(&self, before: u64) -> Result<u64, PortError> {
+        self.journal.remove_audit(before).await
+    }
     fn bell(&self) -> Option<watch::Receiver<Mark>> {
         match self.is_deaf {
             true => Some(watch::channel(Mark::default()).1),

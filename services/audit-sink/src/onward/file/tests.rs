@@ -205,3 +205,22 @@ async fn a_file_of_something_else_and_a_link_are_refused() {
     let nowhere = world.directory.path().join("no/such/audit.jsonl");
     assert!(Lines::new(nowhere, BIG, 0).known().await.is_err());
 }
+
+#[tokio::test]
+async fn a_file_begins_where_the_copy_does_and_has_no_gap_behind_it() {
+    let world = World::new();
+    let begins: Arc<AtomicU64> = Arc::default();
+    let mut sink = world.sink(BIG, 0).beginning(begins.clone());
+    assert_eq!(next(&mut sink).await, 0);
+    // The copy comes to know it after the file was opened: then it is opened again.
+    begins.store(512, Ordering::Relaxed);
+    assert!(sink.tell(&lines(512, 3)).await.is_err());
+    sink.reset();
+    assert_eq!(next(&mut sink).await, 512);
+    sink.tell(&lines(512, 3)).await.unwrap();
+    assert!(sink.tell(&lines(516, 1)).await.is_err(), "515 is next");
+    let mut again = world.sink(BIG, 0);
+    assert_eq!(next(&mut again).await, 515);
+    again.tell(&lines(515, 1)).await.unwrap();
+    assert_eq!(world.numbers(), [512, 513, 514, 515]);
+}

@@ -310,3 +310,17 @@ async fn a_sink_that_knows_where_it_is_goes_on_there() {
     world.stop.cancel();
     task.await.unwrap();
 }
+
+#[tokio::test]
+async fn of_a_copy_that_began_later_a_sink_is_told_from_its_first_record_on() {
+    let world = World::new().await;
+    let receiver = Receiver::new(Mood::Takes);
+    // It waits before there is anything, and is told once there is.
+    let (_, task) = world.start("siem", &receiver);
+    world.copy.begin_at(512).await.unwrap();
+    world.grow(516).await;
+    assert_eq!(receiver.has(4).await, [512, 513, 514, 515]);
+    world.stop.cancel();
+    task.await.unwrap();
+    assert_eq!(world.copy.place("siem").await.unwrap(), 516);
+}

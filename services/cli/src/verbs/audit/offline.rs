@@ -20,7 +20,7 @@ use crate::exit::{Exit, Failure};
 pub(crate) struct Finding {
     /// Whether nothing is wrong.
     pub(crate) verified: bool,
-    /// Records in the export.
+    /// Records in the export; those that were removed by their age are not.
     pub(crate) records: usize,
     /// The log's name.
     pub(crate) origin: String,
@@ -40,6 +40,9 @@ pub(crate) struct Finding {
     /// Which records they are, where they are not all; what is said is said of these alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) part: Option<Span>,
+    /// So many records before the first were removed by their age; their hashes were verified with the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) removed: Option<usize>,
 }
 
 /// Where records stand that are not all.
@@ -81,6 +84,7 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
         faults,
         compared: None,
         part,
+        removed: Some(export.removed_hashes.len()).filter(|removed| *removed > 0),
     })
 }
 
@@ -137,12 +141,17 @@ fn check(
     );
     // A list that cannot be read names no index; the records themselves are checked first all the same.
     let listed: Vec<Option<Hash>> = export.leaf_hashes.iter().map(|h| parse_hash(h)).collect();
-    let unreadable = (0..).zip(&listed).find(|(_, hash)| hash.is_none());
+    let first = export.removed_hashes.len() as u64;
+    let unreadable = (first..).zip(&listed).find(|(_, hash)| hash.is_none());
     let unreadable = unreadable.map(|(index, _)| ExportError::Hint { index });
     known.leaf_hashes = listed
         .into_iter()
         .collect::<Option<_>>()
         .unwrap_or_default();
+    let removed = export.removed_hashes.iter().map(|hash| parse_hash(hash));
+    let removed: Option<Vec<Hash>> = removed.collect();
+    let strange = "a hash of a removed record is not hexadecimal of 32 bytes";
+    known.removed = removed.ok_or_else(|| (None, strange.to_owned()))?;
     let checked = verify_export(&known);
     let checked = checked.and_then(|report| unreadable.map_or(Ok(report), Err));
     checked.map_err(|error| named(&error))
@@ -180,7 +189,7 @@ fn named(error: &ExportError) -> (Option<u64>, String) {
         ExportError::Record { index, .. }
         | ExportError::Hint { index }
         | ExportError::Proof { index } => Some(*index),
-        ExportError::Range { first, .. } => Some(*first),
+        ExportError::Range { first, .. } | ExportError::Unrecorded { first, .. } => Some(*first),
         _ => None,
     };
     (index, keywheel_daemon::chain(error))

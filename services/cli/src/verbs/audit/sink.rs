@@ -1,7 +1,7 @@
-//! `audit verify --against`: what a sink was told, compared with the log, line by line.
+//! `audit verify --against`: what a sink was told, or an export of before, compared with the log.
 //!
-//! What a success adds: every record that the sink has is in the log, at its place and with its bytes. So a log that was
-//! put back or written anew as a whole is found, which is sound in itself.
+//! What a success adds: every record that the sink or that export has is in the log, at its place and with its bytes.
+//! So a log that was put back or written anew as a whole is found, which is sound in itself.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -11,7 +11,8 @@ use keywheel_journal::merkle::{self, Hash};
 use keywheel_journal::offline::sink::Comparison;
 use keywheel_schemas::api::AuditExport;
 
-use super::Finding;
+use super::offline::{self, parse_hash};
+use super::{Finding, read_export};
 use crate::exit::{Exit, Failure};
 
 /// Longest line of a sink's file that is read, in bytes.
@@ -49,20 +50,29 @@ pub(super) fn compare(
     finding: Finding,
     files: &[Kept],
 ) -> Result<Finding, Failure> {
-    let records = export.records.iter();
-    let leaves: Vec<Hash> = records
-        .map(|record| merkle::leaf_hash(record.as_bytes()))
-        .collect();
+    let own = export.records.iter();
+    let own = own.map(|record| merkle::leaf_hash(record.as_bytes()));
+    // One that is none was found before this.
+    let removed = export.removed_hashes.iter();
+    let removed = removed.map(|hash| parse_hash(hash).unwrap_or_default());
+    let leaves: Vec<Hash> = removed.chain(own).collect();
     let mut comparison = Comparison::with(&leaves);
-    let mut fault = None;
+    let (mut fault, mut of_exports) = (None, 0);
     for file in files {
-        fault = of_file(&mut comparison, file)?;
+        fault = match is_export(&file.path)? {
+            true => {
+                let older = read_export(&file.path)?;
+                of_exports += older.records.len() as u64;
+                of_export((&leaves, &finding.public_key), &older, &file.path)?
+            }
+            false => of_file(&mut comparison, file)?,
+        };
         if fault.is_some() {
             break;
         }
     }
     let mut finding = Finding {
-        compared: Some(comparison.lines()),
+        compared: Some(comparison.lines() + of_exports),
         ..finding
     };
     if let Some((index, text)) = fault {
@@ -75,6 +85,48 @@ pub(super) fn compare(
 
 /// The first bad record where one is named, and what is wrong.
 type Fault = (Option<u64>, String);
+
+/// Whether a file is what `audit export` writes, and no lines of a sink: these are a whole object each.
+fn is_export(path: &Path) -> Result<bool, Failure> {
+    let unread = |error: std::io::Error| unread(path, &error);
+    let mut begin = Vec::new();
+    let file = File::open(path).map_err(unread)?;
+    file.take(2).read_to_end(&mut begin).map_err(unread)?;
+    Ok(begin == b"{\n")
+}
+
+/// An export of before: sound in itself by the same key, and its records are in the log, at their places.
+fn of_export(
+    (leaves, key): (&[Hash], &str),
+    older: &AuditExport,
+    path: &Path,
+) -> Result<Option<Fault>, Failure> {
+    let path = path.display();
+    let own = offline::verify(older, Some(key))?;
+    if let Some(fault) = own.faults.first() {
+        return Ok(Some((own.first_bad_index, format!("{path}: {fault}"))));
+    }
+    let removed = older
+        .removed_hashes
+        .iter()
+        .map(|hash| parse_hash(hash).unwrap_or_default());
+    let records = older.records.iter();
+    let records = records.map(|record| merkle::leaf_hash(record.as_bytes()));
+    let first = older.part.as_ref().map_or(0, |part| part.first);
+    for (index, leaf) in (first..).zip(removed.chain(records)) {
+        let here = usize::try_from(index).ok().and_then(|at| leaves.get(at));
+        let fault = match here {
+            Some(here) if *here == leaf => continue,
+            Some(_) => "is another one there: the log was written anew",
+            None => "is there and not in the log: the log was cut or put back",
+        };
+        return Ok(Some((
+            Some(index),
+            format!("{path}: audit record {index} {fault}"),
+        )));
+    }
+    Ok(None)
+}
 
 fn of_file(comparison: &mut Comparison<'_>, kept: &Kept) -> Result<Option<Fault>, Failure> {
     let path = &kept.path;
@@ -108,8 +160,10 @@ fn is_whole(line: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use keywheel_seal::sign::SigningKey;
+
     use super::*;
-    use crate::verbs::audit::offline::{self, tests::export};
+    use crate::verbs::audit::offline::tests::export;
 
     fn line(n: usize, record: &str) -> String {
         let leaf = offline::hexadecimal(&merkle::leaf_hash(record.as_bytes()));
@@ -157,6 +211,70 @@ mod tests {
             assert_eq!(finding.first_bad_index, Some(size as u64));
             assert!(finding.faults[0].contains("put back"), "{finding:?}");
         }
+    }
+
+    #[test]
+    fn records_that_were_removed_are_compared_by_their_hashes() {
+        let directory = tempfile::tempdir().unwrap();
+        let export = offline::tests::without(4, 9, true);
+        let whole = offline::tests::export(9).0.records;
+        let finding = found(&export, &files(&directory, &whole));
+        assert!(finding.verified, "{finding:?}");
+        assert_eq!(finding.compared, Some(9));
+        let mut other = whole;
+        other[2].push(' ');
+        let finding = found(&export, &files(&directory, &other));
+        assert!(!finding.verified);
+        assert_eq!(finding.first_bad_index, Some(2), "{finding:?}");
+    }
+
+    /// The same log, longer by some records, signed by the same key.
+    fn grown(export: &AuditExport, key: &SigningKey, count: usize) -> AuditExport {
+        let mut grown = export.clone();
+        let more = (0..count).map(|n| format!("{{\"later\":{n}}}"));
+        grown.records.extend(more);
+        let records = grown.records.iter();
+        grown.leaf_hashes = records
+            .map(|record| offline::hexadecimal(&merkle::leaf_hash(record.as_bytes())))
+            .collect();
+        grown.checkpoint = offline::tests::signed(&grown.records, key);
+        grown
+    }
+
+    #[test]
+    fn an_export_of_before_is_the_beginning_of_the_log_or_the_first_other_record_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("older.json");
+        let (older, key) = export(6);
+        std::fs::write(&file, serde_json::to_vec_pretty(&older).unwrap()).unwrap();
+        let against = std::slice::from_ref(&file);
+        let finding = found(&grown(&older, &key, 3), against);
+        assert!(
+            finding.verified && finding.compared == Some(6),
+            "{finding:?}"
+        );
+        // Put back to before it, and written anew.
+        let mut shorter = older.clone();
+        shorter.records.truncate(4);
+        let mut other = older.clone();
+        other.records[2].push(' ');
+        for (changed, first, part) in [(shorter, 4, "put back"), (other, 2, "written anew")] {
+            let finding = found(&grown(&changed, &key, 0), against);
+            assert!(!finding.verified);
+            assert_eq!(finding.first_bad_index, Some(first));
+            assert!(finding.faults[0].contains(part), "{finding:?}");
+        }
+        // Another log's, and one that was changed itself.
+        let (foreign, _) = export(6);
+        assert!(!found(&foreign, against).verified);
+        let mut changed = older.clone();
+        changed.records[5].push(' ');
+        std::fs::write(&file, serde_json::to_vec_pretty(&changed).unwrap()).unwrap();
+        let finding = found(&older, against);
+        assert!(
+            !finding.verified && finding.first_bad_index == Some(5),
+            "{finding:?}"
+        );
     }
 
     #[test]

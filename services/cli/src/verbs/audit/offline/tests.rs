@@ -2,7 +2,12 @@
 
 use std::ops::Range;
 
+use keywheel_core::audit::{Category, Outcome, Principal, Record, Role};
+use keywheel_core::id::CommandId;
+use keywheel_core::time::Timestamp;
 use keywheel_journal::merkle::Frontier;
+use keywheel_journal::retention;
+use keywheel_schemas::wire::audit_record_to_json;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
 
@@ -10,7 +15,7 @@ use super::*;
 
 const ORIGIN: &str = "keywheel.dev/audit/test";
 
-fn signed(records: &[String], key: &SigningKey) -> String {
+pub(in crate::verbs::audit) fn signed(records: &[String], key: &SigningKey) -> String {
     let mut tree = Frontier::new();
     for record in records {
         tree.push(merkle::leaf_hash(record.as_bytes()));
@@ -37,9 +42,50 @@ pub(in crate::verbs::audit) fn export(count: usize) -> (AuditExport, SigningKey)
             .map(|r| hexadecimal(&merkle::leaf_hash(r.as_bytes())))
             .collect(),
         records,
+        removed_hashes: Vec::new(),
         part: None,
     };
     (export, key)
+}
+
+/// An export of a log whose first records were removed, and whose last says so, or does not.
+pub(in crate::verbs::audit) fn without(first: usize, count: usize, is_said: bool) -> AuditExport {
+    let key = SigningKey::generate(&OsEntropy);
+    let mut records = export(count).0.records;
+    if is_said {
+        records.push(said(first));
+    }
+    let hashes: Vec<String> = records
+        .iter()
+        .map(|record| hexadecimal(&merkle::leaf_hash(record.as_bytes())))
+        .collect();
+    AuditExport {
+        origin: ORIGIN.to_owned(),
+        public_key: STANDARD.encode(key.verifying_key().to_bytes()),
+        checkpoint: signed(&records, &key),
+        records: records[first..].to_vec(),
+        leaf_hashes: hashes[first..].to_vec(),
+        removed_hashes: hashes[..first].to_vec(),
+        part: None,
+    }
+}
+
+/// The record with which a gateway lets records go.
+fn said(end: usize) -> String {
+    let record = Record {
+        time: Timestamp::from_micros(1),
+        category: Category::System,
+        principal: Principal::Service(Role::Gateway),
+        verb: retention::VERB.to_owned(),
+        object: retention::object(&(0..end as u64)).unwrap(),
+        version: None,
+        outcome: Outcome::Allowed,
+        reason: String::new(),
+        container: None,
+        command: CommandId::from_bytes([1; 16]),
+        trace: String::new(),
+    };
+    String::from_utf8(audit_record_to_json(&record)).unwrap()
 }
 
 /// Some of the records of such an export, with their proof.
@@ -76,6 +122,34 @@ pub(in crate::verbs::audit) fn part(count: usize, range: Range<usize>) -> AuditE
 
 fn found(export: &AuditExport, key: Option<&str>) -> Finding {
     verify(export, key).unwrap()
+}
+
+#[test]
+fn a_log_whose_old_records_were_removed_verifies_and_says_which_they_were() {
+    let finding = found(&without(4, 9, true), None);
+    assert!(finding.verified, "{finding:?}");
+    assert_eq!((finding.records, finding.removed), (6, Some(4)));
+    assert_eq!(found(&export(3).0, None).removed, None);
+    let unsaid = found(&without(4, 9, false), None);
+    assert!(!unsaid.verified);
+    assert_eq!(unsaid.first_bad_index, Some(0));
+    assert!(unsaid.faults[0].contains("are gone"), "{unsaid:?}");
+    let changes: [fn(&mut AuditExport); 5] = [
+        |export| export.removed_hashes[1] = "00".repeat(32),
+        |export| export.removed_hashes[1] = "no hash".to_owned(),
+        |export| drop(export.removed_hashes.pop()),
+        |export| export.removed_hashes.swap(0, 1),
+        |export| export.records[1].push('x'),
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let mut changed = without(4, 9, true);
+        change(&mut changed);
+        let finding = found(&changed, None);
+        assert!(!finding.verified, "change {n}");
+        if n == 4 {
+            assert_eq!(finding.first_bad_index, Some(5), "by its number in the log");
+        }
+    }
 }
 
 #[test]
