@@ -10,3 +10,4 @@ pub mod openbao;
 pub mod port;
 pub mod postgres;
 pub mod redis;
+pub mod rsyslog;
