@@ -9,6 +9,7 @@ mod delivery;
 mod due_at_once;
 mod fleet;
 mod incident;
+mod keys;
 mod long_log;
 mod policies;
 mod rotations;
@@ -40,7 +41,7 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 19] = [
+const BENCHMARKS: [Benchmark; 20] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
@@ -60,6 +61,7 @@ const BENCHMARKS: [Benchmark; 19] = [
     ("incident", incident::incident),
     ("signal", signals::signals),
     ("policies", policies::policies),
+    ("keys", keys::keys),
 ];
 
 fn main() -> ExitCode {
