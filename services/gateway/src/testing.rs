@@ -285,6 +285,7 @@ impl Bench {
             admission: Arc::new(Admission::new().unwrap()),
             tokens: Arc::default(),
             backups: None,
+            health_looks: Arc::default(),
         };
         Self {
             outside,

@@ -307,5 +307,6 @@ fn api(
         admission: ends.admission.clone(),
         tokens: Arc::default(),
         backups: None,
+        health_looks: Arc::default(),
     }
 }

@@ -349,6 +349,7 @@ fn serve_socket(
         admission: ends.admission.clone(),
         tokens: Arc::default(),
         backups: Some(Arc::new(maker(opened))),
+        health_looks: Arc::default(),
     };
     spawn.shown.add(Arc::new(Metrics::new(api.clone())));
     let server = Server::new(api, Spans::default());

@@ -151,6 +151,7 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         admission: Arc::new(keywheel_gateway::admission::Admission::new().unwrap()),
         tokens: Arc::default(),
         backups: None,
+        health_looks: Arc::default(),
     }
 }
 
