@@ -85,6 +85,13 @@ fn assert_told(keywheel: &Keywheel, receivers: &Receivers) -> Result<()> {
         for (at, (told, wanted)) in records.iter().zip(&wanted).enumerate() {
             ensure!(told["record"] == *wanted, "{name}: record {at} is another");
         }
+        // The same by what a person verifies with: lines as they came, also those that came twice.
+        let lines = receivers.texts(which)?.join("\n") + "\n";
+        let kept = keywheel.scratch().write("kept.jsonl", lines)?;
+        let kept = kept.display().to_string();
+        keywheel
+            .cli(&["audit", "verify", "--against", &kept])?
+            .ok()?;
         let text = receivers.texts(which)?.concat();
         ensure!(text.contains(PLANTED), "{name} knows of no put");
         let hits = canary.search(name, text.as_bytes());
