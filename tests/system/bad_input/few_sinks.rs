@@ -10,7 +10,7 @@ use keywheel_testkit::server::rsyslog::{Driver, RsyslogServer};
 use keywheel_tests::docker;
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::scratch::Scratch;
-use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, current, items, wait_current};
+use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, current, find, items, wait_current};
 use keywheel_tests::{manifest, wait};
 use serde_json::Value;
 
@@ -88,8 +88,10 @@ fn wait_host(keywheel: &Keywheel) -> Result<()> {
 fn slots(keywheel: &Keywheel) -> Result<BTreeSet<String>> {
     let mut slots = BTreeSet::new();
     for event in keywheel.stream("events")? {
-        let slot = event.pointer("/data/trigger/slot").and_then(Value::as_str);
-        let Some(slot) = slot.filter(|_| event.to_string().contains("rotation.started")) else {
+        if !event.to_string().contains("rotation.started") {
+            continue;
+        }
+        let Some(slot) = find(&event, "slot").and_then(Value::as_str) else {
             continue;
         };
         ensure!(slots.insert(slot.to_owned()), "slot {slot} began twice");
