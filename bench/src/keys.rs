@@ -183,11 +183,12 @@ async fn measure(scratch: &Scratch) -> Result<Vec<Line>> {
     let cache = full_cache(&scratch.join("cache")).await?;
     let mut bare = bare(&scratch.join("bare.sqlite")).await?;
     let [mut ours, mut theirs, mut ratio] = [Samples::new(), Samples::new(), Samples::new()];
-    let mut reads = Samples::new();
+    let [mut reads, mut longest] = [Samples::new(), Samples::new()];
     for round in 1..=ROUNDS {
         let (took, read) = replace_and_read(&cache).await?;
         let plain = update(&mut bare, u8::try_from(round)?).await?;
         reads.extend(&read);
+        longest.add(read.quantile(1.0));
         ours.add_span(took);
         theirs.add_span(plain);
         ratio.add(took.as_secs_f64() / plain.as_secs_f64());
@@ -217,6 +218,12 @@ async fn measure(scratch: &Scratch) -> Result<Vec<Line>> {
             "rekey_100k_reads",
             "a value opened meanwhile, none fails",
             reads,
+            "-",
+        ),
+        line(
+            "rekey_100k_longest_read",
+            "the longest of them in each replacement",
+            longest,
             "-",
         ),
         line(
