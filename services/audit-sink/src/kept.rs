@@ -107,6 +107,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_file_in_which_nothing_was_made_yet_is_told_from_one_that_cannot_be_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit-sink.db");
+        let why = |opened: Result<KeptRecords, AuditSinkError>| opened.err().unwrap();
+        assert!(!why(KeptRecords::open(&path).await).is_unmade());
+        std::fs::write(&path, "").unwrap();
+        assert!(why(KeptRecords::open(&path).await).is_unmade());
+        std::fs::write(&path, "x".repeat(4096)).unwrap();
+        assert!(!why(KeptRecords::open(&path).await).is_unmade());
+    }
+
+    #[tokio::test]
     async fn what_a_sink_kept_is_read_in_order_and_no_file_is_made() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("audit-sink.db");

@@ -26,6 +26,9 @@ pub const MAX_KEK_AGE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How often one wrap follows other processes to a fresh KEK.
 const MAX_REPLACED: u32 = 8;
 
+/// A KEK's id, and the KEK sealed by a root key.
+type SealedKek = (Vec<u8>, Vec<u8>);
+
 /// What opens and makes KEKs.
 pub(crate) struct Ring {
     /// Everything is bound to it.
@@ -140,7 +143,7 @@ impl KeyRing {
     }
 
     /// Every KEK, id and sealed by another root key.
-    pub(crate) fn sealed_by(&self, root: &UnsealKey) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+    pub(crate) fn sealed_by(&self, root: &UnsealKey) -> Result<Vec<SealedKek>, Error> {
         let entropy = &*self.ring.entropy;
         let seal = |kek: &Kek| {
             let sealed = root.seal_kek(&self.ring.deployment, kek, entropy);

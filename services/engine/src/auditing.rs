@@ -98,6 +98,8 @@ pub fn records(
     }
     let events = decided.iter().flatten();
     records.extend(events.filter_map(|event| playbooks::order_record(before, deed, event)));
+    let events = decided.iter().flatten();
+    records.extend(events.filter_map(|event| playbooks::evicted(before, deed, (command, event))));
     records
 }
 

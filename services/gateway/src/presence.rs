@@ -4,6 +4,7 @@
 //! called behind only by what was there when it spoke.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keywheel_core::audit::Role;
@@ -29,6 +30,8 @@ pub struct Presences {
     clock: Arc<dyn Clock>,
     began: Duration,
     min_sinks: usize,
+    /// Whether no sink is asked for, just now.
+    lenient: Arc<AtomicBool>,
 }
 
 impl Presences {
@@ -40,6 +43,7 @@ impl Presences {
             began: clock.monotonic(),
             clock,
             min_sinks: 0,
+            lenient: Arc::default(),
         }
     }
 
@@ -49,10 +53,15 @@ impl Presences {
         Self { min_sinks, ..self }
     }
 
+    /// Asks for no sinks while `is_lenient`: a restored log is made ready before any of them can run.
+    pub fn set_lenient(&self, is_lenient: bool) {
+        self.lenient.store(is_lenient, Ordering::Relaxed);
+    }
+
     /// Why no new work may begin now; nothing while there are sinks enough.
     #[must_use]
     pub fn held_back(&self) -> Option<String> {
-        if self.min_sinks == 0 {
+        if self.min_sinks == 0 || self.lenient.load(Ordering::Relaxed) {
             return None;
         }
         let heard = self.table.heard(Role::AuditSink, self.clock.monotonic());

@@ -18,13 +18,17 @@ mod support;
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use keywheel_core::binding::{OnRevoke, Reload};
 use keywheel_core::id::ContainerId;
 use keywheel_core::plan::{Order, PlannedBinding, Task};
 use keywheel_core::report::{Fact, HostReport, OrderState};
+use keywheel_engine::port::container_host::ContainerHost;
+use keywheel_engine::port::{ErrorKind, PortError};
 use support::engine::Engine;
 use support::running::{Running, docker_host};
 use support::settings::{options, reloaded, swapped};
+use support::through::{Otherwise, Through};
 use support::{Container, FakeBus, binding, can_run, docker, env, file};
 
 const IDLE: &str = "exec /bin/busybox sleep 600";
@@ -302,6 +306,40 @@ async fn one_that_was_frozen_is_stopped_once_its_order_says_so() {
         is_told(reports) && !is(&container, "Running")
     })
     .await;
+    injector.end_in(folder.path()).await;
+}
+
+/// An engine that freezes nothing.
+struct Warm;
+
+#[async_trait]
+impl Otherwise for Warm {
+    async fn pause(&self, _: &dyn ContainerHost, _: &ContainerId) -> Result<(), PortError> {
+        Err(PortError::new(ErrorKind::Unavailable, "not now"))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_could_not_be_frozen_is_told_as_apart_once_somebody_ends_it_by_hand() {
+    if !can_run() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let bus = FakeBus::new();
+    bus.put(37, 1, b"one");
+    bus.publish(plan(37, "warm"));
+    let engine = Through::new(docker_host(None), Warm);
+    let injector = Running::start(options(folder.path()), bus.clone(), engine);
+    let container = Container::start("warm", &[], IDLE);
+    bus.wait_facts("swapped to 1", 1, swapped(1)).await;
+    let orders = vec![apart(&container, 7, OnRevoke::Pause)];
+    bus.publish_orders(plan(37, "warm"), orders);
+    let by_hand = |state: &OrderState| matches!(state, OrderState::Failed { reason } if reason.contains("by hand"));
+    bus.wait("it could not be", says(&container, 7, by_hand))
+        .await;
+    assert!(is(&container, "Running"));
+    docker(&["kill", &container.0]);
+    bus.wait("it is over", says(&container, 7, is_done)).await;
     injector.end_in(folder.path()).await;
 }
 

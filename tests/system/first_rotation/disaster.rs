@@ -116,6 +116,38 @@ fn restore(keywheel: &Keywheel, backup: &str, more: &[&str]) -> Result<Output> {
     keywheel.cli(&[&words[..], more].concat())
 }
 
+/// A token for one request, in a file.
+fn issue_once(keywheel: &Keywheel) -> Result<String> {
+    let words = [
+        "token",
+        "issue",
+        "once",
+        "--verb",
+        "list",
+        "--on",
+        "environment",
+        "--for",
+        "1h",
+        "--uses",
+        "1",
+    ];
+    let issued = keywheel.cli(&words)?.ok()?;
+    let file = keywheel.scratch().write("once.token", issued.stdout)?;
+    Ok(file.display().to_string())
+}
+
+/// What comes of a request with a token.
+fn come_with(keywheel: &Keywheel, token: &str) -> Result<Output> {
+    keywheel.cli(&["--bearer-token-file", token, "get", "secrets"])
+}
+
+/// Its one use was made before the disk was lost.
+fn assert_used_up(keywheel: &Keywheel, token: &str) -> Result<()> {
+    let said = come_with(keywheel, token)?;
+    ensure!(said.code == 77, "a use came back: {}", said.said());
+    Ok(())
+}
+
 /// Nothing is served before two different people accepted.
 fn accept(keywheel: &Keywheel) -> Result<()> {
     wait::until_true("an older log to wait for two people", PATIENCE, || {
@@ -215,7 +247,9 @@ fn everything_is_lost_but_a_backup_and_nothing_that_died_since_comes_back() -> R
     stage.wait_current(QUIET, 1)?;
     let container = stage.run("drill", &[], "/bin/app-idle")?;
     let first = values(&container)?;
+    let token = issue_once(&stage.keywheel)?;
     stage.keywheel.cli(&["backup", "--out", &backup])?.ok()?;
+    come_with(&stage.keywheel, &token)?.ok()?;
     let key = stage.keywheel.unseal_key().display().to_string();
     let verify = ["backup", "verify", &backup, "--unseal-key-file", &key];
     stage.keywheel.cli(&verify)?.ok()?;
@@ -246,6 +280,7 @@ fn everything_is_lost_but_a_backup_and_nothing_that_died_since_comes_back() -> R
     );
     stage.wait_current(SECRET, 3)?;
     assert_on_record(&stage.keywheel)?;
+    assert_used_up(&stage.keywheel, &token)?;
     // It goes on as any other, and its next start is an ordinary one.
     stage.keywheel.restart(&Options::default())?;
     stage.rotate(SECRET)?;

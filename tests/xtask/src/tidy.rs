@@ -48,7 +48,7 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
     let rules = fs::read_to_string(root.join("deny.toml"))?;
     let all = metadata(root, &["--locked", "--filter-platform", PLATFORM])?;
     findings.extend(crates::check(&rules, &all)?);
-    let (many, linked) = linked::check(&all)?;
+    let (many, linked) = linked::check(&asked(root, &linked::TREE)?)?;
     findings.extend(many);
     for source in &sources {
         findings.extend(sizes::check(source));
@@ -133,18 +133,24 @@ fn read_sources(root: &Path, tracked: &[String]) -> Result<Vec<Source>> {
 }
 
 fn metadata(root: &Path, flags: &[&str]) -> Result<serde_json::Value> {
+    let words = [&["metadata", "--format-version", "1"], flags].concat();
+    Ok(serde_json::from_str(&asked(root, &words)?)?)
+}
+
+/// What Cargo prints when it is asked so.
+fn asked(root: &Path, words: &[&str]) -> Result<String> {
+    let verb = words.first().copied().unwrap_or_default();
     let output = program::command("cargo")
-        .args(["metadata", "--format-version", "1"])
-        .args(flags)
+        .args(words)
         .current_dir(root)
         .output()
-        .context("cannot run cargo metadata")?;
+        .with_context(|| format!("cannot run cargo {verb}"))?;
     ensure!(
         output.status.success(),
-        "cargo metadata failed: {}",
+        "cargo {verb} failed: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(serde_json::from_slice(&output.stdout)?)
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Where Cargo puts what it builds.

@@ -12,6 +12,7 @@ use keywheel_engine::presence::{Fact, Health, Look as _};
 use keywheel_schemas::config::sinks::{Sink, SinkFormat};
 use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
+use keywheel_telemetry::{Page, Source as _};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -356,6 +357,24 @@ fn onward(sinks: Vec<Sink>) -> OnwardOptions {
     }
 }
 
+/// What the sink's metrics are.
+async fn page_of(handle: &Handle) -> String {
+    let mut page = Page::default();
+    handle.read(&mut page).await;
+    page.text()
+}
+
+/// The number of one sink in a page of metrics.
+fn number(page: &str, metric: &str, sink: &str) -> f64 {
+    let begins = format!("{metric}{{sink=\"{sink}\"}} ");
+    let mut found = page.lines().filter_map(|line| line.strip_prefix(&begins));
+    found
+        .next()
+        .unwrap_or_else(|| panic!("no {begins}in {page}"))
+        .parse()
+        .unwrap()
+}
+
 /// Waits for the fact of a sink to be so, and to say so.
 async fn fact_of(handle: &Handle, name: &str, (wanted, word): (Health, &str)) {
     let found = async {
@@ -370,6 +389,31 @@ async fn fact_of(handle: &Handle, name: &str, (wanted, word): (Health, &str)) {
         }
     };
     tokio::time::timeout(SOON, found).await.unwrap()
+}
+
+/// One sink was told all, the other nothing.
+async fn assert_numbers(handle: &Handle) {
+    let page = page_of(handle).await;
+    assert_eq!(
+        number(&page, "keywheel_audit_sink_waiting_records", "nowhere"),
+        120.0
+    );
+    assert!(
+        number(&page, "keywheel_audit_sink_lag_seconds", "nowhere") > 0.0,
+        "{page}"
+    );
+    assert!(
+        number(&page, "keywheel_audit_sink_failures_total", "nowhere") > 0.0,
+        "{page}"
+    );
+    assert_eq!(
+        number(&page, "keywheel_audit_sink_waiting_records", "archive"),
+        0.0
+    );
+    assert_eq!(
+        number(&page, "keywheel_audit_sink_failures_total", "archive"),
+        0.0
+    );
 }
 
 #[tokio::test]
@@ -422,6 +466,7 @@ async fn sinks_are_told_what_the_copy_keeps_and_one_that_fails_is_named_and_dela
     .await;
     let nowhere = &handle.sinks()[0];
     assert_eq!((nowhere.told, nowhere.waiting), (0, 120));
+    assert_numbers(&handle).await;
     assert!(shutdown.drain(SOON).await, "its tasks end with it");
     task.await.unwrap();
 }
@@ -449,6 +494,12 @@ async fn a_copy_that_is_made_anew_goes_on_with_a_file_that_has_its_records_and_n
         let task = tokio::spawn(async move { sink.run(stop).await.unwrap() });
         wait_for(&handle, 30).await;
         fact_of(&handle, "sink archive", told).await;
+        let differs = number(
+            &page_of(&handle).await,
+            "keywheel_audit_sink_differs",
+            "archive",
+        );
+        assert_eq!(differs > 0.0, told.0 == Health::Problem);
         assert!(shutdown.drain(SOON).await);
         task.await.unwrap();
     }

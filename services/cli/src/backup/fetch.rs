@@ -1,7 +1,7 @@
 //! `backup`: has one made, and fetches it from the machine's own disk.
 //!
-//! Invariant: the file under its name is whole, on the disk, and byte for byte what the server made; nothing that was
-//! there is replaced.
+//! Invariants: the file under its name is whole, on the disk, and byte for byte what the server made; nothing that was
+//! there is replaced; nothing is removed for a server's word that is no backup by its name.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use keywheel_schemas::api::BackupView;
 use serde_json::json;
 
+use super::make::{FOLDER, SEALED};
 use super::open::cannot_write;
 use super::pack;
 use crate::client::Client;
@@ -54,8 +55,10 @@ pub(crate) async fn backup(client: &Client, screen: Screen, out: &Path) -> Resul
         ));
     }
     name(beside, out).map_err(failed)?;
-    // The next one removes it, too.
-    let _ = fs::remove_file(&from);
+    if from.ends_with(Path::new(FOLDER).join(SEALED)) {
+        // The next one removes it, too.
+        let _ = fs::remove_file(&from);
+    }
     let made = BackupView {
         path: out.display().to_string(),
         ..made

@@ -33,7 +33,7 @@ use super::pack::{self, Opener, Sealer};
 /// Directory in the data directory in which a backup is made, and lies until it is fetched.
 pub(crate) const FOLDER: &str = "backup";
 /// The sealed file in it.
-const SEALED: &str = "sealed";
+pub(crate) const SEALED: &str = "sealed";
 /// Room that has to be left beside a backup that is being made.
 const SPARE_BYTES: u64 = RESERVE_BYTES + RESTORE_HEADROOM;
 
@@ -83,20 +83,19 @@ impl Maker {
         };
         let cache = cache.stand_still().await;
         let journal = self.journal.stand_still().await;
-        let copying = journal.begin_copy(&folder.join("journal.db")).await?;
-        let copied = cache.copy_to(&folder.join("cache.db")).await;
-        copied.map_err(|error| {
-            let why = keywheel_daemon::chain(&error);
-            PortError::new(ErrorKind::Unavailable, format!("no backup was made: {why}"))
-        })?;
-        let head = copying.finish().await?;
         for (name, _) in PARTS.iter().filter(|(name, _)| name.ends_with(".json")) {
             let from = self.data_dir.join(name);
             if from.exists() {
                 fs::copy(&from, folder.join(name)).map_err(|error| failed(&from, &error))?;
             }
         }
-        Ok(head)
+        let copying = journal.begin_copy(&folder.join("journal.db")).await?;
+        let copied = cache.copy_to(&folder.join("cache.db")).await;
+        copied.map_err(|error| {
+            let why = keywheel_daemon::chain(&error);
+            PortError::new(ErrorKind::Unavailable, format!("no backup was made: {why}"))
+        })?;
+        copying.finish().await
     }
 
     /// Seals the copies into one file, on a thread of its own.

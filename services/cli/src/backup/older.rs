@@ -8,7 +8,8 @@ use std::path::Path;
 
 use keywheel_audit_sink::KeptRecords;
 use keywheel_core::audit::{Outcome, Record};
-use keywheel_core::name::{SecretName, TokenName};
+use keywheel_core::id::TokenId;
+use keywheel_core::name::{HostName, SecretName, TokenName};
 use keywheel_engine::port::journal::{AuditLeaf, Journal, MAX_READ};
 use keywheel_journal::records_of_file;
 use keywheel_schemas::wire::audit_record_from_json;
@@ -126,6 +127,10 @@ pub(crate) struct LostTime {
     pub(crate) tokens: BTreeSet<TokenName>,
     /// People all of whose tokens were.
     pub(crate) owners: BTreeSet<String>,
+    /// How often uses were taken out of a token's limit.
+    pub(crate) taken: BTreeMap<TokenId, u64>,
+    /// Hosts that were evicted, by their names.
+    pub(crate) hosts: BTreeSet<HostName>,
     /// Records that were looked at.
     pub(crate) records: u64,
     /// Records that this build does not understand.
@@ -160,6 +165,7 @@ impl LostTime {
 
     fn note_record(&mut self, record: &Record) {
         self.note_token(record);
+        self.note_host(record);
         let name = record.object.strip_prefix("secret/");
         let name = name.and_then(|name| SecretName::parse(name).ok());
         let (Some(name), Outcome::Allowed) = (name, record.outcome) else {
@@ -212,7 +218,22 @@ impl LostTime {
                 let owner = record.object.strip_prefix("owner/");
                 self.owners.extend(owner.map(str::to_owned));
             }
+            ("count-token-uses", Outcome::Allowed) => {
+                let id = record.object.strip_prefix("token/");
+                if let Some(id) = id.and_then(|id| TokenId::parse(id).ok()) {
+                    let times = self.taken.entry(id).or_default();
+                    *times = times.saturating_add(1);
+                }
+            }
             _ => {}
+        }
+    }
+
+    fn note_host(&mut self, record: &Record) {
+        if (record.verb.as_str(), record.outcome) == ("evict", Outcome::Allowed) {
+            let name = record.object.strip_prefix("host/");
+            self.hosts
+                .extend(name.and_then(|name| HostName::parse(name).ok()));
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Examined {
     pub(crate) manifest: Manifest,
     pub(crate) deployment: DeploymentId,
     pub(crate) cache: Found,
+    /// Whether the cache's keys were opened; where store-sync is unsealed by others than a key file they cannot be.
+    pub(crate) has_opened_keys: bool,
 }
 
 impl Folder {
@@ -62,7 +64,8 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if !self.is_kept {
-            // What is left is sealed; it is in the way of the next attempt, which says so.
+            // What is left is for our user only, the journal unsealed; it is in the way of the next attempt, which
+            // says so.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
@@ -99,7 +102,8 @@ pub(crate) async fn examine(
     let path = folder.join("cache.db");
     let cache = check_file(&path, *deployment.bytes()).await;
     let cache = cache.map_err(|error| wrong(&keywheel_daemon::chain(&error)))?;
-    if !folder.join("seal.json").exists() {
+    let has_opened_keys = !folder.join("seal.json").exists();
+    if has_opened_keys {
         // Its keys open, so its values will.
         let (entropy, clock) = (Arc::new(OsEntropy), Arc::new(SystemClock::new()));
         let opened = Cache::open(&path, *deployment.bytes(), unseal, entropy, clock).await;
@@ -111,6 +115,7 @@ pub(crate) async fn examine(
         manifest,
         deployment,
         cache,
+        has_opened_keys,
     })
 }
 

@@ -42,6 +42,8 @@ struct Found {
     records: u64,
     live_versions: u64,
     destroyed_versions: u64,
+    /// Whether the cache's keys were opened.
+    keys_opened: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     restored_into: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -281,7 +283,8 @@ fn person() -> Person {
     }
 }
 
-/// Gives what was unpacked its names, the journal last.
+/// Gives what was unpacked its names, in any order: until the last one has its own the directory that they come from
+/// is there.
 fn place(data_dir: &Path, folder: Folder, (note, compared): (&Note, &Compared)) -> io::Result<()> {
     let from = folder.path().to_owned();
     // From here on its being there says that this did not come to its end.
@@ -333,6 +336,7 @@ impl Found {
             records: manifest.records,
             live_versions: examined.cache.live,
             destroyed_versions: examined.cache.destroyed,
+            keys_opened: examined.has_opened_keys,
             restored_into: None,
             compared_with: None,
             is_older: false,
@@ -348,11 +352,14 @@ fn words(found: &Found) -> String {
             "start `keywheel up`: it serves nothing before two different people ran `keywheel restore accept --reason \"…\"`".to_owned()
         }
     };
+    let verified = match found.keys_opened {
+        true => "yes: its seal, its journal, its audit, its cache",
+        false => {
+            "yes: its seal, its journal, its audit, its cache's pages; not its keys, which take what unseals store-sync"
+        }
+    };
     fields(&[
-        (
-            "verified",
-            "yes: its seal, its journal, its audit, its cache".to_owned(),
-        ),
+        ("verified", verified.to_owned()),
         ("deployment", found.deployment.clone()),
         ("made at", found.made_at.clone()),
         ("made by", found.made_by.clone()),

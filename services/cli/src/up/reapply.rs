@@ -11,11 +11,13 @@ use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{BuryLost, Command};
 use keywheel_core::decision::MAX_BURIED;
 use keywheel_core::id::{CommandId, RevocationId, RotationId};
-use keywheel_core::name::{SecretName, TokenName};
-use keywheel_core::token::{self, MAX_TOKEN_REASON_CHARS};
+use keywheel_core::name::SecretName;
+use keywheel_core::token::{self, MAX_TOKEN_REASON_CHARS, Token};
 use keywheel_engine::command_bus::Submission;
+use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::journal::Verdict;
 use keywheel_engine::presence::Fact;
+use keywheel_gateway::tokens::MAX_TAKEN;
 use keywheel_seal::digest;
 
 use super::error::{Error, Kind};
@@ -43,6 +45,10 @@ struct Told {
     refused: Vec<String>,
     /// Tokens that opened again what they did.
     tokens: Vec<String>,
+    /// Tokens that had uses again which were made.
+    used: Vec<String>,
+    /// Hosts that were trusted again.
+    evicted: Vec<String>,
 }
 
 /// A secret as this log has it.
@@ -79,17 +85,21 @@ pub(super) async fn reapply(
         by: accepted_by(note),
     };
     let mut told = Told::default();
+    // Nothing of it goes to a store or a host before the sinks run, and they run after it.
+    ends.presences.set_lenient(true);
+    again.hosts(&lost, &mut told).await?;
     for (name, lost) in &lost.secrets {
         again.secret(name, lost, &mut told).await?;
     }
     again.tokens(&lost, &mut told).await?;
+    ends.presences.set_lenient(false);
     let words = told.words(&lost);
     let reason = (Outcome::Allowed, words.clone());
     let record = restored::record(opened, again.by.clone(), "restored", reason);
     ends.handle.record(record).await?;
     tracing::warn!(reason = words, "an older log was restored");
     restored::forget(&opened.config.data_dir)?;
-    Ok(Some(Fact::warning(FACT, words, told.next())))
+    Ok(Some(Fact::warning(FACT, told.numbers(&lost), told.next())))
 }
 
 async fn lost_time(opened: &Opened, note: &Note) -> Result<LostTime, Error> {
@@ -164,28 +174,70 @@ impl Again<'_> {
         Ok(())
     }
 
-    /// Those that were revoked; another one by the same name may be among them.
+    /// Those that were evicted; one that joined again afterwards has to once more.
+    async fn hosts(&self, lost: &LostTime, told: &mut Told) -> Result<(), Error> {
+        for name in &lost.hosts {
+            let host = {
+                let committed = self.ends.view.read();
+                committed.world.host_named(name).map(|known| known.id)
+            };
+            // One that joined after the backup is not known here.
+            let Some(host) = host else { continue };
+            let command = Command::EvictHost {
+                host,
+                reason: self.reason(),
+            };
+            let what = format!("host {name}");
+            if self.submit(&what, "evict", command, told).await? {
+                told.evicted.push(name.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that were revoked; another one by the same name may be among them. Of the others, uses that were made.
     async fn tokens(&self, lost: &LostTime, told: &mut Told) -> Result<(), Error> {
-        let known: Vec<(TokenName, String)> = {
+        let known: Vec<Token> = {
             let committed = self.ends.view.read();
-            let tokens = committed.world.tokens.iter();
-            tokens
-                .map(|token| (token.name.clone(), token.owner.clone()))
-                .collect()
+            committed.world.tokens.iter().cloned().collect()
         };
-        for (name, owner) in known {
-            if !lost.tokens.contains(&name) && !lost.owners.contains(&owner) {
+        for token in known {
+            let what = format!("token {}", token.name);
+            if !lost.tokens.contains(&token.name) && !lost.owners.contains(&token.owner) {
+                self.uses(&token, (lost, &what), told).await?;
                 continue;
             }
             let command = Command::Token(token::Request::Revoke {
-                which: token::Which::Named(name.clone()),
+                which: token::Which::Named(token.name.clone()),
                 by: "the log that was lost".to_owned(),
                 reason: shortened(&self.reason()),
             });
-            let what = format!("token {name}");
             if self.submit(&what, "revoke", command, told).await? {
-                told.tokens.push(name.to_string());
+                told.tokens.push(token.name.to_string());
             }
+        }
+        Ok(())
+    }
+
+    /// No record says how many were taken at once: as many as can be.
+    async fn uses(
+        &self,
+        token: &Token,
+        (lost, what): (&LostTime, &String),
+        told: &mut Told,
+    ) -> Result<(), Error> {
+        let times = lost.taken.get(&token.id).copied().unwrap_or(0);
+        let left = token.left().unwrap_or(0);
+        let uses = times.saturating_mul(MAX_TAKEN).min(left);
+        if uses == 0 || !token.is_alive(self.opened.clock.now()) {
+            return Ok(());
+        }
+        let command = Command::Token(token::Request::Take {
+            token: token.id,
+            uses,
+        });
+        if self.submit(what, "uses", command, told).await? {
+            told.used.push(token.name.to_string());
         }
         Ok(())
     }
@@ -289,7 +341,18 @@ impl Again<'_> {
 }
 
 impl Told {
+    /// With names, for the record.
     fn words(&self, lost: &LostTime) -> String {
+        self.said(lost, listed)
+    }
+
+    /// In numbers, for the status: it is open to people who may list nothing.
+    fn numbers(&self, lost: &LostTime) -> String {
+        let text = self.said(lost, |names| names.len().to_string());
+        format!("{text}; the audit record `restored` has the names")
+    }
+
+    fn said(&self, lost: &LostTime, of: fn(&[String]) -> String) -> String {
         let mut words = match lost.records {
             0 => vec![
                 "an older log was restored, and no record of the time it lost is here".to_owned(),
@@ -304,10 +367,12 @@ impl Told {
             ("without a value", &self.without),
             ("made after it, and not known here", &self.unknown),
             ("tokens revoked again", &self.tokens),
+            ("uses of tokens counted again", &self.used),
+            ("hosts evicted again", &self.evicted),
             ("refused", &self.refused),
         ];
         let named = lists.into_iter().filter(|(_, names)| !names.is_empty());
-        words.extend(named.map(|(what, names)| format!("{what}: {}", listed(names))));
+        words.extend(named.map(|(what, names)| format!("{what}: {}", of(names))));
         if lost.unread > 0 {
             words.push(format!(
                 "{} records are of another build and were not read",
@@ -318,14 +383,12 @@ impl Told {
     }
 
     fn next(&self) -> String {
-        let first = match (self.without.first(), self.unknown.first()) {
-            (Some(name), _) => {
-                format!("give a value: `keywheel secret put {name} --value-file FILE`")
+        let first = match (self.without.is_empty(), self.unknown.is_empty()) {
+            (false, _) => {
+                "give each secret that has none a value: `keywheel secret put NAME --value-file FILE`"
             }
-            (None, Some(name)) => format!("apply the manifest of `{name}` again"),
-            (None, None) => {
-                "rotate what a server or a store outside knows in a newer version".to_owned()
-            }
+            (true, false) => "apply the manifests of what was made after it again",
+            (true, true) => "rotate what a server or a store outside knows in a newer version",
         };
         format!("{first}; deploy/docs/backup.md says what else a restore cannot know")
     }
@@ -343,5 +406,41 @@ fn listed(names: &[String]) -> String {
     match left {
         0 => shown.join(", "),
         left => format!("{} and {left} more", shown.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_has_the_names_and_the_status_their_number() {
+        let told = Told {
+            revoked: vec![
+                "prod/db version 3".to_owned(),
+                "prod/key version 1".to_owned(),
+            ],
+            evicted: vec!["web-1".to_owned()],
+            without: vec!["prod/pin".to_owned()],
+            ..Told::default()
+        };
+        let lost = LostTime {
+            records: 9,
+            ..LostTime::default()
+        };
+        let words = told.words(&lost);
+        for part in [
+            "9 records of the time it lost were read",
+            "revoked again: prod/db version 3, prod/key version 1",
+            "hosts evicted again: web-1",
+        ] {
+            assert!(words.contains(part), "{words}");
+        }
+        let numbers = format!("{}{}", told.numbers(&lost), told.next());
+        assert!(numbers.contains("revoked again: 2"), "{numbers}");
+        assert!(numbers.contains("hosts evicted again: 1"), "{numbers}");
+        for name in ["prod/", "web-1"] {
+            assert!(!numbers.contains(name), "{numbers}");
+        }
     }
 }

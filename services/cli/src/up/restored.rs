@@ -61,6 +61,9 @@ pub(crate) struct Note {
     pub(crate) accepted: Vec<Accepted>,
     /// Where the audit's second copy was put aside.
     pub(crate) aside: Option<String>,
+    /// Where it is being put.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) going_aside: Option<String>,
 }
 
 /// A user of this machine, by the kernel's word.
@@ -115,6 +118,7 @@ impl Note {
             is_recorded: true,
             accepted: Vec::new(),
             aside: None,
+            going_aside: None,
         }
     }
 
@@ -265,9 +269,11 @@ async fn standing(opened: &Opened, records: u64) -> Result<Standing, Error> {
             without it nobody knows here whether the log was put back";
         Error::new(Kind::Unavailable, why, next)
     };
-    // The sink's own start says what else is wrong with its file.
-    let Ok(mut sink) = KeptRecords::open(&path).await else {
-        return Ok(Standing::Fits);
+    let mut sink = match KeptRecords::open(&path).await {
+        Ok(sink) => sink,
+        Err(error) if error.is_unmade() => return Ok(Standing::Fits),
+        // What is passing, too: nobody may be served an older log for it.
+        Err(error) => return Err(unread(keywheel_daemon::chain(&error))),
     };
     let log = Log::Open(&*opened.journal);
     let mut stands = log.stands(records, &mut sink).await;
@@ -356,7 +362,16 @@ pub(super) fn now(opened: &Opened) -> String {
 
 /// The copy begins anew from this log, and the host takes this log's plans: what they knew is read from the copy.
 fn put_aside(note: &mut Note, data_dir: &Path) -> io::Result<()> {
-    let name = format!("before-restore-at-{}", note.records);
+    let name = match note.going_aside.clone() {
+        Some(name) => name,
+        None => {
+            let name = free_name(note.records, data_dir);
+            // Before anything is moved: a start after a crash goes on with the same.
+            note.going_aside = Some(name.clone());
+            note.save(data_dir)?;
+            name
+        }
+    };
     let folder = data_dir.join(&name);
     fs::create_dir_all(&folder)?;
     for end in BESIDE {
@@ -368,6 +383,17 @@ fn put_aside(note: &mut Note, data_dir: &Path) -> io::Result<()> {
     rename(&data_dir.join(HOST_CACHE), &folder.join(HOST_CACHE))?;
     note.aside = Some(name);
     note.save(data_dir)
+}
+
+/// What was put aside before is evidence, and stays.
+fn free_name(records: u64, data_dir: &Path) -> String {
+    let name = move |n: u32| match n {
+        1 => format!("before-restore-at-{records}"),
+        n => format!("before-restore-at-{records}-{n}"),
+    };
+    let mut all = (1..).map(name);
+    let free = all.find(|name| !data_dir.join(name).exists());
+    free.unwrap_or_else(|| name(1))
 }
 
 /// Renames what is there.

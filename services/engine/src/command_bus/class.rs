@@ -2,6 +2,7 @@
 
 use keywheel_core::command::Command;
 use keywheel_core::decision;
+use keywheel_core::token;
 use keywheel_core::world::World;
 
 use super::inbox::Request;
@@ -34,7 +35,10 @@ pub(super) fn of(world: &World, command: &Command) -> Class {
         | Command::LingerEnded { .. }
         // What died in a time that the log lost dies again.
         | Command::BuryLost(_)
-        | Command::EvictHost { .. } => Class::Revocation,
+        | Command::EvictHost { .. }
+        | Command::Token(token::Request::Revoke { .. }) => Class::Revocation,
+        // As the record of the request that it is counted for, which may be a revocation.
+        Command::Token(token::Request::Take { .. }) => Class::Record,
         Command::Report(_) => Class::Fact,
         _ => Class::Work,
     }
@@ -47,7 +51,7 @@ mod tests {
 
     use super::*;
     use keywheel_core::event::Event;
-    use keywheel_core::id::{HostId, PlaybookId, RevocationId, RotationId, RunId};
+    use keywheel_core::id::{HostId, PlaybookId, RevocationId, RotationId, RunId, TokenId};
     use keywheel_core::name::{PlaybookName, SecretName};
     use keywheel_core::playbook::{self, Deed, Selection, Spec, Step, Which};
     use keywheel_core::playbook_run::{self, Cause};
@@ -89,9 +93,19 @@ mod tests {
             failure: None,
         };
         let retry = Command::RetryRevoke { revocation };
-        for command in [revoke, outcome, retry] {
+        let token = Command::Token(token::Request::Revoke {
+            which: token::Which::Of("certificate:ada".to_owned()),
+            by: "unix:0".to_owned(),
+            reason: "leaked".to_owned(),
+        });
+        for command in [revoke, outcome, retry, token] {
             assert_eq!(of(&world, &command), Class::Revocation);
         }
+        let used = Command::Token(token::Request::Take {
+            token: TokenId::from_bytes([6; 16]),
+            uses: 1,
+        });
+        assert_eq!(of(&world, &used), Class::Record);
         assert_eq!(of(&world, &report), Class::Fact);
         assert_eq!(
             of(&world, &Command::Rotate { rotation, secret }),

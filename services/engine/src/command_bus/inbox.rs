@@ -6,6 +6,7 @@
 
 use keywheel_core::audit;
 use keywheel_core::command::Command;
+use keywheel_core::token;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -132,7 +133,8 @@ impl Handle {
             | Command::ForgetRevocation { .. }
             | Command::Replace(_)
             | Command::LingerEnded { .. }
-            | Command::EvictHost { .. } => (&self.urgent, MAX_URGENT),
+            | Command::EvictHost { .. }
+            | Command::Token(token::Request::Revoke { .. }) => (&self.urgent, MAX_URGENT),
             _ => (&self.commands, MAX_WAITING),
         };
         let (sender, answer) = oneshot::channel();

@@ -225,7 +225,8 @@ impl Host {
         let apart = self.orders.apart.entry(id.clone()).or_default();
         let place = place_of(&self.containers, id);
         let Some(container) = place.and_then(|place| self.containers.get_mut(&place)) else {
-            if apart.state.is_none() || apart.action != action {
+            let is_over = matches!(apart.state, Some(OrderState::Done | OrderState::Gone));
+            if !is_over || apart.action != action {
                 let is_there = self.down.values().any(|one| one.id == *id);
                 apart.action = action;
                 apart.state = Some(match is_there {

@@ -347,6 +347,7 @@ fn runs_take_every_turn_that_there_is() {
         "paused",
         "proven",
         "put into quarantine",
+        "refused",
         "restarted",
         "resumed",
         "taken",

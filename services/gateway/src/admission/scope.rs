@@ -65,7 +65,11 @@ impl Scope {
                 ..demand.clone()
             });
         }
-        other.map(|verb| Demand::new(verb, demand.resource.clone()))
+        other.map(|verb| Demand {
+            verb,
+            or: None,
+            ..demand.clone()
+        })
     }
 
     /// Whether a right is in it.
@@ -186,6 +190,9 @@ mod tests {
         let auditor = scope(&["audit"], &["environment"]).unwrap();
         // Its owner's right to grant does not stand in for the token's.
         assert_eq!(auditor.narrow(&either), Some(Demand::of_all(Verb::Audit)));
+        // What was found by looking stays told to nobody who may not see it.
+        let found = auditor.narrow(&either.clone().as_found()).unwrap();
+        assert!(found.is_found && found.verb == Verb::Audit);
         let lister = scope(&["list"], &["environment"]).unwrap();
         assert_eq!(lister.narrow(&either), None);
         let both = Demand {

@@ -1,10 +1,13 @@
-//! A backup: on record before it is made, and when it was made. Its bytes are never in an answer.
+//! A backup: on record before it is made, and when it was made, or why it was not. Its bytes are never in an answer.
+//!
+//! Invariant: what was begun comes to its end, and on record, whether or not who asked waits for that; so nobody begins
+//! another one meanwhile.
 
 use async_trait::async_trait;
 use axum::Json;
 use axum::extract::{Extension, State};
 use keywheel_core::audit::Outcome;
-use keywheel_engine::port::PortError;
+use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::api::BackupView;
 
 use super::{Api, Caller, Failure};
@@ -31,8 +34,28 @@ pub(super) async fn backup(
     let Some(maker) = api.backups.clone() else {
         return Err(Failure::conflict(ELSEWHERE));
     };
-    note(&api, &caller, "asked for").await?;
-    let made = maker.make().await?;
+    // A handler ends with its connection.
+    let making = tokio::spawn(async move { made(&api, &caller, &*maker).await });
+    making.await.unwrap_or_else(|error| {
+        let text = "the backup was not made to its end; ask again";
+        Err(PortError::caused(ErrorKind::Unavailable, text, error).into())
+    })
+}
+
+async fn made(
+    api: &Api,
+    caller: &Caller,
+    maker: &dyn BackupMaker,
+) -> Result<Json<BackupView>, Failure> {
+    note(api, caller, (Outcome::Allowed, "asked for")).await?;
+    let made = match maker.make().await {
+        Ok(made) => made,
+        Err(error) => {
+            let words = format!("not made: {error}");
+            note(api, caller, (Outcome::Rejected, &words)).await?;
+            return Err(Failure::from(error).on_record());
+        }
+    };
     let BackupView {
         head,
         records,
@@ -40,18 +63,16 @@ pub(super) async fn backup(
         ..
     } = &made;
     let words = format!("made: up to event {head} and {records} records, sha256 {sha256}");
-    note(&api, &caller, &words).await?;
+    note(api, caller, (Outcome::Allowed, &words)).await?;
     Ok(Json(made))
 }
 
-async fn note(api: &Api, caller: &Caller, words: &str) -> Result<(), Failure> {
+async fn note(
+    api: &Api,
+    caller: &Caller,
+    (outcome, words): (Outcome, &str),
+) -> Result<(), Failure> {
     let words = caller.standing.words(words);
-    let record = api.record(
-        &caller.principal,
-        "backup",
-        OBJECT,
-        Outcome::Allowed,
-        &words,
-    );
+    let record = api.record(&caller.principal, "backup", OBJECT, outcome, &words);
     Ok(api.commands.record(record).await?)
 }

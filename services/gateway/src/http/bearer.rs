@@ -27,7 +27,7 @@ use crate::tokens::hash_of;
 
 /// What comes before a token in its header.
 const SCHEME: &[u8] = b"Bearer ";
-/// How often an open stream looks whether its token still counts when nothing happens.
+/// How often an open stream looks whether its token still counts, and its owner, when nothing happens.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection of somebody who may use no verb by themselves: it ends soon unless a token counted on it.
@@ -236,19 +236,23 @@ pub(super) fn ended_with(api: &Api, held: &Held, response: Response) -> Response
 
 async fn over(api: Api, token: TokenId) {
     let mut bell = api.view.bell();
+    let mut looks = tokio::time::interval(LOOK_EVERY);
     loop {
-        let is_alive = {
+        let owner = {
             let committed = api.view.read();
             let known: Option<&Token> = committed.world.tokens.by_id(token);
-            known.is_some_and(|known| known.is_alive(api.clock.now()))
+            let known = known.filter(|known| known.is_alive(api.clock.now()));
+            known.map(|known| known.owner.clone())
         };
-        if !is_alive {
-            return;
-        }
-        // An end of its time rings no bell.
-        let rung = tokio::time::timeout(LOOK_EVERY, bell.changed()).await;
-        if matches!(rung, Ok(Err(_))) {
-            return;
+        let Some(owner) = owner else { return };
+        tokio::select! {
+            rung = bell.changed() => if rung.is_err() {
+                return;
+            },
+            // An end of its time rings no bell, and neither does its owner's.
+            _ = looks.tick() => if api.access.owner(&owner).is_none() {
+                return;
+            },
         }
     }
 }

@@ -1,23 +1,25 @@
 //! Whether a container gets a secret: asked with what its engine says of it, decided as its host would.
 //!
 //! Nothing follows from the facts that a request names: they are compared and told back, and no container is served
-//! by them.
+//! by them. Whoever may list the secret may ask; other secrets that a binding gives with it are named to nobody who
+//! may not list those.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::Method;
 use axum::routing::{MethodRouter, get};
-use keywheel_core::binding::ContainerFacts;
+use keywheel_core::binding::{ContainerFacts, Spec};
 use keywheel_core::id::ContainerId;
-use keywheel_core::name::HostName;
+use keywheel_core::name::{HostName, SecretName};
+use keywheel_policy::Resource;
 use keywheel_schemas::api::EntitlementView;
 use serde::Deserialize;
 
 use super::read::with_secret;
-use super::{Api, Failure, Named};
+use super::{Api, Caller, Failure, Named};
 use crate::views::entitlement::entitlement;
 
 /// The route.
@@ -73,12 +75,32 @@ fn lacking(name: &str) -> Failure {
 
 async fn explain(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Named(name): Named,
     query: Result<Query<FactsQuery>, QueryRejection>,
 ) -> Result<Json<EntitlementView>, Failure> {
     let (host, facts) = query?.0.read()?;
+    let seen = seen_beside(&api, &caller, &name)?;
+    let is_seen = |name: &SecretName| seen.contains(name);
     with_secret(&api, &name, |committed, secret| {
-        entitlement(&committed.world, secret, (&host, &facts))
+        entitlement(&committed.world, secret, (&host, &facts), &is_seen)
     })
     .map(Json)
+}
+
+/// What bindings give together with a secret, as far as the caller may list it. It is asked while nothing of the state
+/// is held.
+fn seen_beside(api: &Api, caller: &Caller, name: &str) -> Result<BTreeSet<SecretName>, Failure> {
+    let given: BTreeSet<SecretName> = with_secret(api, name, |committed, secret| {
+        let world = &committed.world;
+        let bindings = world.bindings.values();
+        let specs = bindings.filter_map(|binding| binding.spec.as_ref());
+        let own = specs.filter(|spec| spec.names(secret.id));
+        let ids = own.flat_map(Spec::secrets);
+        let known = ids.filter_map(|id| world.secrets.get(&id));
+        known.map(|known| known.name.clone()).collect()
+    })?;
+    let given: Vec<SecretName> = given.into_iter().collect();
+    let resource = |name: &SecretName| [Resource::Secret(name.to_string())];
+    Ok(api.rows_for(caller, given, resource).into_iter().collect())
 }

@@ -471,12 +471,11 @@ impl Api {
         }
     }
 
-    /// Whether somebody may see what a demand is about.
+    /// Whether somebody may see what a demand is about: who came with a token, within its scope.
     fn is_seen(&self, principal: &Principal, standing: &Standing, demand: &Demand) -> bool {
-        let who = person(principal, standing.rule);
         let look = Demand::new(Verb::List, demand.resource.clone());
-        let now = seconds(self.clock.now());
-        self.in_force().admit(&who, &[look], now).is_ok()
+        let judged = self.judge((principal, standing), &self.in_force(), &[look]);
+        judged.is_ok()
     }
 
     /// Whether a caller may have all of this done.

@@ -212,18 +212,23 @@ async fn end(
         Which::Of(owner) => known.owner == *owner,
     };
     api.commands.look_at_head().await?;
-    let mut revoked: Vec<String> = {
+    let mut meant: Vec<(String, TokenId)> = {
         let committed = api.view.read();
         let all = committed.world.tokens.iter().filter(is_meant);
-        all.map(|known| known.name.to_string()).collect()
+        all.map(|known| (known.name.to_string(), known.id))
+            .collect()
     };
-    revoked.sort();
+    meant.sort();
     let request = Request::Revoke {
         which: which.clone(),
         by: identity(&caller.principal),
         reason,
     };
     submit(api, caller, request, by).await?;
+    // A repeat revokes nothing, and what has the name by now is another one.
+    let committed = api.view.read();
+    meant.retain(|(_, id)| committed.world.tokens.by_id(*id).is_none());
+    let revoked = meant.into_iter().map(|(name, _)| name).collect();
     Ok(Json(RevokeTokensAnswer { revoked }))
 }
 

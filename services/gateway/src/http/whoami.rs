@@ -59,15 +59,19 @@ pub(super) async fn whoami(
 }
 
 async fn may(api: &Api, caller: &Caller) -> Vec<MayView> {
-    let known: Vec<Resource> = {
+    let mut known: Vec<Resource> = {
         let committed = api.view.read();
         let all = policies::estate(&committed.world).known;
         all.into_iter().take(MAX_LOOKED_AT + 1).collect()
     };
+    let is_cut = known.len() > MAX_LOOKED_AT;
+    known.truncate(MAX_LOOKED_AT);
+    // What else they may do to it does not tell them that it is there.
+    let known = api.rows_for(caller, known, |one| [one.clone()]);
     let mut told = Vec::new();
     // No person ever reads a value.
     for verb in Verb::ALL.into_iter().filter(|verb| *verb != Verb::Read) {
-        told.extend(by(api, caller, verb, &known));
+        told.extend(by(api, caller, verb, (&known, is_cut)));
         // Many decisions in a row; others have their turn between them.
         tokio::task::yield_now().await;
     }
@@ -75,7 +79,12 @@ async fn may(api: &Api, caller: &Caller) -> Vec<MayView> {
 }
 
 /// What one verb may be done to; `None` for nothing.
-fn by(api: &Api, caller: &Caller, verb: Verb, known: &[Resource]) -> Option<MayView> {
+fn by(
+    api: &Api,
+    caller: &Caller,
+    verb: Verb,
+    (known, is_cut): (&[Resource], bool),
+) -> Option<MayView> {
     if api.may(caller, &[Demand::of_all(verb)]) {
         return Some(MayView {
             verb: verb.word().to_owned(),
@@ -83,10 +92,9 @@ fn by(api: &Api, caller: &Caller, verb: Verb, known: &[Resource]) -> Option<MayV
             is_cut: false,
         });
     }
-    let looked_at = known.iter().take(MAX_LOOKED_AT);
-    let theirs = looked_at.filter(|one| api.may(caller, &[Demand::new(verb, (*one).clone())]));
+    let known = known.iter();
+    let theirs = known.filter(|one| api.may(caller, &[Demand::new(verb, (*one).clone())]));
     let of: Vec<String> = theirs.map(ToString::to_string).collect();
-    let is_cut = known.len() > MAX_LOOKED_AT;
     (!of.is_empty() || is_cut).then(|| MayView {
         verb: verb.word().to_owned(),
         of,

@@ -26,12 +26,16 @@ struct Rule<'w> {
     lacks: Option<&'w SecretName>,
 }
 
-/// Whether a container of a host gets a secret.
+/// Whether whoever asks may list a secret.
+type Seen<'a> = &'a dyn Fn(&SecretName) -> bool;
+
+/// Whether a container of a host gets a secret. Other secrets of a binding are named only if `is_seen` says so.
 #[must_use]
 pub fn entitlement(
     world: &World,
     secret: &Secret,
     (host, facts): (&HostName, &ContainerFacts),
+    is_seen: Seen<'_>,
 ) -> EntitlementView {
     let mut rules: Vec<Rule<'_>> = world
         .bindings
@@ -43,7 +47,7 @@ pub fn entitlement(
         (rule.missing, lacks, parts, &rule.binding.name)
     });
     let known = world.host_named(host);
-    let denied = denial(secret, (host, facts), known, rules.first());
+    let denied = denial(secret, (host, facts), known, (rules.first(), is_seen));
     let (reason, next) = match &denied {
         Some((reason, next)) => (reason.clone(), Some(next.clone())),
         None => (granted(&rules), None),
@@ -97,7 +101,7 @@ fn denial(
     secret: &Secret,
     (host, facts): (&HostName, &ContainerFacts),
     known: Option<&Host>,
-    nearest: Option<&Rule<'_>>,
+    (nearest, is_seen): (Option<&Rule<'_>>, Seen<'_>),
 ) -> Option<(String, String)> {
     let Some(known) = known else {
         return Some((
@@ -134,6 +138,14 @@ fn denial(
         ));
     }
     let lacking = rule.lacks?;
+    if !is_seen(lacking) {
+        return Some((
+            format!(
+                "binding `{name}` gives it together with a secret that has no version that may be used, and that you may not list"
+            ),
+            format!("ask whoever may list all that binding `{name}` gives"),
+        ));
+    }
     Some((
         format!(
             "binding `{name}` gives it, but secret `{lacking}` has no version that may be used"

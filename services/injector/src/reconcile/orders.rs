@@ -462,7 +462,9 @@ impl Reconciler {
         let apart = self.orders.apart.entry(id.clone()).or_default();
         apart.number = order.number;
         let Some(tracked) = self.containers.get_mut(id) else {
-            if apart.state.is_none() || apart.action != action {
+            // One that could not be stopped may have ended by itself, or by hand.
+            let is_over = matches!(apart.state, Some(OrderState::Done | OrderState::Gone));
+            if !is_over || apart.action != action {
                 self.ask_about_ordered(id);
             }
             return;

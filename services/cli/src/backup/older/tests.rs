@@ -76,6 +76,33 @@ fn tokens_that_were_revoked_are_known_by_name_and_by_owner() {
 }
 
 #[test]
+fn hosts_that_were_evicted_and_uses_that_were_taken_are_known() {
+    let mut lost = LostTime::default();
+    let used = TokenId::from_bytes([7; 16]);
+    let object = format!("token/{used}");
+    for (verb, object) in [
+        ("evict", "host/web-1"),
+        ("count-token-uses", object.as_str()),
+        ("count-token-uses", object.as_str()),
+        ("count-token-uses", "token/ci"),
+        ("issue-join-token", "host/web-2"),
+    ] {
+        lost.note(&audit_record_to_json(&record(verb, object, None)));
+    }
+    for outcome in [Outcome::Denied, Outcome::Rejected, Outcome::Malformed] {
+        let refused = Record {
+            outcome,
+            ..record("evict", "host/web-3", None)
+        };
+        lost.note(&audit_record_to_json(&refused));
+    }
+    let hosts: Vec<&str> = lost.hosts.iter().map(HostName::as_str).collect();
+    assert_eq!(hosts, ["web-1"]);
+    assert_eq!(lost.taken, BTreeMap::from([(used, 2)]));
+    assert!(lost.secrets.is_empty() && lost.tokens.is_empty());
+}
+
+#[test]
 fn what_was_revoked_is_dead_by_its_number_or_with_all_that_were_there() {
     for verb in ["revoke", "revoke-in-emergency", "revoke-and-replace"] {
         assert_eq!(dead(&of(&[(verb, Some(2))])), [2], "{verb}");

@@ -293,3 +293,34 @@ fn a_note_is_read_back_another_text_is_refused_and_so_is_a_restore_that_did_not_
         refused.what
     );
 }
+
+#[test]
+fn what_was_put_aside_before_stays_and_a_crash_in_between_goes_on_with_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path();
+    let fill = |what: &str| {
+        fs::write(data_dir.join(SINK), what).unwrap();
+        fs::create_dir(data_dir.join(HOST_CACHE)).unwrap();
+        fs::write(data_dir.join(HOST_CACHE).join("plan1.sealed"), what).unwrap();
+    };
+    fill("one");
+    let mut first = note();
+    put_aside(&mut first, data_dir).unwrap();
+    assert_eq!(first.aside.as_deref(), Some("before-restore-at-7"));
+    fill("two");
+    let mut second = note();
+    put_aside(&mut second, data_dir).unwrap();
+    // Killed before the host's cache went, and before the note said that it is done.
+    let aside = aside_of(&second, data_dir).unwrap();
+    fs::rename(aside.join(HOST_CACHE), data_dir.join(HOST_CACHE)).unwrap();
+    second.aside = None;
+    put_aside(&mut second, data_dir).unwrap();
+    assert_eq!(second.aside.as_deref(), Some("before-restore-at-7-2"));
+    for (note, what) in [(first, "one"), (second, "two")] {
+        let aside = aside_of(&note, data_dir).unwrap();
+        for name in [SINK, "host-cache/plan1.sealed"] {
+            assert_eq!(fs::read_to_string(aside.join(name)).unwrap(), what);
+        }
+    }
+    assert!(!data_dir.join(SINK).exists() && !data_dir.join(HOST_CACHE).exists());
+}

@@ -42,17 +42,16 @@ fn names(folder: &std::path::Path) -> Vec<String> {
 #[tokio::test]
 async fn a_backup_is_fetched_whole_and_replaces_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let made = folder.path().join("made");
+    let data_dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(data_dir.path().join("backup")).unwrap();
+    let made = data_dir.path().join("backup/sealed");
     std::fs::write(&made, "sealed").unwrap();
     let daemon = Daemon::serve("backup", answer(&made, 6, &digest(b"sealed")));
     let out = folder.path().join("out").display().to_string();
     daemon.run(&["backup", "--out", &out]).await.unwrap();
     assert_eq!(std::fs::read(&out).unwrap(), b"sealed");
-    assert_eq!(
-        names(folder.path()),
-        ["out"],
-        "fetched, and nothing beside it"
-    );
+    assert_eq!(names(folder.path()), ["out"], "nothing beside it");
+    assert!(!made.exists(), "it is fetched");
     std::fs::write(&made, "sealed").unwrap();
     let taken = daemon.run(&["backup", "--out", &out]).await.unwrap_err();
     assert_eq!(taken.exit, Exit::CannotCreate, "{taken}");
@@ -61,6 +60,17 @@ async fn a_backup_is_fetched_whole_and_replaces_nothing() {
         1,
         "none is made for a name that is taken"
     );
+}
+
+#[tokio::test]
+async fn a_server_has_nothing_removed_that_is_no_backup_by_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = folder.path().join("sealed");
+    std::fs::write(&other, "mine").unwrap();
+    let daemon = Daemon::serve("backup-theirs", answer(&other, 4, &digest(b"mine")));
+    let out = folder.path().join("out").display().to_string();
+    daemon.run(&["backup", "--out", &out]).await.unwrap();
+    assert_eq!(std::fs::read(&other).unwrap(), b"mine");
 }
 
 #[tokio::test]

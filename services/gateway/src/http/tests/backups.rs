@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::journal::Journal;
 use keywheel_schemas::api::BackupView;
+use tokio::sync::Notify;
 
 use super::*;
 
@@ -72,6 +73,51 @@ async fn a_backup_is_on_record_before_it_is_made_and_when_it_was() {
     let audit = bench.audit().await.split_off(2);
     assert!(audit[0].contains("asked for"), "{audit:?}");
     assert!(audit[1].contains("Rejected"), "{audit:?}");
+    assert!(
+        audit[1].contains("wait for it"),
+        "with its cause: {audit:?}"
+    );
+    assert_eq!(audit.len(), 2, "{audit:?}");
+}
+
+/// Makes one when it is let.
+struct SlowMaker {
+    inner: FakeMaker,
+    begun: Notify,
+    goes_on: Notify,
+}
+
+#[async_trait]
+impl BackupMaker for SlowMaker {
+    async fn make(&self) -> Result<BackupView, PortError> {
+        self.begun.notify_one();
+        self.goes_on.notified().await;
+        self.inner.make().await
+    }
+}
+
+#[tokio::test]
+async fn who_asked_may_go_and_it_is_made_to_its_end_and_on_record() {
+    let mut bench = Bench::start().await;
+    let slow = Arc::new(SlowMaker {
+        inner: FakeMaker::new(bench.api.journal.clone(), Arc::default()),
+        begun: Notify::new(),
+        goes_on: Notify::new(),
+    });
+    bench.api.backups = Some(slow.clone());
+    {
+        let mut asking = std::pin::pin!(bench.post("backup", json!({})));
+        tokio::select! {
+            answered = &mut asking => panic!("{answered:?}"),
+            () = slow.begun.notified() => {}
+        }
+    }
+    slow.goes_on.notify_one();
+    while bench.audit().await.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let audit = bench.audit().await;
+    assert!(audit[1].contains("made: up to event 7"), "{audit:?}");
 }
 
 #[tokio::test]

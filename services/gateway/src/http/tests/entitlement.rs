@@ -3,10 +3,14 @@
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::id::HostId;
+use keywheel_identity::name::OperatorName;
 
 use super::*;
 
 const BINDINGS: &str = "---\napiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: shop/app, user: \"1000\", labels: { app: web } }\n  env: { name: DB }\n---\napiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: jobs }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: shop/jobs, name: job-*, user: \"0\" }\n  file: { name: db }\n";
+
+/// A file of two secrets, of which the other one has no value.
+const BESIDE: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: stage/key }\nspec: { store: local }\n---\napiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: both }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: shop/both }\n  file: { name: both, template: '{{ secret(\"prod/db\") }}{{ secret(\"stage/key\") }}' }\n";
 
 impl Bench {
     /// A host, a secret that has a version, one that has none, and two bindings of the first.
@@ -113,6 +117,34 @@ async fn what_was_revoked_is_given_by_no_rule() {
     assert!(
         told.contains("`web` gives it, but secret `prod/db` has no version"),
         "{told}"
+    );
+}
+
+#[tokio::test]
+async fn another_secret_of_a_binding_is_named_only_to_who_may_list_it() {
+    let bench = Bench::entitled().await;
+    let (status, answer) = bench.apply(BESIDE).await;
+    assert_eq!(status, 200, "{answer}");
+    let facts = "host=web-1&name=x&image=shop/both";
+    let answer = bench.explained("prod/db", facts).await;
+    let told = answer["reason"].as_str().unwrap();
+    assert!(
+        told.contains("secret `stage/key` has no version"),
+        "{answer}"
+    );
+    let policies =
+        "@id(\"a\") permit (principal, action == Action::\"list\", resource in Path::\"prod\");";
+    let (status, answer) = bench
+        .post("policies", json!({ "policies": policies }))
+        .await;
+    assert_eq!(status, 200, "{answer}");
+    let ada = Peer::Operator(OperatorName::parse("ada").unwrap());
+    let path = format!("/v1/explain/prod/db?id={}&{facts}", "a".repeat(64));
+    let (status, answer) = bench.ask_as(ada, "GET", &path, Body::empty()).await;
+    assert_eq!(status, StatusCode::OK, "{answer}");
+    assert!(
+        answer.contains("that you may not list") && !answer.contains("stage/key"),
+        "{answer}"
     );
 }
 

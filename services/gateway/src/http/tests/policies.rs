@@ -168,6 +168,54 @@ async fn every_route_asks_the_policies_and_nothing_is_done_for_whom_they_permit_
 }
 
 #[tokio::test]
+async fn every_route_asks_the_scope_of_a_token_and_nothing_is_done_outside_it() {
+    let all = json!({ "policies": "@id(\"all\") permit (principal, action, resource);" });
+    let bench = Bench::with_policies(all).await;
+    let elsewhere = json!({
+        "name": "ci",
+        "verbs": ["list", "write", "delete", "rotate", "revoke", "bind", "audit"],
+        "resources": ["path/elsewhere"],
+        "lifetime_seconds": 3600,
+    });
+    let (status, issued) = bench.post("tokens", elsewhere).await;
+    assert_eq!(status, 200, "{issued}");
+    let bearer = format!("Bearer {}", issued["token"].as_str().unwrap());
+    let before = bench.head().await;
+    let mut denied = 0;
+    for (method, path, _) in routes() {
+        let body = match method {
+            Method::POST => body_of(path),
+            _ => Value::Null,
+        };
+        let body = match body {
+            Value::Null => Body::empty(),
+            body => Body::from(body.to_string()),
+        };
+        let asks = filled(path);
+        let shown = [("authorization", bearer.as_str())];
+        let response = bench.send((method.as_str(), &asks), &shown, body).await;
+        let status = response.status().as_u16();
+        let text = text_of(response).await;
+        let answer: Value = serde_json::from_str(&text).unwrap_or_default();
+        let _counted = bench.api.denials.turn();
+        match (status, path) {
+            (200, "/v1/status" | "/v1/openapi.json" | "/v1/store-key" | "/v1/whoami") => {}
+            (200, "/v1/seal") if method == Method::GET => {}
+            // The one that it came with.
+            (200, "/v1/tokens") => assert_eq!(answer.as_array().unwrap().len(), 1, "{answer}"),
+            (200, _) => assert_eq!(answer, json!([]), "{method} {path}"),
+            _ => {
+                let out = "outside the scope of the token";
+                assert_problem(&(status, answer), 403, "denied", out);
+                denied += 1;
+            }
+        }
+    }
+    assert_eq!(bench.head().await, before, "something was decided");
+    assert!(denied > 40, "the route table was not read: {denied}");
+}
+
+#[tokio::test]
 async fn who_holds_a_share_offers_it_by_one_right_and_root_by_any_set() {
     let custodian = "@id(\"custodian\")\npermit (principal == User::\"certificate:ada\", action == Action::\"write\", resource == Environment::\"installation\");";
     let bench = Bench::with_policies(json!({ "policies": custodian })).await;
@@ -446,7 +494,7 @@ async fn an_explanation_says_what_decides_and_the_status_what_is_in_force() {
     );
 }
 
-const PLAYBOOK: &str = "apiVersion: keywheel.dev/v1\nkind: Playbook\nmetadata: { name: leak }\nspec:\n  steps:\n    - { name: renew, rotate: { secrets: [prod/db] } }\n    - { name: kill, revoke: { secrets: [stage/db] } }\n";
+const PLAYBOOK: &str = "apiVersion: keywheel.dev/v1\nkind: Playbook\nmetadata: { name: leak }\nspec:\n  steps:\n    - { name: renew, rotate: { secrets: [prod/db] } }\n    - { name: kill, revoke: { secrets: [stage/db], versions: alive } }\n";
 
 #[tokio::test]
 async fn a_playbook_is_run_by_who_may_do_all_its_steps_and_its_plan_says_what_lacks() {

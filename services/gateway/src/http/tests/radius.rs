@@ -9,6 +9,7 @@ use keywheel_core::audit::Principal;
 use keywheel_core::name::SecretName;
 
 use super::*;
+use crate::http::gates::Standing;
 use crate::http::revocations::{How, One, revoke_in_turn};
 
 const KEY: (&str, &str) = ("idempotency-key", "9f31");
@@ -134,7 +135,8 @@ async fn where_a_version_lives_on_the_older_ones_are_left_to_the_repeat() {
     let ann = Principal::Operator {
         name: "ann".to_owned(),
     };
-    let caller = Caller::of(ann, asked, &Bytes::new()).unwrap();
+    let mut caller = Caller::of(ann, asked, &Bytes::new()).unwrap();
+    caller.standing = Arc::new(Standing::new("client-certificate", "revoke-by".to_owned()));
     let of = |version| One {
         name: SecretName::parse("prod/api").unwrap(),
         version: Some(version),

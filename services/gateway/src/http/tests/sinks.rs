@@ -104,3 +104,41 @@ async fn health_is_counted_leaves_no_record_each_and_is_never_refused_for_want_o
     assert_eq!(bench.see("secrets").await.0, 200);
     assert_eq!(counted(), 60);
 }
+
+#[tokio::test]
+async fn with_too_few_sinks_tokens_are_revoked_and_used_and_none_is_issued() {
+    let bench = Bench::with_min_sinks(2).await;
+    hear(&bench, 1, Fact::ok("sink siem", "well"));
+    let mut limited = super::tokens::wish("ci");
+    limited["limit"] = json!(3);
+    let (status, answer) = bench.post("tokens", limited).await;
+    assert_eq!(status, 200, "{answer}");
+    let bearer = format!("Bearer {}", answer["token"].as_str().unwrap());
+    hear(&bench, 2, Fact::problem("sink siem", "no route", "mend it"));
+    let other = bench.post("tokens", super::tokens::wish("other")).await;
+    assert_problem(&other, 503, "unavailable", "only 1 of the 2");
+    // What it is used for may be a revocation.
+    let shown = [("authorization", bearer.as_str())];
+    let used = bench
+        .send(("GET", "/v1/secrets"), &shown, Body::empty())
+        .await;
+    assert_eq!(used.status(), StatusCode::OK);
+    let why = json!({ "reason": "leaked" });
+    let (status, answer) = bench.post("tokens/ci/revoke", why).await;
+    assert_eq!(
+        (status, &answer["revoked"]),
+        (200, &json!(["ci"])),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn while_a_restored_log_is_made_ready_no_sink_is_asked_for() {
+    let bench = Bench::with_min_sinks(1).await;
+    bench.api.presences.set_lenient(true);
+    let (status, answer) = bench.apply(MANIFEST).await;
+    assert_eq!(status, 200, "{answer}");
+    bench.api.presences.set_lenient(false);
+    let held = bench.apply(PROVIDED).await;
+    assert_problem(&held, 503, "unavailable", "only 0 of the 1");
+}

@@ -4,11 +4,13 @@
 //! A route that is in no row fails here before anything else: whoever adds one says how it is asked.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::host::{JOIN_TOKEN_LIFETIME, TokenRequest};
 use keywheel_core::id::{HostId, JoinTokenId, LetterId};
+use keywheel_core::name::NotificationName;
 use keywheel_core::rotation::ACK_DEADLINE;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::deliveries::{Deliveries as _, Letter};
@@ -239,6 +241,15 @@ async fn of_others_outside(operation: &str) -> Option<Case> {
     };
     bench.journal.keep(&letter).await.unwrap();
     let letter = letter.id;
+    // What is told is told again from an earlier event only.
+    let name = NotificationName::parse("soc").unwrap();
+    let soc = {
+        let committed = bench.api.view.read();
+        committed.world.notification_named(&name).unwrap().id
+    };
+    let span = Duration::from_secs(60);
+    bench.journal.claim(soc, 1, span).await.unwrap();
+    assert!(bench.journal.advance(soc, 1, 2).await.unwrap());
     match operation {
         "remove_notification" => case(bench, "notifications/soc", Value::Null),
         "test_notification" => case(bench, "notifications/soc/test", Value::Null),
