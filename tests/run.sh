@@ -347,6 +347,30 @@ EOF
   mv "$dir.new" "$dir"
 }
 
+# get_rsyslog: audit records are told to a real syslog receiver. It is unpacked with what it lacks here into a
+# directory of our own, with both of its libraries for TLS; nothing is installed and no server starts.
+get_rsyslog() {
+  local dir="${KEYWHEEL_RSYSLOG_DIR:-$HOME/.cache/keywheel/rsyslog}" debs deb
+  if [ -x "$dir/usr/sbin/rsyslogd" ]; then return 0; fi
+  if ! command -v apt-get >/dev/null 2>&1; then
+    say "tests: rsyslog is missing, and without apt-get it cannot be fetched; put it into $dir by hand and repeat" >&2
+    exit 69
+  fi
+  say "tests: unpacking rsyslog into $dir: the audit's syslog sink is tested against it"
+  if [ "$apt_updated" = no ]; then
+    as_root apt-get update -qq
+    apt_updated=yes
+  fi
+  debs=$(mktemp -d)
+  (cd "$debs" && as_root apt-get download -qq rsyslog rsyslog-openssl rsyslog-gnutls libestr0 libfastjson4)
+  rm -rf "${dir:?}.new"
+  mkdir -p "$dir.new"
+  for deb in "$debs"/*.deb; do dpkg -x "$deb" "$dir.new"; done
+  as_root rm -rf "$debs"
+  rm -rf "${dir:?}"
+  mv "$dir.new" "$dir"
+}
+
 docker_answers() { as_root docker info >/dev/null 2>&1; }
 
 # Starts the engine where it does not run: by systemd where there is one, else by itself.
@@ -456,6 +480,7 @@ get_schemathesis
 get_systemd_analyze
 get_promtool
 get_glewlwyd
+get_rsyslog
 start_dockerd
 
 trap give_back EXIT

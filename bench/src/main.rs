@@ -10,6 +10,7 @@ mod delivery;
 mod due_at_once;
 mod fleet;
 mod incident;
+mod keys;
 mod long_log;
 mod policies;
 mod rotations;
@@ -41,7 +42,7 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 20] = [
+const BENCHMARKS: [Benchmark; 21] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
@@ -62,6 +63,7 @@ const BENCHMARKS: [Benchmark; 20] = [
     ("signal", signals::signals),
     ("policies", policies::policies),
     ("audits", audits::audits),
+    ("keys", keys::keys),
 ];
 
 fn main() -> ExitCode {

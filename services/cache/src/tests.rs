@@ -21,6 +21,7 @@ use crate::keys::RESERVED_WRAPS;
 mod age;
 mod copies;
 mod damage;
+mod killed;
 mod rekey;
 mod reseal;
 mod stashed;

@@ -4,6 +4,7 @@
 //! restart loses none. What is this process's own (denied requests, who was heard) says so in its help.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -154,6 +155,8 @@ impl Source for Metrics {
         }
         let denied = self.api.denials.total();
         page.count(&names::REQUESTS_DENIED, &[], denied);
+        let looks = self.api.health_looks.load(Ordering::Relaxed);
+        page.count(&names::HEALTH_LOOKS, &[], looks);
         if let Ok(all) = self.api.deliveries.letters().await {
             letters(page, &all);
         }

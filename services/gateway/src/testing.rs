@@ -321,6 +321,7 @@ impl Bench {
             tokens: Arc::default(),
             backups: None,
             logins: None,
+            health_looks: Arc::default(),
         };
         Self {
             outside,

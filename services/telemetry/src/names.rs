@@ -437,6 +437,9 @@ metrics! {
     /// Denied requests.
     REQUESTS_DENIED = counter(GATEWAY, "keywheel_requests_denied_total", &[],
         "Requests of those who may not, at the socket and the ports of this gateway");
+    /// Looks at health.
+    HEALTH_LOOKS = counter(GATEWAY, "keywheel_health_looks_total", &[],
+        "Looks at health, the key for values and the description of the API, which leave no record each, at this gateway");
     /// Letters.
     LETTERS = gauge(GATEWAY, "keywheel_letters", Plain, &[KIND], Most,
         "Letters that wait for a person: what could not be told to a receiver, or not be read of what came");

@@ -6,6 +6,7 @@
 )]
 
 mod broken_disk;
+mod few_sinks;
 mod full_disk;
 mod machine;
 mod manifests;

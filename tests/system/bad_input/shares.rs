@@ -2,6 +2,8 @@
 //! wrong shares change nothing and are on record, and containers keep what they have whenever it is sealed.
 
 use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker::{self, Container, Image};
@@ -12,10 +14,12 @@ use keywheel_tests::stage::{SECRET, Stage, current, items};
 use keywheel_tests::{manifest, memory, wait};
 use serde_json::Value;
 
-/// Makes the data directory; gives the shares that are shown once.
-fn init(keywheel: &Keywheel) -> Result<Vec<String>> {
-    let (data, key) = (keywheel.data_dir().display(), keywheel.unseal_key());
-    let (data, key) = (data.to_string(), key.display().to_string());
+/// Offers that are refused before nothing is looked at for a while (store-sync's `MAX_REFUSED`).
+const MAX_REFUSED: usize = 5;
+
+/// Makes a data directory; gives the shares that are shown once.
+fn init(keywheel: &Keywheel, data: &Path, key: &Path) -> Result<Vec<String>> {
+    let (data, key) = (data.display().to_string(), key.display().to_string());
     let words = [
         "init",
         "--single",
@@ -43,13 +47,34 @@ fn init(keywheel: &Keywheel) -> Result<Vec<String>> {
 
 /// `keywheel unseal` as a person at a terminal of their own does it.
 fn give(keywheel: &Keywheel, share: &str) -> Result<Output> {
+    give_by(keywheel, keywheel.client(&["unseal", "-o", "json"])?, share)
+}
+
+/// The same by a user of the machine who has a share, and a token to give it with.
+fn give_as_another(keywheel: &Keywheel, token: &Path, share: &str) -> Result<Output> {
+    let mut command = keywheel.stranger(&["unseal", "-o", "json"])?;
+    command.env("KEYWHEEL_BEARER_TOKEN_FILE", token);
+    give_by(keywheel, command, share)
+}
+
+fn give_by(keywheel: &Keywheel, mut command: Command, share: &str) -> Result<Output> {
     let file = keywheel.scratch().join("typed");
     fs::write(&file, share)?;
-    let mut command = keywheel.client(&["unseal", "-o", "json"])?;
     command.stdin(File::open(&file)?);
     let said = keywheel.hear(&mut command)?;
     fs::remove_file(&file)?;
     Ok(said)
+}
+
+/// A token for whoever has a share and may nothing else here.
+fn issue_token(keywheel: &Keywheel) -> Result<(String, PathBuf)> {
+    let scope = ["--verb", "list,write", "--on", "environment", "--for", "1h"];
+    let words = [&["token", "issue", "share-holder"][..], &scope].concat();
+    // Its text is a secret of its own: what is said here is not kept.
+    let issued = Output::of(&mut keywheel.client(&words)?)?.ok()?;
+    let text = issued.stdout.trim().to_owned();
+    let path = keywheel.scratch().write("token", &text)?;
+    Ok((text, path))
 }
 
 fn wait_sealed(keywheel: &Keywheel, sealed: bool) -> Result<()> {
@@ -72,8 +97,8 @@ fn put(keywheel: &Keywheel) -> Result<Output> {
     said
 }
 
-/// Everything that may be wrong with a share leaves it where it was.
-fn give_wrong_ones(keywheel: &Keywheel, given: &str) -> Result<()> {
+/// Everything that may be wrong with a share leaves it where it was, and is told in the same words.
+fn give_wrong_ones(keywheel: &Keywheel, given: &str, foreign: &str) -> Result<()> {
     let swapped = given.replacen("KWS1-0", "KWS1-1", 1);
     let mistyped = give(keywheel, &swapped)?;
     ensure!(mistyped.code == 65, "mistyped: {}", mistyped.said());
@@ -84,7 +109,29 @@ fn give_wrong_ones(keywheel: &Keywheel, given: &str) -> Result<()> {
         "{}",
         repeated.said()
     );
+    let strange = give(keywheel, foreign)?;
+    ensure!(
+        (strange.code, &strange.stderr) == (repeated.code, &repeated.stderr),
+        "of another set: {}, given twice: {}",
+        strange.said(),
+        repeated.said()
+    );
     Ok(())
+}
+
+/// After too many wrong ones a right one is not looked at, whoever gives it.
+fn give_too_many_wrong_ones(keywheel: &Keywheel, right: &str, foreign: &str) -> Result<()> {
+    for offer in 1..=MAX_REFUSED {
+        let said = give(keywheel, foreign)?;
+        ensure!(said.code == 77, "offer {offer}: {}", said.said());
+    }
+    let said = give(keywheel, right)?;
+    ensure!(
+        said.code == 69 && said.stderr.contains("too many offers"),
+        "{}",
+        said.said()
+    );
+    wait_sealed(keywheel, true)
 }
 
 #[test]
@@ -97,7 +144,12 @@ fn people_unseal_it_share_by_share_and_containers_keep_what_they_have_meanwhile(
         // Services apart have their own `init`; what is shown here is the seal's.
         return Ok(());
     }
-    let shares = init(&keywheel)?;
+    let shares = init(&keywheel, keywheel.data_dir(), &keywheel.unseal_key())?;
+    let (other, key) = (
+        keywheel.scratch().join("other"),
+        keywheel.scratch().join("key/other.key"),
+    );
+    let foreign = init(&keywheel, &other, &key)?;
     keywheel.up(&Options::default())?;
     let runtime = keywheel.register_runtime()?;
     let host = keywheel.host()?;
@@ -124,20 +176,29 @@ fn people_unseal_it_share_by_share_and_containers_keep_what_they_have_meanwhile(
         "a value was made while sealed"
     );
 
+    let (secret, token) = issue_token(&stage.keywheel)?;
     give(&stage.keywheel, &shares[2])?.ok()?;
-    give_wrong_ones(&stage.keywheel, &shares[2])?;
-    let open = give(&stage.keywheel, &shares[0])?.ok()?.json()?;
+    give_wrong_ones(&stage.keywheel, &shares[2], &foreign[0])?;
+    let open = give_as_another(&stage.keywheel, &token, &shares[0])?;
+    let open = open.ok()?.json()?;
     ensure!(open["sealed"] == false, "{open}");
     stage.wait_current(SECRET, 1)?;
     wait_sealed(&stage.keywheel, false)?;
     let container = stage.run("shares", &[], "/bin/app-idle")?;
     let first = stage.value_soon_in(&container)?;
 
-    let second = keep_what_they_have(&mut stage, &container, &shares, &first)?;
+    let second = keep_what_they_have(
+        &mut stage,
+        &container,
+        (shares.as_slice(), token.as_path()),
+        &first,
+        &foreign,
+    )?;
     were_recorded(&stage.keywheel)?;
     reseal_to_a_key_file(&mut stage, &shares)?;
     ensure!(stage.value_in(&container)? == second);
-    let canaries: Vec<String> = [vec![first, second], shares].concat();
+    fs::remove_file(&token)?;
+    let canaries: Vec<String> = [vec![first, second, secret], shares, foreign].concat();
     stage.finish(&canaries, &[&container])
 }
 
@@ -171,12 +232,14 @@ fn forgets_what_it_had(keywheel: &Keywheel, shares: &[String], value: &str) -> R
 fn keep_what_they_have(
     stage: &mut Stage,
     container: &Container,
-    shares: &[String],
+    (shares, token): (&[String], &Path),
     first: &str,
+    foreign: &[String],
 ) -> Result<String> {
     stage.keywheel.json(&["seal", "--yes"])?;
     forgets_what_it_had(&stage.keywheel, shares, first)?;
     stage.keywheel.cli(&["rotate", SECRET])?.ok()?;
+    needs_no_value(&stage.keywheel)?;
     container.restart()?.ok()?;
     ensure!(
         stage.value_soon_in(container)? == *first,
@@ -189,14 +252,36 @@ fn keep_what_they_have(
         "rotated while sealed"
     );
     ensure!(stage.value_in(container)? == *first);
-    for share in &shares[..2] {
-        give(&stage.keywheel, share)?.ok()?;
-    }
+    give_too_many_wrong_ones(&stage.keywheel, &shares[0], &foreign[0])?;
+    // Offers that were refused are counted in memory, as shares are kept; only root starts it anew.
+    stage.keywheel.restart(&Options::default())?;
+    wait_sealed(&stage.keywheel, true)?;
+    give(&stage.keywheel, &shares[0])?.ok()?;
+    give_as_another(&stage.keywheel, token, &shares[1])?.ok()?;
     stage.wait_current(SECRET, 2)?;
     wait::until("the new value", PATIENCE, || {
         let now = stage.value_in(container)?;
         Ok((now != *first).then_some(now))
     })
+}
+
+/// What needs a value says that it is sealed and what to do; everything on the log can be read and proven.
+fn needs_no_value(keywheel: &Keywheel) -> Result<()> {
+    let said = put(keywheel)?;
+    ensure!(
+        said.code == 69 && said.stderr.contains("keywheel unseal"),
+        "{}",
+        said.said()
+    );
+    for words in [
+        &["events", "list"][..],
+        &["describe", "secret", SECRET],
+        &["journal", "verify"],
+        &["audit", "verify"],
+    ] {
+        keywheel.cli(words)?.ok()?;
+    }
+    Ok(())
 }
 
 /// Whoever has enough shares gives it a key file, with which it opens by itself.
@@ -229,7 +314,7 @@ fn reseal_to_a_key_file(stage: &mut Stage, shares: &[String]) -> Result<()> {
     stage.keywheel.json(&["rotate-kek", "--wait"]).map(drop)
 }
 
-/// Four shares that were taken, one that was not, one sealing.
+/// Four shares that were taken, eight offers that were not, one sealing.
 fn were_recorded(keywheel: &Keywheel) -> Result<()> {
     let audit = keywheel.stream("audit")?;
     let count = |verb: &str, outcome: &str| {
@@ -241,7 +326,7 @@ fn were_recorded(keywheel: &Keywheel) -> Result<()> {
         count("unseal", "rejected"),
         count("seal", "allowed"),
     );
-    ensure!(found == (5, 1, 1), "{found:?}");
+    ensure!(found == (12, 8, 1), "{found:?}");
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! Suite offline_audit: see README.md beside this file.
 #![forbid(unsafe_code)]
 
+mod receivers;
+mod sinks;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -63,12 +63,25 @@ impl Target for Syslog {
         stream.shutdown().await.map_err(broken)?;
         let mut said = Vec::new();
         let mut bounded = stream.take(MAX_ANSWER_BYTES);
-        // An end without `close_notify` is an error here.
-        bounded.read_to_end(&mut said).await.map_err(broken)?;
-        Ok(())
+        // An end without `close_notify` is an error here: whoever is on the way can make one.
+        match bounded.read_to_end(&mut said).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(wordless(&self.address, error))
+            }
+            Err(error) => Err(broken(error)),
+        }
     }
 
     fn reset(&mut self) {}
+}
+
+/// The receiver ended the connection and did not say that it had read everything.
+fn wordless(address: &str, error: std::io::Error) -> PortError {
+    let text = format!(
+        "{address} ended without TLS's `close_notify`, so it may not have read every record, and they are told again; it was killed, or its TLS library never says it: with rsyslog set `streamDriver.name=\"ossl\"` (package rsyslog-openssl)"
+    );
+    PortError::caused(ErrorKind::Unavailable, text, error)
 }
 
 /// One message: header, the sequence as structured data, and the record.

@@ -3,10 +3,10 @@
 
 use super::*;
 
-const VERSIONS: u64 = 6;
+pub(super) const VERSIONS: u64 = 6;
 
 /// Versions of two secrets, a provided value and a key pair.
-async fn fill(cache: &Cache) -> Vec<u8> {
+pub(super) async fn fill(cache: &Cache) -> Vec<u8> {
     for version in 1..=VERSIONS {
         for (secret_id, at) in [(SECRET, version), (OTHER, 100 + version)] {
             let value = secret(format!("value {at}").as_bytes());
@@ -28,7 +28,7 @@ async fn fill(cache: &Cache) -> Vec<u8> {
 }
 
 /// Every value is what it was.
-async fn assert_all_open(cache: &Cache, key_pair: &[u8]) {
+pub(super) async fn assert_all_open(cache: &Cache, key_pair: &[u8]) {
     for version in 1..=VERSIONS {
         for (secret_id, at) in [(SECRET, version), (OTHER, 100 + version)] {
             let opened = cache.open_version(secret_id, version).await.unwrap();
@@ -45,7 +45,7 @@ async fn assert_all_open(cache: &Cache, key_pair: &[u8]) {
 }
 
 /// The current KEK as it is stored.
-async fn sealed_kek(cache: &Cache) -> Vec<u8> {
+pub(super) async fn sealed_kek(cache: &Cache) -> Vec<u8> {
     let mut state = cache.state().await;
     sqlx::query_scalar("SELECT sealed FROM kek WHERE state = 'current'")
         .fetch_one(&mut state.table.connection)
@@ -53,7 +53,7 @@ async fn sealed_kek(cache: &Cache) -> Vec<u8> {
         .unwrap()
 }
 
-async fn count(cache: &Cache, sql: &'static str) -> i64 {
+pub(super) async fn count(cache: &Cache, sql: &'static str) -> i64 {
     let mut state = cache.state().await;
     sqlx::query_scalar(sql)
         .fetch_one(&mut state.table.connection)
@@ -61,7 +61,7 @@ async fn count(cache: &Cache, sql: &'static str) -> i64 {
         .unwrap()
 }
 
-const KEKS: &str = "SELECT COUNT(*) FROM kek";
+pub(super) const KEKS: &str = "SELECT COUNT(*) FROM kek";
 
 #[tokio::test]
 async fn killed_at_every_row_it_goes_on_and_nothing_of_the_old_key_is_left() {

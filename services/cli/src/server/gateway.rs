@@ -312,5 +312,6 @@ fn api(
         tokens: Arc::default(),
         backups: None,
         logins,
+        health_looks: Arc::default(),
     }
 }

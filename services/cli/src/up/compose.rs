@@ -355,6 +355,7 @@ fn serve_socket(
         tokens: Arc::default(),
         backups: Some(Arc::new(maker(opened))),
         logins,
+        health_looks: Arc::default(),
     };
     spawn.shown.add(Arc::new(Metrics::new(api.clone())));
     let server = Server::new(api, Spans::default());

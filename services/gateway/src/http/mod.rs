@@ -41,6 +41,7 @@ mod waits;
 pub(crate) mod whoami;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -168,6 +169,8 @@ pub struct Api {
     pub backups: Option<Arc<dyn BackupMaker>>,
     /// Where people log in; `None` where nobody does.
     pub logins: Option<Arc<Logins>>,
+    /// Looks that leave no record each, counted.
+    pub health_looks: Arc<AtomicU64>,
 }
 
 /// One method of one path.
@@ -313,6 +316,9 @@ async fn guard(
     let request = Request::from_parts(parts, body);
     let is_get = is_reading(request.method());
     let looked = is_look(&request);
+    if is_get && !looked {
+        api.health_looks.fetch_add(1, Ordering::Relaxed);
+    }
     if looked && !is_repeated_wait(&api, &principal, &request) {
         let by = by.as_deref().unwrap_or_else(|| came.proof());
         let record = api.record(&principal, &verb, &object, Outcome::Allowed, by);
@@ -445,7 +451,8 @@ fn is_reading(method: &Method) -> bool {
     [Method::GET, Method::HEAD].contains(method)
 }
 
-/// Looks that are recorded: all but health, the public key, where people log in and the description of the API.
+/// Looks that are recorded: all but health, the public key, where people log in and the description of the API, which are
+/// counted.
 fn is_look(request: &Request) -> bool {
     let path = request.uri().path();
     is_reading(request.method())

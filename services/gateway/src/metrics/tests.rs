@@ -174,6 +174,15 @@ async fn denied_requests_are_counted_whether_recorded_or_not() {
 }
 
 #[tokio::test]
+async fn looks_that_leave_no_record_each_are_counted() {
+    let bench = Bench::start().await;
+    let metrics = Metrics::new(bench.api.clone());
+    assert_has(&page(&metrics).await, "keywheel_health_looks_total 0");
+    bench.api.health_looks.fetch_add(7, Ordering::Relaxed);
+    assert_has(&page(&metrics).await, "keywheel_health_looks_total 7");
+}
+
+#[tokio::test]
 async fn letters_are_counted_by_whose_they_are() {
     let bench = Bench::start().await;
     let metrics = Metrics::new(bench.api.clone());

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_cache::{Cache, REKEY_STEP, Rekeying, Stepped};
+use keywheel_daemon::failpoint::{self, Injected};
 use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::presence::Fact;
@@ -91,7 +92,14 @@ impl Seal {
         let Some(keys) = self.opened().ok().and_then(|opened| opened.keys) else {
             return Ok(false);
         };
+        // A test can end the program before and after each step.
+        failpoint::hit_async("storesync.before_rekey")
+            .await
+            .map_err(injected)?;
         let stepped = keys.step().await?;
+        failpoint::hit_async("storesync.after_rekey")
+            .await
+            .map_err(injected)?;
         let damaged = match stepped {
             Stepped::More => return Ok(true),
             Stepped::Done => 0,
@@ -100,6 +108,10 @@ impl Seal {
         self.inner.damaged.store(damaged, Ordering::Relaxed);
         Ok(false)
     }
+}
+
+fn injected(error: Injected) -> PortError {
+    PortError::caused(ErrorKind::Unavailable, "the step was not done", error)
 }
 
 /// Replaces keys whenever there are some to replace, until told to stop.

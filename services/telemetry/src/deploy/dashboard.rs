@@ -240,6 +240,11 @@ const ROWS: &[(&str, &[Panel])] = &[
                     "denied",
                 )],
             ),
+            (
+                "Looks at health",
+                "short",
+                &[("sum(increase(keywheel_health_looks_total[1h]))", "looks")],
+            ),
         ],
     ),
     (

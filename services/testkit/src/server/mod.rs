@@ -11,3 +11,4 @@ pub mod openbao;
 pub mod port;
 pub mod postgres;
 pub mod redis;
+pub mod rsyslog;

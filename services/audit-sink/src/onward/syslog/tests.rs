@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use keywheel_core::audit::Principal;
+use keywheel_testkit::server::rsyslog::{Driver, RsyslogServer};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
@@ -106,7 +107,9 @@ async fn a_receiver_has_every_message_before_they_count_as_told() {
     }
     // One that breaks off without its word has perhaps not read them.
     let (told, _) = tokio::join!(good.tell(&lines), receive(&listener, &acceptor, false));
-    assert_eq!(told.unwrap_err().kind, ErrorKind::Unavailable);
+    let wordless = told.unwrap_err();
+    assert_eq!(wordless.kind, ErrorKind::Unavailable);
+    assert!(wordless.text.contains("close_notify"), "{wordless}");
     // One that nobody we trust vouches for is told nothing.
     let mut strange = sink(None);
     let accept = async {
@@ -115,4 +118,54 @@ async fn a_receiver_has_every_message_before_they_count_as_told() {
     };
     let (told, accepted) = tokio::join!(strange.tell(&lines), accept);
     assert!(told.is_err() && accepted.is_err());
+}
+
+/// A rsyslog server and the sink that tells it.
+fn rsyslog(driver: Driver) -> (RsyslogServer, Syslog, tempfile::TempDir) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let directory = tempfile::tempdir().unwrap();
+    let ca_file = directory.path().join("ca.pem");
+    std::fs::write(&ca_file, &certificate).unwrap();
+    let server = RsyslogServer::start(driver, &certificate, &key);
+    let sink = Syslog {
+        address: server.address(),
+        ca_file: Some(ca_file.display().to_string()),
+        own: None,
+        machine: "m".to_owned(),
+    };
+    (server, sink, directory)
+}
+
+fn texts(records: &[Line]) -> Vec<String> {
+    records.iter().map(|line| line.text.clone()).collect()
+}
+
+#[tokio::test]
+async fn what_rsyslog_was_told_is_on_its_disk_whatever_becomes_of_it() {
+    let (mut server, mut sink, _directory) = rsyslog(Driver::Ossl);
+    let mut wanted = Vec::new();
+    for round in 0..4 {
+        let records = lines(round * 50, 50);
+        sink.tell(&records).await.unwrap();
+        // Not a moment is given to it.
+        server.kill();
+        wanted.extend(texts(&records));
+        assert_eq!(server.received(), wanted, "{}", server.log());
+        assert!(sink.tell(&records).await.is_err(), "nobody is there");
+        server.restart();
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_never_says_that_it_has_read_is_told_apart_with_what_to_do() {
+    let (server, mut sink, _directory) = rsyslog(Driver::Gtls);
+    let records = lines(0, 3);
+    let wordless = sink.tell(&records).await.unwrap_err();
+    assert!(wordless.text.contains("rsyslog-openssl"), "{wordless}");
+    let received = server.received();
+    assert!(
+        received.iter().all(|line| texts(&records).contains(line)),
+        "{received:?}"
+    );
 }

@@ -152,6 +152,7 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         tokens: Arc::default(),
         backups: None,
         logins: None,
+        health_looks: Arc::default(),
     }
 }
 

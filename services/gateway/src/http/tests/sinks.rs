@@ -1,5 +1,7 @@
 //! Too few sinks of the audit: what people hear, and what goes on.
 
+use std::sync::atomic::Ordering;
+
 use keywheel_core::audit::Role;
 use keywheel_engine::presence::{COPY_FACT, Fact, Presence, Reached, Seen};
 
@@ -74,6 +76,33 @@ async fn too_few_sinks_are_a_problem_that_status_names_and_new_work_waits() {
     );
     let (status, answer) = bench.apply(PROVIDED).await;
     assert_eq!(status, 200, "{answer}");
+}
+
+#[tokio::test]
+async fn health_is_counted_leaves_no_record_each_and_is_never_refused_for_want_of_a_sink() {
+    let bench = Bench::with_min_sinks(2).await;
+    // With no sink at all, with too few, and with enough.
+    let paths = ["status", "openapi.json"];
+    for round in 0..3 {
+        match round {
+            0 => {}
+            1 => hear(&bench, 1, Fact::problem("sink siem", "no route", "mend it")),
+            _ => hear(&bench, 2, Fact::ok("sink siem", "well")),
+        }
+        let records = bench.audit().await.len();
+        for path in paths {
+            for _ in 0..10 {
+                let (status, answer) = bench.see(path).await;
+                assert_eq!(status, 200, "{path}: {answer}");
+            }
+        }
+        assert_eq!(bench.audit().await.len(), records, "round {round}");
+    }
+    let counted = || bench.api.health_looks.load(Ordering::Relaxed);
+    assert_eq!(counted(), 60);
+    // What is recorded by itself is not counted beside it.
+    assert_eq!(bench.see("secrets").await.0, 200);
+    assert_eq!(counted(), 60);
 }
 
 #[tokio::test]
