@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::id::TokenId;
-use keywheel_core::token::TokenHash;
+use keywheel_core::token::{Token, TokenHash};
 use keywheel_engine::port::PortError;
 use keywheel_policy::{OIDC, Resource, TOKEN, Verb};
 

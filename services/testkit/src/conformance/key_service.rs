@@ -52,8 +52,10 @@ async fn nothing_else_opens_it(own: &dyn KeyService, other: &dyn KeyService) {
         let opened = own.unwrap(&changed, &binding(1), &plenty()).await;
         told(own, opened, "a changed byte");
     }
-    let cut = own.unwrap(&wrapped[..wrapped.len() / 2], &binding(1), &plenty());
-    told(own, cut.await, "half of it");
+    let cut = own
+        .unwrap(&wrapped[..wrapped.len() / 2], &binding(1), &plenty())
+        .await;
+    told(own, cut, "half of it");
     let opened = own.unwrap(&wrapped, &binding(1), &plenty()).await;
     assert!(opened.unwrap().ct_eq(&plain), "nothing was used up");
 }
