@@ -10,7 +10,7 @@ use keywheel_tests::docker;
 use keywheel_tests::keywheel::{Keywheel, NOBODY, Options};
 use keywheel_tests::output::Output;
 use keywheel_tests::stage::{PATIENCE, SECRET, Stage, find};
-use keywheel_tests::{apart, manifest, wait};
+use keywheel_tests::{apart, manifest, planted, wait};
 use serde_json::Value;
 
 use crate::several;
@@ -220,6 +220,20 @@ fn assert_on_record(keywheel: &Keywheel) -> Result<()> {
     Ok(())
 }
 
+/// Of services apart there is no one backup, and whoever asks for it is told where it is written how.
+fn refused_apart(stage: &Stage, backup: &str) -> Result<()> {
+    stage.keywheel.apply(&manifest::secret(QUIET, &[]))?;
+    stage.wait_current(QUIET, 1)?;
+    let value = planted::plant(&stage.keywheel, QUIET)?;
+    let said = stage.keywheel.cli(&["backup", "--out", backup])?;
+    ensure!(
+        said.code == 2 && said.said().contains("backup.md"),
+        "{}",
+        said.said()
+    );
+    stage.finish(&[value], &[])
+}
+
 #[test]
 fn everything_is_lost_but_a_backup_and_nothing_that_died_since_comes_back() -> Result<()> {
     if !docker::ready()? {
@@ -233,13 +247,7 @@ fn everything_is_lost_but_a_backup_and_nothing_that_died_since_comes_back() -> R
         .display()
         .to_string();
     if apart::is_wanted() {
-        let said = stage.keywheel.cli(&["backup", "--out", &backup])?;
-        ensure!(
-            said.code == 2 && said.said().contains("backup.md"),
-            "{}",
-            said.said()
-        );
-        return stage.finish(&[], &[]);
+        return refused_apart(&stage, &backup);
     }
     let quiet = manifest::file_binding("quiet", QUIET, &stage.on("drill"), "quiet", "none");
     stage

@@ -292,7 +292,7 @@ fn whoever_knows_only_the_description_is_answered_as_it_says() -> Result<()> {
         .scratch()
         .write("described.json", description(&known)?.to_string())?;
     // A value that is known, of a secret that is looked at in every way.
-    let value = planted::plant(&keywheel, SECRETS[0])?;
+    let value = planted::put_for_nobody(&keywheel, SECRETS[0])?;
     let server = bridge(keywheel.socket())?;
     let said = ask(keywheel.scratch().path(), &file, server, &[])?.ok()?;
     let routes = description(&known)?["paths"]

@@ -236,6 +236,8 @@ fn peers() -> Suite {
     }
 }
 
+/// `unit` and `crates` run four tests of a program at a time, also on two cores: most of them wait, for servers, for
+/// containers, for the disk.
 fn checks() -> Vec<Suite> {
     let libtest = |name, aim, line| Suite {
         name,
@@ -273,12 +275,12 @@ fn checks() -> Vec<Suite> {
         libtest(
             "unit",
             "unit and given/when/then tests, of the harness and the benchmarks too",
-            "cargo test --workspace --no-fail-fast --lib --bins",
+            "cargo test --workspace --no-fail-fast --lib --bins -- --test-threads 4",
         ),
         libtest(
             "crates",
             "each crate's own suites: conformance of every adapter against real servers",
-            "cargo test --workspace --exclude keywheel-tests --no-fail-fast --test *",
+            "cargo test --workspace --exclude keywheel-tests --no-fail-fast --test * -- --test-threads 4",
         ),
         libtest(
             "doctest",

@@ -2,8 +2,8 @@
 
 use keywheel_engine::port::journal::AuditLeaf;
 use keywheel_schemas::api::RefusedStartView;
-use keywheel_schemas::mirror::{Mirror as _, TextForm as _};
-use keywheel_schemas::wire::audit::AuditRecord;
+use keywheel_schemas::mirror::TextForm as _;
+use keywheel_schemas::wire::audit_record_from_json;
 
 use super::{Api, Failure};
 
@@ -25,10 +25,8 @@ pub(super) async fn recent(api: &Api, secret: &str) -> Result<Vec<RefusedStartVi
 fn told(leaves: &[AuditLeaf], secret: &str) -> Vec<RefusedStartView> {
     let object = format!("secret/{secret}");
     // What an older build wrote, and this one does not read, is told by `audit list`.
-    let records = leaves.iter().rev().filter_map(|leaf| {
-        let record: AuditRecord = serde_json::from_slice(&leaf.bytes).ok()?;
-        Some(record.into_core())
-    });
+    let records = leaves.iter().rev();
+    let records = records.filter_map(|leaf| audit_record_from_json(&leaf.bytes).ok());
     let own = records.filter(|record| record.verb == REFUSE && record.object == object);
     let views = own.filter_map(|record| {
         let container = record.container?;
@@ -48,6 +46,8 @@ mod tests {
     use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record, Role};
     use keywheel_core::id::CommandId;
     use keywheel_core::time::Timestamp;
+
+    use keywheel_schemas::wire::audit_record_to_json;
 
     use super::*;
 
@@ -70,7 +70,7 @@ mod tests {
             command: CommandId::from_bytes([1; 16]),
             trace: String::new(),
         };
-        let bytes = serde_json::to_vec(&AuditRecord::of(&record)).unwrap();
+        let bytes = audit_record_to_json(&record);
         AuditLeaf {
             index,
             bytes: bytes.into(),
