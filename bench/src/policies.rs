@@ -75,7 +75,7 @@ fn measure_list() -> Result<Samples> {
     let mut samples = Samples::new();
     for _ in 0..LISTS {
         let principal = Principal::parse("certificate:person-7")?;
-        let begin = Instant::now();
+        let begin = now();
         let mut many = set.many(principal, Verb::List, 1_800_000_000);
         let seen = rows.iter().filter(|row| many.decide(row).allowed).count();
         samples.add_span(begin.elapsed());

@@ -35,18 +35,24 @@ const MAX_CREDENTIAL_BYTES: u64 = 16 * 1024;
 /// What to put right in the settings.
 const CORRECT: &str = "correct the file; `deploy/docs/seal.md` has every setting";
 
-/// The service that opens a sealed root key.
-pub(crate) fn of_kept(kept: &Service, clock: Arc<dyn Clock>) -> Result<Arc<dyn KeyService>, Error> {
-    connect(kept.kind(), Path::new(kept.settings()), clock)
-}
-
-/// The service of this file. Nothing is asked yet.
-pub(crate) fn connect(
-    kind: ServiceKind,
-    path: &Path,
+/// The service that opens a sealed root key; no credential of it may lie inside what that protects.
+pub(crate) fn of_kept(
+    kept: &Service,
+    protects: &Path,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<dyn KeyService>, Error> {
-    let UnsealFile { kms, transit } = read(path)?;
+    connect(kept.kind(), (Path::new(kept.settings()), protects), clock)
+}
+
+/// The service of this file, which opens what lies in that directory. Nothing is asked yet.
+pub(crate) fn connect(
+    kind: ServiceKind,
+    (path, protects): (&Path, &Path),
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<dyn KeyService>, Error> {
+    let file = read(path)?;
+    refuse_inside(&file, path, protects)?;
+    let UnsealFile { kms, transit } = file;
     let connected = match kind {
         ServiceKind::Kms => {
             let settings = kms.ok_or_else(|| lacks(path, kind))?;

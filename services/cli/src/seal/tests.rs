@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use keywheel_cache::Cache;
 use keywheel_core::id::RotationId;
 use keywheel_daemon::{Shutdown, SystemClock};
-use keywheel_engine::port::vault::VersionVault as _;
 use keywheel_schemas::config::ConfigFlags;
 use keywheel_seal::SecretBytes;
 use keywheel_store_sync::seal::unseal_by_service;

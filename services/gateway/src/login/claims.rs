@@ -9,9 +9,9 @@ use keywheel_schemas::config::login::ProviderFile;
 use serde_json::{Map, Value};
 
 /// Longest name of a person, in bytes.
-pub const MAX_NAME_BYTES: usize = 128;
+pub(super) const MAX_NAME_BYTES: usize = 128;
 /// By how much the provider's clock may be ahead of ours, in seconds.
-pub const CLOCK_SKEW_SECONDS: i64 = 60;
+pub(super) const CLOCK_SKEW_SECONDS: i64 = 60;
 /// Longest claim that tells people apart, in bytes (OpenID Connect Core 1.0, 2).
 const MAX_SUBJECT_BYTES: usize = 255;
 

@@ -100,6 +100,7 @@ impl Scene {
                 },
                 lifetime: Duration::from_secs(3600),
                 limit,
+                login: None,
             })),
         };
         let verdict = self.ends.handle.submit(submission).await.unwrap();
