@@ -90,6 +90,16 @@ pub fn schemas() -> Vec<Document> {
     all
 }
 
+/// One schema, of a catalogue that is made once: each of the tests that read one would make all.
+#[cfg(test)]
+pub(crate) fn published(name: &str) -> Value {
+    static ALL: std::sync::OnceLock<Vec<Document>> = std::sync::OnceLock::new();
+    let path = format!("{GENERATED}/{name}.json");
+    let mut all = ALL.get_or_init(schemas).iter();
+    let schema = all.find(|schema| schema.path == path);
+    serde_json::from_str(&schema.expect(name).text).unwrap()
+}
+
 /// Every example this build writes.
 ///
 /// # Errors
