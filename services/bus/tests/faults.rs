@@ -10,10 +10,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::nats::{connect, headers, options, raw, settings, subject_of, try_connect};
-use crate::support::{
-    DEPLOYMENT, RandomIds, RealClock, SOON, forged, id, index_of, leaf, plan, trust,
-};
 use async_nats::jetstream;
 use futures_util::StreamExt as _;
 use keywheel_bus::envelope::Receiver;
@@ -28,6 +24,11 @@ use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
 use keywheel_testkit::conformance::bus::{Forgery, HOST, work as effect_of};
 use keywheel_testkit::server::nats::{NatsServer, Settings, TOO_OLD, VERSIONS};
+
+use crate::support::nats::{connect, headers, options, raw, settings, subject_of, try_connect};
+use crate::support::{
+    DEPLOYMENT, RandomIds, RealClock, SOON, forged, id, index_of, leaf, plan, trust,
+};
 
 const NEWEST: &str = VERSIONS[2];
 
