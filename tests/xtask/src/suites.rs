@@ -45,14 +45,15 @@ const LAST: &str = "quickstart";
 
 /// Suites that run beside others, one after another and each until its own place, with the suite from which on the
 /// first of them does: what needs nothing of ours; lints, which take what processor the others leave; and those that
-/// mostly wait, for hosts with engines of their own or for what comes once in so many seconds. As long as each crate's
-/// own suites run, nobody of them but those has containers on the machine's engine.
+/// mostly wait, for a start, for hosts with engines of their own or for what comes once in so many seconds. As long as
+/// each crate's own suites run, nobody of them but those has containers on the machine's engine.
 pub(crate) const BESIDE: [(&str, &[&str]); 3] = [
     ("tidy", &["asyncapi", "peers"]),
     ("unit", &["clippy", "doc"]),
     (
         "unit",
         &[
+            "kill_loop",
             "two_hosts",
             "partitions",
             "deploy_files",

@@ -1,5 +1,5 @@
 //! The house's mechanical rules: arrows, sizes, words, EXPOSE, schemas, whose code we build, how much of
-//! it is linked into the privileged programs, proofs that a document names.
+//! it is linked into the privileged programs, proofs that a document names, examples that are run.
 //!
 //! Owns the collection of findings and the report. Each rule lives in its own
 //! file, takes text and returns findings; only this file reads the disk.
@@ -7,6 +7,7 @@
 mod arrows;
 mod code;
 mod crates;
+mod examples;
 mod linked;
 mod proofs;
 mod sizes;
@@ -44,7 +45,9 @@ impl Source {
 pub(crate) fn run(root: &Path) -> Result<bool> {
     let tracked = tracked_files(root)?;
     let sources = read_sources(root, &tracked)?;
-    let mut findings = arrows::check(&metadata(root, &["--no-deps"])?)?;
+    let own = metadata(root, &["--no-deps"])?;
+    let mut findings = arrows::check(&own)?;
+    findings.extend(examples::check(root, &own, &sources)?);
     let rules = fs::read_to_string(root.join("deny.toml"))?;
     let all = metadata(root, &["--locked", "--filter-platform", PLATFORM])?;
     findings.extend(crates::check(&rules, &all)?);
