@@ -396,8 +396,9 @@ start_dockerd() {
 }
 
 if [ "${CI:-}" = true ]; then
-  # A run that starts from nothing gains nothing from what makes the next one fast.
-  export CARGO_INCREMENTAL=0
+  # A run that starts from nothing gains nothing from what makes the next one fast, and nobody debugs what it built.
+  # Where a test fails is said all the same.
+  export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=false
 fi
 
 # What root builds and fetches goes back to the person who owns the tree, or a later build of that
@@ -418,7 +419,7 @@ ours() {
   if [ "$(id -u)" -eq 0 ]; then
     env -u SUDO_USER -u SUDO_UID -u SUDO_GID "$@"
   else
-    sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_VALKEY_DIR,KEYWHEEL_MYSQL_DIR,KEYWHEEL_ASYNCAPI_DIR,KEYWHEEL_SCHEMATHESIS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
+    sudo --preserve-env=CI,CARGO_INCREMENTAL,CARGO_PROFILE_DEV_DEBUG,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_VALKEY_DIR,KEYWHEEL_MYSQL_DIR,KEYWHEEL_ASYNCAPI_DIR,KEYWHEEL_SCHEMATHESIS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
       "PATH=$PATH" "HOME=$HOME" "$@"
   fi
 }
