@@ -378,6 +378,25 @@ async fn other_sinks_hold_new_work_until_they_are_confirmed() {
 }
 
 #[tokio::test]
+async fn what_was_asked_for_while_sinks_took_fewer_confirms_none_under_a_stricter_configuration() {
+    let mut bench = Bench::taking(&[(Operation::SinkChange, 2)]).await;
+    let confirm = ("POST", "audit/confirm-sinks");
+    let why = || json!({ "reason": "the new SIEM" });
+    hear(&bench, 1, "sha256:aa of 1 sinks: siem");
+    assert_eq!(bench.says("ada", confirm, why()).await.0, 200);
+    let first = bench.newest().await;
+    let people = std::collections::BTreeMap::from([(Operation::SinkChange, 3)]);
+    let stricter = crate::admission::Admission::new().unwrap();
+    bench.api.admission = std::sync::Arc::new(stricter.with_people(people));
+    let late = bench.word("bob", &first, "approve").await;
+    assert_problem(&late, 409, "conflict", "more people by now");
+    for (who, state) in [("bob", "waiting"), ("ada", "waiting"), ("eve", "used")] {
+        let (status, said) = bench.says(who, confirm, why()).await;
+        assert_eq!((status, &said["state"]), (200, &json!(state)), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn nothing_takes_others_that_the_configuration_does_not_name() {
     let bench = Bench::start().await;
     hear(&bench, 1, "sha256:aa of 1 sinks: siem");
