@@ -83,13 +83,18 @@ impl HoldWork {
         }
     }
 
-    /// Whether an effect waits; then it is remembered.
-    pub(crate) fn holds(&self, world: &World, effect: &Effect) -> bool {
-        let may_wait = match &effect.work {
+    /// Whether an effect waits while there is a reason to.
+    pub(crate) fn may_wait(world: &World, effect: &Effect) -> bool {
+        match &effect.work {
             Work::Revoke(_) => false,
             Work::Step(work) => !is_awaited(world, work.rotation),
-        };
-        let waits = may_wait && (self.why)().is_some();
+        }
+    }
+
+    /// Whether an effect that may wait does; then it is remembered. The reason may look at the state, so whoever asks
+    /// holds no lock on it.
+    pub(crate) fn waits(&self, effect: &Effect) -> bool {
+        let waits = (self.why)().is_some();
         if waits {
             self.waiting().insert(effect.key());
         }
