@@ -1,5 +1,8 @@
 //! What takes several people over HTTP: it waits, others say their word, it is done once; and going without them is loud.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use keywheel_core::approval::{APPROVAL_LIFETIME, Operation};
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
@@ -8,6 +11,7 @@ use keywheel_engine::presence::{COPY_FACT, Fact, Presence, Reached, SINK_SET_FAC
 use keywheel_identity::name::OperatorName;
 
 use super::*;
+use crate::admission::Admission;
 
 /// A set by which everybody may do everything.
 pub(super) const ALL: &str = "@id(\"all\")\npermit (principal, action, resource);\n";
@@ -385,9 +389,9 @@ async fn what_was_asked_for_while_sinks_took_fewer_confirms_none_under_a_stricte
     hear(&bench, 1, "sha256:aa of 1 sinks: siem");
     assert_eq!(bench.says("ada", confirm, why()).await.0, 200);
     let first = bench.newest().await;
-    let people = std::collections::BTreeMap::from([(Operation::SinkChange, 3)]);
-    let stricter = crate::admission::Admission::new().unwrap();
-    bench.api.admission = std::sync::Arc::new(stricter.with_people(people));
+    let people = BTreeMap::from([(Operation::SinkChange, 3)]);
+    let stricter = Admission::new().unwrap().with_people(people);
+    bench.api.admission = Arc::new(stricter);
     let late = bench.word("bob", &first, "approve").await;
     assert_problem(&late, 409, "conflict", "more people by now");
     for (who, state) in [("bob", "waiting"), ("ada", "waiting"), ("eve", "used")] {
