@@ -1,7 +1,6 @@
 //! What takes several people over HTTP: it waits, others say their word, it is done once; and going without them is loud.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use keywheel_core::approval::{APPROVAL_LIFETIME, Operation};
 use keywheel_core::audit::Role;
@@ -11,7 +10,6 @@ use keywheel_engine::presence::{COPY_FACT, Fact, Presence, Reached, SINK_SET_FAC
 use keywheel_identity::name::OperatorName;
 
 use super::*;
-use crate::admission::Admission;
 
 /// A set by which everybody may do everything.
 pub(super) const ALL: &str = "@id(\"all\")\npermit (principal, action, resource);\n";
