@@ -126,7 +126,9 @@ impl Retention {
             Ok(()) => {}
             Err(error) if error.kind == ErrorKind::Corrupt => {
                 let reason = format!("they stay: {}", error.text);
-                self.record(&range, (Outcome::Rejected, reason)).await?;
+                // Some of them may have left before; what is taken of the others now is missed.
+                let stays = self.journal.audit_begins().await?..range.end;
+                self.record(&stays, (Outcome::Rejected, reason)).await?;
                 return Err(error);
             }
             Err(error) => return Err(error),

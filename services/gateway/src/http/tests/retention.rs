@@ -11,7 +11,7 @@ use keywheel_engine::port::journal::{AuditLeaf, Journal};
 use keywheel_engine::presence::{COPY_FACT, Fact, Presence, Reached, Seen};
 use keywheel_journal::merkle::{self, Frontier};
 use keywheel_journal::offline::{Export, verify_export};
-use keywheel_journal::retention::claimed;
+use keywheel_journal::retention::{Word, word};
 use keywheel_journal::{JournalOptions, SqliteJournal};
 use keywheel_schemas::api::{AUDIT_BEGINS, AuditExport, AuditRetentionView};
 use keywheel_schemas::wire::audit_record_from_json;
@@ -164,7 +164,7 @@ async fn old_records_leave_on_record_once_a_copy_has_them_and_not_before() {
     let said = real.newest(2).await;
     let said: Vec<Record> = said
         .iter()
-        .inspect(|leaf| assert_eq!(claimed(&leaf.bytes), Some(old)))
+        .inspect(|leaf| assert_eq!(word(&leaf.bytes), Some(Word::Leave(old))))
         .map(|leaf| audit_record_from_json(&leaf.bytes).unwrap())
         .collect();
     let mut tree = Frontier::new();
