@@ -44,7 +44,7 @@ fn receiver(files: &Scratch) -> Result<(RsyslogServer, Options)> {
         environment: vec![
             variable("KEYWHEEL_AUDIT_SINKS_FILE", sinks.display().to_string()),
             variable("KEYWHEEL_AUDIT_MIN_SINKS", "2".to_owned()),
-            variable("KEYWHEEL_AUDIT_MAX_LAG", "1s".to_owned()),
+            variable("KEYWHEEL_AUDIT_MAX_LAG", "3s".to_owned()),
         ],
         ..Options::default()
     };
