@@ -259,3 +259,21 @@ async fn a_record_leaves_when_its_age_is_reached_and_not_before() {
     assert_eq!(pause, LONGEST_PAUSE, "a day before it is due");
     assert!(real.look().await.next.is_some());
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_makes_nothing_old() {
+    let long = KEEP * 3;
+    let real = Real::start(Some(long)).await;
+    let begins = || real.retention.journal.audit_begins();
+    real.hear(1, ALL as u64);
+    let far = Timestamp::default().plus(long * 10);
+    real.bench.clock.set_wall(far);
+    real.retention.pass(long, &mut 0).await.unwrap();
+    assert_eq!(begins().await.unwrap(), 0);
+    assert_eq!(real.look().await.removable, 0);
+    // What passes by itself does.
+    real.bench.clock.advance(long);
+    real.hear(2, ALL as u64);
+    real.retention.pass(long, &mut 0).await.unwrap();
+    assert_eq!(begins().await.unwrap(), OLD as u64);
+}
