@@ -3,7 +3,8 @@
 //! Invariants: records leave in whole tiles, from the first on; a tile leaves only while each of its records gives its
 //! leaf hash and all of them the tile's root, so no evidence of an edit is removed; hashes come and records go in one
 //! transaction. What may leave is said by a record of the audit itself ([`word`]), which stays: what is gone without
-//! one, or although a later one says that it stays, was taken by somebody else. When, and whether others have them, the caller decides.
+//! one, or although a later one says that it stays, was taken by somebody else. When, and whether others have them, the
+//! caller decides.
 
 use std::ops::Range;
 

@@ -3,8 +3,8 @@
 //! A fresh wrapping key is wrapped there; what came back lies in the seal file. Invariants: nothing rests on a
 //! service before it gave back what it wrapped; one that does not answer, or refuses, leaves everything sealed and
 //! changes nothing, is told with its reason and the next step, and is asked again after a growing pause up to
-//! [`UNSEAL_PAUSE_LIMIT`]; one question is under way at a time; once a person sealed, nobody but a person or a new start asks it. Nothing is held while it
-//! is asked, so the seal answers meanwhile.
+//! [`UNSEAL_PAUSE_LIMIT`]; one question is under way at a time; once a person sealed, nobody but a person or a new
+//! start asks it. The seal answers while it is asked.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
