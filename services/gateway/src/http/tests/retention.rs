@@ -1,10 +1,12 @@
 //! Old audit records over a journal on a disk: when they leave, and what is said of them then.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_core::audit::{Record, Role};
+use keywheel_core::id::CommandId;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::command_bus::{CommandBus, Parts, Started};
 use keywheel_engine::port::journal::{AuditLeaf, Journal};
@@ -23,6 +25,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::presence::Presences;
 use crate::retention::{LONGEST_PAUSE, RETRY, Retention};
+use crate::testing::Encoded;
 
 const ORIGIN: &str = "keywheel.test/audit";
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -276,4 +279,29 @@ async fn a_clock_that_is_set_forward_makes_nothing_old() {
     real.hear(2, ALL as u64);
     real.retention.pass(long, &mut 0).await.unwrap();
     assert_eq!(begins().await.unwrap(), OLD as u64);
+}
+
+#[tokio::test]
+async fn records_that_leave_while_an_export_is_read_make_no_hole_in_it() {
+    let mut bench = Bench::start().await;
+    let like = decision(1).audit.remove(0);
+    for n in 0_u128..300 {
+        let record = Record {
+            command: CommandId::from_bytes(n.to_be_bytes()),
+            ..like.clone()
+        };
+        bench.api.commands.record(record).await.unwrap();
+    }
+    bench.api.journal = Arc::new(Encoded {
+        journal: bench.journal.clone(),
+        is_deaf: false,
+        leaves: AtomicBool::new(true),
+    });
+    let (status, answer) = bench.see("audit/export").await;
+    assert_eq!(status, 200, "{answer}");
+    let export: AuditExport = serde_json::from_value(answer).unwrap();
+    assert_eq!(export.removed_hashes.len(), 256);
+    assert!(export.records.len() >= 300 - 256);
+    let first = bench.journal.read_audit(256, 1).await.unwrap().remove(0);
+    assert_eq!(export.records[0].as_bytes(), &*first.bytes);
 }
