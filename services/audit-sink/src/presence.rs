@@ -54,16 +54,27 @@ impl std::fmt::Debug for Onward {
     }
 }
 
+/// What is said of a copy in which nothing differs.
+fn agreeing(begins: u64) -> String {
+    let before = match begins {
+        0 => String::new(),
+        begins => format!(
+            "; it begins with record {begins}, since the journal had none before it when it was begun"
+        ),
+    };
+    format!("every record agrees with the journal's{before}")
+}
+
 #[async_trait]
 impl Look for Handle {
     async fn look(&self) -> Seen {
         let copy = match self.conflicts() {
-            0 => Fact::ok(COPY_FACT, "every record agrees with the journal's"),
+            0 => Fact::ok(COPY_FACT, agreeing(self.begins())),
             conflicts => {
                 let note = format!(
-                    "{conflicts} audit records differ between the journal and the audit sink: one of them was changed"
+                    "{conflicts} audit records differ between the journal and the audit sink: one of them was changed, or records left the journal while this copy was away"
                 );
-                let next = "keep both files, and compare them with your backup";
+                let next = "keep both files, and compare them with your backup; the sink's log names the records";
                 Fact::problem(COPY_FACT, note, next)
             }
         };
@@ -113,6 +124,12 @@ mod tests {
             keep,
             format: SinkFormat::Native,
         }
+    }
+
+    #[test]
+    fn a_copy_that_began_later_says_so() {
+        assert_eq!(agreeing(0), "every record agrees with the journal's");
+        assert!(agreeing(512).contains("begins with record 512"));
     }
 
     #[test]

@@ -58,6 +58,7 @@ pub struct AuditSink {
 #[derive(Debug, Clone, Default)]
 pub struct Handle {
     size: Arc<AtomicU64>,
+    begins: Arc<AtomicU64>,
     conflicts: Arc<AtomicU64>,
     backfilled: Arc<AtomicU64>,
     /// The sinks that are told from the copy.
@@ -77,7 +78,12 @@ impl Handle {
         self.onward.get()
     }
 
-    /// Records kept.
+    /// The first record that is kept, or would be.
+    pub(crate) fn begins(&self) -> u64 {
+        self.begins.load(Ordering::Relaxed)
+    }
+
+    /// The index of the next record: as many are kept, where the first is 0.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
@@ -124,6 +130,7 @@ impl AuditSink {
         let file = File::open(&options.path).await?;
         let counts = Handle::default();
         counts.size.store(file.size(), Ordering::Relaxed);
+        counts.begins.store(file.begins(), Ordering::Relaxed);
         Ok(Self {
             file,
             bus,
@@ -248,6 +255,11 @@ impl AuditSink {
 
     /// Holds a record until it is next; `true` when there is nothing left to do for its message.
     async fn hold(&mut self, leaf: AuditLeaf, sequence: Option<u64>, span: Span) -> bool {
+        if leaf.index < self.file.begins() {
+            // The copy begins behind it, and nobody can say here whether it is another one.
+            span.cancel();
+            return true;
+        }
         if leaf.index < self.file.size() {
             span.cancel();
             let kept = self.file.compare(&leaf).await;
@@ -328,7 +340,8 @@ impl AuditSink {
             // The last kept record is read again, to see that the log still agrees with the copy.
             match self.read(size.saturating_sub(1)).await {
                 Ok(leaves) if first_of(&leaves).is_some_and(|first| first > size) => {
-                    match self.begin_later(first_of(&leaves).unwrap_or(size)).await {
+                    let first = first_of(&leaves).unwrap_or(size);
+                    match self.begin_later(records, first).await {
                         true => continue,
                         false => return CHECK_INTERVAL,
                     }
@@ -354,9 +367,17 @@ impl AuditSink {
 
     /// Of what is before this record the log has only hashes. A copy that has nothing yet begins with it; one that has
     /// something lacks what nobody can give it.
-    async fn begin_later(&mut self, first: u64) -> bool {
-        if self.file.size() > self.file.begins() {
-            self.alarm(self.file.size());
+    async fn begin_later(&mut self, records: &mut dyn Subscription, first: u64) -> bool {
+        let size = self.file.size();
+        if size > self.file.begins() {
+            // Looked at again and again, and one fault.
+            self.counts.conflicts.fetch_max(1, Ordering::Relaxed);
+            tracing::error!(
+                first = size,
+                last = first - 1,
+                "the log has no longer these audit records, and the copy never had them; keep it as it is, \
+                 move it away, and a new one begins with what the log has"
+            );
             return false;
         }
         if let Err(error) = self.file.begin_at(first).await {
@@ -367,6 +388,12 @@ impl AuditSink {
             return false;
         }
         self.counts.size.store(first, Ordering::Relaxed);
+        self.counts.begins.store(first, Ordering::Relaxed);
+        // What waited for records that are nowhere waits no longer.
+        let later = self.held.split_off(&first);
+        for early in std::mem::replace(&mut self.held, later).into_values() {
+            acknowledge(records, &early.sequences).await;
+        }
         tracing::warn!(
             { names::NUMBER } = first,
             "the log has no records before this one any more; the copy begins with it"

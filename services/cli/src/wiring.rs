@@ -94,13 +94,19 @@ pub(crate) struct GatewayPorts {
     pub(crate) keep_records: Option<Duration>,
 }
 
-/// Says why no worker may be told of new work.
-fn short_of_sinks(ends: &Ends) -> HoldBack {
-    let presences = ends.presences.clone();
-    Arc::new(move || presences.short_of_sinks())
+/// Whether new work may have to wait for the audit's sinks.
+fn may_be_held(ports: &GatewayPorts) -> bool {
+    ports.min_sinks > 0 || ports.people.contains_key(&Operation::SinkChange)
 }
 
-/// What tells the world; work waits there while there are too few sinks of the audit.
+/// Says why no new work may begin: too few sinks, as it is counted here, or others than those that were confirmed.
+fn hold_back(ends: &Ends, few: fn(&Presences) -> Option<String>) -> HoldBack {
+    let (presences, view) = (ends.presences.clone(), ends.view.clone());
+    let admission = ends.admission.clone();
+    Arc::new(move || few(&presences).or_else(|| dual::unconfirmed(&admission, &view, &presences)))
+}
+
+/// What tells the world; work waits there while no new work may begin.
 fn publisher(ports: &GatewayPorts, ends: &Ends) -> Publisher {
     Publisher {
         journal: ports.journal.clone(),
@@ -109,7 +115,7 @@ fn publisher(ports: &GatewayPorts, ends: &Ends) -> Publisher {
         ids: ports.ids.clone(),
         view: ends.view.clone(),
         failpoint: reach,
-        hold: (ports.min_sinks > 0).then(|| HoldWork::new(short_of_sinks(ends))),
+        hold: may_be_held(ports).then(|| HoldWork::new(hold_back(ends, Presences::short_of_sinks))),
     }
 }
 
@@ -168,14 +174,8 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     let bus = started.bus.with_enrolment(ports.enrolment);
     let bus = bus.with_entitlement(entitlement::judge(&ends.admission));
     let mut bus = bus.with_witness(lifecycle::witness());
-    let takes_several = ports.people.contains_key(&Operation::SinkChange);
-    if ports.min_sinks > 0 || takes_several {
-        let (presences, view) = (ends.presences.clone(), ends.view.clone());
-        let admission = ends.admission.clone();
-        bus = bus.with_hold_back(Arc::new(move || {
-            let few = presences.held_back();
-            few.or_else(|| dual::unconfirmed(&admission, &view, &presences))
-        }));
+    if may_be_held(ports) {
+        bus = bus.with_hold_back(hold_back(&ends, Presences::held_back));
     }
     if let Some(learn) = &ports.learn_hosts {
         bus = bus.with_hosts(learn.clone());

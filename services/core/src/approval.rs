@@ -26,6 +26,8 @@ pub const MAX_PEOPLE: u64 = 16;
 pub const MAX_OPEN_APPROVALS: usize = 256;
 /// Requests of one person that are open at once.
 pub const MAX_OPEN_APPROVALS_PER_PERSON: usize = 16;
+/// Requests for which one person broke the glass and that nobody has reviewed.
+pub const MAX_UNREVIEWED_PER_PERSON: usize = 64;
 /// Requests that are over and kept for people; older ones are in the log only.
 pub const KEPT_APPROVALS: usize = 256;
 /// Longest reason, in characters.
@@ -326,6 +328,11 @@ pub enum Rejection {
         "request {0} is for something else, or of somebody else: it is good for exactly what was asked for"
     )]
     Another(ApprovalId),
+    /// One person broke too much glass that nobody looked at.
+    #[error(
+        "`{0}` broke the glass {MAX_UNREVIEWED_PER_PERSON} times that nobody has reviewed, and may not again before somebody did: `keywheel approval list --unreviewed` lists them"
+    )]
+    TooManyUnreviewed(String),
     /// Nothing waits for a review.
     #[error(
         "request {0} waits for no review: `keywheel approval list --unreviewed` lists those that do"

@@ -306,8 +306,11 @@ impl Publisher {
     }
 
     fn holds(&self, effect: &Effect) -> bool {
-        let hold = self.hold.as_ref();
-        hold.is_some_and(|hold| hold.holds(&self.view.read().world, effect))
+        let Some(hold) = &self.hold else {
+            return false;
+        };
+        let may_wait = HoldWork::may_wait(&self.view.read().world, effect);
+        may_wait && hold.waits(effect)
     }
 
     fn has_waiting(&self) -> bool {

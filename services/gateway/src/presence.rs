@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use keywheel_core::audit::Role;
 use keywheel_core::id::EventId;
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Body, Bus, Topic};
 use keywheel_engine::port::clock::Clock;
@@ -29,6 +30,7 @@ pub struct Presences {
     table: Arc<Table>,
     clock: Arc<dyn Clock>,
     began: Duration,
+    began_at: Timestamp,
     min_sinks: usize,
     keep_records: Option<Duration>,
     /// Whether no sink is asked for, just now.
@@ -42,6 +44,7 @@ impl Presences {
         Self {
             table: Arc::default(),
             began: clock.monotonic(),
+            began_at: clock.now(),
             clock,
             min_sinks: 0,
             keep_records: None,
@@ -68,6 +71,12 @@ impl Presences {
     #[must_use]
     pub const fn keep_records(&self) -> Option<Duration> {
         self.keep_records
+    }
+
+    /// By which time ages of records are told: a clock that is set forward while the gateway runs makes nothing old.
+    #[must_use]
+    pub fn steady_now(&self) -> Timestamp {
+        self.clock.now().min(self.began_at.plus(self.listening()))
     }
 
     /// Why audit records before a number may not leave the journal now; nothing when others have them.

@@ -3,7 +3,8 @@
 //! Invariants: that records leave is durable in the audit, with their numbers and a digest, before the first of them
 //! goes; what is not at every audit sink that is heard stays, and so does everything while fewer sinks than are asked
 //! for take records, one at least; a record whose time cannot be read stays, and all behind it. Only audit records
-//! leave: events are what the log is folded from. A crash leaves some of what was let go; the next pass goes on there.
+//! leave: events are what the log is folded from. Ages are told by [`Presences::steady_now`], so that a clock which is
+//! set forward meanwhile makes nothing old. A crash leaves some of what was let go; the next pass goes on there.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -99,7 +100,7 @@ impl Retention {
         keep: Duration,
         let_go: &mut u64,
     ) -> Result<Duration, PortError> {
-        let now = self.clock.now();
+        let now = self.presences.steady_now();
         let begins = self.journal.audit_begins().await?;
         let old = self.old(begins, before(now, keep)).await?;
         let range = begins..old.end;
@@ -126,7 +127,9 @@ impl Retention {
             Ok(()) => {}
             Err(error) if error.kind == ErrorKind::Corrupt => {
                 let reason = format!("they stay: {}", error.text);
-                self.record(&range, (Outcome::Rejected, reason)).await?;
+                // Some of them may have left before; what is taken of the others now is missed.
+                let stays = self.journal.audit_begins().await?..range.end;
+                self.record(&stays, (Outcome::Rejected, reason)).await?;
                 return Err(error);
             }
             Err(error) => return Err(error),
@@ -166,6 +169,12 @@ impl Retention {
         for _ in 0..UNITS_AT_ONCE {
             let unit = unit(&*self.journal, old.end).await?;
             let Some(newest) = newest(&unit) else {
+                if unit.len() as u64 == REMOVAL_UNIT {
+                    tracing::warn!(
+                        first = old.end,
+                        "old audit records stay: among the next ones is one that this build cannot read"
+                    );
+                }
                 break;
             };
             if newest >= before {

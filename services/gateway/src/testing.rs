@@ -5,6 +5,7 @@ pub(crate) mod members;
 pub(crate) mod provider;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::unseal::SealState;
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 
-use encoded::Encoded;
+pub(crate) use encoded::Encoded;
 
 use crate::access::{Access, Peer};
 use crate::admission::{Admission, entitlement};
@@ -264,6 +265,7 @@ impl Bench {
         let encoded = Arc::new(Encoded {
             journal: journal.clone(),
             is_deaf,
+            leaves: AtomicBool::new(false),
         });
         let store = Arc::new(FakeStore::default());
         let clock = Arc::new(FakeClock::default());

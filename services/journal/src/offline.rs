@@ -355,11 +355,8 @@ fn check_removed(export: &Export) -> Result<(), ExportError> {
     let Some(last) = removed.checked_sub(1) else {
         return Ok(());
     };
-    let claims = export
-        .leaves
-        .iter()
-        .filter_map(|leaf| retention::claimed(leaf));
-    let first = claims.max().unwrap_or(0);
+    let leaves = export.leaves.iter();
+    let first = leaves.fold(0, |before, leaf| retention::let_go(before, leaf));
     match first > last {
         true => Ok(()),
         false => Err(ExportError::Unrecorded { first, last }),

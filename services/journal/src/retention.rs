@@ -2,8 +2,9 @@
 //!
 //! Invariants: records leave in whole tiles, from the first on; a tile leaves only while each of its records gives its
 //! leaf hash and all of them the tile's root, so no evidence of an edit is removed; hashes come and records go in one
-//! transaction. What may leave is said by a record of the audit itself ([`claimed`]), which stays: what is gone without
-//! one was taken by somebody else. When, and whether others have them, the caller decides.
+//! transaction. What may leave is said by a record of the audit itself ([`word`]), which stays: what is gone without
+//! one, or although a later one says that it stays, was taken by somebody else. When, and whether others have them, the
+//! caller decides.
 
 use std::ops::Range;
 
@@ -39,20 +40,43 @@ pub fn object(range: &Range<u64>) -> Option<String> {
     Some(format!("{OBJECT}{}-{last}", range.start))
 }
 
-/// Up to which number a record says that records leave; nothing where it says no such thing.
+/// What a record says of old records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Those before this one leave.
+    Leave(u64),
+    /// Those from this one on stay, since one is not as it was logged.
+    Stay(u64),
+}
+
+/// What a record says of old records; nothing where it says no such thing.
 #[must_use]
-pub fn claimed(bytes: &[u8]) -> Option<u64> {
+pub fn word(bytes: &[u8]) -> Option<Word> {
     // Most are told by what they lack, without being read.
     if !std::str::from_utf8(bytes).is_ok_and(|text| text.contains(VERB)) {
         return None;
     }
     let record = audit_record_from_json(bytes).ok()?;
-    let is_ours = record.verb == VERB
-        && record.outcome == Outcome::Allowed
-        && record.principal == Principal::Service(Role::Gateway);
-    let (_, last) = record.object.strip_prefix(OBJECT)?.split_once('-')?;
-    let end = last.parse::<u64>().ok()?.checked_add(1);
-    end.filter(|_| is_ours)
+    let is_ours = record.verb == VERB && record.principal == Principal::Service(Role::Gateway);
+    let (first, last) = record.object.strip_prefix(OBJECT)?.split_once('-')?;
+    let first = first.parse::<u64>().ok()?;
+    let end = last.parse::<u64>().ok()?.checked_add(1)?;
+    let word = match record.outcome {
+        Outcome::Allowed => Word::Leave(end),
+        Outcome::Rejected => Word::Stay(first),
+        _ => return None,
+    };
+    Some(word).filter(|_| is_ours)
+}
+
+/// Up to which number records may be gone once one more record of the audit was read: the later word counts.
+#[must_use]
+pub fn let_go(before: u64, bytes: &[u8]) -> u64 {
+    match word(bytes) {
+        Some(Word::Leave(end)) => before.max(end),
+        Some(Word::Stay(first)) => before.min(first),
+        None => before,
+    }
 }
 
 /// Removes some tiles before an index, in the caller's transaction; gives the first record that is left, or what is
@@ -218,8 +242,16 @@ mod tests {
     fn only_the_gateways_own_word_says_that_records_leave() {
         let own = object(&(0..512)).unwrap();
         assert_eq!(own, "audit/0-511");
-        assert_eq!(claimed(&record(&own, |_| ())), Some(512));
+        assert_eq!(word(&record(&own, |_| ())), Some(Word::Leave(512)));
         assert_eq!(object(&(3..3)), None);
+        let stays = object(&(256..512)).unwrap();
+        let stays = record(&stays, |record| record.outcome = Outcome::Rejected);
+        assert_eq!(word(&stays), Some(Word::Stay(256)));
+        // Whoever lets records go after that has looked at them anew.
+        let said = [record(&own, |_| ()), stays, b"{}".to_vec()];
+        let after = |said: &[Vec<u8>]| said.iter().fold(0, |before, one| let_go(before, one));
+        assert_eq!(after(&said), 256);
+        assert_eq!(after(&[&said[1..], &said[..1]].concat()), 512);
         let others: [fn(&mut Record); 5] = [
             |record| record.verb = "rotate".to_owned(),
             |record| record.outcome = Outcome::Denied,
@@ -231,12 +263,17 @@ mod tests {
             |record| record.object = "audit/511".to_owned(),
         ];
         for (n, change) in others.into_iter().enumerate() {
-            assert_eq!(claimed(&record(&own, change)), None, "{n}");
+            assert_eq!(word(&record(&own, change)), None, "{n}");
         }
-        for object in ["audit/0-x", "audit/0-18446744073709551615", "secret/0-1"] {
-            assert_eq!(claimed(&record(object, |_| ())), None, "{object}");
+        for object in [
+            "audit/x-1",
+            "audit/0-x",
+            "audit/0-18446744073709551615",
+            "secret/0-1",
+        ] {
+            assert_eq!(word(&record(object, |_| ())), None, "{object}");
         }
-        assert_eq!(claimed(&[0xff]), None);
-        assert_eq!(claimed(VERB.as_bytes()), None);
+        assert_eq!(word(&[0xff]), None);
+        assert_eq!(word(VERB.as_bytes()), None);
     }
 }

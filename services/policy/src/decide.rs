@@ -75,7 +75,7 @@ impl Set {
         let principal = types.principal(&asked.principal);
         let resource = types.resource(&asked.resource);
         let groups = self.groups_of(&asked.principal);
-        let above = types.above(&resource);
+        let above = self.above(&resource);
         let mut entities = vec![types.principal_entity(&asked.principal, &groups)?];
         // A host may ask about itself, and is in all there is either way.
         if principal != resource {

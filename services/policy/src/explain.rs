@@ -65,7 +65,7 @@ impl Set {
             types.principal(&asked.principal),
             types.resource(&asked.resource),
         );
-        let (groups, above) = (self.groups_of(&asked.principal), types.above(&resource));
+        let (groups, above) = (self.groups_of(&asked.principal), self.above(&resource));
         let who = Place {
             own: &principal,
             above: &groups,

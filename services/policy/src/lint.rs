@@ -229,7 +229,7 @@ impl Set {
         }
         match narrow {
             ResourceConstraint::Eq(own) => {
-                let above = self.types.above(&own);
+                let above = self.above(&own);
                 scope::means_resource(
                     forbid,
                     &Place {
@@ -239,11 +239,11 @@ impl Set {
                 )
             }
             ResourceConstraint::In(of) => {
-                let above = self.types.above(&of);
+                let above = self.above(&of);
                 matches!(&wide, ResourceConstraint::In(wider) if *wider == of || above.contains(wider))
             }
             ResourceConstraint::IsIn(kind, of) => {
-                let above = self.types.above(&of);
+                let above = self.above(&of);
                 match wide {
                     ResourceConstraint::Is(wider) => wider == kind,
                     ResourceConstraint::In(wider) => wider == of || above.contains(&wider),
@@ -283,8 +283,9 @@ impl Set {
                 kind.basename() == "Host"
             }
             ResourceConstraint::Eq(of) => of.type_name().basename() == "Host",
-            // Of all there is, which is found as such.
-            ResourceConstraint::Any | ResourceConstraint::In(_) => false,
+            // Of all there is, which is found as such; things in a group are hosts.
+            ResourceConstraint::In(of) => self.types.is_group(&of),
+            ResourceConstraint::Any => false,
         };
         policy.effect() == Effect::Permit
             && is_host

@@ -78,7 +78,7 @@ impl Many<'_> {
             return None;
         }
         let own = self.set.types.resource(resource);
-        let above = self.set.types.above(&own);
+        let above = self.set.above(&own);
         let who = Place {
             own: &self.own,
             above: &self.groups,

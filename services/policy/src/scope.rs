@@ -86,7 +86,7 @@ impl Types {
         }
     }
 
-    /// All that a resource of this uid is in, without itself.
+    /// All that a resource of this uid is in by its kind and name, without itself.
     pub(crate) fn above(&self, of: &EntityUid) -> Vec<EntityUid> {
         let (kind, id) = (of.type_name(), of.id().unescaped());
         if *kind == self.environment {
@@ -118,6 +118,11 @@ impl Types {
         ];
         let mut known = known.into_iter();
         known.find_map(|(of, resource)| (of == kind).then_some(resource))
+    }
+
+    /// The name of a host.
+    pub(crate) fn host_of<'u>(&self, of: &'u EntityUid) -> Option<&'u str> {
+        (*of.type_name() == self.host).then(|| of.id().unescaped())
     }
 
     pub(crate) fn is_group(&self, of: &EntityUid) -> bool {

@@ -211,6 +211,19 @@ impl Set {
         }
         all
     }
+
+    /// All that a resource of this uid is in, without itself: a host is in the groups that name it, too.
+    pub(crate) fn above(&self, of: &EntityUid) -> Vec<EntityUid> {
+        let mut all = self.types.above(of);
+        if let Some(name) = self.types.host_of(of) {
+            let host = Principal::Host {
+                name: name.to_owned(),
+            };
+            let declared = self.groups_of.get(&host.id()).into_iter().flatten();
+            all.extend(declared.map(|group| self.types.group(group)));
+        }
+        all
+    }
 }
 
 fn check_bounds(source: &Source) -> Result<(), Vec<Fault>> {

@@ -115,6 +115,22 @@ fn a_path_means_itself_and_what_is_below_it() {
 }
 
 #[test]
+fn a_group_of_hosts_means_them_also_as_what_a_request_is_about() {
+    let members = BTreeSet::from(["host:vault-1".to_owned()]);
+    let source = Source {
+        policies: "@id(\"all\") permit (principal is User, action, resource);\n@id(\"kept\") forbid (principal, action in [Action::\"revoke\", Action::\"grant\"], resource in Group::\"kept\");".to_owned(),
+        groups: BTreeMap::from([("kept".to_owned(), members)]),
+    };
+    let set = Set::compile(&source).unwrap();
+    let of = |verb, host| set.decide(&asked("certificate:ada", verb, host)).reason();
+    for verb in [Verb::Revoke, Verb::Grant] {
+        assert_eq!(of(verb, "host/vault-1"), "forbidden by kept");
+        assert_eq!(of(verb, "host/web-1"), "all");
+    }
+    assert_eq!(of(Verb::List, "host/vault-1"), "all");
+}
+
+#[test]
 fn what_is_forbidden_is_denied_whatever_permits_it_and_the_forbidding_policy_is_named() {
     let team = set(TEAM);
     let decision = team.decide(&asked(

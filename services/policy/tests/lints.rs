@@ -177,6 +177,7 @@ fn who_may_have_machines_of_their_own_join_as_a_host_is_found() {
         r#"resource == Host::"node-1""#,
         "resource is Host",
         r#"resource is Host in Environment::"installation""#,
+        r#"resource in Group::"team""#,
     ] {
         let policy = format!(
             r#"@id("x") permit (principal in Group::"team", action in [Action::"list", Action::"grant"], {of});"#

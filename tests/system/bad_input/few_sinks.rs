@@ -21,7 +21,7 @@ const OFTEN: &str = "test/often";
 /// Every second second.
 const SCHEDULE: &str = "rotation: { schedule: \"*/2 * * * * *\", timezone: UTC }";
 /// So long nothing may begin: some of its slots.
-const NOTHING: Duration = Duration::from_secs(7);
+const NOTHING: Duration = Duration::from_secs(5);
 /// How the finding begins that says how many are missing.
 const TOO_FEW: &str = "sinks: only 1 of the 2";
 /// The reason of the revocation.
@@ -44,7 +44,7 @@ fn receiver(files: &Scratch) -> Result<(RsyslogServer, Options)> {
         environment: vec![
             variable("KEYWHEEL_AUDIT_SINKS_FILE", sinks.display().to_string()),
             variable("KEYWHEEL_AUDIT_MIN_SINKS", "2".to_owned()),
-            variable("KEYWHEEL_AUDIT_MAX_LAG", "1s".to_owned()),
+            variable("KEYWHEEL_AUDIT_MAX_LAG", "3s".to_owned()),
         ],
         ..Options::default()
     };

@@ -17,7 +17,7 @@ use crate::several;
 
 /// A secret that nobody touches after the backup.
 const QUIET: &str = "test/quiet";
-const QUIET_FILE: &str = "/run/secrets/quiet";
+pub(crate) const QUIET_FILE: &str = "/run/secrets/quiet";
 /// The group whose members may use the API.
 const GROUP: &str = "keywheel";
 const WHY: &str = "the disk is lost";
@@ -296,7 +296,7 @@ fn everything_is_lost_but_a_backup_and_nothing_that_died_since_comes_back() -> R
     stage.rotate(SECRET)?;
     let last = values(&container)?;
     ensure!(last[0] != third);
-    several::policies_take_two(&mut stage.keywheel)?;
+    several::policies_take_two(&mut stage.keywheel, &container)?;
     let all = [&first[..], &second, &last, &[third]].concat();
     stage.finish(&all, &[&container])
 }

@@ -201,9 +201,11 @@ async fn a_copy_of_a_log_whose_old_records_left_begins_with_the_first_that_is_th
     world.log.lock().unwrap().extend((512..600).map(leaf));
     let (handle, shutdown, task) = world.start().await;
     wait_for(&handle, 600).await;
+    // One from before it is late on its way.
+    world.tell(leaf(300)).await;
     world.tell(leaf(600)).await;
     wait_for(&handle, 601).await;
-    assert_eq!(handle.conflicts(), 0);
+    assert_eq!((handle.begins(), handle.conflicts()), (512, 0));
     stop(&shutdown, task).await;
     let kept: Vec<i64> = world.kept().await.iter().map(|(index, _)| *index).collect();
     assert_eq!(kept, (512..601).collect::<Vec<i64>>());
@@ -219,6 +221,22 @@ async fn a_copy_of_a_log_whose_old_records_left_begins_with_the_first_that_is_th
     assert_eq!((file.begins(), file.size()), (512, 605));
     file.begin_at(700).await.unwrap();
     assert_eq!((file.begins(), file.size()), (512, 605), "it has records");
+}
+
+#[tokio::test]
+async fn what_waited_for_records_that_are_nowhere_waits_no_longer() {
+    let world = World::new().await;
+    let (handle, shutdown, task) = world.start().await;
+    world.log.lock().unwrap().extend((2000..2050).map(leaf));
+    for index in 1..=MAX_HELD as u64 {
+        world.tell(leaf(index)).await;
+    }
+    wait_for(&handle, 2050).await;
+    // The log does not have it yet, so it comes by its message or not at all.
+    world.tell(leaf(2050)).await;
+    wait_for(&handle, 2051).await;
+    assert_eq!(handle.conflicts(), 0);
+    stop(&shutdown, task).await;
 }
 
 #[tokio::test]

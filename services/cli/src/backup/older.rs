@@ -4,6 +4,7 @@
 //! the one that keeps more of them dead.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::Path;
 
 use keywheel_audit_sink::KeptRecords;
@@ -26,6 +27,8 @@ pub(crate) enum Standing {
         kept: u64,
         /// Records the log has.
         here: u64,
+        /// The first that the sink kept: of what is before it nothing is known there.
+        begins: u64,
     },
     /// From this record on they are two logs.
     Other {
@@ -83,7 +86,7 @@ impl Log<'_> {
 
     async fn compare(
         &self,
-        (here, range): (u64, std::ops::Range<u64>),
+        (here, range): (u64, Range<u64>),
         sink: &mut KeptRecords,
     ) -> Result<Standing, String> {
         // A copy that was begun when older records had been removed has none of these.
@@ -102,9 +105,9 @@ impl Log<'_> {
             }
             from = from.saturating_add(compared);
         }
-        let kept = sink.size();
+        let (kept, begins) = (sink.size(), sink.begins());
         Ok(match kept > here {
-            true => Standing::Older { kept, here },
+            true => Standing::Older { kept, here, begins },
             false => Standing::Fits,
         })
     }
@@ -172,12 +175,22 @@ pub(crate) struct LostTime {
     pub(crate) records: u64,
     /// Records that this build does not understand.
     pub(crate) unread: u64,
+    /// Records of that time which the copy never had, since it begins behind them.
+    pub(crate) missing: Range<u64>,
 }
 
 impl LostTime {
+    /// Nothing yet, from an index on, of a copy that begins at another one.
+    fn of_copy(from: u64, begins: u64) -> Self {
+        Self {
+            missing: from..begins.max(from),
+            ..Self::default()
+        }
+    }
+
     /// Reads what a sink kept from an index on.
     pub(crate) async fn read(sink: &mut KeptRecords, from: u64) -> Result<Self, String> {
-        let mut lost = Self::default();
+        let mut lost = Self::of_copy(from, sink.begins());
         let mut next = from;
         loop {
             let page = sink.read(next, MAX_READ).await;

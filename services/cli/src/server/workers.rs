@@ -133,7 +133,7 @@ pub(super) async fn audit_sink(opened: &Opened, spawn: &Spawner) -> Result<File,
     };
     let bus = opened.nats.endpoint();
     let sink = AuditSink::open(&options, bus.clone()).await.map_err(|error| {
-        let next = "free what is named above, or move audit-sink.db away: it is read again from the journal";
+        let next = "free what is named above, or move audit-sink.db away and keep it: a new one begins with what the journal still has";
         Error::new(Kind::Unavailable, keywheel_daemon::chain(&error), next)
     })?;
     let machine = opened.host_name.to_string();

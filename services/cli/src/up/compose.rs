@@ -210,7 +210,7 @@ async fn start_workers(
     };
     let bus = end(opened, hub, Role::AuditSink)?;
     let sink = AuditSink::open(&options, bus.clone()).await.map_err(|error| {
-        let next = "free what is named above, or move audit-sink.db away: it is read again from the journal";
+        let next = "free what is named above, or move audit-sink.db away and keep it: a new one begins with what the journal still has";
         Error::new(Kind::Unavailable, keywheel_daemon::chain(&error), next)
     })?;
     let copy_fault = compare_copy(&sink.handle(), opened.journal.head().await?.audit_size);

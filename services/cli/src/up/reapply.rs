@@ -376,6 +376,13 @@ impl Told {
         ];
         let named = lists.into_iter().filter(|(_, names)| !names.is_empty());
         words.extend(named.map(|(what, names)| format!("{what}: {}", of(names))));
+        if !lost.missing.is_empty() {
+            words.push(format!(
+                "records {} to {} are not in that copy: what died in that part of the time is not known here and may live again; revoke and rotate by hand what an older copy or another sink has of it",
+                lost.missing.start,
+                lost.missing.end.saturating_sub(1)
+            ));
+        }
         if lost.unread > 0 {
             words.push(format!(
                 "{} records are of another build and were not read",

@@ -290,12 +290,27 @@ async fn standing(opened: &Opened, records: u64) -> Result<Standing, Error> {
 pub(crate) fn words(standing: Standing) -> Option<String> {
     match standing {
         Standing::Fits => None,
-        Standing::Older { kept, here } => Some(format!(
-            "the audit's second copy kept {kept} records, and the journal has {here}"
+        Standing::Older { kept, here, begins } => Some(format!(
+            "the audit's second copy goes up to {kept} records, and the journal has {here}{}",
+            unknown(here, begins)
         )),
         Standing::Other { index } => Some(format!(
             "the audit's second copy and the journal differ from record {index} on"
         )),
+    }
+}
+
+/// What a copy cannot say that was begun after older records had left the log.
+fn unknown(here: u64, begins: u64) -> String {
+    if begins < here || begins == 0 {
+        return String::new();
+    }
+    let none = "; no record is in both, so nothing shows that they are of one log";
+    match begins - here {
+        0 => none.to_owned(),
+        missing => format!(
+            "; the copy begins with record {begins} and knows nothing of the {missing} before it that the journal lacks{none}"
+        ),
     }
 }
 

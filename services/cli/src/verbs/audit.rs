@@ -247,7 +247,13 @@ fn words(finding: &Finding) -> String {
         text.push_str(&fields(&[("removed", gone)]));
     }
     if let Some(compared) = finding.compared {
-        let lines = format!("{compared} records of the sink");
+        let lines = match (compared, finding.compared_from) {
+            (0, _) => "none: there is no record in what was named".to_owned(),
+            (_, None) => format!("{compared} records of the sink"),
+            (_, Some(first)) => format!(
+                "{compared} records of the sink, from number {first} on; nothing is shown of those before it"
+            ),
+        };
         text.push_str(&fields(&[("compared", lines)]));
     }
     for fault in &finding.faults {

@@ -7,7 +7,7 @@ use super::{Context, Refusal, Rejection, decide_alone};
 use crate::approval::{
     self, APPROVAL_LIFETIME, Approval, Ask, Event as Fact, MAX_APPROVAL_OBJECT_BYTES,
     MAX_APPROVAL_REASON_CHARS, MAX_OPEN_APPROVALS, MAX_OPEN_APPROVALS_PER_PERSON, MAX_PEOPLE,
-    MAX_PLAN_BYTES, MIN_PEOPLE, Operation, Perform, Request,
+    MAX_PLAN_BYTES, MAX_UNREVIEWED_PER_PERSON, MIN_PEOPLE, Operation, Perform, Request,
 };
 use crate::event::Event;
 use crate::id::ApprovalId;
@@ -95,6 +95,10 @@ fn ask(world: &World, wish: &Ask, now: Timestamp) -> Result<Vec<Event>, Rejectio
             true => Ok(Vec::new()),
             false => approve(world, same.id, (&wish.by, &reason), now),
         };
+    }
+    // One that is there is never made anew: what was said of it, and who broke its glass, would be gone.
+    if world.approvals.by_id(wish.id).is_some() {
+        return Err(approval::Rejection::Another(wish.id).into());
     }
     let open = || {
         world
@@ -203,6 +207,11 @@ fn break_glass(
     let reason = words(reason)?;
     if known.missing() == 0 {
         return Err(approval::Rejection::Granted(id).into());
+    }
+    let unreviewed = world.approvals.iter().filter(|one| one.is_unreviewed());
+    let is_theirs = |one: &&Approval| one.glass.as_ref().is_some_and(|glass| glass.by == by);
+    if unreviewed.filter(is_theirs).count() >= MAX_UNREVIEWED_PER_PERSON {
+        return Err(approval::Rejection::TooManyUnreviewed(by.to_owned()).into());
     }
     let broken = Fact::GlassBroken {
         by: by.to_owned(),

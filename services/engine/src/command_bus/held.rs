@@ -1,9 +1,9 @@
 //! New work that may not begin now, because too few sinks take the audit's records (rule A1).
 //!
-//! Invariants: a revocation, what carries one out or may lead to one, what keeps hosts within its reach, what a host
-//! says that is so, and records of what was denied are never held back; nothing of what is held back is remembered, so
-//! the same command is decided as if it were new once there are sinks enough. That a person asked and was refused is on
-//! record by whoever served the request.
+//! Invariants: a revocation, what carries one out or may lead to one, who comes in to begin one, what keeps hosts within
+//! its reach, what a host says that is so, and records of what was denied are never held back; nothing of what is held
+//! back is remembered, so the same command is decided as if it were new once there are sinks enough. That a person asked
+//! and was refused is on record by whoever served the request.
 //!
 //! What came of a step that was begun is a fact and is taken at once: else its worker would do it again and again. What
 //! it leads to is decided and stays open in the log; no worker is told of it before there are sinks enough.
@@ -16,6 +16,7 @@ use keywheel_core::command::{Command, Outward};
 use keywheel_core::decision;
 use keywheel_core::effect::{self, Effect, Work};
 use keywheel_core::id::RotationId;
+use keywheel_core::token;
 use keywheel_core::world::World;
 
 use super::{CommandBus, Submission, class};
@@ -51,6 +52,8 @@ fn serves_revocations(world: &World, command: &Command) -> bool {
         // A host whose permit or keys end is off the bus, and hears of no revocation.
         Command::NotePermit(_) | Command::RotateHostKey(_) => true,
         Command::EnrolHost { host, .. } => world.live_host(*host).is_some(),
+        // Who comes in by a login alone revokes nothing without one, and confirms no sinks.
+        Command::Token(token::Request::Issue(wish)) => wish.login.is_some(),
         // What others say before something may begin, and who confirms the sinks. What was approved is new work.
         Command::Approval(request) => !matches!(request, approval::Request::Perform(_)),
         // Somebody outside says that something leaked; a store answers again that revocations wait for.
@@ -80,13 +83,18 @@ impl HoldWork {
         }
     }
 
-    /// Whether an effect waits; then it is remembered.
-    pub(crate) fn holds(&self, world: &World, effect: &Effect) -> bool {
-        let may_wait = match &effect.work {
+    /// Whether an effect waits while there is a reason to.
+    pub(crate) fn may_wait(world: &World, effect: &Effect) -> bool {
+        match &effect.work {
             Work::Revoke(_) => false,
             Work::Step(work) => !is_awaited(world, work.rotation),
-        };
-        let waits = may_wait && (self.why)().is_some();
+        }
+    }
+
+    /// Whether an effect that may wait does; then it is remembered. The reason may look at the state, so whoever asks
+    /// holds no lock on it.
+    pub(crate) fn waits(&self, effect: &Effect) -> bool {
+        let waits = (self.why)().is_some();
         if waits {
             self.waiting().insert(effect.key());
         }

@@ -6,11 +6,12 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use keywheel_core::command::Replacing;
 use keywheel_core::host::PermitRequest;
-use keywheel_core::id::{PlaybookId, RunId};
-use keywheel_core::name::{BusKey, PlaybookName};
+use keywheel_core::id::{PlaybookId, RunId, TokenId};
+use keywheel_core::name::{BusKey, PlaybookName, TokenName};
 use keywheel_core::playbook::{self, After, DEFAULT_DEADLINE, Deed, Selection, Step, Which};
 use keywheel_core::playbook_run::{self, Cause};
 use keywheel_core::time::Timestamp;
+use keywheel_core::token::{self, Issue, Login, Scope};
 use keywheel_engine::command_bus::HoldWork;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Source, Subscription, Topic};
@@ -286,6 +287,38 @@ async fn hosts_stay_within_reach_and_none_is_added() {
     // Decided, whatever the answer is.
     let gateway = Principal::Service(Role::Gateway);
     bench.submit(4, gateway, permit).await;
+}
+
+#[tokio::test]
+async fn who_is_to_revoke_logs_in_and_no_token_is_issued() {
+    let (why, bench) = held().await;
+    *why.lock().unwrap() = Some(WHY.to_owned());
+    let issue = |n: u8, login| {
+        let wish = Issue {
+            id: TokenId::from_bytes([n; 16]),
+            name: TokenName::parse(&format!("login-{n}")).unwrap(),
+            hash: [n; 32],
+            owner: "oidc:ada".to_owned(),
+            scope: Scope {
+                verbs: vec!["revoke".to_owned()],
+                resources: vec!["environment".to_owned()],
+            },
+            lifetime: Duration::from_secs(900),
+            limit: None,
+            login,
+        };
+        submission(n, user(), Command::Token(token::Request::Issue(wish)))
+    };
+    let login = Login {
+        issuer: "https://id.example.org".to_owned(),
+        subject: "4711".to_owned(),
+        groups: Vec::new(),
+        until: Timestamp::from_micros(i64::MAX),
+    };
+    let taken = bench.handle.submit(issue(50, Some(login))).await;
+    assert!(matches!(taken, Ok(Verdict::Accepted { .. })), "{taken:?}");
+    let refused = bench.handle.submit(issue(51, None)).await.unwrap_err();
+    assert_eq!(refused.text, WHY);
 }
 
 /// What was told.

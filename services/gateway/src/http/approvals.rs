@@ -158,14 +158,22 @@ async fn say(
     id: ApprovalId,
     request: Request,
 ) -> Result<Json<ApprovalView>, Failure> {
+    let is_for_it = matches!(&request, Request::Approve { .. });
     let command = Command::Approval(request);
     api.admit_command(caller, &command).await?;
-    let is_unsealing = {
+    let (operation, needed) = {
         let committed = api.view.read();
         let known = committed.world.approvals.by_id(id);
-        known.is_some_and(|known| known.operation == Some(Operation::Unseal))
+        known.map_or((None, 0), |known| (known.operation, known.needed))
     };
-    if is_unsealing {
+    // Whatever else is asked for is done later, by as many people as the configuration says then.
+    let people = api.admission.people(Operation::SinkChange);
+    if is_for_it && operation == Some(Operation::SinkChange) && people > Some(needed) {
+        return Err(Failure::conflict(
+            "sinks take more people by now than when this was asked for; ask anew with `keywheel approval confirm-sinks`",
+        ));
+    }
+    if operation == Some(Operation::Unseal) {
         return Err(Failure::conflict(
             "an unsealing takes shares and no words: who is for it gives a share with `keywheel unseal`, who is against it gives none",
         ));

@@ -24,7 +24,7 @@ pub(super) async fn look(State(api): State<Api>) -> Result<Json<AuditRetentionVi
     let Some(keep) = keep else {
         return Ok(Json(view));
     };
-    let old = before(api.clock.now(), keep);
+    let old = before(api.presences.steady_now(), keep);
     view.removable = count_old(&*api.journal, &(begins..size), old).await?;
     let end = begins.saturating_add(view.removable);
     let next = last_of_unit(&*api.journal, end).await?;

@@ -471,11 +471,7 @@ pub(super) async fn export(
             "there are no audit records {from} to {to}: there are {size}, the first is 0, and `to` is behind the last"
         )));
     }
-    let begins = api.journal.audit_begins().await?;
-    if !is_whole && from < begins {
-        return Err(Failure::invalid(gone(from, begins)));
-    }
-    let (records, leaf_hashes) = read_records(&api, from.max(begins), to).await?;
+    let (begins, (records, leaf_hashes)) = records_there(&api, (from, to), is_whole).await?;
     let removed_hashes = match is_whole {
         true => removed(&api, begins).await?,
         false => Vec::new(),
@@ -510,6 +506,8 @@ async fn removed(api: &Api, begins: u64) -> Result<Vec<String>, Failure> {
         }
         hashes.extend(page.iter().map(hexadecimal));
     }
+    // More may have left since.
+    hashes.truncate(usize::try_from(begins).unwrap_or(usize::MAX));
     Ok(hashes)
 }
 
@@ -518,7 +516,29 @@ async fn path(api: &Api, index: u64, size: u64) -> Result<Vec<String>, Failure> 
     Ok(path.iter().map(hexadecimal).collect())
 }
 
-/// Records as text, and their leaf hashes.
+/// Records of a range as far as they are there, and the first that is. Some may leave while they are read.
+async fn records_there(
+    api: &Api,
+    (from, to): (u64, u64),
+    is_whole: bool,
+) -> Result<(u64, (Vec<String>, Vec<String>)), Failure> {
+    let mut begins = api.journal.audit_begins().await?;
+    loop {
+        if !is_whole && from < begins {
+            return Err(Failure::invalid(gone(from, begins)));
+        }
+        let first = from.max(begins);
+        let read = read_records(api, first, to).await?;
+        let now = api.journal.audit_begins().await?;
+        // What is missing though none left is for whoever verifies to name.
+        if now == begins || read.0.len() as u64 == to.saturating_sub(first) {
+            return Ok((begins, read));
+        }
+        begins = now;
+    }
+}
+
+/// Records as text, and their leaf hashes, up to the first that is missing.
 async fn read_records(
     api: &Api,
     from: u64,
@@ -533,7 +553,10 @@ async fn read_records(
             break;
         }
         for leaf in leaves {
-            next = leaf.index + 1;
+            if leaf.index != next {
+                return Ok((records, leaf_hashes));
+            }
+            next += 1;
             let hash = merkle::leaf_hash(&leaf.bytes);
             leaf_hashes.push(hexadecimal(&hash));
             records.push(String::from_utf8_lossy(&leaf.bytes).into_owned());

@@ -77,6 +77,7 @@ impl SinkFault {
 pub struct Comparison<'a> {
     leaves: &'a [Hash],
     line: u64,
+    begins: Option<u64>,
     next: Option<u64>,
 }
 
@@ -87,6 +88,7 @@ impl<'a> Comparison<'a> {
         Self {
             leaves,
             line: 0,
+            begins: None,
             next: None,
         }
     }
@@ -102,6 +104,7 @@ impl<'a> Comparison<'a> {
         if let Some(next) = self.next.filter(|next| index > *next) {
             return Err(SinkFault::Gap { index: next });
         }
+        self.begins = Some(self.begins.map_or(index, |first| first.min(index)));
         let next = index.saturating_add(1);
         self.next = Some(self.next.map_or(next, |known| known.max(next)));
         let kept = usize::try_from(index)
@@ -112,6 +115,12 @@ impl<'a> Comparison<'a> {
             Some(kept) if *kept != told.leaf => Err(SinkFault::Different { index }),
             Some(_) => Ok(()),
         }
+    }
+
+    /// The first record that was compared; of those before it nothing is shown.
+    #[must_use]
+    pub const fn begins(&self) -> Option<u64> {
+        self.begins
     }
 
     /// Lines that were compared.

@@ -17,12 +17,12 @@ use crate::{file, opening, verify};
 
 const EVENTS: u64 = 200;
 /// Events of one append.
-const BATCH: u64 = 5;
+const BATCH: u64 = 10;
 /// After so many appends the log is moved into the file, so that the next one begins it anew.
-const APPENDS_BETWEEN_MOVES: u64 = 10;
+const APPENDS_BETWEEN_MOVES: u64 = 5;
 /// Disks with holes at random of each append, and half moved ones of each move.
 const AT_RANDOM: usize = 4;
-const HALF_MOVED: usize = 12;
+const HALF_MOVED: usize = 8;
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
 const PAGE: usize = 4096;

@@ -41,6 +41,27 @@ fn letting_go(n: u64, end: u64) -> Decision {
     decision
 }
 
+/// A decision whose one record says that records stay, from this one on.
+fn staying(n: u64, first: u64) -> Decision {
+    let mut decision = letting_go(n, GONE);
+    let record = &mut decision.audit[0];
+    record.object = object(&(first..GONE)).unwrap();
+    record.outcome = Outcome::Rejected;
+    decision
+}
+
+/// The stored hashes of the records before an index.
+async fn leaf_hashes(path: &Path, end: u64) -> Vec<Vec<u8>> {
+    let mut connection = crate::file::open_reader(path).await.unwrap();
+    let hashes = sqlx::query_scalar("SELECT leaf_hash FROM audit WHERE place < $1 ORDER BY place")
+        .bind(i64::try_from(end).unwrap())
+        .fetch_all(&mut connection)
+        .await
+        .unwrap();
+    crate::file::close(path, connection).await.unwrap();
+    hashes
+}
+
 async fn filled(path: &Path, records: u64) -> SqliteJournal {
     let journal = open(path).await;
     for first in (1..=records).step_by(200) {
@@ -275,7 +296,22 @@ async fn a_record_that_was_edited_stays_for_it_is_evidence() {
     );
     assert_eq!(journal.audit_begins().await.unwrap(), 0, "all or nothing");
     // Whoever appends goes on.
-    journal.append(RECORDS + 1, &[marked(900)]).await.unwrap();
+    let said = [letting_go(RECORDS + 1, GONE), staying(RECORDS + 2, 0)];
+    journal.append(RECORDS + 1, &said).await.unwrap();
+    journal.close().await.unwrap();
+    // Somebody takes it all the same, with hashes that are right: what was let go stays by a later word.
+    let taken = "INSERT INTO removed_tile SELECT place / 256, CAST('' AS BLOB) FROM audit WHERE place IN (0, 256);
+        DELETE FROM audit WHERE place < 512";
+    let hashes: Vec<Vec<u8>> = leaf_hashes(&path, GONE).await;
+    edit(&path, taken).await;
+    for (tile, hashes) in hashes.chunks(256).enumerate() {
+        let hashes: String = hashes.concat().iter().map(|b| format!("{b:02x}")).collect();
+        let put = format!("UPDATE removed_tile SET hashes = x'{hashes}' WHERE place = {tile}");
+        edit(&path, &put).await;
+    }
+    let faults = verify_file(&path).await.unwrap().0.faults;
+    let wanted = "audit records 0 to 511: they are gone, and no record";
+    assert!(faults[0].contains(wanted), "{faults:?}");
 }
 
 #[tokio::test]

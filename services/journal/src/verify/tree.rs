@@ -80,8 +80,7 @@ pub(super) async fn check(
                 walk.named = true;
             }
             if walk.removed > 0 {
-                let claimed = retention::claimed(&bytes);
-                walk.claimed = walk.claimed.max(claimed.unwrap_or(0));
+                walk.claimed = retention::let_go(walk.claimed, &bytes);
             }
             // The stored hash keeps the tree whole when only the bytes were edited.
             let leaf = Hash::try_from(stored).unwrap_or(hash);

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{Asked, Many, Principal, Resource, Set, Source, Verb};
 
 fn compiled(policies: &str) -> Set {
-    let members = BTreeSet::from(["certificate:ada".to_owned(), "service:prod/api".to_owned()]);
+    let members = ["certificate:ada", "service:prod/api", "host:node-1"];
+    let members = BTreeSet::from(members.map(str::to_owned));
     let source = Source {
         policies: policies.to_owned(),
         groups: BTreeMap::from([("team".to_owned(), members)]),
@@ -124,7 +127,7 @@ fn asked_of(set: &Set, principal: &str, verb: Verb, resource: &str) -> usize {
     let principal = Principal::parse(principal).unwrap();
     let named = Resource::parse(resource).unwrap();
     let (own, what) = (set.types.principal(&principal), set.types.resource(&named));
-    let (groups, above) = (set.groups_of(&principal), set.types.above(&what));
+    let (groups, above) = (set.groups_of(&principal), set.above(&what));
     let who = Place {
         own: &own,
         above: &groups,
@@ -194,4 +197,125 @@ fn of_ten_thousand_secrets_a_team_s_policies_are_asked_once_for_each_path() {
     });
     assert_eq!(seen.count(), 10_000);
     assert_eq!(many.known(), 20);
+}
+
+/// Of the requests of a principal, verb and time each such part is asked once for each set: all take too long.
+const PARTS: usize = 9;
+
+fn one_of(texts: &'static [&'static str]) -> impl Strategy<Value = &'static str> {
+    prop::sample::select(texts)
+}
+
+/// Whom, what and which verbs the scope of a policy means.
+fn scopes() -> impl Strategy<Value = String> {
+    let principal = one_of(&[
+        "principal",
+        "principal",
+        "principal is User",
+        "principal is Service",
+        "principal is Host",
+        "principal == User::\"certificate:ada\"",
+        "principal in Group::\"team\"",
+        "principal is User in Group::\"team\"",
+    ]);
+    let action = one_of(&[
+        "action",
+        "action",
+        "action == Action::\"list\"",
+        "action == Action::\"read\"",
+        "action in [Action::\"list\", Action::\"rotate\", Action::\"list\"]",
+        "action in [Action::\"grant\", Action::\"revoke\"]",
+    ]);
+    let resource = one_of(&[
+        "resource",
+        "resource",
+        "resource is Secret",
+        "resource is Host",
+        "resource is Secret in Path::\"prod\"",
+        "resource in Path::\"prod\"",
+        "resource in Environment::\"installation\"",
+        "resource == Secret::\"prod/db\"",
+        "resource == Path::\"prod\"",
+        "resource in Group::\"team\"",
+    ]);
+    (principal, action, resource).prop_map(|(who, verb, what)| format!("({who}, {verb}, {what})"))
+}
+
+/// A condition, of those that policies are filed by and of others.
+fn conditions() -> impl Strategy<Value = &'static str> {
+    one_of(&[
+        "resource in Path::\"prod\"",
+        "resource in Path::\"prod/api\"",
+        "resource == Secret::\"stage/db\"",
+        "resource in Group::\"team\"",
+        "resource is Secret",
+        "resource is Secret in Path::\"prod\"",
+        "resource is Secret && resource.name like \"prod/*\"",
+        "resource is Secret && resource.name like \"prod/d*b\"",
+        "resource is Secret && resource.name like \"*b\"",
+        "resource is Secret && !(resource.name like \"prod/*\")",
+        "principal == User::\"unix:0\"",
+        "principal in Group::\"team\"",
+        "principal is Service",
+        "principal is Service && resource in principal.path",
+        "!(resource in Path::\"prod\")",
+        "(resource in Path::\"prod\" || principal is Host)",
+        "context.now < 100",
+        FAILS,
+    ])
+}
+
+/// A policy without its name. Failing ones, and those that ask in several clauses, are among them.
+fn random_policies() -> impl Strategy<Value = String> {
+    let clause = (any::<bool>(), prop::collection::vec(conditions(), 1..4));
+    let clauses = prop::collection::vec(clause, 0..3);
+    let effect = one_of(&["permit", "forbid"]);
+    (effect, scopes(), clauses).prop_map(|(effect, scope, clauses)| {
+        let clauses = clauses.into_iter().map(|(is_when, all)| {
+            let word = if is_when { "when" } else { "unless" };
+            format!(" {word} {{ {} }}", all.join(" && "))
+        });
+        format!("{effect} {scope}{};", clauses.collect::<String>())
+    })
+}
+
+/// Whether it fits the schema, by which some of what is drawn at random means nothing.
+fn fits(policy: &str) -> bool {
+    let source = Source {
+        policies: format!("@id(\"a\") {policy}"),
+        groups: BTreeMap::new(),
+    };
+    Set::compile(&source).is_ok()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Where too few of what is drawn fits the schema, it fails for having drawn too often.
+    #[test]
+    fn whatever_a_set_says_it_decides_the_same_filed_or_not(
+        drawn in prop::collection::vec(random_policies(), 1..8),
+        place in 0..PARTS,
+    ) {
+        let fitting: Vec<&String> = drawn.iter().filter(|policy| fits(policy)).collect();
+        prop_assume!(2 * fitting.len() >= drawn.len());
+        let named = fitting.iter().enumerate();
+        let named: String = named.map(|(n, policy)| format!("@id(\"p{n}\") {policy}\n")).collect();
+        // Without it most would be denied whatever is left out.
+        let text = format!("@id(\"all\") permit (principal is User, action, resource);\n{named}");
+        let (filed, unfiled) = (compiled(&text), unfiled(&text));
+        let mut many: Option<(Asked, Many<'_>)> = None;
+        let all = requests();
+        let together: Vec<&[Asked]> = all.chunk_by(is_like).collect();
+        for asked in together.into_iter().skip(place).step_by(PARTS).flatten() {
+            let decision = filed.decide(asked);
+            prop_assert_eq!(&decision, &unfiled.decide(asked), "{:?} under {}", asked, text);
+            let (of, at_once) = many.get_or_insert_with(|| begin(&filed, asked));
+            if !is_like(of, asked) {
+                (*of, *at_once) = begin(&filed, asked);
+            }
+            let said = at_once.decide(&asked.resource);
+            prop_assert_eq!(said, decision, "{:?} at once under {}", asked, text);
+        }
+    }
 }

@@ -3,8 +3,8 @@
 //! A fresh wrapping key is wrapped there; what came back lies in the seal file. Invariants: nothing rests on a
 //! service before it gave back what it wrapped; one that does not answer, or refuses, leaves everything sealed and
 //! changes nothing, is told with its reason and the next step, and is asked again after a growing pause up to
-//! [`UNSEAL_PAUSE_LIMIT`]; once a person sealed, nobody but a person or a new start asks it. Nothing is held while it
-//! is asked, so the seal answers meanwhile.
+//! [`UNSEAL_PAUSE_LIMIT`]; one question is under way at a time; once a person sealed, nobody but a person or a new
+//! start asks it. The seal answers while it is asked.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -77,9 +77,17 @@ pub async fn seal_by_service(
 ) -> Result<SealedRoot, PortError> {
     let key = UnsealKey::generate(entropy);
     let binding = binding(deployment);
-    let wrapped = service
-        .wrap(&key.to_file(), &binding, &until(clock))
-        .await?;
+    let plain = key.to_file();
+    let wrapped = service.wrap(&plain, &binding, &until(clock)).await?;
+    // EXPOSE: it is looked for in what is kept.
+    if is_within(plain.expose(), &wrapped) {
+        let text = format!(
+            "{} key `{}` gives the key back as it was given, so nothing was wrapped; name a key of a real key service",
+            kind.word(),
+            service.key()
+        );
+        return Err(PortError::new(ErrorKind::Denied, text));
+    }
     let kept = Service::new(kind, settings, service.key(), wrapped);
     let kept = kept.map_err(|error| {
         let text = "what the key service made cannot be kept";
@@ -98,6 +106,12 @@ pub async fn seal_by_service(
 pub(super) fn unconnected() -> PortError {
     let text = "no key service was connected that opens this seal; report this";
     PortError::new(ErrorKind::Denied, text)
+}
+
+/// Whether a key's text, without its line end, stands somewhere in what was made of it.
+fn is_within(text: &[u8], made: &[u8]) -> bool {
+    let text = text.trim_ascii_end();
+    made.windows(text.len().max(1)).any(|part| part == text)
 }
 
 fn binding(deployment: [u8; 16]) -> Binding {
@@ -127,6 +141,8 @@ pub(super) struct Asking {
     /// Until a person seals.
     is_wanted: AtomicBool,
     trouble: Mutex<Option<String>>,
+    /// Held by whoever asks: however many want it open, one question is under way.
+    one: tokio::sync::Mutex<()>,
     /// Rung when a person's question got no key.
     bell: Notify,
 }
@@ -137,6 +153,7 @@ impl Asking {
             has_service,
             is_wanted: AtomicBool::new(has_service),
             trouble: Mutex::new(None),
+            one: tokio::sync::Mutex::new(()),
             bell: Notify::new(),
         }
     }
@@ -208,11 +225,12 @@ impl Seal {
                 unsealing.effort.note(now);
                 return Err(refused());
             }
+            if let Some(service) = &custody.service {
+                service.ask_anew();
+            }
+            // As long as nobody can seal: who seals afterwards has the last word.
+            self.inner.asking.begin();
         }
-        if let Some(service) = &custody.service {
-            service.ask_anew();
-        }
-        self.inner.asking.begin();
         if let Err(error) = self.ask_and_note().await {
             self.inner.asking.bell.notify_one();
             return Err(error);
@@ -222,6 +240,11 @@ impl Seal {
     }
 
     async fn ask_and_note(&self) -> Result<(), PortError> {
+        let _one = self.inner.asking.one.lock().await;
+        // The question that was waited for may have been answered.
+        if !self.is_waiting() {
+            return Ok(());
+        }
         let asked = self.ask_service().await;
         *self.inner.asking.trouble() = asked.as_ref().err().map(|error| chain(error));
         asked

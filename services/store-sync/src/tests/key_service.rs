@@ -83,6 +83,98 @@ async fn a_start_waits_for_a_silent_service_as_long_as_its_patience_and_no_longe
     assert!(note.contains("it is being asked"), "{note}");
 }
 
+/// A service that wraps nothing.
+struct Echo;
+
+#[async_trait]
+impl KeyService for Echo {
+    fn key(&self) -> &str {
+        "kw"
+    }
+
+    async fn wrap(
+        &self,
+        plain: &SecretBytes,
+        _: &Binding,
+        _: &Until,
+    ) -> Result<Vec<u8>, PortError> {
+        // EXPOSE: what must not be kept.
+        Ok([b"v1:", plain.expose()].concat())
+    }
+
+    async fn unwrap(
+        &self,
+        wrapped: &[u8],
+        _: &Binding,
+        _: &Until,
+    ) -> Result<SecretBytes, PortError> {
+        Ok(SecretBytes::from(wrapped[3..].to_vec()))
+    }
+}
+
+/// A service that takes its time, and counts the questions that are under way.
+struct Slow {
+    service: FakeKeyService,
+    asked: AtomicUsize,
+    most: AtomicUsize,
+}
+
+#[async_trait]
+impl KeyService for Slow {
+    fn key(&self) -> &str {
+        self.service.key()
+    }
+
+    async fn wrap(
+        &self,
+        plain: &SecretBytes,
+        binding: &Binding,
+        until: &Until,
+    ) -> Result<Vec<u8>, PortError> {
+        self.service.wrap(plain, binding, until).await
+    }
+
+    async fn unwrap(
+        &self,
+        wrapped: &[u8],
+        binding: &Binding,
+        until: &Until,
+    ) -> Result<SecretBytes, PortError> {
+        let now = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.asked.fetch_sub(1, Ordering::SeqCst);
+        self.service.unwrap(wrapped, binding, until).await
+    }
+}
+
+#[tokio::test]
+async fn however_many_want_it_open_one_question_is_under_way() {
+    let service = FakeKeyService::new("kw");
+    let root = sealed_by(&service).await;
+    service.fail(Some(AWAY));
+    let slow = Arc::new(Slow {
+        service,
+        asked: AtomicUsize::new(0),
+        most: AtomicUsize::new(0),
+    });
+    let seal = begin(root, &Custodian::new(), slow.clone());
+    let key = seal.state().await.unwrap().key;
+    let offer = || async {
+        let nothing = SecretBytes::from(Vec::new());
+        seal.offer(&encrypt(key, &nothing)).await
+    };
+    let refused = tokio::join!(offer(), offer(), offer());
+    assert!(refused.0.is_err() && refused.1.is_err() && refused.2.is_err());
+    slow.service.fail(None);
+    let before = slow.service.asked();
+    let opened = tokio::join!(offer(), offer(), offer());
+    assert!(opened.0.is_ok() && opened.1.is_ok() && opened.2.is_ok());
+    assert!(!seal.is_sealed());
+    assert_eq!(slow.service.asked(), before + 1, "one answer was enough");
+    assert_eq!(slow.most.load(Ordering::SeqCst), 1);
+}
+
 impl Kept {
     async fn new() -> Self {
         let service = Arc::new(FakeKeyService::new("kw"));
@@ -137,6 +229,12 @@ async fn nothing_rests_on_a_service_that_does_not_give_back_what_it_wrapped() {
     let made = (ServiceKind::Kms, SETTINGS);
     let refused = seal_by_service(&service, made, of, (&clock, &OsEntropy)).await;
     assert_eq!(refused.unwrap_err().kind, ErrorKind::Denied);
+    let echoed = seal_by_service(&Echo, made, of, (&clock, &OsEntropy)).await;
+    let echoed = echoed.unwrap_err();
+    assert!(
+        echoed.kind == ErrorKind::Denied && echoed.text.contains("nothing was wrapped"),
+        "{echoed}"
+    );
     service.fail(None);
     let sealed = sealed_by(&service).await;
     let Provider::Service(kept) = &sealed.provider else {

@@ -139,7 +139,9 @@ impl RsyslogServer {
     #[must_use]
     pub fn received(&self) -> Vec<String> {
         let text = std::fs::read_to_string(self.directory.join("received")).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        // A line that is being written has no end yet.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(str::to_owned).collect()
     }
 
     /// What the server said.

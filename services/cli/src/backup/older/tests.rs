@@ -137,3 +137,14 @@ fn what_was_refused_is_about_no_secret_or_cannot_be_read_kills_nothing() {
     assert!(lost.secrets.is_empty());
     assert_eq!((lost.records, lost.unread), (5, 1));
 }
+
+#[test]
+fn what_a_copy_that_began_later_never_had_is_missing_of_the_lost_time() {
+    assert_eq!(LostTime::of_copy(700, 768).missing, 700..768);
+    for begins in [0, 512, 700] {
+        assert!(
+            LostTime::of_copy(700, begins).missing.is_empty(),
+            "{begins}"
+        );
+    }
+}

@@ -219,6 +219,15 @@ fn the_record_has_the_names_and_the_status_their_number() {
         ..LostTime::default()
     };
     let words = told.words(&lost);
+    assert!(!words.contains("not in that copy"), "{words}");
+    let later = LostTime {
+        missing: 700..768,
+        ..lost
+    };
+    for said in [told.words(&later), told.numbers(&later)] {
+        let part = "records 700 to 767 are not in that copy";
+        assert!(said.contains(part), "{said}");
+    }
     for part in [
         "9 records of the time it lost were read",
         "revoked again: prod/db version 3, prod/key version 1",
@@ -226,7 +235,7 @@ fn the_record_has_the_names_and_the_status_their_number() {
     ] {
         assert!(words.contains(part), "{words}");
     }
-    let numbers = format!("{}{}", told.numbers(&lost), told.next());
+    let numbers = format!("{}{}", told.numbers(&later), told.next());
     assert!(numbers.contains("revoked again: 2"), "{numbers}");
     assert!(numbers.contains("hosts evicted again: 1"), "{numbers}");
     for name in ["prod/", "web-1"] {

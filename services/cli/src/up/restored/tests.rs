@@ -324,3 +324,26 @@ fn what_was_put_aside_before_stays_and_a_crash_in_between_goes_on_with_the_same(
     }
     assert!(!data_dir.join(SINK).exists() && !data_dir.join(HOST_CACHE).exists());
 }
+
+#[test]
+fn a_copy_that_begins_behind_the_log_s_end_is_no_proof_of_it_and_says_so() {
+    let older = |begins| {
+        words(Standing::Older {
+            kept: 900,
+            here: 700,
+            begins,
+        })
+        .unwrap()
+    };
+    for begins in [0, 512, 699] {
+        let said = older(begins);
+        assert!(said.ends_with("the journal has 700"), "{said}");
+    }
+    assert!(older(700).contains("no record is in both"));
+    let said = older(768);
+    assert!(
+        said.contains("begins with record 768") && said.contains("the 68 before it"),
+        "{said}"
+    );
+    assert!(said.contains("no record is in both"), "{said}");
+}

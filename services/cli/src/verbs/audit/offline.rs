@@ -37,6 +37,9 @@ pub(crate) struct Finding {
     /// Records of a sink that were compared with it, where one was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) compared: Option<u64>,
+    /// The first record that was compared, where it is not the log's first: nothing is shown of those before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compared_from: Option<u64>,
     /// Which records they are, where they are not all; what is said is said of these alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) part: Option<Span>,
@@ -83,6 +86,7 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
         first_bad_index,
         faults,
         compared: None,
+        compared_from: None,
         part,
         removed: Some(export.removed_hashes.len()).filter(|removed| *removed > 0),
     })
@@ -164,6 +168,12 @@ fn check_part(
     public_key: [u8; 32],
 ) -> Result<Checkpoint, (Option<u64>, String)> {
     let strange = |text: &str| (None, text.to_owned());
+    if !export.removed_hashes.is_empty() {
+        // Nothing would show that they are right.
+        return Err(strange(
+            "a part of the audit has no hashes of removed records, and this one does",
+        ));
+    }
     let key = VerifyingKey::from_bytes(public_key)
         .map_err(|error| (None, keywheel_daemon::chain(&error)))?;
     let hashes = |texts: &[String]| {

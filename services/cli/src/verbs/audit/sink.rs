@@ -58,11 +58,14 @@ pub(super) fn compare(
     let leaves: Vec<Hash> = removed.chain(own).collect();
     let mut comparison = Comparison::with(&leaves);
     let (mut fault, mut of_exports) = (None, 0);
+    let mut first: Option<u64> = None;
     for file in files {
         fault = match is_export(&file.path)? {
             true => {
                 let older = read_export(&file.path)?;
                 of_exports += older.records.len() as u64;
+                let begins = older.part.as_ref().map_or(0, |part| part.first);
+                first = Some(first.map_or(begins, |known| known.min(begins)));
                 of_export((&leaves, &finding.public_key), &older, &file.path)?
             }
             false => of_file(&mut comparison, file)?,
@@ -71,8 +74,10 @@ pub(super) fn compare(
             break;
         }
     }
+    let first = first.into_iter().chain(comparison.begins()).min();
     let mut finding = Finding {
         compared: Some(comparison.lines() + of_exports),
+        compared_from: first.filter(|first| *first > 0),
         ..finding
     };
     if let Some((index, text)) = fault {
@@ -197,7 +202,15 @@ mod tests {
         let (export, _) = export(10);
         let finding = found(&export, &files(&directory, &export.records));
         assert!(finding.verified, "{finding:?}");
-        assert_eq!(finding.compared, Some(10));
+        assert_eq!((finding.compared, finding.compared_from), (Some(10), None));
+        // A file whose beginning is elsewhere shows nothing of that.
+        let later = files(&directory, &export.records).split_off(1);
+        let finding = found(&export, &later);
+        assert!(finding.verified, "{finding:?}");
+        assert_eq!(
+            (finding.compared, finding.compared_from),
+            (Some(6), Some(4))
+        );
     }
 
     #[test]

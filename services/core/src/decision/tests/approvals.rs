@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::approval::{
     APPROVAL_LIFETIME, Ask, Digest, End, KEPT_APPROVALS, MAX_APPROVAL_REASON_CHARS,
-    MAX_OPEN_APPROVALS, MAX_OPEN_APPROVALS_PER_PERSON, MAX_PEOPLE, MAX_PLAN_BYTES, MIN_PEOPLE,
-    Operation, Perform, Rejection as No, Request,
+    MAX_OPEN_APPROVALS, MAX_OPEN_APPROVALS_PER_PERSON, MAX_PEOPLE, MAX_PLAN_BYTES,
+    MAX_UNREVIEWED_PER_PERSON, MIN_PEOPLE, Operation, Perform, Rejection as No, Request,
 };
 use crate::command::Command;
 use crate::decision::{Context, Enrolment, Rejection, RejectionKind, decide};
@@ -330,6 +330,35 @@ fn broken_glass_goes_at_once_and_stays_open_until_somebody_else_reviewed_it() {
     assert_eq!(told.say(review(1, EVE)), Ok(1), "also long after");
     assert!(!is_unreviewed(&told));
     assert_eq!(told.no(review(1, EVE)), No::NoReview(id(1)));
+}
+
+#[test]
+fn a_request_that_is_there_is_never_made_anew_so_broken_glass_is_not_forgotten() {
+    let mut told = Told::default();
+    told.policies(1, 2);
+    told.say(break_glass(1, ADA)).unwrap();
+    told.say(perform(1, (ADA, DIGEST), set("a", None))).unwrap();
+    let other = ask(1, Operation::PolicyChange, (ADA, 2), OTHER);
+    assert_eq!(told.no(Request::Ask(other)), No::Another(id(1)));
+    assert!(told.world.approvals.by_id(id(1)).unwrap().is_unreviewed());
+}
+
+#[test]
+fn who_broke_so_much_glass_that_nobody_reviewed_breaks_no_more() {
+    let mut told = Told::default();
+    let most = u32::try_from(MAX_UNREVIEWED_PER_PERSON).unwrap();
+    for n in 1..=most + 1 {
+        // Each is over when the next one is asked for.
+        told.later(APPROVAL_LIFETIME);
+        told.policies(n, 2);
+        if n <= most {
+            assert_eq!(told.say(break_glass(n, ADA)), Ok(1));
+        }
+    }
+    let many = No::TooManyUnreviewed(ADA.to_owned());
+    assert_eq!(told.no(break_glass(most + 1, ADA)), many);
+    assert_eq!(told.say(review(1, BOB)), Ok(1));
+    assert_eq!(told.say(break_glass(most + 1, ADA)), Ok(1));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What takes several people over HTTP: it waits, others say their word, it is done once; and going without them is loud.
 
+use std::collections::BTreeMap;
+
 use keywheel_core::approval::{APPROVAL_LIFETIME, Operation};
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
@@ -375,6 +377,25 @@ async fn other_sinks_hold_new_work_until_they_are_confirmed() {
     assert_eq!(status, 200, "revocations go on: {answer}");
     hear(&bench, 3, "sha256:aa of 1 sinks: siem");
     assert_eq!(bench.apply(PROVIDED).await.0, 200, "put back");
+}
+
+#[tokio::test]
+async fn what_was_asked_for_while_sinks_took_fewer_confirms_none_under_a_stricter_configuration() {
+    let mut bench = Bench::taking(&[(Operation::SinkChange, 2)]).await;
+    let confirm = ("POST", "audit/confirm-sinks");
+    let why = || json!({ "reason": "the new SIEM" });
+    hear(&bench, 1, "sha256:aa of 1 sinks: siem");
+    assert_eq!(bench.says("ada", confirm, why()).await.0, 200);
+    let first = bench.newest().await;
+    let people = BTreeMap::from([(Operation::SinkChange, 3)]);
+    let stricter = Admission::new().unwrap().with_people(people);
+    bench.api.admission = Arc::new(stricter);
+    let late = bench.word("bob", &first, "approve").await;
+    assert_problem(&late, 409, "conflict", "more people by now");
+    for (who, state) in [("bob", "waiting"), ("ada", "waiting"), ("eve", "used")] {
+        let (status, said) = bench.says(who, confirm, why()).await;
+        assert_eq!((status, &said["state"]), (200, &json!(state)), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -1,17 +1,19 @@
 //! Old audit records over a journal on a disk: when they leave, and what is said of them then.
 
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywheel_core::audit::{Record, Role};
+use keywheel_core::id::CommandId;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::command_bus::{CommandBus, Parts, Started};
 use keywheel_engine::port::journal::{AuditLeaf, Journal};
 use keywheel_engine::presence::{COPY_FACT, Fact, Presence, Reached, Seen};
 use keywheel_journal::merkle::{self, Frontier};
 use keywheel_journal::offline::{Export, verify_export};
-use keywheel_journal::retention::claimed;
+use keywheel_journal::retention::{Word, word};
 use keywheel_journal::{JournalOptions, SqliteJournal};
 use keywheel_schemas::api::{AUDIT_BEGINS, AuditExport, AuditRetentionView};
 use keywheel_schemas::wire::audit_record_from_json;
@@ -23,6 +25,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::presence::Presences;
 use crate::retention::{LONGEST_PAUSE, RETRY, Retention};
+use crate::testing::Encoded;
 
 const ORIGIN: &str = "keywheel.test/audit";
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -164,7 +167,7 @@ async fn old_records_leave_on_record_once_a_copy_has_them_and_not_before() {
     let said = real.newest(2).await;
     let said: Vec<Record> = said
         .iter()
-        .inspect(|leaf| assert_eq!(claimed(&leaf.bytes), Some(old)))
+        .inspect(|leaf| assert_eq!(word(&leaf.bytes), Some(Word::Leave(old))))
         .map(|leaf| audit_record_from_json(&leaf.bytes).unwrap())
         .collect();
     let mut tree = Frontier::new();
@@ -258,4 +261,47 @@ async fn a_record_leaves_when_its_age_is_reached_and_not_before() {
     let pause = real.retention.pass(KEEP, &mut 0).await.unwrap();
     assert_eq!(pause, LONGEST_PAUSE, "a day before it is due");
     assert!(real.look().await.next.is_some());
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_forward_makes_nothing_old() {
+    let long = KEEP * 3;
+    let real = Real::start(Some(long)).await;
+    let begins = || real.retention.journal.audit_begins();
+    real.hear(1, ALL as u64);
+    let far = Timestamp::default().plus(long * 10);
+    real.bench.clock.set_wall(far);
+    real.retention.pass(long, &mut 0).await.unwrap();
+    assert_eq!(begins().await.unwrap(), 0);
+    assert_eq!(real.look().await.removable, 0);
+    // What passes by itself does.
+    real.bench.clock.advance(long);
+    real.hear(2, ALL as u64);
+    real.retention.pass(long, &mut 0).await.unwrap();
+    assert_eq!(begins().await.unwrap(), OLD as u64);
+}
+
+#[tokio::test]
+async fn records_that_leave_while_an_export_is_read_make_no_hole_in_it() {
+    let mut bench = Bench::start().await;
+    let like = decision(1).audit.remove(0);
+    for n in 0_u128..300 {
+        let record = Record {
+            command: CommandId::from_bytes(n.to_be_bytes()),
+            ..like.clone()
+        };
+        bench.api.commands.record(record).await.unwrap();
+    }
+    bench.api.journal = Arc::new(Encoded {
+        journal: bench.journal.clone(),
+        is_deaf: false,
+        leaves: AtomicBool::new(true),
+    });
+    let (status, answer) = bench.see("audit/export").await;
+    assert_eq!(status, 200, "{answer}");
+    let export: AuditExport = serde_json::from_value(answer).unwrap();
+    assert_eq!(export.removed_hashes.len(), 256);
+    assert!(export.records.len() >= 300 - 256);
+    let first = bench.journal.read_audit(256, 1).await.unwrap().remove(0);
+    assert_eq!(export.records[0].as_bytes(), &*first.bytes);
 }

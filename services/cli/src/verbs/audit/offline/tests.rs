@@ -161,9 +161,11 @@ fn a_part_verifies_and_says_which_it_is() {
     let mut shorter = honest.clone();
     shorter.records.pop();
     shorter.leaf_hashes.pop();
+    let mut pretending = honest.clone();
+    pretending.removed_hashes = vec!["00".repeat(32)];
     let mut elsewhere = honest;
     elsewhere.part.as_mut().unwrap().first = 4;
-    for changed in [shorter, elsewhere] {
+    for changed in [shorter, pretending, elsewhere] {
         assert!(!found(&changed, None).verified);
     }
 }
