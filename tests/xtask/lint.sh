@@ -45,7 +45,7 @@ case ${1:-} in
         fi
         # There are no examples: where they are named, Cargo resolves features as it does for tests. `--bins` would take
         # those in which have their library's name and with that its place, so the others are named.
-        export RUSTDOCFLAGS=-Dwarnings
+        export RUSTDOC="$PWD/tests/xtask/rustdoc.sh" RUSTDOCFLAGS=-Dwarnings
         exec cargo doc --target-dir "$lint" --workspace --no-deps --lib --examples \
             --bin bus --bin journal --bin generate --bin generate-deploy --bin keywheel --bin keywheel-nsjoin \
             --bin keywheel-runtime --bin keywheel-testapp --bin keywheel-without --bin keywheel-xtask
