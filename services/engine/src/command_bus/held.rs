@@ -1,7 +1,7 @@
 //! New work that may not begin now, because too few sinks take the audit's records (rule A1).
 //!
-//! Invariants: a revocation, what carries one out or may lead to one, what keeps hosts within its reach, what a host
-//! says that is so, and records of what was denied are never held back; nothing of what is held back is remembered, so
+//! Invariants: a revocation, what carries one out or may lead to one (a login, too), what keeps hosts within its reach,
+//! what a host says that is so, and records of what was denied are never held back; nothing of what is held back is remembered, so
 //! the same command is decided as if it were new once there are sinks enough. That a person asked and was refused is on
 //! record by whoever served the request.
 //!

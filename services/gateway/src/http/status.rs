@@ -1,18 +1,20 @@
 //! `GET /v1/status`: answers also when the journal does not.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use keywheel_core::approval::Approval;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::journal::Head;
 use keywheel_engine::presence::{COPY_FACT, Fact, Health, Row};
+use keywheel_policy::Verb;
 use keywheel_schemas::api::{
     Component, ComponentKind, FactView, Feature, Finding, HealthWord, Status,
 };
 use keywheel_schemas::mirror::TextForm as _;
 
-use super::{Api, policies};
+use super::{Api, Caller, policies};
+use crate::admission::Demand;
 use crate::dual;
 use crate::views::status::{Part, Sources, is_sealed, overview, worst};
 
@@ -27,8 +29,38 @@ struct Asked {
     fault: Option<Fact>,
 }
 
-pub(super) async fn status(State(api): State<Api>) -> Json<Status> {
-    Json(look(&api).await.0)
+pub(super) async fn status(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Status> {
+    let status = look(&api).await.0;
+    Json(match is_told_all(&api, &caller) {
+        true => status,
+        false => outline(status),
+    })
+}
+
+/// Whoever has an account at the provider can log in: of them those alone are told all, who may look at all.
+fn is_told_all(api: &Api, caller: &Caller) -> bool {
+    let looks = Demand {
+        or: Some(Verb::Audit),
+        ..Demand::of_all(Verb::List)
+    };
+    caller.standing.login().is_none() || api.may(caller, &[looks])
+}
+
+/// How it is on the whole, without anything by its name.
+fn outline(status: Status) -> Status {
+    Status {
+        findings: Vec::new(),
+        components: Vec::new(),
+        features: Vec::new(),
+        warnings: Vec::new(),
+        data_dir: String::new(),
+        pid: 0,
+        policies: None,
+        ..status
+    }
 }
 
 /// The status now, and whether the journal answered.
