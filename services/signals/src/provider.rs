@@ -306,7 +306,8 @@ mod tests {
         assert_eq!(refused.kind, ErrorKind::Denied);
         assert!(refused.text.contains(SETTING), "{refused}");
         for url in ["", "/keys", "ftp://x", "http://id.example.org/keys"] {
-            assert!(away.read(url).await.is_err(), "{url}");
+            let refused = away.read(url).await.unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::Denied, "{url}: {refused}");
         }
     }
 
