@@ -20,6 +20,9 @@ use crate::views::status::{Part, Sources, is_sealed, overview, worst};
 
 /// Broken glass that the status names one by one.
 const MAX_UNREVIEWED: usize = 8;
+/// What who logged in hears of findings that they may not see.
+const WITHHELD: &str =
+    "not everything is as it should be; who may `list` or `audit` the environment is told what";
 
 /// What the journal said.
 struct Asked {
@@ -49,16 +52,24 @@ fn is_told_all(api: &Api, caller: &Caller) -> bool {
     caller.standing.login().is_none() || api.may(caller, &[looks])
 }
 
-/// How it is on the whole, without anything by its name.
+/// How it is on the whole, with nothing that is there by its name but this machine.
 fn outline(status: Status) -> Status {
+    let withheld = Finding {
+        state: status.state,
+        kind: ComponentKind::Gateway,
+        name: status.host.clone(),
+        what: WITHHELD.to_owned(),
+        next: None,
+    };
+    let findings: Vec<Finding> = match status.state {
+        HealthWord::Ok => Vec::new(),
+        _ => vec![withheld],
+    };
     Status {
-        findings: Vec::new(),
+        warnings: findings.iter().filter_map(warning).collect(),
+        findings,
         components: Vec::new(),
         features: Vec::new(),
-        warnings: Vec::new(),
-        data_dir: String::new(),
-        pid: 0,
-        policies: None,
         ..status
     }
 }

@@ -300,25 +300,26 @@ async fn who_may_not_look_at_all_hears_of_the_status_how_it_is_on_the_whole() {
         assert_eq!(asked.0, 200, "{}", asked.1);
         asked.1
     };
+    let siem = Fact::problem("sink siem", "no route", "mend it");
+    super::sinks::hear(&case.bench, 1, siem);
     let all = look(&case.token().await).await;
-    assert!(
-        all["policies"].is_object() && all["pid"] != json!(0),
-        "{all}"
-    );
+    assert_eq!(all["state"], "problem", "{all}");
+    assert!(all["findings"].to_string().contains("sink siem"), "{all}");
     case.provider.claims(json!({ "preferred_username": "bob" }));
     let told = look(&case.token().await).await;
     for same in ["state", "host", "version", "sealed"] {
         assert_eq!(told[same], all[same], "{same}");
     }
-    for list in ["components", "findings", "features", "warnings"] {
+    for list in ["components", "features"] {
         assert_eq!(told[list], json!([]), "{list}");
     }
-    assert_eq!(
-        (&told["policies"], &told["pid"], &told["data_dir"]),
-        (&Value::Null, &json!(0), &json!(""))
-    );
+    let findings = told["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{told}");
+    assert!(!told.to_string().contains("siem"), "{told}");
+    let what = findings[0]["what"].as_str().unwrap();
+    assert!(what.contains("who may `list` or `audit`"), "{told}");
     let own = case.bench.see("status").await.1;
-    assert!(own["policies"].is_object(), "who came otherwise: {own}");
+    assert_eq!(own["findings"], all["findings"], "who came otherwise");
 }
 
 #[tokio::test]
