@@ -319,7 +319,8 @@ async fn who_may_not_look_at_all_hears_of_the_status_how_it_is_on_the_whole() {
     let what = findings[0]["what"].as_str().unwrap();
     assert!(what.contains("who may `list` or `audit`"), "{told}");
     let own = case.bench.see("status").await.1;
-    assert_eq!(own["findings"], all["findings"], "who came otherwise");
+    let findings = own["findings"].to_string();
+    assert!(findings.contains("sink siem"), "who came otherwise: {own}");
 }
 
 #[tokio::test]
