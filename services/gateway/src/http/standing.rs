@@ -1,7 +1,7 @@
 //! Who asks: how they came in, as whom policies know them, and what policies said of it.
 //!
-//! Invariants: whoever came with a token is a program, whoever came by a login is in the provider's groups, and there is
-//! one place that says so, for gates, rows and streams alike. It decides nothing.
+//! Invariants: whoever came with a token is a program, whoever came by a login is in the provider's groups, and there
+//! is one place that says so, for gates, rows and streams alike. It decides nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
