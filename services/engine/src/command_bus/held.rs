@@ -1,9 +1,9 @@
 //! New work that may not begin now, because too few sinks take the audit's records (rule A1).
 //!
-//! Invariants: a revocation, what carries one out or may lead to one (a login, too), what keeps hosts within its reach,
-//! what a host says that is so, and records of what was denied are never held back; nothing of what is held back is
-//! remembered, so the same command is decided as if it were new once there are sinks enough. That a person asked and
-//! was refused is on record by whoever served the request.
+//! Invariants: a revocation, what carries one out or may lead to one, what keeps hosts within its reach, what a host
+//! says that is so, and records of what was denied are never held back; nothing of what is held back is remembered, so
+//! the same command is decided as if it were new once there are sinks enough. That a person asked and was refused is on
+//! record by whoever served the request.
 //!
 //! What came of a step that was begun is a fact and is taken at once: else its worker would do it again and again. What
 //! it leads to is decided and stays open in the log; no worker is told of it before there are sinks enough.
