@@ -94,7 +94,8 @@ async fn whom_the_provider_names_may_what_policies_say_of_them_and_their_groups(
     let token = case.token().await;
     let left = case.bench.audit().await.split_off(before);
     assert_eq!(left.len(), 1, "{left:?}");
-    for part in ["Login {", "\"ada\"", "\"login\"", "Allowed"] {
+    let how = "oidc by code, from unix:";
+    for part in ["Login {", "\"ada\"", "\"login\"", "Allowed", how] {
         assert!(left[0].contains(part), "{part}: {}", left[0]);
     }
     let rotate = json!({ "secret": "prod/db" });
