@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::canary::{Canary, Hit};
+use crate::keywheel::Options;
 use crate::wait;
 
 /// Begins the command line of a process that may lock no memory, whose keys and values then lie where they can be
-/// looked for. The bounding set takes from root what goes beyond the limit.
+/// looked for: see [`unlocked`]. The bounding set takes from root what goes beyond the limit.
 pub const UNLOCKED: [&str; 5] = [
     "prlimit",
     "--memlock=0:0",
@@ -25,10 +26,21 @@ pub const UNLOCKED: [&str; 5] = [
     "--bounding-set=-ipc_lock",
 ];
 
+/// How a table of mappings names pages that nobody reads from outside.
+const HIDDEN: &str = " /secretmem";
 /// How the names of our processes begin.
 const OWN: &str = "keywheel";
 /// What the limit of a process that leaves no core looks like.
 const NO_CORE: [&str; 2] = ["0", "0"];
+
+/// Has all processes lie open, with these options beside.
+#[must_use]
+pub fn unlocked(options: &Options) -> Options {
+    Options {
+        prefix: UNLOCKED.map(str::to_owned).to_vec(),
+        ..options.clone()
+    }
+}
 
 /// A part of a process's memory.
 struct Region<'m> {
@@ -86,6 +98,12 @@ pub fn search(canary: &Canary, pid: u32) -> Result<Vec<Hit>> {
     Ok(hits)
 }
 
+/// Whether a process has pages in which a search finds nothing, whatever lies there.
+fn is_hidden(pid: u32) -> bool {
+    let maps = fs::read_to_string(folder(pid).join("maps")).unwrap_or_default();
+    maps.lines().any(|line| line.contains(HIDDEN))
+}
+
 /// Processes whose arguments name something below a directory; one of ours has to be among them.
 fn processes(below: &Path) -> Result<Vec<u32>> {
     let below = below.as_os_str().as_encoded_bytes();
@@ -110,22 +128,28 @@ fn processes(below: &Path) -> Result<Vec<u32>> {
 }
 
 /// Waits until no process that was started with something below this directory has any of these in its memory, in any
-/// encoding; what a request or an effect under way has it gives up when it is done.
+/// encoding; what a request or an effect under way has it gives up when it is done. All have to be [`unlocked`].
 pub fn assert_forgotten(below: &Path, plaintexts: &[&str]) -> Result<()> {
     let plaintexts: Vec<Vec<u8>> = plaintexts
         .iter()
         .map(|text| text.as_bytes().to_vec())
         .collect();
     let canary = Canary::new(&plaintexts)?;
-    let mut left: Vec<Hit> = Vec::new();
+    let (mut left, mut hidden) = (Vec::<Hit>::new(), Vec::<u32>::new());
     let gone = wait::until_true("memory without a plaintext", wait::PATIENCE, || {
         left.clear();
+        hidden.clear();
         for pid in processes(below)? {
             left.extend(search(&canary, pid)?);
+            hidden.extend(Some(pid).filter(|pid| is_hidden(*pid)));
         }
-        Ok(left.is_empty())
+        Ok(left.is_empty() && hidden.is_empty())
     });
-    gone.with_context(|| format!("plaintext in memory, rule I13: {left:#?}"))
+    gone.with_context(|| {
+        format!(
+            "plaintext in memory, rule I13: {left:#?}; memory that is not looked at: {hidden:?}"
+        )
+    })
 }
 
 /// The first of these that a process has in its memory, by its number; it may have only one of them.
@@ -138,12 +162,14 @@ pub fn first_held(pid: u32, secrets: &[Vec<u8>]) -> Result<Option<usize>> {
     Ok(None)
 }
 
-/// Waits until a process has none of these in its memory, in any encoding. It has to be there still.
+/// Waits until a process has none of these in its memory, in any encoding. It has to be there still, and
+/// [`unlocked`].
 pub fn assert_forgotten_by(pid: u32, secrets: &[Vec<u8>]) -> Result<()> {
     let canary = Canary::new(secrets)?;
     let mut left: Vec<Hit> = Vec::new();
     let gone = wait::until_true("a process without a secret", wait::PATIENCE, || {
         ensure!(folder(pid).exists(), "process {pid} is gone");
+        ensure!(!is_hidden(pid), "not all memory of {pid} is looked at");
         left = search(&canary, pid)?;
         Ok(left.is_empty())
     });

@@ -11,6 +11,7 @@ mod backup;
 mod explain;
 mod host;
 mod import;
+mod internal;
 mod log;
 mod login;
 mod migrate;
@@ -33,6 +34,7 @@ pub(crate) use backup::{
 pub(crate) use explain::ExplainArgs;
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
+pub(crate) use internal::{InternalVerb, Shell};
 pub(crate) use log::{AuditArgs, EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
 pub(crate) use login::LoginArgs;
 pub(crate) use migrate::MigrateArgs;
@@ -571,32 +573,6 @@ pub(crate) enum JournalVerb {
     /// Check every event's hash and signature, every audit record and the tree over them.
     #[command(after_help = "Example:\n  keywheel journal verify")]
     Verify,
-}
-
-/// Shells with completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Shell {
-    /// Bash.
-    Bash,
-    /// Zsh.
-    Zsh,
-    /// Fish.
-    Fish,
-}
-
-/// `internal …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum InternalVerb {
-    /// Print the names of all failpoints, one a line.
-    Failpoints,
-    /// Check a cron line and a time zone.
-    CheckSchedule {
-        /// The cron line.
-        expression: String,
-        /// The zone.
-        #[arg(long, default_value = "UTC")]
-        timezone: String,
-    },
 }
 
 #[cfg(test)]

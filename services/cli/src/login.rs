@@ -95,11 +95,21 @@ pub(crate) fn visitor(named: &Named, kept_ca_file: Option<&Path>) -> Result<Clie
     Client::visiting(Address::parse(&named.address)?, proof)
 }
 
-fn is_ending(login: &Kept) -> bool {
+/// Whether it is renewed before it is used.
+pub(crate) fn is_ending(login: &Kept) -> bool {
+    left(login) <= RENEW_BEFORE_SECONDS
+}
+
+fn is_over(login: &Kept) -> bool {
+    left(login) <= 0
+}
+
+/// How long it counts yet, in seconds.
+fn left(login: &Kept) -> i64 {
     let end: Option<jiff::Timestamp> = login.expires_at.parse().ok();
     let end = end.map_or(0, jiff::Timestamp::as_second);
     let now: Timestamp = SystemClock::new().now();
-    end - now.micros().div_euclid(1_000_000) <= RENEW_BEFORE_SECONDS
+    end.saturating_sub(now.micros().div_euclid(1_000_000))
 }
 
 /// Renews it, unless somebody else just did; one at a time.
@@ -111,15 +121,21 @@ async fn renewed(place: &Place, named: &Named) -> Result<Kept, Failure> {
     if !is_ending(&login) {
         return Ok(login);
     }
+    let renewal = renew(place, named, &login).await;
+    match renewal {
+        // It is good for as long as it lasts, unless somebody said no.
+        Err(failure) if failure.exit != Exit::Denied && !is_over(&login) => Ok(login),
+        renewed => renewed,
+    }
+}
+
+/// Asks the provider anew, while nobody else does, and keeps what it gives; one that it renews not is given back as it
+/// is.
+pub(crate) async fn renew(place: &Place, named: &Named, login: &Kept) -> Result<Kept, Failure> {
     let Some(refresh_token) = login.refresh_token.clone() else {
-        let end: Option<jiff::Timestamp> = login.expires_at.parse().ok();
-        let end = end.map_or(0, jiff::Timestamp::as_second);
-        let now = SystemClock::new().now().micros().div_euclid(1_000_000);
-        // It is good for as long as it lasts.
-        return if end > now {
-            Ok(login)
-        } else {
-            Err(over(&named.address))
+        return match is_over(login) {
+            true => Err(over(&named.address)),
+            false => Ok(login.clone()),
         };
     };
     let client = visitor(named, login.ca_file.as_deref())?;
@@ -182,3 +198,6 @@ pub(crate) fn taken(answer: LoginAnswer, address: &str) -> Result<Kept, Failure>
         ca_file: None,
     })
 }
+
+#[cfg(test)]
+mod tests;

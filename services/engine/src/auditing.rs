@@ -1,7 +1,7 @@
-//! Which audit records a command leaves. Every command leaves exactly one, and an apply one for each
-//! of its declarations, whether it was allowed, rejected or changed nothing; every usage fact, and
-//! every end of an order about a container, leaves one per container instance. A person's repeat leaves the same ones as the command itself, which say
-//! that it was one.
+//! Which audit records a command leaves. Every command leaves exactly one, and an apply one for each of its
+//! declarations, whether it was allowed, rejected or changed nothing; every usage fact, and every end of an order about
+//! a container, leaves one per container instance. A person's repeat leaves the same ones as the command itself, which
+//! say that it was one.
 
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
@@ -22,16 +22,8 @@ mod entitlement;
 mod outward;
 mod playbooks;
 mod revocations;
+mod rules;
 mod tokens;
-
-/// The rule of who came by the socket, where no policies were applied.
-const BY_SOCKET: &str = "local-socket";
-/// The rule of who came with a certificate, where no policies were applied.
-const BY_CERTIFICATE: &str = "client-certificate";
-/// The rule of who came with a token, where no policies were applied.
-const BY_TOKEN: &str = "token";
-/// The rule of who logged in at the provider of identities, where no policies were applied.
-const BY_LOGIN: &str = "oidc";
 
 /// Who asks, by what command, when.
 pub struct Deed<'a> {
@@ -134,9 +126,9 @@ pub fn repeat_records(
 pub fn note_admission(records: &mut [Record], by: &str) {
     let own = records.iter_mut();
     for record in own.filter(|record| record.category == Category::Administration) {
-        record.reason = match record.reason.as_str() {
-            BY_SOCKET | BY_CERTIFICATE | BY_TOKEN | BY_LOGIN => by.to_owned(),
-            words => format!("{words} (policy: {by})"),
+        record.reason = match rules::is_of_people(&record.reason) {
+            true => by.to_owned(),
+            false => format!("{} (policy: {by})", record.reason),
         };
     }
 }
@@ -314,17 +306,7 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
         {
             "a letter that was retried".to_owned()
         }
-        _ => match principal {
-            Principal::User { .. } => BY_SOCKET.to_owned(),
-            Principal::Operator { .. } => BY_CERTIFICATE.to_owned(),
-            Principal::Token { .. } => BY_TOKEN.to_owned(),
-            Principal::Login { .. } => BY_LOGIN.to_owned(),
-            Principal::Stranger { .. } if matches!(command, Command::Outward(_)) => {
-                "signature".to_owned()
-            }
-            Principal::Stranger { .. } => "join-token".to_owned(),
-            Principal::Service(_) => "role-table".to_owned(),
-        },
+        _ => rules::of(principal, command).to_owned(),
     }
 }
 

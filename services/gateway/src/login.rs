@@ -336,7 +336,9 @@ impl Logins {
         }
         let said = said::read(&replied, "what it says of a person")?;
         let lifetime = tokens.expires_in.map(Duration::from_secs);
-        let lifetime = lifetime.unwrap_or(self.settings.max_lifetime);
+        // No longer than it counts here anyhow: what a provider says may be beyond any time.
+        let most = self.settings.max_lifetime;
+        let lifetime = lifetime.map_or(most, |lifetime| lifetime.min(most));
         let ends_at = self.clock.now().plus(lifetime);
         Ok(claims::told(&said, self.file(), ends_at)?)
     }

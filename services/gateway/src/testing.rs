@@ -17,12 +17,13 @@ use keywheel_core::effect::Work;
 use keywheel_core::id::{CommandId, DeploymentId, NotificationId, RotationId};
 use keywheel_core::name::{HostName, NotificationName};
 use keywheel_core::store::{Looked, NamedStore, PlannedUse};
-use keywheel_engine::command_bus::{CommandBus, Parts, Started, Submission};
+use keywheel_engine::command_bus::{CommandBus, HoldBack, Parts, Started, Submission};
 use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Source, Subscription, Topic};
 use keywheel_engine::port::deliveries::Letter;
 use keywheel_engine::port::journal::Journal as _;
 use keywheel_engine::port::outside::{Outside, Trouble};
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::state::View;
 use keywheel_engine::unseal::SealState;
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 
@@ -211,6 +212,14 @@ struct Asked {
     people: BTreeMap<Operation, u64>,
 }
 
+/// As the program holds new work back.
+fn hold_back(presences: Presences, admission: Arc<Admission>, view: View) -> HoldBack {
+    Arc::new(move || {
+        let few = presences.held_back();
+        few.or_else(|| dual::unconfirmed(&admission, &view, &presences))
+    })
+}
+
 /// Root and the daemon's own user alone.
 fn access() -> Access {
     let nowhere = std::path::PathBuf::from("/nonexistent");
@@ -283,14 +292,12 @@ impl Bench {
             mut commits,
         } = CommandBus::start(parts).await.unwrap();
         let presences = Presences::new(clock.clone()).with_min_sinks(asked.min_sinks);
-        let admission = Admission::new().unwrap().with_people(asked.people);
-        let admission = Arc::new(admission);
-        let held = (presences.clone(), admission.clone(), view.clone());
-        let bus = bus.with_hold_back(Arc::new(move || {
-            let (presences, admission, view) = &held;
-            let few = presences.held_back();
-            few.or_else(|| dual::unconfirmed(admission, view, presences))
-        }));
+        let admission = Arc::new(Admission::new().unwrap().with_people(asked.people));
+        let bus = bus.with_hold_back(hold_back(
+            presences.clone(),
+            admission.clone(),
+            view.clone(),
+        ));
         let bus = bus.with_entitlement(entitlement::judge(&admission));
         tokio::spawn(bus.run());
         tokio::spawn(async move { while commits.recv().await.is_some() {} });

@@ -210,6 +210,7 @@ mod tests {
     use std::os::unix::fs::FileExt as _;
 
     use super::*;
+    use crate::hpke::HostKeyPair;
 
     #[test]
     fn derive_matches_rfc_5869_case_1() {
@@ -272,7 +273,10 @@ mod tests {
 
     #[test]
     fn neither_cipher_nor_hash_leaves_a_key_on_the_stack() {
-        let masked: [u8; KEY_BYTES] = crate::entropy::array(&crate::OsEntropy);
+        let mut masked: [u8; KEY_BYTES] = crate::entropy::array(&crate::OsEntropy);
+        // One that is an X25519 key, too, as it is (RFC 7748, 5).
+        masked[0] = ((masked[0] ^ MASK) & 248) ^ MASK;
+        masked[31] = (((masked[31] ^ MASK) & 127) | 64) ^ MASK;
         let mut key = Key::zeroed();
         for (byte, masked) in key.iter_mut().zip(masked) {
             *byte = masked ^ MASK;
@@ -293,6 +297,9 @@ mod tests {
         assert!(!is_on_the_stack(&masked), "by refusing");
         deep_down(|| drop(derive(&key, &[b"label"])));
         assert!(!is_on_the_stack(&masked), "by deriving");
+        let bytes = crate::SecretBytes::copied(&*key);
+        deep_down(|| drop(HostKeyPair::from_private_bytes(&bytes).unwrap()));
+        assert!(!is_on_the_stack(&masked), "by reading a host's key");
     }
 
     #[test]

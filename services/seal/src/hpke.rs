@@ -14,7 +14,6 @@ use hpke::kem::X25519HkdfSha256;
 use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable as _, Kem as _, OpModeR, OpModeS, Serializable as _};
 use keywheel_sys::locked::{Locked, LockedBytes};
-use zeroize::Zeroizing;
 
 use crate::entropy::Entropy;
 use crate::hazmat::{self, TAG_BYTES};
@@ -99,8 +98,9 @@ impl HostKeyPair {
     /// A fresh pair.
     #[must_use]
     pub fn generate(entropy: &dyn Entropy) -> Self {
-        let (private, _) = Kem::gen_keypair_with_rng(&mut Rng(entropy));
-        Self::with(private)
+        let pair = Self::made(entropy);
+        hazmat::overwrite_stack();
+        pair
     }
 
     /// A stored pair.
@@ -108,6 +108,21 @@ impl HostKeyPair {
     /// # Errors
     /// [`BadKey`] unless the bytes are a private key as [`Self::private_bytes`] gave it.
     pub fn from_private_bytes(bytes: &SecretBytes) -> Result<Self, BadKey> {
+        let read = Self::read(bytes);
+        hazmat::overwrite_stack();
+        read
+    }
+
+    /// In a frame of its own, which is overwritten when it is gone: a key is made before it is moved to where it stays.
+    #[inline(never)]
+    fn made(entropy: &dyn Entropy) -> Self {
+        let (private, _) = Kem::gen_keypair_with_rng(&mut Rng(entropy));
+        Self::with(private)
+    }
+
+    /// The same.
+    #[inline(never)]
+    fn read(bytes: &SecretBytes) -> Result<Self, BadKey> {
         // EXPOSE: the stored key is parsed into the key type.
         PrivateKey::from_bytes(bytes.expose())
             .map(Self::with)
@@ -117,8 +132,9 @@ impl HostKeyPair {
     /// The private half, to be stored sealed.
     #[must_use]
     pub fn private_bytes(&self) -> SecretBytes {
-        let bytes = Zeroizing::new(<[u8; 32]>::from(self.private.to_bytes()));
-        SecretBytes::copied(&bytes[..])
+        let mut bytes = LockedBytes::zeroed(PrivateKey::size());
+        self.private.write_exact(bytes.bytes_mut());
+        SecretBytes::made(bytes)
     }
 
     /// The public half.
@@ -164,7 +180,6 @@ impl HostKeyPair {
     fn with(private: PrivateKey) -> Self {
         let public = PublicKey(Kem::sk_to_pk(&private).to_bytes().into());
         let private = Locked::new(private);
-        hazmat::overwrite_stack();
         Self { private, public }
     }
 }

@@ -35,7 +35,8 @@ pub fn plain(state: &State) -> Option<String> {
 /// How keys and values are kept, in words.
 #[must_use]
 pub fn kept(state: &State) -> String {
-    match (plain(state), state.secret_bytes > 0) {
+    let is_secret = state.secret_bytes > 0 && state.locked_bytes == 0;
+    match (plain(state), is_secret) {
         (Some(plain), _) => plain,
         (None, true) => {
             "keys and values lie in memory that is never swapped and that only their process reads"
@@ -58,9 +59,14 @@ mod tests {
         };
         assert_eq!(plain(&locked), None);
         assert!(kept(&locked).ends_with("never swapped"));
-        let secret = State {
+        let both = State {
             secret_bytes: 4096,
             ..locked.clone()
+        };
+        assert!(kept(&both).ends_with("never swapped"), "not all of it is");
+        let secret = State {
+            locked_bytes: 0,
+            ..both
         };
         assert!(kept(&secret).contains("only their process reads"));
         let plainly = State {

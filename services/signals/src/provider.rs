@@ -1,7 +1,8 @@
 //! The way to a provider of identities: HTTP, one request, one answer.
 //!
 //! Invariants: those of the port. Our secret is read from its file for each form, so that one may be changed at any
-//! time, and stands in no text. A provider on this machine or its link is asked where its issuer is there by the
+//! time, and stands in no text. What is asked of one server goes to that one, never over a connection that another one
+//! had: its certificate is checked each time. A provider on this machine or its link is asked where its issuer is there by the
 //! configuration; what its description names elsewhere on this machine is not.
 
 use std::net::SocketAddr;
@@ -53,7 +54,7 @@ pub struct ProviderPlace {
 pub struct ProviderDoor {
     place: ProviderPlace,
     clock: Arc<dyn Clock>,
-    client: Client,
+    entropy: Arc<dyn Entropy>,
 }
 
 /// A request as it is made, perhaps again.
@@ -69,9 +70,9 @@ impl ProviderDoor {
     #[must_use]
     pub fn new(place: ProviderPlace, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Self {
         Self {
-            client: Client::new(Arc::clone(&clock), entropy, MAX_PROVIDER_ANSWER_BYTES),
-            clock,
             place,
+            clock,
+            entropy,
         }
     }
 
@@ -98,7 +99,8 @@ impl ProviderDoor {
             is_passing: |_, _| false,
         };
         let make = || request(&endpoint, &asked);
-        let sending = self.client.send(&endpoint, &make, again, call);
+        let client = self.client();
+        let sending = client.send(&endpoint, &make, again, call);
         let answered = tokio::time::timeout(PROVIDER_TIMEOUT, sending).await;
         let mut answer = answered.map_err(|_| {
             let text = format!(
@@ -111,6 +113,12 @@ impl ProviderDoor {
             status: answer.status,
             body: SecretBytes::from(std::mem::take(&mut *answer.body)),
         })
+    }
+
+    /// For one question: it keeps connections to one server, and a description may name several.
+    fn client(&self) -> Client {
+        let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        Client::new(clock, entropy, MAX_PROVIDER_ANSWER_BYTES)
     }
 
     /// `Authorization` with our secret, where we have one (RFC 6749, 2.3.1).
@@ -260,8 +268,11 @@ fn encoded(text: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use keywheel_seal::OsEntropy;
     use keywheel_testkit::fake::FakeClock;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
 
@@ -306,8 +317,38 @@ mod tests {
         assert_eq!(refused.kind, ErrorKind::Denied);
         assert!(refused.text.contains(SETTING), "{refused}");
         for url in ["", "/keys", "ftp://x", "http://id.example.org/keys"] {
-            assert!(away.read(url).await.is_err(), "{url}");
+            let refused = away.read(url).await.unwrap_err();
+            assert_eq!(refused.kind, ErrorKind::Denied, "{url}: {refused}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_one_server_is_asked_no_other_one_hears() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let heard = Arc::clone(&asked);
+        tokio::spawn(async move {
+            let mut request = vec![0; 4096];
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                // It goes on with a connection for as long as it is asked over it.
+                while stream.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    heard.fetch_add(1, Ordering::SeqCst);
+                    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            }
+        });
+        let door = door(&format!("http://{at}"), None);
+        let url = format!("http://{at}/description");
+        assert_eq!(door.read(&url).await.unwrap().status, 200);
+        // Another server, of which nothing is asked here.
+        let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", other.local_addr().unwrap());
+        let refused = door.read(&url).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Denied, "{refused}");
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
 
     #[test]

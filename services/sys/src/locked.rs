@@ -121,6 +121,8 @@ struct Pool {
     /// The best way to try.
     best: Keeping,
     small: [Vec<Piece>; SMALL.len()],
+    /// Small ones in plain memory, which are given out where no better one is free.
+    plain: [Vec<Piece>; SMALL.len()],
     large: [Vec<Pages>; LARGE.len()],
     idle_bytes: usize,
     /// Bytes in plain memory now.
@@ -133,6 +135,7 @@ impl Pool {
         Self {
             best,
             small: [const { Vec::new() }; SMALL.len()],
+            plain: [const { Vec::new() }; SMALL.len()],
             large: [const { Vec::new() }; LARGE.len()],
             idle_bytes: 0,
             plain_bytes: 0,
@@ -163,21 +166,31 @@ impl Pool {
     }
 
     fn take_small(&mut self, class: usize) -> Option<Piece> {
-        if let Some(piece) = self.small.get_mut(class)?.pop() {
-            return Some(piece);
+        for free in [&mut self.small, &mut self.plain] {
+            if let Some(piece) = free.get_mut(class)?.pop() {
+                return Some(piece);
+            }
         }
         let (size, count) = *SMALL.get(class)?;
         let pages = self.map(size * count)?;
-        let free = self.small.get_mut(class)?;
+        let free = self.free(pages.keeping(), class)?;
         free.extend(pages.into_pieces(size));
         free.pop()
+    }
+
+    /// Small pieces of a class that are free and kept like this.
+    fn free(&mut self, keeping: Keeping, class: usize) -> Option<&mut Vec<Piece>> {
+        match keeping {
+            Keeping::Plain => self.plain.get_mut(class),
+            Keeping::Locked | Keeping::Secret => self.small.get_mut(class),
+        }
     }
 
     /// Takes back what was overwritten.
     fn give(&mut self, place: Place) {
         match place {
             Place::Small(piece, class) => {
-                if let Some(free) = self.small.get_mut(class) {
+                if let Some(free) = self.free(piece.keeping(), class) {
                     free.push(piece);
                 }
             }

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::apart::{Role, Shape};
 use keywheel_tests::docker::{self, Container};
 use keywheel_tests::fleet::Fleet;
+use keywheel_tests::keywheel::Options;
 use keywheel_tests::process::PATIENCE;
 use keywheel_tests::stage::wait_current;
 use keywheel_tests::{manifest, memory, wait};
@@ -35,7 +36,8 @@ fn a_start_that_needs_a_sealed_value_is_refused_with_the_next_step_and_comes() -
     if !docker::ready()? {
         return Ok(());
     }
-    let mut fleet = Fleet::set(Shape::default())?;
+    let options = memory::unlocked(&Options::default());
+    let mut fleet = Fleet::set_with(Shape::default(), &options)?;
     let machine = fleet.machine(0)?;
     let on = machine.on("sealed");
     let reload = "{ restart: { settle: 1s } }";
@@ -83,7 +85,6 @@ fn a_start_that_needs_a_sealed_value_is_refused_with_the_next_step_and_comes() -
 
     fs::rename(&away, &key)?;
     let store_sync = fleet.process(Role::StoreSync, 0)?;
-    store_sync.set_prefix(memory::UNLOCKED.map(str::to_owned).to_vec());
     store_sync.start()?;
     wait::until_true("the refused start to come", PATIENCE, || {
         Ok(refused.field("{{.State.Running}}")? == "true")

@@ -150,7 +150,7 @@ fn people_unseal_it_share_by_share_and_containers_keep_what_they_have_meanwhile(
         keywheel.scratch().join("key/other.key"),
     );
     let foreign = init(&keywheel, &other, &key)?;
-    keywheel.up(&Options::default())?;
+    keywheel.up(&memory::unlocked(&Options::default()))?;
     let runtime = keywheel.register_runtime()?;
     let host = keywheel.host()?;
     let mut stage = Stage {

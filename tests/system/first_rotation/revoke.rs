@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, bail};
 use keywheel_tests::canary::Canary;
 use keywheel_tests::docker::{self, Container};
+use keywheel_tests::keywheel::Options;
 use keywheel_tests::planted::{PLANTED, plant};
 use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, find};
 use keywheel_tests::{manifest, memory, wait};
@@ -236,7 +237,7 @@ fn a_revoke_that_replaces_first_takes_no_file_away_and_restarts_with_the_new_val
     if !docker::ready()? {
         return Ok(());
     }
-    let stage = Stage::set()?;
+    let stage = Stage::set_with(&memory::unlocked(&Options::default()))?;
     let file = manifest::file_binding("kept", SECRET, &stage.on("kept"), "db_password", "none");
     let restart = "{ restart: { settle: 1s } }";
     let on = stage.on("env");

@@ -227,14 +227,8 @@ fn a_browser_brings_a_person_in_until_they_log_out_or_are_gone() -> Result<()> {
         desk.taken_for()?["principal"] == "oidc:ada",
         "she is somebody else"
     );
-    let gone = [
-        "revoke",
-        "--principal",
-        "oidc:ada",
-        "--reason",
-        "she left",
-        "--yes",
-    ];
+    let revoke = ["revoke", "--principal", "oidc:ada", "--yes"];
+    let gone = [&revoke[..], &["--reason", "she left"]].concat();
     desk.keywheel.cli(&gone)?.ok()?;
     desk.is_refused(&desk.ask(&["whoami"])?, DENIED, "opens nothing here")?;
 

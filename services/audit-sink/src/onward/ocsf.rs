@@ -286,9 +286,9 @@ mod tests {
         serde_json::from_str(&event(9, &"a".repeat(64), record).unwrap()).unwrap()
     }
 
-    /// Every sort of record that there is.
-    fn records() -> Vec<Record> {
-        let principals = [
+    /// Every sort of principal.
+    fn principals() -> [Principal; 7] {
+        [
             Principal::User {
                 uid: 0,
                 name: String::new(),
@@ -310,7 +310,11 @@ mod tests {
             Principal::Login {
                 name: "ada".to_owned(),
             },
-        ];
+        ]
+    }
+
+    /// Every sort of record that there is.
+    fn records() -> Vec<Record> {
         let verbs = [
             "list",
             "apply",
@@ -331,7 +335,7 @@ mod tests {
         ];
         let categories = [Category::Administration, Category::Usage, Category::System];
         let mut all = Vec::new();
-        for principal in principals {
+        for principal in principals() {
             for verb in verbs {
                 for outcome in outcomes {
                     for category in categories {

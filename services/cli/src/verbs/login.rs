@@ -33,6 +33,8 @@ const RANDOM_BYTES: usize = 32;
 const OPENER: &str = "xdg-open";
 /// Longest wait between two questions after a device code, in seconds.
 const MAX_INTERVAL: u64 = 60;
+/// How much longer the wait is each time that it was too short, in seconds (RFC 8628, 3.5).
+const SLOWER_BY: u64 = 5;
 /// How long a device code is waited for at most, whatever the provider says.
 const MAX_DEVICE_PATIENCE: Duration = Duration::from_secs(1800);
 
@@ -95,6 +97,12 @@ pub(super) async fn logout(screen: Screen, named: &Named) -> Result<(), Failure>
             "name the address that you logged in at with --address",
         ));
     };
+    let had_refresh = login.refresh_token.is_some();
+    // The gateway has a refresh token taken back for who is logged in alone; where that fails, what is kept goes.
+    let login = match login::is_ending(&login) && had_refresh {
+        true => login::renew(&place, named, &login).await.unwrap_or(login),
+        false => login,
+    };
     let ended = end(named, &login).await;
     // What is kept is gone whatever the gateway says; a login that it did not hear of ends by itself soon.
     place.forget(&named.address)?;
@@ -103,7 +111,7 @@ pub(super) async fn logout(screen: Screen, named: &Named) -> Result<(), Failure>
         // It was over already.
         Err(failure) if failure.exit == Exit::Denied => LogoutAnswer {
             revoked: String::new(),
-            is_taken_back: None,
+            is_taken_back: had_refresh.then_some(false),
         },
         Err(failure) => {
             let until = login.expires_at;
@@ -112,15 +120,17 @@ pub(super) async fn logout(screen: Screen, named: &Named) -> Result<(), Failure>
             )));
         }
     };
-    screen.show(&answer, |answer| {
-        let more = match answer.is_taken_back {
-            Some(false) => {
-                "; the provider did not take its refresh token back, which nobody has any more"
-            }
-            _ => "",
-        };
-        format!("logged out{more}\n")
-    })
+    screen.show(&answer, |answer| left(answer).to_owned())
+}
+
+/// What is told of a logout.
+fn left(answer: &LogoutAnswer) -> &'static str {
+    match answer.is_taken_back {
+        Some(false) => {
+            "logged out; the provider did not take its refresh token back: this machine has it no more, and whoever took a copy of it before is shut out at the provider alone\n"
+        }
+        _ => "logged out\n",
+    }
 }
 
 async fn end(named: &Named, login: &Kept) -> Result<LogoutAnswer, Failure> {
@@ -260,8 +270,7 @@ async fn by_device(screen: Screen, client: &Client) -> Result<LoginAnswer, Failu
         if answer.state == "done" {
             return Ok(answer);
         }
-        // Once it says to ask less often, that counts from then on (RFC 8628, 3.5).
-        interval = interval.max(answer.interval_seconds.unwrap_or_default());
+        interval = less_often(interval, answer.interval_seconds);
         if clock.monotonic() >= end {
             return Err(Failure::new(
                 Exit::Partial,
@@ -272,9 +281,36 @@ async fn by_device(screen: Screen, client: &Client) -> Result<LoginAnswer, Failu
     }
 }
 
+/// Once it says to ask less often, that counts from then on, each time it does (RFC 8628, 3.5).
+fn less_often(interval: u64, told: Option<u64>) -> u64 {
+    told.map_or(interval, |told| {
+        interval.saturating_add(SLOWER_BY).max(told)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_time_that_it_is_asked_too_often_the_wait_grows() {
+        assert_eq!(less_often(5, None), 5);
+        assert_eq!(less_often(1, Some(10)), 10);
+        assert_eq!(less_often(10, Some(10)), 15);
+        assert_eq!(less_often(15, Some(10)), 20);
+    }
+
+    #[test]
+    fn a_refresh_token_that_was_not_taken_back_is_told() {
+        let answer = |is_taken_back| LogoutAnswer {
+            revoked: String::new(),
+            is_taken_back,
+        };
+        assert!(left(&answer(Some(false))).contains("did not take its refresh token back"));
+        for quiet in [None, Some(true)] {
+            assert_eq!(left(&answer(quiet)), "logged out\n");
+        }
+    }
 
     fn settings(endpoint: &str) -> LoginSettings {
         LoginSettings {

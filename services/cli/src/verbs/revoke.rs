@@ -14,6 +14,9 @@ use crate::exit::{Exit, Failure};
 use crate::http::escape;
 use crate::output::{Screen, radius, tokens, views};
 
+/// What the end of logins does not end.
+const RENEWS: &str = "what renews a login is the provider's: disable the person there first, or the next login is as good as the last";
+
 pub(super) async fn revoke(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure> {
     if let Some(person) = args.principal.as_deref().filter(|who| is_person(who)) {
         return tokens_of(desk, args, person).await;
@@ -46,6 +49,9 @@ async fn tokens_of(desk: &Desk, args: &RevokeArgs, person: &str) -> Result<(), F
         return desk
             .screen
             .show(&theirs, |all| tokens::tokens(all, desk.screen.color));
+    }
+    if person.starts_with("oidc:") {
+        desk.screen.note(RENEWS);
     }
     token::revoke_of(desk, person, args.reason.as_deref().unwrap_or_default()).await
 }

@@ -38,8 +38,11 @@ pub(super) fn of(world: &World, command: &Command) -> Class {
         | Command::BuryLost(_)
         | Command::EvictHost { .. }
         | Command::Token(token::Request::Revoke { .. }) => Class::Revocation,
-        // As the record of the request that it is counted for, which may be a revocation.
-        Command::Token(token::Request::Take { .. }) => Class::Record,
+        // As the record of the request that it is counted for, which may be a revocation; and so may be what somebody
+        // logs in for.
+        Command::Token(
+            token::Request::Take { .. } | token::Request::Issue(token::Issue { login: Some(_), .. }),
+        ) => Class::Record,
         Command::Report(_) => Class::Fact,
         // What was approved is what it is without that.
         Command::Approval(approval::Request::Perform(wish)) => of(world, &wish.command),
@@ -55,11 +58,27 @@ mod tests {
     use super::*;
     use keywheel_core::event::Event;
     use keywheel_core::id::{HostId, PlaybookId, RevocationId, RotationId, RunId, TokenId};
-    use keywheel_core::name::{PlaybookName, SecretName};
+    use keywheel_core::name::{PlaybookName, SecretName, TokenName};
     use keywheel_core::playbook::{self, Deed, Selection, Spec, Step, Which};
     use keywheel_core::playbook_run::{self, Cause};
     use keywheel_core::report::HostReport;
     use keywheel_core::time::Timestamp;
+
+    fn issue(login: Option<token::Login>) -> token::Issue {
+        token::Issue {
+            id: TokenId::from_bytes([7; 16]),
+            name: TokenName::parse("login-7").unwrap(),
+            hash: [7; 32],
+            owner: "oidc:ada".to_owned(),
+            scope: token::Scope {
+                verbs: vec!["list".to_owned()],
+                resources: vec!["environment".to_owned()],
+            },
+            lifetime: Duration::from_secs(900),
+            limit: None,
+            login,
+        }
+    }
 
     #[test]
     fn what_carries_a_revocation_out_comes_before_new_work() {
@@ -109,6 +128,15 @@ mod tests {
             uses: 1,
         });
         assert_eq!(of(&world, &used), Class::Record);
+        let login = |login| Command::Token(token::Request::Issue(issue(login)));
+        let ada = token::Login {
+            issuer: "https://id.example.org".to_owned(),
+            subject: "4711".to_owned(),
+            groups: Vec::new(),
+            until: Timestamp::from_micros(1),
+        };
+        assert_eq!(of(&world, &login(Some(ada))), Class::Record);
+        assert_eq!(of(&world, &login(None)), Class::Work);
         assert_eq!(of(&world, &report), Class::Fact);
         assert_eq!(
             of(&world, &Command::Rotate { rotation, secret }),

@@ -11,7 +11,7 @@ use keywheel_core::audit::Principal;
 use keywheel_schemas::api::MAX_IDEMPOTENCY_KEY_BYTES;
 use keywheel_seal::digest;
 
-use super::gates::Standing;
+use super::standing::Standing;
 use super::{Api, Failure};
 
 /// The header.

@@ -4,8 +4,7 @@
 //! its answer is withheld; a denial is on record, with what decided, before it is answered.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::extract::{FromRequestParts as _, MatchedPath, Query, RawPathParams};
 use axum::http::request::Parts;
@@ -19,111 +18,13 @@ use keywheel_core::world::World;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_policy::{Resource, Verb};
 
-use super::bearer::{Came, Held, LoggedIn};
+use super::standing::Standing;
 use super::{Api, Caller, Failure};
-use crate::admission::{Demand, InForce, Refused, demands, identity, logged_in, person, program};
+use crate::admission::{Demand, InForce, Refused, demands, identity};
 use crate::denials::{Attempt, Ruling};
 
 /// What decides where a right is in no scope.
 const OUT_OF_SCOPE: &str = "outside the scope of the token";
-
-/// Who asks, how they came in, and whether policies were asked about it.
-#[derive(Debug)]
-pub(super) struct Standing {
-    /// How they came in: the kernel's or the certificate's word.
-    rule: &'static str,
-    /// The policies that let them do what was asked for last.
-    by: Mutex<Option<String>>,
-    /// What the audit calls it.
-    verb: String,
-    /// Whether policies were asked.
-    is_judged: AtomicBool,
-    /// What they were permitted last.
-    needs: Mutex<Vec<Demand>>,
-    /// The token they came with.
-    held: Option<Held>,
-    /// The login they came by.
-    login: Option<LoggedIn>,
-}
-
-impl Standing {
-    pub(super) const fn new(rule: &'static str, verb: String) -> Self {
-        Self {
-            rule,
-            by: Mutex::new(None),
-            verb,
-            is_judged: AtomicBool::new(false),
-            needs: Mutex::new(Vec::new()),
-            held: None,
-            login: None,
-        }
-    }
-
-    /// Of somebody who came in.
-    pub(super) fn of(came: &Came, verb: String) -> Self {
-        Self {
-            held: came.held.clone(),
-            login: came.login.clone(),
-            ..Self::new(came.rule, verb)
-        }
-    }
-
-    /// By which rule they came in, or their token's owner would.
-    pub(super) const fn rule(&self) -> &'static str {
-        self.rule
-    }
-
-    /// The token they came with.
-    pub(super) const fn held(&self) -> Option<&Held> {
-        self.held.as_ref()
-    }
-
-    /// The login they came by.
-    pub(super) const fn login(&self) -> Option<&LoggedIn> {
-        self.login.as_ref()
-    }
-
-    /// Who they are for policies.
-    pub(super) fn person(&self, principal: &Principal) -> keywheel_policy::Principal {
-        match (&self.held, &self.login) {
-            (Some(held), _) => program(&held.owner, self.rule),
-            (None, Some(login)) => logged_in(principal, self.rule, &login.groups),
-            (None, None) => person(principal, self.rule),
-        }
-    }
-
-    pub(super) fn note_judged(&self) {
-        self.is_judged.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_judged(&self) -> bool {
-        self.is_judged.load(Ordering::Relaxed)
-    }
-
-    fn note_policies(&self, by: Option<String>) {
-        *self.by.lock().unwrap_or_else(PoisonError::into_inner) = by;
-    }
-
-    fn note_needs(&self, needs: &[Demand]) {
-        *self.needs.lock().unwrap_or_else(PoisonError::into_inner) = needs.to_vec();
-    }
-
-    /// What the audit calls what they ask.
-    pub(super) fn verb(&self) -> &str {
-        &self.verb
-    }
-
-    /// Somebody's own words for a record, with the policies that let them do it; without a set of one's own, the words
-    /// alone.
-    pub(super) fn words(&self, own: &str) -> String {
-        let by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*by {
-            None => own.to_owned(),
-            Some(by) if own.is_empty() => by.clone(),
-            Some(by) => format!("{own} (policy: {by})"),
-        }
-    }
-}
 
 /// What a route needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -466,7 +367,7 @@ impl Api {
     ) -> Result<String, Refused> {
         let who = standing.person(principal);
         let now = seconds(self.clock.now());
-        let Some(held) = &standing.held else {
+        let Some(held) = standing.held() else {
             return in_force.admit(&who, needs, now);
         };
         let narrow = |demand: &Demand| {
@@ -486,11 +387,7 @@ impl Api {
         principal: &Principal,
         standing: &Standing,
     ) -> Option<(Refused, String)> {
-        let needs = standing
-            .needs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let needs = standing.needs();
         let in_force = self.in_force();
         let refused = self.judge((principal, standing), &in_force, &needs).err()?;
         Some((refused, in_force.words()))
@@ -513,13 +410,19 @@ impl Api {
             identity(principal),
             in_force.words()
         );
-        let attempt = Attempt::new(self.clock.now(), &format!("{} {object}", standing.verb));
+        let attempt = Attempt::new(self.clock.now(), &format!("{} {object}", standing.verb()));
         if self.denials.note(principal, attempt.clone()) == Ruling::Count {
             let detail = format!("{detail}; too many attempts: further ones are counted");
             return Failure::too_often(detail).on_record();
         }
         let reason = format!("{reason}: needs `{verb}` ({})", in_force.words());
-        let record = self.record(principal, &standing.verb, &object, Outcome::Denied, &reason);
+        let record = self.record(
+            principal,
+            standing.verb(),
+            &object,
+            Outcome::Denied,
+            &reason,
+        );
         match self.commands.record(record).await {
             Ok(()) => Failure::refused(detail).on_record(),
             Err(error) => {

@@ -18,7 +18,7 @@ use keywheel_schemas::api::{Problem, StreamEnd};
 use tokio::time::MissedTickBehavior;
 
 use super::Api;
-use super::gates::Standing;
+use super::standing::Standing;
 use super::stream::{FRAMES, LINES};
 use crate::access::Peer;
 use crate::admission::identity;

@@ -18,7 +18,7 @@ use keywheel_core::token::{self, Issue, Login, Which};
 use keywheel_engine::command_bus::{Decided, Submission};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::journal::Verdict;
-use keywheel_policy::{Resource, Verb};
+use keywheel_policy::{OIDC, Resource, Verb};
 use keywheel_schemas::api::{
     DeviceLogin, LoginAnswer, LoginRequest, LoginSettings, LogoutAnswer, LogoutRequest,
 };
@@ -130,7 +130,11 @@ async fn login(
             login: None,
             refresh_token: None,
         })),
-        Ok(Asked::Named { identity, refresh }) => issue(&api, logins, identity, refresh).await,
+        Ok(Asked::Named { identity, refresh }) => {
+            let from = self::identity(&caller.principal);
+            let how = format!("{OIDC} by {way}, from {from}");
+            issue(&api, logins, (identity, how), refresh).await
+        }
         Err(error) => Err(refuse(&api, &caller, way, error).await),
     }
 }
@@ -145,11 +149,11 @@ fn not_too_often(api: &Api, caller: &Caller) -> Result<(), Failure> {
     Err(Failure::too_often(TOO_OFTEN).on_record())
 }
 
-/// Gives somebody whom the provider named a login.
+/// Gives somebody whom the provider named a login; how they came by it is on record.
 async fn issue(
     api: &Api,
     logins: &Logins,
-    named: Identity,
+    (named, how): (Identity, String),
     refresh: Option<SecretBytes>,
 ) -> Result<Json<LoginAnswer>, Failure> {
     let principal = Principal::Login {
@@ -174,7 +178,7 @@ async fn issue(
             until: named.ends_at,
         }),
     };
-    submit(api, principal, token::Request::Issue(wish)).await?;
+    submit(api, principal, token::Request::Issue(wish), Some(how)).await?;
     let issued = {
         let committed = api.view.read();
         let known = committed.world.tokens.by_id(id);
@@ -201,14 +205,19 @@ fn everything() -> token::Scope {
     }
 }
 
-async fn submit(api: &Api, principal: Principal, request: token::Request) -> Result<(), Failure> {
+async fn submit(
+    api: &Api,
+    principal: Principal,
+    request: token::Request,
+    how: Option<String>,
+) -> Result<(), Failure> {
     let submission = Submission {
         id: CommandId::from_bytes(api.ids.draw()),
         principal,
         traceparent: Some(trace::current(&*api.ids).to_string()),
         command: Command::Token(request),
     };
-    let Decided { verdict, .. } = api.commands.decide_admitted(submission, None).await?;
+    let Decided { verdict, .. } = api.commands.decide_admitted(submission, how).await?;
     match verdict {
         Verdict::Accepted { .. } => Ok(()),
         Verdict::Rejected { kind, text } => Err(Failure::rejected(kind, text)),
@@ -237,7 +246,7 @@ async fn logout(
         by: identity(&caller.principal),
         reason: "logged out".to_owned(),
     };
-    submit(&api, caller.principal.clone(), revoke).await?;
+    submit(&api, caller.principal.clone(), revoke, None).await?;
     let is_taken_back = match (&api.logins, &refresh_token) {
         (Some(logins), Some(refresh)) => Some(logins.take_back(refresh).await),
         _ => None,

@@ -30,6 +30,7 @@ mod revocations;
 mod rows;
 mod scans;
 mod seal;
+mod standing;
 pub(crate) mod status;
 mod stores;
 mod stream;
@@ -46,7 +47,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
-use axum::http::{Method, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -54,6 +55,7 @@ use keywheel_core::audit::{Category, Outcome, Principal, Record};
 use keywheel_core::id::{CommandId, DeploymentId};
 use keywheel_core::name::HostName;
 use keywheel_engine::command_bus::Handle;
+use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::deliveries::Deliveries;
@@ -73,12 +75,13 @@ use crate::views::status::Part;
 use crate::views::{NextFires, Outlook};
 
 pub use backup::BackupMaker;
+use bearer::Came;
 pub use caller::Caller;
-use gates::Standing;
 pub use hosts::{NewToken, TokenMaker};
 use named::Named;
 pub use problem::Failure;
 pub use scans::{COME_AGAIN_AFTER, MAX_FOLDS, MAX_SCANS, Scans};
+use standing::Standing;
 pub use stream::KEEP_ALIVE_AFTER;
 pub use tags::MAX_TAGGED_BYTES;
 pub use waits::Waits;
@@ -344,16 +347,8 @@ async fn guard(
         false => response,
     };
     if is_unrecorded_failure(looked, &response) {
-        let outcome = match response.status().as_u16() {
-            400 | 405 | 408 | 413 | 415 | 422 => Outcome::Malformed,
-            _ => Outcome::Rejected,
-        };
-        let reason = format!("answered with status {}", response.status().as_u16());
-        let record = api.record(&principal, &verb, &object, outcome, &reason);
-        let recorded = match came.is_visitor() {
-            true => login::record(&api, &principal, record).await,
-            false => api.commands.record(record).await,
-        };
+        let status = response.status();
+        let recorded = record_failure(&api, &came, (&verb, &object), status).await;
         if let Err(error) = recorded {
             return Failure::from(error).into_response();
         }
@@ -367,6 +362,25 @@ async fn guard(
         object,
     };
     lasting::ended_with(&api, asked, response)
+}
+
+/// Puts on record what an answer says that nobody recorded yet.
+async fn record_failure(
+    api: &Api,
+    came: &Came,
+    (verb, object): (&str, &str),
+    status: StatusCode,
+) -> Result<(), PortError> {
+    let outcome = match status.as_u16() {
+        400 | 405 | 408 | 413 | 415 | 422 => Outcome::Malformed,
+        _ => Outcome::Rejected,
+    };
+    let reason = format!("answered with status {}", status.as_u16());
+    let record = api.record(&came.principal, verb, object, outcome, &reason);
+    match came.is_visitor() {
+        true => login::record(api, &came.principal, record).await,
+        false => api.commands.record(record).await,
+    }
 }
 
 /// Answers someone who may not: after the denial is on record, or counted when many came before it.

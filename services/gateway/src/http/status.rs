@@ -1,23 +1,28 @@
 //! `GET /v1/status`: answers also when the journal does not.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use keywheel_core::approval::Approval;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::journal::Head;
 use keywheel_engine::presence::{COPY_FACT, Fact, Health, Row};
+use keywheel_policy::Verb;
 use keywheel_schemas::api::{
     Component, ComponentKind, FactView, Feature, Finding, HealthWord, Status,
 };
 use keywheel_schemas::mirror::TextForm as _;
 
-use super::{Api, policies};
+use super::{Api, Caller, policies};
+use crate::admission::Demand;
 use crate::dual;
 use crate::views::status::{Part, Sources, is_sealed, overview, worst};
 
 /// Broken glass that the status names one by one.
 const MAX_UNREVIEWED: usize = 8;
+/// What who logged in hears of findings that they may not see.
+const WITHHELD: &str =
+    "not everything is as it should be; who may `list` or `audit` the environment is told what";
 
 /// What the journal said.
 struct Asked {
@@ -27,8 +32,46 @@ struct Asked {
     fault: Option<Fact>,
 }
 
-pub(super) async fn status(State(api): State<Api>) -> Json<Status> {
-    Json(look(&api).await.0)
+pub(super) async fn status(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Status> {
+    let status = look(&api).await.0;
+    Json(match is_told_all(&api, &caller) {
+        true => status,
+        false => outline(status),
+    })
+}
+
+/// Whoever has an account at the provider can log in: of them those alone are told all, who may look at all.
+fn is_told_all(api: &Api, caller: &Caller) -> bool {
+    let looks = Demand {
+        or: Some(Verb::Audit),
+        ..Demand::of_all(Verb::List)
+    };
+    caller.standing.login().is_none() || api.may(caller, &[looks])
+}
+
+/// How it is on the whole, with nothing that is there by its name but this machine.
+fn outline(status: Status) -> Status {
+    let withheld = Finding {
+        state: status.state,
+        kind: ComponentKind::Gateway,
+        name: status.host.clone(),
+        what: WITHHELD.to_owned(),
+        next: None,
+    };
+    let findings: Vec<Finding> = match status.state {
+        HealthWord::Ok => Vec::new(),
+        _ => vec![withheld],
+    };
+    Status {
+        warnings: findings.iter().filter_map(warning).collect(),
+        findings,
+        components: Vec::new(),
+        features: Vec::new(),
+        ..status
+    }
 }
 
 /// The status now, and whether the journal answered.

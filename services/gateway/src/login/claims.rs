@@ -12,6 +12,8 @@ use serde_json::{Map, Value};
 pub(super) const MAX_NAME_BYTES: usize = 128;
 /// By how much the provider's clock may be ahead of ours, in seconds.
 pub(super) const CLOCK_SKEW_SECONDS: i64 = 60;
+/// Times that a claim may be, in seconds since 1970.
+const TIMES: std::ops::Range<i64> = 0..4_000_000_000;
 /// Longest claim that tells people apart, in bytes (OpenID Connect Core 1.0, 2).
 const MAX_SUBJECT_BYTES: usize = 255;
 
@@ -93,8 +95,10 @@ pub(super) fn told(
     file: &ProviderFile,
     ends_at: Timestamp,
 ) -> Result<Identity, ClaimError> {
-    let subject = text(claims, "sub").filter(|subject| subject.len() <= MAX_SUBJECT_BYTES);
-    let subject = subject.filter(|subject| !subject.is_empty());
+    let is_subject = |subject: &&str| {
+        (1..=MAX_SUBJECT_BYTES).contains(&subject.len()) && !subject.chars().any(char::is_control)
+    };
+    let subject = text(claims, "sub").filter(is_subject);
     let subject = subject.ok_or_else(|| ClaimError::Name("sub".to_owned()))?;
     Ok(Identity {
         name: name(claims, file)?,
@@ -155,6 +159,8 @@ fn seconds(claims: &Map<String, Value>, name: &'static str) -> Result<Option<i64
     };
     let read = value.as_i64();
     let read = read.or_else(|| i64::try_from(whole(value.as_f64()?)?).ok());
+    // Milliseconds, as some write them, are of a time that no log can hold.
+    let read = read.filter(|seconds| TIMES.contains(seconds));
     read.map(Some).ok_or(ClaimError::Time(name))
 }
 
@@ -182,6 +188,8 @@ fn groups(claims: &Map<String, Value>, file: &ProviderFile) -> Result<Vec<String
     };
     let wrong = || ClaimError::Groups(claim.clone());
     let all = match claims.get(claim) {
+        // Of many groups some providers say only where they can be asked for (OpenID Connect Core 1.0, 5.6.2).
+        None | Some(Value::Null) if is_elsewhere(claims, claim) => return Err(wrong()),
         None | Some(Value::Null) => return Ok(Vec::new()),
         Some(Value::Array(all)) => all,
         Some(_) => return Err(wrong()),
@@ -200,6 +208,11 @@ fn groups(claims: &Map<String, Value>, file: &ProviderFile) -> Result<Vec<String
         true => Ok(read),
         false => Err(wrong()),
     }
+}
+
+fn is_elsewhere(claims: &Map<String, Value>, claim: &str) -> bool {
+    let names = claims.get("_claim_names");
+    names.is_some_and(|names| names.get(claim).is_some())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Logging in at a provider that signs: what it is asked, whose keys count, and each way in which nobody is named.
 
+use keywheel_schemas::config::login::DEFAULT_LOGIN_LIFETIME;
 use keywheel_testkit::fake::FakeClock;
 use serde_json::{Value, json};
 
@@ -280,6 +281,12 @@ async fn a_renewal_without_an_identity_token_asks_whom_the_provider_still_names(
     assert_eq!((ada.name.as_str(), ada.subject.as_str()), ("ada", "4711"));
     let ends_in = ada.ends_at.since(clock.now());
     assert_eq!(ends_in, Duration::from_secs(120));
+    provider.answers(
+        200,
+        json!({ "access_token": "access", "expires_in": u64::MAX }),
+    );
+    let ada = named(&logins, &refresh()).await;
+    assert_eq!(ada.ends_at.since(clock.now()), DEFAULT_LOGIN_LIFETIME);
     provider.claims(json!({ "preferred_username": null }));
     let refused = logins.ask(&refresh()).await.unwrap_err();
     assert!(matches!(refused, LoginError::Claim(_)), "{refused}");

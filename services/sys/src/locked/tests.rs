@@ -95,6 +95,30 @@ fn a_way_that_the_kernel_lacks_is_tried_once_and_plain_memory_is_told() {
 }
 
 #[test]
+fn a_plain_piece_is_given_out_where_no_better_one_is_free() {
+    let mut pool = Pool::new(Keeping::Plain);
+    let plain = pool.take(64).unwrap();
+    pool.give(plain);
+    // There is room to lock again.
+    let pieces = Pages::map(1, Keeping::Plain).unwrap().into_pieces(64);
+    let better: Vec<usize> = pieces
+        .iter()
+        .map(|one| one.bytes().as_ptr().addr())
+        .collect();
+    pool.small[0].extend(pieces);
+    let mut taken: Vec<Place> = Vec::new();
+    for _ in &better {
+        let place = pool.take(64).unwrap();
+        assert!(better.contains(&place.bytes().as_ptr().addr()));
+        taken.push(place);
+    }
+    let mapped = pool.plain_bytes;
+    let place = pool.take(64).unwrap();
+    assert!(!better.contains(&place.bytes().as_ptr().addr()));
+    assert_eq!(pool.plain_bytes, mapped, "one that was free");
+}
+
+#[test]
 fn a_value_is_used_where_it_lies_and_dropped_once() {
     let dropped = std::sync::Arc::new(());
     let mut value = Locked::new(([7_u8; 32], dropped.clone()));

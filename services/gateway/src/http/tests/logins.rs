@@ -2,6 +2,7 @@
 //! name hears why as far as that helps, and the record says the rest.
 
 use futures_util::StreamExt as _;
+use keywheel_engine::presence::Fact;
 use keywheel_schemas::config::login::DEFAULT_LOGIN_LIFETIME;
 
 use super::*;
@@ -24,7 +25,10 @@ struct Case {
 
 impl Case {
     async fn start() -> Self {
-        let mut bench = Bench::start().await;
+        Self::at(Bench::start().await).await
+    }
+
+    async fn at(mut bench: Bench) -> Self {
         assert_eq!(bench.apply(MANIFEST).await.0, 200);
         bench.work().await;
         let provider = FakeProvider::new(bench.clock.clone());
@@ -90,7 +94,8 @@ async fn whom_the_provider_names_may_what_policies_say_of_them_and_their_groups(
     let token = case.token().await;
     let left = case.bench.audit().await.split_off(before);
     assert_eq!(left.len(), 1, "{left:?}");
-    for part in ["Login {", "\"ada\"", "\"login\"", "Allowed"] {
+    let how = "oidc by code, from unix:";
+    for part in ["Login {", "\"ada\"", "\"login\"", "Allowed", how] {
         assert!(left[0].contains(part), "{part}: {}", left[0]);
     }
     let rotate = json!({ "secret": "prod/db" });
@@ -253,9 +258,70 @@ async fn a_stream_of_somebody_who_logged_in_ends_with_the_login_and_no_sooner() 
     }
     let (status, _) = case.ask(("POST", "/v1/logout"), &token, json!({})).await;
     assert_eq!(status, 200);
+    let mut last = String::new();
     while let Some(frame) = frames.next().await {
-        frame.unwrap();
+        last = String::from_utf8_lossy(&frame.unwrap()).into_owned();
     }
+    assert!(last.starts_with("{\"ended\":"), "{last}");
+    assert!(last.contains("its token was revoked, or is over"), "{last}");
+    let recorded = case.last().await;
+    assert!(
+        recorded.contains("end-stream") && recorded.contains("Login {"),
+        "{recorded}"
+    );
+}
+
+#[tokio::test]
+async fn with_too_few_sinks_people_log_in_and_revoke() {
+    let bench = Bench::with_min_sinks(2).await;
+    super::sinks::hear(&bench, 1, Fact::ok("sink siem", "well"));
+    let case = Case::at(bench).await;
+    let policies = "@id(\"on-call\") permit (principal in Group::\"oidc:payments\", action in [Action::\"revoke\", Action::\"rotate\"], resource);\n@id(\"local\") permit (principal in Group::\"root\", action, resource);";
+    let (status, answer) = case
+        .bench
+        .post("policies", json!({ "policies": policies }))
+        .await;
+    assert_eq!(status, 200, "{answer}");
+    let siem = Fact::problem("sink siem", "no route", "mend it");
+    super::sinks::hear(&case.bench, 2, siem);
+    let token = case.token().await;
+    let rotate = json!({ "secret": "prod/db" });
+    let held = case.ask(("POST", "/v1/rotate"), &token, rotate).await;
+    assert_problem(&held, 503, "unavailable", "only 1 of the 2");
+    let revoke = json!({ "secret": "prod/db", "reason": "leaked" });
+    let (status, answer) = case.ask(("POST", "/v1/revoke"), &token, revoke).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
+#[tokio::test]
+async fn who_may_not_look_at_all_hears_of_the_status_how_it_is_on_the_whole() {
+    let case = Case::with_policies().await;
+    let look = async |token: &str| {
+        let asked = case.ask(("GET", "/v1/status"), token, Value::Null).await;
+        assert_eq!(asked.0, 200, "{}", asked.1);
+        asked.1
+    };
+    let siem = Fact::problem("sink siem", "no route", "mend it");
+    super::sinks::hear(&case.bench, 1, siem);
+    let all = look(&case.token().await).await;
+    assert_eq!(all["state"], "problem", "{all}");
+    assert!(all["findings"].to_string().contains("sink siem"), "{all}");
+    case.provider.claims(json!({ "preferred_username": "bob" }));
+    let told = look(&case.token().await).await;
+    for same in ["state", "host", "version", "sealed"] {
+        assert_eq!(told[same], all[same], "{same}");
+    }
+    for list in ["components", "features"] {
+        assert_eq!(told[list], json!([]), "{list}");
+    }
+    let findings = told["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{told}");
+    assert!(!told.to_string().contains("siem"), "{told}");
+    let what = findings[0]["what"].as_str().unwrap();
+    assert!(what.contains("who may `list` or `audit`"), "{told}");
+    let own = case.bench.see("status").await.1;
+    let findings = own["findings"].to_string();
+    assert!(findings.contains("sink siem"), "who came otherwise: {own}");
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use keywheel_core::audit::Principal;
 use keywheel_core::name::SecretName;
 
 use super::*;
-use crate::http::gates::Standing;
 use crate::http::revocations::{How, One, revoke_in_turn};
+use crate::http::standing::Standing;
 
 const KEY: (&str, &str) = ("idempotency-key", "9f31");
 

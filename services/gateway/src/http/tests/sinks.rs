@@ -8,7 +8,7 @@ use keywheel_engine::presence::{COPY_FACT, Fact, Presence, Reached, Seen};
 use super::*;
 
 /// What an audit sink says of itself, with this for its sink.
-fn hear(bench: &Bench, second: i64, sink: Fact) {
+pub(super) fn hear(bench: &Bench, second: i64, sink: Fact) {
     let at = keywheel_core::time::Timestamp::from_micros(second * 1_000_000);
     let presence = Presence {
         role: Role::AuditSink,

@@ -104,7 +104,17 @@ fn what_is_over_or_of_a_time_to_come_does_not_count() {
     for end in [json!(NOW), json!(NOW - 1), json!(0)] {
         assert_eq!(but("exp", end), Err(ClaimError::Over));
     }
-    for end in [Value::Null, json!("soon"), json!(-1.5), json!(1.0e300)] {
+    for end in [
+        Value::Null,
+        json!("soon"),
+        json!(-1),
+        json!(-1.5),
+        json!(1.0e300),
+        // Milliseconds, and what is beyond any time.
+        json!((NOW + 600) * 1000),
+        json!(i64::MAX),
+        json!(u64::MAX),
+    ] {
         let refused = but("exp", end.clone());
         assert_eq!(refused, Err(ClaimError::Time("exp")), "{end}");
     }
@@ -135,7 +145,12 @@ fn a_name_is_one_word_that_cannot_be_taken_for_something_else() {
         assert_eq!(but("preferred_username", name.clone()), wrong(), "{name}");
     }
     assert!(but("preferred_username", json!("Ada.B+c_d-e@x|1")).is_ok());
-    for subject in [json!(""), json!("x".repeat(256)), Value::Null] {
+    for subject in [
+        json!(""),
+        json!("x".repeat(256)),
+        json!("a\nb"),
+        Value::Null,
+    ] {
         assert_eq!(but("sub", subject), Err(ClaimError::Name("sub".to_owned())));
     }
     let mut by_mail = file();
@@ -169,4 +184,10 @@ fn groups_that_cannot_be_written_down_refuse_the_whole() {
     }
     assert!(but("groups", json!(many[1..])).is_ok());
     assert!(but("groups", json!([])).unwrap().groups.is_empty());
+    let mut elsewhere = good();
+    elsewhere["groups"] = Value::Null;
+    elsewhere["_claim_names"] = json!({ "groups": "src1" });
+    assert_eq!(read_of(&elsewhere, &file(), Some("n")), wrong());
+    elsewhere["_claim_names"] = json!({ "roles": "src1" });
+    assert!(read_of(&elsewhere, &file(), Some("n")).is_ok());
 }
