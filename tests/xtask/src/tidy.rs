@@ -1,5 +1,6 @@
 //! The house's mechanical rules: arrows, sizes, words, EXPOSE, schemas, whose code we build, how much of
-//! it is linked into the privileged programs, proofs that a document names, examples that are run.
+//! it is linked into the privileged programs, proofs that a document names, examples and test
+//! files that are run.
 //!
 //! Owns the collection of findings and the report. Each rule lives in its own
 //! file, takes text and returns findings; only this file reads the disk.
@@ -8,6 +9,7 @@ mod arrows;
 mod code;
 mod crates;
 mod examples;
+mod joined;
 mod linked;
 mod proofs;
 mod sizes;
@@ -48,6 +50,7 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
     let own = metadata(root, &["--no-deps"])?;
     let mut findings = arrows::check(&own)?;
     findings.extend(examples::check(root, &own, &sources)?);
+    findings.extend(joined::check(&sources));
     let rules = fs::read_to_string(root.join("deny.toml"))?;
     let all = metadata(root, &["--locked", "--filter-platform", PLATFORM])?;
     findings.extend(crates::check(&rules, &all)?);
