@@ -132,13 +132,14 @@ impl OpenBao {
     /// # Panics
     /// When it is no success.
     pub fn must(&self, method: &str, path: &str, headers: &[&str], body: &str) -> String {
-        let (status, answer) = loop {
-            let (status, answer) = self.ask(method, path, headers, body);
-            if !answer.contains(UPGRADING) {
-                break (status, answer);
+        let (mut status, mut answer) = self.ask(method, path, headers, body);
+        for _ in 0..READY_POLLS {
+            if status != 400 || !answer.contains(UPGRADING) {
+                break;
             }
             std::thread::sleep(POLL);
-        };
+            (status, answer) = self.ask(method, path, headers, body);
+        }
         assert!(
             (200..300).contains(&status),
             "{method} {path}: {status} {answer}"
