@@ -5,6 +5,7 @@
 #   ./bench/run.sh swap start some of: swap revoke restart start append memory
 #                            apart submit crowd burst rotations due_at_once
 #                            fleet scheduler cold_start stores incident signal
+#                            policies audits keys
 # The last line is one JSON object. Method and results: bench/README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

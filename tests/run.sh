@@ -306,6 +306,71 @@ get_promtool() {
   mv "$dir.new" "$dir"
 }
 
+# get_glewlwyd: a provider of identities that makes device codes; people log in at it. Unpacked with what it lacks here
+# into a directory of our own, with a database that has its tables; nothing is installed.
+get_glewlwyd() {
+  local dir="${KEYWHEEL_GLEWLWYD_DIR:-$HOME/.cache/keywheel/glewlwyd}" debs deb
+  if [ -x "$dir/glewlwyd" ]; then return 0; fi
+  if ! command -v apt-get >/dev/null 2>&1; then
+    say "tests: Glewlwyd is missing, and without apt-get it cannot be fetched; install it by hand and repeat" >&2
+    exit 69
+  fi
+  say "tests: unpacking Glewlwyd into $dir: people log in at it"
+  if [ "$apt_updated" = no ]; then
+    as_root apt-get update -qq
+    apt_updated=yes
+  fi
+  debs=$(mktemp -d)
+  mkdir -p "$debs/partial"
+  as_root apt-get install -y -qq --no-install-recommends --download-only -o Dir::Cache::archives="$debs" glewlwyd
+  rm -rf "${dir:?}.new"
+  mkdir -p "$dir.new/root"
+  for deb in "$debs"/*.deb; do
+    case "${deb##*/}" in
+      glewlwyd_* | lib*) dpkg-deb -x "$deb" "$dir.new/root" ;;
+    esac
+  done
+  as_root rm -rf "$debs"
+  python3 - "$dir.new/empty.db" "$dir.new/root/usr/share/dbconfig-common/data/glewlwyd/install/sqlite3" <<'EOF'
+import sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.executescript(open(sys.argv[2]).read())
+database.commit()
+EOF
+  cat >"$dir.new/glewlwyd" <<'EOF' && chmod 755 "$dir.new/glewlwyd"
+#!/bin/sh
+root=${0%/*}/root
+for libraries in "$root"/usr/lib/*-linux-gnu; do :; done
+LD_LIBRARY_PATH=$libraries exec "$root/usr/bin/glewlwyd" "$@"
+EOF
+  rm -rf "${dir:?}"
+  mv "$dir.new" "$dir"
+}
+
+# get_rsyslog: audit records are told to a real syslog receiver. It is unpacked with what it lacks here into a
+# directory of our own, with both of its libraries for TLS; nothing is installed and no server starts.
+get_rsyslog() {
+  local dir="${KEYWHEEL_RSYSLOG_DIR:-$HOME/.cache/keywheel/rsyslog}" debs deb
+  if [ -x "$dir/usr/sbin/rsyslogd" ]; then return 0; fi
+  if ! command -v apt-get >/dev/null 2>&1; then
+    say "tests: rsyslog is missing, and without apt-get it cannot be fetched; put it into $dir by hand and repeat" >&2
+    exit 69
+  fi
+  say "tests: unpacking rsyslog into $dir: the audit's syslog sink is tested against it"
+  if [ "$apt_updated" = no ]; then
+    as_root apt-get update -qq
+    apt_updated=yes
+  fi
+  debs=$(mktemp -d)
+  (cd "$debs" && as_root apt-get download -qq rsyslog rsyslog-openssl rsyslog-gnutls libestr0 libfastjson4)
+  rm -rf "${dir:?}.new"
+  mkdir -p "$dir.new"
+  for deb in "$debs"/*.deb; do dpkg -x "$deb" "$dir.new"; done
+  as_root rm -rf "$debs"
+  rm -rf "${dir:?}"
+  mv "$dir.new" "$dir"
+}
+
 docker_answers() { as_root docker info >/dev/null 2>&1; }
 
 # Starts the engine where it does not run: by systemd where there is one, else by itself.
@@ -331,8 +396,9 @@ start_dockerd() {
 }
 
 if [ "${CI:-}" = true ]; then
-  # A run that starts from nothing gains nothing from what makes the next one fast.
-  export CARGO_INCREMENTAL=0
+  # A run that starts from nothing gains nothing from what makes the next one fast, and nobody debugs what it built.
+  # Where a test fails is said all the same.
+  export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=false
 fi
 
 # What root builds and fetches goes back to the person who owns the tree, or a later build of that
@@ -353,7 +419,7 @@ ours() {
   if [ "$(id -u)" -eq 0 ]; then
     env -u SUDO_USER -u SUDO_UID -u SUDO_GID "$@"
   else
-    sudo --preserve-env=CI,CARGO_INCREMENTAL,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_VALKEY_DIR,KEYWHEEL_MYSQL_DIR,KEYWHEEL_ASYNCAPI_DIR,KEYWHEEL_SCHEMATHESIS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
+    sudo --preserve-env=CI,CARGO_INCREMENTAL,CARGO_PROFILE_DEV_DEBUG,KEYWHEEL_NATS_DIR,KEYWHEEL_AWS_DIR,KEYWHEEL_OPENBAO_DIR,KEYWHEEL_VALKEY_DIR,KEYWHEEL_MYSQL_DIR,KEYWHEEL_ASYNCAPI_DIR,KEYWHEEL_SCHEMATHESIS_DIR env -u SUDO_USER -u SUDO_UID -u SUDO_GID \
       "PATH=$PATH" "HOME=$HOME" "$@"
   fi
 }
@@ -414,6 +480,8 @@ get_asyncapi_parser
 get_schemathesis
 get_systemd_analyze
 get_promtool
+get_glewlwyd
+get_rsyslog
 start_dockerd
 
 trap give_back EXIT

@@ -118,6 +118,7 @@ impl Gateway {
             ids: ids.clone(),
             view: view.clone(),
             failpoint,
+            hold: None,
         };
         let server = BusServer {
             bus,

@@ -4,12 +4,15 @@
 
 mod agent;
 mod append;
+mod audits;
 mod crowd;
 mod delivery;
 mod due_at_once;
 mod fleet;
 mod incident;
+mod keys;
 mod long_log;
+mod policies;
 mod rotations;
 mod signals;
 mod starting;
@@ -39,7 +42,7 @@ pub(crate) struct Line {
 /// A benchmark: its name and what runs it.
 type Benchmark = (&'static str, fn() -> Result<Vec<Line>>);
 
-const BENCHMARKS: [Benchmark; 18] = [
+const BENCHMARKS: [Benchmark; 21] = [
     ("swap", delivery::swap),
     ("revoke", delivery::revoke),
     ("restart", starting::restart),
@@ -58,6 +61,9 @@ const BENCHMARKS: [Benchmark; 18] = [
     ("stores", stores::stores),
     ("incident", incident::incident),
     ("signal", signals::signals),
+    ("policies", policies::policies),
+    ("audits", audits::audits),
+    ("keys", keys::keys),
 ];
 
 fn main() -> ExitCode {

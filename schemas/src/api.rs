@@ -3,24 +3,41 @@
 //! Invariant: no response type can hold a secret's value. The one place where a value travels is
 //! [`PutRequest::sealed`], sealed by the client to store-sync's key.
 
+mod approval;
+mod backup;
 mod doctor;
+mod entitlement;
 mod host;
+mod login;
 mod outward;
 mod playbook;
+mod policy;
 mod report;
 mod revocation;
 mod rotation;
 mod schedule;
+mod seal;
 mod status;
 mod store;
 mod subscription;
+mod token;
 
+pub use approval::{ApprovalRequest, ApprovalView, BrokenGlassView};
+pub use backup::BackupView;
 pub use doctor::DoctorReport;
+pub use entitlement::{EntitlementView, RefusedStartView, RulePart, RuleView};
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
+pub use login::{
+    DeviceLogin, LoginAnswer, LoginRequest, LoginSettings, LogoutAnswer, LogoutRequest,
+};
 pub use outward::{LetterView, NotificationView, ReplayRequest, SignalSourceView};
 pub use playbook::{
     ApproveRequest, PlannedPlaybookStep, PlaybookPlan, PlaybookRunView, PlaybookView,
     QuarantineView, RunPlaybookRequest, RunScore, RunStepView, RunTargetView,
+};
+pub use policy::{
+    ApplyPoliciesRequest, NearPolicy, PoliciesInForce, PoliciesView, PolicyExplanation,
+    PolicyFinding,
 };
 pub use report::{
     EvidenceReport, EvidenceSummary, MAX_REPORT_EVENTS, MAX_REPORT_RECORDS, ProvenRecord,
@@ -35,6 +52,7 @@ pub use revocation::{
 };
 pub use rotation::{InterveneRequest, PlannedConsumer, RotationPlan};
 pub use schedule::{FireView, ScheduleView};
+pub use seal::{SealRequest, SealView, UnsealRequest};
 pub use status::{
     Component, ComponentKind, Connection, FactView, Feature, Finding, HealthWord, Status,
 };
@@ -42,6 +60,10 @@ pub use status::{
 pub use store::{RefreshAnswer, RefreshRequest, Refreshed, StorePage, StoreSecret, StoreView};
 
 pub use subscription::{AcknowledgeRequest, SubscribeRequest, SubscriptionView};
+pub use token::{
+    IssueTokenAnswer, IssueTokenRequest, MayView, RevokeTokenRequest, RevokeTokensAnswer,
+    RevokeTokensRequest, TokenView, WhoamiView,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -89,6 +111,9 @@ macro_rules! of_shapes {
             StorePage,
             RefreshRequest,
             RefreshAnswer,
+            SealView,
+            UnsealRequest,
+            SealRequest,
             SubscriptionView,
             SubscribeRequest,
             AcknowledgeRequest,
@@ -98,8 +123,29 @@ macro_rules! of_shapes {
             LetterView,
             AuditExport,
             AuditProof,
+            AuditRetentionView,
             VerifyReport,
-            EvidenceReport
+            EvidenceReport,
+            PoliciesView,
+            ApplyPoliciesRequest,
+            PolicyExplanation,
+            TokenView,
+            IssueTokenRequest,
+            IssueTokenAnswer,
+            RevokeTokenRequest,
+            RevokeTokensRequest,
+            RevokeTokensAnswer,
+            WhoamiView,
+            EntitlementView,
+            BackupView,
+            ApprovalView,
+            ApprovalRequest,
+            LoginSettings,
+            DeviceLogin,
+            LoginRequest,
+            LoginAnswer,
+            LogoutRequest,
+            LogoutAnswer
         ]
     };
 }
@@ -113,13 +159,15 @@ pub const MAX_PAGE: usize = 1000;
 pub const MAX_IDEMPOTENCY_KEY_BYTES: usize = 255;
 
 /// Every code of a problem; none is ever given another meaning.
-pub const PROBLEM_CODES: [&str; 6] = [
+pub const PROBLEM_CODES: [&str; 8] = [
     "not_found",
     "conflict",
     "invalid",
     "denied",
     "unavailable",
     "corrupt",
+    "sealed",
+    "waiting",
 ];
 
 /// A failure, as RFC 9457 problem details with the next step.
@@ -137,6 +185,14 @@ pub struct Problem {
     /// Stable code.
     #[schemars(extend("enum" = PROBLEM_CODES))]
     pub code: String,
+}
+
+/// The last line of a stream whose right ended: no event or record begins like it. As a server-sent event it is one of
+/// type `ended`, with the problem alone as its data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StreamEnd {
+    /// Why.
+    pub ended: Problem,
 }
 
 /// `POST /v1/apply`.
@@ -220,6 +276,10 @@ pub struct SecretView {
     /// The accounts that its versions open; absent for a value that opens none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotator: Option<Resource>,
+    /// Starts that were refused for want of it, newest first, as far as the newest audit records have them; only where
+    /// one asks for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_starts: Vec<RefusedStartView>,
 }
 
 /// One binding.
@@ -248,6 +308,9 @@ pub struct BindingView {
     pub consumers: u64,
     /// What to know, for example that a selector is weak.
     pub note: Option<String>,
+    /// Why it gives nothing, in words, where policies say that its service may not have what it would give.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub withheld: Option<String>,
 }
 
 /// One consumer: a container instance under a binding.
@@ -417,6 +480,9 @@ pub struct HistoryView {
     pub consumers: Vec<ConsumerView>,
 }
 
+/// Header of an answer with audit records, where old ones were removed: number of the first that is there.
+pub const AUDIT_BEGINS: &str = "keywheel-audit-begins";
+
 /// `GET /v1/audit/export`: everything needed to verify offline.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AuditExport {
@@ -430,6 +496,25 @@ pub struct AuditExport {
     pub records: Vec<String>,
     /// SHA-256 leaf hash of each, hexadecimal, so that a change names its index.
     pub leaf_hashes: Vec<String>,
+    /// Leaf hashes of the records before the first, hexadecimal, where these were removed by their age; the first
+    /// record's number is how many they are. Of a part there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed_hashes: Vec<String>,
+    /// Of a part of the audit: number of its first record, and the inclusion proofs (RFC 9162, hexadecimal)
+    /// of its first and last, which together prove all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<AuditPart>,
+}
+
+/// Where the records of an export stand that has not all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditPart {
+    /// Number of the first.
+    pub first: u64,
+    /// Inclusion proof of the first.
+    pub first_path: Vec<String>,
+    /// Inclusion proof of the last.
+    pub last_path: Vec<String>,
 }
 
 /// `GET /v1/audit/proofs/{index}`: everything needed to show one record offline, without the others.
@@ -449,6 +534,15 @@ pub struct AuditProof {
     pub path: Vec<String>,
 }
 
+// As serde calls it.
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes fields by reference"
+)]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// `GET /v1/journal/verify`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VerifyReport {
@@ -463,6 +557,29 @@ pub struct VerifyReport {
     pub replayed: u64,
     /// What is wrong, first first.
     pub faults: Vec<String>,
+    /// Audit records that were removed by their age: of these the hashes were checked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub removed_records: u64,
+}
+
+/// `GET /v1/audit/retention`: what became of old audit records, and what would become of them next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AuditRetentionView {
+    /// How old a record has to be before it is removed; nothing where all are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
+    /// Number of the first record that is there; those before it are gone, and their hashes are not.
+    pub begins: u64,
+    /// How many there are and were.
+    pub size: u64,
+    /// So many of those that are there are old enough, in whole units.
+    pub removable: u64,
+    /// When the next unit is old enough, RFC 3339; nothing where it is not full yet, or all are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// Why nothing is removed now though it is old enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<String>,
 }
 
 #[cfg(test)]

@@ -7,18 +7,21 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
+use crate::event::approval::ApprovalEvent;
 use crate::event::assignment::{AssignmentEvent, Consumer};
 use crate::event::binding::BindingEvent;
 use crate::event::host::HostEvent;
 use crate::event::notification::NotificationEvent;
 use crate::event::playbook::PlaybookEvent;
 use crate::event::playbook_run::PlaybookRunEvent;
+use crate::event::policy::PolicyEvent;
 use crate::event::revocation::RevocationEvent;
 use crate::event::rollout::{RolloutEvent, Service};
 use crate::event::rotation::RotationEvent;
 use crate::event::secret::SecretEvent;
 use crate::event::signal::SignalEvent;
 use crate::event::store::StoreEvent;
+use crate::event::token::TokenEvent;
 use crate::event::{self, Envelope, KINDS, Kind};
 use crate::examples::{self, ExampleError};
 use crate::{api, asyncapi, config, manifest, openapi, webhook, wire};
@@ -55,6 +58,18 @@ pub fn schemas() -> Vec<Document> {
         "config.v1",
         root::<config::shape::ConfigFile>("config.v1"),
     ));
+    all.push(schema_file(
+        "audit-sinks.v1",
+        root::<config::sinks::SinksFile>("audit-sinks.v1"),
+    ));
+    all.push(schema_file(
+        "login-provider.v1",
+        root::<config::login::ProviderFile>("login-provider.v1"),
+    ));
+    all.push(schema_file(
+        "unseal.v1",
+        root::<config::unseal::UnsealFile>("unseal.v1"),
+    ));
     all.extend(
         api_schemas()
             .into_iter()
@@ -73,6 +88,16 @@ pub fn schemas() -> Vec<Document> {
     all.extend(asyncapi::document());
     all.push(openapi::document());
     all
+}
+
+/// One schema, of a catalogue that is made once: each of the tests that read one would make all.
+#[cfg(test)]
+pub(crate) fn published(name: &str) -> Value {
+    static ALL: std::sync::OnceLock<Vec<Document>> = std::sync::OnceLock::new();
+    let path = format!("{GENERATED}/{name}.json");
+    let mut all = ALL.get_or_init(schemas).iter();
+    let schema = all.find(|schema| schema.path == path);
+    serde_json::from_str(&schema.expect(name).text).unwrap()
 }
 
 /// Every example this build writes.
@@ -176,6 +201,9 @@ pub(crate) fn event_schema(kind: &Kind) -> Value {
         "signal" => variant::<SignalEvent>(kind),
         "playbook" => variant::<PlaybookEvent>(kind),
         "playbook_run" => variant::<PlaybookRunEvent>(kind),
+        "policy" => variant::<PolicyEvent>(kind),
+        "token" => variant::<TokenEvent>(kind),
+        "approval" => variant::<ApprovalEvent>(kind),
         "rollout" => variant::<RolloutEvent>(kind).map(|(mut members, mut definitions)| {
             add_member(
                 &mut members,

@@ -4,12 +4,18 @@
 //! the text came from; unknown names are refused. No secret is in here: keys come by file path.
 
 pub mod apart;
+pub mod audit;
+pub mod dual_control;
 pub mod host_cache;
+pub mod login;
+mod memory;
 pub mod metrics;
 pub mod otlp;
 pub mod shape;
 pub mod signals;
+pub mod sinks;
 mod sources;
+pub mod unseal;
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +28,8 @@ use std::time::Duration;
 use keywheel_core::name::HostName;
 
 use apart::Apart;
+use audit::Audit;
+use dual_control::DualControl;
 use host_cache::HostCacheSettings;
 use metrics::MetricsListen;
 use otlp::Otlp;
@@ -128,6 +136,8 @@ pub struct Config {
     pub host_name: String,
     /// Logging.
     pub log: Log,
+    /// Whether it refuses to run where keys and values cannot be locked in memory; off by default.
+    pub require_locked_memory: bool,
     /// The injector.
     pub injector: Injector,
     /// Where Prometheus reads this process's metrics; nowhere by default.
@@ -138,6 +148,12 @@ pub struct Config {
     pub signals: Signals,
     /// What only services that run apart need.
     pub apart: Apart,
+    /// Where audit records go besides the journal.
+    pub audit: Audit,
+    /// What takes several people.
+    pub dual_control: DualControl,
+    /// The file with the provider at which people log in; none by default.
+    pub login_provider_file: Option<PathBuf>,
 }
 
 /// What was said on the command line, and what the machine says by itself.
@@ -225,6 +241,7 @@ impl Config {
             format: sources.log_format("log.format"),
             level: sources.text("log.level", DEFAULT_LOG_LEVEL),
         };
+        let require_locked_memory = memory::take_require_locked(sources);
         let reconcile_interval = sources.span(
             "injector.reconcile_interval",
             DEFAULT_RECONCILE_INTERVAL,
@@ -248,6 +265,9 @@ impl Config {
         let otlp = otlp::take(sources);
         let signals = Signals::take(sources);
         let apart = Apart::take(sources);
+        let audit = Audit::take(sources);
+        let dual_control = DualControl::take(sources);
+        let login_provider_file = sources.optional_path("login.provider_file");
         let host_name = host_name.as_ref().map(HostName::to_string)?;
         Some(Self {
             data_dir,
@@ -258,11 +278,15 @@ impl Config {
             webhook_allow,
             host_name,
             log,
+            require_locked_memory,
             injector,
             metrics,
             otlp,
             signals,
             apart,
+            audit,
+            dual_control,
+            login_provider_file,
         })
     }
 }

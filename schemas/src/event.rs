@@ -4,6 +4,7 @@
 //! Invariants: `decode(encode(x)) == x`; the same event always gives the same bytes; `decode` takes
 //! nothing that is not canonical and never panics. No value of a secret has a place here.
 
+pub mod approval;
 pub mod assignment;
 pub mod binding;
 mod envelope;
@@ -12,6 +13,7 @@ mod kind;
 pub mod notification;
 pub mod playbook;
 pub mod playbook_run;
+pub mod policy;
 mod proven;
 pub mod resource;
 pub mod revocation;
@@ -20,6 +22,7 @@ pub mod rotation;
 pub mod secret;
 pub mod signal;
 pub mod store;
+pub mod token;
 
 #[cfg(test)]
 mod tests;
@@ -126,6 +129,9 @@ pub fn subject(event: &Event) -> String {
         Event::Signal(id, _) => format!("signal/{id}"),
         Event::Playbook(id, _) => format!("playbook/{id}"),
         Event::PlaybookRun(id, _) => format!("playbook_run/{id}"),
+        Event::Policy(id, _) => format!("policy/{id}"),
+        Event::Token(id, _) => format!("token/{id}"),
+        Event::Approval(id, _) => format!("approval/{id}"),
     }
 }
 
@@ -162,6 +168,9 @@ fn body(event: &Event) -> Map<String, Value> {
         Event::Signal(_, event) => members(&signal::SignalEvent::of(event)),
         Event::Playbook(_, event) => members(&playbook::PlaybookEvent::of(event)),
         Event::PlaybookRun(_, event) => members(&playbook_run::PlaybookRunEvent::of(event)),
+        Event::Policy(_, event) => members(&policy::PolicyEvent::of(event)),
+        Event::Token(_, event) => members(&token::TokenEvent::of(event)),
+        Event::Approval(_, event) => members(&approval::ApprovalEvent::of(event)),
         Event::Rollout(service, event) => {
             let mut members = members(&rollout::RolloutEvent::of(event));
             let service = canonical::value(&rollout::Service::of(service));
@@ -252,14 +261,19 @@ fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, Deco
             id_of(kind, subject)?,
             core_of::<playbook_run::PlaybookRunEvent>(kind, data)?,
         ),
-        "rollout" => {
-            let shape = |what| move |source| DecodeError::Shape { what, source };
-            let mut data = data.read().map_err(shape(kind.name))?;
-            let service = data.remove(SERVICE).unwrap_or(Value::Null);
-            let service = rollout::Service::deserialize(service).map_err(shape(SERVICE))?;
-            let event = core_of::<rollout::RolloutEvent>(kind, Members::Read(data))?;
-            Event::Rollout(service.into_core(), event)
-        }
+        "policy" => Event::Policy(
+            id_of(kind, subject)?,
+            core_of::<policy::PolicyEvent>(kind, data)?,
+        ),
+        "token" => Event::Token(
+            id_of(kind, subject)?,
+            core_of::<token::TokenEvent>(kind, data)?,
+        ),
+        "approval" => Event::Approval(
+            id_of(kind, subject)?,
+            core_of::<approval::ApprovalEvent>(kind, data)?,
+        ),
+        "rollout" => rollout_of(kind, data)?,
         _ => {
             let shape = |what| move |source| DecodeError::Shape { what, source };
             let mut data = data.read().map_err(shape(kind.name))?;
@@ -269,6 +283,15 @@ fn event_of(kind: &Kind, subject: &str, data: Members<'_>) -> Result<Event, Deco
             Event::Assignment(key.into_core(), event)
         }
     })
+}
+
+fn rollout_of(kind: &Kind, data: Members<'_>) -> Result<Event, DecodeError> {
+    let shape = |what| move |source| DecodeError::Shape { what, source };
+    let mut data = data.read().map_err(shape(kind.name))?;
+    let service = data.remove(SERVICE).unwrap_or(Value::Null);
+    let service = rollout::Service::deserialize(service).map_err(shape(SERVICE))?;
+    let event = core_of::<rollout::RolloutEvent>(kind, Members::Read(data))?;
+    Ok(Event::Rollout(service.into_core(), event))
 }
 
 fn id_of<T: TextForm>(kind: &Kind, subject: &str) -> Result<T, DecodeError> {

@@ -2,10 +2,13 @@
 //!
 //! Ids and instants are fixed, so that the files only change when the format does.
 
+mod approval;
 mod order;
 mod outward;
 mod playbook;
+mod policy;
 mod store;
+mod token;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -138,6 +141,12 @@ pub fn events() -> Result<Vec<Event>, ExampleError> {
     events.extend(playbooks.map(|event| Event::Playbook(playbook::PLAYBOOK, event)));
     let runs = playbook::of_run()?.into_iter();
     events.extend(runs.map(|event| Event::PlaybookRun(playbook::RUN, event)));
+    let policies = policy::of_policies().into_iter();
+    events.extend(policies.map(|event| Event::Policy(policy::SET, event)));
+    let tokens = token::of_token()?.into_iter();
+    events.extend(tokens.map(|event| Event::Token(token::TOKEN, event)));
+    let approvals = approval::of_approval().into_iter();
+    events.extend(approvals.map(|event| Event::Approval(approval::APPROVAL, event)));
     Ok(events)
 }
 
@@ -226,6 +235,8 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
         labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
         insecure: false,
         container: None,
+        name: None,
+        user: None,
     };
     let target = Target::File {
         directory: Directory::parse(binding::DEFAULT_DIRECTORY)?,
@@ -247,9 +258,18 @@ fn of_binding() -> Result<Vec<binding::Event>, NameError> {
     Ok(vec![
         binding::Event::Bound {
             name: BindingName::parse("payments")?,
-            spec,
+            spec: spec.clone(),
         },
         binding::Event::Unbound,
+        binding::Event::Withheld {
+            name: BindingName::parse("payments")?,
+            spec,
+            denial: binding::Denial {
+                service: "shop/web".to_owned(),
+                secret: SECRET,
+                reason: "default deny".to_owned(),
+            },
+        },
     ])
 }
 
@@ -540,6 +560,8 @@ fn of_proof() -> Vec<revocation::Event> {
         revocation::Event::ForgetAsked {
             by: first,
             reason: "the server was switched off".to_owned(),
+            // As builds before wrote it.
+            at: None,
         },
         revocation::Event::Forgotten {
             by: second,

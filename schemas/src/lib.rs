@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod asyncapi;
+pub mod backup;
 mod canonical;
 pub mod catalogue;
 pub mod condition;
@@ -21,6 +22,7 @@ pub mod manifest;
 pub mod mirror;
 mod near;
 pub mod openapi;
+pub mod seal_file;
 mod span;
 pub mod stale;
 pub mod subject;

@@ -18,6 +18,7 @@ mod rotation;
 mod rotator;
 mod scalar;
 mod secret;
+mod selector;
 pub mod shape;
 mod signal_source;
 mod store;
@@ -107,6 +108,10 @@ pub const MAX_LABELS: usize = 64;
 pub const MAX_LABEL_BYTES: usize = 4096;
 /// Longest image name, in bytes.
 pub const MAX_IMAGE_BYTES: usize = 512;
+/// Longest name of a container in a selector, in bytes, a `*` at its end with it.
+pub const MAX_CONTAINER_NAME_BYTES: usize = 128;
+/// Longest user in a selector, in bytes.
+pub const MAX_USER_BYTES: usize = 64;
 
 /// Checks a cron line and its time zone; the text of a fault names what is wrong with which.
 pub type CheckSchedule<'a> = &'a dyn Fn(&str, &str) -> Result<(), String>;

@@ -179,12 +179,13 @@ macro_rules! text_form {
 }
 
 use keywheel_core::id::{
-    BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId, NotificationId,
-    PlaybookId, RevocationId, RotationId, RunId, SecretId, SignalSourceId, SlotId, StoreId,
+    ApprovalId, BindingId, CommandId, ContainerId, DeliveryId, EventId, HostId, JoinTokenId,
+    NotificationId, PlaybookId, PolicySetId, RevocationId, RotationId, RunId, SecretId,
+    SignalSourceId, SlotId, StoreId, TokenId,
 };
 use keywheel_core::name::{
     BindingName, BusKey, Directory, EnvName, FileName, HostName, NotificationName, PlaybookName,
-    SecretName, SignalSourceName, StoreName, SubscriptionName,
+    SecretName, SignalSourceName, StoreName, SubscriptionName, TokenName,
 };
 
 text_form! {
@@ -195,12 +196,15 @@ text_form! {
     HostId as "HostId" { "format": "uuid" }
     JoinTokenId as "JoinTokenId" { "format": "uuid" }
     PlaybookId as "PlaybookId" { "format": "uuid" }
+    PolicySetId as "PolicySetId" { "format": "uuid" }
     RevocationId as "RevocationId" { "format": "uuid" }
     RotationId as "RotationId" { "format": "uuid" }
     RunId as "RunId" { "format": "uuid" }
     SecretId as "SecretId" { "format": "uuid" }
     SlotId as "SlotId" { "format": "uuid" }
     StoreId as "StoreId" { "format": "uuid" }
+    TokenId as "TokenId" { "format": "uuid" }
+    ApprovalId as "ApprovalId" { "format": "uuid" }
     NotificationId as "NotificationId" { "format": "uuid" }
     SignalSourceId as "SignalSourceId" { "format": "uuid" }
     ContainerId as "ContainerId" { "pattern": "^[0-9a-f]{64}$" }
@@ -213,6 +217,7 @@ text_form! {
     SignalSourceName as "SignalSourceName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     PlaybookName as "PlaybookName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     SubscriptionName as "SubscriptionName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
+    TokenName as "TokenName" { "pattern": "^[a-z0-9._-]+$", "maxLength": 255 }
     FileName as "FileName" { "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$", "maxLength": 128 }
     EnvName as "EnvName" { "pattern": "^[A-Za-z_][A-Za-z0-9_]*$", "maxLength": 128 }
     Directory as "Directory" { "pattern": "^/", "maxLength": 255 }

@@ -1,12 +1,15 @@
 //! The HTTP API as an OpenAPI 3.1 document: paths, parameters, bodies, answers and problems. Made from the
 //! table that the gateway's router is held to, and from the shapes it answers with.
 
+mod facts;
+mod parameters;
 mod route;
 mod routes;
 
 use keywheel_core::id::RotationId;
 use keywheel_core::name::{
     BindingName, NotificationName, SecretName, SignalSourceName, StoreName, SubscriptionName,
+    TokenName,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -45,7 +48,7 @@ pub fn value() -> Value {
         "info": {
             "title": "Keywheel",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Rotates and revokes the secrets that running containers use. No request answers a value: the one place where a value travels is `PutRequest.sealed`, sealed by the client to store-sync's key. Served on a unix socket, where the kernel tells who asks, and over mutual TLS to operators. Every look and every change is an audit record.",
+            "description": "Rotates and revokes the secrets that running containers use. No request answers a value: the one place where a value travels is `PutRequest.sealed`, sealed by the client to store-sync's key. Served on a unix socket, where the kernel tells who asks, and over mutual TLS to operators. A program may bring a token that a person issued, as `Authorization: Bearer`; whatever is wrong with one, the answer is the same. Every look and every change is an audit record.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{
@@ -63,7 +66,7 @@ pub fn value() -> Value {
                 "Link": link_header(),
                 "RetryAfter": retry_after_header(),
             },
-            "responses": { "Problem": problem() },
+            "responses": { "Problem": problem(), "Waiting": waiting() },
             "securitySchemes": {
                 "operator": {
                     "type": "mutualTLS",
@@ -82,7 +85,7 @@ fn idempotency_key() -> Value {
     json!({
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "The same key and body from the same caller are one request, however often they come: it is decided once, a repeat gets the answer of the first one, and each leaves a record. A join token is in the first answer only: a repeat is a `conflict`. Draw a new one for each wish.",
+        "description": "The same key and body from the same caller are one request, however often they come: it is decided once, a repeat gets the answer of the first one, and each leaves a record. A token or join token is in the first answer only: a repeat is a `conflict`. Draw a new one for each wish.",
         "schema": { "type": "string", "minLength": 1, "maxLength": api::MAX_IDEMPOTENCY_KEY_BYTES, "pattern": "^[!-~]+$" },
     })
 }
@@ -116,6 +119,19 @@ fn problem() -> Value {
     })
 }
 
+fn waiting() -> Value {
+    json!({
+        "description": "Nothing was done: others have to approve it first, as the configuration says. `Location` is the request; repeat exactly this one once it is approved.",
+        "content": { "application/problem+json": { "schema": reference("Problem") } },
+        "headers": { "Location": { "schema": { "type": "string" } } },
+    })
+}
+
+/// Whether it may take several people.
+fn may_wait(route: &Route) -> bool {
+    ["apply_policies", "export_audit", "make_join_token"].contains(&route.operation)
+}
+
 fn operation(route: &Route) -> Value {
     let mut parameters = path_parameters(route);
     parameters.extend(route.query.iter().map(query_parameter));
@@ -131,6 +147,9 @@ fn operation(route: &Route) -> Value {
     for status in problem_statuses(route) {
         operation["responses"][status.to_string()] =
             json!({ "$ref": "#/components/responses/Problem" });
+    }
+    if may_wait(route) {
+        operation["responses"]["202"] = json!({ "$ref": "#/components/responses/Waiting" });
     }
     if is_tagged(route) {
         operation["responses"]["304"] =
@@ -150,10 +169,12 @@ fn problem_statuses(route: &Route) -> Vec<u16> {
     let is_change = route.method != "get";
     let names_something = route.path.contains('{')
         || route.body.is_some()
+        // Where nobody logs in.
+        || route.operation == "login_settings"
         || route
             .query
             .iter()
-            .any(|parameter| parameter.name == "secret");
+            .any(|parameter| ["secret", "version"].contains(&parameter.name));
     let mut statuses = vec![400, 403, 408, 429, 500, 503];
     if names_something {
         statuses.push(404);
@@ -165,14 +186,21 @@ fn problem_statuses(route: &Route) -> Vec<u16> {
 }
 
 /// Whether a repeat under one key is one request. A look at stores is always a new one, and so is a message to
-/// a receiver; a subscription is no command: a repeat finds it as it is.
+/// a receiver, and a login; a subscription is no command: a repeat finds it as it is.
 fn takes_key(route: &Route) -> bool {
     let anew = [
         "refresh",
+        "unseal",
+        "seal",
+        "rotate_kek",
+        "backup",
         "test_notification",
         "replay_notification",
         "retry_letter",
         "discard_letter",
+        "login",
+        "login_device",
+        "logout",
     ];
     let is_command =
         !anew.contains(&route.operation) && !route.path.starts_with("/v1/subscriptions");
@@ -206,12 +234,15 @@ fn path_parameters(route: &Route) -> Vec<Value> {
 fn path_schema(path: &str) -> Value {
     let about = path.split('/').nth(2).unwrap_or_default();
     match about {
-        "secrets" | "versions" | "history" | "rotation-plan" => SecretName::schema().to_value(),
+        "secrets" | "versions" | "history" | "rotation-plan" | "explain" => {
+            SecretName::schema().to_value()
+        }
         "bindings" => BindingName::schema().to_value(),
         "stores" => StoreName::schema().to_value(),
         "subscriptions" => SubscriptionName::schema().to_value(),
         "notifications" => NotificationName::schema().to_value(),
         "signal-sources" => SignalSourceName::schema().to_value(),
+        "tokens" => TokenName::schema().to_value(),
         "rotations" | "revocations" | "letters" | "reports" => RotationId::schema().to_value(),
         "audit" => json!({ "type": "integer", "minimum": 0 }),
         // By name or id.

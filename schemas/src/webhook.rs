@@ -142,9 +142,7 @@ mod tests {
     }
 
     fn published(name: &str) -> jsonschema::Validator {
-        let schemas = crate::catalogue::schemas();
-        let schema = schemas.iter().find(|one| one.path.contains(name)).unwrap();
-        jsonschema::validator_for(&serde_json::from_str(&schema.text).unwrap()).unwrap()
+        jsonschema::validator_for(&crate::catalogue::published(name)).unwrap()
     }
 
     #[test]

@@ -40,7 +40,12 @@ fn the_golden_manifest_is_parsed_whole_and_fits_its_schema() {
 
 #[test]
 fn the_playbooks_that_are_shipped_are_parsed_and_fit_the_schema() {
-    for name in ["leaked-credential", "compromised-host", "quarterly-drill"] {
+    for name in [
+        "leaked-credential",
+        "compromised-host",
+        "quarterly-drill",
+        "break-glass-review",
+    ] {
         let text = read(&format!("../deploy/playbooks/{name}.yaml"));
         let parsed = manifest::parse(&text, name, &|_, _| Ok(())).unwrap();
         assert_eq!((parsed[0].kind(), parsed[0].name()), ("Playbook", name));

@@ -283,7 +283,7 @@ impl Apart {
         // Nobody waits for the bus: who starts with it does so by itself, also for a cluster's leader.
         for (role, count) in shape.services() {
             for number in 0..count {
-                self.start(role, number, environment.clone())?;
+                self.start((role, number), environment.clone(), &options.prefix)?;
             }
         }
         for host in 0..shape.hosts {
@@ -293,19 +293,22 @@ impl Apart {
             let engine = self.engine(host).address();
             let engine = engine.map(|at| ("DOCKER_HOST".to_owned(), at));
             let more = environment.iter().cloned().chain(engine).collect();
-            self.start(Role::Injector, host, more)?;
+            self.start((Role::Injector, host), more, &options.prefix)?;
         }
         Ok(())
     }
 
     fn start(
         &mut self,
-        role: Role,
-        number: usize,
+        (role, number): (Role, usize),
         environment: Vec<(String, String)>,
+        prefix: &[String],
     ) -> Result<()> {
         let process = self.process(role, number)?;
         process.set_environment(environment);
+        if !prefix.is_empty() {
+            process.set_prefix(prefix.to_vec());
+        }
         process.start()
     }
 

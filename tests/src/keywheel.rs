@@ -5,6 +5,7 @@
 //! back and prints the end of the log, which libtest shows for failed tests.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -48,6 +49,8 @@ pub struct Options {
     pub data_dir: Option<PathBuf>,
     /// As many processes as this says, whatever the mode of the run.
     pub shape: Option<Shape>,
+    /// Begins the command line of each process of ours: a program that becomes it.
+    pub prefix: Vec<String>,
 }
 
 /// A server and its client.
@@ -152,7 +155,12 @@ impl Keywheel {
 
     /// The command line of `up`, for tests that expect it to fail.
     pub fn up_command(&self, options: &Options) -> Result<Command> {
-        let mut command = Command::new(binary("keywheel")?);
+        let program = binary("keywheel")?;
+        let mut words = options.prefix.iter().map(OsStr::new);
+        let mut command = Command::new(words.next().unwrap_or(program.as_os_str()));
+        if !options.prefix.is_empty() {
+            command.args(words).arg(&program);
+        }
         command
             .arg("up")
             .arg("--data-dir")

@@ -25,6 +25,7 @@ pub mod incident;
 pub mod keywheel;
 pub mod lan;
 pub mod manifest;
+pub mod memory;
 pub mod metrics;
 pub mod output;
 pub mod places;

@@ -15,6 +15,7 @@ use crate::docker::Container;
 use crate::keywheel::Keywheel;
 use crate::places;
 use crate::stage::current;
+use crate::wait::{self, PATIENCE};
 
 /// The secret that holds the planted value, unless a test names its own.
 pub const PLANTED: &str = "canary/planted";
@@ -36,18 +37,35 @@ pub fn value(keywheel: &Keywheel) -> String {
         })
 }
 
-/// Puts the planted value as the next version of a secret and waits for it.
+/// Puts the planted value as the next version of a secret and waits for its rotation's end.
 pub fn plant(keywheel: &Keywheel, secret: &str) -> Result<String> {
-    let value = value(keywheel);
-    let path = keywheel.scratch().write("planted", &value)?;
-    let stdin = File::open(&path)?;
-    fs::remove_file(path)?;
-    let words = ["secret", "put", secret, "--value-file", "-", "--wait"];
-    keywheel.hear(keywheel.client(&words)?.stdin(stdin))?.ok()?;
+    let value = put(keywheel, secret, &["--wait"])?;
     ensure!(
         current(keywheel, secret)? >= 1,
         "{secret} did not take the planted value"
     );
+    Ok(value)
+}
+
+/// Puts the planted value as the next version of a secret that no container is able to take, and waits until it is
+/// current.
+pub fn put_for_nobody(keywheel: &Keywheel, secret: &str) -> Result<String> {
+    let before = current(keywheel, secret)?;
+    let value = put(keywheel, secret, &[])?;
+    wait::until_true("the planted value is current", PATIENCE, || {
+        Ok(current(keywheel, secret)? > before)
+    })?;
+    Ok(value)
+}
+
+fn put(keywheel: &Keywheel, secret: &str, more: &[&str]) -> Result<String> {
+    let value = value(keywheel);
+    let path = keywheel.scratch().write("planted", &value)?;
+    let stdin = File::open(&path)?;
+    fs::remove_file(path)?;
+    let words = ["secret", "put", secret, "--value-file", "-"];
+    let words = [words.as_slice(), more].concat();
+    keywheel.hear(keywheel.client(&words)?.stdin(stdin))?.ok()?;
     Ok(value)
 }
 

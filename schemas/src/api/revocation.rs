@@ -119,6 +119,9 @@ pub struct RevokeScope {
     /// Whatever the containers of this service have: `PROJECT/SERVICE` or `SERVICE` of Compose, or Swarm's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// Whatever policies let this service have: `service:NAME`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
 }
 
 /// `POST /v1/revoke-by`.

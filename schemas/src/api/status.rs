@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::PoliciesInForce;
 pub use crate::wire::presence::HealthWord;
 
 /// `GET /v1/status`.
@@ -52,6 +53,9 @@ pub struct Status {
     pub features: Vec<Feature>,
     /// The findings as lines.
     pub warnings: Vec<String>,
+    /// Which policies are in force; absent in answers of older gateways.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policies: Option<PoliciesInForce>,
 }
 
 /// What sort of part a component is.

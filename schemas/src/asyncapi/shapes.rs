@@ -11,8 +11,8 @@ use crate::wire::message::{
     CheckStoreShape, CompareShape, ComparedShape, EventShape, EventsShape, FailedShape,
     GrantedShape, HostShape, HostsShape, KeyShape, Kind, LookNowShape, LookedShape, Nothing,
     ReadAuditShape, ReadEventsShape, ReadStoresShape, RecordShape, RecordsShape, RenewalShape,
-    RotationShape, SealedShape, StashShape, SubmitShape, TriedShape, ValueShape, VerdictShape,
-    WorkShape,
+    RotationShape, SealStateShape, SealedShape, StashShape, SubmitShape, TriedShape, UnsealShape,
+    ValueShape, VerdictShape, WorkShape,
 };
 use crate::wire::presence::PresenceShape;
 use crate::wire::{audit, command, effect, plan, store};
@@ -106,9 +106,16 @@ fn data(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         Kind::Looked => of::<LookedShape>,
         Kind::Compare => of::<CompareShape>,
         Kind::Compared => of::<ComparedShape>,
+        Kind::SealState => of::<SealStateShape>,
+        Kind::Unseal => of::<UnsealShape>,
         Kind::Presence => of::<PresenceShape>,
         Kind::Failed => of::<FailedShape>,
-        Kind::ReadHosts | Kind::ReadStoreKey | Kind::Done => of::<Nothing>,
+        Kind::ReadHosts
+        | Kind::ReadStoreKey
+        | Kind::ReadSeal
+        | Kind::Seal
+        | Kind::RotateKek
+        | Kind::Done => of::<Nothing>,
     };
     schema(generator)
 }

@@ -43,6 +43,8 @@ pub struct Apart {
     pub cache: Option<Database>,
     /// Where the gateway serves operators, over mutual TLS.
     pub listen_api: Option<SocketAddr>,
+    /// Whether who shows no certificate there may come with a token.
+    pub api_tokens: bool,
     /// Where the gateway lets hosts join.
     pub listen_join: Option<SocketAddr>,
     /// The host and port that joining hosts are told; by default where the gateway listens.
@@ -61,6 +63,7 @@ impl Apart {
             journal: database(sources, "journal.url", "journal.password_file"),
             cache: database(sources, "cache.url", "cache.password_file"),
             listen_api: sources.address("listen.api"),
+            api_tokens: take_api_tokens(sources),
             listen_join: sources.address("listen.join"),
             advertise_join: sources.optional_text("listen.advertise_join"),
             credential_lifetime: sources.optional_span(
@@ -80,6 +83,7 @@ impl Apart {
             ("journal.url", self.journal.is_some()),
             ("cache.url", self.cache.is_some()),
             ("listen.api", self.listen_api.is_some()),
+            ("listen.api_tokens", self.api_tokens),
             ("listen.join", self.listen_join.is_some()),
             ("listen.advertise_join", self.advertise_join.is_some()),
             ("credentials.lifetime", self.credential_lifetime.is_some()),
@@ -87,6 +91,18 @@ impl Apart {
         given
             .into_iter()
             .find_map(|(name, given)| given.then_some(name))
+    }
+}
+
+fn take_api_tokens(sources: &mut Sources) -> bool {
+    match sources.optional_text("listen.api_tokens").as_deref() {
+        None | Some("off") => false,
+        Some("on") => true,
+        Some(other) => {
+            let message = format!("`{other}` is neither `on` nor `off`");
+            sources.fault("listen.api_tokens", message);
+            false
+        }
     }
 }
 

@@ -31,6 +31,9 @@ pub struct ConfigFile {
     /// Logging.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogSection>,
+    /// Keys and values in memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<MemorySection>,
     /// The injector.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injector: Option<InjectorSection>,
@@ -68,6 +71,88 @@ pub struct ConfigFile {
     /// What the gateway gives to services and hosts that run apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsSection>,
+    /// Where audit records go besides the journal, and how many of these have to take them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditSection>,
+    /// What takes several people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dual_control: Option<DualControlSection>,
+    /// Where people log in, for the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginSection>,
+}
+
+/// How many different people, whoever asks being one, an operation takes: `2` to `16`. Default of each: one. Set
+/// at the gateway, the same at each; `access.md` has the whole of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DualControlSection {
+    /// Unsealing by shares: each share comes from somebody else, however many it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([2-9]|1[0-6])$"))]
+    pub unseal: Option<String>,
+    /// Taking audit records out, with their proof.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([2-9]|1[0-6])$"))]
+    pub audit_export: Option<String>,
+    /// Having the audit told to other sinks: no new work begins before that is confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([2-9]|1[0-6])$"))]
+    pub sink_change: Option<String>,
+    /// Putting a set of policies in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([2-9]|1[0-6])$"))]
+    pub policy_change: Option<String>,
+    /// Letting a machine take the name of a host that was evicted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([2-9]|1[0-6])$"))]
+    pub host_return: Option<String>,
+}
+
+/// `[login]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginSection {
+    /// File with the provider of identities (OpenID Connect) at which people log in, TOML, described by
+    /// `login-provider.v1.json`. Default: none, and nobody logs in. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_file: Option<String>,
+}
+
+/// `[audit]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditSection {
+    /// File with the sinks of the audit sink's process, TOML: `[[sink]]` once for each, described by
+    /// `audit-sinks.v1.json`. Default: none but the copy. Path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sinks_file: Option<String>,
+    /// How many sinks have to take records, `0` to `17`, the audit sink's copy being one; with fewer the
+    /// gateway refuses new work, and revocations last. Default `0`: it refuses nothing. Set at the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]|1[0-7])$"))]
+    pub min_sinks: Option<String>,
+    /// How long a record may wait for a sink before that counts as failed, from `1s` to `24h`. Default
+    /// `1m`. Set at the audit sink.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub max_lag: Option<String>,
+    /// At which age audit records leave the journal, from `90d` to `36500d`: their leaf hashes stay, so that all later
+    /// ones can be proven, and so do events. Default: never, all are kept. Set at the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^([0-9]+(ms|s|m|h|d))+$"))]
+    pub keep_records: Option<String>,
+}
+
+/// Keys and values in memory.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MemorySection {
+    /// Whether the process refuses to start where it may not lock keys and values in memory: `on` or
+    /// `off`. Default `off`: it starts, and says so in its log and in `keywheel status`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(on|off)$"))]
+    pub require_locked: Option<String>,
 }
 
 /// What the gateway gives to services and hosts that run apart.
@@ -113,6 +198,11 @@ pub struct ListenSection {
     /// `IP:PORT` for operators, over mutual TLS. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api: Option<String>,
+    /// Whether who shows no certificate at `api` may come with a token: `on` or `off`. Default `off`: then the
+    /// handshake keeps everybody else out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = r"^(on|off)$"))]
+    pub api_tokens: Option<String>,
     /// `IP:PORT` where hosts join with a token. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<String>,

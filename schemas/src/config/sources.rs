@@ -17,13 +17,22 @@ use crate::near::nearest;
 use crate::span::{parse_span, span_words};
 
 /// Every setting by its path in the file; its variable is `KEYWHEEL_` and the path in capitals.
-pub(super) const SETTINGS: [&str; 36] = [
+pub(super) const SETTINGS: [&str; 48] = [
+    "audit.keep_records",
+    "audit.max_lag",
+    "audit.min_sinks",
+    "audit.sinks_file",
     "bus.monitors",
     "bus.servers",
     "cache.password_file",
     "cache.url",
     "credentials.lifetime",
     "data_dir",
+    "dual_control.audit_export",
+    "dual_control.host_return",
+    "dual_control.policy_change",
+    "dual_control.sink_change",
+    "dual_control.unseal",
     "host.name",
     "identity_dir",
     "injector.first_use",
@@ -39,9 +48,12 @@ pub(super) const SETTINGS: [&str; 36] = [
     "journal.url",
     "listen.advertise_join",
     "listen.api",
+    "listen.api_tokens",
     "listen.join",
     "log.format",
     "log.level",
+    "login.provider_file",
+    "memory.require_locked",
     "metrics.listen",
     "otlp.compression",
     "otlp.endpoint",

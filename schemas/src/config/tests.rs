@@ -171,7 +171,7 @@ fn unknown_names_are_refused_at_their_place() {
         &[],
         machine(),
         "kw.toml:1:2: ",
-        "known settings: bus.monitors",
+        "known settings: audit.keep_records",
     );
     one_fault(
         Some("log = \"text\"\n"),
@@ -307,13 +307,8 @@ fn a_machine_without_a_name_needs_one() {
 
 #[test]
 fn the_schema_agrees_with_the_loader() {
-    let path = format!("{}/config.v1.json", catalogue::GENERATED);
-    let schema = catalogue::schemas()
-        .into_iter()
-        .find(|schema| schema.path == path)
-        .unwrap();
-    let validator =
-        jsonschema::validator_for(&serde_json::from_str(&schema.text).unwrap()).unwrap();
+    let schema = catalogue::published("config.v1");
+    let validator = jsonschema::validator_for(&schema).unwrap();
     let value = |text: &str| toml::from_str::<serde_json::Value>(text).unwrap();
     assert!(validator.is_valid(&value(FILE)));
     for setting in SETTINGS {
@@ -325,13 +320,10 @@ fn the_schema_agrees_with_the_loader() {
         assert!(load(Some(&unknown), &[], machine()).is_err(), "{unknown}");
     }
     // Each setting of the loader is one of the schema.
-    let properties = serde_json::from_str::<serde_json::Value>(&schema.text).unwrap();
+    let shown = schema.to_string();
     for setting in SETTINGS {
         let last = setting.rsplit('.').next().unwrap();
-        assert!(
-            properties.to_string().contains(&format!("\"{last}\":")),
-            "{setting}"
-        );
+        assert!(shown.contains(&format!("\"{last}\":")), "{setting}");
     }
 }
 
@@ -344,6 +336,7 @@ url = "postgres://kw@db/kw"
 password_file = "/etc/keywheel/pg"
 [listen]
 api = "0.0.0.0:8443"
+api_tokens = "on"
 [credentials]
 lifetime = "10m"
 [injector]
@@ -366,6 +359,7 @@ fn services_that_run_apart_have_settings_of_their_own() {
         Some(PathBuf::from("/etc/keywheel/pg"))
     );
     assert_eq!(apart.listen_api, Some(([0, 0, 0, 0], 8443).into()));
+    assert!(apart.api_tokens);
     assert_eq!((apart.cache.as_ref(), apart.listen_join), (None, None));
     assert_eq!(apart.first_given(), Some("identity_dir"));
     assert_eq!(
@@ -399,6 +393,11 @@ fn wrong_settings_of_services_apart_say_what_would_be_right() {
         ),
         ("[listen]\napi = \"8443\"\n", "kw.toml:2:7", "IP:PORT"),
         (
+            "[listen]\napi_tokens = \"yes\"\n",
+            "kw.toml:2:14",
+            "neither `on` nor `off`",
+        ),
+        (
             "[credentials]\nlifetime = \"25h\"\n",
             "kw.toml:2:12",
             "has to lie between",
@@ -425,9 +424,7 @@ fn wrong_settings_of_services_apart_say_what_would_be_right() {
 /// A setting that the schema shows and nobody reads would be refused.
 #[test]
 fn the_schema_shows_the_settings_that_are_read() {
-    let schemas = crate::catalogue::schemas();
-    let schema = schemas.iter().find(|one| one.path.contains("config.v1"));
-    let schema: serde_json::Value = serde_json::from_str(&schema.unwrap().text).unwrap();
+    let schema = catalogue::published("config.v1");
     let properties = |shape: &serde_json::Value| {
         let named = shape["properties"].as_object();
         named.map(|named| named.keys().cloned().collect::<Vec<_>>())
@@ -446,6 +443,19 @@ fn the_schema_shows_the_settings_that_are_read() {
     }
     let read = SETTINGS.map(str::to_owned);
     assert_eq!(shown, read.into());
+}
+
+#[test]
+fn memory_has_to_be_locked_where_somebody_says_so() {
+    let read = |text| load(Some(text), &[], machine()).map(|config| config.require_locked_memory);
+    assert!(!load(None, &[], machine()).unwrap().require_locked_memory);
+    assert_eq!(read("[memory]\nrequire_locked = \"off\"\n"), Ok(false));
+    assert_eq!(read("[memory]\nrequire_locked = \"on\"\n"), Ok(true));
+    let found = read("[memory]\nrequire_locked = \"yes\"\n").unwrap_err();
+    assert!(
+        found[0].starts_with("kw.toml:2:18: ") && found[0].contains("neither `on` nor `off`"),
+        "{found:?}"
+    );
 }
 
 #[test]

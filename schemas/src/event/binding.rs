@@ -54,6 +54,12 @@ mirror_struct! {
         /// Exactly this container; only in a plan, for a lease.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         container: Option<Text<ContainerId>>,
+        /// The name they were given, or how it begins, with `*` behind it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
+        /// The user that their programs run as, without a group; root is `0`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<String>,
     }
 }
 
@@ -324,6 +330,18 @@ impl OnRevoke {
     }
 }
 
+mirror_struct! {
+    /// What policies said of the service that a binding is for.
+    BindingDenial = binding::Denial {
+        /// The service, as policies name it.
+        service: String,
+        /// The first of the binding's secrets that it may not have.
+        secret: Text<SecretId>,
+        /// What decided.
+        reason: String,
+    }
+}
+
 mirror_enum! {
     /// What happened to a binding.
     BindingEvent = binding::Event {
@@ -336,5 +354,14 @@ mirror_enum! {
         },
         /// It grants nothing any more.
         Unbound {},
+        /// It is declared and grants nothing, for policies say that its service may not have what it would give.
+        Withheld {
+            /// Its name, for ever.
+            name: Text<BindingName>,
+            /// What it would grant, whole.
+            spec: BindingSpec,
+            /// What policies said.
+            denial: BindingDenial,
+        },
     }
 }

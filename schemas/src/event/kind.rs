@@ -2,8 +2,8 @@
 
 use keywheel_core::event::Event;
 use keywheel_core::{
-    assignment, binding, host, notification, playbook, playbook_run, revocation, rollout, rotation,
-    secret, signal, store,
+    approval, assignment, binding, host, notification, playbook, playbook_run, policy, revocation,
+    rollout, rotation, secret, signal, store, token,
 };
 
 /// One event type.
@@ -56,6 +56,7 @@ kinds! {
     binding {
         E::Bound { .. } => "bound",
         E::Unbound => "unbound",
+        E::Withheld { .. } => "withheld",
     }
     assignment {
         E::Assigned { .. } => "assigned",
@@ -172,6 +173,23 @@ kinds! {
         E::Notified { .. } => "notified",
         E::Answered { .. } => "answered",
     }
+    policy {
+        E::Applied { .. } => "applied",
+    }
+    token {
+        E::Issued { .. } => "issued",
+        E::UsesTaken { .. } => "uses_taken",
+        E::Revoked { .. } => "revoked",
+    }
+    approval {
+        E::Requested { .. } => "requested",
+        E::Approved { .. } => "approved",
+        E::Denied { .. } => "denied",
+        E::Withdrawn { .. } => "withdrawn",
+        E::Used => "used",
+        E::GlassBroken { .. } => "glass_broken",
+        E::GlassReviewed { .. } => "glass_reviewed",
+    }
 }
 
 /// The full type name of an event.
@@ -190,6 +208,9 @@ pub fn type_name(event: &Event) -> &'static str {
         Event::Signal(_, event) => signal(event),
         Event::Playbook(_, event) => playbook(event),
         Event::PlaybookRun(_, event) => playbook_run(event),
+        Event::Policy(_, event) => policy(event),
+        Event::Token(_, event) => token(event),
+        Event::Approval(_, event) => approval(event),
     }
 }
 

@@ -127,6 +127,9 @@ mirror_enum! {
             by: Principal,
             /// Why, in a person's words.
             reason: String,
+            /// When; absent from builds before, whose first words do not expire.
+            #[serde(default, skip_serializing_if = "Option::is_none")]
+            at: Option<Text<Timestamp>>,
         },
         /// The second one agrees: the store is asked no more, though it never confirmed.
         Forgotten {

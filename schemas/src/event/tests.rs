@@ -289,15 +289,9 @@ fn an_assignment_stands_under_the_subject_of_its_consumer_and_no_other() {
 }
 
 fn validator(name: &str) -> Validator {
-    let path = format!("{}/{name}.json", catalogue::GENERATED);
-    let schema = catalogue::schemas()
-        .into_iter()
-        .find(|schema| schema.path == path)
-        .unwrap();
-    let schema: Value = serde_json::from_str(&schema.text).unwrap();
     jsonschema::options()
         .should_validate_formats(true)
-        .build(&schema)
+        .build(&catalogue::published(name))
         .unwrap()
 }
 

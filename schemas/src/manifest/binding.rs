@@ -1,19 +1,19 @@
 //! `kind: Binding`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use keywheel_core::binding::{
-    Binding, DEFAULT_DIRECTORY, ImageSelector, OnRevoke, Rejection, Reload, Selector, SetFile,
-    Spec, Target,
+    Binding, DEFAULT_DIRECTORY, OnRevoke, Rejection, Reload, SetFile, Spec, Target,
 };
 use keywheel_core::id::{BindingId, SecretId};
-use keywheel_core::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
+use keywheel_core::name::{BindingName, Directory, EnvName, FileName, SecretName};
 
 use super::reader::{Faults, Fields, TextAt, named, open_fields};
 use super::reload::{default_restart, read_reload};
 use super::scalar::parse_mode;
+use super::selector::read_selector;
 use super::tree::{Located, Node, position};
-use super::{MAX_IMAGE_BYTES, MAX_LABEL_BYTES, MAX_LABELS, Manifest, Position};
+use super::{Manifest, Position};
 use crate::template::{check_together, further, previous_in, secrets_of};
 
 /// What a binding's `spec` has.
@@ -159,80 +159,6 @@ impl Named {
 
 /// A binding's own secret, if it could be read, and those that its templates name.
 type Secrets<'a> = (Option<&'a SecretName>, &'a mut Named);
-
-fn read_selector(node: &Located, faults: &mut Faults) -> Option<Selector> {
-    let known = ["host", "image", "labels", "insecureSelector"];
-    let fields = Fields::of(node, "containers", &known, faults)?;
-    let host = fields.named("host", HostName::parse, faults);
-    let image = fields.named("image", parse_image, faults);
-    let labels = fields
-        .find("labels")
-        .map(|node| read_labels(node, faults))
-        .unwrap_or_default();
-    let insecure = fields.flag("insecureSelector", faults).unwrap_or(false);
-    let lost = |name: &str, read: bool| fields.find(name).is_some() && !read;
-    if lost("host", host.is_some()) || lost("image", image.is_some()) {
-        return None;
-    }
-    Some(Selector {
-        host,
-        image,
-        labels,
-        insecure,
-        container: None,
-    })
-}
-
-fn parse_image(text: &str) -> Result<ImageSelector, String> {
-    let shown = crate::leaf::shorten(text);
-    if let Some(digest) = text.strip_prefix("sha256:") {
-        let digits = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if digest.len() == 64 && digest.bytes().all(digits) {
-            return Ok(ImageSelector::Digest(text.to_owned()));
-        }
-        return Err(format!(
-            "`{shown}` is not an image's config digest: `sha256:` and 64 lower-case hexadecimal digits; `docker image inspect --format '{{{{.Id}}}}' IMAGE` prints it"
-        ));
-    }
-    if text.is_empty() || text.len() > MAX_IMAGE_BYTES {
-        return Err(format!("an image name has 1 to {MAX_IMAGE_BYTES} bytes"));
-    }
-    let byte =
-        |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/' | b':' | b'@');
-    if !text.bytes().all(byte) {
-        return Err(format!(
-            "`{shown}` is not an image: write its config digest `sha256:…` or its repository name"
-        ));
-    }
-    Ok(ImageSelector::Repository(text.to_owned()))
-}
-
-fn read_labels(node: &Located, faults: &mut Faults) -> BTreeMap<String, String> {
-    let Some(fields) = open_fields(node, "labels", faults) else {
-        return BTreeMap::new();
-    };
-    let labels = fields.texts(faults);
-    if labels.len() > MAX_LABELS {
-        faults.add(
-            position(node),
-            format!("there are more than {MAX_LABELS} labels; select by fewer"),
-        );
-    }
-    let too_long = labels
-        .iter()
-        .flat_map(|(key, value)| [key, value])
-        .find(|(text, _)| text.len() > MAX_LABEL_BYTES);
-    if let Some((_, at)) = too_long {
-        faults.add(
-            *at,
-            format!("a label's key and value have at most {MAX_LABEL_BYTES} bytes each"),
-        );
-    }
-    labels
-        .into_iter()
-        .map(|((key, _), (value, _))| (key.to_owned(), value.to_owned()))
-        .collect()
-}
 
 fn read_target(fields: &Fields<'_>, secrets: Secrets<'_>, faults: &mut Faults) -> Option<Target> {
     let one = fields.find("file");

@@ -15,15 +15,16 @@ use crate::condition::Condition;
 use crate::event;
 use crate::near::nearest;
 
-/// Aggregates whose events may lead to a rotation: those that are about a secret, a host or a store, and
-/// signals from outside. The others are said of single containers, many times in one rotation.
-const EVENT_AGGREGATES: [&str; 6] = [
+/// Aggregates whose events may lead to a rotation: those that are about a secret, a host or a store, signals from
+/// outside, and what takes several people. The others are said of single containers, many times in one rotation.
+const EVENT_AGGREGATES: [&str; 7] = [
     "secret",
     "rotation",
     "revocation",
     "host",
     "store",
     "signal",
+    "approval",
 ];
 /// Aggregates whose events a rotation brings about itself.
 const OWN_AGGREGATES: [&str; 2] = ["secret", "rotation"];

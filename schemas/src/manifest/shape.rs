@@ -464,6 +464,18 @@ pub struct Containers {
     /// Labels they carry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
+    /// The name they were given, or how it begins, with `*` behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9_.-]*\*?$"))]
+    pub name: Option<String>,
+    /// The Compose project that they belong to: its label `com.docker.compose.project`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 4096))]
+    pub project: Option<String>,
+    /// The user that their programs run as, by name or number as the container was configured, without a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), regex(pattern = r"^[A-Za-z0-9_.-]+$"))]
+    pub user: Option<String>,
     /// Accept a selector that does not name host and image.
     #[serde(
         default,

@@ -1,77 +1,30 @@
 //! Every request the API takes, as a table: the gateway's router and the document are held to it.
 
-use super::route::{Answer, Parameter, Route, flag, get, number, post, text};
+mod people;
 
-const LIMIT: Parameter = number(
-    "limit",
-    "At most so many; 1 to 1000, and 1000 without it. A `Link` header with `rel=\"next\"` says where the next page is.",
-);
-const AFTER: Parameter = text(
-    "after",
-    "Where the page begins, as a `Link` header said it.",
-);
-const PAGE: &[Parameter] = &[LIMIT, AFTER];
-const WAIT: &[Parameter] = &[number(
-    "wait",
-    "Answer when it has ended, or after so many seconds; 60 at most.",
-)];
-const CONSUMERS: &[Parameter] = &[LIMIT, AFTER, text("secret", "Only those of this secret.")];
-const SCOPE: &[Parameter] = &[
-    text("secret", "One secret; exactly one of these is given."),
-    number("version", "With `secret`: only this version."),
-    text("prefix", "Every secret at this path or below it."),
-    text("store", "Every secret that lies in this store."),
-    text(
-        "container",
-        "Whatever this container has: its name, its id, or at least twelve digits of that.",
-    ),
-    text(
-        "image",
-        "Whatever the containers of this image have: its config digest.",
-    ),
-    text(
-        "service",
-        "Whatever the containers of this service have: `PROJECT/SERVICE` or `SERVICE` of Compose, or Swarm's name.",
-    ),
-    flag(
-        "emergency",
-        "Whether all that is alive of every secret that is hit would die.",
-    ),
-    flag(
-        "replace",
-        "Whether another version of each would be made first.",
-    ),
-];
-const AUDIT: &[Parameter] = &[
-    number("after", "Begin at this record; the first is 0."),
-    number("limit", "At most so many; without it all there are."),
-    flag("follow", "Stay, and send what comes."),
-];
-const EVENTS: &[Parameter] = &[
-    number(
-        "after",
-        "Begin after the event with this number, which has to be there; 0 for the first.",
-    ),
-    number("limit", "At most so many; without it all there are."),
-    flag("follow", "Stay, and send what comes."),
-    text(
-        "type",
-        "Only events whose type is this, or begins with it when it ends with a dot.",
-    ),
-    text("subject", "Only events with this subject."),
-    text(
-        "secret",
-        "Only events of this secret, and of rotations and revocations of it.",
-    ),
-    text(
-        "subscription",
-        "Begin after what this subscription acknowledged, unless `after` is later.",
-    ),
-    text("since", "Only events from this time on, RFC 3339."),
-];
+use self::people::PEOPLE;
+use super::facts::FACTS;
+use super::parameters::{AUDIT, CONSUMERS, EVENTS, EXPORT, PAGE, SCOPE, WAIT};
+use super::route::{Answer, Route, flag, get, number, post, text};
 
 /// Every request.
-pub const ROUTES: &[Route] = &[
+pub const ROUTES: &[Route] = &joined::<{ OTHERS.len() + PEOPLE.len() }>(OTHERS, PEOPLE);
+
+const fn joined<const N: usize>(one: &[Route], other: &[Route]) -> [Route; N] {
+    let mut all = [one[0]; N];
+    let mut at = 0;
+    while at < N {
+        all[at] = match at < one.len() {
+            true => one[at],
+            false => other[at - one.len()],
+        };
+        at += 1;
+    }
+    all
+}
+
+/// All that are not about what people may do.
+const OTHERS: &[Route] = &[
     get(
         "/v1/openapi.json",
         "openapi",
@@ -102,7 +55,11 @@ pub const ROUTES: &[Route] = &[
         "describe_secret",
         "One secret; never its value",
         Answer::One("SecretView"),
-    ),
+    )
+    .asked(&[flag(
+        "refused_starts",
+        "Also the newest starts that were refused for want of it.",
+    )]),
     get(
         "/v1/schedules/{name}",
         "describe_schedule",
@@ -376,6 +333,33 @@ pub const ROUTES: &[Route] = &[
         "RefreshAnswer",
     ),
     get(
+        "/v1/seal",
+        "describe_seal",
+        "Whether store-sync opens values, and what shares and passphrases are encrypted to",
+        Answer::One("SealView"),
+    ),
+    post(
+        "/v1/unseal",
+        "unseal",
+        "Gives store-sync a share, a passphrase, or leave to read its key file",
+        Some("UnsealRequest"),
+        "SealView",
+    ),
+    post(
+        "/v1/seal",
+        "seal",
+        "Makes store-sync drop every key: no value is opened until it is unsealed",
+        Some("SealRequest"),
+        "SealView",
+    ),
+    post(
+        "/v1/rotate-kek",
+        "rotate_kek",
+        "Wraps every data key of the cache anew, while it is used, and drops the keys before; an answer says how far it is",
+        Some("SealRequest"),
+        "SealView",
+    ),
+    get(
         "/v1/events",
         "events",
         "The log: what happened, as CloudEvents",
@@ -505,12 +489,19 @@ pub const ROUTES: &[Route] = &[
         "export_audit",
         "Everything needed to verify the audit offline",
         Answer::One("AuditExport"),
-    ),
+    )
+    .asked(EXPORT),
     get(
         "/v1/audit/proofs/{index}",
         "prove_audit",
         "Everything needed to show one record offline",
         Answer::One("AuditProof"),
+    ),
+    get(
+        "/v1/audit/retention",
+        "audit_retention",
+        "What became of old audit records, and what would become of them next",
+        Answer::One("AuditRetentionView"),
     ),
     get(
         "/v1/reports/revocations/{id}",
@@ -549,6 +540,13 @@ pub const ROUTES: &[Route] = &[
         Answer::One("HistoryView"),
     )
     .asked(&[text("at", "The time, RFC 3339; without it, now.")]),
+    get(
+        "/v1/explain/{name}",
+        "explain_entitlement",
+        "Whether a container gets a secret, by which binding, and what of each means others; facts are taken as told",
+        Answer::One("EntitlementView"),
+    )
+    .asked(FACTS),
     post(
         "/v1/apply",
         "apply",
@@ -576,5 +574,12 @@ pub const ROUTES: &[Route] = &[
         "Makes versions unusable now",
         Some("RevokeRequest"),
         "RevocationView",
+    ),
+    post(
+        "/v1/backup",
+        "backup",
+        "Makes a sealed backup of journal and cache, of one moment",
+        None,
+        "BackupView",
     ),
 ];

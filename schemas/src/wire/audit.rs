@@ -76,6 +76,18 @@ pub enum Principal {
         /// Its role.
         role: Role,
     },
+    /// A program, by a token that stands for a person.
+    Token {
+        /// The token's name.
+        name: String,
+        /// The person, as policies name them.
+        owner: String,
+    },
+    /// A person, by the word of the provider of identities that they logged in at.
+    Login {
+        /// The name that the provider gave.
+        name: String,
+    },
 }
 
 impl Mirror for Principal {
@@ -93,6 +105,11 @@ impl Mirror for Principal {
             audit::Principal::Service(role) => Self::Service {
                 role: Role::of(role),
             },
+            audit::Principal::Token { name, owner } => Self::Token {
+                name: name.clone(),
+                owner: owner.clone(),
+            },
+            audit::Principal::Login { name } => Self::Login { name: name.clone() },
         }
     }
     fn into_core(self) -> Self::Core {
@@ -101,6 +118,8 @@ impl Mirror for Principal {
             Self::Operator { name } => audit::Principal::Operator { name },
             Self::Stranger { address } => audit::Principal::Stranger { address },
             Self::Service { role } => audit::Principal::Service(role.into_core()),
+            Self::Token { name, owner } => audit::Principal::Token { name, owner },
+            Self::Login { name } => audit::Principal::Login { name },
         }
     }
 }

@@ -410,8 +410,13 @@ const fn person_s(command: &Command) -> &'static str {
         Command::ForgetRevocation { .. } => "forget revocation",
         Command::Outward(_) => "outward",
         Command::Replace(_) => "revoke and replace",
+        Command::BuryLost(_) => "bury lost versions",
+        Command::JudgeBindings => "judge bindings",
         Command::Playbook(Request::Due { .. }) => "worker's",
         Command::Playbook(_) => "playbook",
+        Command::ApplyPolicies(_) => "apply policies",
+        Command::Token(_) => "token",
+        Command::Approval(_) => "approval",
         Command::Due { .. }
         | Command::EnrolHost { .. }
         | Command::StepOutcome { .. }

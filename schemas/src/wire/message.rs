@@ -73,6 +73,11 @@ kinds! {
     Looked = "looked", "What those looks gave; no values.";
     Compare = "compare", "Asks which versions hold tokens that were reported, by their digests under a key of this one comparison.";
     Compared = "compared", "The versions that hold them; no values.";
+    ReadSeal = "read-seal", "Asks how store-sync is sealed.";
+    SealState = "seal-state", "How it is: whether it opens values, and how many shares are there.";
+    Unseal = "unseal", "A share or a passphrase, sealed to one run of store-sync (HPKE).";
+    Seal = "seal", "Drop every key.";
+    RotateKek = "rotate-kek", "Wrap every data key anew.";
     Presence = "presence", "What one running instance tells about itself.";
     Done = "done", "Done, nothing to tell.";
     Failed = "failed", "It did not work, and why.";
@@ -250,6 +255,33 @@ shapes! {
         secret: Text<SecretId>,
         /// The version.
         version: u64,
+    }
+    /// How store-sync is sealed.
+    SealStateShape {
+        /// Whether values cannot be opened.
+        sealed: bool,
+        /// Who gives the key: `key-file`, `passphrase`, `shamir`, `kms` or `transit`.
+        provider: String,
+        /// What shares and passphrases are sealed to (X25519).
+        key: Text<[u8; 32]>,
+        /// How many shares are there; absent where none are taken.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        shares: Option<SharesShape>,
+        /// Rows of the cache under a key that goes; absent when there is one key alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        kek_rows_left: Option<u64>,
+    }
+    /// How many shares are there.
+    SharesShape {
+        /// So many.
+        have: u8,
+        /// So many are needed.
+        need: u8,
+    }
+    /// What may unseal store-sync.
+    UnsealShape {
+        /// HPKE envelope.
+        offered: Octet,
     }
     /// Which audit records.
     ReadAuditShape {

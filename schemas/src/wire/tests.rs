@@ -70,6 +70,8 @@ fn planned(
             labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
             insecure: true,
             container: None,
+            name: None,
+            user: None,
         },
         target,
         reload,
@@ -473,12 +475,7 @@ fn record() -> Record {
 }
 
 fn valid(name: &str, bytes: &[u8]) {
-    let path = format!("{}/wire.{name}.v1.json", catalogue::GENERATED);
-    let schema = catalogue::schemas()
-        .into_iter()
-        .find(|schema| schema.path == path)
-        .unwrap();
-    let schema: Value = serde_json::from_str(&schema.text).unwrap();
+    let schema = catalogue::published(&format!("wire.{name}.v1"));
     let validator = jsonschema::options()
         .should_validate_formats(true)
         .build(&schema)

@@ -62,3 +62,18 @@ pub enum AuditSinkError {
     #[error("audit records cannot be read from the bus")]
     Subscribe(#[source] PortError),
 }
+
+impl AuditSinkError {
+    /// Whether the file was read in order and has no records' table yet: its sink's first start did not come so far.
+    #[must_use]
+    pub fn is_unmade(&self) -> bool {
+        let Self::Open {
+            source: sqlx::Error::Database(error),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        error.message().starts_with("no such table")
+    }
+}

@@ -1,16 +1,20 @@
-//! The file: one table of records by index.
+//! The file: one table of records by index, and how far each sink has been told.
 //!
-//! Invariants: indices are 0, 1, 2, … without a gap; an append is one durable transaction; a kept
-//! record is never overwritten.
+//! Invariants: indices go up by one from the first, which is 0, or the first that the log had when the file was begun
+//! (those before it had been removed there by their age); an append is one durable transaction; a kept
+//! record is never overwritten; a sink's place moves on only after it was told. Clones are one file.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use keywheel_engine::port::journal::AuditLeaf;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use tokio::sync::{Mutex, watch};
 
 use crate::error::AuditSinkError;
 
@@ -20,12 +24,18 @@ const SCHEMA: &str = "
 CREATE TABLE leaf (idx INTEGER PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
 PRAGMA user_version = 1;
 ";
+/// Builds before there were sinks, or before a log could begin later, do not know these tables and need not.
+const PLACES: &str =
+    "CREATE TABLE IF NOT EXISTS place (sink TEXT PRIMARY KEY, next INTEGER NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS beginning (id INTEGER PRIMARY KEY CHECK (id = 1), idx INTEGER NOT NULL) STRICT;";
 
 /// The open file.
+#[derive(Clone)]
 pub(crate) struct File {
     path: PathBuf,
-    connection: SqliteConnection,
-    size: u64,
+    connection: Arc<Mutex<SqliteConnection>>,
+    size: watch::Sender<u64>,
+    begins: Arc<AtomicU64>,
 }
 
 /// What became of a record that was to be kept.
@@ -68,32 +78,127 @@ impl File {
                 return Err(AuditSinkError::UnknownFormat { path, found, known });
             }
         }
-        let size = count(&mut connection, path).await?;
+        sqlx::raw_sql(PLACES)
+            .execute(&mut connection)
+            .await
+            .map_err(opened)?;
+        let begins: Option<i64> = sqlx::query_scalar("SELECT idx FROM beginning")
+            .fetch_optional(&mut connection)
+            .await
+            .map_err(opened)?;
+        let begins = begins.map_or(0, i64::cast_unsigned);
+        let size = count(&mut connection, path, begins).await?;
         Ok(Self {
             path: path.to_owned(),
-            connection,
-            size,
+            connection: Arc::new(Mutex::new(connection)),
+            size: watch::Sender::new(size),
+            begins: Arc::new(AtomicU64::new(begins)),
         })
     }
 
-    /// How many records are kept; the next one has this index.
-    pub(crate) const fn size(&self) -> u64 {
-        self.size
+    /// Index of the first record that is kept, or would be.
+    pub(crate) fn begins(&self) -> u64 {
+        self.begins.load(Ordering::Relaxed)
     }
 
-    /// Keeps records that begin where the file ends.
-    pub(crate) async fn append(&mut self, leaves: &[AuditLeaf]) -> Result<(), AuditSinkError> {
-        let done = self.insert(leaves).await;
-        done.map_err(|source| AuditSinkError::Io {
-            path: self.path.clone(),
-            source,
-        })?;
-        self.size += leaves.len() as u64;
+    /// The same, for whoever has to know it later.
+    pub(crate) fn beginning(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.begins)
+    }
+
+    /// Begins at this record: those before it are nowhere any more. Only while nothing is kept.
+    pub(crate) async fn begin_at(&self, index: u64) -> Result<(), AuditSinkError> {
+        let mut connection = self.connection.lock().await;
+        let begun = sqlx::query(
+            "INSERT INTO beginning (id, idx) SELECT 1, $1 WHERE NOT EXISTS (SELECT 1 FROM leaf) \
+             ON CONFLICT (id) DO UPDATE SET idx = excluded.idx",
+        )
+        .bind(index.cast_signed())
+        .execute(&mut *connection)
+        .await
+        .map_err(|error| self.failed(error))?;
+        if begun.rows_affected() == 0 {
+            return Ok(());
+        }
+        self.begins.store(index, Ordering::Relaxed);
+        self.size.send_replace(index);
         Ok(())
     }
 
-    async fn insert(&mut self, leaves: &[AuditLeaf]) -> Result<(), sqlx::Error> {
-        let mut transaction = self.connection.begin().await?;
+    /// The index of the next record: as many are kept, where the first is 0.
+    pub(crate) fn size(&self) -> u64 {
+        *self.size.borrow()
+    }
+
+    /// The same, for whoever waits for more.
+    pub(crate) fn grown(&self) -> watch::Receiver<u64> {
+        self.size.subscribe()
+    }
+
+    /// Keeps records that begin where the file ends.
+    pub(crate) async fn append(&self, leaves: &[AuditLeaf]) -> Result<(), AuditSinkError> {
+        self.insert(leaves).await.map_err(|e| self.failed(e))?;
+        self.size.send_modify(|size| *size += leaves.len() as u64);
+        Ok(())
+    }
+
+    /// Records from an index on, oldest first.
+    pub(crate) async fn read(
+        &self,
+        from: u64,
+        limit: usize,
+    ) -> Result<Vec<AuditLeaf>, AuditSinkError> {
+        let mut connection = self.connection.lock().await;
+        let rows: Result<Vec<(i64, Vec<u8>)>, _> =
+            sqlx::query_as("SELECT idx, bytes FROM leaf WHERE idx >= $1 ORDER BY idx LIMIT $2")
+                .bind(from.cast_signed())
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(&mut *connection)
+                .await;
+        let leaf = |(index, bytes): (i64, Vec<u8>)| AuditLeaf {
+            index: index.cast_unsigned(),
+            bytes: Arc::from(bytes),
+        };
+        let rows = rows.map_err(|error| self.failed(error))?;
+        Ok(rows.into_iter().map(leaf).collect())
+    }
+
+    /// The first record that a sink was not told yet.
+    pub(crate) async fn place(&self, sink: &str) -> Result<u64, AuditSinkError> {
+        let mut connection = self.connection.lock().await;
+        let next: Result<Option<i64>, _> =
+            sqlx::query_scalar("SELECT next FROM place WHERE sink = $1")
+                .bind(sink)
+                .fetch_optional(&mut *connection)
+                .await;
+        let next = next.map_err(|error| self.failed(error))?;
+        Ok(next.map_or(0, i64::cast_unsigned))
+    }
+
+    /// Moves a sink's place on.
+    pub(crate) async fn advance(&self, sink: &str, next: u64) -> Result<(), AuditSinkError> {
+        let mut connection = self.connection.lock().await;
+        sqlx::query(
+            "INSERT INTO place (sink, next) VALUES ($1, $2) ON CONFLICT (sink) DO UPDATE SET next = excluded.next",
+        )
+        .bind(sink)
+        .bind(next.cast_signed())
+        .execute(&mut *connection)
+        .await
+        .map(drop)
+        .map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, source: sqlx::Error) -> AuditSinkError {
+        AuditSinkError::Io {
+            path: self.path.clone(),
+            source,
+        }
+    }
+
+    async fn insert(&self, leaves: &[AuditLeaf]) -> Result<(), sqlx::Error> {
+        let mut connection = self.connection.lock().await;
+        let mut transaction = connection.begin().await?;
         for leaf in leaves {
             sqlx::query("INSERT INTO leaf (idx, bytes) VALUES ($1, $2)")
                 .bind(leaf.index.cast_signed())
@@ -105,16 +210,14 @@ impl File {
     }
 
     /// Compares a record with the kept one of its index.
-    pub(crate) async fn compare(&mut self, leaf: &AuditLeaf) -> Result<Kept, AuditSinkError> {
-        let kept: Option<Vec<u8>> = sqlx::query_scalar("SELECT bytes FROM leaf WHERE idx = $1")
-            .bind(leaf.index.cast_signed())
-            .fetch_optional(&mut self.connection)
-            .await
-            .map_err(|source| AuditSinkError::Io {
-                path: self.path.clone(),
-                source,
-            })?;
-        Ok(match kept {
+    pub(crate) async fn compare(&self, leaf: &AuditLeaf) -> Result<Kept, AuditSinkError> {
+        let mut connection = self.connection.lock().await;
+        let kept: Result<Option<Vec<u8>>, _> =
+            sqlx::query_scalar("SELECT bytes FROM leaf WHERE idx = $1")
+                .bind(leaf.index.cast_signed())
+                .fetch_optional(&mut *connection)
+                .await;
+        Ok(match kept.map_err(|error| self.failed(error))? {
             Some(bytes) if *bytes == *leaf.bytes => Kept::Same,
             _ => Kept::Different,
         })
@@ -141,7 +244,11 @@ async fn make_tables(connection: &mut SqliteConnection) -> Result<(), sqlx::Erro
     transaction.commit().await
 }
 
-async fn count(connection: &mut SqliteConnection, path: &Path) -> Result<u64, AuditSinkError> {
+async fn count(
+    connection: &mut SqliteConnection,
+    path: &Path,
+    begins: u64,
+) -> Result<u64, AuditSinkError> {
     let row: (i64, Option<i64>) = sqlx::query_as("SELECT COUNT(*), MAX(idx) FROM leaf")
         .fetch_one(connection)
         .await
@@ -150,9 +257,10 @@ async fn count(connection: &mut SqliteConnection, path: &Path) -> Result<u64, Au
             source,
         })?;
     let found = row.0.cast_unsigned();
-    let expected = row.1.map_or(0, |last| last.cast_unsigned() + 1);
+    let size = row.1.map_or(begins, |last| last.cast_unsigned() + 1);
+    let expected = size.saturating_sub(begins);
     if found == expected {
-        return Ok(found);
+        return Ok(size);
     }
     Err(AuditSinkError::Hole {
         path: path.to_owned(),

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use keywheel_daemon::{Shutdown, chain, names};
@@ -17,6 +17,8 @@ use tokio::time::Sleep;
 
 use crate::error::AuditSinkError;
 use crate::file::{File, Kept};
+use crate::onward::{OnwardOptions, Pump, Standing, pumps};
+use crate::presence::{Onward, sink_set};
 
 /// Whose spans these are.
 const SERVICE: &str = "audit-sink";
@@ -49,18 +51,39 @@ pub struct AuditSink {
     bus: Arc<dyn Bus>,
     counts: Handle,
     held: BTreeMap<u64, Held>,
+    pumps: Vec<Pump>,
 }
 
 /// A look at a running sink; clones are one.
 #[derive(Debug, Clone, Default)]
 pub struct Handle {
     size: Arc<AtomicU64>,
+    begins: Arc<AtomicU64>,
     conflicts: Arc<AtomicU64>,
     backfilled: Arc<AtomicU64>,
+    /// The sinks that are told from the copy.
+    onward: Arc<OnceLock<Onward>>,
 }
 
 impl Handle {
-    /// Records kept.
+    /// How each sink is now, beside the copy.
+    #[must_use]
+    pub fn sinks(&self) -> Vec<Standing> {
+        self.onward
+            .get()
+            .map_or_else(Vec::new, |onward| onward.standings(self.size()))
+    }
+
+    pub(crate) fn onward(&self) -> Option<&Onward> {
+        self.onward.get()
+    }
+
+    /// The first record that is kept, or would be.
+    pub(crate) fn begins(&self) -> u64 {
+        self.begins.load(Ordering::Relaxed)
+    }
+
+    /// The index of the next record: as many are kept, where the first is 0.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
@@ -107,12 +130,29 @@ impl AuditSink {
         let file = File::open(&options.path).await?;
         let counts = Handle::default();
         counts.size.store(file.size(), Ordering::Relaxed);
+        counts.begins.store(file.begins(), Ordering::Relaxed);
         Ok(Self {
             file,
             bus,
             counts,
             held: BTreeMap::new(),
+            pumps: Vec::new(),
         })
+    }
+
+    /// Has these sinks told what the copy keeps, each by a task of its own, as long as it runs.
+    #[must_use]
+    pub fn with_sinks(mut self, options: &OnwardOptions) -> Self {
+        self.pumps = pumps(options, &self.file);
+        let onward = Onward {
+            states: self.pumps.iter().map(Pump::state).collect(),
+            max_lag: options.max_lag,
+            clock: Arc::clone(&options.clock),
+            set: sink_set(&options.sinks),
+        };
+        // Said once, before it runs.
+        let _again = self.counts.onward.set(onward);
+        self
     }
 
     /// A look at it while it runs.
@@ -129,6 +169,9 @@ impl AuditSink {
         let subscribed = self.bus.subscribe(Topic::Audit, CONSUMER).await;
         let mut records = subscribed.map_err(AuditSinkError::Subscribe)?;
         tracing::info!({ names::COUNT } = self.file.size(), "audit sink serves");
+        for pump in std::mem::take(&mut self.pumps) {
+            shutdown.spawn(pump.run(shutdown.token()));
+        }
         let mut timer = Box::pin(tokio::time::sleep(Duration::ZERO));
         let mut gap_seen = false;
         loop {
@@ -212,6 +255,11 @@ impl AuditSink {
 
     /// Holds a record until it is next; `true` when there is nothing left to do for its message.
     async fn hold(&mut self, leaf: AuditLeaf, sequence: Option<u64>, span: Span) -> bool {
+        if leaf.index < self.file.begins() {
+            // The copy begins behind it, and nobody can say here whether it is another one.
+            span.cancel();
+            return true;
+        }
         if leaf.index < self.file.size() {
             span.cancel();
             let kept = self.file.compare(&leaf).await;
@@ -291,6 +339,13 @@ impl AuditSink {
             let size = self.file.size();
             // The last kept record is read again, to see that the log still agrees with the copy.
             match self.read(size.saturating_sub(1)).await {
+                Ok(leaves) if first_of(&leaves).is_some_and(|first| first > size) => {
+                    let first = first_of(&leaves).unwrap_or(size);
+                    match self.begin_later(records, first).await {
+                        true => continue,
+                        false => return CHECK_INTERVAL,
+                    }
+                }
                 Err(error) => {
                     tracing::warn!(
                         { names::ERROR } = chain(&error),
@@ -308,6 +363,42 @@ impl AuditSink {
                 return CHECK_INTERVAL;
             }
         }
+    }
+
+    /// Of what is before this record the log has only hashes. A copy that has nothing yet begins with it; one that has
+    /// something lacks what nobody can give it.
+    async fn begin_later(&mut self, records: &mut dyn Subscription, first: u64) -> bool {
+        let size = self.file.size();
+        if size > self.file.begins() {
+            // Looked at again and again, and one fault.
+            self.counts.conflicts.fetch_max(1, Ordering::Relaxed);
+            tracing::error!(
+                first = size,
+                last = first - 1,
+                "the log has no longer these audit records, and the copy never had them; keep it as it is, \
+                 move it away, and a new one begins with what the log has"
+            );
+            return false;
+        }
+        if let Err(error) = self.file.begin_at(first).await {
+            tracing::error!(
+                { names::ERROR } = chain(&error),
+                "audit records not kept; trying again"
+            );
+            return false;
+        }
+        self.counts.size.store(first, Ordering::Relaxed);
+        self.counts.begins.store(first, Ordering::Relaxed);
+        // What waited for records that are nowhere waits no longer.
+        let later = self.held.split_off(&first);
+        for early in std::mem::replace(&mut self.held, later).into_values() {
+            acknowledge(records, &early.sequences).await;
+        }
+        tracing::warn!(
+            { names::NUMBER } = first,
+            "the log has no records before this one any more; the copy begins with it"
+        );
+        true
     }
 
     async fn take_missing(&mut self, leaves: Vec<AuditLeaf>) {
@@ -344,6 +435,10 @@ impl AuditSink {
             )),
         }
     }
+}
+
+fn first_of(leaves: &[AuditLeaf]) -> Option<u64> {
+    leaves.first().map(|leaf| leaf.index)
 }
 
 async fn acknowledge(records: &mut dyn Subscription, sequences: &[u64]) {

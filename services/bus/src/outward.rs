@@ -84,6 +84,20 @@ impl Outward {
     /// # Errors
     /// `Unavailable` when no stream acknowledged it.
     pub async fn publish(&self, subject: &str, id: &str, body: &[u8]) -> Result<(), PortError> {
+        let message = ("application/cloudevents+json", body);
+        self.publish_as(subject, id, message).await
+    }
+
+    /// The same for what is no CloudEvent: a content type, and a body of it.
+    ///
+    /// # Errors
+    /// `Unavailable` when no stream acknowledged it.
+    pub async fn publish_as(
+        &self,
+        subject: &str,
+        id: &str,
+        (kind, body): (&str, &[u8]),
+    ) -> Result<(), PortError> {
         let untold = |error: Box<dyn std::error::Error + Send + Sync>| {
             let text = format!(
                 "no stream at {} acknowledged a message to `{subject}`; make one there that takes this subject",
@@ -93,7 +107,7 @@ impl Outward {
         };
         let mut headers = HeaderMap::new();
         headers.insert(NATS_MESSAGE_ID, id);
-        headers.insert("Content-Type", "application/cloudevents+json");
+        headers.insert("Content-Type", kind);
         let sent = self
             .context
             .publish_with_headers(subject.to_owned(), headers, body.to_vec().into())

@@ -7,8 +7,6 @@
     reason = "a test"
 )]
 
-mod support;
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -23,10 +21,11 @@ use keywheel_seal::hpke::{self, HostKeyPair};
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::bus::HOST;
 use keywheel_testkit::server::nats::{NatsServer, VERSIONS};
-use support::nats::{options, settings, try_connect};
-use support::{SOON, id, leaf, plan};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::nats::{options, settings, try_connect};
+use crate::support::{SOON, id, leaf, plan};
 
 const CANARY: &[u8] = b"canary-7f3a9c1e5b2d-of-the-bus";
 

@@ -6,8 +6,6 @@
     reason = "a test"
 )]
 
-mod support;
-
 use std::time::Duration;
 
 use keywheel_bus::Nats;
@@ -16,8 +14,9 @@ use keywheel_engine::port::bus::{Incoming, Subscription, Topic};
 use keywheel_engine::presence::Backlog as _;
 use keywheel_testkit::conformance::bus::{HOST, presence, work};
 use keywheel_testkit::server::nats::{NatsServer, VERSIONS};
-use support::nats::{connect, options, settings, try_connect};
-use support::{SOON, id, plan};
+
+use crate::support::nats::{connect, options, settings, try_connect};
+use crate::support::{SOON, id, plan};
 
 async fn next(subscription: &mut dyn Subscription) -> Incoming {
     let waited = tokio::time::timeout(SOON, subscription.next()).await;

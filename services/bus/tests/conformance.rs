@@ -7,8 +7,6 @@
     reason = "a test"
 )]
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +17,9 @@ use keywheel_core::audit::Role;
 use keywheel_engine::port::bus::{Address, Body, Bus, Topic};
 use keywheel_testkit::conformance::bus::{self, BusUnderTest, Forgery};
 use keywheel_testkit::fake::FakeIds;
-use support::nats::NatsUnderTest;
-use support::{ACK_TIMEOUT, RealClock, forged, identity, trust};
+
+use crate::support::nats::NatsUnderTest;
+use crate::support::{ACK_TIMEOUT, RealClock, forged, identity, trust};
 
 struct InProcessUnderTest(InProcess);
 

@@ -7,8 +7,6 @@
     reason = "a test"
 )]
 
-mod support;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,8 +24,11 @@ use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
 use keywheel_testkit::conformance::bus::{Forgery, HOST, work as effect_of};
 use keywheel_testkit::server::nats::{NatsServer, Settings, TOO_OLD, VERSIONS};
-use support::nats::{connect, headers, options, raw, settings, subject_of, try_connect};
-use support::{DEPLOYMENT, RandomIds, RealClock, SOON, forged, id, index_of, leaf, plan, trust};
+
+use crate::support::nats::{connect, headers, options, raw, settings, subject_of, try_connect};
+use crate::support::{
+    DEPLOYMENT, RandomIds, RealClock, SOON, forged, id, index_of, leaf, plan, trust,
+};
 
 const NEWEST: &str = VERSIONS[2];
 
@@ -345,7 +346,7 @@ async fn a_flood_of_forgeries_delays_nobody_and_stays_with_nobody() {
     assert_eq!(sink.refused().forged, FLOOD);
     assert_eq!(sink.refused().total(), FLOOD);
     // None of them comes again.
-    let quiet = tokio::time::timeout(support::ACK_TIMEOUT * 3, audit.next()).await;
+    let quiet = tokio::time::timeout(crate::support::ACK_TIMEOUT * 3, audit.next()).await;
     assert!(quiet.is_err());
     assert_eq!(sink.refused().total(), FLOOD);
 }
@@ -385,7 +386,7 @@ async fn stolen_credentials_reach_nothing_of_others() {
         .publish(Topic::Plan(other), id(2), None, plan(other, 2))
         .await
         .unwrap();
-    let heard = tokio::time::timeout(support::ACK_TIMEOUT, listening.next()).await;
+    let heard = tokio::time::timeout(crate::support::ACK_TIMEOUT, listening.next()).await;
     assert!(!matches!(heard, Ok(Some(_))), "another host's plan is read");
     let stream = context.get_stream(subjects.plan_stream()).await.unwrap();
     assert_eq!(
@@ -581,7 +582,7 @@ async fn a_delivery_repeated_a_hundred_times_after_the_dedup_window_is_handed_on
         let mut attempts = Vec::new();
         while attempts.len() < 2 {
             let incoming = next(&mut *effects).await;
-            attempts.push(support::attempt_of(&incoming));
+            attempts.push(crate::support::attempt_of(&incoming));
             effects.ack(incoming.sequence).await.unwrap();
         }
         assert_eq!(attempts, [1, number], "each once, in order");

@@ -6,8 +6,6 @@
     reason = "a test"
 )]
 
-mod support;
-
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,8 +14,9 @@ use keywheel_core::audit::Role;
 use keywheel_engine::port::bus::Topic;
 use keywheel_testkit::server::nats::{NatsServer, Settings, VERSIONS};
 use keywheel_testkit::server::port::held_port;
-use support::nats::try_connect;
-use support::{DEPLOYMENT, SOON, id, leaf};
+
+use crate::support::nats::try_connect;
+use crate::support::{DEPLOYMENT, SOON, id, leaf};
 
 /// One server of a cluster of three.
 fn node(directory: &Path, number: usize, ports: &[(u16, u16); 3]) -> NatsServer {

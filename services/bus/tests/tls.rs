@@ -7,8 +7,6 @@
     reason = "a test"
 )]
 
-mod support;
-
 use std::path::{Path, PathBuf};
 
 use keywheel_bus::{ConnectError, Credentials, NatsOptions, Tls};
@@ -17,8 +15,9 @@ use keywheel_engine::port::bus::Topic;
 use keywheel_seal::SecretBytes;
 use keywheel_testkit::server::nats::{NatsServer, Settings, TlsFiles, VERSIONS};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
-use support::nats::{settings, try_connect};
-use support::{DEPLOYMENT, id, leaf};
+
+use crate::support::nats::{settings, try_connect};
+use crate::support::{DEPLOYMENT, id, leaf};
 
 /// An authority of a test.
 struct Authority {
@@ -97,7 +96,7 @@ fn tls(authority: &Authority, shown: &Issued) -> Tls {
 fn options(server: &NatsServer, tls: Option<Tls>) -> NatsOptions {
     NatsOptions {
         tls,
-        ..support::nats::options(server, Role::Gateway)
+        ..crate::support::nats::options(server, Role::Gateway)
     }
 }
 

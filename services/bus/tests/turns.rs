@@ -6,8 +6,6 @@
     reason = "a test"
 )]
 
-mod support;
-
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -18,8 +16,9 @@ use keywheel_schemas::subject::Subjects;
 use keywheel_testkit::conformance::bus::HOST;
 use keywheel_testkit::server::nats::{NatsServer, User, VERSIONS};
 use nkeys::KeyPair;
-use support::nats::{connect, settings};
-use support::{DEPLOYMENT, SOON, id, index_of, leaf, plan};
+
+use crate::support::nats::{connect, settings};
+use crate::support::{DEPLOYMENT, SOON, id, index_of, leaf, plan};
 
 async fn next(subscription: &mut dyn Subscription) -> Incoming {
     let waited = tokio::time::timeout(SOON, subscription.next()).await;

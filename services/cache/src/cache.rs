@@ -14,8 +14,10 @@ use keywheel_seal::{Entropy, SecretBytes};
 use sqlx::Connection as _;
 use tokio::sync::Mutex;
 
+use crate::copy::Still;
 use crate::error::Error;
 use crate::keys::{KeyRing, Ring};
+use crate::rekey::{self, Pass, Rekeying, Stepped};
 use crate::sqlite::SqliteTable;
 use crate::table::Table;
 use crate::{stash, store_keys, versions};
@@ -30,6 +32,8 @@ pub(crate) struct State<T> {
     pub(crate) table: T,
     pub(crate) keys: KeyRing,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Where replacing the KEK is.
+    pub(crate) pass: Pass,
 }
 
 impl Cache<SqliteTable> {
@@ -67,6 +71,13 @@ impl Cache<SqliteTable> {
     }
 }
 
+impl Cache<SqliteTable> {
+    /// Waits until nobody reads or writes, and lets nobody begin.
+    pub async fn stand_still(&self) -> Still<'_> {
+        Still(self.state.lock().await)
+    }
+}
+
 impl<T: Table> Cache<T> {
     /// Makes what is `new`, and opens what is there.
     pub(crate) async fn over(
@@ -89,8 +100,17 @@ impl<T: Table> Cache<T> {
         stash::drop_expired(&mut table, now.micros()).await?;
         table.forget().await?;
         Ok(Self {
-            state: Mutex::new(State { table, keys, clock }),
+            state: Mutex::new(State {
+                table,
+                keys,
+                clock,
+                pass: Pass::default(),
+            }),
         })
+    }
+
+    pub(crate) async fn lock(&self) -> tokio::sync::MutexGuard<'_, State<T>> {
+        self.state.lock().await
     }
 
     pub(crate) fn into_table(self) -> T {
@@ -177,6 +197,32 @@ impl<T: Table> Cache<T> {
     /// When a row was changed or the file cannot be read or written.
     pub async fn store_keys(&self) -> Result<Vec<HostKeyPair>, Error> {
         store_keys::all(&mut *self.state.lock().await).await
+    }
+
+    /// Makes a fresh KEK current, from which [`Self::rekey_step`] wraps everything anew.
+    ///
+    /// # Errors
+    /// [`Error::SharedKek`] where several processes share the tables, or when they cannot be written.
+    pub async fn begin_rekey(&self) -> Result<Rekeying, Error> {
+        rekey::begin(&mut *self.state.lock().await).await
+    }
+
+    /// How far that is; also of KEKs that were replaced by age or use, or by a process that was killed.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn rekeying(&self) -> Result<Rekeying, Error> {
+        rekey::progress(&mut *self.state.lock().await).await
+    }
+
+    /// Wraps some rows anew, [`REKEY_STEP`] or so at a time, so that others get their turn in between.
+    ///
+    /// [`REKEY_STEP`]: crate::REKEY_STEP
+    ///
+    /// # Errors
+    /// [`Error::UnverifiedKek`] when a row does not open at the end, or when the file cannot be written.
+    pub async fn rekey_step(&self, rows: u32) -> Result<Stepped, Error> {
+        rekey::step(&mut *self.state.lock().await, rows).await
     }
 
     /// The state itself, for tests that harm it.

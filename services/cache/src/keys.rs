@@ -26,6 +26,9 @@ pub const MAX_KEK_AGE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 /// How often one wrap follows other processes to a fresh KEK.
 const MAX_REPLACED: u32 = 8;
 
+/// A KEK's id, and the KEK sealed by a root key.
+type SealedKek = (Vec<u8>, Vec<u8>);
+
 /// What opens and makes KEKs.
 pub(crate) struct Ring {
     /// Everything is bound to it.
@@ -120,6 +123,39 @@ impl KeyRing {
     /// The deployment everything here is bound to.
     pub(crate) fn deployment(&self) -> [u8; 16] {
         self.ring.deployment
+    }
+
+    /// The KEK that wraps.
+    pub(crate) fn current(&self) -> KekId {
+        self.current
+    }
+
+    /// Makes a fresh KEK current though the one before is neither used up nor old.
+    pub(crate) async fn renew(
+        &mut self,
+        table: &mut impl Table,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        match self.replace(table, now).await? {
+            true => Ok(()),
+            false => self.read_again(table).await,
+        }
+    }
+
+    /// Every KEK, id and sealed by another root key.
+    pub(crate) fn sealed_by(&self, root: &UnsealKey) -> Result<Vec<SealedKek>, Error> {
+        let entropy = &*self.ring.entropy;
+        let seal = |kek: &Kek| {
+            let sealed = root.seal_kek(&self.ring.deployment, kek, entropy);
+            let sealed = sealed.map_err(Error::SealKey)?;
+            Ok((kek.id().bytes().to_vec(), sealed.to_bytes()))
+        };
+        self.keys.values().map(seal).collect()
+    }
+
+    /// From now on KEKs are sealed by this root key.
+    pub(crate) fn belong_to(&mut self, root: UnsealKey) {
+        self.ring.unseal = root;
     }
 
     /// A KEK by its id.

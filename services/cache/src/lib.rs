@@ -11,10 +11,13 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod cache;
+mod copy;
 mod error;
 mod file;
 mod keys;
 mod postgres;
+mod rekey;
+mod reseal;
 mod sqlite;
 mod stash;
 mod store_keys;
@@ -25,10 +28,13 @@ mod vault;
 mod versions;
 
 pub use cache::{Cache, Inserted};
+pub use copy::{Found, Still, check_file};
 pub use error::{Error, Kind};
 pub use file::MIN_SQLITE_VERSION;
 pub use keys::MAX_KEK_AGE;
 pub use keywheel_postgres::Address;
 pub use postgres::PostgresCache;
+pub use rekey::{REKEY_STEP, Rekeying, Stepped};
+pub use reseal::RootMark;
 pub use stash::{MAX_STASH_AGE, MAX_STASHED};
 pub use store_keys::MAX_STORE_KEY_AGE;

@@ -56,4 +56,8 @@ impl Store for SqliteTable {
     async fn forget(&mut self) -> Result<(), Error> {
         file::empty_log(&mut self.connection, &self.path).await
     }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
 }

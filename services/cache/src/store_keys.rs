@@ -22,7 +22,7 @@ use crate::versions;
 pub const MAX_STORE_KEY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Key pairs belong to no secret.
-const OWNER: [u8; 16] = [0; 16];
+pub(crate) const OWNER: [u8; 16] = [0; 16];
 
 /// Every pair that opens, newest first; makes the first one, and the next one when that is due.
 pub(crate) async fn all(state: &mut State<impl Table>) -> Result<Vec<HostKeyPair>, Error> {

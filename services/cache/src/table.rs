@@ -32,6 +32,27 @@ type StoreKeyRow = (
     Option<Vec<u8>>,
     Option<Vec<u8>>,
 );
+/// secret, version, and the sealed columns
+type VersionRow = (
+    Vec<u8>,
+    i64,
+    Option<i64>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+);
+/// token, and the sealed columns
+type StashRow = (
+    Vec<u8>,
+    Option<i64>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
+);
 /// state, and the sealed columns
 type VersionColumns = (
     String,
@@ -46,6 +67,25 @@ type VersionColumns = (
 pub(crate) type KekColumns = (Vec<u8>, Vec<u8>, String);
 /// version, token, state
 pub(crate) type PlaceColumns = (i64, Option<Vec<u8>>, String);
+
+/// Where a sealed row is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A version of a secret.
+    Version(Vec<u8>, i64),
+    /// A provided value, by its token.
+    Stash(Vec<u8>),
+    /// A key pair, by its generation.
+    StoreKey(i64),
+}
+
+/// A row whose data key was wrapped anew; its value is what it was.
+pub struct Rewrapped {
+    /// Where.
+    pub place: Place,
+    /// With the new KEK and what that wrapped.
+    pub sealed: SealedVersion,
+}
 
 /// A KEK to be written: id, sealed, wraps taken, when it was made.
 pub struct NewKek {
@@ -74,6 +114,8 @@ pub trait Store: Send {
     async fn upgrade(&mut self, now: i64) -> Result<(), Error>;
     /// Makes freed rows unreadable, as far as the database can.
     async fn forget(&mut self) -> Result<(), Error>;
+    /// Whether other processes may write, too.
+    fn is_shared(&self) -> bool;
 }
 
 /// Reads and writes rows.
@@ -144,6 +186,39 @@ pub trait Table: Store {
     ) -> Result<bool, sqlx::Error>;
     /// Removes key pairs older than a generation; `false` when there was none.
     async fn drop_store_keys(&mut self, before: i64) -> Result<bool, sqlx::Error>;
+    /// How many KEKs there are beside the current one.
+    async fn old_keks(&mut self) -> Result<i64, sqlx::Error>;
+    /// How many rows are under another KEK.
+    async fn count_stale(&mut self, current: Vec<u8>) -> Result<i64, sqlx::Error>;
+    /// Live versions after one, in their order; with a KEK only those under others.
+    async fn versions_after(
+        &mut self,
+        but: Option<Vec<u8>>,
+        after: (Vec<u8>, i64),
+        most: i64,
+    ) -> Result<Vec<(Place, SealedColumns)>, sqlx::Error>;
+    /// Every provided value.
+    async fn stashes(&mut self) -> Result<Vec<(Place, SealedColumns)>, sqlx::Error>;
+    /// Writes KEK and data key of rows that are still there.
+    async fn rewrap(&mut self, rows: Vec<Rewrapped>) -> Result<(), sqlx::Error>;
+    /// Removes every KEK but the current one that no row names.
+    async fn drop_keks(&mut self, current: Vec<u8>) -> Result<(), sqlx::Error>;
+}
+
+impl Place {
+    /// Gives a row another KEK and data key; one that was destroyed stays so.
+    const fn rewrap_sql(&self) -> &'static str {
+        match self {
+            Self::Version(..) => {
+                "UPDATE version SET key_id = $1, wrapped_dek = $2 \
+                    WHERE secret = $3 AND version = $4 AND state = 'live'"
+            }
+            Self::Stash(_) => "UPDATE stash SET key_id = $1, wrapped_dek = $2 WHERE token = $3",
+            Self::StoreKey(_) => {
+                "UPDATE store_key SET key_id = $1, wrapped_dek = $2 WHERE generation = $3"
+            }
+        }
+    }
 }
 
 /// Writes the same implementation for a table: how it runs one statement, how it begins a
@@ -377,6 +452,75 @@ macro_rules! table_over {
                 let $it = self;
                 let query = sqlx::query("DELETE FROM store_key WHERE generation < $1").bind(before);
                 Ok(query.execute($executor).await?.rows_affected() > 0)
+            }
+
+            async fn old_keks(&mut self) -> Result<i64, sqlx::Error> {
+                let $it = self;
+                let sql = "SELECT COUNT(*) FROM kek WHERE state = 'old'";
+                sqlx::query_scalar(sql).fetch_one($executor).await
+            }
+
+            async fn count_stale(&mut self, current: Vec<u8>) -> Result<i64, sqlx::Error> {
+                let $it = self;
+                let sql = "SELECT (SELECT COUNT(*) FROM version WHERE key_id <> $1) \
+                    + (SELECT COUNT(*) FROM stash WHERE key_id <> $1) \
+                    + (SELECT COUNT(*) FROM store_key WHERE key_id <> $1)";
+                sqlx::query_scalar(sql).bind(current).fetch_one($executor).await
+            }
+
+            async fn versions_after(
+                &mut self,
+                but: Option<Vec<u8>>,
+                after: (Vec<u8>, i64),
+                most: i64,
+            ) -> Result<Vec<(Place, SealedColumns)>, sqlx::Error> {
+                let $it = self;
+                let sql = "SELECT secret, version, suite, key_id, wrapped_dek, nonce, \
+                    ciphertext, commitment FROM version WHERE state = 'live' \
+                    AND (secret, version) > ($1, $2) AND ($3 IS NULL OR key_id <> $3) \
+                    ORDER BY secret, version LIMIT $4";
+                let query = sqlx::query_as(sql).bind(after.0).bind(after.1);
+                let rows: Vec<VersionRow> =
+                    query.bind(but).bind(most).fetch_all($executor).await?;
+                let split = |(secret, version, a, b, c, d, e, f)| {
+                    (Place::Version(secret, version), (a, b, c, d, e, f))
+                };
+                Ok(rows.into_iter().map(split).collect())
+            }
+
+            async fn stashes(&mut self) -> Result<Vec<(Place, SealedColumns)>, sqlx::Error> {
+                let $it = self;
+                let sql = "SELECT token, suite, key_id, wrapped_dek, nonce, ciphertext, \
+                    commitment FROM stash ORDER BY token";
+                let rows: Vec<StashRow> = sqlx::query_as(sql).fetch_all($executor).await?;
+                let split = |(token, a, b, c, d, e, f)| (Place::Stash(token), (a, b, c, d, e, f));
+                Ok(rows.into_iter().map(split).collect())
+            }
+
+            async fn rewrap(&mut self, rows: Vec<Rewrapped>) -> Result<(), sqlx::Error> {
+                let $it = self;
+                let mut transaction = $begin.await?;
+                for Rewrapped { place, sealed } in rows {
+                    let kek = sealed.key_id.bytes().to_vec();
+                    let query = sqlx::query(place.rewrap_sql()).bind(kek).bind(sealed.wrapped_dek);
+                    let query = match place {
+                        Place::Version(secret, version) => query.bind(secret).bind(version),
+                        Place::Stash(token) => query.bind(token),
+                        Place::StoreKey(generation) => query.bind(generation),
+                    };
+                    query.execute(&mut *transaction).await?;
+                }
+                transaction.commit().await
+            }
+
+            async fn drop_keks(&mut self, current: Vec<u8>) -> Result<(), sqlx::Error> {
+                let $it = self;
+                let sql = "DELETE FROM kek WHERE state = 'old' AND id <> $1 \
+                    AND NOT EXISTS (SELECT 1 FROM version WHERE key_id = kek.id) \
+                    AND NOT EXISTS (SELECT 1 FROM stash WHERE key_id = kek.id) \
+                    AND NOT EXISTS (SELECT 1 FROM store_key WHERE key_id = kek.id)";
+                let query = sqlx::query(sql).bind(current);
+                query.execute($executor).await.map(drop)
             }
         }
     };

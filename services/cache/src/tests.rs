@@ -19,7 +19,11 @@ use super::*;
 use crate::keys::RESERVED_WRAPS;
 
 mod age;
+mod copies;
 mod damage;
+mod killed;
+mod rekey;
+mod reseal;
 mod stashed;
 mod store_keys;
 

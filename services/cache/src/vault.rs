@@ -80,6 +80,12 @@ impl<T: Table> VersionVault for Cache<T> {
     }
 }
 
+impl From<Error> for PortError {
+    fn from(error: Error) -> Self {
+        port(error, ErrorKind::NotFound)
+    }
+}
+
 /// Our error at the port; `destroyed` is what a destroyed version means to this operation.
 fn port(error: Error, destroyed: ErrorKind) -> PortError {
     let kind = match error.kind() {

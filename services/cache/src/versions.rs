@@ -129,7 +129,9 @@ pub(crate) async fn seal(
     place: impl FnOnce([u8; 16], KekId) -> Aad,
     value: &SecretBytes,
 ) -> Result<SealedVersion, Error> {
-    let State { table, keys, clock } = state;
+    let State {
+        table, keys, clock, ..
+    } = state;
     let id = keys.count_wrap(table, clock.now()).await?;
     let aad = place(keys.deployment(), id);
     let kek = keys.kek(id).ok_or(Error::Seal(SealError::WrongAad))?;
@@ -176,7 +178,7 @@ pub(crate) fn place(
 }
 
 /// The row as the sealing crate knows it; none when a column is missing or misshapen.
-fn sealed(row: SealedColumns) -> Option<SealedVersion> {
+pub(crate) fn sealed(row: SealedColumns) -> Option<SealedVersion> {
     let (suite, key_id, wrapped_dek, nonce, ciphertext, commitment) = row;
     Some(SealedVersion {
         suite: u16::try_from(suite?).ok()?,

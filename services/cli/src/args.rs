@@ -6,12 +6,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod approval;
+mod backup;
+mod explain;
 mod host;
 mod import;
+mod internal;
 mod log;
+mod login;
 mod migrate;
 mod outward;
 mod playbook;
+mod policy;
 mod report;
 mod revocation;
 mod rotation;
@@ -19,23 +25,33 @@ mod rotator;
 mod serve;
 mod setup;
 mod store;
+mod token;
 
+pub(crate) use approval::{ApprovalVerb, WordArgs};
+pub(crate) use backup::{
+    BackupArgs, BackupVerb, KeyArgs, RestoreArgs, RestoreVerb, VerifyBackupArgs,
+};
+pub(crate) use explain::ExplainArgs;
 pub(crate) use host::{EvictArgs, HostVerb};
 pub(crate) use import::{ImportAwsArgs, ImportVaultArgs, ImportVerb};
-pub(crate) use log::{EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
+pub(crate) use internal::{InternalVerb, Shell};
+pub(crate) use log::{AuditArgs, EventsArgs, EventsVerb, HistoryArgs, ListEventsArgs};
+pub(crate) use login::LoginArgs;
 pub(crate) use migrate::MigrateArgs;
 pub(crate) use outward::{LetterVerb, NotificationVerb, SignalVerb};
 pub(crate) use playbook::{ApproveArgs, PlanArgs, PlaybookVerb, RunArgs, StepInArgs};
+pub(crate) use policy::{ApplyPoliciesArgs, PolicyVerb, SetArgs};
 pub(crate) use report::{ReportArgs, ReportVerb};
 pub(crate) use revocation::{ForgetArgs, RevocationVerb, RevokeArgs};
 pub(crate) use rotation::{ForceArgs, InterveneArgs, RotateArgs, RotationVerb};
 pub(crate) use rotator::RotatorVerb;
 pub(crate) use serve::{
     CaArgs, CaVerb, CredentialsVerb, DoctorArgs, DoctorRole, FinishArgs, HomeArgs, InitArgs,
-    NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ServerArgs,
+    NatsConfigArgs, NatsVerb, OwnCa, RefreshArgs, ResealArgs, ServerArgs,
 };
 pub(crate) use setup::{SetupDockerArgs, SetupPodmanArgs, SetupVerb};
 pub(crate) use store::{RefreshStoresArgs, StoreVerb};
+pub(crate) use token::{IssueTokenArgs, RevokeTokenArgs, TokenVerb};
 
 use crate::{address, exit};
 
@@ -56,6 +72,25 @@ pub(crate) struct Cli {
     /// Directory of an operator's credentials, for https://.
     #[arg(long, global = true, env = "KEYWHEEL_IDENTITY_DIR", value_name = "DIR")]
     pub(crate) identity: Option<PathBuf>,
+    /// File of a token that says who asks; `-` reads it from stdin.
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWHEEL_BEARER_TOKEN_FILE",
+        value_name = "FILE"
+    )]
+    pub(crate) bearer_token_file: Option<PathBuf>,
+    /// Roots by which a gateway is known, for https:// with a token and without credentials.
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWHEEL_GATEWAY_CA_FILE",
+        value_name = "FILE"
+    )]
+    pub(crate) gateway_ca_file: Option<PathBuf>,
+    /// Go on without others' approval, in an emergency, for this reason; somebody else has to review it.
+    #[arg(long, global = true, value_name = "TEXT")]
+    pub(crate) break_glass: Option<String>,
     /// How answers look; `tail` prints one JSON object a line.
     #[arg(
         short,
@@ -100,6 +135,34 @@ pub(crate) enum Verb {
     Server(ServerArgs),
     /// Make keys, certificates and bus configuration for services that run apart.
     Init(InitArgs),
+    /// Give store-sync what opens its cache: one share, or the passphrase. Typed, or on stdin.
+    #[command(
+        after_help = "Examples:\n  keywheel unseal                      asks, and shows nothing of what is typed\n  keywheel unseal < /mnt/usb/share     reads it from there\n\nShares are given one by one, each by whoever has it, from any terminal; they are forgotten when the\nothers do not come in time. What is wrong is refused without a reason, and on record."
+    )]
+    Unseal,
+    /// Make store-sync drop every key: no value is opened until it is unsealed. What runs goes on.
+    #[command(
+        after_help = "Example:\n  keywheel seal --yes\n\nA store-sync with a key file is unsealed again by its next start, too."
+    )]
+    Seal {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        /// Why, for the record.
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
+    /// Wrap every data key of the cache anew, while it is used, and drop the keys before.
+    #[command(
+        after_help = "Example:\n  keywheel rotate-kek --wait\n\nNo value changes and no container notices. Stopped or killed, store-sync goes on at its next start."
+    )]
+    RotateKek {
+        /// Wait until one key is left.
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Have something else open store-sync's cache: key file, passphrase or shares. While it is stopped.
+    Reseal(ResealArgs),
     /// Make credentials of services that run apart fresh, by hand.
     #[command(subcommand)]
     Credentials(CredentialsVerb),
@@ -123,6 +186,8 @@ pub(crate) enum Verb {
     Get(GetArgs),
     /// Show one thing with everything around it: versions, consumers, what it waits for.
     Describe(DescribeArgs),
+    /// Say whether a container gets a secret, and which rule decides.
+    Explain(ExplainArgs),
     /// Put a value, list secrets, list the versions of one. No verb prints a value.
     #[command(subcommand)]
     Secret(SecretVerb),
@@ -150,6 +215,25 @@ pub(crate) enum Verb {
     /// Run what was prepared for an incident or a drill; approve, pause or cancel a run.
     #[command(subcommand)]
     Playbook(PlaybookVerb),
+    /// Say who may do what: apply, check, test, explain and show policies.
+    #[command(subcommand)]
+    Policy(PolicyVerb),
+    /// Issue, list and revoke tokens, with which programs come in your name.
+    #[command(subcommand)]
+    Token(TokenVerb),
+    /// List what takes several people; approve, deny or review it, or break the glass.
+    #[command(subcommand)]
+    Approval(ApprovalVerb),
+    /// Show who the server takes you for, by which proof, until when, and what you may do.
+    #[command(
+        after_help = "Example:\n  keywheel whoami\n  keywheel --bearer-token-file /etc/ci/keywheel.token whoami"
+    )]
+    Whoami,
+    /// Log in at the deployment's provider of identities (OpenID Connect), by a browser.
+    Login(LoginArgs),
+    /// End the login at this address, at once and everywhere.
+    #[command(after_help = "Example:\n  keywheel logout")]
+    Logout,
     /// Remove a binding: its containers lose the secret.
     Unbind(UnbindArgs),
     /// Show who holds which version.
@@ -177,6 +261,10 @@ pub(crate) enum Verb {
     /// Check the journal.
     #[command(subcommand)]
     Journal(JournalVerb),
+    /// Make a sealed backup of everything this machine keeps, while it runs; verify one.
+    Backup(BackupArgs),
+    /// Restore a backup into an empty directory; accept one that is older than what is known.
+    Restore(RestoreArgs),
     /// Write the evidence of a revocation, rotation or eviction; verify it without a server.
     #[command(subcommand)]
     Report(ReportVerb),
@@ -417,9 +505,12 @@ pub(crate) struct PageArgs {
 /// `audit …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditVerb {
-    /// List the records, oldest first.
-    #[command(after_help = "Example:\n  keywheel audit list --limit 50")]
-    List(PageArgs),
+    /// List the records, oldest first; all of them, or those that were asked for.
+    #[command(
+        visible_alias = "query",
+        after_help = "Examples:\n  keywheel audit list --limit 50\n  keywheel audit list --outcome denied --since 24h\n  keywheel audit list --object secret/prod/ --who ada --until 2026-11-28T14:02:00Z"
+    )]
+    List(Box<AuditArgs>),
     /// Follow the records as they come; Ctrl-C ends it.
     #[command(after_help = "Example:\n  keywheel audit tail -o json | jq .verb")]
     Tail(PageArgs),
@@ -435,16 +526,29 @@ pub(crate) enum AuditVerb {
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
+    /// Show which old records were removed from the journal, and which would be next. It removes nothing.
+    #[command(
+        after_help = "Example:\n  keywheel audit retention -o json\n\nWhat is removed when says `audit.keep_records` in the gateway's configuration, and nothing else."
+    )]
+    Retention,
     /// Write everything that is needed to verify the audit without a server.
-    #[command(after_help = "Example:\n  keywheel audit export --file audit.json")]
+    #[command(
+        after_help = "Examples:\n  keywheel audit export --file audit.json\n  keywheel audit export --from 100 --to 200 --file part.json     records 100 to 199, with their proof"
+    )]
     Export {
         /// Where to; without it to stdout.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
+        /// Only from this record on; the first is 0.
+        #[arg(long, value_name = "N")]
+        from: Option<u64>,
+        /// Only before this record.
+        #[arg(long, value_name = "N")]
+        to: Option<u64>,
     },
     /// Verify the audit here, not in the server: every record, the tree over them, its signature.
     #[command(
-        after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here."
+        after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n  keywheel audit verify --against /var/lib/keywheel/audit-sink/audit.jsonl\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here."
     )]
     Verify {
         /// An export; without it the running server is asked for one.
@@ -456,6 +560,10 @@ pub(crate) enum AuditVerb {
         /// The key that must have signed, base64.
         #[arg(long, value_name = "BASE64")]
         public_key: Option<String>,
+        /// What a sink was told, one record a line, or an export of before, to be compared: a log that was put
+        /// back has fewer records or others. Several files of one sink in their order.
+        #[arg(long, value_name = "FILE", conflicts_with = "proof")]
+        against: Vec<PathBuf>,
     },
 }
 
@@ -465,32 +573,6 @@ pub(crate) enum JournalVerb {
     /// Check every event's hash and signature, every audit record and the tree over them.
     #[command(after_help = "Example:\n  keywheel journal verify")]
     Verify,
-}
-
-/// Shells with completion.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Shell {
-    /// Bash.
-    Bash,
-    /// Zsh.
-    Zsh,
-    /// Fish.
-    Fish,
-}
-
-/// `internal …`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum InternalVerb {
-    /// Print the names of all failpoints, one a line.
-    Failpoints,
-    /// Check a cron line and a time zone.
-    CheckSchedule {
-        /// The cron line.
-        expression: String,
-        /// The zone.
-        #[arg(long, default_value = "UTC")]
-        timezone: String,
-    },
 }
 
 #[cfg(test)]

@@ -43,11 +43,17 @@ pub(crate) async fn run(screen: Screen, case: Case<'_>) -> Result<(), Failure> {
 async fn examine(case: &Case<'_>) -> Vec<Fact> {
     let mut facts = Vec::new();
     let config = configuration(case.args, &mut facts);
+    if config.is_some() {
+        facts.push(local::locked_memory());
+    }
     let role = case.args.role.map(DoctorRole::role);
     if let Some(config) = &config {
         facts.extend(local::data_directory(&config.data_dir));
         let is_apart = config.apart.identity_dir.is_some();
-        if role.map_or(!is_apart, keeps_keys) {
+        let sealed = local::seal_file(config, role);
+        if let Some(fact) = sealed {
+            facts.push(fact);
+        } else if role.map_or(!is_apart, keeps_keys) {
             facts.push(local::unseal_key(&config.unseal_key_file, &config.data_dir));
         }
         if let Some(directory) = &config.apart.identity_dir {

@@ -50,6 +50,8 @@ exits! {
     Partial = 4, "partial: not all consumers followed (parked, rolled back, cancelled), --timeout was reached, something is in the way of `rotate --dry-run`, or `status --check` or `doctor` found a problem";
     /// A proof does not hold.
     Unverified = 5, "verification failed: journal, audit or report does not prove what it claims";
+    /// Others have to be for it first.
+    Waiting = 6, "waiting: nothing was done, others have to approve it first (`keywheel approval list`)";
     /// Wrong command line.
     Usage = 64, "usage: a wrong command line, name or configuration file";
     /// Wrong input.
@@ -131,6 +133,18 @@ impl Failure {
                 Exit::Unavailable,
                 Some("`keywheel status` shows what is missing; then repeat the command"),
             ),
+            "sealed" => (
+                Exit::Unavailable,
+                Some(
+                    "`keywheel unseal` on the machine where a share, or the passphrase, is known; then repeat the command",
+                ),
+            ),
+            "waiting" => (
+                Exit::Waiting,
+                Some(
+                    "once they approved it, repeat the same command; in an emergency `keywheel --break-glass TEXT …` goes on without them",
+                ),
+            ),
             "corrupt" => (
                 Exit::Unexpected,
                 Some(
@@ -186,7 +200,7 @@ mod tests {
         }
         let mut codes: Vec<u8> = Exit::ALL.iter().map(|exit| exit.code()).collect();
         codes.dedup();
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 64, 65, 66, 69, 73, 75, 77, 78]);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6, 64, 65, 66, 69, 73, 75, 77, 78]);
     }
 
     #[test]
@@ -212,6 +226,8 @@ mod tests {
             ("denied", 77, 77),
             ("unavailable", 69, 69),
             ("corrupt", 1, 1),
+            ("sealed", 69, 69),
+            ("waiting", 6, 6),
             ("of_the_future", 1, 1),
         ];
         for (code, plain, of_input) in rows {

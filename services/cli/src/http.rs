@@ -12,10 +12,12 @@ use std::time::Duration;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
+use hyper::header::HeaderValue;
 use hyper::http::response::Parts;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use keywheel_identity::tls::{Refusal, explain};
+use keywheel_seal::SecretBytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -108,6 +110,8 @@ pub(crate) struct Ask {
     pub(crate) path: String,
     /// A JSON body.
     pub(crate) body: Option<Vec<u8>>,
+    /// A token, for a gateway.
+    pub(crate) bearer: Option<Arc<SecretBytes>>,
 }
 
 impl Ask {
@@ -117,6 +121,7 @@ impl Ask {
             method: Method::GET,
             path: path.into(),
             body: None,
+            bearer: None,
         }
     }
 }
@@ -153,6 +158,9 @@ pub(crate) async fn open(
         if ask.body.is_some() {
             request = request.header(header::CONTENT_TYPE, "application/json");
         }
+        if let Some(bearer) = &ask.bearer {
+            request = request.header(header::AUTHORIZATION, authorization(bearer)?);
+        }
         let body = Full::new(Bytes::from(ask.body.unwrap_or_default()));
         let request = request
             .body(body)
@@ -162,6 +170,17 @@ pub(crate) async fn open(
     tokio::time::timeout(patience, exchange)
         .await
         .map_err(|_| Fault::Late(patience))?
+}
+
+/// The header with a token; no log of the client's shows it.
+fn authorization(bearer: &SecretBytes) -> Result<HeaderValue, Fault> {
+    // EXPOSE: it goes to the gateway that is asked, and nowhere else.
+    let text = SecretBytes::from([b"Bearer ".as_slice(), bearer.expose()].concat());
+    // EXPOSE: as above.
+    let value = HeaderValue::from_bytes(text.expose());
+    let mut value = value.map_err(|error| Fault::Broken(error.to_string()))?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Asks and reads the whole answer.

@@ -4,6 +4,7 @@
 mod configuration;
 mod database;
 mod places;
+mod single;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,6 +18,7 @@ use keywheel_engine::port::ids::Ids as _;
 use keywheel_identity::authority::{Authority, MEMBER_LIFETIME_MOST};
 use keywheel_identity::init::{self, InitError, NewDeployment, NewServer};
 use keywheel_identity::name::OperatorName;
+use keywheel_schemas::subject::role_word;
 use keywheel_seal::OsEntropy;
 
 use self::configuration::Told;
@@ -26,6 +28,7 @@ use crate::args::InitArgs;
 use crate::ca;
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
+use crate::seal::making::{self, Wish};
 use crate::up::layout;
 
 /// A bus server's port for the other servers lies this far above the one for clients.
@@ -80,7 +83,11 @@ impl Named {
 }
 
 /// Makes everything under the directory that was named.
-pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
+pub(crate) async fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
+    let wish = Wish::parse(&args.unseal)?;
+    if args.single {
+        return single::run(screen, args, &wish).await;
+    }
     let named = args
         .bus
         .iter()
@@ -95,15 +102,22 @@ pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
         return Err(exists(&args.out));
     }
     let database = args.database.as_deref().map(Server::parse).transpose()?;
+    if database.is_some() && wish != Wish::KeyFile {
+        return Err(needs_key_file());
+    }
+    let asked = wish.ask(&args.out)?;
+    asked.prove().await?;
     let places = Places::of(args);
     let told = Told {
         places: &places,
         database: database.as_ref(),
         listen: configuration::listen(args)?,
     };
-    let unseal = layout::first_unseal_key(&args.unseal_key_file, &args.out)?;
-    let beside = places::store_sync_key(&args.unseal_key_file);
-    layout::first_unseal_key(&beside, &args.out)?;
+    let key_file = args.key_file();
+    let unseal = layout::first_unseal_key(&key_file, &args.out)?;
+    if wish == Wish::KeyFile {
+        layout::first_unseal_key(&places::store_sync_key(&key_file), &args.out)?;
+    }
     let deployment = DeploymentId::from_bytes(SystemIds.draw());
     let now = SystemClock::new().now();
     let authority = match ca::own(&args.own, deployment)? {
@@ -133,7 +147,17 @@ pub(crate) fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> {
         other => broken(&other),
     })?;
     configuration::write(&args.out, &told)?;
-    tell(screen, args, &new)
+    let store_sync = args.out.join(role_word(Role::StoreSync));
+    let shares = making::texts(&asked.write(&store_sync, deployment).await?);
+    tell(screen, (args, &wish), &new, &shares)
+}
+
+fn needs_key_file() -> Failure {
+    Failure::new(
+        Exit::Usage,
+        "store-syncs that share a database are opened by a key file: a share or passphrase would reach one of them",
+        "leave --unseal out, or leave --database out, so that store-sync keeps a file of its own",
+    )
 }
 
 /// The servers as they are told of each other, their files below `etc`.
@@ -176,9 +200,15 @@ fn broken(error: &(dyn std::error::Error + 'static)) -> Failure {
     )
 }
 
-fn tell(screen: Screen, args: &InitArgs, new: &NewDeployment<'_>) -> Result<(), Failure> {
+fn tell(
+    screen: Screen,
+    (args, wish): (&InitArgs, &Wish),
+    new: &NewDeployment<'_>,
+    shares: &[String],
+) -> Result<(), Failure> {
     let out = args.out.display();
-    let key = args.unseal_key_file.display();
+    let key_file = args.key_file();
+    let key = key_file.display();
     let mut text = format!(
         "deployment {} is made under {out}\n\nnext, each on its machine:\n",
         new.deployment
@@ -203,7 +233,13 @@ fn tell(screen: Screen, args: &InitArgs, new: &NewDeployment<'_>) -> Result<(), 
     text.push_str(&format!(
         "keep {key} apart from {out}/gateway: it opens the authorities there\n"
     ));
+    if let Some(line) = wish.at_a_start() {
+        text.push_str(&format!("{line}\n"));
+    }
+    text.push_str(&making::told(shares, wish));
     let json = serde_json::json!({
+        "unseal": args.unseal,
+        "shares": shares,
         "deployment": new.deployment.to_string(),
         "directory": args.out,
         "bus_servers": new.urls,

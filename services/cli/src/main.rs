@@ -17,6 +17,7 @@
 
 mod address;
 mod args;
+mod backup;
 mod ca;
 mod client;
 mod credentials;
@@ -24,17 +25,23 @@ mod doctor;
 mod exit;
 mod http;
 mod init;
+mod login;
+mod logins;
 mod metrics;
 mod nats;
 mod output;
 mod outside;
 mod parts;
 mod presence;
+mod reading;
 mod report;
+mod seal;
 mod server;
 mod setup;
+mod sinks;
 mod span;
 mod spans;
+mod terminal;
 mod up;
 mod verbs;
 mod wiring;
@@ -49,6 +56,7 @@ use crate::args::Cli;
 use crate::exit::{Exit, Failure};
 
 fn main() -> ExitCode {
+    keywheel_daemon::panics::withhold_messages();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return misread(&error).into(),

@@ -3,9 +3,12 @@
 //! Invariants: with `-o json` stdout holds JSON only; colour and progress are for terminals only, and
 //! `NO_COLOR` is honoured; what the server or a container's name says cannot steer the terminal.
 
+pub(crate) mod approvals;
+pub(crate) mod entitlement;
 pub(crate) mod hosts;
 pub(crate) mod outward;
 pub(crate) mod playbooks;
+pub(crate) mod policies;
 pub(crate) mod progress;
 pub(crate) mod radius;
 pub(crate) mod records;
@@ -15,6 +18,7 @@ pub(crate) mod schedule;
 pub(crate) mod status;
 pub(crate) mod stores;
 pub(crate) mod table;
+pub(crate) mod tokens;
 pub(crate) mod views;
 
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
@@ -129,11 +133,25 @@ fn written(error: &io::Error) -> Failure {
     )
 }
 
-/// A text from elsewhere, without anything that could steer a terminal.
+/// A text from elsewhere, without anything that could steer a terminal, or show letters in another order than they are
+/// read in: somebody approves what they see.
 pub(crate) fn tame(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '\u{b7}' } else { c })
+        .map(|c| if is_steering(c) { '\u{b7}' } else { c })
         .collect()
+}
+
+/// Whether a character does something to what stands around it: controls, and marks that turn the direction of text or
+/// show nothing.
+pub(crate) fn is_steering(character: char) -> bool {
+    let turns = [
+        '\u{61c}'..='\u{61c}',
+        '\u{200b}'..='\u{200f}',
+        '\u{2028}'..='\u{202e}',
+        '\u{2060}'..='\u{206f}',
+        '\u{feff}'..='\u{feff}',
+    ];
+    character.is_control() || turns.iter().any(|range| range.contains(&character))
 }
 
 #[cfg(test)]
@@ -144,5 +162,7 @@ mod tests {
     fn escape_sequences_do_not_reach_the_terminal() {
         assert_eq!(tame("a\u{1b}[31mb\nc"), "a·[31mb·c");
         assert_eq!(tame("prod/db ä"), "prod/db ä");
+        // A comment that would be shown as if it were none.
+        assert_eq!(tame("// \u{202e}a\u{2066} b\u{200b}"), "// ·a· b·");
     }
 }

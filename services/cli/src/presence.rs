@@ -11,7 +11,7 @@ use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::ids::Ids as _;
-use keywheel_engine::presence::{About, Backlog, Beat, BusEnd, Look};
+use keywheel_engine::presence::{About, Backlog, Beat, BusEnd, Look, WithMemory};
 use keywheel_identity::life::issue_and_end_of;
 use keywheel_schemas::subject::role_word;
 use keywheel_telemetry::Instance;
@@ -71,7 +71,7 @@ impl Run {
             clock: self.clock.clone(),
             ids: self.ids.clone(),
             about,
-            look,
+            look: Arc::new(WithMemory::new(look)),
             end,
             certificate_end: Arc::new(move || Some(credentials()?.1)),
         };

@@ -25,6 +25,21 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
         .ok_or_else(wrong)
 }
 
+/// Reads a span of whole minutes, hours or days; how long one may be is the server's matter.
+pub(crate) fn parse_long(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("give a number and a unit: 90m, 12h, 30d (not `{text}`)");
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        "m" => number.checked_mul(60),
+        "h" => number.checked_mul(3600),
+        "d" => number.checked_mul(86_400),
+        _ => None,
+    };
+    seconds.map(Duration::from_secs).ok_or_else(wrong)
+}
+
 /// A span as people read it.
 pub(crate) fn words(span: Duration) -> String {
     match span.as_secs() {
@@ -38,6 +53,16 @@ pub(crate) fn words(span: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_spans_are_whole_minutes_hours_and_days() {
+        for (text, seconds) in [("1m", 60), ("12h", 43_200), ("366d", 31_622_400)] {
+            assert_eq!(parse_long(text), Ok(Duration::from_secs(seconds)));
+        }
+        for text in ["", "5", "30s", "d", "1w", "-1d", "99999999999999999999d"] {
+            assert!(parse_long(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn spans_are_read_and_written() {

@@ -1,12 +1,15 @@
 //! What `keywheel up` and services that run apart are wired from. No behaviour of its own.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keywheel_containers::DockerOptions;
+use keywheel_core::approval::Operation;
 use keywheel_core::decision::Enrolment;
 use keywheel_daemon::{Shutdown, failpoint};
-use keywheel_engine::command_bus::{CommandBus, Handle, LearnHosts, Parts};
+use keywheel_engine::command_bus::{CommandBus, Handle, HoldBack, HoldWork, LearnHosts, Parts};
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::container_host::ContainerHost;
@@ -14,11 +17,14 @@ use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::publisher::Publisher;
 use keywheel_engine::state::View;
+use keywheel_gateway::admission::{Admission, entitlement};
 use keywheel_gateway::bus_server::{BusServer, Renewals};
-use keywheel_gateway::lifecycle;
 use keywheel_gateway::presence::{Listener, Presences};
+use keywheel_gateway::retention::Retention;
 use keywheel_gateway::socket;
+use keywheel_gateway::{dual, lifecycle};
 use keywheel_schemas::config::Config;
+use keywheel_seal::memory;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -36,6 +42,8 @@ pub(crate) struct Ends {
     pub(crate) view: View,
     /// What is heard of every instance.
     pub(crate) presences: Presences,
+    /// Reads the policies in force.
+    pub(crate) admission: Arc<Admission>,
     /// The command bus goes on until this is dropped.
     pub(crate) deciding: DropGuard,
 }
@@ -78,6 +86,48 @@ pub(crate) struct GatewayPorts {
     pub(crate) learn_hosts: Option<LearnHosts>,
     /// Makes members' credentials fresh; `None` where they have none.
     pub(crate) renewals: Option<Arc<dyn Renewals>>,
+    /// How many sinks of the audit have to take records.
+    pub(crate) min_sinks: usize,
+    /// How many people operations take, that take several.
+    pub(crate) people: BTreeMap<Operation, u64>,
+    /// At which age audit records leave the journal; `None` keeps them all.
+    pub(crate) keep_records: Option<Duration>,
+}
+
+/// Whether new work may have to wait for the audit's sinks.
+fn may_be_held(ports: &GatewayPorts) -> bool {
+    ports.min_sinks > 0 || ports.people.contains_key(&Operation::SinkChange)
+}
+
+/// Says why no new work may begin: too few sinks, as it is counted here, or others than those that were confirmed.
+fn hold_back(ends: &Ends, few: fn(&Presences) -> Option<String>) -> HoldBack {
+    let (presences, view) = (ends.presences.clone(), ends.view.clone());
+    let admission = ends.admission.clone();
+    Arc::new(move || few(&presences).or_else(|| dual::unconfirmed(&admission, &view, &presences)))
+}
+
+/// What tells the world; work waits there while no new work may begin.
+fn publisher(ports: &GatewayPorts, ends: &Ends) -> Publisher {
+    Publisher {
+        journal: ports.journal.clone(),
+        bus: ports.bus.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+        view: ends.view.clone(),
+        failpoint: reach,
+        hold: may_be_held(ports).then(|| HoldWork::new(hold_back(ends, Presences::short_of_sinks))),
+    }
+}
+
+/// What holds bindings against the policies.
+fn rights(ports: &GatewayPorts, ends: &Ends) -> entitlement::Rights {
+    entitlement::Rights {
+        commands: ends.handle.clone(),
+        view: ends.view.clone(),
+        admission: ends.admission.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+    }
 }
 
 /// Starts what decides, tells and answers on the bus.
@@ -88,22 +138,21 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         ids: ports.ids.clone(),
         failpoint: reach,
     };
+    let admission = Admission::new()
+        .map_err(|fault| Error::new(Kind::Broken, fault.to_string(), "report this"))?
+        .with_people(ports.people.clone());
     let started = CommandBus::start(parts).await?;
     let last = CancellationToken::new();
     let ends = Ends {
         handle: started.handle.clone(),
         view: started.view.clone(),
-        presences: Presences::new(ports.clock.clone()),
+        presences: Presences::new(ports.clock.clone())
+            .with_min_sinks(ports.min_sinks)
+            .with_keep_records(ports.keep_records),
+        admission: Arc::new(admission),
         deciding: last.clone().drop_guard(),
     };
-    let publisher = Publisher {
-        journal: ports.journal.clone(),
-        bus: ports.bus.clone(),
-        clock: ports.clock.clone(),
-        ids: ports.ids.clone(),
-        view: started.view.clone(),
-        failpoint: reach,
-    };
+    let publisher = publisher(ports, &ends);
     let listener = Listener {
         bus: ports.bus.clone(),
         view: started.view.clone(),
@@ -111,6 +160,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         ids: ports.ids.clone(),
         presences: ends.presences.clone(),
     };
+    let retention = retention(ports, &ends);
     let server = BusServer {
         bus: ports.bus.clone(),
         commands: started.handle.clone(),
@@ -122,7 +172,11 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     };
     let token = spawn.shutdown.token();
     let bus = started.bus.with_enrolment(ports.enrolment);
+    let bus = bus.with_entitlement(entitlement::judge(&ends.admission));
     let mut bus = bus.with_witness(lifecycle::witness());
+    if may_be_held(ports) {
+        bus = bus.with_hold_back(hold_back(&ends, Presences::held_back));
+    }
     if let Some(learn) = &ports.learn_hosts {
         bus = bus.with_hosts(learn.clone());
     }
@@ -133,8 +187,24 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         until(token.clone(), publisher.run(started.commits)),
     );
     spawn.start("gateway's ears", listener.run(token.clone()));
+    spawn.start(
+        "gateway's look at rights",
+        rights(ports, &ends).run(token.clone()),
+    );
+    spawn.tasks.spawn(retention.run(token.clone()));
     spawn.start("gateway's bus end", server.run(token));
     Ok(ends)
+}
+
+/// Has old audit records leave, where they may.
+fn retention(ports: &GatewayPorts, ends: &Ends) -> Retention {
+    Retention {
+        journal: ports.journal.clone(),
+        commands: ends.handle.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+        presences: ends.presences.clone(),
+    }
 }
 
 /// Runs a service that only ends with the process, until told to stop.
@@ -189,8 +259,9 @@ fn reach(name: &'static str) {
     let _injected = failpoint::hit(name);
 }
 
-/// Closes what a daemon leaves open by default, and arms named failpoints of tests.
-pub(crate) fn harden() -> Result<(), Error> {
+/// Closes what a daemon leaves open by default, takes the first memory for keys, and arms named failpoints of tests.
+/// Where memory cannot be locked the beat says so, unless that is refused.
+pub(crate) fn harden(must_lock: bool) -> Result<(), Error> {
     keywheel_sys::harden::daemon().map_err(|e| {
         Error::new(
             Kind::Broken,
@@ -198,6 +269,11 @@ pub(crate) fn harden() -> Result<(), Error> {
             "report this with your kernel's version",
         )
     })?;
+    let plain = memory::plain(&memory::prepare());
+    if let Some(note) = plain.filter(|_| must_lock) {
+        let what = format!("{note}, and `memory.require_locked` is `on`");
+        return Err(Error::new(Kind::Refused, what, memory::NEXT_STEP));
+    }
     failpoint::arm_from_env().map_err(|e| {
         Error::new(
             Kind::BadConfiguration,

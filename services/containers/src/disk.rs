@@ -81,7 +81,7 @@ mod tests {
             &id,
             "config.v2.json",
             &format!(
-                r#"{{"ID":"{id}","Name":"/web","Image":"sha256:5","Config":{{"Image":"app","Labels":{{"a":"b"}}}},"State":{{"Running":false}}}}"#
+                r#"{{"ID":"{id}","Name":"/web","Image":"sha256:5","Config":{{"Image":"app","User":"1000:1000","Labels":{{"a":"b"}}}},"State":{{"Running":false}}}}"#
             ),
         );
         write(
@@ -95,6 +95,7 @@ mod tests {
             .unwrap();
         assert_eq!(record.runtime, "keywheel");
         assert_eq!(record.facts.labels.get("a").map(String::as_str), Some("b"));
+        assert_eq!(record.facts.user.as_deref(), Some("1000:1000"));
     }
 
     #[test]

@@ -239,11 +239,14 @@ impl ContainerHost for DockerHost {
     ) -> Result<Option<ContainerRecord>, PortError> {
         let target = format!("/containers/json?all=1&filters=%7B%22id%22%3A%5B%22{id}%22%5D%7D");
         if let Ok(Ok(rows)) = tokio::time::timeout(budget, self.rows(&target)).await
-            && let Some(record) = rows
+            && let Some(mut record) = rows
                 .into_iter()
                 .filter_map(Listed::into_record)
                 .find(|record| record.facts.id == *id)
         {
+            // A row does not tell the user. Without the engine's file nobody knows it, and what asks for one is refused.
+            let kept = self.read_disk(id).await.ok().flatten();
+            record.facts.user = kept.and_then(|kept| kept.facts.user);
             return Ok(Some(record));
         }
         self.read_disk(id).await

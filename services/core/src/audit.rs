@@ -49,6 +49,18 @@ pub enum Principal {
     },
     /// One of our services.
     Service(Role),
+    /// A program, by a token that stands for a person.
+    Token {
+        /// The token's name.
+        name: String,
+        /// The person, as policies name them.
+        owner: String,
+    },
+    /// A person, by the word of the provider of identities that they logged in at.
+    Login {
+        /// The name that the provider gave.
+        name: String,
+    },
 }
 
 /// A service's role; what each may submit is fixed.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::approval;
 use crate::audit::Principal;
 use crate::binding::{OnRevoke, Reload, Selector, Target};
 use crate::host::{JoinRequest, KeyRequest, PermitRequest, SealingKey, TokenRequest};
@@ -15,6 +16,7 @@ use crate::name::{
 use crate::notification;
 use crate::playbook;
 use crate::playbook_run;
+use crate::policy;
 use crate::report::HostReport;
 use crate::revocation::Proof;
 use crate::rotation::{Intervention, Sessions, Step};
@@ -22,6 +24,7 @@ use crate::secret;
 use crate::signal::{self, Signal};
 use crate::store::{RemoteVersion, StoreSpec};
 use crate::time::Timestamp;
+use crate::token;
 
 /// What came of logins with what was revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +35,18 @@ pub struct ProofTaken {
     pub attempt: u32,
     /// What came of them.
     pub proof: Proof,
+}
+
+/// Numbers of versions that were given out in a time that this log does not know, since it was put back to before it.
+/// None of them may mean another version now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuryLost {
+    /// The secret.
+    pub secret: SecretName,
+    /// The highest number that is known of that time.
+    pub up_to: u64,
+    /// Why, in words.
+    pub reason: String,
 }
 
 /// A wish to have versions replaced, and unusable then.
@@ -311,6 +326,16 @@ pub enum Command {
     Replace(Replacing),
     /// About a playbook or a run of one.
     Playbook(playbook_run::Request),
+    /// Puts a set of policies in force.
+    ApplyPolicies(policy::Request),
+    /// About tokens.
+    Token(token::Request),
+    /// The log was put back to an earlier time.
+    BuryLost(BuryLost),
+    /// Holds every binding against the policies as they are by now.
+    JudgeBindings,
+    /// About what takes several people.
+    Approval(approval::Request),
 }
 
 /// What goes between here and others outside.

@@ -1,12 +1,12 @@
 //! Any event, and the aggregate it belongs to.
 
 use crate::id::{
-    BindingId, HostId, NotificationId, PlaybookId, RevocationId, RotationId, RunId, SecretId,
-    SignalSourceId, StoreId,
+    ApprovalId, BindingId, HostId, NotificationId, PlaybookId, PolicySetId, RevocationId,
+    RotationId, RunId, SecretId, SignalSourceId, StoreId, TokenId,
 };
 use crate::{
-    assignment, binding, host, notification, playbook, playbook_run, revocation, rollout, rotation,
-    secret, signal, store,
+    approval, assignment, binding, host, notification, playbook, playbook_run, policy, revocation,
+    rollout, rotation, secret, signal, store, token,
 };
 
 /// Any event with its aggregate.
@@ -36,6 +36,12 @@ pub enum Event {
     Playbook(PlaybookId, playbook::Event),
     /// Of a run of a playbook.
     PlaybookRun(RunId, playbook_run::Event),
+    /// Of the policies.
+    Policy(PolicySetId, policy::Event),
+    /// Of a token.
+    Token(TokenId, token::Event),
+    /// Of a request that takes several people.
+    Approval(ApprovalId, approval::Event),
 }
 
 /// Names the aggregate of an event.
@@ -65,6 +71,12 @@ pub enum AggregateKey {
     Playbook(PlaybookId),
     /// A run of a playbook.
     PlaybookRun(RunId),
+    /// The policies.
+    Policy(PolicySetId),
+    /// A token.
+    Token(TokenId),
+    /// A request that takes several people.
+    Approval(ApprovalId),
 }
 
 impl Event {
@@ -84,6 +96,9 @@ impl Event {
             Self::Signal(id, _) => AggregateKey::Signal(*id),
             Self::Playbook(id, _) => AggregateKey::Playbook(*id),
             Self::PlaybookRun(id, _) => AggregateKey::PlaybookRun(*id),
+            Self::Policy(id, _) => AggregateKey::Policy(*id),
+            Self::Token(id, _) => AggregateKey::Token(*id),
+            Self::Approval(id, _) => AggregateKey::Approval(*id),
         }
     }
 }

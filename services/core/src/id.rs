@@ -109,6 +109,12 @@ id_type!(/// What could not be delivered to somebody outside, or not be read of 
     LetterId);
 id_type!(/// A declared source of signals, independent of its name.
     SignalSourceId);
+id_type!(/// The policies of this installation.
+    PolicySetId);
+id_type!(/// A token of a person's, independent of its name.
+    TokenId);
+id_type!(/// A request that takes several people.
+    ApprovalId);
 
 /// Full id of a container as its engine prints it: 64 lower-case hexadecimal digits.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

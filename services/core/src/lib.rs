@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+pub mod approval;
 pub mod assignment;
 pub mod audit;
 pub mod binding;
@@ -22,6 +23,7 @@ pub mod notification;
 pub mod plan;
 pub mod playbook;
 pub mod playbook_run;
+pub mod policy;
 pub mod report;
 pub mod resource;
 pub mod revocation;
@@ -34,4 +36,5 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 pub mod time;
+pub mod token;
 pub mod world;

@@ -153,6 +153,9 @@ name_type!(/// Name of a notification.
 name_type!(/// Name of a declared source of signals.
     SignalSourceName, "name of a source of signals", MAX_NAME_BYTES,
     "use lower-case letters, digits, `.`, `_` and `-`", is_word);
+name_type!(/// Name of a token.
+    TokenName, "token name", MAX_NAME_BYTES,
+    "use lower-case letters, digits, `.`, `_` and `-`", is_word);
 name_type!(/// Name of a file inside the secrets directory.
     FileName, "file name", MAX_FILE_NAME_BYTES,
     "use letters, digits, `.`, `_` and `-`, without a leading dot", is_file);

@@ -2,15 +2,21 @@
 //!
 //! The world is the fold of the log and nothing else. Applying an event is total.
 
+pub mod approvals;
 mod difference;
 mod leases;
 mod orders;
 mod outside;
 mod outward;
 mod playbooks;
+mod policies;
 mod replacement;
+mod rollouts;
+mod room;
+pub mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::assignment::{self, Assignment};
 use crate::binding::{self, Binding};
@@ -24,6 +30,7 @@ use crate::name::{BindingName, HostName, PlaybookName, SecretName, StoreName};
 use crate::notification;
 use crate::playbook::Playbook;
 use crate::playbook_run::Run;
+use crate::policy::Applied;
 use crate::revocation::{self, Revocation};
 use crate::rollout::{self, Rollout};
 use crate::rotation::{self, Rotation, Trigger};
@@ -31,6 +38,10 @@ use crate::secret::{self, Secret};
 use crate::signal;
 use crate::store;
 use crate::time::Timestamp;
+
+pub use room::Room;
+#[cfg(test)]
+pub(crate) use room::looked;
 
 /// Closed rotations and revocations kept for people, per secret; older ones are in the log only.
 pub const KEPT_CLOSED: usize = 16;
@@ -64,6 +75,10 @@ pub struct World {
     pub playbooks: BTreeMap<PlaybookId, Playbook>,
     /// Open runs of playbooks, and the last ones that ended.
     pub runs: BTreeMap<RunId, Run>,
+    /// Tokens that were issued and not revoked.
+    pub tokens: tokens::Tokens,
+    /// What takes several people.
+    pub approvals: approvals::Approvals,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -89,6 +104,8 @@ pub struct World {
     closed_runs: BTreeMap<PlaybookId, VecDeque<RunId>>,
     /// The same of playbooks that were removed, all together.
     closed_of_removed: VecDeque<RunId>,
+    /// The policies in force, last, and those before them.
+    policies: VecDeque<Arc<Applied>>,
 }
 
 impl World {
@@ -206,23 +223,6 @@ impl World {
         };
         if is_own { own } else { further }
     }
-    /// What a rollout says of a container.
-    #[must_use]
-    pub fn rollout_member(
-        &self,
-        host: HostId,
-        container: &ContainerId,
-    ) -> Option<&rollout::Member> {
-        if self.rollouts.is_empty() {
-            return None;
-        }
-        let instance = rollout::Instance {
-            host,
-            container: container.clone(),
-        };
-        let mut rollouts = self.rollouts.values();
-        rollouts.find_map(|rollout| rollout.members.get(&instance))
-    }
     /// Hosts that some binding of the secret means.
     #[must_use]
     pub fn hosts_of(&self, secret: SecretId) -> Vec<HostId> {
@@ -249,10 +249,12 @@ impl World {
         self.may_have(secret, host.id) && specs.any(|spec| spec.selector.means_host(&host.name))
     }
 
-    /// Whether some binding means it.
+    /// Whether some binding means it, also one that is withheld.
     #[must_use]
     pub fn is_bound(&self, secret: SecretId) -> bool {
-        self.specs_of(secret).next().is_some()
+        let home = self.home(secret);
+        let mut declared = self.bindings.values().filter_map(Binding::declared);
+        declared.any(|spec| spec.names(home))
     }
 
     fn specs_of(&self, secret: SecretId) -> impl Iterator<Item = &binding::Spec> {
@@ -278,6 +280,9 @@ impl World {
             Event::Signal(id, event) => self.apply_signal(*id, event),
             Event::Playbook(id, event) => self.apply_playbook(*id, event),
             Event::PlaybookRun(id, event) => self.apply_playbook_run(*id, event),
+            Event::Policy(id, event) => self.apply_policy(number, *id, event),
+            Event::Token(id, event) => self.tokens.apply(*id, event),
+            Event::Approval(id, event) => self.approvals.apply(number, *id, event),
         }
         self.note_outside(number, event);
     }
@@ -347,25 +352,9 @@ impl World {
         }
     }
 
-    fn apply_rollout(&mut self, number: u64, service: &rollout::Service, event: &rollout::Event) {
-        let rollout = self.rollouts.entry(service.clone()).or_default();
-        rollout.evolve(number, event);
-        if rollout.is_over() {
-            self.rollouts.remove(service);
-        }
-        // What waits is in no plan.
-        let is_planned = !matches!(
-            event,
-            rollout::Event::Asked { .. } | rollout::Event::Unwell { .. }
-        );
-        if is_planned {
-            self.bump(number, [event.instance().host]);
-        }
-    }
-
     fn apply_binding(&mut self, number: u64, id: BindingId, event: &binding::Event) {
         let mut affected = self.hosts_of_binding(id);
-        if let binding::Event::Bound { name, .. } = event {
+        if let binding::Event::Bound { name, .. } | binding::Event::Withheld { name, .. } = event {
             self.bindings_by_name.insert(name.clone(), id);
             self.bindings
                 .entry(id)

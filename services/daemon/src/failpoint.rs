@@ -33,6 +33,8 @@ pub const FAILPOINTS: &[&str] = &[
     "storesync.after_insert",
     "storesync.before_destroy",
     "storesync.after_destroy",
+    "storesync.before_rekey",
+    "storesync.after_rekey",
     "injector.before_swap",
     "injector.after_temp_write",
     "injector.after_swap",

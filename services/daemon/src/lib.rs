@@ -16,6 +16,7 @@ mod journald;
 pub mod lines;
 mod logging;
 pub mod names;
+pub mod panics;
 pub mod readiness;
 mod runtime;
 pub mod settings;

@@ -63,6 +63,8 @@ lines! {
     PLAYBOOK_TRIGGERED = "playbook_run.triggered", "A run of a playbook began.";
     PLAYBOOK_STEP_FAILED = "playbook_run.step_failed", "A step of a run failed, and why.";
     PLAYBOOK_COMPLETED = "playbook_run.completed", "A run of a playbook ended, with this outcome.";
+    GLASS_BROKEN = "approval.glass_broken", "What takes several people goes without the others, and why.";
+    GLASS_REVIEWED = "approval.glass_reviewed", "Somebody else reviewed that, and what they found.";
     STEP_PERFORMED = "step.performed", "store-sync did a step at the store; `ms` says how long it took.";
     STEP_NOT_PERFORMED = "step.failed", "store-sync could not do a step at the store, and why.";
     FILE_REPLACED = "file.replaced", "The injector replaced a file in a running container, and read it back.";

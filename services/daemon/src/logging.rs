@@ -116,7 +116,7 @@ fn program() -> String {
     name.unwrap_or_else(|| "keywheel".to_owned())
 }
 
-/// An error and all its sources, in one line.
+/// An error and all its sources, in one line. Of a task that panicked it says that, and not with what (rule C5).
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -124,15 +124,35 @@ pub fn chain(error: &dyn Error) -> String {
     for _ in 0..MAX_SOURCES {
         let Some(cause) = source else { break };
         // Writing into a string cannot fail.
-        let _ = write!(text, ": {cause}");
+        let _ = match has_panicked(cause) {
+            true => write!(text, ": it panicked; the log says where"),
+            false => write!(text, ": {cause}"),
+        };
         source = cause.source();
     }
     text
 }
 
+fn has_panicked(cause: &(dyn Error + 'static)) -> bool {
+    let ended = cause.downcast_ref::<tokio::task::JoinError>();
+    ended.is_some_and(tokio::task::JoinError::is_panic)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("step not done")]
+    struct Step(#[source] tokio::task::JoinError);
+
+    #[tokio::test]
+    async fn what_a_task_panicked_with_is_not_told() {
+        let task = tokio::spawn(async { "x".parse::<u32>().expect("canary-in-a-task") });
+        let error = Step(task.await.unwrap_err());
+        let told = chain(&error);
+        assert_eq!(told, "step not done: it panicked; the log says where");
+    }
 
     #[derive(Debug, thiserror::Error)]
     #[error("journal not opened")]

@@ -58,6 +58,8 @@ pub const SUBJECT: &str = "subject";
 pub const ERROR: &str = "error";
 /// Why, in words.
 pub const REASON: &str = "reason";
+/// Name of a sink of the audit.
+pub const SINK: &str = "sink";
 /// Name of a failpoint.
 pub const FAILPOINT: &str = "failpoint";
 /// Name of a signal.

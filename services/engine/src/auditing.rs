@@ -1,12 +1,12 @@
-//! Which audit records a command leaves. Every command leaves exactly one, and an apply one for each
-//! of its declarations, whether it was allowed, rejected or changed nothing; every usage fact, and
-//! every end of an order about a container, leaves one per container instance. A person's repeat leaves the same ones as the command itself, which say
-//! that it was one.
+//! Which audit records a command leaves. Every command leaves exactly one, and an apply one for each of its
+//! declarations, whether it was allowed, rejected or changed nothing; every usage fact, and every end of an order about
+//! a container, leaves one per container instance. A person's repeat leaves the same ones as the command itself, which
+//! say that it was one.
 
 use keywheel_core::assignment;
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record};
 use keywheel_core::binding::Reload;
-use keywheel_core::command::{Command, Declaration, Outward, Replacing};
+use keywheel_core::command::{BuryLost, Command, Declaration, Outward, Replacing};
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
 use keywheel_core::id::{BindingId, CommandId, HostId, RotationId, SecretId};
@@ -14,10 +14,16 @@ use keywheel_core::playbook_run;
 use keywheel_core::report::{DeniedStart, Executed, StalePlan, UsageKind, UsageNote};
 use keywheel_core::rotation::{self, MAX_REASON_CHARS};
 use keywheel_core::time::Timestamp;
+use keywheel_core::token;
 use keywheel_core::world::World;
 
+mod approvals;
+mod entitlement;
+mod outward;
 mod playbooks;
 mod revocations;
+mod rules;
+mod tokens;
 
 /// Who asks, by what command, when.
 pub struct Deed<'a> {
@@ -88,6 +94,9 @@ pub fn records(
     }
     let events = decided.iter().flatten();
     records.extend(events.filter_map(|event| playbooks::order_record(before, deed, event)));
+    let events = decided.iter().flatten();
+    records.extend(events.filter_map(|event| playbooks::evicted(before, deed, (command, event))));
+    records.extend(entitlement::records(before, deed, command, decided));
     records
 }
 
@@ -111,6 +120,17 @@ pub fn repeat_records(
         ..blank(deed, Category::Administration, verb)
     };
     described(now, command).into_iter().map(record).collect()
+}
+
+/// Names in a person's records the policies that let the command in.
+pub fn note_admission(records: &mut [Record], by: &str) {
+    let own = records.iter_mut();
+    for record in own.filter(|record| record.category == Category::Administration) {
+        record.reason = match rules::is_of_people(&record.reason) {
+            true => by.to_owned(),
+            false => format!("{} (policy: {by})", record.reason),
+        };
+    }
 }
 
 fn blank(deed: &Deed<'_>, category: Category, verb: &str) -> Record {
@@ -259,13 +279,16 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
         | Command::EvictHost { reason, .. }
         | Command::ForgetRevocation { reason, .. }
         | Command::Intervene { reason, .. }
+        | Command::BuryLost(BuryLost { reason, .. })
         | Command::Replace(Replacing { reason, .. })
         | Command::Playbook(
             playbook_run::Request::Start { reason, .. }
             | playbook_run::Request::Approve { reason, .. }
             | playbook_run::Request::Intervene { reason, .. }
             | playbook_run::Request::Lift { reason, .. },
-        ) => reason.clone(),
+        )
+        | Command::Token(token::Request::Revoke { reason, .. }) => reason.clone(),
+        Command::Approval(request) => approvals::reason(request),
         Command::StepOutcome {
             failure: Some(failure),
             ..
@@ -283,15 +306,7 @@ fn reason_given(principal: &Principal, command: &Command) -> String {
         {
             "a letter that was retried".to_owned()
         }
-        _ => match principal {
-            Principal::User { .. } => "local-socket".to_owned(),
-            Principal::Operator { .. } => "client-certificate".to_owned(),
-            Principal::Stranger { .. } if matches!(command, Command::Outward(_)) => {
-                "signature".to_owned()
-            }
-            Principal::Stranger { .. } => "join-token".to_owned(),
-            Principal::Service(_) => "role-table".to_owned(),
-        },
+        _ => rules::of(principal, command).to_owned(),
     }
 }
 
@@ -344,33 +359,21 @@ fn describe(world: &World, command: &Command) -> Option<Described> {
             ("deadline", rotated(world, rotation), version_of(rotation))
         }
         Command::LingerEnded { secret } => ("end-lease", secret_object(world, *secret), None),
-        Command::Outward(wish) => outward(wish),
+        Command::Outward(wish) => outward::described(wish),
+        Command::Token(request) => tokens::described(request),
+        Command::Approval(request) => return approvals::described(world, request),
         Command::Playbook(request) => playbooks::described(world, request),
+        Command::ApplyPolicies(_) => ("apply-policies", "policies".to_owned(), None),
+        Command::JudgeBindings => ("judge-bindings", "bindings".to_owned(), None),
         Command::Revoke { .. }
         | Command::Replace(_)
         | Command::RevokeOutcome { .. }
         | Command::RetryRevoke { .. }
         | Command::ProofOutcome(_)
+        | Command::BuryLost(_)
         | Command::ForgetRevocation { .. } => return revocations::described(world, command),
         Command::Apply(_) | Command::Report(_) => return None,
     })
-}
-
-fn outward(wish: &Outward) -> Described {
-    match wish {
-        Outward::RemoveNotification(name) => {
-            ("remove-notification", format!("notification/{name}"), None)
-        }
-        Outward::RemoveSignalSource(name) => (
-            "remove-signal-source",
-            format!("signal-source/{name}"),
-            None,
-        ),
-        Outward::TakeSignal(signal) => {
-            let object = format!("signal-source/{}", signal.via);
-            ("take-signal", object, None)
-        }
-    }
 }
 
 /// The secret of a rotation.

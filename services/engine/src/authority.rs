@@ -57,7 +57,12 @@ pub const fn submitter_of(command: &Command) -> Role {
         | Command::EvictHost { .. }
         | Command::ForgetRevocation { .. }
         | Command::Replace(_)
-        | Command::Outward(_) => Role::Gateway,
+        | Command::Outward(_)
+        | Command::ApplyPolicies(_)
+        | Command::Token(_)
+        | Command::BuryLost(_)
+        | Command::JudgeBindings
+        | Command::Approval(_) => Role::Gateway,
         Command::Playbook(
             Request::Start {
                 cause: Cause::Person,
@@ -158,7 +163,11 @@ fn may_request(role: Role, host: Option<HostId>, body: &Body, to: Address) -> bo
             | Body::DropStash { .. }
             | Body::CheckStore { .. }
             | Body::LookNow { .. }
-            | Body::Compare(_),
+            | Body::Compare(_)
+            | Body::ReadSeal
+            | Body::Unseal { .. }
+            | Body::Seal
+            | Body::RotateKek,
         ) => role == Role::Gateway,
         _ => false,
     }
@@ -185,6 +194,7 @@ fn may_answer(body: &Body, from: Address) -> bool {
                 | Body::Tried(_)
                 | Body::Looked(_)
                 | Body::Compared(_)
+                | Body::SealState(_)
         ),
     }
 }

@@ -12,7 +12,9 @@
 
 mod class;
 mod effects;
+mod entitled;
 mod follow;
+mod held;
 mod inbox;
 mod runs;
 
@@ -25,7 +27,6 @@ use keywheel_core::decision::{self, Context, Enrolment, Refusal};
 use keywheel_core::effect::Effect;
 use keywheel_core::event::Event;
 use keywheel_core::id::{CommandId, EventId, HostId};
-use keywheel_core::playbook_run::Request::Advance;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use tokio::sync::mpsc;
@@ -40,10 +41,12 @@ use crate::port::{ErrorKind, PortError};
 use crate::replay::read_all;
 use crate::state::{Committed, View, ViewWriter, view};
 use effects::{answered_effect, react};
+pub use entitled::Entitle;
 pub use follow::FOLLOW_INTERVAL;
+pub use held::{HoldBack, HoldWork};
 pub use inbox::{Decided, Handle, MAX_BATCH, MAX_RECORDS, MAX_URGENT, MAX_WAITING};
 use inbox::{Inbox, Request, inbox};
-use runs::{Runs, is_no_for_now};
+use runs::{Runs, is_no_for_now, was_done_by_others};
 
 /// How often a batch is decided anew because others appended first; then its senders come back.
 pub const MAX_ROUNDS: u32 = 32;
@@ -108,6 +111,8 @@ pub struct CommandBus {
     enrolment: Enrolment,
     learn_hosts: Option<LearnHosts>,
     witness: Option<Witness>,
+    hold_back: Option<HoldBack>,
+    entitle: Option<Entitle>,
 }
 
 /// What starting gives: the task to run, and its three outer ends.
@@ -147,6 +152,8 @@ impl CommandBus {
             enrolment: Enrolment::default(),
             learn_hosts: None,
             witness: None,
+            hold_back: None,
+            entitle: None,
         };
         Ok(Started {
             bus,
@@ -250,7 +257,7 @@ impl CommandBus {
             let decision = match &request {
                 Request::Look(_) => Ok(None),
                 Request::Record(record, _) => Ok(Some(self.record_only((**record).clone()))),
-                Request::Submit(submission, _) => {
+                Request::Submit(submission, by, _) => {
                     let beside = decided.get(&submission.id).cloned();
                     let is_durable = beside.is_none();
                     let known = match beside {
@@ -258,9 +265,14 @@ impl CommandBus {
                         None => self.parts.journal.verdict(submission.id).await,
                     };
                     match known {
-                        Ok(None) => self.decide(submission),
+                        Ok(None) => match self.held_back(submission) {
+                            None => self
+                                .decide(submission)
+                                .map(|decision| admitted(decision, by)),
+                            Some(held) => Err(held),
+                        },
                         Ok(Some(known)) => {
-                            let record = self.repeat(submission, &known);
+                            let record = admitted(self.repeat(submission, &known), by);
                             let answer = Decided::before(known);
                             if is_durable && record.is_none() {
                                 request.answer(Ok(answer));
@@ -419,7 +431,10 @@ impl CommandBus {
     fn repeat(&self, submission: &Submission, known: &Verdict) -> Option<Decision> {
         let is_person = matches!(
             submission.principal,
-            Principal::User { .. } | Principal::Operator { .. }
+            Principal::User { .. }
+                | Principal::Operator { .. }
+                | Principal::Token { .. }
+                | Principal::Login { .. }
         );
         if !is_person {
             return None;
@@ -477,6 +492,7 @@ impl CommandBus {
         };
         let class = class::of(&self.draft, &submission.command);
         let outcome = decision::decide(&self.draft, &submission.command, &ctx);
+        let outcome = outcome.map(|events| self.entitled(&submission.command, events, &ctx));
         if let Err(refusal) = &outcome
             && is_no_for_now(&submission.command, &refusal.reason)
         {
@@ -493,8 +509,7 @@ impl CommandBus {
             traceparent: submission.traceparent.as_deref(),
         };
         let is_idle = matches!(&outcome, Ok(events) if events.is_empty());
-        if is_idle && matches!(submission.command, Command::Playbook(Advance { .. })) {
-            // Others were first, and the run waits now.
+        if is_idle && was_done_by_others(&submission.command) {
             return Ok(None);
         }
         let audit = auditing::records(&self.draft, &deed, &submission.command, &outcome);
@@ -547,6 +562,15 @@ impl CommandBus {
         }
         effects
     }
+}
+
+/// A decision whose records name the policies that let it in.
+fn admitted(decision: Option<Decision>, by: &Option<String>) -> Option<Decision> {
+    let mut decision = decision?;
+    if let Some(by) = by {
+        auditing::note_admission(&mut decision.audit, by);
+    }
+    Some(decision)
 }
 
 /// What deserves another round.

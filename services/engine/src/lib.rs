@@ -21,4 +21,5 @@ pub mod stash;
 pub mod state;
 pub mod tally;
 pub mod trace;
+pub mod unseal;
 pub mod until;

@@ -4,9 +4,11 @@
 //! Invariants: presence is signed like everything, says nothing that is secret, and is in no log: it
 //! is lost without harm, and an instance that is not heard for [`SILENT_AFTER`] counts as silent.
 //! What an instance tells is bounded; so is what a gateway keeps. It decides nothing: who is alive
-//! has no influence on what may be done.
+//! has no influence on what may be done, but for sinks of the audit where some are asked for (rule A1):
+//! with fewer that say that they take records no new work begins, so that not being heard permits nothing.
 
 mod beat;
+mod memory;
 mod table;
 
 use std::time::Duration;
@@ -17,6 +19,7 @@ use keywheel_core::id::HostId;
 use keywheel_core::time::Timestamp;
 
 pub use beat::{About, Beat};
+pub use memory::{MEMORY_FACT, WithMemory};
 pub use table::{Heard, Row, Table};
 
 /// How often an instance tells.
@@ -38,6 +41,10 @@ pub const MAX_TEXT_CHARS: usize = 500;
 pub const SEAL_FACT: &str = "seal";
 /// Name of the fact with what the audit's second copy says against the journal.
 pub const COPY_FACT: &str = "copy";
+/// A fact about a sink of the audit begins so; a problem does not count among those that take records.
+pub const SINK_FACT: &str = "sink ";
+/// Name of the fact with which an audit sink says which set of sinks it was given: `sha256:` and the digest, first.
+pub const SINK_SET_FACT: &str = "sinks";
 /// Name of the fact with which an instance says why it ended.
 pub const ENDED_FACT: &str = "ended";
 

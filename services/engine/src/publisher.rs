@@ -18,17 +18,19 @@ use keywheel_core::id::HostId;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-use crate::command_bus::Commit;
+use crate::command_bus::{Commit, HoldWork};
 use crate::port::bus::{Body, Bus, HostKeys, Topic};
 use crate::port::clock::Clock;
 use crate::port::ids::Ids;
-use crate::port::journal::{Journal, MAX_READ, Mark, RecordedEvent, Turn};
+use crate::port::journal::{Journal, MAX_READ, Mark, OpenEffect, RecordedEvent, Turn};
 use crate::port::{ErrorKind, PortError};
 use crate::state::View;
 use crate::trace::Context;
 
 /// An effect that is open for one whole such span is sent again.
 pub const RESEND_INTERVAL: Duration = Duration::from_secs(30);
+/// How often work that waits for sinks of the audit is looked at.
+pub const HOLD_LOOK: Duration = Duration::from_secs(1);
 /// How long after it was sent a call may be begun for an effect. Work that waits longer in front of busy
 /// workers is dropped there and sent again.
 pub const WORK_SPAN: Duration = Duration::from_secs(45);
@@ -58,6 +60,8 @@ pub struct Publisher {
     pub view: View,
     /// Called after a commit was told; names of failpoints.
     pub failpoint: fn(&'static str),
+    /// Says which work waits; `None` where none ever does.
+    pub hold: Option<HoldWork>,
 }
 
 impl Publisher {
@@ -71,6 +75,7 @@ impl Publisher {
         let mut resend = interval(RESEND_INTERVAL);
         resend.reset();
         let mut turn = interval(TURN_INTERVAL);
+        let mut look = interval(HOLD_LOOK);
         loop {
             let done = tokio::select! {
                 biased;
@@ -91,6 +96,7 @@ impl Publisher {
                 _ = resend.tick(), if told.is_some() => {
                     self.resend(&open, false).await.map(|still| open = still)
                 }
+                _ = look.tick(), if told.is_some() && self.has_waiting() => self.release().await,
             };
             match done {
                 // The server is away: the turn ends by itself, and its next holder goes on.
@@ -252,6 +258,9 @@ impl Publisher {
 
     /// Work stands below its rotation or revocation; `stored` counts where that is too old to be known.
     async fn tell_work(&self, effect: &Effect, stored: Option<String>, first: bool) {
+        if self.holds(effect) {
+            return;
+        }
         let trace = self.view.read().effect_trace(&effect.key());
         let trace = trace.as_ref().map(Context::to_string).or(stored);
         let body = Body::Work {
@@ -294,6 +303,39 @@ impl Publisher {
                 .await;
         }
         Ok(open.iter().map(|asked| asked.effect.key()).collect())
+    }
+
+    fn holds(&self, effect: &Effect) -> bool {
+        let Some(hold) = &self.hold else {
+            return false;
+        };
+        let may_wait = HoldWork::may_wait(&self.view.read().world, effect);
+        may_wait && hold.waits(effect)
+    }
+
+    fn has_waiting(&self) -> bool {
+        self.hold.as_ref().is_some_and(HoldWork::has_waiting)
+    }
+
+    /// Sends what waited and has to no more; what still has to is remembered anew.
+    async fn release(&self) -> Result<(), PortError> {
+        let Some(hold) = &self.hold else {
+            return Ok(());
+        };
+        let waiting = hold.take();
+        let open = match self.journal.open_effects().await {
+            Ok(open) => open,
+            Err(error) => {
+                hold.put_back(waiting);
+                return Err(error);
+            }
+        };
+        let waited = |asked: &&OpenEffect| waiting.contains(&asked.effect.key());
+        for asked in open.iter().filter(waited) {
+            self.tell_work(&asked.effect, asked.traceparent.clone(), false)
+                .await;
+        }
+        Ok(())
     }
 
     /// A message that cannot be sent now is no loss: hosts read their plan, consumers the log, and

@@ -74,6 +74,32 @@ impl Access {
         }
     }
 
+    /// A person as policies name them, as they would come in here now, and by which rule; `None` for who may not.
+    #[must_use]
+    pub fn owner(&self, text: &str) -> Option<(Principal, &'static str)> {
+        let (kind, name) = text.split_once(':')?;
+        match kind {
+            "unix" => {
+                let uid = name.parse().ok()?;
+                let rule = self.allows_user(uid, self.primary_group(uid))?;
+                Some((self.user(uid), rule))
+            }
+            "certificate" => {
+                let peer = Peer::Operator(OperatorName::parse(name).ok()?);
+                Some((self.principal(&peer), self.allows(&peer)?))
+            }
+            _ => None,
+        }
+    }
+
+    /// The group that a user is in by the file of users; of an unknown one, a group that nobody is in.
+    fn primary_group(&self, uid: u32) -> u32 {
+        let users = std::fs::read_to_string(&self.user_file).unwrap_or_default();
+        let found = users.lines().find(|line| user_named(line, uid).is_some());
+        let group = found.and_then(|line| line.split(':').nth(3)?.parse().ok());
+        group.unwrap_or(u32::MAX)
+    }
+
     /// Whether the peer may use every verb, and by which rule.
     #[must_use]
     pub fn allows(&self, peer: &Peer) -> Option<&'static str> {
@@ -125,7 +151,7 @@ mod tests {
         std::fs::write(dir.join("group"), "root:x:0:\nkeywheel:x:990:alice,bob\n").unwrap();
         std::fs::write(
             dir.join("passwd"),
-            "alice:x:1001:1001::/:/bin/sh\ncarol:x:1003:1003::/:/bin/sh\n",
+            "alice:x:1001:1001::/:/bin/sh\ncarol:x:1003:1003::/:/bin/sh\ndave:x:1004:990::/:/bin/sh\n",
         )
         .unwrap();
         Access {
@@ -163,6 +189,24 @@ mod tests {
         assert_eq!(access.allows(&ada), Some("client-certificate"));
         let name = "ada".to_owned();
         assert_eq!(access.principal(&ada), Principal::Operator { name });
+        for (owner, rule) in [
+            ("unix:0", Some("root")),
+            ("unix:1001", Some("group-keywheel")),
+            ("unix:1004", Some("group-keywheel")),
+            ("unix:1003", None),
+            ("unix:4242", None),
+            ("unix:x", None),
+            ("certificate:ada", Some("client-certificate")),
+            ("certificate:A B", None),
+            ("service:x", None),
+            ("ada", None),
+        ] {
+            assert_eq!(access.owner(owner).map(|(_, rule)| rule), rule, "{owner}");
+        }
+        assert_eq!(
+            access.owner("unix:1001").unwrap().0,
+            access.principal(&alice)
+        );
         let stranger = Peer::Stranger(IpAddr::from([192, 0, 2, 7]));
         assert_eq!(access.allows(&stranger), None);
         let address = "192.0.2.7".to_owned();

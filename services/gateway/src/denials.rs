@@ -1,6 +1,7 @@
 //! How often who was denied: the first attempts one by one, the rest as one record per window.
 //!
-//! Users are told apart by uid, strangers at a TCP port by address. Pure but for a lock. Invariants: what is not recorded by itself is counted, with the first and
+//! Users are told apart by uid, strangers at a TCP port by address, people with a certificate by its name,
+//! programs by whose token they bring. Pure but for a lock. Invariants: what is not recorded by itself is counted, with the first and
 //! the last of it; what is counted is kept until its record is durable; the number of tallies and of
 //! single records in a window is bounded, whatever strangers do. A process that dies in the middle
 //! of a window loses that window's count, and never the first attempts.
@@ -129,6 +130,13 @@ impl Denials {
         Ruling::Count
     }
 
+    /// Whether so many of somebody's attempts were denied in this window that further ones are only counted.
+    pub fn is_over(&self, principal: &Principal) -> bool {
+        let window = self.window();
+        let own = who(principal).and_then(|who| window.by_who.get(&who));
+        own.is_some_and(|tally| tally.recorded >= RECORDED_PER_UID)
+    }
+
     /// Counts a denial that gets no record of its own, whatever came before it.
     pub fn count(&self, principal: &Principal, attempt: Attempt) {
         self.total.fetch_add(1, Ordering::Relaxed);
@@ -215,6 +223,11 @@ fn others() -> Principal {
 enum Who {
     User(u32),
     Address(String),
+    Operator(String),
+    /// Of a person: many tokens are no more attempts.
+    Token(String),
+    /// Of a person: many logins are no more attempts.
+    Login(String),
 }
 
 /// A principal's own tally, if it can have one.
@@ -222,6 +235,9 @@ fn who(principal: &Principal) -> Option<Who> {
     match principal {
         Principal::User { uid, .. } if *uid != MANY => Some(Who::User(*uid)),
         Principal::Stranger { address } => Some(Who::Address(address.clone())),
+        Principal::Operator { name } => Some(Who::Operator(name.clone())),
+        Principal::Token { owner, .. } => Some(Who::Token(owner.clone())),
+        Principal::Login { name } => Some(Who::Login(name.clone())),
         _ => None,
     }
 }
@@ -324,6 +340,25 @@ mod tests {
         assert_eq!(denials.note(&of("192.0.2.1"), attempt(1)), Ruling::Count);
         assert_eq!(denials.note(&of("192.0.2.2"), attempt(1)), Ruling::Record);
         assert_eq!(denials.turn()[0].principal, of("192.0.2.1"));
+    }
+
+    #[test]
+    fn people_with_a_certificate_and_programs_have_records_of_their_own() {
+        let denials = Denials::default();
+        let operator = Principal::Operator {
+            name: "ada".to_owned(),
+        };
+        let token = |name: &str| Principal::Token {
+            name: name.to_owned(),
+            owner: "certificate:ada".to_owned(),
+        };
+        for n in 0..u64::from(RECORDED_PER_UID) {
+            assert_eq!(denials.note(&operator, attempt(n)), Ruling::Record);
+            assert_eq!(denials.note(&token("ci"), attempt(n)), Ruling::Record);
+        }
+        assert_eq!(denials.note(&operator, attempt(1)), Ruling::Count);
+        // Another token of hers is no way around.
+        assert_eq!(denials.note(&token("more"), attempt(1)), Ruling::Count);
     }
 
     #[test]

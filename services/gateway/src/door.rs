@@ -68,6 +68,8 @@ pub(crate) struct Door {
     pub(crate) places: Places,
     /// What the audit calls it.
     pub(crate) object: &'static str,
+    /// Whether somebody without a certificate may come with a token.
+    pub(crate) takes_tokens: bool,
 }
 
 impl Door {
@@ -145,6 +147,8 @@ impl Door {
             Ok(identified) => identified,
             Err(refusal) => return self.record(&refusal.to_string(), from).await,
         };
+        let is_stranger = matches!(peer, Peer::Stranger(_));
+        let until = (!is_stranger).then(|| self.api.clock.now().plus(lifetime));
         let place = match &peer {
             Peer::Operator(name) => {
                 let holder = Holder::Operator(name.clone());
@@ -167,6 +171,8 @@ impl Door {
             binding: binding(stream.get_ref().1).ok(),
             lifetime: Some(lifetime),
             place,
+            until,
+            may_stay: is_stranger && self.takes_tokens,
         };
         connection.serve(stream, stop).await;
     }
@@ -181,6 +187,9 @@ impl Door {
             return Ok((Peer::Stranger(from), self.spans.stranger));
         };
         let shown = stream.get_ref().1.peer_certificates();
+        if self.takes_tokens && shown.is_none() {
+            return Ok((Peer::Stranger(from), self.spans.stranger));
+        }
         let PeerName::Operator(name) = members.peer(shown)? else {
             return Err(Refusal::NoCertificate);
         };

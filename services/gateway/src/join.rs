@@ -90,6 +90,7 @@ impl JoinServer {
             members: None,
             spans,
             places: Places::default(),
+            takes_tokens: false,
             object: "join-port",
         }))
     }

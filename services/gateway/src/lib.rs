@@ -27,21 +27,27 @@
 )]
 
 pub mod access;
+pub mod admission;
 pub mod bus_server;
 pub mod claims;
 pub mod denials;
 pub mod door;
+pub mod dual;
 pub mod evictions;
 pub mod http;
 pub mod join;
 pub mod lifecycle;
+pub mod login;
 pub mod metrics;
 pub mod places;
 pub mod presence;
 pub mod registry;
 pub mod remote;
+pub mod retention;
 pub mod server;
+mod sinks;
 pub mod socket;
 #[cfg(test)]
 mod testing;
+pub mod tokens;
 pub mod views;

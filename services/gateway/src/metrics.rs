@@ -4,6 +4,7 @@
 //! restart loses none. What is this process's own (denied requests, who was heard) says so in its help.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -154,6 +155,8 @@ impl Source for Metrics {
         }
         let denied = self.api.denials.total();
         page.count(&names::REQUESTS_DENIED, &[], denied);
+        let looks = self.api.health_looks.load(Ordering::Relaxed);
+        page.count(&names::HEALTH_LOOKS, &[], looks);
         if let Ok(all) = self.api.deliveries.letters().await {
             letters(page, &all);
         }
@@ -167,6 +170,7 @@ impl Source for Metrics {
         tally(page, &committed.tally);
         rotations(page, &committed.world);
         runs(page, &committed.world, now);
+        approvals(page, &committed.world, now);
         consumers(page, &committed.world);
         let hearing = Hearing {
             rows: &rows,
@@ -307,6 +311,19 @@ fn runs(page: &mut Page, world: &World, now: Timestamp) {
     page.count(&names::PLAYBOOK_RUNS_AWAITING_APPROVAL, &[], asks);
     let late = count_of(&|step| step.until.is_some_and(|until| until < now));
     page.count(&names::PLAYBOOK_RUNS_OVERDUE, &[], late);
+}
+
+/// What takes several people: what waits for them, and what went without.
+fn approvals(page: &mut Page, world: &World, now: Timestamp) {
+    let all = || world.approvals.iter();
+    let waiting = all().filter(|known| known.is_open(now) && known.missing() > 0);
+    page.count(&names::APPROVALS_WAITING, &[], count(waiting.count()));
+    let unreviewed = all().filter(|known| known.is_unreviewed());
+    page.count(
+        &names::BREAK_GLASS_UNREVIEWED,
+        &[],
+        count(unreviewed.count()),
+    );
 }
 
 fn consumers(page: &mut Page, world: &World) {

@@ -4,9 +4,12 @@
 //! called behind only by what was there when it spoke.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use keywheel_core::audit::Role;
 use keywheel_core::id::EventId;
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Body, Bus, Topic};
 use keywheel_engine::port::clock::Clock;
@@ -15,6 +18,8 @@ use keywheel_engine::port::journal::Journal;
 use keywheel_engine::presence::{Heard, Presence, Reached, Row, Table};
 use keywheel_engine::state::View;
 use tokio_util::sync::CancellationToken;
+
+use crate::sinks;
 
 /// Pause before it listens again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -25,6 +30,11 @@ pub struct Presences {
     table: Arc<Table>,
     clock: Arc<dyn Clock>,
     began: Duration,
+    began_at: Timestamp,
+    min_sinks: usize,
+    keep_records: Option<Duration>,
+    /// Whether no sink is asked for, just now.
+    lenient: Arc<AtomicBool>,
 }
 
 impl Presences {
@@ -34,8 +44,77 @@ impl Presences {
         Self {
             table: Arc::default(),
             began: clock.monotonic(),
+            began_at: clock.now(),
             clock,
+            min_sinks: 0,
+            keep_records: None,
+            lenient: Arc::default(),
         }
+    }
+
+    /// Asks for so many sinks of the audit that take records.
+    #[must_use]
+    pub fn with_min_sinks(self, min_sinks: usize) -> Self {
+        Self { min_sinks, ..self }
+    }
+
+    /// Has audit records leave the journal at this age; `None` keeps them all.
+    #[must_use]
+    pub fn with_keep_records(self, keep_records: Option<Duration>) -> Self {
+        Self {
+            keep_records,
+            ..self
+        }
+    }
+
+    /// At which age audit records leave the journal; `None` where all are kept.
+    #[must_use]
+    pub const fn keep_records(&self) -> Option<Duration> {
+        self.keep_records
+    }
+
+    /// By which time ages of records are told: a clock that is set forward while the gateway runs makes nothing old.
+    #[must_use]
+    pub fn steady_now(&self) -> Timestamp {
+        self.clock.now().min(self.began_at.plus(self.listening()))
+    }
+
+    /// Why audit records before a number may not leave the journal now; nothing when others have them.
+    #[must_use]
+    pub fn keeps_records(&self, before: u64) -> Option<String> {
+        let heard = self.table.heard(Role::AuditSink, self.clock.monotonic());
+        sinks::keeps(&heard, before, self.min_sinks)
+    }
+
+    /// Asks for no sinks while `is_lenient`: a restored log is made ready before any of them can run.
+    pub fn set_lenient(&self, is_lenient: bool) {
+        self.lenient.store(is_lenient, Ordering::Relaxed);
+    }
+
+    /// Why no new work may begin now; nothing while there are sinks enough.
+    #[must_use]
+    pub fn held_back(&self) -> Option<String> {
+        match self.lenient.load(Ordering::Relaxed) {
+            true => None,
+            false => self.short_of_sinks(),
+        }
+    }
+
+    /// Why no worker may be told of new work now: also while commands are let through, since what they lead to is no
+    /// less work for that.
+    #[must_use]
+    pub fn short_of_sinks(&self) -> Option<String> {
+        if self.min_sinks == 0 {
+            return None;
+        }
+        let heard = self.table.heard(Role::AuditSink, self.clock.monotonic());
+        sinks::held_back(&heard, self.min_sinks)
+    }
+
+    /// Audit sinks that are heard now.
+    #[must_use]
+    pub fn audit_sinks(&self) -> Vec<Row> {
+        self.table.heard(Role::AuditSink, self.clock.monotonic())
     }
 
     /// Everything that is known now.

@@ -1,6 +1,7 @@
 //! The operators' TCP port: the API over mutual TLS 1.3, for who has an operator's certificate.
 //!
-//! Invariants: nobody else gets past the handshake, not even a host or service of the deployment;
+//! Invariants: nobody else gets past the handshake, not even a host or service of the deployment, but that who shows
+//! no certificate may where tokens are taken, and is a stranger without one;
 //! who did is on record by the name in the certificate. Same routes and bounds as the unix socket,
 //! whose server writes what is counted here.
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use keywheel_identity::tls::{Admit, PeerKind, TlsError, TlsIdentity};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tokio_util::sync::CancellationToken;
 
 use crate::door::{Door, Spans};
@@ -25,7 +27,26 @@ impl RemoteServer {
     /// When TLS cannot be set up.
     pub fn new(api: Api, tls: &Arc<TlsIdentity>, spans: Spans) -> Result<Self, TlsError> {
         let config = tls.server_config(Admit::only([PeerKind::Operator]))?;
-        Ok(Self(Door {
+        Ok(Self::of(api, tls, spans, (config, false)))
+    }
+
+    /// The same, where somebody without a certificate may come with a token. One who shows a certificate has to show
+    /// an operator's all the same.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn with_tokens(api: Api, tls: &Arc<TlsIdentity>, spans: Spans) -> Result<Self, TlsError> {
+        let config = tls.server_config_or_none(Admit::only([PeerKind::Operator]))?;
+        Ok(Self::of(api, tls, spans, (config, true)))
+    }
+
+    fn of(
+        api: Api,
+        tls: &Arc<TlsIdentity>,
+        spans: Spans,
+        (config, takes_tokens): (ServerConfig, bool),
+    ) -> Self {
+        Self(Door {
             router: http::router(api.clone()),
             api,
             acceptor: TlsAcceptor::from(Arc::new(config)),
@@ -33,7 +54,8 @@ impl RemoteServer {
             spans,
             places: Places::default(),
             object: "operators-port",
-        }))
+            takes_tokens,
+        })
     }
 
     /// Serves until told to stop; answers under way end first. The command bus must still run then.

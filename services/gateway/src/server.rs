@@ -17,6 +17,7 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use keywheel_core::audit::Outcome;
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
 use keywheel_identity::tls::Binding;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -26,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::Peer;
 use crate::denials::{Attempt, Counted, WINDOW};
+use crate::http::bearer::Stay;
+use crate::http::whoami::Until;
 use crate::http::{self, Api};
 use crate::places::{Holder, Place, Places, Standing};
 
@@ -146,6 +149,8 @@ impl Server {
             binding: None,
             lifetime,
             place,
+            until: None,
+            may_stay: standing == Standing::Stranger,
         };
         connections.spawn(connection.serve(stream, stop.clone()));
     }
@@ -183,6 +188,10 @@ pub(crate) struct Connection {
     pub(crate) lifetime: Option<Duration>,
     /// Free again when the connection ends.
     pub(crate) place: Place,
+    /// Until when the proof of who it is counts, where that has an end.
+    pub(crate) until: Option<Timestamp>,
+    /// Whether a token may keep it open longer than `lifetime`.
+    pub(crate) may_stay: bool,
 }
 
 impl Connection {
@@ -191,12 +200,20 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let _place = self.place;
-        let (peer, binding) = (self.peer.clone(), self.binding);
+        let (peer, binding, until) = (self.peer.clone(), self.binding, self.until);
+        let stay = self.may_stay.then(Stay::default);
+        let offered = stay.clone();
         let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(ConnectInfo(peer.clone()));
             if let Some(binding) = binding {
                 request.extensions_mut().insert(Bound(binding));
+            }
+            if let Some(until) = until {
+                request.extensions_mut().insert(Until(until));
+            }
+            if let Some(stay) = offered.clone() {
+                request.extensions_mut().insert(stay);
             }
             router.call(request)
         });
@@ -210,6 +227,10 @@ impl Connection {
             match self.lifetime {
                 Some(lifetime) => tokio::time::sleep(lifetime).await,
                 None => future::pending().await,
+            }
+            // Each of its requests shows the token; one that idles ends as any connection does.
+            if stay.is_some_and(|stay| stay.is_noted()) {
+                future::pending().await
             }
         };
         tokio::select! {

@@ -2,29 +2,37 @@
 
 mod encoded;
 pub(crate) mod members;
+pub(crate) mod provider;
 
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use keywheel_core::approval::Operation;
 use keywheel_core::audit::{Principal, Role};
 use keywheel_core::command::Command;
 use keywheel_core::effect::Work;
 use keywheel_core::id::{CommandId, DeploymentId, NotificationId, RotationId};
 use keywheel_core::name::{HostName, NotificationName};
 use keywheel_core::store::{Looked, NamedStore, PlannedUse};
-use keywheel_engine::command_bus::{CommandBus, Parts, Started, Submission};
+use keywheel_engine::command_bus::{CommandBus, HoldBack, Parts, Started, Submission};
 use keywheel_engine::port::bus::{Address, Body, Bus, Requests, Source, Subscription, Topic};
 use keywheel_engine::port::deliveries::Letter;
 use keywheel_engine::port::journal::Journal as _;
 use keywheel_engine::port::outside::{Outside, Trouble};
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::state::View;
+use keywheel_engine::unseal::SealState;
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 
-use encoded::Encoded;
+pub(crate) use encoded::Encoded;
 
 use crate::access::{Access, Peer};
+use crate::admission::{Admission, entitlement};
 use crate::denials::Denials;
+use crate::dual;
 use crate::http::{Api, Scans};
 use crate::presence::Presences;
 
@@ -52,6 +60,30 @@ pub(crate) struct FakeStore {
     pub(crate) store_fault: Mutex<Option<String>>,
     /// What the next look gives.
     pub(crate) looks: Mutex<Vec<Looked>>,
+    /// What it says of its seal, and when it is offered something.
+    pub(crate) seal: Mutex<Option<Body>>,
+    /// Why it keeps no value and tells no key.
+    pub(crate) values_fault: Mutex<Option<(ErrorKind, String)>>,
+    /// What it was offered.
+    pub(crate) offered: Mutex<Vec<Vec<u8>>>,
+    /// Whether what it is offered next is none.
+    pub(crate) is_wrong: Mutex<bool>,
+}
+
+impl FakeStore {
+    /// Unsealed by a key file, unless a test says another thing.
+    fn seal_state(&self) -> Body {
+        let said = self.seal.lock().unwrap().clone();
+        said.unwrap_or_else(|| {
+            Body::SealState(SealState {
+                sealed: false,
+                provider: "key-file".to_owned(),
+                key: [9; 32],
+                shares: None,
+                kek_rows_left: None,
+            })
+        })
+    }
 }
 
 fn unused() -> PortError {
@@ -83,7 +115,12 @@ impl Bus for FakeStore {
         if *self.is_away.lock().unwrap() {
             return Err(PortError::new(ErrorKind::Unavailable, "store-sync is away"));
         }
+        let fault = self.values_fault.lock().unwrap().clone();
         match body {
+            Body::ReadStoreKey | Body::Stash { .. } if fault.is_some() => {
+                let (kind, text) = fault.unwrap();
+                Ok(Body::Failed { kind, text })
+            }
             Body::ReadStoreKey => Ok(Body::StoreKey([7; 32])),
             Body::Stash { token, .. } => {
                 self.kept.lock().unwrap().push(token);
@@ -105,6 +142,17 @@ impl Bus for FakeStore {
                 ))
             }
             Body::LookNow { .. } => Ok(Body::Looked(self.looks.lock().unwrap().clone())),
+            Body::Unseal { offered } => {
+                self.offered.lock().unwrap().push(offered);
+                if std::mem::take(&mut *self.is_wrong.lock().unwrap()) {
+                    return Ok(Body::Failed {
+                        kind: ErrorKind::Denied,
+                        text: "it was not taken".to_owned(),
+                    });
+                }
+                Ok(self.seal_state())
+            }
+            Body::ReadSeal | Body::Seal | Body::RotateKek => Ok(self.seal_state()),
             _ => Err(unused()),
         }
     }
@@ -157,10 +205,53 @@ pub(crate) struct Bench {
     pub(crate) clock: Arc<FakeClock>,
 }
 
+/// What its configuration asks for.
+#[derive(Default)]
+struct Asked {
+    min_sinks: usize,
+    people: BTreeMap<Operation, u64>,
+}
+
+/// As the program holds new work back.
+fn hold_back(presences: Presences, admission: Arc<Admission>, view: View) -> HoldBack {
+    Arc::new(move || {
+        let few = presences.held_back();
+        few.or_else(|| dual::unconfirmed(&admission, &view, &presences))
+    })
+}
+
+/// Root and the daemon's own user alone.
+fn access() -> Access {
+    let nowhere = std::path::PathBuf::from("/nonexistent");
+    Access {
+        own_uid: 0,
+        group_file: nowhere.clone(),
+        user_file: nowhere,
+    }
+}
+
 impl Bench {
     /// Needs a tokio runtime.
     pub(crate) async fn start() -> Self {
-        Self::over(MemoryJournal::new(), 1, false).await
+        Self::over(MemoryJournal::new(), (1, false), Asked::default()).await
+    }
+
+    /// The same, asking for so many sinks of the audit.
+    pub(crate) async fn with_min_sinks(min_sinks: usize) -> Self {
+        let asked = Asked {
+            min_sinks,
+            ..Asked::default()
+        };
+        Self::over(MemoryJournal::new(), (1, false), asked).await
+    }
+
+    /// The same, where operations take so many people.
+    pub(crate) async fn taking(people: &[(Operation, u64)]) -> Self {
+        let asked = Asked {
+            people: people.iter().copied().collect(),
+            ..Asked::default()
+        };
+        Self::over(MemoryJournal::new(), (1, false), asked).await
     }
 
     /// Two gateways over one log; neither hears when the other appends.
@@ -168,8 +259,8 @@ impl Bench {
         let mut handles = MemoryJournal::shared(2);
         let (other, one) = (handles.remove(1), handles.remove(0));
         let pair = [
-            Self::over(one, 1, true).await,
-            Self::over(other, 2, true).await,
+            Self::over(one, (1, true), Asked::default()).await,
+            Self::over(other, (2, true), Asked::default()).await,
         ];
         for bench in &pair {
             // Its first look at the log is over.
@@ -178,11 +269,12 @@ impl Bench {
         pair
     }
 
-    async fn over(journal: MemoryJournal, source: u64, is_deaf: bool) -> Self {
+    async fn over(journal: MemoryJournal, (source, is_deaf): (u64, bool), asked: Asked) -> Self {
         let journal = Arc::new(journal);
         let encoded = Arc::new(Encoded {
             journal: journal.clone(),
             is_deaf,
+            leaves: AtomicBool::new(false),
         });
         let store = Arc::new(FakeStore::default());
         let clock = Arc::new(FakeClock::default());
@@ -199,9 +291,16 @@ impl Bench {
             view,
             mut commits,
         } = CommandBus::start(parts).await.unwrap();
+        let presences = Presences::new(clock.clone()).with_min_sinks(asked.min_sinks);
+        let admission = Arc::new(Admission::new().unwrap().with_people(asked.people));
+        let bus = bus.with_hold_back(hold_back(
+            presences.clone(),
+            admission.clone(),
+            view.clone(),
+        ));
+        let bus = bus.with_entitlement(entitlement::judge(&admission));
         tokio::spawn(bus.run());
         tokio::spawn(async move { while commits.recv().await.is_some() {} });
-        let nowhere = std::path::PathBuf::from("/nonexistent");
         let outside = Arc::new(FakeOutside::default());
         let api = Api {
             commands: handle,
@@ -212,11 +311,7 @@ impl Bench {
             bus: store.clone(),
             clock: clock.clone(),
             ids,
-            access: Access {
-                own_uid: 0,
-                group_file: nowhere.clone(),
-                user_file: nowhere,
-            },
+            access: access(),
             deployment: DeploymentId::from_bytes([9; 16]),
             host: HostName::parse("web-1").unwrap(),
             data_dir: "data".to_owned(),
@@ -229,8 +324,13 @@ impl Bench {
             denials: Arc::new(Denials::default()),
             waits: Arc::default(),
             scans: Scans::default(),
-            presences: Presences::new(clock.clone()),
+            presences,
             parts: Arc::new(Vec::new),
+            admission,
+            tokens: Arc::default(),
+            backups: None,
+            logins: None,
+            health_looks: Arc::default(),
         };
         Self {
             outside,

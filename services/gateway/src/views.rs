@@ -1,5 +1,7 @@
 //! The committed world as people and tools see it. Pure; no value is in reach here.
 
+pub mod approvals;
+pub mod entitlement;
 mod fires;
 mod hosts;
 mod next;
@@ -95,10 +97,10 @@ fn secret_name(world: &World, secret: SecretId) -> Option<String> {
     Some(secret.name.to_string())
 }
 
-/// One binding; `None` once unbound.
+/// One binding, also one that policies withhold; `None` once unbound.
 #[must_use]
 pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView> {
-    let spec = binding.spec.as_ref()?;
+    let spec = binding.declared()?;
     let consumers = with_leases(world, spec.secret).filter(|(key, _)| key.binding == binding.id);
     Some(BindingView {
         name: binding.name.to_string(),
@@ -110,36 +112,7 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
             .filter_map(|secret| secret_name(world, *secret))
             .collect(),
         selector: selector_words(&spec.selector),
-        target: match &spec.target {
-            Target::File {
-                directory,
-                name,
-                uid,
-                gid,
-                mode,
-                template,
-            } => {
-                let by = if template.is_some() {
-                    ", by a template"
-                } else {
-                    ""
-                };
-                format!("file {directory}/{name} uid {uid} gid {gid} mode {mode:04o}{by}")
-            }
-            Target::Files {
-                directory,
-                name,
-                uid,
-                gid,
-                mode,
-                files,
-            } => {
-                let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-                let names = names.join(", ");
-                format!("files {names} in {directory}/{name} uid {uid} gid {gid} mode {mode:04o}")
-            }
-            Target::Env { name } => format!("env {name}"),
-        },
+        target: target_words(&spec.target),
         reload: match &spec.reload {
             Reload::None => "none".to_owned(),
             Reload::Signal(number) => format!("signal {number}"),
@@ -163,7 +136,42 @@ pub fn binding(world: &World, binding: &binding::Binding) -> Option<BindingView>
         on_revoke: Some(on_revoke(spec).word().to_owned()),
         consumers: count(consumers.count()),
         note: binding_note(&spec.selector, &spec.target),
+        withheld: entitlement::withheld_words(world, binding, &|_| true),
     })
+}
+
+/// File or env variable, in words.
+fn target_words(target: &Target) -> String {
+    match target {
+        Target::File {
+            directory,
+            name,
+            uid,
+            gid,
+            mode,
+            template,
+        } => {
+            let by = if template.is_some() {
+                ", by a template"
+            } else {
+                ""
+            };
+            format!("file {directory}/{name} uid {uid} gid {gid} mode {mode:04o}{by}")
+        }
+        Target::Files {
+            directory,
+            name,
+            uid,
+            gid,
+            mode,
+            files,
+        } => {
+            let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
+            let names = names.join(", ");
+            format!("files {names} in {directory}/{name} uid {uid} gid {gid} mode {mode:04o}")
+        }
+        Target::Env { name } => format!("env {name}"),
+    }
 }
 
 /// What befalls who loses a revoked value; one that has it in a variable is stopped, whatever its binding says.
@@ -217,6 +225,8 @@ fn selector_words(selector: &binding::Selector) -> String {
             .iter()
             .map(|(key, value)| format!("label {key}={value}")),
     );
+    words.extend(selector.name.as_ref().map(|name| format!("name {name}")));
+    words.extend(selector.user.as_ref().map(|user| format!("user {user}")));
     words.join(", ")
 }
 
@@ -241,19 +251,27 @@ pub fn consumers(committed: &Committed, of: Option<&Secret>) -> Vec<ConsumerView
     }
 }
 
+const fn progress_word(progress: &Progress) -> &'static str {
+    match progress {
+        Progress::Waiting => "waiting",
+        Progress::Swapped => "swapped",
+        Progress::Reloaded => "reloaded",
+        Progress::Withdrawn => "withdrawn",
+        Progress::Vanished => "vanished",
+        Progress::Refused(_) => "refused",
+    }
+}
+
 fn consumer(
     world: &World,
     key: &assignment::Key,
     assignment: &Assignment,
     promoted: Option<Timestamp>,
 ) -> ConsumerView {
-    let (state, reason) = match &assignment.progress {
-        Progress::Waiting => ("waiting", None),
-        Progress::Swapped => ("swapped", None),
-        Progress::Reloaded => ("reloaded", None),
-        Progress::Withdrawn => ("withdrawn", None),
-        Progress::Vanished => ("vanished", None),
-        Progress::Refused(reason) => ("refused", Some(reason.clone())),
+    let state = progress_word(&assignment.progress);
+    let reason = match &assignment.progress {
+        Progress::Refused(reason) => Some(reason.clone()),
+        _ => None,
     };
     ConsumerView {
         container: key.container.to_string(),

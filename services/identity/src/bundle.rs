@@ -312,12 +312,12 @@ fn damaged(path: &Path, reason: impl Into<String>) -> BundleError {
 }
 
 fn text(text: &str) -> SecretBytes {
-    SecretBytes::from(text.as_bytes().to_vec())
+    SecretBytes::copied(text.as_bytes())
 }
 
 fn copy(bytes: &SecretBytes) -> SecretBytes {
     // EXPOSE: copied to be written to its file.
-    SecretBytes::from(bytes.expose().to_vec())
+    SecretBytes::copied(bytes.expose())
 }
 
 fn into_text(bytes: &SecretBytes) -> Option<String> {

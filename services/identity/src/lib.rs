@@ -69,6 +69,10 @@
 //! nats::server_config(&BusAuthority, &mut Revocations, &BusServer, now) -> Result<String, NatsError>
 //! nats::BusAuthority::{permit(&Client, user_key: &str, now, not_after), system_permit, account_claim(&mut Revocations, now)}
 //! nats::UserKey::{generate, from_seed, public_key, seed, sign, credentials(&permit)}
+//!
+//! // What a provider of identities signed.
+//! jwt::Keys::parse(&[u8]) -> Result<Keys, JwtError>
+//! jwt::claims(text: &[u8], &Keys) -> Result<serde_json::Map<String, Value>, JwtError>
 //! ```
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -78,6 +82,7 @@ pub mod bundle;
 pub mod enrol;
 mod hex;
 pub mod init;
+pub mod jwt;
 pub mod life;
 pub mod name;
 pub mod nats;

@@ -251,6 +251,20 @@ impl TlsIdentity {
         ))
     }
 
+    /// For a listener where clients may show no certificate: one that is shown must be of one of `admit`.
+    ///
+    /// # Errors
+    /// When the library refuses the set-up.
+    pub fn server_config_or_none(self: &Arc<Self>, admit: Admit) -> Result<ServerConfig, TlsError> {
+        let clients = Presenter::new(Arc::clone(self), admit).or_none();
+        let builder = ServerConfig::builder_with_details(provider(), self.time())
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(Arc::new(clients));
+        Ok(unresumed(
+            builder.with_cert_resolver(self.presenter(Admit::only([]))),
+        ))
+    }
+
     /// For the join listener: clients show nothing, their token is checked afterwards.
     ///
     /// # Errors
@@ -322,7 +336,7 @@ pub fn join_client_config(
     pin: [u8; 32],
     clock: Arc<dyn Clock>,
 ) -> Result<ClientConfig, TlsError> {
-    bare_client_config(deployment, Anchor::Pin(pin), clock)
+    bare_client_config(Some(deployment), Anchor::Pin(pin), clock)
 }
 
 /// For a host whose certificate has ended: the server must be the deployment's gateway, issued under
@@ -339,11 +353,27 @@ pub fn return_client_config(
         what: "the roots",
         reason,
     })?;
-    bare_client_config(deployment, Anchor::of_roots(roots)?, clock)
+    bare_client_config(Some(deployment), Anchor::of_roots(roots)?, clock)
+}
+
+/// For a client that shows nothing and comes with a token: the server must be a gateway, issued under one of these
+/// roots (PEM).
+///
+/// # Errors
+/// When the roots cannot be read, or the library refuses the set-up.
+pub fn token_client_config(
+    roots_pem: &str,
+    clock: Arc<dyn Clock>,
+) -> Result<ClientConfig, TlsError> {
+    let roots = certificates(roots_pem).map_err(|reason| TlsError::Pem {
+        what: "the roots",
+        reason,
+    })?;
+    bare_client_config(None, Anchor::of_roots(roots)?, clock)
 }
 
 fn bare_client_config(
-    deployment: DeploymentId,
+    deployment: Option<DeploymentId>,
     anchor: Anchor,
     clock: Arc<dyn Clock>,
 ) -> Result<ClientConfig, TlsError> {

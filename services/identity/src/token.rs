@@ -189,7 +189,7 @@ impl JoinToken {
             name: HostName::parse(name).ok()?,
             address: address.to_owned(),
             pin: *pin,
-            secret: SecretBytes::from(secret.to_vec()),
+            secret: SecretBytes::copied(secret),
         })
     }
 }

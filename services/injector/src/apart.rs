@@ -18,7 +18,7 @@ use keywheel_engine::port::PortError;
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::port::ids::Ids as _;
-use keywheel_engine::presence::{About, Beat};
+use keywheel_engine::presence::{About, Beat, WithMemory};
 use keywheel_identity::bundle::{Bundle, Identity};
 use keywheel_identity::life::{issue_and_end_of, life_of};
 use keywheel_identity::token::MAX_TOKEN_CHARS;
@@ -27,7 +27,7 @@ use keywheel_schemas::config::metrics::MetricsListen;
 use keywheel_schemas::config::otlp::{HEADERS_VARIABLE, OtlpHeaders};
 use keywheel_schemas::config::{Config, ConfigFlags};
 use keywheel_schemas::subject::role_word;
-use keywheel_seal::OsEntropy;
+use keywheel_seal::{OsEntropy, memory as locked};
 use keywheel_sys::memory;
 use keywheel_telemetry::traces::{self, Collector, Exporting, Headers, Resource, SpanCounts};
 use keywheel_telemetry::{Endpoint, Instance, Listen, LogLines, Source};
@@ -109,10 +109,7 @@ struct Host {
 /// With what a person can do about it.
 pub async fn run(config: Option<&Path>, flags: ConfigFlags) -> Result<(), Problem> {
     let config = settings::load(config, flags)?;
-    keywheel_sys::harden::daemon().map_err(|e| {
-        let next = "report this with your kernel's version";
-        Problem::new(exit::UNEXPECTED, e.to_string(), next)
-    })?;
+    harden(config.require_locked_memory)?;
     failpoint::arm_from_env().map_err(|e| {
         let next = "correct KEYWHEEL_FAILPOINTS, or unset it";
         Problem::new(exit::USAGE, e.to_string(), next)
@@ -282,6 +279,23 @@ async fn stay_small(mut status: Handle) {
     }
 }
 
+/// Closes what a daemon leaves open by default, and takes the first memory for keys. Where it cannot be locked the beat
+/// says so, unless that is refused.
+fn harden(must_lock: bool) -> Result<(), Problem> {
+    keywheel_sys::harden::daemon().map_err(|e| {
+        let next = "report this with your kernel's version";
+        Problem::new(exit::UNEXPECTED, e.to_string(), next)
+    })?;
+    let plain = locked::plain(&locked::prepare());
+    match plain.filter(|_| must_lock) {
+        Some(note) => {
+            let what = format!("{note}, and `memory.require_locked` is `on`");
+            Err(Problem::new(exit::CONFIG, what, locked::NEXT_STEP))
+        }
+        None => Ok(()),
+    }
+}
+
 /// What this host tells about itself.
 fn beat(
     (host, name): (HostId, &HostName),
@@ -304,7 +318,7 @@ fn beat(
         },
         clock,
         ids,
-        look: Arc::new(injector.look()),
+        look: Arc::new(WithMemory::new(Arc::new(injector.look()))),
         end: Some(Arc::new(move || end.end())),
         certificate_end: Arc::new(move || Some(life_of(directory.as_deref()?)?.1)),
     }

@@ -189,6 +189,7 @@ mod tests {
             image_digest: "sha256:1".to_owned(),
             image_name: "app".to_owned(),
             labels: BTreeMap::new(),
+            user: None,
         }
     }
 

@@ -62,6 +62,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    keywheel_daemon::panics::withhold_messages();
     let cli = Cli::parse();
     // Elsewhere than with the GNU C library it stays as large as it was.
     let _is_heard = keywheel_sys::memory::keep_little();

@@ -64,6 +64,7 @@ mod tests {
             image_digest: "sha256:1".to_owned(),
             image_name: "app:1".to_owned(),
             labels: BTreeMap::from_iter(label),
+            user: None,
         }
     }
 

@@ -12,8 +12,6 @@
     dead_code
 )]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -34,10 +32,11 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_injector::{
     FRESH_WAIT, HEAD_AGE_LIMIT, HOST_LEASE, HostCache, HostSettings, LeasePolicy,
 };
-use support::engine::Engine;
-use support::running::{Ahead, Running, docker_host};
-use support::settings::options;
-use support::{FakeBus, LIMIT, binding, can_run, env, file};
+
+use crate::support::engine::Engine;
+use crate::support::running::{Ahead, Running, docker_host};
+use crate::support::settings::options;
+use crate::support::{FakeBus, LIMIT, binding, can_run, env, file};
 
 const CANARY: &str = "canary-4d1f-away";
 
@@ -63,6 +62,7 @@ impl ContainerHost for Creating {
             image_digest: "sha256:1".to_owned(),
             image_name: "keywheel-test-injector:busybox".to_owned(),
             labels: BTreeMap::from([("keywheel-test".to_owned(), "app".to_owned())]),
+            user: None,
         };
         Ok(Some(ContainerRecord {
             facts,

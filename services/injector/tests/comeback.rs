@@ -12,8 +12,6 @@
     dead_code
 )]
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
@@ -26,9 +24,10 @@ use keywheel_core::id::ContainerId;
 use keywheel_core::plan::PlannedBinding;
 use keywheel_engine::port::container_host::StartRefusal;
 use keywheel_testkit::fake::FakeContainerHost;
-use support::running::Running;
-use support::settings::options;
-use support::{FakeBus, LIMIT, binding, can_run, env, file};
+
+use crate::support::running::Running;
+use crate::support::settings::options;
+use crate::support::{FakeBus, LIMIT, binding, can_run, env, file};
 
 const PLACEHOLDER: &str = "TOKEN={keywheel:test/secret-1}";
 
@@ -44,6 +43,7 @@ fn create(engine: &FakeContainerHost, number: u8, label: &str, placeholders: &[&
         image_digest: "sha256:1".to_owned(),
         image_name: "keywheel-test-injector:busybox".to_owned(),
         labels: BTreeMap::from([("keywheel-test".to_owned(), label.to_owned())]),
+        user: None,
     };
     engine.create(facts, "keywheel", placeholders);
 }

@@ -13,8 +13,6 @@
     dead_code
 )]
 
-mod support;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +24,10 @@ use keywheel_core::plan::{Grant, Leave, PlannedBinding, PlannedPrevious, Planned
 use keywheel_core::report::{Fact, HostReport, RestartState};
 use keywheel_daemon::SystemClock;
 use keywheel_injector::HostSettings;
-use support::running::{Running, docker_host, wait_remembered};
-use support::settings::{options, reloaded, swapped};
-use support::{Container, FakeBus, binding, can_run, env, file, files, helper};
+
+use crate::support::running::{Running, docker_host, wait_remembered};
+use crate::support::settings::{options, reloaded, swapped};
+use crate::support::{Container, FakeBus, binding, can_run, env, file, files, helper};
 
 fn start(folder: &Path, bus: &Arc<FakeBus>) -> Running {
     Running::start(options(folder), bus.clone(), docker_host(None))
@@ -136,11 +135,11 @@ async fn a_caught_signal_is_delivered_and_an_uncaught_one_is_not_sent() {
             .all(|(id, fact)| !matches!(fact, Fact::Reloaded { .. }) || *id == told.0)
     );
     bus.wait("the program to be told", |_| {
-        support::docker(&["logs", &told.0]).contains("told v2")
+        crate::support::docker(&["logs", &told.0]).contains("told v2")
     })
     .await;
     assert_eq!(
-        support::docker(&["inspect", "-f", "{{.State.Running}}", &deaf.0]),
+        crate::support::docker(&["inspect", "-f", "{{.State.Running}}", &deaf.0]),
         "true"
     );
     injector.end_in(folder.path()).await;
@@ -169,7 +168,7 @@ async fn a_restarted_injector_gets_its_files_back_and_does_not_write_them_again(
         wait_remembered(folder.path(), &one.0, &[1]).await;
     }
     injector.abandon().await;
-    support::docker(&["kill", &stopped.0]);
+    crate::support::docker(&["kill", &stopped.0]);
     bus.clear();
 
     let mut injector = start(folder.path(), &bus);
@@ -226,7 +225,7 @@ async fn a_reader_never_sees_a_torn_file_and_reports_survive_a_gateway_that_is_a
         bus.publish(plan(version));
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    assert_eq!(support::docker(&["wait", &container.0]), "0");
+    assert_eq!(crate::support::docker(&["wait", &container.0]), "0");
     let waiting = || {
         let spool = std::fs::read_dir(folder.path().join("spool"));
         spool.unwrap().count()

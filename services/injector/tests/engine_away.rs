@@ -13,17 +13,16 @@
     dead_code
 )]
 
-mod support;
-
 use std::time::Duration;
 
 use keywheel_core::binding::Reload;
 use keywheel_core::plan::PlannedBinding;
 use keywheel_core::report::Fact;
-use support::engine::Engine;
-use support::running::{Running, docker_host};
-use support::settings::{options, reloaded, swapped};
-use support::{FakeBus, binding, can_run, file};
+
+use crate::support::engine::Engine;
+use crate::support::running::{Running, docker_host};
+use crate::support::settings::{options, reloaded, swapped};
+use crate::support::{FakeBus, binding, can_run, file};
 
 const IDLE: &str = "exec /bin/busybox sleep 600";
 
@@ -59,7 +58,7 @@ async fn wait_begun(engine: &Engine, id: &str) {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    let waited = tokio::time::timeout(support::LIMIT, waiting).await;
+    let waited = tokio::time::timeout(crate::support::LIMIT, waiting).await;
     assert!(waited.is_ok(), "the command was not begun");
 }
 

@@ -12,8 +12,6 @@
     dead_code
 )]
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,12 +22,13 @@ use keywheel_core::id::ContainerId;
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::container_host::{ContainerHost, ContainerRecord};
-use support::engine::Engine;
-use support::running::{Ahead, Running, docker_host};
-use support::settings::{options, reloaded, swapped};
-use support::through::{Otherwise, Through};
-use support::{Container, FakeBus, binding, can_run, docker, file};
 use tokio::sync::{Notify, watch};
+
+use crate::support::engine::Engine;
+use crate::support::running::{Ahead, Running, docker_host};
+use crate::support::settings::{options, reloaded, swapped};
+use crate::support::through::{Otherwise, Through};
+use crate::support::{Container, FakeBus, binding, can_run, docker, file};
 
 const IDLE: &str = "exec /bin/busybox sleep 600";
 /// How long a restarted container is judged, by a clock that the test moves.

@@ -13,8 +13,6 @@
     dead_code
 )]
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,11 +23,12 @@ use keywheel_core::plan::PlannedBinding;
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::port::{ErrorKind, PortError};
-use support::running::{Running, docker_host};
-use support::settings::{options, swapped};
-use support::through::{Otherwise, Through};
-use support::{Container, FakeBus, binding, can_run, docker, file};
 use tokio::sync::watch;
+
+use crate::support::running::{Running, docker_host};
+use crate::support::settings::{options, swapped};
+use crate::support::through::{Otherwise, Through};
+use crate::support::{Container, FakeBus, binding, can_run, docker, file};
 
 const IDLE: &str = "exec /bin/busybox sleep 600";
 
@@ -52,7 +51,7 @@ impl Unwilling {
     async fn asked(&self, count: u64) {
         let mut pauses = self.pauses.subscribe();
         let asked = pauses.wait_for(|asked| *asked >= count);
-        let waited = tokio::time::timeout(support::LIMIT, asked).await;
+        let waited = tokio::time::timeout(crate::support::LIMIT, asked).await;
         assert!(waited.is_ok(), "asked {} times", *self.pauses.borrow());
     }
 }
@@ -144,13 +143,13 @@ async fn who_lost_a_revoked_value_is_paused_after_a_crash_too_and_once() {
     }
     let folder = tempfile::tempdir().unwrap();
     let (bus, engine) = (FakeBus::new(), Unwilling::engine());
-    let plan = |version, floor| frozen(23, "frozen", (version, floor));
+    let plan = |version, floor| frozen(23, "lost-frozen", (version, floor));
     bus.put(23, 1, b"one");
     bus.put(23, 2, b"two");
     bus.publish(plan(Some(1), 0));
     let begin = || Running::start(options(folder.path()), bus.clone(), engine.clone());
     let mut injector = begin();
-    let container = Container::start("frozen", &[], IDLE);
+    let container = Container::start("lost-frozen", &[], IDLE);
     let is_paused = || docker(&["inspect", "-f", "{{.State.Paused}}", &container.0]) == "true";
     bus.wait_facts("swapped to 1", 1, swapped(1)).await;
     bus.publish(plan(None, 1));

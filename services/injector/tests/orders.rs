@@ -13,8 +13,6 @@
     dead_code
 )]
 
-mod support;
-
 use std::mem::ManuallyDrop;
 use std::time::Duration;
 
@@ -25,11 +23,12 @@ use keywheel_core::plan::{Order, PlannedBinding, Task};
 use keywheel_core::report::{Fact, HostReport, OrderState};
 use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::port::{ErrorKind, PortError};
-use support::engine::Engine;
-use support::running::{Running, docker_host};
-use support::settings::{options, reloaded, swapped};
-use support::through::{Otherwise, Through};
-use support::{Container, FakeBus, binding, can_run, docker, env, file};
+
+use crate::support::engine::Engine;
+use crate::support::running::{Running, docker_host};
+use crate::support::settings::{options, reloaded, swapped};
+use crate::support::through::{Otherwise, Through};
+use crate::support::{BUSYBOX, Container, FakeBus, IMAGE, binding, can_run, docker, env, file};
 
 const IDLE: &str = "exec /bin/busybox sleep 600";
 
@@ -264,7 +263,7 @@ async fn who_is_cut_off_has_no_network_any_more_and_its_file_is_gone() {
         "--label",
         label,
     ];
-    let what = [support::IMAGE, support::BUSYBOX, "sh", "-c", IDLE];
+    let what = [IMAGE, BUSYBOX, "sh", "-c", IDLE];
     let container = Container(docker(&[run.as_slice(), what.as_slice()].concat()));
     bus.wait_facts("swapped to 1", 1, swapped(1)).await;
     let networks = || {

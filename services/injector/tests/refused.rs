@@ -13,8 +13,6 @@
     dead_code
 )]
 
-mod support;
-
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -31,10 +29,11 @@ use keywheel_engine::port::container_host::{
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_injector::Injector;
 use keywheel_seal::OsEntropy;
-use support::running::Running;
-use support::settings::options;
-use support::{FakeBus, can_run};
 use tokio_util::sync::CancellationToken;
+
+use crate::support::running::Running;
+use crate::support::settings::options;
+use crate::support::{FakeBus, can_run};
 
 /// An engine that has no containers, or does not answer at all.
 struct Engine {

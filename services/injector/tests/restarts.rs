@@ -13,8 +13,6 @@
     dead_code
 )]
 
-mod support;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,9 +23,10 @@ use keywheel_core::id::{ContainerId, DeliveryId};
 use keywheel_core::plan::{Grant, Leave, PlannedBinding, PlannedPrevious};
 use keywheel_core::report::{Fact, HostReport, RestartState, RestartWish};
 use keywheel_injector::HostSettings;
-use support::running::{Ahead, Running, docker_host};
-use support::settings::{options, reloaded, swapped};
-use support::{Container, FakeBus, binding, can_run, docker, file};
+
+use crate::support::running::{Ahead, Running, docker_host};
+use crate::support::settings::{options, reloaded, swapped};
+use crate::support::{Container, FakeBus, binding, can_run, docker, file};
 
 /// How long a restarted container is judged, by a clock that the test moves.
 const SETTLE: Duration = Duration::from_secs(3600);

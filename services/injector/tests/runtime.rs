@@ -13,8 +13,6 @@
     dead_code
 )]
 
-mod support;
-
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,11 +26,12 @@ use keywheel_core::report::{Fact, HostReport, RestartState};
 use keywheel_engine::port::container_host::ContainerHost;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_sys::secretfs::unmount_private;
-use support::engine::Engine;
-use support::running::{Running, docker_host, wait_remembered};
-use support::settings::{options, reloaded, swapped};
-use support::through::{Otherwise, Through};
-use support::{FakeBus, binding, can_run, env, file};
+
+use crate::support::engine::Engine;
+use crate::support::running::{Running, docker_host, wait_remembered};
+use crate::support::settings::{options, reloaded, swapped};
+use crate::support::through::{Otherwise, Through};
+use crate::support::{FakeBus, binding, can_run, env, file};
 
 const SETTLE: Duration = Duration::from_millis(300);
 /// Says what it was started with, and runs on unless the value is `broken`.

@@ -13,8 +13,6 @@
     dead_code
 )]
 
-mod support;
-
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,9 +21,10 @@ use keywheel_core::id::{ContainerId, SecretId};
 use keywheel_core::plan::PlannedBinding;
 use keywheel_core::report::{Fact, HostReport};
 use keywheel_injector::{HostCache, HostSettings};
-use support::running::{Running, docker_host};
-use support::settings::{options, swapped};
-use support::{Container, FakeBus, LIMIT, binding, can_run, docker, file};
+
+use crate::support::running::{Running, docker_host};
+use crate::support::settings::{options, swapped};
+use crate::support::{Container, FakeBus, LIMIT, binding, can_run, docker, file};
 
 const SECRET: u8 = 1;
 const CANARY: &str = "canary-7be1-staged";

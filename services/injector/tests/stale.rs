@@ -13,8 +13,6 @@
     dead_code
 )]
 
-mod support;
-
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,9 +32,10 @@ use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
 use keywheel_testkit::fake::FakeContainerHost;
 use keywheel_testkit::server::nats::{NatsServer, Settings, VERSIONS};
-use support::running::{Ahead, Running};
-use support::settings::options;
-use support::{LIMIT, can_run, deployment, host, host_name};
+
+use crate::support::running::{Ahead, Running};
+use crate::support::settings::options;
+use crate::support::{LIMIT, can_run, deployment, host, host_name};
 
 fn plan(generation: u64) -> HostPlan {
     HostPlan {

@@ -20,12 +20,12 @@ use crate::fault;
 use crate::place::Place;
 use crate::subscriptions;
 use crate::tables::{FORMAT, TABLES};
-use crate::{deliveries, opening, read};
+use crate::{deliveries, opening, read, retention};
 
 /// Older releases can corrupt a database in WAL mode.
 pub const MIN_SQLITE_VERSION: &str = "3.51.3";
 /// How long a program beside us may hold the file.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Has a connection wait for such a program again, as long as [`BUSY_TIMEOUT`].
 pub(crate) const WAIT_WHEN_BUSY: &str = "PRAGMA busy_timeout = 5000";
 /// Pages in the write-ahead log before they are moved into the file: 16 MiB.
@@ -56,6 +56,8 @@ pub(crate) async fn open_writer(
     }
     make_subscriptions(&mut connection, path).await?;
     let made = sqlx::raw_sql(deliveries::TABLES).execute(&mut connection);
+    made.await.map_err(|source| fault::port(path, source))?;
+    let made = sqlx::raw_sql(retention::TABLE).execute(&mut connection);
     made.await.map_err(|source| fault::port(path, source))?;
     let tail = read::tail(&mut connection, &place).await?;
     opening::check_tail(&mut connection, &place, signer, &tail).await?;
@@ -121,7 +123,7 @@ pub(crate) fn secure_directory(directory: &Path) -> Result<(), PortError> {
 }
 
 /// Makes the file for our user only, or closes it to others.
-fn secure_file(path: &Path) -> Result<(), PortError> {
+pub(crate) fn secure_file(path: &Path) -> Result<(), PortError> {
     let refuse = |what| move |source| fault::place(path, what, source);
     let file = OpenOptions::new()
         .create(true)

@@ -19,6 +19,7 @@
 
 mod batch;
 pub mod checkpoint;
+mod copy;
 mod deliveries;
 pub mod evidence;
 mod fault;
@@ -31,6 +32,7 @@ mod place;
 mod postgres;
 mod read;
 mod reserve;
+pub mod retention;
 mod rows;
 mod script;
 mod sqlite;
@@ -39,6 +41,7 @@ mod tables;
 mod verdict;
 mod verify;
 
+pub use copy::{Copying, Still, records_of_file, removed_hashes_of_file};
 pub use file::MIN_SQLITE_VERSION;
 pub use postgres::{PostgresJournal, verify_database};
 pub use reserve::{RECORD_FLOOR, RESERVE_BYTES, RESTORE_HEADROOM, REVOCATION_ROOM};

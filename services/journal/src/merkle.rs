@@ -142,7 +142,7 @@ impl Frontier {
 }
 
 /// The largest power of two below `n`, for `n` ≥ 2.
-fn split(n: u64) -> u64 {
+pub(crate) fn split(n: u64) -> u64 {
     1 << (u64::BITS - 1 - n.saturating_sub(1).leading_zeros())
 }
 

@@ -5,11 +5,14 @@
 //! the caller compares with what he got elsewhere: a key inside an export proves nothing by itself.
 
 mod json;
+pub mod part;
+pub mod sink;
 
 use keywheel_seal::sign::{BadKey, VerifyingKey};
 
 use crate::checkpoint::{Checkpoint, NoteError, verifier_key};
 use crate::merkle::{self, Frontier, Hash};
+use crate::retention;
 
 /// Longest export that is read, in bytes.
 pub const MAX_EXPORT_BYTES: usize = 1 << 30;
@@ -31,6 +34,8 @@ pub struct Export {
     pub history: Vec<String>,
     /// Inclusion proofs to be checked as well; may be empty.
     pub proofs: Vec<ExportedProof>,
+    /// Leaf hashes of the records before the first, where these were removed by their age.
+    pub removed: Vec<Hash>,
 }
 
 /// Proof that one record is in the tree of the export's checkpoint.
@@ -57,6 +62,8 @@ pub struct ExportReport {
     pub checkpoints: usize,
     /// Inclusion proofs checked.
     pub proofs: usize,
+    /// Records that are gone; of these the hashes were checked. They count among the others.
+    pub removed: u64,
 }
 
 /// How a record differs.
@@ -134,6 +141,16 @@ pub enum ExportError {
         /// The record.
         index: u64,
     },
+    /// Records that are gone without a word.
+    #[error(
+        "audit records {first} to {last} are gone, and no record of the audit says that they leave"
+    )]
+    Unrecorded {
+        /// The first.
+        first: u64,
+        /// The last.
+        last: u64,
+    },
 }
 
 impl Export {
@@ -155,12 +172,27 @@ impl Export {
             leaf_hashes,
             history,
             proofs,
+            removed: Vec::new(),
+        }
+    }
+
+    /// Leaf hashes of all records, those that are gone first.
+    fn hashes(&self) -> Vec<Hash> {
+        let own = self.leaves.iter().map(|leaf| merkle::leaf_hash(leaf));
+        self.removed.iter().copied().chain(own).collect()
+    }
+
+    /// The listed hashes, with those of records that are gone before them; none where none are listed.
+    fn listed(&self) -> Vec<Hash> {
+        match self.leaf_hashes.is_empty() {
+            true => Vec::new(),
+            false => [self.removed.as_slice(), &self.leaf_hashes].concat(),
         }
     }
 }
 
 /// Checks an export: the note's signature, every record, the root, earlier checkpoints, the listed
-/// leaf hashes, proofs.
+/// leaf hashes, proofs, and that the audit says so where records are gone.
 ///
 /// # Errors
 /// With the first fault.
@@ -169,17 +201,14 @@ pub fn verify_export(export: &Export) -> Result<ExportReport, ExportError> {
     let signed = Checkpoint::verify(&export.checkpoint, &export.origin, &key)
         .map_err(ExportError::Checkpoint)?;
     let history = read_history(export, &key)?;
-    let hashes: Vec<Hash> = export
-        .leaves
-        .iter()
-        .map(|leaf| merkle::leaf_hash(leaf))
-        .collect();
-    if is_signed(&export.leaf_hashes, &signed) {
-        compare(&hashes, &export.leaf_hashes)?;
+    let (hashes, listed) = (export.hashes(), export.listed());
+    if is_signed(&listed, &signed) {
+        compare(&hashes, &listed)?;
     }
     check_roots(&hashes, &history, &signed)?;
-    check_hints(&hashes, &export.leaf_hashes)?;
+    check_hints(&hashes, &listed)?;
     check_proofs(export, &hashes, &signed)?;
+    check_removed(export)?;
     Ok(ExportReport {
         origin: signed.origin,
         records: signed.size,
@@ -187,6 +216,7 @@ pub fn verify_export(export: &Export) -> Result<ExportReport, ExportError> {
         verifier_key: verifier_key(&export.origin, &key),
         checkpoints: history.len() + 1,
         proofs: export.proofs.len(),
+        removed: export.removed.len() as u64,
     })
 }
 
@@ -317,6 +347,20 @@ fn check_proofs(export: &Export, hashes: &[Hash], signed: &Checkpoint) -> Result
         }
     }
     Ok(())
+}
+
+/// Refuses records that are gone without a record that says so; that record is in the signed tree by now.
+fn check_removed(export: &Export) -> Result<(), ExportError> {
+    let removed = export.removed.len() as u64;
+    let Some(last) = removed.checked_sub(1) else {
+        return Ok(());
+    };
+    let leaves = export.leaves.iter();
+    let first = leaves.fold(0, |before, leaf| retention::let_go(before, leaf));
+    match first > last {
+        true => Ok(()),
+        false => Err(ExportError::Unrecorded { first, last }),
+    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use crate::merkle::{self, Frontier, Hash};
 use crate::place::Place;
 use crate::rows::{HeadColumns, LeafColumns, ProvenColumns, Rows};
 use crate::tables::{TILE_LEAVES, TILE_LEVEL, from_sql, to_sql};
-use crate::verdict;
+use crate::{retention, verdict};
 
 /// Said of a tree whose rows are not all there.
 const HOLE: &str = "its audit tree has a hole";
@@ -195,7 +195,7 @@ pub(crate) async fn open_effects(
     rows.into_iter().map(read).collect()
 }
 
-/// Leaves from an index on.
+/// Leaves from an index on; what was removed is left out.
 pub(crate) async fn leaves(
     rows: &mut impl Rows,
     place: &Place,
@@ -203,8 +203,13 @@ pub(crate) async fn leaves(
     limit: usize,
 ) -> Result<Vec<AuditLeaf>, PortError> {
     let limit = to_sql(limit.min(MAX_READ) as u64);
-    let rows = rows.leaves(to_sql(from), limit).await;
-    let rows = rows.map_err(|source| place.failed(source))?;
+    let found = rows.leaves(to_sql(from), limit).await;
+    let found = found.map_err(|source| place.failed(source))?;
+    let first = found.first().map_or(from, |(at, ..)| from_sql(*at));
+    let from = match first > from && retention::ends_before(rows, place, first).await? {
+        true => first,
+        false => from,
+    };
     let gap = |index: u64| place.damaged(&format!("audit record {index} is missing"));
     let leaf = |((at, bytes, _), index): (LeafColumns, u64)| match from_sql(at) == index {
         true => Ok(AuditLeaf {
@@ -213,7 +218,7 @@ pub(crate) async fn leaves(
         }),
         false => Err(gap(index)),
     };
-    rows.into_iter().zip(from..).map(leaf).collect()
+    found.into_iter().zip(from..).map(leaf).collect()
 }
 
 /// Roots of ranges of leaves, as proofs ask for them: full tiles by their stored roots, the rest by
@@ -241,7 +246,15 @@ async fn subtree_roots(
         }
         let rest = at.max(range.start)..range.end;
         let leaves = rows.leaf_hashes(to_sql(rest.start), to_sql(rest.end)).await;
-        let leaves = whole(place, leaves, &rest)?;
+        let is_gone = !rest.is_empty() && leaves.as_ref().is_ok_and(Vec::is_empty);
+        let removed = match is_gone {
+            true => retention::hashes_of(rows, place, &rest).await?,
+            false => None,
+        };
+        let leaves = match removed {
+            Some(removed) => removed,
+            None => whole(place, leaves, &rest)?,
+        };
         leaves.into_iter().for_each(|leaf| frontier.push(leaf));
         roots.push(frontier.root());
     }

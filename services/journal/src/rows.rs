@@ -74,6 +74,14 @@ pub(crate) trait Rows: Send {
     async fn leaf_outside(&mut self, size: i64) -> Result<Option<i64>, sqlx::Error>;
     /// The place behind the last leaf.
     async fn leaf_end(&mut self) -> Result<i64, sqlx::Error>;
+    /// The place of the first leaf.
+    async fn leaf_begin(&mut self) -> Result<Option<i64>, sqlx::Error>;
+    /// Leaf hashes of a tile whose records were removed.
+    async fn removed_tile(&mut self, place: i64) -> Result<Option<Vec<u8>>, sqlx::Error>;
+    /// Keeps the leaf hashes of a tile whose records are removed.
+    async fn keep_tile(&mut self, place: i64, hashes: Vec<u8>) -> Result<(), sqlx::Error>;
+    /// Removes the leaves of a range.
+    async fn remove_leaves(&mut self, from: i64, to: i64) -> Result<(), sqlx::Error>;
     /// Roots of the tiles of a range.
     async fn tile_roots(&mut self, from: i64, to: i64) -> Result<Vec<Vec<u8>>, sqlx::Error>;
     /// Root and checkpoint of a tile.
@@ -91,7 +99,7 @@ pub(crate) trait Rows: Send {
 
 /// Writes the same implementation for a connection.
 macro_rules! rows_over {
-    ($connection:ty) => {
+    ($connection:ty, $has_removed_tiles:literal) => {
         #[async_trait]
         impl Rows for $connection {
             async fn head(&mut self) -> Result<Option<HeadColumns>, sqlx::Error> {
@@ -228,6 +236,32 @@ macro_rules! rows_over {
                 query.fetch_one(self).await
             }
 
+            async fn leaf_begin(&mut self) -> Result<Option<i64>, sqlx::Error> {
+                let query = sqlx::query_scalar("SELECT MIN(place) FROM audit WHERE place >= 0");
+                query.fetch_one(self).await
+            }
+
+            async fn removed_tile(&mut self, place: i64) -> Result<Option<Vec<u8>>, sqlx::Error> {
+                // A log of a build before there were any is read as it is.
+                let query = sqlx::query_scalar::<_, i64>($has_removed_tiles);
+                if query.fetch_one(&mut *self).await? == 0 {
+                    return Ok(None);
+                }
+                let query = sqlx::query_scalar("SELECT hashes FROM removed_tile WHERE place = $1");
+                query.bind(place).fetch_optional(self).await
+            }
+
+            async fn keep_tile(&mut self, place: i64, hashes: Vec<u8>) -> Result<(), sqlx::Error> {
+                let query =
+                    sqlx::query("INSERT INTO removed_tile (place, hashes) VALUES ($1, $2)");
+                query.bind(place).bind(hashes).execute(self).await.map(drop)
+            }
+
+            async fn remove_leaves(&mut self, from: i64, to: i64) -> Result<(), sqlx::Error> {
+                let query = sqlx::query("DELETE FROM audit WHERE place >= $1 AND place < $2");
+                query.bind(from).bind(to).execute(self).await.map(drop)
+            }
+
             async fn tile_roots(&mut self, from: i64, to: i64) -> Result<Vec<Vec<u8>>, sqlx::Error> {
                 let sql = "SELECT root FROM tile WHERE place >= $1 AND place < $2 ORDER BY place";
                 let query = sqlx::query_scalar(sql).bind(from).bind(to);
@@ -274,5 +308,11 @@ macro_rules! rows_over {
     };
 }
 
-rows_over!(SqliteConnection);
-rows_over!(PgConnection);
+rows_over!(
+    SqliteConnection,
+    "SELECT COUNT(*) FROM sqlite_schema WHERE type = 'table' AND name = 'removed_tile'"
+);
+rows_over!(
+    PgConnection,
+    "SELECT COUNT(*) FROM pg_catalog.pg_class WHERE oid = to_regclass('removed_tile')"
+);

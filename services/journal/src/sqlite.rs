@@ -5,6 +5,7 @@
 //! nothing more is written (rule E9).
 
 mod deliveries;
+mod removal;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::event::subject;
 use keywheel_seal::sign::{SigningKey, VerifyingKey};
 use sqlx::SqliteConnection;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::batch::{Batch, Signer, Tail};
 use crate::fault::{self, Beneath};
@@ -33,7 +34,7 @@ use crate::reserve::Reserve;
 use crate::rows::Rows as _;
 use crate::subscriptions::{self, Change, subscriptions_by_change};
 use crate::tables::from_sql;
-use crate::{file, opening, read, script, verify};
+use crate::{file, opening, read, retention, script, verify};
 
 /// Most aggregates whose last sequence is kept in memory; beyond it the memory starts anew.
 const MAX_KEPT_SEQUENCES: usize = 65_536;
@@ -67,7 +68,7 @@ pub struct SqliteJournal {
     _lock: OwnerLock,
 }
 
-struct Writer {
+pub(crate) struct Writer {
     connection: SqliteConnection,
     /// `None` while an append runs and after one that did not end in a commit.
     tail: Option<Tail>,
@@ -118,6 +119,16 @@ impl SqliteJournal {
             reserve_in_use,
             _lock: lock,
         })
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The connection that writes, once nobody else has it.
+    pub(crate) async fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().await
     }
 
     /// The key whose public half verifies events and checkpoints.
@@ -375,6 +386,19 @@ impl Journal for SqliteJournal {
     async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError> {
         let mut reader = self.reader.lock().await;
         read::inclusion_proof(&mut *reader, &self.place, (index, size)).await
+    }
+
+    async fn audit_begins(&self) -> Result<u64, PortError> {
+        retention::begins(&mut *self.reader.lock().await, &self.place).await
+    }
+
+    async fn removed_hashes(&self, from: u64, limit: usize) -> Result<Vec<[u8; 32]>, PortError> {
+        let mut reader = self.reader.lock().await;
+        retention::hashes(&mut *reader, &self.place, (from, limit)).await
+    }
+
+    async fn remove_audit(&self, before: u64) -> Result<u64, PortError> {
+        self.remove_records(before).await
     }
 
     async fn verify(&self) -> Result<Verification, PortError> {

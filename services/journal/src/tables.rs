@@ -3,11 +3,13 @@
 //! Invariant: every table is STRICT, so that no edit can change a column's type. A later format
 //! gets a higher `user_version` and an upgrade; older builds refuse it.
 
+use keywheel_engine::port::journal::REMOVAL_UNIT;
+
 /// Format of the tables.
 pub(crate) const FORMAT: i64 = 1;
 
-/// Leaves per tile of the audit tree; a signed checkpoint is kept for every full one.
-pub(crate) const TILE_LEAVES: u64 = 1 << TILE_LEVEL;
+/// Leaves per tile of the audit tree; a signed checkpoint is kept for every full one, and records are removed by tiles.
+pub(crate) const TILE_LEAVES: u64 = REMOVAL_UNIT;
 /// Level of a tile's root in the tree.
 pub(crate) const TILE_LEVEL: u32 = 8;
 
@@ -79,4 +81,14 @@ pub(crate) fn to_sql(number: u64) -> i64 {
 /// A number from SQLite; a negative one is no number of ours and reads as one that does not exist.
 pub(crate) fn from_sql(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_is_a_subtree_of_its_level() {
+        assert_eq!(TILE_LEAVES, 1 << TILE_LEVEL);
+    }
 }

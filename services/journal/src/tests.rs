@@ -2,7 +2,10 @@
 //! conformance suite's.
 
 mod append;
+mod attacks;
 mod crash;
+mod power;
+mod retention;
 mod tamper;
 
 use std::path::Path;

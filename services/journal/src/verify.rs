@@ -55,14 +55,15 @@ pub(crate) async fn over(
     let tail = read::tail(rows, place).await?;
     let mut faults = Faults::default();
     let events = chain::check(rows, place, key, &tail, &mut faults).await?;
-    let audit_records = tree::check(rows, place, (origin, key), &tail, &mut faults).await?;
+    let tree = tree::check(rows, place, (origin, key), &tail, &mut faults).await?;
     check_answers(rows, place, &mut faults).await?;
     check_effects(rows, place, &mut faults).await?;
     check_process_checkpoints(rows, place, &tail, &mut faults).await?;
     Ok(Verification {
         events,
-        audit_records,
+        audit_records: tree.records,
         faults: faults.0,
+        removed_records: tree.removed,
     })
 }
 

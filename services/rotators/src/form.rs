@@ -28,7 +28,7 @@ pub fn encode(strategy: Strategy, account: &str, password: &SecretBytes) -> Opti
     // EXPOSE: the value is made of it.
     let password = password.expose();
     if strategy != Strategy::AlternatingUsers {
-        return Some(SecretBytes::from(password.to_vec()));
+        return Some(SecretBytes::copied(password));
     }
     let password = std::str::from_utf8(password).ok()?;
     // The room is taken at once: a grown buffer would leave a copy behind.
@@ -50,7 +50,7 @@ pub fn decode(strategy: Strategy, value: &SecretBytes) -> Option<Opened> {
     if strategy != Strategy::AlternatingUsers {
         return Some(Opened {
             account: None,
-            password: SecretBytes::from(bytes.to_vec()),
+            password: SecretBytes::copied(bytes),
         });
     }
     let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(bytes).ok()?;

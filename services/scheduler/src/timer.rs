@@ -163,7 +163,10 @@ impl Timers {
             | Event::Store(..)
             | Event::Rollout(..)
             | Event::Notification(..)
-            | Event::Signal(..) => {}
+            | Event::Signal(..)
+            | Event::Policy(..)
+            | Event::Token(..)
+            | Event::Approval(..) => {}
         }
     }
 

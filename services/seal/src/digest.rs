@@ -19,10 +19,38 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
 }
 
+/// SHA-256 of public bytes that come piece by piece.
+#[derive(Debug, Clone, Default)]
+pub struct Running(Sha256);
+
+impl Running {
+    /// The next bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// The digest of all of them, as lower-case hexadecimal.
+    #[must_use]
+    pub fn hex(self) -> String {
+        let digest: [u8; 32] = self.0.finalize().into();
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::hazmat::test_hex;
+
+    #[test]
+    fn a_running_digest_is_that_of_all_pieces_together() {
+        let mut running = Running::default();
+        running.add(b"a");
+        running.add(b"");
+        running.add(b"bc");
+        let want = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(running.hex(), want);
+    }
 
     #[test]
     fn sha256_matches_fips_180() {

@@ -12,8 +12,6 @@ mod key;
 
 use std::fmt;
 
-use zeroize::Zeroizing;
-
 pub use self::aad::{AAD_FORMAT, Aad, Purpose};
 pub use self::key::{BadKey, Kek, KekId, SealedKey, UnsealKey};
 use crate::entropy::{self, Entropy};
@@ -90,13 +88,12 @@ pub fn seal_version(
     entropy: &dyn Entropy,
 ) -> Result<SealedVersion, SealError> {
     check_aad(kek, aad).ok_or(SealError::WrongAad)?;
-    let mut buffer = padding::pad(value, TAG_BYTES)?;
-    let dek: Key = Zeroizing::new(entropy::array(entropy));
+    let padded = padding::pad(value)?;
+    let dek = Key::random(entropy);
     let nonce = entropy::array(entropy);
     let place = aad.place();
-    hazmat::gcm_seal(&value_key(&dek), &nonce, &place, &mut buffer)
+    let ciphertext = hazmat::gcm_seal(&value_key(&dek), &nonce, &place, padded.bytes())
         .map_err(|_| SealError::WrongAad)?;
-    let ciphertext = std::mem::take(&mut *buffer);
     Ok(SealedVersion {
         suite: SUITE_AES256GCM,
         key_id: kek.id(),
@@ -123,7 +120,16 @@ pub fn open_version(
     check_commitment(&dek, &place, sealed)?;
     let padded = hazmat::gcm_open(&value_key(&dek), &sealed.nonce, &place, &sealed.ciphertext)
         .map_err(|_| OpenError::Rejected)?;
-    padding::unpad(&padded).ok_or(OpenError::Rejected)
+    padding::unpad(padded.bytes()).ok_or(OpenError::Rejected)
+}
+
+/// Shows that a version's data key opens and belongs to what is sealed, without opening the value.
+///
+/// # Errors
+/// [`OpenError`]; which input was wrong is not told.
+pub fn check_version(kek: &Kek, aad: &Aad, sealed: &SealedVersion) -> Result<(), OpenError> {
+    let dek = unwrap_dek(kek, aad, sealed)?;
+    check_commitment(&dek, &aad.place(), sealed)
 }
 
 /// Moves a version from one KEK to the next without touching the value (K5). `aad` names `from`.

@@ -7,15 +7,16 @@
 use std::convert::Infallible;
 use std::fmt;
 
-use hpke::aead::AesGcm256;
+use hpke::aead::{AeadTag, AesGcm256};
+use hpke::inout::InOutBuf;
 use hpke::kdf::HkdfSha256;
 use hpke::kem::X25519HkdfSha256;
 use hpke::rand_core::{TryCryptoRng, TryRng};
 use hpke::{Deserializable as _, Kem as _, OpModeR, OpModeS, Serializable as _};
-use zeroize::Zeroizing;
+use keywheel_sys::locked::{Locked, LockedBytes};
 
 use crate::entropy::Entropy;
-use crate::hazmat::TAG_BYTES;
+use crate::hazmat::{self, TAG_BYTES};
 use crate::padding::{self, MAX_PADDED_BYTES};
 use crate::secret::SecretBytes;
 
@@ -87,9 +88,9 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// A host's key pair; the private half is overwritten on drop.
+/// A host's key pair; the private half lies in locked memory and is overwritten on drop.
 pub struct HostKeyPair {
-    private: PrivateKey,
+    private: Locked<PrivateKey>,
     public: PublicKey,
 }
 
@@ -97,8 +98,9 @@ impl HostKeyPair {
     /// A fresh pair.
     #[must_use]
     pub fn generate(entropy: &dyn Entropy) -> Self {
-        let (private, _) = Kem::gen_keypair_with_rng(&mut Rng(entropy));
-        Self::with(private)
+        let pair = Self::made(entropy);
+        hazmat::overwrite_stack();
+        pair
     }
 
     /// A stored pair.
@@ -106,6 +108,21 @@ impl HostKeyPair {
     /// # Errors
     /// [`BadKey`] unless the bytes are a private key as [`Self::private_bytes`] gave it.
     pub fn from_private_bytes(bytes: &SecretBytes) -> Result<Self, BadKey> {
+        let read = Self::read(bytes);
+        hazmat::overwrite_stack();
+        read
+    }
+
+    /// In a frame of its own, which is overwritten when it is gone: a key is made before it is moved to where it stays.
+    #[inline(never)]
+    fn made(entropy: &dyn Entropy) -> Self {
+        let (private, _) = Kem::gen_keypair_with_rng(&mut Rng(entropy));
+        Self::with(private)
+    }
+
+    /// The same.
+    #[inline(never)]
+    fn read(bytes: &SecretBytes) -> Result<Self, BadKey> {
         // EXPOSE: the stored key is parsed into the key type.
         PrivateKey::from_bytes(bytes.expose())
             .map(Self::with)
@@ -115,8 +132,9 @@ impl HostKeyPair {
     /// The private half, to be stored sealed.
     #[must_use]
     pub fn private_bytes(&self) -> SecretBytes {
-        let bytes = Zeroizing::new(<[u8; 32]>::from(self.private.to_bytes()));
-        SecretBytes::from(bytes.to_vec())
+        let mut bytes = LockedBytes::zeroed(PrivateKey::size());
+        self.private.write_exact(bytes.bytes_mut());
+        SecretBytes::made(bytes)
     }
 
     /// The public half.
@@ -140,20 +158,28 @@ impl HostKeyPair {
         }
         let enc = <Kem as hpke::Kem>::EncappedKey::from_bytes(&envelope.enc)
             .map_err(|_| OpenError::Rejected)?;
-        let padded = hpke::single_shot_open::<AesGcm256, HkdfSha256, Kem>(
+        let split = envelope.ciphertext.split_last_chunk::<TAG_BYTES>();
+        let (body, tag) = split.ok_or(OpenError::Rejected)?;
+        let tag = AeadTag::<AesGcm256>::from_bytes(tag).map_err(|_| OpenError::Rejected)?;
+        let mut padded = LockedBytes::zeroed(body.len());
+        let both = InOutBuf::new(body, padded.bytes_mut()).map_err(|_| OpenError::Rejected)?;
+        let done = hpke::single_shot_open_inout_detached::<AesGcm256, HkdfSha256, Kem>(
             &OpModeR::Base,
             &self.private,
             &enc,
             info,
-            &envelope.ciphertext,
+            both,
             &bound_aad(envelope.suite, aad),
+            &tag,
         );
-        let padded = Zeroizing::new(padded.map_err(|_| OpenError::Rejected)?);
-        padding::unpad(&padded).ok_or(OpenError::Rejected)
+        hazmat::overwrite_stack();
+        done.map_err(|_| OpenError::Rejected)?;
+        padding::unpad(padded.bytes()).ok_or(OpenError::Rejected)
     }
 
     fn with(private: PrivateKey) -> Self {
         let public = PublicKey(Kem::sk_to_pk(&private).to_bytes().into());
+        let private = Locked::new(private);
         Self { private, public }
     }
 }
@@ -176,18 +202,23 @@ pub fn seal(
     entropy: &dyn Entropy,
 ) -> Result<Envelope, SealError> {
     let suite = SUITE_X25519_AES256GCM;
-    let padded = padding::pad(value, 0)?;
+    let padded = padding::pad(value)?;
     let to =
         <Kem as hpke::Kem>::PublicKey::from_bytes(&to.0).map_err(|_| SealError::BadPublicKey)?;
-    let (enc, ciphertext) = hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, Kem>(
+    let mut ciphertext = vec![0; padded.bytes().len() + TAG_BYTES];
+    let (body, room) = ciphertext.split_at_mut(padded.bytes().len());
+    let both = InOutBuf::new(padded.bytes(), body).map_err(|_| SealError::BadPublicKey)?;
+    let done = hpke::single_shot_seal_inout_detached_with_rng::<AesGcm256, HkdfSha256, Kem>(
         &OpModeS::Base,
         &to,
         info,
-        &padded,
+        both,
         &bound_aad(suite, aad),
         &mut Rng(entropy),
-    )
-    .map_err(|_| SealError::BadPublicKey)?;
+    );
+    hazmat::overwrite_stack();
+    let (enc, tag) = done.map_err(|_| SealError::BadPublicKey)?;
+    room.copy_from_slice(&tag.to_bytes());
     Ok(Envelope {
         suite,
         enc: enc.to_bytes().into(),
@@ -250,8 +281,8 @@ fn bound_aad(suite: u16, aad: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Our randomness port in the shape the HPKE library wants.
-struct Rng<'a>(&'a dyn Entropy);
+/// Our randomness port in the shape the libraries want.
+pub(crate) struct Rng<'a>(pub(crate) &'a dyn Entropy);
 
 impl TryRng for Rng<'_> {
     type Error = Infallible;

@@ -115,7 +115,7 @@ impl HostCacheKey {
                 .map_err(|_| KeepError::Cipher)
         };
         match place.what {
-            What::Value { .. } => seal(&padding::pad(bytes, 0)?),
+            What::Value { .. } => seal(padding::pad(bytes)?.bytes()),
             What::Record(_) => {
                 // EXPOSE: a record is encrypted from where it lies.
                 let bytes = bytes.expose();
@@ -141,8 +141,8 @@ impl HostCacheKey {
             .0
             .open(&place.deployment, KIND, &place.name(), &sealed)?;
         match place.what {
-            What::Value { .. } => padding::unpad(&opened).ok_or(OpenError::Rejected),
-            What::Record(_) => Ok(SecretBytes::from(opened.to_vec())),
+            What::Value { .. } => padding::unpad(opened.bytes()).ok_or(OpenError::Rejected),
+            What::Record(_) => Ok(SecretBytes::made(opened)),
         }
     }
 }

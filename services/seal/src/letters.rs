@@ -86,7 +86,7 @@ impl LetterKey {
         let opened = self
             .0
             .open(&place.deployment, KIND, &place.name(), &sealed)?;
-        Ok(SecretBytes::from(opened.to_vec()))
+        Ok(SecretBytes::made(opened))
     }
 }
 

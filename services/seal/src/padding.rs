@@ -3,7 +3,7 @@
 //! Layout of the padded plaintext: length as 4 bytes big endian, the value, zeros up to the class.
 //! Invariant: values of one class give plaintexts of one length. It does not encrypt.
 
-use zeroize::Zeroizing;
+use keywheel_sys::locked::LockedBytes;
 
 use crate::secret::{MAX_VALUE_BYTES, SecretBytes, TooLarge};
 
@@ -31,17 +31,16 @@ pub fn padding_class(len: usize) -> Option<usize> {
 /// The largest padded plaintext.
 pub(crate) const MAX_PADDED_BYTES: usize = LENGTH_BYTES + MAX_VALUE_BYTES;
 
-/// Pads `value`, leaving `spare` bytes of capacity so that a tag can follow without a new buffer
-/// (a grown buffer would leave a copy behind).
-pub(crate) fn pad(value: &SecretBytes, spare: usize) -> Result<Zeroizing<Vec<u8>>, TooLarge> {
-    // EXPOSE: the value is copied into the buffer that is encrypted in place.
+/// Pads `value`, in locked memory as it is.
+pub(crate) fn pad(value: &SecretBytes) -> Result<LockedBytes, TooLarge> {
+    // EXPOSE: the value is copied into the buffer that is encrypted.
     let bytes = value.expose();
     let class = padding_class(bytes.len()).ok_or(TooLarge)?;
     let len = u32::try_from(bytes.len()).map_err(|_| TooLarge)?;
-    let mut out = Zeroizing::new(Vec::with_capacity(LENGTH_BYTES + class + spare));
-    out.extend_from_slice(&len.to_be_bytes());
-    out.extend_from_slice(bytes);
-    out.resize(LENGTH_BYTES + class, 0);
+    let mut out = LockedBytes::zeroed(LENGTH_BYTES + class);
+    let (prefix, rest) = out.bytes_mut().split_at_mut(LENGTH_BYTES);
+    prefix.copy_from_slice(&len.to_be_bytes());
+    rest[..bytes.len()].copy_from_slice(bytes);
     Ok(out)
 }
 
@@ -56,7 +55,7 @@ pub(crate) fn unpad(padded: &[u8]) -> Option<SecretBytes> {
     zeros
         .iter()
         .all(|byte| *byte == 0)
-        .then(|| SecretBytes::from(value.to_vec()))
+        .then(|| SecretBytes::copied(value))
 }
 
 #[cfg(test)]
@@ -64,7 +63,10 @@ mod tests {
     use super::*;
 
     fn padded(len: usize) -> Vec<u8> {
-        pad(&SecretBytes::from(vec![9; len]), 16).unwrap().to_vec()
+        pad(&SecretBytes::from(vec![9; len]))
+            .unwrap()
+            .bytes()
+            .to_vec()
     }
 
     #[test]
@@ -89,7 +91,7 @@ mod tests {
     #[test]
     fn the_largest_value_fits_and_a_larger_does_not() {
         assert_eq!(padded(MAX_VALUE_BYTES).len(), MAX_PADDED_BYTES);
-        assert!(pad(&SecretBytes::from(vec![9; MAX_VALUE_BYTES + 1]), 0).is_err());
+        assert!(pad(&SecretBytes::from(vec![9; MAX_VALUE_BYTES + 1])).is_err());
     }
 
     #[test]

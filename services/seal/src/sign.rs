@@ -7,9 +7,10 @@
 use std::fmt;
 
 use ed25519_dalek::Signer as _;
-use zeroize::Zeroizing;
+use keywheel_sys::locked::Locked;
 
-use crate::entropy::{self, Entropy};
+use crate::entropy::Entropy;
+use crate::hazmat::{self, Key};
 use crate::secret::SecretBytes;
 
 /// Stands before every contextual message, so that no raw message can be mistaken for one.
@@ -27,8 +28,8 @@ pub struct BadKey;
 #[error("the signature does not match")]
 pub struct BadSignature;
 
-/// A private signing key; the seed is overwritten on drop.
-pub struct SigningKey(ed25519_dalek::SigningKey);
+/// A private signing key, in locked memory; the seed is overwritten on drop.
+pub struct SigningKey(Locked<ed25519_dalek::SigningKey>);
 
 /// A public key.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,8 +43,7 @@ impl SigningKey {
     /// A fresh key.
     #[must_use]
     pub fn generate(entropy: &dyn Entropy) -> Self {
-        let seed = Zeroizing::new(entropy::array::<KEY_BYTES>(entropy));
-        Self(ed25519_dalek::SigningKey::from_bytes(&seed))
+        Self::of(&Key::random(entropy))
     }
 
     /// A stored key.
@@ -53,13 +53,25 @@ impl SigningKey {
     pub fn from_seed_bytes(seed: &SecretBytes) -> Result<Self, BadKey> {
         // EXPOSE: the seed is parsed into the key type.
         let seed: &[u8; KEY_BYTES] = seed.expose().try_into().map_err(|_| BadKey)?;
-        Ok(Self(ed25519_dalek::SigningKey::from_bytes(seed)))
+        Ok(Self::of(seed))
+    }
+
+    fn of(seed: &[u8; KEY_BYTES]) -> Self {
+        let key = Self::made(seed);
+        hazmat::overwrite_stack();
+        key
+    }
+
+    /// In a frame of its own, which is overwritten when it is gone.
+    #[inline(never)]
+    fn made(seed: &[u8; KEY_BYTES]) -> Self {
+        Self(Locked::new(ed25519_dalek::SigningKey::from_bytes(seed)))
     }
 
     /// The seed, to be stored sealed.
     #[must_use]
     pub fn seed(&self) -> SecretBytes {
-        SecretBytes::from(self.0.as_bytes().to_vec())
+        SecretBytes::copied(self.0.as_bytes())
     }
 
     /// The public half.
@@ -77,7 +89,9 @@ impl SigningKey {
     /// Signs exactly `bytes`, for formats defined elsewhere (signed notes).
     #[must_use]
     pub fn sign_raw(&self, bytes: &[u8]) -> Signature {
-        Signature(self.0.sign(bytes).to_bytes())
+        let signature = self.0.sign(bytes).to_bytes();
+        hazmat::overwrite_stack();
+        Signature(signature)
     }
 }
 

@@ -13,6 +13,7 @@
 //! Intake::new(desk).run(TcpListener, stop)
 //! Sweeper::new(desk).run(stop)
 //! Later::new(desk).run(stop)
+//! ProviderDoor::new(ProviderPlace, clock, entropy)   // where people log in, in http::Api::logins
 //! ```
 
 #![forbid(unsafe_code)]
@@ -31,6 +32,7 @@ mod incoming;
 mod keys;
 mod letters;
 mod outgoing;
+mod provider;
 
 pub use desk::{Desk, Parts};
 pub use incoming::compare::{COMPARE_TIMEOUT, MAX_COMPARED};
@@ -46,6 +48,7 @@ pub use letters::{SWEEP_INTERVAL, Sweeper};
 pub use outgoing::notifier::{
     GIVE_UP_AFTER, GIVE_UP_PATIENCE, LONGEST_PAUSE, Notifier, PAGE, TURN_SPAN,
 };
+pub use provider::{MAX_PROVIDER_ANSWER_BYTES, PROVIDER_TIMEOUT, ProviderDoor, ProviderPlace};
 
 /// Where a test can end, delay or fail what is done: around a message to a receiver, and after a signal is durable.
 pub const FAILPOINTS: &[&str] = &[

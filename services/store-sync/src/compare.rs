@@ -99,7 +99,7 @@ mod tests {
     fn held_under(key: &[u8; 32], value: &str, tokens: &[&str]) -> Vec<u32> {
         let digest = |token: &&str| digest::keyed(&KEY, token.as_bytes());
         let digests: Vec<[u8; 32]> = tokens.iter().map(digest).collect();
-        let value = SecretBytes::from(value.as_bytes().to_vec());
+        let value = SecretBytes::copied(value.as_bytes());
         held_in(&value, key, &digests)
     }
 

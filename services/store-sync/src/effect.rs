@@ -25,6 +25,7 @@ use keywheel_engine::port::vault::VersionVault;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::tally::step_word;
 use keywheel_engine::trace::Context;
+use keywheel_engine::unseal::SEALED;
 use keywheel_engine::until::Until;
 use keywheel_schemas::wire::effect_key_to_string;
 use keywheel_seal::digest;
@@ -33,6 +34,7 @@ use keywheel_telemetry::traces::{self, Kind, Span};
 
 use crate::backlog::{self, Job};
 use crate::outside;
+use crate::seal::Seal;
 use crate::service::{Ports, Shared};
 
 /// Whose spans these are.
@@ -56,6 +58,9 @@ pub(crate) enum Unfinished {
     /// The gateway did not answer.
     #[error("the outcome was not taken")]
     Submit(#[source] PortError),
+    /// It was sealed before all was done.
+    #[error("store-sync is sealed; it is taken up again once it is unsealed")]
+    Sealed,
     /// A store's code failed.
     #[error("the work ended badly")]
     Panicked(#[source] tokio::task::JoinError),
@@ -82,6 +87,14 @@ pub(crate) async fn run(shared: &Shared, job: &Job) -> Result<(), Unfinished> {
         );
         return Ok(());
     };
+    if ended
+        .as_ref()
+        .is_err_and(|failed| failed.is_of(&shared.seal))
+    {
+        // No outcome: whether a step failed is known once a key is there to look with.
+        span.fail("sealed", "there is no key to open values with");
+        return Err(Unfinished::Sealed);
+    }
     let trace = span.context().map(|place| place.trace_id());
     if let Err(failed) = &ended {
         span.fail("store", &failed.reason);
@@ -233,6 +246,13 @@ struct Failed {
     reason: String,
     /// Whether the store was not there to answer, or takes no login of ours.
     is_away: bool,
+}
+
+impl Failed {
+    /// Whether it comes of the seal, and of nothing at a store.
+    fn is_of(&self, seal: &Seal) -> bool {
+        seal.is_sealed() || self.reason.contains(SEALED)
+    }
 }
 
 /// How an effect ended here.

@@ -4,7 +4,7 @@
 //! Owns the order of work per secret; the key to which provided values are sealed is the cache's, so
 //! that any of several store-syncs opens them. Invariants: an effect may come any number of times and has its result once; work is
 //! acknowledged only after its outcome was answered; a value leaves only sealed to the key of a host
-//! whose grant the gateway confirmed just before. It decides nothing and keeps no journal.
+//! whose grant the gateway confirmed just before; while it is sealed it opens none and takes no work. It decides nothing and keeps no journal.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
@@ -16,6 +16,7 @@ mod effect;
 mod metrics;
 mod outside;
 mod presence;
+pub mod seal;
 mod service;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use keywheel_core::id::RotationId;
-use keywheel_engine::presence::{Fact, Look, SEAL_FACT, Seen};
+use keywheel_engine::presence::{Fact, Look, Seen};
 use keywheel_telemetry::{Page, Source};
 
 use crate::service::Shared;
@@ -35,6 +35,9 @@ impl Handle {
     }
 
     async fn cache(&self) -> Fact {
+        if self.shared.seal.is_sealed() {
+            return Fact::unknown("cache", "it is not open: store-sync is sealed", "unseal it");
+        }
         match self.shared.ports.vault.stashed(NOBODY).await {
             Ok(_) => Fact::ok("cache", "it answers"),
             Err(error) => {
@@ -69,13 +72,13 @@ impl Source for Handle {
 impl Look for Handle {
     async fn look(&self) -> Seen {
         let cache = self.cache().await;
-        // The local store is the cache. Without the unseal key store-sync does not start.
+        // The local store is the cache.
         let store = Fact {
             name: "store local".to_owned(),
             ..cache.clone()
         };
-        let seal = Fact::ok(SEAL_FACT, "unsealed with the key file");
-        let mut facts = vec![self.work(), cache, seal, store];
+        let mut facts = vec![self.work(), cache, self.shared.seal.fact(), store];
+        facts.extend(self.shared.seal.keys_fact());
         facts.extend(self.shared.registry.facts());
         Seen {
             reached: None,

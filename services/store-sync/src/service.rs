@@ -20,7 +20,7 @@ use keywheel_engine::port::store::Connect;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_schemas::wire::effect_key_to_string;
 use keywheel_seal::Entropy;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{Id, JoinSet};
 
 use crate::backlog::{Backlog, Job, is_first_attempt};
@@ -29,6 +29,7 @@ use crate::effect::{self, Unfinished};
 use crate::metrics::Metrics;
 use crate::outside::{self, Parts, Registry};
 use crate::presence::{Counts, Handle};
+use crate::seal::{self, Seal};
 use crate::value;
 
 /// The name under which work is read.
@@ -112,6 +113,7 @@ pub(crate) struct Shared {
     pub(crate) options: StoreSyncOptions,
     pub(crate) ports: Ports,
     pub(crate) registry: Registry,
+    pub(crate) seal: Seal,
     pub(crate) counts: Arc<Counts>,
     /// Places for requests that ask stores outside.
     pub(crate) asking_stores: Semaphore,
@@ -123,13 +125,21 @@ pub(crate) struct Shared {
 enum Wake {
     Work(Box<Incoming>),
     Ended(Id, Result<(), Unfinished>),
+    Seal,
     Stop,
 }
 
 impl StoreSync {
-    /// A service that runs nothing yet.
+    /// A service that runs nothing yet, on a vault that is open for good.
     #[must_use]
     pub fn new(options: StoreSyncOptions, ports: Ports) -> Self {
+        let seal = Seal::never(Arc::clone(&ports.vault));
+        Self::under_seal(options, ports, seal)
+    }
+
+    /// The same under a seal; the vault of the ports leads through it.
+    #[must_use]
+    pub fn under_seal(options: StoreSyncOptions, ports: Ports, seal: Seal) -> Self {
         let registry = Registry::new(Parts {
             connect: Arc::clone(&ports.connect),
             accounts: Arc::clone(&ports.accounts),
@@ -145,6 +155,7 @@ impl StoreSync {
                 options,
                 ports,
                 registry,
+                seal,
                 counts: Arc::default(),
                 asking_stores: Semaphore::new(value::MAX_ASKING_STORES),
                 comparing: Semaphore::new(compare::MAX_COMPARING),
@@ -177,7 +188,9 @@ impl StoreSync {
         let serving = value::serve(Arc::clone(&self.shared), requests, &shutdown);
         let working = Worker::new(Arc::clone(&self.shared), work).run(&shutdown);
         let watching = outside::watch(Arc::clone(&self.shared), &shutdown);
-        tokio::join!(serving, working, watching);
+        let replacing = seal::replace_keys(&self.shared.seal, &shutdown);
+        let unsealing = seal::unseal_by_service(&self.shared.seal, &shutdown);
+        tokio::join!(serving, working, watching, replacing, unsealing);
         Ok(())
     }
 }
@@ -187,6 +200,7 @@ struct Worker {
     shared: Arc<Shared>,
     work: Box<dyn Subscription>,
     backlog: Backlog,
+    sealed: watch::Receiver<bool>,
     running: JoinSet<Result<(), Unfinished>>,
     effects: HashMap<Id, Effect>,
 }
@@ -194,6 +208,7 @@ struct Worker {
 impl Worker {
     fn new(shared: Arc<Shared>, work: Box<dyn Subscription>) -> Self {
         Self {
+            sealed: shared.seal.bell(),
             shared,
             work,
             backlog: Backlog::default(),
@@ -210,6 +225,7 @@ impl Worker {
             match self.wait(shutdown).await {
                 Wake::Work(incoming) => self.take(*incoming).await,
                 Wake::Ended(id, result) => self.end(id, result).await,
+                Wake::Seal => tracing::debug!("seal opened or closed"),
                 Wake::Stop => break,
             }
         }
@@ -225,21 +241,26 @@ impl Worker {
         }
     }
 
+    /// What waits stays on the bus while it is sealed, and in the gateway's log in any case.
     async fn wait(&mut self, shutdown: &Shutdown) -> Wake {
+        let takes_more = self.backlog.has_room() && !self.shared.seal.is_sealed();
         tokio::select! {
             () = shutdown.requested() => Wake::Stop,
+            Ok(()) = self.sealed.changed() => Wake::Seal,
             Some(ended) = self.running.join_next_with_id() => {
                 let (id, result) = flatten(ended);
                 Wake::Ended(id, result)
             }
-            incoming = self.work.next(), if self.backlog.has_room() => {
+            incoming = self.work.next(), if takes_more => {
                 incoming.map_or(Wake::Stop, |incoming| Wake::Work(Box::new(incoming)))
             }
         }
     }
 
     fn start_ready(&mut self) {
-        while let Some(job) = self.next_ready() {
+        while !self.shared.seal.is_sealed()
+            && let Some(job) = self.next_ready()
+        {
             let effect = job.effect.clone();
             let shared = Arc::clone(&self.shared);
             let task = self

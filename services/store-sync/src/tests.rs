@@ -43,7 +43,9 @@ use crate::presence::Counts;
 use crate::{Ports, StoreSync, StoreSyncOptions};
 
 mod accounts;
+mod key_service;
 mod outside;
+mod seal;
 mod servers;
 mod silent;
 mod steps;

@@ -1,7 +1,7 @@
 //! Requests: values for hosts, the key for provided values, keeping those, comparisons with reported tokens, and looks
-//! at stores outside.
+//! at stores outside; and the seal.
 //!
-//! Invariants: no value is opened before the gateway confirmed the grant at the log's head; a value
+//! Invariants: while it is sealed nothing but the seal is answered for; no value is opened before the gateway confirmed the grant at the log's head; a value
 //! leaves only sealed to the key the gateway named; a provided value goes when its
 //! command was refused, and after a bounded time when no rotation takes it; texts of failures name ids and reasons only.
 
@@ -13,7 +13,7 @@ use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests, ValueRequest};
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::trace::Context;
-use keywheel_engine::{delivery, stash};
+use keywheel_engine::{delivery, stash, unseal};
 use keywheel_seal::SecretBytes;
 use keywheel_seal::hpke::{self, Envelope, OpenError, PublicKey};
 use keywheel_telemetry::traces::{Kind, Span, names as spans};
@@ -91,6 +91,24 @@ async fn answer(shared: Arc<Shared>, request: Box<dyn Request>) -> Option<Rotati
 }
 
 async fn body(shared: &Arc<Shared>, message: &Message) -> Result<Body, PortError> {
+    match &message.body {
+        Body::ReadSeal => shared.seal.state().await.map(Body::SealState),
+        Body::Unseal { offered } => shared.seal.offer(offered).await.map(Body::SealState),
+        Body::Seal => seal(shared).await,
+        Body::RotateKek => shared.seal.rotate_kek().await.map(Body::SealState),
+        _ if shared.seal.is_sealed() => Err(unseal::sealed()),
+        _ => value_body(shared, message).await,
+    }
+}
+
+/// Drops every key, and what stores outside were spoken to with.
+async fn seal(shared: &Shared) -> Result<Body, PortError> {
+    let state = shared.seal.close().await?;
+    shared.registry.forget();
+    Ok(Body::SealState(state))
+}
+
+async fn value_body(shared: &Arc<Shared>, message: &Message) -> Result<Body, PortError> {
     match &message.body {
         Body::ReadStoreKey => tell_key(shared).await,
         Body::Stash { token, sealed } => keep(shared, *token, sealed).await,

@@ -12,6 +12,7 @@ mod check;
 mod connection;
 mod document;
 mod failure;
+mod key;
 pub(crate) mod policy;
 mod probe;
 mod requests;
@@ -29,6 +30,7 @@ use keywheel_engine::until::Until;
 use keywheel_seal::SecretBytes;
 
 pub use connection::MAX_ANSWER_BYTES;
+pub use key::AwsKey;
 
 use connection::Connection;
 use failure::{Failure, Reason};
@@ -132,7 +134,7 @@ impl AwsStore {
         };
         let whole = if at.field.is_empty() {
             // EXPOSE: copied to be the whole value there.
-            SecretBytes::from(value.expose().to_vec())
+            SecretBytes::copied(value.expose())
         } else {
             document::write(before.as_ref(), &at.field, value).map_err(|error| {
                 let text = format!("field `{}` cannot be written: {error}", at.field);

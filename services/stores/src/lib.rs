@@ -1,7 +1,8 @@
 //! Stores: where the values of secrets live, each behind the engine's `Rotator` port.
 //!
 //! Owns the `local` store, whose only backend is our own sealed vault, and the
-//! stores outside behind the port `Store`. Invariants: every step is idempotent under the rotation's
+//! stores outside behind the port `Store`; and the keys of key services outside, which share their way there (port
+//! `KeyService`). Invariants: every step is idempotent under the rotation's
 //! token; no text of an error holds a value. It keeps nothing itself and decides nothing: the core says
 //! which step comes when.
 #![forbid(unsafe_code)]

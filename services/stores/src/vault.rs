@@ -8,7 +8,8 @@
 //! `revoke` destroys, `retire` does so too or deletes, as was declared; each sees that it is done.
 //! Invariants: a version is looked at by metadata, and a value is asked for only to be
 //! fetched or to see whether it is ours; every call of the port ends within the store's timeout.
-//! What lies at a static role of a database engine is in `static_role`.
+//! What lies at a static role of a database engine is in `static_role`; a key of a transit engine, which is no store,
+//! in `transit`.
 //! Works where Vault and OpenBao agree; `sys/health`, in which they differ, is not asked.
 
 mod api;
@@ -20,6 +21,7 @@ mod refusal;
 mod session;
 mod static_role;
 mod tls;
+mod transit;
 mod version;
 mod wire;
 mod wrapping;
@@ -49,6 +51,7 @@ use self::wire::Metadata;
 
 pub use self::refusal::{LOGIN_PAUSE, LOGIN_PAUSE_LIMIT};
 pub use self::tls::MAX_CA_FILE_BYTES;
+pub use self::transit::TransitKey;
 pub use self::wrapping::{MAX_UNWRAPPED, Wrappings};
 
 /// Names of one page.

@@ -128,6 +128,25 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_leaves_no_core_and_is_closed_to_others_of_its_user() {
+        if is_set(CHILD) {
+            daemon().unwrap();
+            let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+            let mut lines = limits.lines();
+            let core = lines.find(|line| line.starts_with("Max core file size"));
+            let words: Vec<&str> = core.unwrap().split_whitespace().collect();
+            tell(&words.join(" "));
+            let dumpable = rustix::process::dumpable_behavior().unwrap();
+            tell(&format!("dumpable={dumpable:?}"));
+            return;
+        }
+        let said =
+            child("harden::tests::a_daemon_leaves_no_core_and_is_closed_to_others_of_its_user");
+        assert!(said.contains("Max core file size 0 0 bytes"), "{said}");
+        assert!(said.contains("dumpable=NotDumpable"), "{said}");
+    }
+
+    #[test]
     fn what_is_not_kept_is_gone_for_good() {
         if is_set(CHILD) {
             keep_only(OF_WRAPPER).unwrap();

@@ -2,7 +2,8 @@
 //!
 //! Owns the only `unsafe` of the workspace (module `raw`). Everything works on file descriptors; no function resolves
 //! the same path string twice, and no path is built by joining strings. All calls block: an async caller runs them on
-//! a blocking thread. This crate decides nothing about secrets: it neither knows who may have one nor keeps a value.
+//! a blocking thread. This crate decides nothing about secrets: it neither knows who may have one nor keeps a value;
+//! it gives memory that is fit for one (module `locked`).
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 pub mod boot;
@@ -11,6 +12,7 @@ pub mod filter;
 pub mod first_use;
 pub mod harden;
 pub mod keyring;
+pub mod locked;
 pub mod memory;
 #[doc(hidden)]
 pub mod mountinfo;

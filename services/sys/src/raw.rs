@@ -7,6 +7,8 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+pub mod pages;
+
 /// Bytes of `struct mount_attr`, version 0.
 const MOUNT_ATTR_LEN: usize = 32;
 /// Propagation type "private" of `mount_setattr`.

@@ -10,6 +10,8 @@ pub const MOST_SECRETS: usize = 200;
 pub const MOST_HOSTS: usize = 200;
 /// Stores that are told apart by name.
 pub const MOST_STORES: usize = 32;
+/// Sinks of the audit that are told apart: all that can be configured.
+pub const MOST_SINKS: usize = 16;
 /// Versions of Keywheel that are told apart.
 pub const MOST_VERSIONS: usize = 8;
 
@@ -108,6 +110,10 @@ const MACHINE: Label = Label {
 const STORE: Label = Label {
     name: "store",
     bound: Bound::Most(MOST_STORES),
+};
+const SINK: Label = Label {
+    name: "sink",
+    bound: Bound::Most(MOST_SINKS),
 };
 const STEP: Label = Label {
     name: "step",
@@ -265,6 +271,7 @@ const GATEWAY: &str = "gateway";
 const STORE_SYNC: &str = "store-sync";
 const SCHEDULER: &str = "scheduler";
 const INJECTOR: &str = "injector";
+const AUDIT_SINK: &str = "audit-sink";
 
 macro_rules! metrics {
     ($($(#[$doc:meta])* $constant:ident = $metric:expr;)*) => {
@@ -388,6 +395,12 @@ metrics! {
     /// Runs that nobody moves on.
     PLAYBOOK_RUNS_OVERDUE = gauge(GATEWAY, "keywheel_playbook_runs_overdue", Plain, &[], Sum,
         "Open runs of playbooks with a step whose time is over and that did not end for it: nothing moves them on");
+    /// Requests that wait for people.
+    APPROVALS_WAITING = gauge(GATEWAY, "keywheel_approvals_waiting", Plain, &[], Sum,
+        "Requests that take several people and wait for some of them");
+    /// What went without the others.
+    BREAK_GLASS_UNREVIEWED = gauge(GATEWAY, "keywheel_break_glass_unreviewed", Plain, &[], Sum,
+        "Requests that take several people, went without the others in an emergency, and were not reviewed yet");
     /// Live hosts.
     HOSTS = gauge(GATEWAY, "keywheel_hosts", Plain, &[], Sum,
         "Hosts that joined and were not evicted");
@@ -424,6 +437,9 @@ metrics! {
     /// Denied requests.
     REQUESTS_DENIED = counter(GATEWAY, "keywheel_requests_denied_total", &[],
         "Requests of those who may not, at the socket and the ports of this gateway");
+    /// Looks at health.
+    HEALTH_LOOKS = counter(GATEWAY, "keywheel_health_looks_total", &[],
+        "Looks at health, the key for values and the description of the API, which leave no record each, at this gateway");
     /// Letters.
     LETTERS = gauge(GATEWAY, "keywheel_letters", Plain, &[KIND], Most,
         "Letters that wait for a person: what could not be told to a receiver, or not be read of what came");
@@ -482,6 +498,19 @@ metrics! {
     /// Reads of what a host holds.
     HOST_CACHE_READS = counter(INJECTOR, "keywheel_host_cache_reads_total", &[READ],
         "Values the host needed, by whether it held them: a miss asks store-sync");
+
+    /// Records that wait for a sink.
+    AUDIT_SINK_WAITING = gauge(AUDIT_SINK, "keywheel_audit_sink_waiting_records", Plain, &[SINK], Most,
+        "Audit records that a sink was not told yet");
+    /// How long they wait.
+    AUDIT_SINK_LAG = gauge(AUDIT_SINK, "keywheel_audit_sink_lag_seconds", Seconds, &[SINK], Most,
+        "How long audit records have waited for a sink; beyond `audit.max_lag` it does not count among those that take records");
+    /// Attempts that failed.
+    AUDIT_SINK_FAILURES = counter(AUDIT_SINK, "keywheel_audit_sink_failures_total", &[SINK],
+        "Attempts to tell a sink that failed, or that it did not answer in time");
+    /// A sink with other records.
+    AUDIT_SINK_DIFFERS = gauge(AUDIT_SINK, "keywheel_audit_sink_differs", Plain, &[SINK], Most,
+        "Whether a sink has other records than the copy: one of the two was changed, cut or put back");
 }
 
 #[cfg(test)]

@@ -6,11 +6,14 @@
 )]
 
 mod broken_disk;
+mod few_sinks;
 mod full_disk;
 mod machine;
 mod manifests;
 mod refusal;
 mod sealed;
+mod shares;
 mod starting;
 mod strangers;
+mod tokens;
 mod verbs;

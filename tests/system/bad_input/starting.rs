@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use keywheel_tests::keywheel::{Keywheel, Options};
+use keywheel_tests::memory::UNLOCKED;
 use keywheel_tests::output::Output;
 
 use crate::refusal::{
@@ -31,6 +33,27 @@ fn a_file_where_the_data_directory_should_be() -> Result<()> {
         &[&keywheel.data_dir().display().to_string(), "directory"],
     );
     assert_eq!(fs::read_to_string(keywheel.data_dir())?, "I am a file");
+    Ok(())
+}
+
+#[test]
+fn where_memory_has_to_be_locked_and_may_not_be_nothing_starts() -> Result<()> {
+    let keywheel = Keywheel::prepare()?;
+    let up = keywheel.up_command(&Options::default())?;
+    let (first, rest) = UNLOCKED.split_first().context("a program")?;
+    let mut unlocked = Command::new(first);
+    unlocked
+        .args(rest)
+        .arg(up.get_program())
+        .args(up.get_args());
+    let said = Output::of(unlocked.env("KEYWHEEL_MEMORY_REQUIRE_LOCKED", "on"))?;
+    let words = [
+        "it may lock 0 KiB",
+        "memory.require_locked",
+        "LimitMEMLOCK=64M",
+    ];
+    assert_refused(&said, CONFIG, &words);
+    assert!(!keywheel.data_dir().exists(), "something was made");
     Ok(())
 }
 

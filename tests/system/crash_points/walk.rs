@@ -61,6 +61,8 @@ pub(crate) const START: [&str; 3] = [
 ];
 /// Reached where a playbook runs: before and after each of its moves.
 pub(crate) const MOVE: [&str; 2] = ["gateway.before_move", "gateway.after_move"];
+/// Reached where the key that wraps data keys is replaced: before and after each of its steps.
+pub(crate) const REKEY: [&str; 2] = ["storesync.before_rekey", "storesync.after_rekey"];
 /// How the names of the rotators' failpoints begin: reached where accounts at servers rotate.
 pub(crate) const ROTATORS: &str = "rotator.";
 /// How those begin that no scenario here reaches: of receivers and of stores outside. Their own crates' suites
@@ -94,7 +96,7 @@ pub(crate) fn is_elsewhere(name: &str) -> bool {
 }
 
 fn elsewhere() -> impl Iterator<Item = &'static str> {
-    let lists: [&[&'static str]; 6] = [&RESTART, &STOP, &WITHDRAW, &FORGET, &CREATE, &MOVE];
+    let lists: [&[&'static str]; 7] = [&RESTART, &STOP, &WITHDRAW, &FORGET, &CREATE, &MOVE, &REKEY];
     lists.into_iter().flatten().copied()
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use keywheel_sys::locked::ADVISED_LIMIT_BYTES;
 use keywheel_tests::output::Output;
 use keywheel_tests::scratch::{self, Scratch};
 
@@ -132,5 +133,58 @@ fn every_role_has_a_unit_and_a_user_of_its_own() -> Result<()> {
         ensure!(text.contains(&format!("User={user}\n")), "{role}");
         ensure!(users.contains(&format!("u {user} ")), "{role}");
     }
+    Ok(())
+}
+
+/// What systemd is told for every service of ours, since keys and values are in its memory.
+#[test]
+fn no_unit_leaves_a_core_or_goes_to_the_swap() -> Result<()> {
+    let mut seen = 0;
+    for entry in fs::read_dir(scratch::root().join("deploy/systemd"))? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|end| end != "service") {
+            continue;
+        }
+        let text = fs::read_to_string(&path)?;
+        for word in ["MemorySwapMax=0", "LimitCORE=0"] {
+            let says = text.lines().any(|line| line == word);
+            ensure!(says, "{} lacks {word}", path.display());
+        }
+        seen += 1;
+    }
+    ensure!(seen == 6, "{seen} units");
+    Ok(())
+}
+
+/// As much as the product advises, and the call for memory that only its process reads; in Compose what engines have.
+#[test]
+fn every_service_of_ours_may_lock_the_memory_of_its_keys_and_values() -> Result<()> {
+    let folder = scratch::root().join("deploy");
+    for role in [
+        "gateway",
+        "store-sync",
+        "scheduler",
+        "audit-sink",
+        "injector",
+    ] {
+        let unit = folder.join(format!("systemd/keywheel-{role}.service"));
+        let text = fs::read_to_string(unit)?;
+        let limit = format!("LimitMEMLOCK={}M", ADVISED_LIMIT_BYTES >> 20);
+        ensure!(text.lines().any(|line| line == limit), "{role}");
+        let calls = text
+            .lines()
+            .find(|line| line.starts_with("SystemCallFilter=@"));
+        let may = calls.is_some_and(|calls| calls.split(' ').any(|call| call == "memfd_secret"));
+        ensure!(may, "{role}: {calls:?}");
+    }
+    let compose = fs::read_to_string(folder.join("compose.yaml"))?;
+    let service = compose.split("x-service:").nth(1).context("no service")?;
+    let service = service.split("\n\n").next().unwrap_or_default();
+    let limit = "ulimits: { memlock: \"${MEMLOCK_BYTES:-8388608}\" }";
+    ensure!(service.contains(limit), "{service}");
+    ensure!(
+        service.contains(&ADVISED_LIMIT_BYTES.to_string()),
+        "{service}"
+    );
     Ok(())
 }

@@ -39,6 +39,14 @@ fn a_placeholder_without_a_binding_is_refused_by_name() -> Result<()> {
         said.stderr
     );
     assert!(!said.said().contains(&value), "the refusal shows the value");
+    // It is no consumer, and is described all the same, with why.
+    wait::until_true("the refused start", PATIENCE, || {
+        let page = stage
+            .keywheel
+            .json(&["describe", "secret", "test/api-token"])?;
+        let why = page["refused_starts"][0]["reason"].as_str();
+        Ok(why.is_some_and(|why| why.contains("no binding grants secret `test/api-token`")))
+    })?;
     stage.finish(&[value], &[])
 }
 
@@ -96,7 +104,24 @@ fn another_image_with_the_same_labels_gets_nothing() -> Result<()> {
     let flags = ["--runtime", &stage.runtime, "--label", "app=app"];
     let container = Container::run(&other, &flags, &["/bin/app-idle"])?;
     assert_eq!(container.read(FILE)?, None, "labels alone granted a secret");
-    stage.finish(&[value], &[&container])
+    let own = stage.run("app", &[], "/bin/app-idle")?;
+    assert_eq!(own.read(FILE)?.as_ref(), Some(&value));
+    let explain = |one: &Container| {
+        let words = ["explain", one.id(), SECRET, "--host", &stage.host];
+        stage.keywheel.json(&words)
+    };
+    let (no, yes) = (explain(&container)?, explain(&own)?);
+    assert_eq!(
+        (&no["entitled"], &yes["entitled"]),
+        (&json!(false), &json!(true))
+    );
+    let told = no["reason"].as_str().unwrap_or_default();
+    assert!(
+        told.contains("`test-file` comes nearest: image is not"),
+        "{no}"
+    );
+    assert_eq!(yes["binding"], "test-file", "{yes}");
+    stage.finish(&[value], &[&container, &own])
 }
 
 /// Asks the injector as the runtime does, without an engine's create around it.

@@ -7,11 +7,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
+use keywheel_tests::canary::Canary;
 use keywheel_tests::docker::{self, Container};
-use keywheel_tests::manifest;
+use keywheel_tests::keywheel::Options;
 use keywheel_tests::planted::{PLANTED, plant};
 use keywheel_tests::stage::{FILE, PATIENCE, SECRET, Stage, find};
-use keywheel_tests::wait;
+use keywheel_tests::{manifest, memory, wait};
 use serde_json::Value;
 
 use crate::records::wait_refused;
@@ -236,7 +237,7 @@ fn a_revoke_that_replaces_first_takes_no_file_away_and_restarts_with_the_new_val
     if !docker::ready()? {
         return Ok(());
     }
-    let stage = Stage::set()?;
+    let stage = Stage::set_with(&memory::unlocked(&Options::default()))?;
     let file = manifest::file_binding("kept", SECRET, &stage.on("kept"), "db_password", "none");
     let restart = "{ restart: { settle: 1s } }";
     let on = stage.on("env");
@@ -264,6 +265,12 @@ fn a_revoke_that_replaces_first_takes_no_file_away_and_restarts_with_the_new_val
     assert_eq!(env.field("{{.State.Running}}")?, "true");
     assert_ne!(env.downtime()?, began, "it was not restarted");
     assert_eq!(env.variable("DB_PASSWORD")?.as_ref(), Some(&fresh));
+    // The program that has it in a variable has it in its memory, and there alone it is.
+    let canary = Canary::new(&[fresh.clone().into_bytes()])?;
+    let has_it = memory::search(&canary, env.pid()?)?;
+    assert!(!has_it.is_empty(), "memory is not searched");
+    let below = stage.keywheel.scratch().path();
+    memory::assert_forgotten(below, &[&value, &fresh])?;
     // Without a replacement the same reader finds no file, and the container stops.
     let reader = Reader::begin(&kept)?;
     stage.keywheel.json(&sure)?;
@@ -275,6 +282,8 @@ fn a_revoke_that_replaces_first_takes_no_file_away_and_restarts_with_the_new_val
         reader.end()?.absent > 0,
         "it cannot see that a file is absent"
     );
+    memory::assert_forgotten(below, &[&value, &fresh])?;
+    memory::assert_coreless(below)?;
     stage.finish(&[value, fresh], &[&kept])
 }
 

@@ -1,13 +1,11 @@
 //! What a person sees: consumers, schedules, events, and who is let in.
 
-use std::fs;
-
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker;
 use keywheel_tests::keywheel::{Keywheel, NOBODY};
 use keywheel_tests::planted::{self, PLANTED};
 use keywheel_tests::stage::{SECRET, Stage, current, items};
-use keywheel_tests::{manifest, places, wait};
+use keywheel_tests::{manifest, wait};
 use serde_json::Value;
 
 use crate::page;
@@ -163,43 +161,6 @@ fn a_stranger_is_denied_and_audited() -> Result<()> {
         "no record of the denial: {audit}"
     );
     planted::assert_clean(&keywheel, &[])
-}
-
-#[test]
-fn no_verb_prints_a_value() -> Result<()> {
-    let keywheel = Keywheel::start()?;
-    let value = "a-value-that-nobody-may-ever-see-again";
-    let path = keywheel.scratch().write("value", value)?;
-    keywheel
-        .cli(&[
-            "secret",
-            "put",
-            "test/own",
-            "--value-file",
-            &path.display().to_string(),
-        ])?
-        .ok()?;
-    fs::remove_file(path)?;
-    let verbs: [&[&str]; 7] = [
-        &["secret", "list"],
-        &["secret", "versions", "test/own"],
-        &["get", "secret", "test/own"],
-        &["describe", "secret", "test/own"],
-        &["events", "list"],
-        &["audit", "list"],
-        &["consumers"],
-    ];
-    for words in verbs {
-        for format in ["table", "json"] {
-            let said = keywheel.cli(&[words, &["-o", format]].concat())?.ok()?;
-            assert!(
-                !said.said().contains(value),
-                "`{}` printed the value",
-                said.line
-            );
-        }
-    }
-    places::assert_clean(&[value.into()], &keywheel, &[])
 }
 
 #[test]

@@ -11,9 +11,11 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
+use keywheel_tests::canary::Canary;
 use keywheel_tests::keywheel::{Keywheel, Options, READY};
 use keywheel_tests::manifest;
 use keywheel_tests::output::Output;
+use keywheel_tests::planted;
 use keywheel_tests::scratch::{Scratch, root};
 use keywheel_tests::stage::wait_current;
 use keywheel_tests::wait;
@@ -42,6 +44,14 @@ const REMOVALS: [(&str, &str); 4] = [
 const NOTIFICATIONS: [&str; 2] = ["soc", "spare"];
 /// A source of signals that may be removed.
 const SOURCE: &str = "scanner";
+/// What is asked for by no run: sealed, it has no value for whoever asks after that, and under a set of policies that was
+/// made up nobody may do anything.
+const NEVER: [&str; 4] = [
+    "--exclude-operation-id",
+    "seal",
+    "--exclude-operation-id",
+    "apply_policies",
+];
 /// A time to fold the log up to; no text that is made up is one.
 const LATER: &str = "2100-01-01T00:00:00Z";
 /// Where the tool writes what it asked and was answered.
@@ -286,14 +296,19 @@ fn whoever_knows_only_the_description_is_answered_as_it_says() -> Result<()> {
     let file = keywheel
         .scratch()
         .write("described.json", description(&known)?.to_string())?;
+    // A value that is known, of a secret that is looked at in every way.
+    let value = planted::put_for_nobody(&keywheel, SECRETS[0])?;
     let server = bridge(keywheel.socket())?;
-    let said = ask(keywheel.scratch().path(), &file, server, &[])?.ok()?;
+    let said = ask(keywheel.scratch().path(), &file, server, &NEVER)?.ok()?;
     let routes = description(&known)?["paths"]
         .as_object()
         .map_or(0, serde_json::Map::len);
     ensure!(routes > 20, "{routes} paths");
     ensure!(said.stdout.contains(" passed"), "{}", said.stdout);
     were_compared(&keywheel.scratch().join(EXCHANGES), &known)?;
+    let canary = Canary::new(&[value.into_bytes()])?;
+    let hits = canary.search_tree(&keywheel.scratch().join(EXCHANGES))?;
+    ensure!(hits.is_empty(), "an answer has a value: {hits:?}");
     let verified = keywheel.json(&["journal", "verify"])?;
     ensure!(verified["verified"] == true, "{verified}");
     Ok(())

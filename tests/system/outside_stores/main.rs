@@ -9,6 +9,7 @@ mod import;
 mod leak;
 mod leases;
 mod lifetimes;
+mod logins;
 mod midway;
 mod outage;
 mod refused;

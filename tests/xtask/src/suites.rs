@@ -45,14 +45,15 @@ const LAST: &str = "quickstart";
 
 /// Suites that run beside others, one after another and each until its own place, with the suite from which on the
 /// first of them does: what needs nothing of ours; lints, which take what processor the others leave; and those that
-/// mostly wait, for hosts with engines of their own or for what comes once in so many seconds. As long as each crate's
-/// own suites run, nobody of them but those has containers on the machine's engine.
+/// mostly wait, for a start, for hosts with engines of their own or for what comes once in so many seconds. As long as
+/// each crate's own suites run, nobody of them but those has containers on the machine's engine.
 pub(crate) const BESIDE: [(&str, &[&str]); 3] = [
     ("tidy", &["asyncapi", "peers"]),
     ("unit", &["clippy", "doc"]),
     (
         "unit",
         &[
+            "kill_loop",
             "two_hosts",
             "partitions",
             "deploy_files",
@@ -236,6 +237,8 @@ fn peers() -> Suite {
     }
 }
 
+/// `unit` and `crates` run four tests of a program at a time, also on two cores: most of them wait, for servers, for
+/// containers, for the disk.
 fn checks() -> Vec<Suite> {
     let libtest = |name, aim, line| Suite {
         name,
@@ -273,12 +276,12 @@ fn checks() -> Vec<Suite> {
         libtest(
             "unit",
             "unit and given/when/then tests, of the harness and the benchmarks too",
-            "cargo test --workspace --no-fail-fast --lib --bins",
+            "cargo test --workspace --no-fail-fast --lib --bins -- --test-threads 4",
         ),
         libtest(
             "crates",
             "each crate's own suites: conformance of every adapter against real servers",
-            "cargo test --workspace --exclude keywheel-tests --no-fail-fast --test *",
+            "cargo test --workspace --exclude keywheel-tests --no-fail-fast --test * -- --test-threads 4",
         ),
         libtest(
             "doctest",
@@ -291,8 +294,7 @@ fn checks() -> Vec<Suite> {
 }
 
 /// Lints. They compile for many minutes and change nothing, so they run at the lowest priority while suites wait for
-/// their servers and containers; in a directory of their own, for Cargo lets one at a time into one. No program comes
-/// of it, so what is C in it is not optimised.
+/// their servers and containers; in a directory of their own, for Cargo lets one at a time into one.
 fn lints() -> [Suite; 2] {
     let lint = |name, aim, line| Suite {
         name,
@@ -305,14 +307,12 @@ fn lints() -> [Suite; 2] {
         lint(
             "clippy",
             "lints, warnings denied",
-            "nice -n 19 cargo clippy --target-dir target/lint --workspace --all-targets \
-             --config profile.dev.package.libsqlite3-sys.opt-level=0 -- -D warnings",
+            "nice -n 19 tests/xtask/lint.sh clippy",
         ),
         lint(
             "doc",
             "the documentation builds, warnings denied",
-            "nice -n 19 env RUSTDOCFLAGS=-Dwarnings cargo doc --target-dir target/lint --workspace --no-deps \
-             --config profile.dev.package.libsqlite3-sys.opt-level=0",
+            "nice -n 19 tests/xtask/lint.sh doc",
         ),
     ]
 }
@@ -347,7 +347,42 @@ pub(crate) fn all() -> Vec<Suite> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    use serde_json::Value;
+
     use super::*;
+    use crate::program;
+
+    /// The names of a package's targets of a kind.
+    fn targets(package: &Value, kind: &str) -> Vec<String> {
+        let targets = package["targets"].as_array().unwrap();
+        let targets = targets.iter().filter(|target| target["kind"][0] == kind);
+        let names = targets.map(|target| target["name"].as_str().unwrap().to_owned());
+        names.collect()
+    }
+
+    #[test]
+    fn the_documentation_of_every_program_is_built() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let words = ["metadata", "--no-deps", "--format-version", "1"];
+        let mut asked = program::command("cargo");
+        let said = asked.args(words).current_dir(&root).output().unwrap();
+        let metadata: Value = serde_json::from_slice(&said.stdout).unwrap();
+        let mut programs = BTreeSet::new();
+        for package in metadata["packages"].as_array().unwrap() {
+            // Where a program has its library's name, the library's documentation is the package's.
+            let libraries = targets(package, "lib");
+            let is_apart = |name: &String| !libraries.contains(&name.replace('-', "_"));
+            programs.extend(targets(package, "bin").into_iter().filter(is_apart));
+        }
+        let script = std::fs::read_to_string(root.join("tests/xtask/lint.sh")).unwrap();
+        let words: Vec<&str> = script.split_whitespace().collect();
+        let pairs = words.windows(2).filter(|pair| pair[0] == "--bin");
+        let named: BTreeSet<String> = pairs.map(|pair| pair[1].to_owned()).collect();
+        assert_eq!(named, programs);
+    }
 
     #[test]
     fn whoever_runs_beside_others_has_its_place_after_they_began() {

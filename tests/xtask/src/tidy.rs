@@ -1,5 +1,6 @@
 //! The house's mechanical rules: arrows, sizes, words, EXPOSE, schemas, whose code we build, how much of
-//! it is linked into the privileged programs, proofs that a document names.
+//! it is linked into the privileged programs, proofs that a document names, examples and test
+//! files that are run.
 //!
 //! Owns the collection of findings and the report. Each rule lives in its own
 //! file, takes text and returns findings; only this file reads the disk.
@@ -7,6 +8,8 @@
 mod arrows;
 mod code;
 mod crates;
+mod examples;
+mod joined;
 mod linked;
 mod proofs;
 mod sizes;
@@ -44,11 +47,14 @@ impl Source {
 pub(crate) fn run(root: &Path) -> Result<bool> {
     let tracked = tracked_files(root)?;
     let sources = read_sources(root, &tracked)?;
-    let mut findings = arrows::check(&metadata(root, &["--no-deps"])?)?;
+    let own = metadata(root, &["--no-deps"])?;
+    let mut findings = arrows::check(&own)?;
+    findings.extend(examples::check(root, &own, &sources)?);
+    findings.extend(joined::check(&sources));
     let rules = fs::read_to_string(root.join("deny.toml"))?;
     let all = metadata(root, &["--locked", "--filter-platform", PLATFORM])?;
     findings.extend(crates::check(&rules, &all)?);
-    let (many, linked) = linked::check(&all)?;
+    let (many, linked) = linked::check(&asked(root, &linked::TREE)?)?;
     findings.extend(many);
     for source in &sources {
         findings.extend(sizes::check(source));
@@ -62,6 +68,8 @@ pub(crate) fn run(root: &Path) -> Result<bool> {
     let document = fs::read_to_string(root.join(proofs::DOCUMENT))?;
     findings.extend(proofs::check(&document, &sources));
     findings.extend(proofs::rows(&document));
+    let document = fs::read_to_string(root.join(proofs::SECURITY))?;
+    findings.extend(proofs::security(&document, &sources));
     findings.extend(proofs::unjudged(&sources));
     findings.extend(stale_files(root)?);
     println!("{}", sizes::report(&sources));
@@ -131,18 +139,24 @@ fn read_sources(root: &Path, tracked: &[String]) -> Result<Vec<Source>> {
 }
 
 fn metadata(root: &Path, flags: &[&str]) -> Result<serde_json::Value> {
+    let words = [&["metadata", "--format-version", "1"], flags].concat();
+    Ok(serde_json::from_str(&asked(root, &words)?)?)
+}
+
+/// What Cargo prints when it is asked so.
+fn asked(root: &Path, words: &[&str]) -> Result<String> {
+    let verb = words.first().copied().unwrap_or_default();
     let output = program::command("cargo")
-        .args(["metadata", "--format-version", "1"])
-        .args(flags)
+        .args(words)
         .current_dir(root)
         .output()
-        .context("cannot run cargo metadata")?;
+        .with_context(|| format!("cannot run cargo {verb}"))?;
     ensure!(
         output.status.success(),
-        "cargo metadata failed: {}",
+        "cargo {verb} failed: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    Ok(serde_json::from_slice(&output.stdout)?)
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Where Cargo puts what it builds.
@@ -169,10 +183,11 @@ fn stale_files(root: &Path) -> Result<Vec<String>> {
     if !root.join("schemas/src/bin/generate.rs").exists() {
         return Ok(Vec::new());
     }
-    // Of the whole workspace, or Cargo resolves other features and builds dependencies once more.
+    // Of the whole workspace, or Cargo resolves other features and builds dependencies once more. And as if for its
+    // examples, of which there are none: else it leaves out the features that tests ask for, and does that, too.
     let bins = GENERATORS.iter().flat_map(|(bin, ..)| ["--bin", bin]);
     let built = program::command("cargo")
-        .args(["build", "--quiet", "--workspace"])
+        .args(["build", "--quiet", "--workspace", "--examples"])
         .args(bins)
         .current_dir(root)
         .status()

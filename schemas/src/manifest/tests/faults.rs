@@ -256,6 +256,7 @@ fn selectors_that_are_too_weak_or_name_no_image_are_refused() {
         "{ image: shop/app }",
         "{}",
         "{ insecureSelector: false }",
+        "{ host: web-1, name: web, user: \"1000\", project: shop }",
     ] {
         one_fault(&with(weak), "6:3", "selects by labels alone");
     }
@@ -285,6 +286,37 @@ fn selectors_that_are_too_weak_or_name_no_image_are_refused() {
         "6:65",
         "true or false",
     );
+}
+
+#[test]
+fn a_container_is_meant_by_name_project_and_user_and_what_cannot_be_read_is_not_left_out() {
+    let with = |containers: &str| {
+        binding("  file: { name: db }").replace("{ host: web-1, image: shop/app }", containers)
+    };
+    let text = "{ host: web-1, image: shop/app, name: shop-web-*, project: shop, user: root, labels: { app: web } }";
+    let manifests = read(&with(text)).unwrap();
+    let [Manifest::Binding { selector, .. }] = &manifests[..] else {
+        panic!("{manifests:?}")
+    };
+    assert_eq!(selector.name.as_deref(), Some("shop-web-*"));
+    assert_eq!(selector.user.as_deref(), Some("0"));
+    assert_eq!(selector.labels["com.docker.compose.project"], "shop");
+    assert_eq!(selector.labels.len(), 2);
+    for (field, at, part) in [
+        ("name: a/b", "6:53", "no name of a container"),
+        ("name: \"*\"", "6:53", "no name of a container"),
+        ("user: \"1000:1000\"", "6:53", "without a group"),
+        ("user: 1000", "6:53", "put it in quotes"),
+        ("project: \"\"", "6:56", "a project's name"),
+        (
+            "project: shop, labels: { com.docker.compose.project: other }",
+            "6:47",
+            "two projects",
+        ),
+    ] {
+        let text = format!("{{ host: web-1, image: shop/app, {field} }}");
+        one_fault(&with(&text), at, part);
+    }
 }
 
 #[test]

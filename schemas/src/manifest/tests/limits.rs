@@ -1,7 +1,8 @@
 //! Limits, at their value and one beyond.
 
 use super::super::{
-    MAX_COMMAND_TIMEOUT, MAX_COMMAND_WORD_BYTES, MAX_COMMAND_WORDS, MAX_DEADLINE, MIN_DEADLINE,
+    MAX_COMMAND_TIMEOUT, MAX_COMMAND_WORD_BYTES, MAX_COMMAND_WORDS, MAX_CONTAINER_NAME_BYTES,
+    MAX_DEADLINE, MAX_USER_BYTES, MIN_DEADLINE,
 };
 use super::*;
 
@@ -52,6 +53,22 @@ fn limits_hold_and_the_limit_itself_is_allowed() {
         faults(&with(&format!("a: {}", "x".repeat(MAX_LABEL_BYTES + 1))))[0]
             .contains("at most 4096")
     );
+}
+
+#[test]
+fn a_container_s_name_and_user_at_the_limit_are_allowed_and_one_more_is_not() {
+    let with = |part: &str| {
+        let all = format!("image: shop/app, {part}");
+        binding("  file: { name: db }").replace("image: shop/app", &all)
+    };
+    let name = |bytes: usize| with(&format!("name: {}*", "x".repeat(bytes - 1)));
+    assert!(read(&name(MAX_CONTAINER_NAME_BYTES)).is_ok());
+    let over = &faults(&name(MAX_CONTAINER_NAME_BYTES + 1))[0];
+    assert!(over.contains("no name of a container: 1 to 128"), "{over}");
+    let user = |bytes: usize| with(&format!("user: {}", "x".repeat(bytes)));
+    assert!(read(&user(MAX_USER_BYTES)).is_ok());
+    let over = &faults(&user(MAX_USER_BYTES + 1))[0];
+    assert!(over.contains("is no user"), "{over}");
 }
 
 #[test]

@@ -2,10 +2,12 @@
 
 use keywheel_core::id::SecretId;
 use keywheel_engine::port::bus::{Body, Comparison, Held};
+use keywheel_engine::unseal::{SealState, Shares};
 use keywheel_schemas::mirror::{Mirror, Text};
 use keywheel_schemas::wire::message::{
     CheckStoreShape, CompareShape, ComparedShape, HeldShape, Kind, LookNowShape, LookedShape,
-    Nothing, Octet, ReadStoresShape, TriedShape, VersionShape,
+    Nothing, Octet, ReadStoresShape, SealStateShape, SharesShape, TriedShape, UnsealShape,
+    VersionShape,
 };
 use keywheel_schemas::wire::store::News;
 
@@ -48,6 +50,14 @@ pub(super) fn write(body: &Body) -> Written {
             let held = found.iter().map(held).collect();
             shaped(Kind::Compared, &ComparedShape { held })
         }
+        Body::ReadSeal => shaped(Kind::ReadSeal, &Nothing {}),
+        Body::SealState(state) => shaped(Kind::SealState, &seal_state(state)),
+        Body::Unseal { offered } => {
+            let offered = Octet::of(offered);
+            shaped(Kind::Unseal, &UnsealShape { offered })
+        }
+        Body::Seal => shaped(Kind::Seal, &Nothing {}),
+        Body::RotateKek => shaped(Kind::RotateKek, &Nothing {}),
         _ => shaped(Kind::Done, &Nothing {}),
     }
 }
@@ -79,8 +89,41 @@ pub(super) fn read(kind: Kind, bytes: &[u8]) -> Result<Body, Refusal> {
             let found = parse::<ComparedShape>("what was compared", bytes)?.held;
             Body::Compared(found.into_iter().map(to_held).collect())
         }
+        Kind::ReadSeal => {
+            parse::<Nothing>("request for the seal", bytes).map(|_| Body::ReadSeal)?
+        }
+        Kind::SealState => Body::SealState(to_seal_state(parse("state of the seal", bytes)?)),
+        Kind::Unseal => Body::Unseal {
+            offered: parse::<UnsealShape>("offer", bytes)?.offered.into_bytes(),
+        },
+        Kind::Seal => parse::<Nothing>("sealing", bytes).map(|_| Body::Seal)?,
+        Kind::RotateKek => parse::<Nothing>("fresh key", bytes).map(|_| Body::RotateKek)?,
         _ => parse::<Nothing>("answer", bytes).map(|_| Body::Done)?,
     })
+}
+
+fn seal_state(state: &SealState) -> SealStateShape {
+    SealStateShape {
+        sealed: state.sealed,
+        provider: state.provider.clone(),
+        key: Text(state.key),
+        shares: state
+            .shares
+            .map(|Shares { have, need }| SharesShape { have, need }),
+        kek_rows_left: state.kek_rows_left,
+    }
+}
+
+fn to_seal_state(shape: SealStateShape) -> SealState {
+    SealState {
+        sealed: shape.sealed,
+        provider: shape.provider,
+        key: shape.key.0,
+        shares: shape
+            .shares
+            .map(|SharesShape { have, need }| Shares { have, need }),
+        kek_rows_left: shape.kek_rows_left,
+    }
 }
 
 fn comparison(asked: &Comparison) -> CompareShape {

@@ -131,7 +131,7 @@ impl fmt::Debug for MemberFiles<'_> {
 
 fn copy(secret: &SecretBytes) -> SecretBytes {
     // EXPOSE: a second copy for the connection, which owns what it is given.
-    SecretBytes::from(secret.expose().to_vec())
+    SecretBytes::copied(secret.expose())
 }
 
 /// Who the bus server takes us for.

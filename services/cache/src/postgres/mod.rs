@@ -121,4 +121,8 @@ impl Store for PostgresTable {
     async fn forget(&mut self) -> Result<(), Error> {
         Ok(())
     }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
 }

@@ -80,6 +80,46 @@ pub(crate) struct EventsArgs {
     pub(crate) subscription: Option<String>,
 }
 
+/// `audit list`.
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    #[command(flatten)]
+    pub(crate) page: PageArgs,
+    /// Only of this principal: a name, a user id, a role such as store-sync, or an address.
+    #[arg(long, value_name = "PRINCIPAL")]
+    pub(crate) who: Option<String>,
+    /// Only this verb, such as rotate or inject.
+    #[arg(long, value_name = "VERB")]
+    pub(crate) verb: Option<String>,
+    /// Only on this object; with a slash at its end, on all that begin so.
+    #[arg(long, value_name = "OBJECT")]
+    pub(crate) object: Option<String>,
+    /// Only of this container: its name, or at least twelve digits of its id.
+    #[arg(long, value_name = "CONTAINER")]
+    pub(crate) container: Option<String>,
+    /// Only with this outcome: allowed, denied, rejected or malformed.
+    #[arg(long, value_name = "OUTCOME")]
+    pub(crate) outcome: Option<String>,
+    /// Only from then on: a time (2026-11-28T14:02:00Z), or how long ago (30m, 24h).
+    #[arg(long, value_name = "TIME|SPAN")]
+    pub(crate) since: Option<String>,
+    /// Only before then.
+    #[arg(long, value_name = "TIME|SPAN")]
+    pub(crate) until: Option<String>,
+    /// Only of this rotation, by its id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) rotation: Option<String>,
+    /// Only of this revocation, by its id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) revocation: Option<String>,
+    /// Only of this run of a playbook, by its id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+    /// Only of this trace: 32 hexadecimal digits.
+    #[arg(long, value_name = "TRACE")]
+    pub(crate) trace: Option<String>,
+}
+
 /// `history`.
 #[derive(Debug, Args)]
 #[command(

@@ -7,14 +7,14 @@ use super::WaitArgs;
 /// `revoke`.
 #[derive(Debug, Args)]
 #[command(
-    group(clap::ArgGroup::new("scope").required(true).args(["name", "prefix", "store", "container", "image", "service"])),
-    after_help = "Examples:\n  keywheel revoke prod/db --reason \"leaked in ticket 4711\"\n  keywheel revoke prod/db --version 3 --reason leaked --yes --wait\n  keywheel revoke prod/db --replace --reason leaked --yes --wait\n  keywheel revoke --prefix prod/shop --dry-run\n  keywheel revoke --container web-7 --reason \"shell found in it\" --emergency\n\nThere is no way back: a revoked version is never served again. A file is taken out of its containers;\na container that has the value in its environment is stopped. `keywheel rotate` gives a new value. With\n--replace another version comes first, and containers go over to it instead. With\n--dry-run nothing is revoked: it shows each secret with its versions, hosts, containers, images and\nresource, and who would stop."
+    group(clap::ArgGroup::new("scope").required(true).args(["name", "prefix", "store", "container", "image", "service", "principal"])),
+    after_help = "Examples:\n  keywheel revoke prod/db --reason \"leaked in ticket 4711\"\n  keywheel revoke prod/db --version 3 --reason leaked --yes --wait\n  keywheel revoke prod/db --replace --reason leaked --yes --wait\n  keywheel revoke --prefix prod/shop --dry-run\n  keywheel revoke --container web-7 --reason \"shell found in it\" --emergency\n  keywheel revoke --principal certificate:bob --reason \"bob left\"\n\nThere is no way back: a revoked version is never served again. A file is taken out of its containers;\na container that has the value in its environment is stopped. `keywheel rotate` gives a new value. With\n--replace another version comes first, and containers go over to it instead. With\n--dry-run nothing is revoked: it shows each secret with its versions, hosts, containers, images and\nresource, and who would stop."
 )]
 pub(crate) struct RevokeArgs {
     /// The secret.
     pub(crate) name: Option<String>,
     /// Only this version; without it all that are alive.
-    #[arg(long, value_name = "N", conflicts_with_all = ["prefix", "store", "container", "image", "service"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ["prefix", "store", "container", "image", "service", "principal"])]
     pub(crate) version: Option<u64>,
     /// Every secret at this path or below it.
     #[arg(long, value_name = "PATH")]
@@ -31,6 +31,9 @@ pub(crate) struct RevokeArgs {
     /// Whatever the containers of this service have: PROJECT/SERVICE or SERVICE of Compose, or Swarm's name.
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
+    /// Whatever policies let service:NAME have; of certificate:NAME, unix:UID or oidc:NAME every token.
+    #[arg(long, value_name = "PRINCIPAL")]
+    pub(crate) principal: Option<String>,
     /// All that is alive of every secret that is hit, also what a rotation under way may have made; it goes before
     /// other revocations, too.
     #[arg(long, conflicts_with = "version")]

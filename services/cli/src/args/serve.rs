@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use keywheel_core::audit::Role;
 
+/// The gateway's unseal key where nothing else is said.
+const DEFAULT_GATEWAY_KEY_FILE: &str = "/etc/keywheel/gateway-unseal.key";
+
 /// Which service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ServerRole {
@@ -229,20 +232,26 @@ pub(crate) struct FinishArgs {
 /// `init`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  keywheel init --out /etc/keywheel-deployment --gateway gateway.example \\\n    --bus bus-1.example:4222 --bus bus-2.example:4222 --bus bus-3.example:4222 \\\n    --database postgres://db.example\n  keywheel init --out ./try --unseal-key-file ./try.key     everything on this machine\n\nEach service gets credentials, and a configuration that can be used as it is. Nothing is started, and\nnothing that exists is changed."
+    after_help = "Examples:\n  keywheel init --out /etc/keywheel-deployment --gateway gateway.example \\\n    --bus bus-1.example:4222 --bus bus-2.example:4222 --bus bus-3.example:4222 \\\n    --database postgres://db.example\n  keywheel init --out ./try --unseal-key-file ./try.key     everything on this machine\n  keywheel init --single --out /var/lib/keywheel --unseal shamir:3/5    before the first `keywheel up`\n  keywheel init --single --out /var/lib/keywheel --unseal kms:/etc/keywheel/unseal.toml\n\nEach service gets credentials, and a configuration that can be used as it is. Nothing is started, and\nnothing that exists is changed."
 )]
 pub(crate) struct InitArgs {
-    /// New directory for everything that is made.
+    /// New directory for everything that is made; with --single that of `keywheel up`'s data.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
     /// File of the gateway's unseal key, which opens the authorities; made when it is missing. That
-    /// of store-sync, which opens its cache, is made beside it.
-    #[arg(
-        long,
-        value_name = "FILE",
-        default_value = "/etc/keywheel/gateway-unseal.key"
-    )]
-    pub(crate) unseal_key_file: PathBuf,
+    /// of store-sync, which opens its cache, is made beside it [default:
+    /// /etc/keywheel/gateway-unseal.key, with --single /etc/keywheel/unseal.key].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) unseal_key_file: Option<PathBuf>,
+    /// What opens store-sync's cache: `key-file`, `passphrase` (typed, or on stdin),
+    /// `shamir:T/N` for N shares of which T are enough, or a key service: `kms:FILE` (AWS KMS),
+    /// `transit:FILE` (Vault, OpenBao), where FILE has its settings. Shares are printed once, and
+    /// kept nowhere.
+    #[arg(long, value_name = "PROVIDER", default_value = "key-file")]
+    pub(crate) unseal: String,
+    /// Prepare the data directory of `keywheel up` instead.
+    #[arg(long, conflicts_with_all = ["bus", "bus_tls", "bus_store", "gateway", "database", "root"])]
+    pub(crate) single: bool,
     /// Where a bus server is reached; several make a cluster. Without TLS on loopback.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:4222")]
     pub(crate) bus: Vec<String>,
@@ -275,4 +284,38 @@ pub(crate) struct InitArgs {
     /// The first person with a client certificate.
     #[arg(long, value_name = "NAME", default_value = "admin")]
     pub(crate) operator: String,
+}
+
+/// `reseal`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "Examples:\n  keywheel reseal --to shamir:3/5                                 of `keywheel up`, which is stopped\n  keywheel reseal --to passphrase --config /etc/keywheel/store-sync.toml\n  keywheel reseal --to transit:/etc/keywheel/unseal.toml\n\nIt asks for what opens the cache now. Shares are printed once, before anything is changed. Killed at\nany moment, the cache is opened by exactly one of the two."
+)]
+pub(crate) struct ResealArgs {
+    /// What opens it from then on: `key-file`, `passphrase`, `shamir:T/N`, `kms:FILE` or
+    /// `transit:FILE`.
+    #[arg(long, value_name = "PROVIDER")]
+    pub(crate) to: String,
+    /// Configuration of `keywheel up` or of a store-sync that runs apart.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Directory of the data.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// File of the unseal key.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) unseal_key_file: Option<PathBuf>,
+}
+
+impl InitArgs {
+    /// The gateway's unseal key, or that of `keywheel up`.
+    pub(crate) fn key_file(&self) -> PathBuf {
+        let usual = match self.single {
+            true => keywheel_schemas::config::DEFAULT_UNSEAL_KEY_FILE,
+            false => DEFAULT_GATEWAY_KEY_FILE,
+        };
+        self.unseal_key_file
+            .clone()
+            .unwrap_or_else(|| PathBuf::from(usual))
+    }
 }

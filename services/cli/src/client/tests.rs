@@ -1,6 +1,7 @@
 //! The client against a server that answers what the test says, over a real unix socket.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 
 use keywheel_schemas::api::StoreKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -84,6 +85,68 @@ async fn a_problem_keeps_its_text_and_gets_its_code() {
         .await
         .unwrap_err();
     assert_eq!(failure.exit, Exit::Input);
+}
+
+/// Serves one connection after the other; what was asked.
+fn serve_all(name: &str, answers: Vec<Vec<u8>>) -> (Fake, Arc<Mutex<Vec<String>>>) {
+    let (path, client) = place(name);
+    let listener = UnixListener::bind(&path).unwrap();
+    let seen = Arc::<Mutex<Vec<String>>>::default();
+    let log = Arc::clone(&seen);
+    tokio::spawn(async move {
+        for answer in answers {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; 4096];
+            let read = stream.read(&mut asked).await.unwrap();
+            let asked = String::from_utf8_lossy(&asked[..read]);
+            let line = asked.lines().next().unwrap_or_default().to_owned();
+            log.lock().unwrap().push(line);
+            stream.write_all(&answer).await.unwrap();
+        }
+    });
+    (Fake { path, client }, seen)
+}
+
+fn waiting() -> Vec<u8> {
+    let body = problem("waiting");
+    let head = "HTTP/1.1 202 Accepted\r\nLocation: /v1/approvals/a1";
+    format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+#[tokio::test]
+async fn what_waits_for_others_is_no_success_and_has_a_code_of_its_own() {
+    let (fake, seen) = serve_all("waits", vec![waiting()]);
+    let failure = fake.client.read::<StoreKey>("/v1/x").await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Waiting);
+    assert_eq!(failure.what, "why waiting");
+    assert!(failure.to_string().contains("--break-glass"), "{failure}");
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn broken_glass_goes_on_with_the_same_request_once() {
+    let good = http("200 OK", r#"{"public_key":"k","deployment":"d"}"#);
+    let (fake, seen) = serve_all("glass", vec![waiting(), http("200 OK", "{}"), good]);
+    let client = fake.client.clone().breaking_glass(Some("fire".to_owned()));
+    client.read::<StoreKey>("/v1/x").await.unwrap();
+    let asked = seen.lock().unwrap().clone();
+    let lines = [
+        "GET /v1/x HTTP/1.1",
+        "POST /v1/approvals/a1/break-glass HTTP/1.1",
+        "GET /v1/x HTTP/1.1",
+    ];
+    assert_eq!(asked, lines);
+    let no = http("403 Forbidden", &problem("denied"));
+    let (fake, seen) = serve_all("no-glass", vec![waiting(), no]);
+    let client = fake.client.clone().breaking_glass(Some("fire".to_owned()));
+    let failure = client.read::<StoreKey>("/v1/x").await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Denied);
+    assert_eq!(seen.lock().unwrap().len(), 2, "it is not asked again");
+    let still = vec![waiting(), http("200 OK", "{}"), waiting()];
+    let (fake, _) = serve_all("glass-again", still);
+    let client = fake.client.clone().breaking_glass(Some("fire".to_owned()));
+    let failure = client.read::<StoreKey>("/v1/x").await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Waiting);
 }
 
 #[tokio::test]
@@ -219,5 +282,22 @@ async fn a_line_may_be_as_long_as_an_event_and_no_longer() {
         } else {
             assert!(line.unwrap_err().what.contains("more than"));
         }
+    }
+}
+
+#[test]
+fn the_last_line_of_a_stream_whose_right_ended_is_a_refusal_and_no_row() {
+    let problem = r#"{"type":"about:blank#denied","title":"denied","status":403,"detail":"this stream ends: `certificate:ada` may not audit `environment` any more","code":"denied"}"#;
+    let ended = format!("{{\"ended\":{problem}}}");
+    let failure = refuse_ended(ended.as_bytes()).unwrap_err();
+    assert_eq!(failure.exit, Exit::Denied);
+    assert!(failure.what.contains("may not audit"), "{}", failure.what);
+    for row in [
+        "{\"aggregatesequence\":\"1\",\"data\":{\"ended\":true}}",
+        "{}",
+        "",
+        "{\"ended\":\"no problem\"}",
+    ] {
+        assert!(refuse_ended(row.as_bytes()).is_ok(), "{row}");
     }
 }

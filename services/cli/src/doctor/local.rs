@@ -7,12 +7,14 @@ use keywheel_core::audit::Role;
 use keywheel_core::time::Timestamp;
 use keywheel_daemon::{SystemClock, chain};
 use keywheel_engine::port::clock::Clock as _;
-use keywheel_engine::presence::Fact;
+use keywheel_engine::presence::{Fact, MEMORY_FACT};
 use keywheel_gateway::views::status::EXPIRY_WARNING;
 use keywheel_identity::bundle::Bundle;
 use keywheel_identity::life::life_of;
 use keywheel_identity::name::PeerName;
+use keywheel_schemas::config::Config;
 use keywheel_schemas::mirror::TextForm as _;
+use keywheel_seal::{MAX_VALUE_BYTES, SecretBytes, memory};
 
 use crate::up::layout;
 
@@ -77,6 +79,20 @@ pub(super) fn free(bytes: u64, at: &Path) -> Fact {
         _ if bytes < LITTLE_FREE_BYTES => Fact::warning("disk", note, next),
         _ => Fact::ok("disk", note),
     }
+}
+
+/// That people, or a key service, unseal this store-sync, so that it needs no key file.
+pub(super) fn seal_file(config: &Config, role: Option<Role>) -> Option<Fact> {
+    let directory = config.apart.identity_dir.as_ref();
+    let path = directory.filter(|_| role == Some(Role::StoreSync))?;
+    let path = path.join(keywheel_store_sync::seal::file::NAME);
+    path.exists().then(|| {
+        let note = format!(
+            "{} is there: it says what opens the cache at each start, or `keywheel unseal` does",
+            path.display()
+        );
+        Fact::ok("unseal key", note)
+    })
 }
 
 /// The unseal key's file: there, closed to others, apart from the data.
@@ -171,4 +187,20 @@ pub(super) fn judge_life((begin, end): (Timestamp, Timestamp), now: Timestamp) -
         );
     }
     Fact::ok("certificate", note)
+}
+
+/// Whether keys and values are locked in memory. It is this process that tries, so the limit is that of whoever runs
+/// doctor: a unit or a container has its own, which `keywheel status` tells.
+pub(super) fn locked_memory() -> Fact {
+    let mut state = memory::prepare();
+    if memory::plain(&state).is_none() {
+        // A service has as much at once when values of the largest size come.
+        let value = SecretBytes::from(vec![0; MAX_VALUE_BYTES]);
+        state = memory::state();
+        drop(value);
+    }
+    match memory::plain(&state) {
+        None => Fact::ok(MEMORY_FACT, memory::kept(&state)),
+        Some(note) => Fact::warning(MEMORY_FACT, note, memory::NEXT_STEP),
+    }
 }

@@ -58,6 +58,15 @@ fn a_configuration_is_read_whole_or_its_faults_are_named() {
 }
 
 #[test]
+fn whether_memory_is_locked_is_said_either_way_and_only_what_is_not_has_a_next_step() {
+    let fact = local::locked_memory();
+    assert_eq!(fact.name, "memory");
+    assert_eq!(fact.next.is_none(), fact.health == Health::Ok, "{fact:?}");
+    let may_be_swapped = fact.note.contains("may be swapped");
+    assert_eq!(may_be_swapped, fact.health == Health::Warning, "{fact:?}");
+}
+
+#[test]
 fn the_data_directory_is_private_and_has_room() {
     let folder = tempfile::tempdir().unwrap();
     let open = folder.path().join("open");

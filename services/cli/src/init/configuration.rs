@@ -58,6 +58,7 @@ pub(super) fn listen(args: &InitArgs) -> Result<ListenSection, Failure> {
         });
     Ok(ListenSection {
         api: Some(at(args.api_port)),
+        api_tokens: None,
         join: Some(at(args.join_port)),
         advertise_join: name.map(|name| format!("{name}:{}", args.join_port)),
     })
@@ -150,7 +151,9 @@ mod tests {
     fn args(gateway: &[&str]) -> InitArgs {
         InitArgs {
             out: PathBuf::from("/made"),
-            unseal_key_file: PathBuf::from("/keys/gateway.key"),
+            unseal_key_file: Some(PathBuf::from("/keys/gateway.key")),
+            unseal: "key-file".to_owned(),
+            single: false,
             bus: vec!["127.0.0.1:4222".to_owned()],
             bus_tls: false,
             bus_store: None,

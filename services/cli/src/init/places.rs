@@ -46,7 +46,7 @@ impl Places {
             let keys = (key(Role::Gateway), key(Role::StoreSync));
             (etc, keys.0, keys.1)
         } else {
-            let key = absolute(&args.unseal_key_file);
+            let key = absolute(&args.key_file());
             let beside = store_sync_key(&key);
             (absolute(&args.out), key, beside)
         };

@@ -152,9 +152,17 @@ fn short(text: &str) -> String {
     }
 }
 
+/// Which policies are in force; a gateway that says nothing has none.
+fn policies(status: &Status) -> String {
+    let told = status.policies.as_ref().map(|told| tame(&told.note));
+    told.unwrap_or_else(|| "none: whoever may come in may do everything".to_owned())
+}
+
 fn figures(status: &Status) -> String {
     let sealed = match status.sealed {
-        true => "yes: no store-sync that is heard has its unseal key, so no value can be given out",
+        true => {
+            "yes: no store-sync that is heard has its unseal key, so no value can be given out; `keywheel unseal`"
+        }
         false => "no",
     };
     fields(&[
@@ -165,6 +173,7 @@ fn figures(status: &Status) -> String {
         ("host", status.host.clone()),
         ("data directory", status.data_dir.clone()),
         ("sealed", sealed.to_owned()),
+        ("policies", policies(status)),
         ("secrets", status.secrets.to_string()),
         ("bindings", status.bindings.to_string()),
         ("consumers", status.consumers.to_string()),
@@ -225,6 +234,7 @@ mod tests {
             audit_records: 9,
             features: Vec::new(),
             warnings: Vec::new(),
+            policies: None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! The API's views as text for people. Pure.
 
 use keywheel_schemas::api::{
-    ApplyAnswer, BindingView, ConsumerView, HistoryView, RevocationView, RotationView, SecretView,
-    VersionView,
+    ApplyAnswer, BindingView, ConsumerView, HistoryView, RefusedStartView, RevocationView,
+    RotationView, SecretView, VersionView,
 };
 use keywheel_schemas::event::resource::Resource;
 use keywheel_schemas::mirror::Mirror as _;
@@ -122,6 +122,24 @@ pub(crate) fn versions(versions: &[VersionView], color: bool) -> String {
     )
 }
 
+/// Starts that were refused.
+pub(crate) fn refused_starts(starts: &[RefusedStartView], color: bool) -> String {
+    let row = |start: &RefusedStartView| {
+        vec![
+            start.at.clone(),
+            start.container.clone(),
+            short(&start.id).to_owned(),
+            start.host.clone(),
+            start.reason.clone(),
+        ]
+    };
+    columns(
+        &["AT", "CONTAINER", "ID", "HOST", "WHY"],
+        starts.iter().map(row).collect(),
+        color,
+    )
+}
+
 /// Hosts that may hold a version; an evicted one may for good.
 fn holders(version: &VersionView) -> String {
     let evicted = version.evicted_hosts.iter();
@@ -171,6 +189,7 @@ pub(crate) fn binding(binding: &BindingView) -> String {
         ("on revoke", binding.on_revoke.clone().unwrap_or_default()),
         ("consumers", binding.consumers.to_string()),
         ("note", binding.note.clone().unwrap_or_default()),
+        ("withheld", binding.withheld.clone().unwrap_or_default()),
     ])
 }
 

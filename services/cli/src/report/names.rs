@@ -43,7 +43,10 @@ impl Names {
             Event::Host(id, host::Event::Enrolled { name, .. }) => {
                 self.hosts.insert(*id, name.to_string());
             }
-            Event::Binding(id, binding::Event::Bound { name, .. }) => {
+            Event::Binding(
+                id,
+                binding::Event::Bound { name, .. } | binding::Event::Withheld { name, .. },
+            ) => {
                 self.bindings.insert(*id, name.to_string());
             }
             Event::PlaybookRun(id, playbook_run::Event::Triggered { name, steps, .. }) => {

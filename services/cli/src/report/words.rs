@@ -128,7 +128,7 @@ fn revocation_line(fact: &revocation::Event, names: &Names) -> String {
                 .to_owned()
         }
         Event::Destroyed => "its data keys are destroyed".to_owned(),
-        Event::ForgetAsked { by, reason } => {
+        Event::ForgetAsked { by, reason, .. } => {
             format!("{} would have the store asked no more: {reason}", who(by))
         }
         Event::Forgotten { by, reason } => format!(
@@ -288,6 +288,8 @@ pub(super) fn who(principal: &Principal) -> String {
         Principal::Operator { name } => format!("certificate {name}"),
         Principal::Stranger { address } => format!("stranger at {address}"),
         Principal::Service(role) => format!("service {role:?}"),
+        Principal::Token { name, owner } => format!("token {name} of {owner}"),
+        Principal::Login { name } => format!("login {name}"),
     }
 }
 

@@ -1,27 +1,22 @@
 //! Where a database of the configuration is, with its password from a file.
 
 use std::fs::File;
-use std::io::Read as _;
 
+use crate::reading;
+use crate::up::{Error, Kind};
 use keywheel_postgres::Address;
 use keywheel_schemas::config::apart::Database;
-use keywheel_seal::SecretBytes;
-
-use crate::up::{Error, Kind};
 
 /// Longest password file, in bytes.
-const MAX_PASSWORD_BYTES: u64 = 4096;
+const MAX_PASSWORD_BYTES: usize = 4096;
 
 /// The address that a setting names.
 pub(super) fn address(database: &Database, setting: &str) -> Result<Address, Error> {
     let password = match &database.password_file {
         None => None,
         Some(path) => {
-            let mut bytes = Vec::with_capacity(128);
-            File::open(path)
-                .and_then(|file| file.take(MAX_PASSWORD_BYTES).read_to_end(&mut bytes))
-                .map_err(|e| Error::path(path, &e))?;
-            Some(SecretBytes::from(bytes))
+            let read = File::open(path).and_then(|file| reading::secret(file, MAX_PASSWORD_BYTES));
+            Some(read.map_err(|e| Error::path(path, &e))?)
         }
     };
     Address::parse(&database.url, password.as_ref()).map_err(|error| {

@@ -18,6 +18,7 @@ use keywheel_gateway::claims::{BusDesk, Claims, Told};
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http::{Scans, TokenMaker};
 use keywheel_gateway::join::JoinServer;
+use keywheel_gateway::login::Logins;
 use keywheel_gateway::metrics::Metrics;
 use keywheel_gateway::registry::Registry;
 use keywheel_gateway::remote::RemoteServer;
@@ -32,6 +33,7 @@ use tokio::sync::watch;
 
 use super::bus_part::Monitors;
 use super::{Opened, claim, credentials, database};
+use crate::logins;
 use crate::outside::{self, OutsidePorts};
 use crate::parts;
 use crate::up::{Error, Kind, fires};
@@ -58,6 +60,9 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         enrolment: Enrolment::ByToken,
         learn_hosts: Some(learn_hosts(opened, spawn, &registry)),
         renewals: Some(registry.clone()),
+        min_sinks: opened.config.audit.min_sinks,
+        people: opened.config.dual_control.people.clone(),
+        keep_records: opened.config.audit.keep_records,
     };
     let ends = start_gateway(&ports, spawn).await?;
     let deliveries = log.deliveries();
@@ -81,7 +86,7 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         &ends,
         ports,
         (registry.clone(), deliveries, desk),
-        parts,
+        (parts, logins::of(&opened.config, &opened.clock)?),
     );
     serve_ports(opened, spawn, &api, registry.clone(), &tls).await?;
     credentials::keep_own(opened, registry, tls, spawn);
@@ -146,7 +151,11 @@ async fn serve_ports(
     let apart = &opened.config.apart;
     if let Some(address) = apart.listen_api {
         let listener = bind(address, "listen.api").await?;
-        let server = RemoteServer::new(api.clone(), tls, door::Spans::default());
+        let make = match apart.api_tokens {
+            true => RemoteServer::with_tokens,
+            false => RemoteServer::new,
+        };
+        let server = make(api.clone(), tls, door::Spans::default());
         let server = server.map_err(|e| tls_error(&e))?;
         spawn
             .tasks
@@ -271,7 +280,7 @@ fn api(
     ends: &Ends,
     ports: GatewayPorts,
     (registry, deliveries, desk): (Arc<Registry>, Arc<dyn Deliveries>, Desk),
-    parts: Parts,
+    (parts, logins): (Parts, Option<Arc<Logins>>),
 ) -> http::Api {
     let public_key = opened.identity.trust.get(&Role::Gateway);
     let can_join = opened.config.apart.listen_join.is_some();
@@ -299,5 +308,10 @@ fn api(
         scans: Scans::default(),
         presences: ends.presences.clone(),
         parts,
+        admission: ends.admission.clone(),
+        tokens: Arc::default(),
+        backups: None,
+        logins,
+        health_looks: Arc::default(),
     }
 }

@@ -91,7 +91,10 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Error> {
         ..ConfigFlags::default()
     };
     let config = settings::load(args.config.as_deref(), flags)?;
-    harden()?;
+    if role == Role::AuditSink {
+        crate::sinks::read(&config)?;
+    }
+    harden(config.require_locked_memory)?;
     let opened = open(config, role).await?;
     let exporting = spans::start(&opened.config, opened.clock.clone(), opened.ids.clone())?;
     let shutdown = Shutdown::new();

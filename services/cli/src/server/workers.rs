@@ -1,20 +1,24 @@
 //! store-sync, scheduler and audit-sink, each by itself.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use keywheel_audit_sink::{AuditSink, AuditSinkOptions};
-use keywheel_cache::{Cache, PostgresCache};
+use keywheel_cache::PostgresCache;
 use keywheel_core::audit::Role;
 use keywheel_engine::port::vault::VersionVault;
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
+use keywheel_store_sync::seal::{self, Seal};
 use keywheel_store_sync::{ArmedFailpoints, Metrics, Ports, StoreSync, StoreSyncOptions, Watched};
 use keywheel_stores::{Connector, LocalStore};
 use tokio::sync::oneshot;
 
 use super::bus::follow_hosts;
 use super::{Opened, claim, database};
+use crate::seal::under_seal;
+use crate::sinks;
 use crate::up::{Error, Kind, cache_error, layout};
 use crate::wiring::Spawner;
 
@@ -25,7 +29,7 @@ const HOSTS_CONSUMER: &str = "store-sync";
 pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File, Error> {
     let config = &opened.config;
     let lock = claim(config)?;
-    let cache = open_cache(opened).await?;
+    let seal = open_cache(opened).await?;
     let bus = opened.nats.endpoint();
     let (learned, knows_hosts) = oneshot::channel();
     let following = follow_hosts(
@@ -36,14 +40,14 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
         Some(learned),
     );
     spawn.start("list of hosts", following);
-    let watched = Arc::new(Watched::new(cache.clone()));
+    let watched = Arc::new(Watched::new(seal.as_vault()));
     let own = (Role::StoreSync, None);
     let metrics = Metrics::new(opened.clock.clone());
     spawn.shown.add(Arc::new(metrics.clone()));
     let local = Arc::new(LocalStore::new(watched, Arc::new(OsEntropy)));
     let ports = Ports {
         bus: bus.clone(),
-        vault: metrics.of_cache(cache),
+        vault: metrics.of_cache(seal.as_vault()),
         rotator: metrics.of_store("local", local),
         metrics: metrics.clone(),
         connect: Arc::new(
@@ -62,7 +66,7 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
         webhook_allow: config.webhook_allow.clone(),
         ..StoreSyncOptions::new(opened.deployment(), directory)
     };
-    let service = StoreSync::new(options, ports);
+    let service = StoreSync::under_seal(options, ports, seal);
     let look = Arc::new(service.handle());
     spawn.shown.add(look.clone());
     opened.run().beat(own, bus, look, spawn);
@@ -75,21 +79,37 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
     Ok(lock)
 }
 
-/// The cache that is configured: a database that store-syncs share, or a file of its own.
-async fn open_cache(opened: &Opened) -> Result<Arc<dyn VersionVault>, Error> {
+/// The cache that is configured: a database that store-syncs share, or a file of its own, under its seal.
+async fn open_cache(opened: &Opened) -> Result<Seal, Error> {
     let config = &opened.config;
     let deployment = *opened.deployment().bytes();
     let (entropy, clock) = (Arc::new(OsEntropy), opened.clock.clone());
     if let Some(database) = &config.apart.cache {
+        let sealed = opened.directory.join(seal::file::NAME);
+        if sealed.exists() {
+            return Err(shares_its_cache(&sealed));
+        }
         let address = database::address(database, "cache.url")?;
         let unseal = layout::present_unseal_key(&config.unseal_key_file, &config.data_dir)?;
         let opened = PostgresCache::open_shared(&address, deployment, unseal, entropy, clock).await;
-        return Ok(Arc::new(opened.map_err(|e| cache_error(e, config))?));
+        let vault: Arc<dyn VersionVault> = Arc::new(opened.map_err(|e| cache_error(e, config))?);
+        return Ok(Seal::never(vault));
     }
-    let unseal = layout::unseal_key(&config.unseal_key_file, &config.data_dir)?;
-    let path = config.data_dir.join("cache.db");
-    let opened = Cache::open(&path, deployment, unseal, entropy, clock).await;
-    Ok(Arc::new(opened.map_err(|e| cache_error(e, config))?))
+    let own = (opened.directory.as_path(), opened.deployment());
+    let key = || layout::unseal_key(&config.unseal_key_file, &config.data_dir);
+    under_seal(config, own, clock, key).await
+}
+
+/// A share reaches one store-sync, so of several the others would stay sealed.
+fn shares_its_cache(sealed: &Path) -> Error {
+    Error::new(
+        Kind::BadConfiguration,
+        format!(
+            "{} says that people unseal this store-sync, and its cache is a database that several share",
+            sealed.display()
+        ),
+        "leave `cache.url` out, so that it keeps a file of its own; or move that file away and give a key file",
+    )
 }
 
 /// Starts the scheduler; it keeps nothing.
@@ -113,11 +133,16 @@ pub(super) async fn audit_sink(opened: &Opened, spawn: &Spawner) -> Result<File,
     };
     let bus = opened.nats.endpoint();
     let sink = AuditSink::open(&options, bus.clone()).await.map_err(|error| {
-        let next = "free what is named above, or move audit-sink.db away: it is read again from the journal";
+        let next = "free what is named above, or move audit-sink.db away and keep it: a new one begins with what the journal still has";
         Error::new(Kind::Unavailable, keywheel_daemon::chain(&error), next)
     })?;
+    let machine = opened.host_name.to_string();
+    let onward = sinks::options(&opened.config, machine, opened.clock.clone())?;
+    let sink = sink.with_sinks(&onward);
     let own = (Role::AuditSink, None);
-    opened.run().beat(own, bus, Arc::new(sink.handle()), spawn);
+    let look = Arc::new(sink.handle());
+    spawn.shown.add(look.clone());
+    opened.run().beat(own, bus, look, spawn);
     spawn.start("audit-sink", sink.run(spawn.shutdown.clone()));
     Ok(lock)
 }

@@ -17,6 +17,7 @@ use keywheel_engine::state::View;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http;
+use keywheel_gateway::login::Logins;
 use keywheel_gateway::metrics::Metrics;
 use keywheel_gateway::server::{Server, Spans};
 use keywheel_gateway::views::status::Part;
@@ -30,11 +31,15 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
 use super::error::{Error, Kind};
-use super::{Opened, fires};
+use super::restored::Restored;
+use super::{Opened, fires, reapply};
+use crate::backup::make::Maker;
+use crate::logins;
 use crate::metrics::{self, Shown};
 use crate::outside::{self, OutsidePorts};
 use crate::parts;
 use crate::presence::Run;
+use crate::sinks;
 use crate::wiring::{
     Ends, Failed, GatewayPorts, Spawner, container_engine, listen, namespace_helper, start_gateway,
 };
@@ -57,6 +62,7 @@ pub(super) struct Composed {
 /// Starts everything; the socket last, so that who can connect is served.
 pub(super) async fn all(
     opened: &Opened,
+    restored: &Restored,
     shutdown: &Shutdown,
     failed: &Failed,
 ) -> Result<Composed, Error> {
@@ -73,6 +79,8 @@ pub(super) async fn all(
     let gateway = end(opened, &hub, Role::Gateway)?;
     let listener = listen(&opened.config)?;
     let ends = start_gateway(&gateway_ports(opened, &gateway), &spawn).await?;
+    // Before anybody makes or gives out what died in a time that the log lost.
+    let restored = reapply::reapply(opened, restored, &ends).await?;
     let run = Run {
         machine: opened.host_name.to_string(),
         credentials: None,
@@ -114,7 +122,8 @@ pub(super) async fn all(
     spawn.start("injector", injector.run(shutdown.token()));
     let restoring = parts::restore(opened.journal.clone(), shutdown.token());
     spawn.start("disk reserve", restoring);
-    let parts = own_parts(opened, &hub, copy_fault);
+    let parts = own_parts(opened, &hub, (copy_fault, restored));
+    let parts = (parts, logins::of(&opened.config, &opened.clock)?);
     serve_socket(opened, &spawn, ends, (gateway, desk), parts, listener);
     metrics::serve(&opened.config, &spawn).await?;
     tasks.close();
@@ -143,6 +152,9 @@ fn gateway_ports(opened: &Opened, bus: &Arc<dyn Bus>) -> GatewayPorts {
         enrolment: Enrolment::default(),
         learn_hosts: None,
         renewals: None,
+        min_sinks: opened.config.audit.min_sinks,
+        people: opened.config.dual_control.people.clone(),
+        keep_records: opened.config.audit.keep_records,
     }
 }
 
@@ -152,13 +164,13 @@ async fn start_workers(
     hub: &InProcess,
     run: &Run,
 ) -> Result<CopyFault, Error> {
-    let watched = Arc::new(Watched::new(opened.cache.clone()));
+    let watched = Arc::new(Watched::new(opened.seal.as_vault()));
     let local = Arc::new(LocalStore::new(watched, Arc::new(OsEntropy)));
     let metrics = keywheel_store_sync::Metrics::new(opened.clock.clone());
     spawn.shown.add(Arc::new(metrics.clone()));
     let ports = Ports {
         bus: end(opened, hub, Role::StoreSync)?,
-        vault: metrics.of_cache(opened.cache.clone()),
+        vault: metrics.of_cache(opened.seal.as_vault()),
         rotator: metrics.of_store("local", local),
         metrics: metrics.clone(),
         connect: Arc::new(
@@ -178,7 +190,7 @@ async fn start_workers(
         ..StoreSyncOptions::new(opened.installation.deployment, directory)
     };
     let bus = ports.bus.clone();
-    let store_sync = StoreSync::new(options, ports);
+    let store_sync = StoreSync::under_seal(options, ports, opened.seal.clone());
     let look = Arc::new(store_sync.handle());
     spawn.shown.add(look.clone());
     run.beat((Role::StoreSync, None), bus, look, spawn);
@@ -198,11 +210,16 @@ async fn start_workers(
     };
     let bus = end(opened, hub, Role::AuditSink)?;
     let sink = AuditSink::open(&options, bus.clone()).await.map_err(|error| {
-        let next = "free what is named above, or move audit-sink.db away: it is read again from the journal";
+        let next = "free what is named above, or move audit-sink.db away and keep it: a new one begins with what the journal still has";
         Error::new(Kind::Unavailable, keywheel_daemon::chain(&error), next)
     })?;
     let copy_fault = compare_copy(&sink.handle(), opened.journal.head().await?.audit_size);
-    run.beat((Role::AuditSink, None), bus, Arc::new(sink.handle()), spawn);
+    let machine = opened.host_name.to_string();
+    let onward = sinks::options(&opened.config, machine, opened.clock.clone())?;
+    let sink = sink.with_sinks(&onward);
+    let look = Arc::new(sink.handle());
+    spawn.shown.add(look.clone());
+    run.beat((Role::AuditSink, None), bus, look, spawn);
     spawn.start("audit-sink", sink.run(spawn.shutdown.clone()));
     Ok(copy_fault)
 }
@@ -220,11 +237,16 @@ fn compare_copy(copy: &keywheel_audit_sink::Handle, kept_here: u64) -> CopyFault
 }
 
 /// Bus and journal of this one process.
-fn own_parts(opened: &Opened, hub: &InProcess, copy_fault: CopyFault) -> Parts {
+fn own_parts(
+    opened: &Opened,
+    hub: &InProcess,
+    (copy_fault, restored): (CopyFault, Option<Fact>),
+) -> Parts {
+    let known: Vec<Fact> = copy_fault.into_iter().chain(restored).collect();
     let (hub, journal) = (hub.clone(), opened.journal.clone());
     Arc::new(move || {
         let mut log = parts::sqlite(&journal);
-        log.facts.extend(copy_fault.clone());
+        log.facts.extend(known.clone());
         vec![parts::in_process(&hub.refused()), log]
     })
 }
@@ -284,12 +306,25 @@ fn outside_ports(opened: &Opened, bus: &Arc<dyn Bus>) -> OutsidePorts {
     }
 }
 
+fn maker(opened: &Opened) -> Maker {
+    let seal = opened.seal.clone();
+    Maker {
+        data_dir: opened.config.data_dir.clone(),
+        deployment: opened.installation.deployment,
+        journal: opened.journal.clone(),
+        cache: Arc::new(move || seal.own_cache()),
+        key: opened.backup_key.clone(),
+        clock: opened.clock.clone(),
+        turn: tokio::sync::Mutex::default(),
+    }
+}
+
 fn serve_socket(
     opened: &Opened,
     spawn: &Spawner,
     ends: Ends,
     (gateway, desk): (Arc<dyn Bus>, Desk),
-    parts: Parts,
+    (parts, logins): (Parts, Option<Arc<Logins>>),
     listener: tokio::net::UnixListener,
 ) {
     let api = http::Api {
@@ -316,6 +351,11 @@ fn serve_socket(
         scans: http::Scans::default(),
         presences: ends.presences.clone(),
         parts,
+        admission: ends.admission.clone(),
+        tokens: Arc::default(),
+        backups: Some(Arc::new(maker(opened))),
+        logins,
+        health_looks: Arc::default(),
     };
     spawn.shown.add(Arc::new(Metrics::new(api.clone())));
     let server = Server::new(api, Spans::default());

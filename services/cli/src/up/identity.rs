@@ -59,6 +59,17 @@ impl Installation {
         }
     }
 
+    /// Opens the identity that has to be there.
+    pub(super) fn present(
+        data_dir: &Path,
+        unseal: &UnsealKey,
+        key_path: &Path,
+    ) -> Result<Self, Error> {
+        let path = data_dir.join(FILE);
+        let text = fs::read_to_string(&path).map_err(|error| Error::path(&path, &error))?;
+        Self::read(&text, &path, unseal, key_path, data_dir)
+    }
+
     fn read(
         text: &str,
         path: &Path,
@@ -186,6 +197,14 @@ impl Installation {
         let key = self.signing_key(role)?;
         Ok(Identity::service(self.deployment, role, key))
     }
+}
+
+/// The deployment in a data directory; its keys stay sealed.
+pub(super) fn deployment_of(data_dir: &Path) -> Result<DeploymentId, Error> {
+    let path = data_dir.join(FILE);
+    let text = fs::read_to_string(&path).map_err(|error| Error::path(&path, &error))?;
+    let stored: Stored = serde_json::from_str(&text).map_err(|_| damaged(&path))?;
+    DeploymentId::parse(&stored.deployment).map_err(|_| damaged(&path))
 }
 
 fn damaged(path: &Path) -> Error {

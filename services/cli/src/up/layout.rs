@@ -6,13 +6,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
-use keywheel_seal::{OsEntropy, SecretBytes};
 
 use super::error::{Error, Kind};
+use crate::reading;
 
 /// Largest unseal key file, in bytes.
-const MAX_KEY_FILE_BYTES: u64 = 4096;
+const MAX_KEY_FILE_BYTES: usize = 4096;
 /// Most symbolic links on the way to a key or a directory, as the kernel has it.
 const MAX_LINKS: u32 = 40;
 /// Where systemd says that a service's credentials lie.
@@ -127,17 +128,21 @@ pub(crate) fn present_unseal_key(path: &Path, protects: &Path) -> Result<UnsealK
     }
 }
 
-/// Follows links in parts that do not exist yet, too: what would be made there must not be inside.
 fn refuse_inside(key: &Path, data_dir: &Path) -> Result<(), Error> {
+    match is_inside(key, data_dir)? {
+        true => Err(Error::unseal_key_inside(key, data_dir)),
+        false => Ok(()),
+    }
+}
+
+/// Whether a file lies inside a directory. Follows links in parts that do not exist yet, too: what would be made there
+/// must not be inside.
+pub(crate) fn is_inside(file: &Path, directory: &Path) -> Result<bool, Error> {
     let real = |path: &Path| {
         let mut links = MAX_LINKS;
         real_path(path, &mut links).map_err(|e| Error::path(path, &e))
     };
-    if real(key)?.starts_with(real(data_dir)?) {
-        Err(Error::unseal_key_inside(key, data_dir))
-    } else {
-        Ok(())
-    }
+    Ok(real(file)?.starts_with(real(directory)?))
 }
 
 /// Where a path leads, whether or not all of it exists.
@@ -193,11 +198,9 @@ fn read_key(path: &Path, file: File) -> Result<UnsealKey, Error> {
             format!("chmod 0600 {}", path.display()),
         ));
     }
-    let mut bytes = Vec::new();
-    file.take(MAX_KEY_FILE_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(|e| Error::path(path, &e))?;
-    UnsealKey::from_file(&SecretBytes::from(bytes)).map_err(|error| {
+    let read = reading::secret(file, MAX_KEY_FILE_BYTES);
+    let bytes = read.map_err(|e| Error::path(path, &e))?;
+    UnsealKey::from_file(&bytes).map_err(|error| {
         Error::new(
             Kind::Refused,
             format!("{} is not an unseal key: {error}", path.display()),

@@ -6,25 +6,33 @@
 mod compose;
 mod error;
 pub(crate) mod fires;
+pub(crate) mod held;
 mod identity;
 pub(crate) mod layout;
+mod reapply;
+pub(crate) mod restored;
 mod settings;
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywheel_cache::Cache;
 use keywheel_core::audit::Role;
+use keywheel_core::id::DeploymentId;
 use keywheel_core::name::HostName;
 use keywheel_daemon::{Shutdown, SystemClock, SystemIds};
 use keywheel_journal::{JournalOptions, SqliteJournal};
 use keywheel_schemas::config::Config;
-use keywheel_seal::OsEntropy;
+use keywheel_seal::backup::BackupKey;
+use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::letters::LetterKey;
+use keywheel_seal::sign::VerifyingKey;
+use keywheel_store_sync::seal::Seal;
 use tokio::sync::mpsc;
 
 use crate::args::UpArgs;
+use crate::seal::under_seal;
 use crate::spans;
 use crate::wiring::harden;
 pub(crate) use error::{Error, Kind};
@@ -41,8 +49,9 @@ struct Opened {
     host_name: HostName,
     installation: Installation,
     journal: Arc<SqliteJournal>,
-    cache: Arc<Cache>,
+    seal: Seal,
     letter_key: Arc<LetterKey>,
+    backup_key: Arc<BackupKey>,
     clock: Arc<SystemClock>,
     ids: Arc<SystemIds>,
     _lock: File,
@@ -51,7 +60,8 @@ struct Opened {
 /// Runs until a signal, or until a service cannot go on.
 pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
     let config = settings::load(args)?;
-    harden()?;
+    crate::sinks::read(&config)?;
+    harden(config.require_locked_memory)?;
     let opened = open(config).await?;
     let exporting = spans::start(&opened.config, opened.clock.clone(), opened.ids.clone())?;
     let shutdown = Shutdown::new();
@@ -59,7 +69,10 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
         .on_signals()
         .map_err(|e| Error::new(Kind::Broken, keywheel_daemon::chain(&e), "report this"))?;
     let (failed, mut failures) = mpsc::channel(MAX_FAILURES);
-    let composed = compose::all(&opened, &shutdown, &failed).await?;
+    let Some(restored) = restored::settle(&opened, &shutdown).await? else {
+        return Ok(());
+    };
+    let composed = compose::all(&opened, &restored, &shutdown, &failed).await?;
     tracing::info!(socket = %opened.config.socket.display(), host = %opened.host_name, "serving");
     keywheel_daemon::readiness::ready();
     let token = shutdown.token();
@@ -93,6 +106,7 @@ pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
 async fn open(config: Config) -> Result<Opened, Error> {
     layout::private_directory(&config.data_dir)?;
     let lock = layout::lock(&config.data_dir)?;
+    restored::refuse_half_done(&config.data_dir)?;
     let unseal = layout::unseal_key(&config.unseal_key_file, &config.data_dir)?;
     layout::open_directory(&config.run_dir)?;
     let ids = Arc::new(SystemIds);
@@ -113,28 +127,59 @@ async fn open(config: Config) -> Result<Opened, Error> {
         origin: installation.origin(),
     };
     let journal = SqliteJournal::open(&config.data_dir.join("journal.db"), options).await?;
-    let deployment = *installation.deployment.bytes();
     let letter_key = Arc::new(LetterKey::of(&unseal));
-    let cache_path = config.data_dir.join("cache.db");
-    let cache = Cache::open(
-        &cache_path,
-        deployment,
-        unseal,
-        Arc::new(OsEntropy),
-        clock.clone(),
-    )
-    .await
-    .map_err(|e| cache_error(e, &config))?;
+    let backup_key = Arc::new(BackupKey::of(&unseal));
+    let own = (config.data_dir.as_path(), installation.deployment);
+    let seal = under_seal(&config, own, clock.clone(), || Ok(unseal)).await?;
     Ok(Opened {
         host_name,
         installation,
         journal: Arc::new(journal),
-        cache: Arc::new(cache),
+        seal,
         letter_key,
+        backup_key,
         clock,
         ids,
         config,
         _lock: lock,
+    })
+}
+
+/// Prepares the data directory of a first `keywheel up`: its key file and its identity. The file is its lock.
+pub(crate) fn prepare(data_dir: &Path, key_file: &Path) -> Result<(DeploymentId, File), Error> {
+    layout::private_directory(data_dir)?;
+    let lock = layout::lock(data_dir)?;
+    let unseal = layout::unseal_key(key_file, data_dir)?;
+    let installation = Installation::open(data_dir, &unseal, key_file, &SystemIds)?;
+    Ok((installation.deployment, lock))
+}
+
+/// Whose data directory it is; known without any key.
+pub(crate) fn deployment_of(data_dir: &Path) -> Result<DeploymentId, Error> {
+    identity::deployment_of(data_dir)
+}
+
+/// Whose a data directory is, as far as others may know.
+pub(crate) struct Named {
+    /// The deployment.
+    pub(crate) deployment: DeploymentId,
+    /// Origin line of its audit's checkpoints.
+    pub(crate) origin: String,
+    /// What its events and checkpoints are verified by.
+    pub(crate) gateway: VerifyingKey,
+}
+
+/// Whose a data directory is that nobody serves.
+pub(crate) fn identity_in(
+    data_dir: &Path,
+    unseal: &UnsealKey,
+    key_file: &Path,
+) -> Result<Named, Error> {
+    let found = Installation::present(data_dir, unseal, key_file)?;
+    Ok(Named {
+        deployment: found.deployment,
+        origin: found.origin(),
+        gateway: found.signing_key(Role::Gateway)?.verifying_key(),
     })
 }
 

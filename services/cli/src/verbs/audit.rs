@@ -3,13 +3,14 @@
 
 pub(super) mod offline;
 pub(super) mod proof;
+mod sink;
 
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Display, Path};
+use std::path::{Display, Path, PathBuf};
 
-use keywheel_schemas::api::AuditExport;
+use keywheel_schemas::api::{AuditExport, AuditRetentionView};
 use serde::Serialize;
 
 use self::offline::Finding;
@@ -20,9 +21,21 @@ use crate::output::table::fields;
 use crate::output::{Screen, tame};
 
 const EXPORT: &str = "/v1/audit/export";
+const RETENTION: &str = "/v1/audit/retention";
 
-pub(super) async fn export(desk: &Desk, file: Option<&Path>) -> Result<(), Failure> {
-    let export: AuditExport = desk.client.read_long(EXPORT).await?;
+pub(super) async fn export(
+    desk: &Desk,
+    (from, to): (Option<u64>, Option<u64>),
+    file: Option<&Path>,
+) -> Result<(), Failure> {
+    let parts = [("from", from), ("to", to)].into_iter();
+    let part = |(name, number): (&str, Option<u64>)| Some(format!("{name}={}", number?));
+    let query: Vec<String> = parts.filter_map(part).collect();
+    let path = match query.is_empty() {
+        true => EXPORT.to_owned(),
+        false => format!("{EXPORT}?{}", query.join("&")),
+    };
+    let export: AuditExport = desk.client.read_long(&path).await?;
     let Some(file) = written(desk.screen, &export, file)? else {
         return Ok(());
     };
@@ -30,7 +43,53 @@ pub(super) async fn export(desk: &Desk, file: Option<&Path>) -> Result<(), Failu
         "{} records written to {file}; `keywheel audit verify --file {file}` verifies them without a server",
         export.records.len()
     ));
+    if let Some(gone) = gone(export.removed_hashes.len() as u64) {
+        desk.screen.note(&gone);
+    }
     Ok(())
+}
+
+/// Which records are no longer there; nothing where all are.
+pub(super) fn gone(begins: u64) -> Option<String> {
+    let last = begins.checked_sub(1)?;
+    Some(format!(
+        "records 0 to {last} were removed from the journal by their age; their leaf hashes are there, the records at the sinks and in exports of before"
+    ))
+}
+
+/// `audit retention`: what became of old records, and what would become of them next.
+pub(super) async fn retention(desk: &Desk) -> Result<(), Failure> {
+    let view: AuditRetentionView = desk.client.read(RETENTION).await?;
+    desk.screen.show(&view, retention_words)
+}
+
+fn retention_words(view: &AuditRetentionView) -> String {
+    let keep = match &view.keep {
+        Some(keep) => format!("{keep}, by `audit.keep_records` of the gateway"),
+        None => "for ever: `audit.keep_records` is not set at the gateway".to_owned(),
+    };
+    let there = format!("{} to {}", view.begins, view.size.saturating_sub(1));
+    let mut rows = vec![("kept", keep), ("records there", there)];
+    if let Some(last) = view.begins.checked_sub(1) {
+        rows.push((
+            "removed",
+            format!("0 to {last}; their leaf hashes are there"),
+        ));
+    }
+    if view.removable > 0 {
+        let last = view.begins.saturating_add(view.removable) - 1;
+        rows.push((
+            "old enough",
+            format!("{} to {last}: they leave next", view.begins),
+        ));
+    }
+    if let Some(waits) = &view.waits {
+        rows.push(("they stay for now", waits.clone()));
+    }
+    if let Some(next) = &view.next {
+        rows.push(("the next are at", next.clone()));
+    }
+    fields(&rows)
 }
 
 /// Writes an answer as JSON, to a file or to stdout; says to which file.
@@ -79,21 +138,56 @@ pub(super) fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
         })
 }
 
-pub(super) async fn verify(desk: &Desk, key: Option<&str>) -> Result<(), Failure> {
+pub(super) async fn verify(
+    desk: &Desk,
+    key: Option<&str>,
+    against: &[PathBuf],
+) -> Result<(), Failure> {
+    let kept = sink::look(against)?;
     let export: AuditExport = desk.client.read_long(EXPORT).await?;
-    conclude(desk.screen, &offline::verify(&export, key)?)
+    conclude(desk.screen, &found(&export, key, &kept)?)
 }
 
-pub(super) fn verify_file(screen: Screen, file: &Path, key: Option<&str>) -> Result<(), Failure> {
+pub(super) fn verify_file(
+    screen: Screen,
+    file: &Path,
+    key: Option<&str>,
+    against: &[PathBuf],
+) -> Result<(), Failure> {
+    let export = read_export(file)?;
+    let kept = sink::look(against)?;
+    conclude(screen, &found(&export, key, &kept)?)
+}
+
+/// Reads what `audit export` wrote.
+fn read_export(file: &Path) -> Result<AuditExport, Failure> {
     let text = input::text(file, MAX_ANSWER_BYTES)?;
-    let export: AuditExport = serde_json::from_str(&text).map_err(|error| {
+    serde_json::from_str(&text).map_err(|error| {
         Failure::new(
             Exit::Unverified,
             format!("{} is not an export of the audit: {error}", file.display()),
             "make one with `keywheel audit export --file FILE`",
         )
-    })?;
-    conclude(screen, &offline::verify(&export, key)?)
+    })
+}
+
+fn found(
+    export: &AuditExport,
+    key: Option<&str>,
+    against: &[sink::Kept],
+) -> Result<Finding, Failure> {
+    let finding = offline::verify(export, key)?;
+    if export.part.is_some() && !against.is_empty() {
+        return Err(Failure::new(
+            Exit::Usage,
+            "the export is a part of the audit, and a sink is compared with all of it",
+            "export it whole: `keywheel audit export --file FILE`",
+        ));
+    }
+    match against.is_empty() {
+        true => Ok(finding),
+        false => sink::compare(export, finding, against),
+    }
 }
 
 fn conclude(screen: Screen, finding: &Finding) -> Result<(), Failure> {
@@ -107,8 +201,23 @@ fn conclude(screen: Screen, finding: &Finding) -> Result<(), Failure> {
             "the audit does not verify: {}",
             finding.faults.first().map_or("", String::as_str)
         ),
-        "keep this export and the data directory as they are; compare with an older export",
+        "keep this export, the sinks' files and the data directory as they are; compare with an older export",
     ))
+}
+
+/// How many; of a part which, for it shows nothing of what is before and behind it.
+fn records(finding: &Finding) -> String {
+    let count = finding.records;
+    finding.part.map_or_else(
+        || count.to_string(),
+        |part| {
+            let last = part.first.saturating_add(count as u64).saturating_sub(1);
+            format!(
+                "{count}, numbers {} to {last} of {}; nothing is shown of the others",
+                part.first, part.of
+            )
+        },
+    )
 }
 
 fn words(finding: &Finding) -> String {
@@ -120,20 +229,92 @@ fn words(finding: &Finding) -> String {
             finding.public_key
         )
     };
-    let verdict = if finding.verified {
-        "yes: every record, the tree over them and its signature"
-    } else {
-        "NO"
+    let verdict = match (finding.verified, finding.part) {
+        (false, _) => "NO",
+        (true, None) => "yes: every record, the tree over them and its signature",
+        (true, Some(_)) => {
+            "yes, of this part: its records, their places in the tree and the signature over that"
+        }
     };
     let mut text = fields(&[
         ("verified", verdict.to_owned()),
-        ("records", finding.records.to_string()),
+        ("records", records(finding)),
         ("log", finding.origin.clone()),
         ("root", finding.root.clone()),
         ("signed by", key),
     ]);
+    if let Some(gone) = finding.removed.and_then(|removed| gone(removed as u64)) {
+        text.push_str(&fields(&[("removed", gone)]));
+    }
+    if let Some(compared) = finding.compared {
+        let lines = match (compared, finding.compared_from) {
+            (0, _) => "none: there is no record in what was named".to_owned(),
+            (_, None) => format!("{compared} records of the sink"),
+            (_, Some(first)) => format!(
+                "{compared} records of the sink, from number {first} on; nothing is shown of those before it"
+            ),
+        };
+        text.push_str(&fields(&[("compared", lines)]));
+    }
     for fault in &finding.faults {
         text.push_str(&format!("fault: {}\n", tame(fault)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_longer_there_is_said_wherever_it_is_asked_for() {
+        let said = words(&offline::verify(&offline::tests::without(4, 9, true), None).unwrap());
+        assert!(said.contains("records 0 to 3 were removed"), "{said}");
+        assert_eq!(gone(0), None);
+        let view = AuditRetentionView {
+            keep: Some("400d".to_owned()),
+            begins: 512,
+            size: 2000,
+            removable: 256,
+            next: Some("2027-01-01T00:00:00Z".to_owned()),
+            waits: Some("only 0 of the 1 audit sinks".to_owned()),
+        };
+        let said = retention_words(&view);
+        for part in [
+            "400d",
+            "0 to 511",
+            "512 to 767",
+            "only 0 of",
+            "2027",
+            "512 to 1999",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let all = AuditRetentionView {
+            keep: None,
+            begins: 0,
+            removable: 0,
+            next: None,
+            waits: None,
+            ..view
+        };
+        let said = retention_words(&all);
+        assert!(
+            said.contains("for ever") && !said.contains("removed"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn a_part_is_never_taken_for_the_whole_audit() {
+        let (whole, _) = offline::tests::export(9);
+        let said = words(&offline::verify(&whole, None).unwrap());
+        assert!(said.contains("every record"), "{said}");
+        let said = words(&offline::verify(&offline::tests::part(9, 3..6), None).unwrap());
+        assert!(
+            said.contains("of this part") && said.contains("3, numbers 3 to 5 of 9;"),
+            "{said}"
+        );
+        assert!(!said.contains("every record"), "{said}");
+    }
 }

@@ -148,7 +148,7 @@ impl Credentials for Own {
         })?;
         // EXPOSE: the line break at its end is no part of it; the copy is our kind of memory too.
         let bytes = own.expose().trim_ascii_end();
-        Ok(SecretBytes::from(bytes.to_vec()))
+        Ok(SecretBytes::copied(bytes))
     }
 }
 

@@ -8,6 +8,8 @@ use keywheel_seal::{MAX_VALUE_BYTES, SecretBytes};
 
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
+use crate::reading;
+use crate::terminal::Unbuffered;
 
 /// Whether the name means stdin.
 fn is_stdin(path: &Path) -> bool {
@@ -90,22 +92,23 @@ pub(super) fn value(screen: Screen, path: &Path) -> Result<SecretBytes, Failure>
         screen
             .note("reading the value from the terminal, which shows what you type; Ctrl-D ends it");
     }
-    read_value(open(path)?, path)
+    // The library's own buffer would keep a copy of what comes from stdin.
+    match is_stdin(path) {
+        true => read_value(Unbuffered, path),
+        false => read_value(open(path)?, path),
+    }
 }
 
-fn read_value(source: Box<dyn Read>, path: &Path) -> Result<SecretBytes, Failure> {
-    // All the room at once: a buffer that grows leaves a copy behind.
-    let mut bytes = Vec::with_capacity(MAX_VALUE_BYTES + 2);
-    let bound = u64::try_from(MAX_VALUE_BYTES + 1).unwrap_or(u64::MAX);
-    let read = source.take(bound).read_to_end(&mut bytes);
-    let value = SecretBytes::value(bytes).map_err(|error| {
+fn read_value(source: impl Read, path: &Path) -> Result<SecretBytes, Failure> {
+    let read = reading::secret(source, MAX_VALUE_BYTES + 1);
+    let read = read.map_err(|error| broken(path, &error))?;
+    let value = read.within_limit().map_err(|error| {
         Failure::new(
             Exit::Input,
             format!("{}: {error}", name(path)),
             "keep large material elsewhere and put its key here",
         )
     })?;
-    read.map_err(|error| broken(path, &error))?;
     if value.is_empty() {
         return Err(Failure::new(
             Exit::Input,
@@ -121,7 +124,7 @@ mod tests {
     use super::*;
 
     fn read(bytes: Vec<u8>) -> Result<SecretBytes, Failure> {
-        read_value(Box::new(io::Cursor::new(bytes)), Path::new("pw"))
+        read_value(io::Cursor::new(bytes), Path::new("pw"))
     }
 
     #[test]

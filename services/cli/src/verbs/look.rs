@@ -140,9 +140,13 @@ async fn one(desk: &Desk, kind: Kind, name: &str) -> Result<(), Failure> {
 }
 
 pub(super) async fn secret_named(desk: &Desk, name: &str) -> Result<SecretView, Failure> {
+    secret_with(desk, name, "").await
+}
+
+async fn secret_with(desk: &Desk, name: &str, query: &str) -> Result<SecretView, Failure> {
     match desk
         .client
-        .read(&format!("/v1/secrets/{}", escape(name)))
+        .read(&format!("/v1/secrets/{}{query}", escape(name)))
         .await
     {
         Ok(secret) => Ok(secret),
@@ -215,6 +219,10 @@ impl SecretPage {
                 views::rotations(&self.recent_rotations, color),
             );
         }
+        if !self.secret.refused_starts.is_empty() {
+            let refused = views::refused_starts(&self.secret.refused_starts, color);
+            section("REFUSED STARTS", refused);
+        }
         for binding in &self.bindings {
             if let Some(note) = &binding.note {
                 text.push_str(&format!(
@@ -279,7 +287,7 @@ async fn consumers_of(desk: &Desk, secret: &str) -> Result<Vec<ConsumerView>, Fa
 }
 
 async fn secret_page(desk: &Desk, name: &str) -> Result<SecretPage, Failure> {
-    let secret = secret_named(desk, name).await?;
+    let secret = secret_with(desk, name, "?refused_starts=true").await?;
     let versions = desk
         .client
         .read(&format!("/v1/versions/{}", escape(name)))
@@ -311,6 +319,12 @@ pub(super) async fn journal(desk: &Desk) -> Result<(), Failure> {
             "{verdict}: {} events, {} audit records; {} events folded anew and compared with what runs",
             report.events, report.audit_records, report.replayed
         );
+        if report.removed_records > 0 {
+            text.push_str(&format!(
+                "\n  audit records 0 to {} were removed by their age; of these the leaf hashes",
+                report.removed_records - 1
+            ));
+        }
         for fault in &report.faults {
             text.push_str(&format!("\n  {}", tame(fault)));
         }

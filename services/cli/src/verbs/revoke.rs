@@ -4,17 +4,23 @@ use std::collections::BTreeSet;
 
 use keywheel_schemas::api::{
     ApplyAnswer, ConsumerView, RevocationView, RevokeByAnswer, RevokeByRequest, RevokePlan,
-    RevokeRequest, RevokeScope, RotateRequest, RotationView, VersionView,
+    RevokeRequest, RevokeScope, RotateRequest, RotationView, TokenView, VersionView,
 };
 
 use super::rotate::with_nearest;
-use super::{Desk, waiting};
+use super::{Desk, token, waiting};
 use crate::args::{RevokeArgs, UnbindArgs};
 use crate::exit::{Exit, Failure};
 use crate::http::escape;
-use crate::output::{Screen, radius, views};
+use crate::output::{Screen, radius, tokens, views};
+
+/// What the end of logins does not end.
+const RENEWS: &str = "what renews a login is the provider's: disable the person there first, or the next login is as good as the last";
 
 pub(super) async fn revoke(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure> {
+    if let Some(person) = args.principal.as_deref().filter(|who| is_person(who)) {
+        return tokens_of(desk, args, person).await;
+    }
     if args.dry_run {
         let plan = plan(desk, args).await?;
         return desk
@@ -25,6 +31,29 @@ pub(super) async fn revoke(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure
         Some(name) => revoke_one(desk, args, name).await,
         None => revoke_many(desk, args).await,
     }
+}
+
+/// Whether it is somebody who has tokens, and no values.
+fn is_person(principal: &str) -> bool {
+    ["certificate:", "unix:", "oidc:"]
+        .iter()
+        .any(|kind| principal.starts_with(kind))
+}
+
+/// Nothing of a person's dies but their tokens, which another one can be issued for: nobody is asked.
+async fn tokens_of(desk: &Desk, args: &RevokeArgs, person: &str) -> Result<(), Failure> {
+    if args.dry_run {
+        let all: Vec<TokenView> = desk.client.read_all("/v1/tokens").await?;
+        let theirs = all.into_iter().filter(|token| token.owner == person);
+        let theirs: Vec<TokenView> = theirs.collect();
+        return desk
+            .screen
+            .show(&theirs, |all| tokens::tokens(all, desk.screen.color));
+    }
+    if person.starts_with("oidc:") {
+        desk.screen.note(RENEWS);
+    }
+    token::revoke_of(desk, person, args.reason.as_deref().unwrap_or_default()).await
 }
 
 /// What it would do.
@@ -39,6 +68,7 @@ async fn plan(desk: &Desk, args: &RevokeArgs) -> Result<RevokePlan, Failure> {
     query.extend(args.container.iter().map(|value| named("container", value)));
     query.extend(args.image.iter().map(|value| named("image", value)));
     query.extend(args.service.iter().map(|value| named("service", value)));
+    query.extend(args.principal.iter().map(|value| named("principal", value)));
     let path = format!("/v1/revoke-plan?{}", query.join("&"));
     desk.client.read(&path).await
 }
@@ -52,6 +82,7 @@ fn meant(args: &RevokeArgs) -> &str {
         &args.container,
         &args.image,
         &args.service,
+        &args.principal,
     ]
     .into_iter()
     .flatten();
@@ -156,6 +187,7 @@ async fn revoke_many(desk: &Desk, args: &RevokeArgs) -> Result<(), Failure> {
             container: args.container.clone(),
             image: args.image.clone(),
             service: args.service.clone(),
+            principal: args.principal.clone(),
             ..RevokeScope::default()
         },
         reason: args.reason.clone().unwrap_or_default(),

@@ -7,7 +7,8 @@ use keywheel_schemas::api::Status;
 use keywheel_schemas::mirror::TextForm as _;
 
 use super::Desk;
-use crate::args::{EventsArgs, PageArgs};
+use super::audit::gone;
+use crate::args::{AuditArgs, EventsArgs, PageArgs};
 use crate::client::Lines;
 use crate::exit::{Exit, Failure};
 use crate::http::escape;
@@ -90,6 +91,33 @@ impl Wish {
         })
     }
 
+    /// With those of audit records.
+    pub(super) fn of_audit(args: &AuditArgs) -> Result<Self, Failure> {
+        let since = args.since.as_deref().map(when).transpose()?;
+        let until = args.until.as_deref().map(when).transpose()?;
+        let filters = [
+            ("who", &args.who),
+            ("verb", &args.verb),
+            ("object", &args.object),
+            ("container", &args.container),
+            ("outcome", &args.outcome),
+            ("since", &since),
+            ("until", &until),
+            ("rotation", &args.rotation),
+            ("revocation", &args.revocation),
+            ("run", &args.run),
+            ("trace", &args.trace),
+        ];
+        let part = |(name, value): (&str, &Option<String>)| {
+            let value = value.as_deref()?;
+            Some(format!("&{name}={}", escape(value)))
+        };
+        Ok(Self {
+            filters: filters.into_iter().filter_map(part).collect(),
+            ..Self::of_page(&args.page)
+        })
+    }
+
     /// Where to begin: as asked, at a time, or so that the latest `rows` come.
     async fn beginning(&self, desk: &Desk, source: &Source, rows: u64) -> Result<u64, Failure> {
         if let Some(after) = self.after {
@@ -142,6 +170,7 @@ pub(super) async fn list(
     let limit = limit.map(|limit| format!("&limit={limit}"));
     let path = wish.path(source, after, &limit.unwrap_or_default());
     let lines = desk.client.lines(&path).await?;
+    let gone = gone(lines.begins()).filter(|_| after < lines.begins());
     let (shown, last) = if desk.screen.is_json() {
         array(desk.screen, source, lines).await?
     } else {
@@ -152,6 +181,9 @@ pub(super) async fn list(
             "these are the latest {shown} {}; {after} older ones: --after 0 --limit N begins with the first",
             source.name
         ));
+    }
+    if let Some(gone) = gone {
+        desk.screen.note(&gone);
     }
     Ok(last)
 }

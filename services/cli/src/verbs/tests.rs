@@ -13,6 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
 
+mod backups;
 mod revocations;
 
 /// Requests as they came: line and body.

@@ -157,6 +157,15 @@ struct Spec {
 struct Process {
     #[serde(default, deserialize_with = "placeholders_only")]
     env: Vec<String>,
+    #[serde(default)]
+    user: Option<ProcessUser>,
+}
+
+/// As whom the first process runs: containerd looked its name up already.
+#[derive(Deserialize)]
+struct ProcessUser {
+    #[serde(default)]
+    uid: u32,
 }
 
 /// What is known of a container and, when there is one, its task.
@@ -184,6 +193,7 @@ pub(super) fn record(container: Container, task: Option<Task>) -> Option<Contain
             image_digest: image_digest(&container.image, container.labels.get(IMAGE_LABEL)),
             image_name: container.image,
             labels: container.labels.into_iter().collect(),
+            user: spec.process.user.map(|user| user.uid.to_string()),
             id,
         },
     })

@@ -94,6 +94,7 @@ impl Inspected {
                 image_digest: digest(&self.image),
                 image_name: self.config.image,
                 labels: self.config.labels,
+                user: Some(self.config.user.clone()),
             },
             pid: if running { self.state.pid } else { 0 },
             running,

@@ -53,6 +53,7 @@ impl Kept {
                 image_digest: digest(&self.image),
                 image_name: self.image_name,
                 labels: self.labels,
+                user: Some(self.user.clone()),
             },
             pid: 0,
             running: false,

@@ -1,7 +1,7 @@
 //! Facts about a binding, its state and its decisions.
 
 use super::{OnRevoke, Reload, Spec, Target};
-use crate::id::BindingId;
+use crate::id::{BindingId, SecretId};
 use crate::name::BindingName;
 
 /// What happened to a binding.
@@ -16,6 +16,35 @@ pub enum Event {
     },
     /// It grants nothing any more.
     Unbound,
+    /// It is declared and grants nothing, for policies say that its service may not have what it would give.
+    Withheld {
+        /// Its name, for ever.
+        name: BindingName,
+        /// What it would grant, whole.
+        spec: Spec,
+        /// What policies said.
+        denial: Denial,
+    },
+}
+
+/// What policies said of the service that a binding is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// The service, as policies name it.
+    pub service: String,
+    /// The first of the binding's secrets that it may not have.
+    pub secret: SecretId,
+    /// What decided: that no policy permits it, or those that forbid it.
+    pub reason: String,
+}
+
+/// A binding that is declared and grants nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withheld {
+    /// What it would grant.
+    pub spec: Spec,
+    /// Why it does not.
+    pub denial: Denial,
 }
 
 /// A normal "no" about a binding.
@@ -68,8 +97,10 @@ pub struct Binding {
     pub id: BindingId,
     /// Its name.
     pub name: BindingName,
-    /// What it grants; `None` once unbound.
+    /// What it grants; `None` once unbound, and while it is withheld.
     pub spec: Option<Spec>,
+    /// What it would grant but for the policies.
+    pub withheld: Option<Withheld>,
 }
 
 impl Binding {
@@ -80,7 +111,15 @@ impl Binding {
             id,
             name,
             spec: None,
+            withheld: None,
         }
+    }
+
+    /// What was declared, whether policies let it be granted or not; `None` once unbound.
+    #[must_use]
+    pub fn declared(&self) -> Option<&Spec> {
+        let withheld = self.withheld.as_ref().map(|withheld| &withheld.spec);
+        self.spec.as_ref().or(withheld)
     }
 
     /// Grants; the same wish again gives no event.
@@ -105,7 +144,7 @@ impl Binding {
                 binding: self.name.clone(),
             });
         }
-        if self.spec.as_ref() == Some(spec) {
+        if self.declared() == Some(spec) {
             return Ok(None);
         }
         Ok(Some(Event::Bound {
@@ -119,7 +158,7 @@ impl Binding {
     /// # Errors
     /// When there is none.
     pub fn decide_unbind(&self) -> Result<Event, Rejection> {
-        match self.spec {
+        match self.declared() {
             Some(_) => Ok(Event::Unbound),
             None => Err(Rejection::NotBound {
                 binding: self.name.clone(),
@@ -133,8 +172,17 @@ impl Binding {
             Event::Bound { name, spec } => {
                 self.name = name.clone();
                 self.spec = Some(spec.clone());
+                self.withheld = None;
             }
-            Event::Unbound => self.spec = None,
+            Event::Unbound => (self.spec, self.withheld) = (None, None),
+            Event::Withheld { name, spec, denial } => {
+                self.name = name.clone();
+                self.spec = None;
+                self.withheld = Some(Withheld {
+                    spec: spec.clone(),
+                    denial: denial.clone(),
+                });
+            }
         }
     }
 }

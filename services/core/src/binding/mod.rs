@@ -3,12 +3,15 @@
 //! A binding grants; a label or placeholder alone only asks (rule Z2).
 
 mod event;
+mod part;
 mod selector;
+mod service;
 #[cfg(test)]
 mod tests;
 
-pub use event::{Binding, Event, Rejection};
-pub use selector::{ContainerFacts, ImageSelector, Selector};
+pub use event::{Binding, Denial, Event, Rejection, Withheld};
+pub use part::Part;
+pub use selector::{ContainerFacts, ImageSelector, Selector, user_of};
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -253,6 +253,7 @@ fn facts() -> ContainerFacts {
             ("app".to_owned(), "payments".to_owned()),
             ("tier".to_owned(), "front".to_owned()),
         ]),
+        user: Some("1000:1000".to_owned()),
     }
 }
 
@@ -329,8 +330,106 @@ fn every_part_of_a_selector_that_is_given_must_hold() {
             false,
         ),
     ];
+    hold(table);
+}
+
+#[test]
+fn who_a_container_is_and_its_user_must_hold_where_they_are_given() {
+    let table = [
+        ("this container", with_id('a'), true),
+        ("another container", with_id('b'), false),
+        ("its name", with_name("web"), true),
+        ("how its name begins", with_name("we*"), true),
+        ("a name's beginning without a star", with_name("we"), false),
+        ("another name", with_name("web-2"), false),
+        ("its user", with_user("1000"), true),
+        ("another user", with_user("1001"), false),
+        ("root", with_user("0"), false),
+    ];
+    hold(table);
+}
+
+fn hold<const N: usize>(table: [(&str, Selector, bool); N]) {
     for (what, selector, expected) in table {
         assert_eq!(selector.matches(&host_name(), &facts()), expected, "{what}");
+        let missing = selector.missing(&host_name(), &facts());
+        assert_eq!(missing.is_empty(), expected, "{what}: {missing:?}");
+    }
+}
+
+fn with_id(digit: char) -> Selector {
+    Selector {
+        container: ContainerId::parse(&digit.to_string().repeat(64)).ok(),
+        ..Selector::default()
+    }
+}
+
+fn with_name(name: &str) -> Selector {
+    Selector {
+        name: Some(name.to_owned()),
+        ..Selector::default()
+    }
+}
+
+fn with_user(user: &str) -> Selector {
+    Selector {
+        user: Some(user.to_owned()),
+        ..Selector::default()
+    }
+}
+
+#[test]
+fn root_is_one_user_by_each_of_its_names_and_an_untold_one_is_nobody() {
+    let runs_as = |configured: Option<&str>, wanted| {
+        let mut facts = facts();
+        facts.user = configured.map(str::to_owned);
+        with_user(wanted).matches(&host_name(), &facts)
+    };
+    for root in ["", "0", "root", "0:0", "root:adm"] {
+        assert!(runs_as(Some(root), "0"), "{root}");
+        assert!(!runs_as(Some(root), "1000"), "{root}");
+    }
+    assert!(runs_as(Some("app:1000"), "app"));
+    for wanted in ["0", "1000", "app"] {
+        assert!(!runs_as(None, wanted), "{wanted}");
+    }
+}
+
+#[test]
+fn parts_that_do_not_hold_are_named_and_what_a_container_has_is_not_repeated() {
+    let mut selector = with_labels(&[("app", "billing"), ("tier", "front")]);
+    selector.host = Some(other_host_name());
+    selector.image = Some(ImageSelector::Digest("sha256:abd".to_owned()));
+    selector.user = Some("0".to_owned());
+    let parts = selector.parts(&host_name(), &facts());
+    let fields: Vec<&str> = parts.iter().map(|part| part.field.as_str()).collect();
+    let all = ["host", "image", "user", "label app", "label tier"];
+    assert_eq!(fields, all);
+    let missing = selector.missing(&host_name(), &facts());
+    let fields: Vec<&str> = missing.iter().map(|part| part.field.as_str()).collect();
+    assert_eq!(fields, all[..4]);
+    let words: Vec<String> = missing.iter().map(Part::words).collect();
+    assert_eq!(words[1], "image is not `sha256:abd`");
+    assert_eq!(words[3], "label app is not `billing`");
+    assert!(!words.concat().contains("payments"), "{words:?}");
+    assert_eq!(missing[3].found, "payments");
+    let long = with_labels(&[("app", &"x".repeat(500))]);
+    let words = long.missing(&host_name(), &facts())[0].words();
+    assert!(words.len() < 150, "{words}");
+}
+
+#[test]
+fn what_a_container_s_creator_chooses_makes_no_selector_strong() {
+    for chosen in [
+        with_name("web"),
+        with_user("0"),
+        with_labels(&[("app", "x")]),
+    ] {
+        let chosen = Selector {
+            host: Some(host_name()),
+            ..chosen
+        };
+        assert!(!chosen.is_strong(), "{chosen:?}");
     }
 }
 

@@ -104,7 +104,7 @@ fn naming_previous(
         .bindings
         .values()
         .filter(|binding| !declared.contains_key(&binding.name))
-        .filter_map(|binding| Some((&binding.name, binding.spec.as_ref()?)))
+        .filter_map(|binding| Some((&binding.name, binding.declared()?)))
         .find(|(_, spec)| spec.previous.contains(&secret.id))
         .map(|(name, _)| name);
     let named = declared.iter().find(|(_, names)| **names);
@@ -222,7 +222,7 @@ fn declare(world: &World, declaration: &Declaration, ctx: &Context) -> Result<Pl
                 on_revoke: *on_revoke,
             };
             (
-                known.is_none_or(|binding| binding.spec.is_none()),
+                known.is_none_or(|binding| binding.declared().is_none()),
                 declare_binding(world, (*id, name), (own, &further[..]), &spec, ctx)?,
             )
         }
@@ -356,12 +356,24 @@ fn declare_binding(
         secret.refuse_previous()?;
     }
     let mut events = vec![Event::Binding(binding.id, event)];
+    events.extend(give_out(world, (own, further), spec, ctx)?);
+    Ok(events)
+}
+
+/// Grants what a binding that comes, or comes back, gives out to the hosts that it means.
+pub(super) fn give_out(
+    world: &World,
+    (own, further): (&Secret, &[&Secret]),
+    spec: &binding::Spec,
+    ctx: &Context,
+) -> Result<Vec<Event>, Rejection> {
+    let mut events = Vec::new();
     let mut drawn = 1000..;
     let hosts = world
         .live_hosts()
         .filter(|host| spec.selector.means_host(&host.name));
     let hosts: Vec<HostId> = hosts.map(|host| host.id).collect();
-    for secret in secrets() {
+    for secret in std::iter::once(own).chain(further.iter().copied()) {
         let is_named = spec.previous.contains(&secret.id);
         let previous = secret.given_beside().filter(|_| is_named);
         for version in secret.current.into_iter().chain(previous) {
@@ -396,7 +408,9 @@ fn refuse_taken_target(
         Target::Env { name } => name.as_str().to_owned(),
     };
     for other in world.bindings.values().filter(|other| other.name != *name) {
-        let Some(taken) = &other.spec else { continue };
+        let Some(taken) = other.declared() else {
+            continue;
+        };
         if taken.selector == spec.selector && place(&taken.target) == place(&spec.target) {
             return Err(Rejection::TargetTaken {
                 binding: name.clone(),

@@ -3,8 +3,10 @@
 //! A decision is one append. It reads the world, changes nothing, and either gives events or a
 //! rejection. An empty list of events means: everything is as asked already.
 
+mod approval;
 mod canary;
 mod drain;
+mod entitle;
 mod evict;
 mod intervene;
 mod join;
@@ -13,9 +15,11 @@ mod manifest;
 mod order;
 mod outward;
 mod playbook;
+mod policy;
 mod refusal;
 mod replace;
 mod report;
+mod restored;
 mod revoke;
 mod rollout;
 mod rotate;
@@ -24,15 +28,18 @@ mod staging;
 mod store;
 #[cfg(test)]
 pub(crate) mod tests;
+mod token;
 
 pub use canary::canaries;
 pub use drain::{DrainCause, drain_cause, grace, unreloaded};
+pub use entitle::{Judge, entitle, is_judged};
 pub use manifest::{Action, Planned, plan_apply};
 pub use playbook::{
-    MAX_PLANNED_RUNS, MAX_URGENT_TEXT_BYTES, PlannedStep, is_urgent, next_run, next_urgent_run,
-    plan_playbook,
+    MAX_PLANNED_RUNS, MAX_URGENT_TEXT_BYTES, PlannedStep, is_led_over, is_urgent, next_run,
+    next_urgent_run, plan_playbook,
 };
 pub use refusal::{Refusal, Rejection, RejectionKind};
+pub use restored::MAX_BURIED;
 
 use crate::command::Command;
 use crate::event::Event;
@@ -99,6 +106,7 @@ pub fn decide(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Eve
 fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<Event>, Refusal> {
     Ok(match command {
         Command::JoinHost(joining) => return join::join(world, joining, ctx),
+        Command::Approval(request) => return approval::decide(world, request, ctx),
         Command::IssueJoinToken(wish) => join::issue_token(world, wish, ctx),
         Command::Apply(declarations) => manifest::apply(world, declarations, ctx),
         Command::Unbind { name } => manifest::unbind(world, name),
@@ -152,6 +160,11 @@ fn decide_alone(world: &World, command: &Command, ctx: &Context) -> Result<Vec<E
         Command::LingerEnded { secret } => lease::end(world, *secret, ctx),
         Command::Outward(wish) => outward::decide(world, wish),
         Command::Playbook(request) => playbook::decide(world, request, ctx),
+        Command::ApplyPolicies(wish) => policy::apply(world, wish),
+        Command::Token(request) => token::decide(world, request, ctx),
+        Command::BuryLost(lost) => restored::bury(world, lost),
+        // Whoever judges has the last word on what it leads to.
+        Command::JudgeBindings => Ok(Vec::new()),
         Command::Revoke { .. }
         | Command::Replace(_)
         | Command::RevokeOutcome { .. }
@@ -193,7 +206,7 @@ fn decide_about_revocation(
             revocation,
             by,
             reason,
-        } => revoke::forget(world, *revocation, by, reason),
+        } => revoke::forget(world, *revocation, (by, reason), ctx.now),
         _ => Ok(Vec::new()),
     }
 }

@@ -3,8 +3,8 @@
 use crate::event::Event;
 use crate::name::{BindingName, SecretName};
 use crate::{
-    binding, host, notification, playbook, playbook_run, revocation, rotation, secret, signal,
-    store,
+    approval, binding, host, notification, playbook, playbook_run, policy, revocation, rotation,
+    secret, signal, store, token,
 };
 
 /// A refused command: why, and the facts that stand all the same. A join token, for example, is
@@ -90,6 +90,15 @@ pub enum Rejection {
     /// About a run of a playbook.
     #[error(transparent)]
     PlaybookRun(#[from] playbook_run::Rejection),
+    /// About the policies.
+    #[error(transparent)]
+    Policy(#[from] policy::Rejection),
+    /// About tokens.
+    #[error(transparent)]
+    Token(#[from] token::Rejection),
+    /// About what takes several people.
+    #[error(transparent)]
+    Approval(#[from] approval::Rejection),
 }
 
 /// What sort of "no" it is; exit codes and HTTP statuses follow it.
@@ -109,6 +118,7 @@ impl Rejection {
     pub fn kind(&self) -> RejectionKind {
         match self {
             Self::Declared { reason, .. } => reason.kind(),
+            Self::Approval(no) => of_approval(no),
             Self::SecretUnknown { .. }
             | Self::BindingUnknown(_)
             | Self::Secret(secret::Rejection::VersionUnknown { .. })
@@ -119,6 +129,7 @@ impl Rejection {
             | Self::Rotation(rotation::Rejection::Unknown(_))
             | Self::Playbook(playbook::Rejection::Unknown(_))
             | Self::PlaybookRun(playbook_run::Rejection::Unknown(_))
+            | Self::Token(token::Rejection::Unknown(_) | token::Rejection::NoneOf(_))
             | Self::Revocation(revocation::Rejection::Unknown(_)) => RejectionKind::NotFound,
             Self::Binding(binding::Rejection::NotBound { .. }) => RejectionKind::Conflict,
             Self::Store(
@@ -128,7 +139,9 @@ impl Rejection {
             ) => RejectionKind::Conflict,
             Self::Binding(_) | Self::TargetTaken { .. } | Self::Store(_) => RejectionKind::Invalid,
             Self::Playbook(playbook::Rejection::InUse { .. }) => RejectionKind::Conflict,
-            Self::Playbook(_)
+            Self::Token(reason) if reason.is_invalid() => RejectionKind::Invalid,
+            Self::Policy(policy::Rejection::TooLarge(_))
+            | Self::Playbook(_)
             | Self::PlaybookRun(
                 playbook_run::Rejection::ReasonMissing
                 | playbook_run::Rejection::ReasonTooLong(_)
@@ -181,7 +194,18 @@ impl Rejection {
                     | host::Rejection::TokenExpired(_)
                     | host::Rejection::TokenForged(_)
                     | host::Rejection::TokenOfAnother { .. }
-            )
+            ) | Self::Token(token::Rejection::Over | token::Rejection::UsedUp(_))
         )
+    }
+}
+
+const fn of_approval(no: &approval::Rejection) -> RejectionKind {
+    match no {
+        approval::Rejection::Unknown(_) => RejectionKind::NotFound,
+        approval::Rejection::People { .. }
+        | approval::Rejection::TooLarge
+        | approval::Rejection::ReasonMissing
+        | approval::Rejection::ReasonTooLong => RejectionKind::Invalid,
+        _ => RejectionKind::Conflict,
     }
 }

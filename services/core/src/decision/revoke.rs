@@ -10,6 +10,7 @@ use crate::name::SecretName;
 use crate::revocation::{self, Revocation};
 use crate::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use crate::secret::{self, Secret};
+use crate::time::Timestamp;
 use crate::world::World;
 
 /// Why something is revoked.
@@ -395,10 +396,10 @@ pub(super) fn proof(world: &World, taken: &ProofTaken) -> Result<Vec<Event>, Rej
 pub(super) fn forget(
     world: &World,
     id: RevocationId,
-    by: &Principal,
-    reason: &str,
+    (by, reason): (&Principal, &str),
+    now: Timestamp,
 ) -> Result<Vec<Event>, Rejection> {
-    let event = known(world, id)?.decide_forget(by, reason)?;
+    let event = known(world, id)?.decide_forget(by, reason, now)?;
     Ok(vec![Event::Revocation(id, event)])
 }
 

@@ -34,6 +34,8 @@ pub enum Scope {
     /// The same of every container of a service: `PROJECT/SERVICE` under Compose, or `SERVICE` for that service
     /// of whatever project; the service's name under Swarm.
     Service(String),
+    /// These secrets, however somebody came upon them.
+    Each(BTreeSet<SecretName>),
 }
 
 /// One secret that a revocation hits.
@@ -60,6 +62,7 @@ pub fn hits(world: &World, scope: &Scope) -> Vec<Hit> {
         Scope::Store(store) => all_of(world, |secret| {
             secret.place().is_some_and(|place| place.store == *store)
         }),
+        Scope::Each(names) => all_of(world, |secret| names.contains(&secret.name)),
         Scope::Container(container) => had_by(world, |one| is_named((one.id, one.name), container)),
         Scope::Image(digest) => had_by(world, |one| one.image_digest == *digest),
         Scope::Service(service) => had_by(world, |one| is_of(one.service, service)),

@@ -1,18 +1,23 @@
 //! What concerns all decisions: the plan's projection, replay, kinds of "no", and random histories.
 
 pub(crate) mod accounts;
+mod approvals;
+mod entitle;
 mod evict;
 mod history;
 pub(crate) mod leases;
 mod left;
 mod model;
 mod outward;
+mod policy;
 mod previous;
 mod proofs;
 mod replace;
+mod restored;
 mod scopes;
 mod several;
 mod staging;
+mod tokens;
 
 use super::*;
 use crate::binding::Reload;

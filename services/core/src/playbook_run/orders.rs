@@ -5,7 +5,7 @@ use super::event::{Begun, Target};
 use super::moves::{End, Move, all, answered};
 use super::state::{Act, StepState};
 use crate::playbook::Deed;
-use crate::world::World;
+use crate::world::{Room, World};
 
 pub(super) fn next(world: &World, place: usize, state: &StepState) -> Option<Move> {
     let is_restart = matches!(state.step.deed, Deed::Restart { .. });
@@ -13,7 +13,9 @@ pub(super) fn next(world: &World, place: usize, state: &StepState) -> Option<Mov
     let mut waiting = waiting(state).peekable();
     let is_complete = waiting.peek().is_none();
     if !is_complete && !is_halted {
-        let (at, _) = waiting.find(|(_, target)| is_free(world, is_restart, target))?;
+        // Counted once for all that wait: this is asked at each turn of the command bus.
+        let room = is_restart.then(|| Room::in_world(world));
+        let (at, _) = waiting.find(|(_, target)| is_free(world, room.as_ref(), target))?;
         return Some(Move::Act(place, at));
     }
     let left = waiting.count();
@@ -39,15 +41,17 @@ fn waiting(state: &StepState) -> impl Iterator<Item = (u32, &Target)> {
     all.filter(|(at, _)| !state.acts.contains_key(at))
 }
 
-fn is_free(world: &World, is_restart: bool, target: &Target) -> bool {
-    match target {
-        Target::Container {
-            host, container, ..
-        } if is_restart => world.may_restart(*host, container),
-        Target::Container {
-            host, container, ..
-        } => !world.awaits_quarantine(*host, container),
-        _ => true,
+/// Whether its host can be told now; only restarts need room.
+fn is_free(world: &World, room: Option<&Room<'_>>, target: &Target) -> bool {
+    let Target::Container {
+        host, container, ..
+    } = target
+    else {
+        return true;
+    };
+    match room {
+        Some(room) => room.may_restart(*host, container),
+        None => !world.awaits_quarantine(*host, container),
     }
 }
 

@@ -5,6 +5,7 @@ mod ended;
 mod graph;
 mod kept;
 mod lifted;
+mod many;
 mod orders;
 mod people;
 mod proof;

@@ -17,13 +17,18 @@ pub use rejection::Rejection;
 pub use replacement::Replacement;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use self::proof::Judged;
 use crate::audit::Principal;
 use crate::effect::{AtResource, Effect, Outside, Part, RevokeWork, Work};
 use crate::id::{HostId, RevocationId, RotationId, SecretId};
 use crate::store::RemoteVersion;
+use crate::time::Timestamp;
 use crate::world::World;
+
+/// How long the first word of two counts, that a revocation's store is asked no more.
+pub const FORGET_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// What happened to a revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,6 +104,8 @@ pub enum Event {
         by: Principal,
         /// Why, in a person's words.
         reason: String,
+        /// When; absent from builds before, whose first words do not expire.
+        at: Option<Timestamp>,
     },
     /// The second one agrees: the store is asked no more, though it never confirmed.
     Forgotten {
@@ -198,6 +205,8 @@ pub struct Revocation {
     /// Who would have the store asked no more, and why; the second one settles it. What the store does or a login
     /// shows meanwhile makes the first one void.
     pub forget: Vec<(Principal, String)>,
+    /// Until when the first one counts.
+    pub forget_until: Option<Timestamp>,
     /// Whether a store outside goes on to give one of them out, since it cannot be without a current version; the world
     /// says so when it is requested.
     pub stays_at_store: bool,
@@ -233,6 +242,7 @@ impl Revocation {
             proven: Proven::NotAsked,
             is_destroyed: false,
             forget: Vec::new(),
+            forget_until: None,
             stays_at_store: false,
             left_at_store: None,
             unstage: None,
@@ -301,7 +311,12 @@ impl Revocation {
     ///
     /// # Errors
     /// When there is nothing to give up, the reason is none, or it is the same principal again.
-    pub fn decide_forget(&self, by: &Principal, reason: &str) -> Result<Event, Rejection> {
+    pub fn decide_forget(
+        &self,
+        by: &Principal,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<Event, Rejection> {
         let reason = reason.trim();
         if reason.is_empty() {
             return Err(Rejection::ReasonMissing);
@@ -309,7 +324,11 @@ impl Revocation {
         if reason.chars().count() > MAX_REASON_CHARS {
             return Err(Rejection::ReasonTooLong);
         }
-        if !matches!(by, Principal::User { .. } | Principal::Operator { .. }) {
+        let is_person = matches!(
+            by,
+            Principal::User { .. } | Principal::Operator { .. } | Principal::Login { .. }
+        );
+        if !is_person {
             return Err(Rejection::NoPerson);
         }
         let is_asked = self.is_begun() && self.backend != Backend::Confirmed;
@@ -317,8 +336,13 @@ impl Revocation {
             return Err(Rejection::NothingToForget(self.id));
         }
         let (by, reason) = (by.clone(), reason.to_owned());
-        match self.forget.first() {
-            None => Ok(Event::ForgetAsked { by, reason }),
+        let is_over = self.forget_until.is_some_and(|until| now >= until);
+        match self.forget.first().filter(|_| !is_over) {
+            None => Ok(Event::ForgetAsked {
+                by,
+                reason,
+                at: Some(now),
+            }),
             Some((first, _)) if is_same(first, &by) => Err(Rejection::SecondPrincipal(self.id)),
             Some(_) => Ok(Event::Forgotten { by, reason }),
         }
@@ -408,8 +432,9 @@ impl Revocation {
             }
             Event::Closed => self.closed = true,
             Event::WithdrawnEverywhere => {}
-            Event::ForgetAsked { by, reason } => {
-                self.forget.push((by.clone(), reason.clone()));
+            Event::ForgetAsked { by, reason, at } => {
+                self.forget = vec![(by.clone(), reason.clone())];
+                self.forget_until = at.map(|at| at.plus(FORGET_LIFETIME));
             }
             Event::Forgotten { by, reason } => {
                 self.forget.push((by.clone(), reason.clone()));

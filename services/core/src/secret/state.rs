@@ -578,7 +578,9 @@ impl Secret {
         held
     }
 
+    /// One above the last was given out in a time that this log does not know: it was put back to before it.
     fn bury(&mut self, version: u64) {
+        self.last_version = self.last_version.max(version);
         self.dead.insert(version);
         self.lost.remove(&version);
         for stage in [

@@ -72,8 +72,20 @@ impl World {
             .or_else(notification)
             .or_else(source)
             .or_else(playbook)
-            .or_else(run);
+            .or_else(run)
+            .or_else(|| self.other_people(other));
         Some(found.unwrap_or_else(|| "an index".to_owned()))
+    }
+
+    /// What differs of what people may do.
+    fn other_people(&self, other: &Self) -> Option<String> {
+        if self.policies != other.policies {
+            return Some("the policies".to_owned());
+        }
+        if self.approvals != other.approvals {
+            return Some("a request that takes several people".to_owned());
+        }
+        (self.tokens != other.tokens).then(|| "a token of a person's".to_owned())
     }
 }
 

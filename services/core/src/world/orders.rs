@@ -1,4 +1,4 @@
-//! Orders to hosts about containers: whom they are about, and how much room a restart takes.
+//! Orders to hosts about containers: whom they are about. How much room a restart has is in `room`.
 
 #[cfg(test)]
 mod tests;
@@ -10,7 +10,6 @@ use crate::host::{
     self, Had, Host, OrderKind, OrderOutcome, Quarantine, Restart, Standing, Subject,
 };
 use crate::id::{BindingId, ContainerId, HostId, SecretId};
-use crate::rollout::{Instance, MAX_LEAVES_PER_HOST, Service};
 use crate::secret;
 
 impl World {
@@ -177,56 +176,5 @@ impl World {
             }
         });
         policies.reduce(Policy::stricter).unwrap_or_default()
-    }
-
-    /// Whether an ordered restart of a container may begin: none of it is under way, and its service, counted over
-    /// hosts, rollouts and orders, and its host have room.
-    #[must_use]
-    pub fn may_restart(&self, host: HostId, container: &ContainerId) -> bool {
-        let Some(subject) = self.known_container(host, container) else {
-            // It is gone, which is decided when it is its turn.
-            return true;
-        };
-        let is_own = |at: HostId, other: &ContainerId| at == host && other == container;
-        let mut ordered = self.ordered_restarts();
-        if ordered.any(|(at, one)| is_own(at, &one.subject.container)) {
-            return false;
-        }
-        let service = subject.rollout_service();
-        let beside = self.restarts_in(&service);
-        let (mut leaves, mut unavailable) = (beside, beside);
-        let members = self.rollouts.get(&service).map(|rollout| &rollout.members);
-        for (Instance { host, container }, member) in members.into_iter().flatten() {
-            // What it restarts for under its rollout comes first.
-            if is_own(*host, container) {
-                if member.has_leave() {
-                    return false;
-                }
-                continue;
-            }
-            leaves += usize::from(member.has_leave());
-            unavailable += usize::from(member.is_unavailable());
-        }
-        let policy = self.restart_policy(host, container);
-        let fits = |taken: usize, most: u32| u32::try_from(taken).is_ok_and(|taken| taken < most);
-        fits(leaves, policy.max_parallel)
-            && fits(unavailable, policy.max_unavailable)
-            && self.restarts_at(host) < MAX_LEAVES_PER_HOST
-    }
-
-    /// Restarts of a service that are ordered and not over.
-    #[must_use]
-    pub fn restarts_in(&self, service: &Service) -> usize {
-        let all = self.ordered_restarts();
-        all.filter(|(_, one)| one.subject.rollout_service() == *service)
-            .count()
-    }
-
-    /// Containers of a host that restart, or may, by orders and rollouts.
-    fn restarts_at(&self, host: HostId) -> usize {
-        let ordered = self.hosts.get(&host).map_or(0, |host| host.restarts.len());
-        let members = self.rollouts.values().flat_map(|one| &one.members);
-        let may = members.filter(|(at, member)| at.host == host && member.has_leave());
-        ordered + may.count()
     }
 }

@@ -10,7 +10,7 @@ use keywheel_core::playbook_run::{Event as E, Intervention, Request};
 use keywheel_core::rotation::MAX_REASON_CHARS;
 use keywheel_core::world::World;
 
-use super::{Deed, Described, blank, host_name};
+use super::{Deed, Described, blank, host_name, host_object};
 
 /// Longest name of a container in a record's object.
 const MAX_NAME_CHARS: usize = 128;
@@ -166,6 +166,23 @@ pub(super) fn order_record(before: &World, deed: &Deed<'_>, event: &Event) -> Op
     Some(record)
 }
 
+/// A host that a step evicted: the step's own record names the playbook alone.
+pub(super) fn evicted(
+    before: &World,
+    deed: &Deed<'_>,
+    (command, event): (&Command, &Event),
+) -> Option<Record> {
+    let (Command::Playbook(_), Event::Host(host, host::Event::Evicted { reason })) =
+        (command, event)
+    else {
+        return None;
+    };
+    let mut record = blank(deed, Category::System, "evict");
+    record.object = host_object(before, *host);
+    record.reason.clone_from(reason);
+    Some(record)
+}
+
 #[cfg(test)]
 mod tests {
     use keywheel_core::audit::{Principal, Role};
@@ -222,15 +239,40 @@ mod tests {
         world
     }
 
+    const fn deed(principal: &Principal) -> Deed<'_> {
+        Deed {
+            principal,
+            id: CommandId::from_bytes([3; 16]),
+            time: Timestamp::from_micros(0),
+            traceparent: None,
+        }
+    }
+
+    #[test]
+    fn a_host_that_a_step_evicted_is_on_record_by_its_name() {
+        let principal = Principal::Service(Role::Gateway);
+        let reason = "playbook `intruder`, step `out`".to_owned();
+        let event = Event::Host(HOST, host::Event::Evicted { reason });
+        let run = RunId::from_bytes([2; 16]);
+        let advance = Command::Playbook(Request::Advance { run });
+        let record = evicted(&world(), &deed(&principal), (&advance, &event)).unwrap();
+        assert_eq!(
+            (record.verb.as_str(), record.object.as_str(), record.outcome),
+            ("evict", "host/web-1", Outcome::Allowed)
+        );
+        assert!(record.reason.contains("step `out`"), "{}", record.reason);
+        // A person's eviction has its own record already.
+        let own = Command::EvictHost {
+            host: HOST,
+            reason: "stolen".to_owned(),
+        };
+        assert_eq!(evicted(&world(), &deed(&principal), (&own, &event)), None);
+    }
+
     #[test]
     fn what_came_of_an_order_is_on_record_with_its_container_and_its_run() {
         let principal = Principal::Service(Role::Injector);
-        let deed = Deed {
-            principal: &principal,
-            id: CommandId::from_bytes([3; 16]),
-            time: Timestamp::default(),
-            traceparent: None,
-        };
+        let deed = deed(&principal);
         let failed = OrderOutcome::Failed {
             reason: "its health check fails".to_owned(),
         };

@@ -31,6 +31,10 @@ pub(super) fn described(world: &World, command: &Command) -> Option<Described> {
         Command::ForgetRevocation { revocation, .. } => {
             ("forget-revocation", revoked(world, revocation), None)
         }
+        Command::BuryLost(lost) => {
+            let object = format!("secret/{}", lost.secret);
+            ("bury-lost-versions", object, Some(lost.up_to))
+        }
         _ => return None,
     })
 }

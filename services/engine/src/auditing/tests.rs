@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use keywheel_core::approval;
 use keywheel_core::audit::Role;
 use keywheel_core::binding::{Reload, Selector, Target};
 use keywheel_core::command::{Observation, ProofTaken, Replacing};
@@ -147,7 +148,200 @@ fn people_s_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["evict"], evict),
         (&["forget-revocation"], forget),
         (&["take-signal"], take_signal()),
+        (&["apply-policies"], apply_policies()),
+        (&["issue-token"], issue_token()),
+        (&["bury-lost-versions"], bury_lost()),
+        (&["ask-policy-change"], ask_for_policies()),
     ]
+}
+
+fn issue_token() -> Command {
+    Command::Token(token::Request::Issue(token::Issue {
+        id: keywheel_core::id::TokenId::default(),
+        name: keywheel_core::name::TokenName::parse("ci").unwrap(),
+        hash: [7; 32],
+        owner: "unix:0".to_owned(),
+        scope: token::Scope {
+            verbs: vec!["list".to_owned()],
+            resources: vec!["environment".to_owned()],
+        },
+        lifetime: std::time::Duration::from_secs(60),
+        limit: None,
+        login: None,
+    }))
+}
+
+#[test]
+fn each_deed_about_tokens_has_its_verb_and_a_program_s_record_names_token_and_owner() {
+    let principal = Principal::Token {
+        name: "ci".to_owned(),
+        owner: "certificate:ada".to_owned(),
+    };
+    let revoke = |which| token::Request::Revoke {
+        which,
+        by: "unix:0".to_owned(),
+        reason: "leaked".to_owned(),
+    };
+    let named = token::Which::Named(keywheel_core::name::TokenName::parse("ci").unwrap());
+    let taken = token::Request::Take {
+        token: keywheel_core::id::TokenId::default(),
+        uses: 3,
+    };
+    for (request, verb, reason) in [
+        (revoke(named), "revoke-token", "leaked"),
+        (
+            revoke(token::Which::Of("unix:1".to_owned())),
+            "revoke-tokens",
+            "leaked",
+        ),
+        (taken, "count-token-uses", "token"),
+    ] {
+        let command = Command::Token(request);
+        let left = records(
+            &World::default(),
+            &deed(&principal),
+            &command,
+            &Ok(Vec::new()),
+        );
+        assert_eq!(left.len(), 1);
+        let found = (left[0].verb.as_str(), left[0].reason.as_str());
+        assert_eq!(found, (verb, reason));
+        assert_eq!(left[0].principal, principal);
+    }
+}
+
+fn apply_policies() -> Command {
+    Command::ApplyPolicies(keywheel_core::policy::Request {
+        id: keywheel_core::id::PolicySetId::default(),
+        expected: None,
+        policies: keywheel_core::policy::Policies {
+            text: String::new(),
+            groups: Vec::new(),
+        },
+        by: "unix:0".to_owned(),
+    })
+}
+
+#[test]
+fn a_person_s_record_names_the_policies_that_let_it_in_beside_their_own_words() {
+    let principal = Principal::Operator {
+        name: "ada".to_owned(),
+    };
+    let named = |command: &Command| {
+        let mut left = records(
+            &World::default(),
+            &deed(&principal),
+            command,
+            &Ok(Vec::new()),
+        );
+        note_admission(&mut left, "payments-team");
+        left.into_iter().map(|record| record.reason).next()
+    };
+    let rotate = Command::Rotate {
+        rotation: ROTATION,
+        secret: secret_name(),
+    };
+    assert_eq!(named(&rotate).unwrap(), "payments-team");
+    let evict = Command::EvictHost {
+        host: HOST,
+        reason: "stolen".to_owned(),
+    };
+    assert_eq!(named(&evict).unwrap(), "stolen (policy: payments-team)");
+}
+
+const APPROVAL: keywheel_core::id::ApprovalId =
+    keywheel_core::id::ApprovalId::from_bytes([0x1a; 16]);
+
+fn ask_for_policies() -> Command {
+    Command::Approval(approval::Request::Ask(approval::Ask {
+        id: APPROVAL,
+        operation: approval::Operation::PolicyChange,
+        object: "policies".to_owned(),
+        digest: [7; 32],
+        plan: "one line more".to_owned(),
+        by: "unix:0".to_owned(),
+        reason: "bob joined".to_owned(),
+        needed: 2,
+    }))
+}
+
+/// Each word about a request, with the verb and the reason of its record.
+fn words_about_a_request() -> Vec<(approval::Request, &'static str, String)> {
+    use approval::Request as R;
+
+    let (approval, why) = (APPROVAL, || "seen".to_owned());
+    let by = || "certificate:ada".to_owned();
+    let (reason, of) = (why(), by());
+    let approve = R::Approve {
+        approval,
+        by: of,
+        reason,
+    };
+    let (reason, of) = (why(), by());
+    let deny = R::Deny {
+        approval,
+        by: of,
+        reason,
+    };
+    let (reason, of) = (why(), by());
+    let broken = R::BreakGlass {
+        approval,
+        by: of,
+        reason,
+    };
+    let (reason, of) = (why(), by());
+    let review = R::Review {
+        approval,
+        by: of,
+        reason,
+    };
+    let withdraw = R::Withdraw { approval, by: by() };
+    let perform = R::Perform(approval::Perform {
+        approval,
+        digest: [7; 32],
+        by: by(),
+        command: Box::new(apply_policies()),
+    });
+    let named = format!("approved: request {APPROVAL}");
+    vec![
+        (approve, "approve", why()),
+        (deny, "deny", why()),
+        (broken, "break-glass", why()),
+        (review, "review-break-glass", why()),
+        (
+            withdraw,
+            "withdraw-approval",
+            "takes a word back".to_owned(),
+        ),
+        (perform, "apply-policies", named),
+    ]
+}
+
+#[test]
+fn each_word_about_a_request_has_its_verb_and_what_was_approved_names_its_request() {
+    let principal = Principal::Operator {
+        name: "ada".to_owned(),
+    };
+    for (request, verb, reason) in words_about_a_request() {
+        let command = Command::Approval(request);
+        let left = records(
+            &World::default(),
+            &deed(&principal),
+            &command,
+            &Ok(Vec::new()),
+        );
+        assert_eq!(left.len(), 1);
+        let found = (left[0].verb.as_str(), &left[0].reason);
+        assert_eq!(found, (verb, &reason));
+    }
+}
+
+fn bury_lost() -> Command {
+    Command::BuryLost(keywheel_core::command::BuryLost {
+        secret: SecretName::parse("prod/db").unwrap(),
+        up_to: 7,
+        reason: "the log was put back".to_owned(),
+    })
 }
 
 fn take_signal() -> Command {
@@ -251,6 +445,7 @@ fn workers_commands() -> Vec<(&'static [&'static str], Command)> {
         (&["retry-revoke"], Command::RetryRevoke { revocation }),
         (&["deadline"], Command::DeadlinePassed { rotation }),
         (&["end-lease"], Command::LingerEnded { secret: SECRET }),
+        (&["judge-bindings"], Command::JudgeBindings),
         (
             &["advance-playbook"],
             Command::Playbook(playbook_run::Request::Advance {
@@ -291,6 +486,11 @@ const fn kind_of(command: &Command) -> usize {
         Command::Outward(_) => 25,
         Command::Replace(_) => 26,
         Command::Playbook(_) => 27,
+        Command::ApplyPolicies(_) => 28,
+        Command::Token(_) => 29,
+        Command::BuryLost(_) => 30,
+        Command::JudgeBindings => 31,
+        Command::Approval(_) => 32,
     }
 }
 
@@ -301,7 +501,7 @@ fn every_command_leaves_one_record_whether_it_is_allowed_or_refused() {
     kinds.sort_unstable();
     assert_eq!(
         kinds,
-        Vec::from_iter(0..=27),
+        Vec::from_iter(0..=31),
         "a kind of command is missing"
     );
     let principal = Principal::Service(Role::Gateway);

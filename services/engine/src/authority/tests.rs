@@ -29,6 +29,7 @@ use crate::port::ErrorKind;
 use crate::port::bus::{Comparison, HostKeys, ValueRequest};
 use crate::port::journal::{AuditLeaf, RecordedEvent, Verdict};
 use crate::presence::{Presence, Seen};
+use crate::unseal::SealState;
 
 const HOST: HostId = HostId::from_bytes([7; 16]);
 const OTHER_HOST: HostId = HostId::from_bytes([8; 16]);
@@ -310,13 +311,18 @@ fn rows(body: &Body) -> Vec<(Role, &'static str)> {
         | Body::StoreKey(_)
         | Body::Tried(_)
         | Body::Looked(_)
-        | Body::Compared(_) => vec![(Role::StoreSync, "answer store-sync")],
+        | Body::Compared(_)
+        | Body::SealState(_) => vec![(Role::StoreSync, "answer store-sync")],
         Body::ReadStoreKey
         | Body::Stash { .. }
         | Body::DropStash { .. }
         | Body::CheckStore { .. }
         | Body::LookNow { .. }
-        | Body::Compare(_) => vec![(Role::Gateway, "request store-sync")],
+        | Body::Compare(_)
+        | Body::ReadSeal
+        | Body::Unseal { .. }
+        | Body::Seal
+        | Body::RotateKek => vec![(Role::Gateway, "request store-sync")],
         Body::Done | Body::Failed { .. } => vec![
             (Role::Gateway, "answer gateway"),
             (Role::StoreSync, "answer store-sync"),
@@ -400,7 +406,7 @@ fn store() -> NamedStore {
 }
 
 /// About stores outside.
-fn store_bodies() -> [Body; 8] {
+fn store_bodies() -> [Body; 13] {
     [
         Body::ReadStores {
             after: 1,
@@ -421,6 +427,19 @@ fn store_bodies() -> [Body; 8] {
             among: vec![(SECRET, 1)],
         }),
         Body::Compared(Vec::new()),
+        Body::ReadSeal,
+        Body::SealState(SealState {
+            sealed: true,
+            provider: "shamir".to_owned(),
+            key: [1; 32],
+            shares: None,
+            kek_rows_left: None,
+        }),
+        Body::Unseal {
+            offered: Vec::new(),
+        },
+        Body::Seal,
+        Body::RotateKek,
     ]
 }
 

@@ -1,7 +1,9 @@
 //! Which requests may be made durable when the disk is full (rule E9). Pure. What a playbook revokes is a revocation.
 
+use keywheel_core::approval;
 use keywheel_core::command::Command;
 use keywheel_core::decision;
+use keywheel_core::token;
 use keywheel_core::world::World;
 
 use super::inbox::Request;
@@ -14,7 +16,7 @@ impl Request {
             Self::Record(..) => Class::Record,
             // Nothing of it is kept.
             Self::Look(_) => Class::Revocation,
-            Self::Submit(submission, _) => of(world, &submission.command),
+            Self::Submit(submission, ..) => of(world, &submission.command),
         }
     }
 }
@@ -32,8 +34,18 @@ pub(super) fn of(world: &World, command: &Command) -> Class {
         | Command::ForgetRevocation { .. }
         | Command::Replace(_)
         | Command::LingerEnded { .. }
-        | Command::EvictHost { .. } => Class::Revocation,
+        // What died in a time that the log lost dies again.
+        | Command::BuryLost(_)
+        | Command::EvictHost { .. }
+        | Command::Token(token::Request::Revoke { .. }) => Class::Revocation,
+        // As the record of the request that it is counted for, which may be a revocation; and so may be what somebody
+        // logs in for.
+        Command::Token(
+            token::Request::Take { .. } | token::Request::Issue(token::Issue { login: Some(_), .. }),
+        ) => Class::Record,
         Command::Report(_) => Class::Fact,
+        // What was approved is what it is without that.
+        Command::Approval(approval::Request::Perform(wish)) => of(world, &wish.command),
         _ => Class::Work,
     }
 }
@@ -45,12 +57,28 @@ mod tests {
 
     use super::*;
     use keywheel_core::event::Event;
-    use keywheel_core::id::{HostId, PlaybookId, RevocationId, RotationId, RunId};
-    use keywheel_core::name::{PlaybookName, SecretName};
+    use keywheel_core::id::{HostId, PlaybookId, RevocationId, RotationId, RunId, TokenId};
+    use keywheel_core::name::{PlaybookName, SecretName, TokenName};
     use keywheel_core::playbook::{self, Deed, Selection, Spec, Step, Which};
     use keywheel_core::playbook_run::{self, Cause};
     use keywheel_core::report::HostReport;
     use keywheel_core::time::Timestamp;
+
+    fn issue(login: Option<token::Login>) -> token::Issue {
+        token::Issue {
+            id: TokenId::from_bytes([7; 16]),
+            name: TokenName::parse("login-7").unwrap(),
+            hash: [7; 32],
+            owner: "oidc:ada".to_owned(),
+            scope: token::Scope {
+                verbs: vec!["list".to_owned()],
+                resources: vec!["environment".to_owned()],
+            },
+            lifetime: Duration::from_secs(900),
+            limit: None,
+            login,
+        }
+    }
 
     #[test]
     fn what_carries_a_revocation_out_comes_before_new_work() {
@@ -87,9 +115,28 @@ mod tests {
             failure: None,
         };
         let retry = Command::RetryRevoke { revocation };
-        for command in [revoke, outcome, retry] {
+        let token = Command::Token(token::Request::Revoke {
+            which: token::Which::Of("certificate:ada".to_owned()),
+            by: "unix:0".to_owned(),
+            reason: "leaked".to_owned(),
+        });
+        for command in [revoke, outcome, retry, token] {
             assert_eq!(of(&world, &command), Class::Revocation);
         }
+        let used = Command::Token(token::Request::Take {
+            token: TokenId::from_bytes([6; 16]),
+            uses: 1,
+        });
+        assert_eq!(of(&world, &used), Class::Record);
+        let login = |login| Command::Token(token::Request::Issue(issue(login)));
+        let ada = token::Login {
+            issuer: "https://id.example.org".to_owned(),
+            subject: "4711".to_owned(),
+            groups: Vec::new(),
+            until: Timestamp::from_micros(1),
+        };
+        assert_eq!(of(&world, &login(Some(ada))), Class::Record);
+        assert_eq!(of(&world, &login(None)), Class::Work);
         assert_eq!(of(&world, &report), Class::Fact);
         assert_eq!(
             of(&world, &Command::Rotate { rotation, secret }),

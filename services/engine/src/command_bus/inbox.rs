@@ -6,6 +6,7 @@
 
 use keywheel_core::audit;
 use keywheel_core::command::Command;
+use keywheel_core::token;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
@@ -58,7 +59,8 @@ pub(super) type Answer = oneshot::Sender<Result<Decided, PortError>>;
 
 /// What is asked of the deciding task.
 pub(super) enum Request {
-    Submit(Submission, Answer),
+    /// What, and by which policies its sender may.
+    Submit(Submission, Option<String>, Answer),
     Record(Box<audit::Record>, Answer),
     /// Nothing but to be at the log's head.
     Look(Answer),
@@ -67,7 +69,7 @@ pub(super) enum Request {
 impl Request {
     /// Tells its sender, who may be gone.
     pub(super) fn answer(self, answer: Result<Decided, PortError>) {
-        let (Self::Submit(_, sender) | Self::Record(_, sender) | Self::Look(sender)) = self;
+        let (Self::Submit(_, _, sender) | Self::Record(_, sender) | Self::Look(sender)) = self;
         let _gone = sender.send(answer);
     }
 }
@@ -111,6 +113,18 @@ impl Handle {
     /// # Errors
     /// When it could not be made durable, or too many submits wait.
     pub async fn decide(&self, submission: Submission) -> Result<Decided, PortError> {
+        self.decide_admitted(submission, None).await
+    }
+
+    /// The same of a command that policies let in: its records name them.
+    ///
+    /// # Errors
+    /// When it could not be made durable, or too many submits wait.
+    pub async fn decide_admitted(
+        &self,
+        submission: Submission,
+        by: Option<String>,
+    ) -> Result<Decided, PortError> {
         let (queue, limit) = match submission.command {
             Command::Revoke { .. }
             | Command::RevokeOutcome { .. }
@@ -119,11 +133,12 @@ impl Handle {
             | Command::ForgetRevocation { .. }
             | Command::Replace(_)
             | Command::LingerEnded { .. }
-            | Command::EvictHost { .. } => (&self.urgent, MAX_URGENT),
+            | Command::EvictHost { .. }
+            | Command::Token(token::Request::Revoke { .. }) => (&self.urgent, MAX_URGENT),
             _ => (&self.commands, MAX_WAITING),
         };
         let (sender, answer) = oneshot::channel();
-        place(queue, Request::Submit(submission, sender), || {
+        place(queue, Request::Submit(submission, by, sender), || {
             format!("{limit} commands wait already; try again in a moment")
         })?;
         answer.await.map_err(|_| gone())?

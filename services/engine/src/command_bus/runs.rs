@@ -40,6 +40,15 @@ pub(super) fn is_no_for_now(command: &Command, reason: &Rejection) -> bool {
     }
 }
 
+/// Whether a command that leads to nothing leaves no record either: others were first, and a run waits now, or bindings
+/// are judged.
+pub(super) const fn was_done_by_others(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Playbook(Wish::Advance { .. }) | Command::JudgeBindings
+    )
+}
+
 impl CommandBus {
     /// Does one move of one run, if there is one to do.
     pub(super) async fn advance_run(&mut self) -> Result<Runs, PortError> {
@@ -69,7 +78,7 @@ impl CommandBus {
             command: Command::Playbook(Wish::Advance { run }),
         };
         let (sender, _nobody_waits) = oneshot::channel();
-        self.serve(vec![Request::Submit(submission, sender)])
+        self.serve(vec![Request::Submit(submission, None, sender)])
             .await?;
         if self.next == before {
             return Ok(Runs::Stuck);

@@ -30,6 +30,7 @@ use keywheel_core::world::World;
 use super::journal::{AuditLeaf, RecordedEvent, Verdict};
 use super::{ErrorKind, PortError};
 use crate::presence::Presence;
+use crate::unseal::SealState;
 
 /// Most tokens, and most versions, of one [`Comparison`].
 pub const MAX_COMPARED_TOKENS: usize = 100;
@@ -196,6 +197,20 @@ pub enum Body {
     Compare(Comparison),
     /// Those that do.
     Compared(Vec<Held>),
+    /// Asks how store-sync is sealed.
+    ReadSeal,
+    /// How it is.
+    SealState(SealState),
+    /// Something that may unseal it: a share, a passphrase, or nothing where a key file does (HPKE envelope
+    /// bytes, to the key of [`Self::SealState`]).
+    Unseal {
+        /// The envelope.
+        offered: Vec<u8>,
+    },
+    /// Drop every key: nothing is opened until it is unsealed.
+    Seal,
+    /// Wrap every data key anew, and drop the keys before.
+    RotateKek,
     /// Done, nothing to tell.
     Done,
     /// It did not work.

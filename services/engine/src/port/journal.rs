@@ -20,11 +20,13 @@ use keywheel_core::id::{CommandId, EventId};
 use keywheel_core::time::Timestamp;
 use tokio::sync::watch;
 
-use super::PortError;
 use super::subscriptions::Subscriptions;
+use super::{ErrorKind, PortError};
 
 /// Most events one read returns.
 pub const MAX_READ: usize = 1000;
+/// Audit records are removed in whole units of so many, from the first on.
+pub const REMOVAL_UNIT: u64 = 256;
 
 /// How much of the room that is kept in reserve a decision may use when the disk is full (rule E9),
 /// least first. A batch may use what its lowest class may.
@@ -162,6 +164,8 @@ pub struct Verification {
     pub audit_records: u64,
     /// What is wrong, first first; empty when all is well.
     pub faults: Vec<String>,
+    /// Audit records that were removed by their age; of these the hashes were checked.
+    pub removed_records: u64,
 }
 
 /// The log of record; places in it are kept for clients.
@@ -180,7 +184,8 @@ pub trait Journal: Subscriptions + Send + Sync {
     async fn read(&self, after: u64, limit: usize) -> Result<Vec<RecordedEvent>, PortError>;
     /// Effects nobody answered yet, oldest first.
     async fn open_effects(&self) -> Result<Vec<OpenEffect>, PortError>;
-    /// Audit leaves from an index on, at most `limit` and [`MAX_READ`].
+    /// Audit leaves from an index on, at most `limit` and [`MAX_READ`]. Those that were removed are left out:
+    /// then the first has a higher index than was asked for.
     async fn read_audit(&self, from: u64, limit: usize) -> Result<Vec<AuditLeaf>, PortError>;
     /// Where the log ends.
     async fn head(&self) -> Result<Head, PortError>;
@@ -188,6 +193,24 @@ pub trait Journal: Subscriptions + Send + Sync {
     async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError>;
     /// Checks every hash, signature, sequence and leaf.
     async fn verify(&self) -> Result<Verification, PortError>;
+
+    /// Index of the first audit record that is still there: those before it were removed by their age.
+    async fn audit_begins(&self) -> Result<u64, PortError> {
+        Ok(0)
+    }
+
+    /// Leaf hashes of audit records that were removed, from an index on, at most `limit` and [`MAX_READ`].
+    async fn removed_hashes(&self, _from: u64, _limit: usize) -> Result<Vec<[u8; 32]>, PortError> {
+        Ok(Vec::new())
+    }
+
+    /// Removes some of the audit records before an index, oldest first, and gives the index of the first that is
+    /// left. What is removed in one call is bounded and one transaction; whoever gets the same index twice is at the
+    /// end. Leaf hashes stay, so no proof changes; a record that is not as it was logged is `Corrupt`, and stays.
+    async fn remove_audit(&self, _before: u64) -> Result<u64, PortError> {
+        let text = "this journal keeps every audit record";
+        Err(PortError::new(ErrorKind::Denied, text))
+    }
 
     /// Rings after an append, also after those of other processes. A hint: it may be late, lost or
     /// spurious. `None` when nobody else can append.

@@ -101,6 +101,16 @@ impl Table {
         all
     }
 
+    /// Instances of a role that are heard now.
+    #[must_use]
+    pub fn heard(&self, role: Role, now: Duration) -> Vec<Row> {
+        let rows = self.rows();
+        let of_role = rows.range((role, None, [0; 16])..);
+        let of_role = of_role.take_while(|(key, _)| key.0 == role);
+        let heard = of_role.filter(|(_, row)| !row.is_silent(now));
+        heard.map(|(_, row)| row.clone()).collect()
+    }
+
     fn rows(&self) -> MutexGuard<'_, BTreeMap<Key, Row>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,6 +8,7 @@
 )]
 
 mod disk;
+mod held;
 mod late_reports;
 mod repeats;
 mod runs;
@@ -49,6 +50,14 @@ struct Bench {
 }
 
 async fn start(journal: Arc<MemoryJournal>, source: u64) -> Bench {
+    start_with(journal, source, |bus| bus).await
+}
+
+async fn start_with(
+    journal: Arc<MemoryJournal>,
+    source: u64,
+    with: impl FnOnce(CommandBus) -> CommandBus,
+) -> Bench {
     let clock = Arc::new(FakeClock::default());
     let parts = Parts {
         journal: journal.clone(),
@@ -62,7 +71,7 @@ async fn start(journal: Arc<MemoryJournal>, source: u64) -> Bench {
         view,
         commits,
     } = CommandBus::start(parts).await.unwrap();
-    tokio::spawn(bus.run());
+    tokio::spawn(with(bus).run());
     Bench {
         journal,
         handle,

@@ -12,6 +12,7 @@ use keywheel_core::report::{Fact, Item};
 use keywheel_core::rollout::Due;
 use keywheel_core::time::Timestamp;
 
+use crate::orders::is_apart;
 use crate::scene::{Form, form_of, rolls};
 use crate::store::Value;
 
@@ -28,6 +29,8 @@ pub(crate) struct Held {
     /// Whether it showed that it took what is there. Until then the injector tells it again, also when it
     /// never used another version (`Ack::Due`).
     pub(crate) took: bool,
+    /// Whether it lay in a variable while its container was in quarantine, and nobody heard of it meanwhile.
+    pub(crate) is_found: bool,
 }
 
 #[derive(Debug)]
@@ -42,6 +45,14 @@ pub(crate) struct Container {
     pub(crate) used_leave: u64,
     /// Versions of which it was said that it does not run well with them, before all others had them.
     pub(crate) ill: BTreeSet<Value>,
+    /// Which of its programs runs: a number for each beginning.
+    pub(crate) began: u64,
+    /// What lies in variables of its program and counts as lost, for it is in quarantine.
+    pub(crate) lost: BTreeMap<BindingId, Held>,
+    /// The generation of the plan by which something was put into it last.
+    pub(crate) given: u64,
+    /// That of the plan that its host has.
+    pub(crate) planned: u64,
 }
 
 /// A container that exists and does not run.
@@ -53,6 +64,8 @@ pub(crate) struct Down {
     pub(crate) is_refused: bool,
     /// What it had when its machine lost its power, which nobody told yet.
     pub(crate) left: Vec<(BindingId, Value)>,
+    /// Which of its programs ran last.
+    pub(crate) began: u64,
 }
 
 /// A container that started under a rollout.
@@ -105,6 +118,7 @@ impl Container {
             catches: self.catches,
             is_refused: false,
             left: had.map(|(binding, copy)| (*binding, copy.there)).collect(),
+            began: self.began,
         }
     }
 
@@ -129,7 +143,7 @@ pub(crate) fn given_by(planned: &PlannedBinding, grant: Grant) -> Wanted {
 /// What a plan gives one container: a login is its own container's alone, and to a canary what is staged is what
 /// is current to all others.
 pub(crate) fn wanted_in(plan: Option<&HostPlan>, container: &ContainerId) -> Vec<Wanted> {
-    let Some(plan) = plan else {
+    let Some(plan) = plan.filter(|plan| !is_apart(plan, container)) else {
         return Vec::new();
     };
     let means = |planned: &&PlannedBinding| {
@@ -240,6 +254,8 @@ pub(crate) fn restart(
     had_leave: bool,
     (at, items): (Timestamp, &mut Vec<Item>),
 ) {
+    container.began += 1;
+    container.lost.clear();
     let due: Vec<Due> = wanted.iter().filter(|one| one.rolls).map(due_of).collect();
     for one in wanted {
         let comes = if one.rolls {
@@ -324,7 +340,13 @@ pub(crate) fn put(container: &mut Container, wanted: &Wanted, comes: Comes, at: 
     let used = used.unwrap_or(wanted.value);
     let there = wanted.value;
     let took = comes == Comes::Shown;
-    let held = Held { there, used, took };
+    container.given = container.planned;
+    let held = Held {
+        there,
+        used,
+        took,
+        is_found: false,
+    };
     container.copies.insert(wanted.binding, held);
     let is_shown = took && wanted.form != Form::Read;
     let fact = match is_shown {

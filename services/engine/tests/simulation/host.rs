@@ -20,6 +20,7 @@ use crate::container::{
     judge_ahead, put, restart, take_dead, wanted_in, withdraw,
 };
 use crate::leases::{lacks, wants};
+use crate::orders::{Orders, is_apart};
 use crate::scene::{Form, Reach, container_id, host_id};
 use crate::store::Value;
 
@@ -54,6 +55,10 @@ pub(crate) struct Host {
     pub(crate) containers: BTreeMap<usize, Container>,
     /// Those that do not run, at places of their own.
     pub(crate) down: BTreeMap<usize, Down>,
+    /// What steps of playbooks ordered about them.
+    pub(crate) orders: Orders,
+    /// Whether its injector carries those out. It did not in runs that found something once.
+    pub(crate) knows_orders: bool,
 }
 
 impl Host {
@@ -75,6 +80,8 @@ impl Host {
             weak: 0,
             containers: BTreeMap::new(),
             down: BTreeMap::new(),
+            orders: Orders::default(),
+            knows_orders: reach >= Reach::Whole,
         }
     }
 
@@ -82,6 +89,7 @@ impl Host {
     pub(crate) fn kill(&mut self) {
         self.is_up = false;
         self.asking.clear();
+        self.orders.forget();
         let said = self.said;
         self.reports
             .retain(|(id, report)| !report.items.is_empty() || said == Some(*id));
@@ -201,6 +209,7 @@ impl Host {
                     catches,
                     is_refused: true,
                     left: Vec::new(),
+                    began: 0,
                 });
                 down.is_refused = true;
             }
@@ -230,8 +239,10 @@ impl Host {
         wanted: &[Wanted],
         (at, items): (Timestamp, &mut Vec<Item>),
     ) {
-        let left = self.down.remove(&place).into_iter();
-        let left = left.flat_map(|down| down.left);
+        let down = self.down.remove(&place);
+        let began = down.as_ref().map_or(0, |down| down.began);
+        let left = down.into_iter().flat_map(|down| down.left);
+        let planned = self.plan.as_ref().map_or(0, |plan| plan.generation);
         items.extend(left.map(|(binding, had)| item(&id, binding, had, Fact::Vanished)));
         let container = self.containers.entry(place).or_insert_with(|| Container {
             id,
@@ -240,7 +251,12 @@ impl Host {
             trial: None,
             used_leave: 0,
             ill: BTreeSet::new(),
+            began,
+            lost: BTreeMap::new(),
+            given: 0,
+            planned,
         });
+        container.planned = planned;
         withdraw(container, wanted, items);
         restart(container, wanted, false, (at, items));
     }
@@ -302,12 +318,20 @@ impl Host {
             return false;
         }
         let mut items = Vec::new();
+        self.find_lost(at, &mut items);
         let leaves: Vec<Leave> = self
             .plan
             .iter()
             .flat_map(|plan| plan.leaves.clone())
             .collect();
+        let planned = self.plan.as_ref().map_or(0, |plan| plan.generation);
         for container in self.containers.values_mut() {
+            container.planned = planned;
+            let plan = self.plan.as_ref();
+            if plan.is_some_and(|plan| is_apart(plan, &container.id)) {
+                // What becomes of it is ordered.
+                continue;
+            }
             let wanted = wanted_in(self.plan.as_ref(), &container.id);
             let has_all = wanted.iter().all(|one| self.cache.contains(&one.value));
             withdraw(container, &wanted, &mut items);
@@ -320,7 +344,9 @@ impl Host {
             let leave = leaves.iter().find(|leave| leave.container == container.id);
             let leave = leave.filter(|leave| leave.not_before.is_none_or(|from| from <= at));
             let number = leave.map_or(0, |leave| leave.number);
-            if has_all && is_due && (!is_rolled || number > container.used_leave) {
+            let is_free = !self.orders.is_asked(&container.id);
+            let may = is_free && (!is_rolled || number > container.used_leave);
+            if has_all && is_due && may {
                 if is_rolled {
                     container.used_leave = number;
                 }
@@ -342,6 +368,7 @@ impl Host {
             }
         }
         self.start_refused(at, &mut items);
+        self.carry_out(at, &mut items);
         if let Some(plan) = &self.plan {
             let running = self.containers.values().map(|one| &one.id);
             let refused = self.down.values().filter(|one| one.is_refused);
@@ -379,7 +406,7 @@ impl Host {
                 .filter(|value| self.cache.contains(value))
                 .collect(),
             knows_staged: true,
-            orders: None,
+            orders: self.orders_told(),
         }
     }
 

@@ -23,6 +23,7 @@ use crate::canaries::Canaries;
 use crate::container::Wanted;
 use crate::host::Host;
 use crate::leases::{Leases, no_login_is_an_orphan, own_key};
+use crate::orders::rules::Rules;
 use crate::revocations::Revocations;
 use crate::runs::Runs;
 use crate::scene::{Form, form_of};
@@ -82,6 +83,7 @@ pub(crate) struct Truth {
     leases: Leases,
     pub(crate) revocations: Revocations,
     pub(crate) runs: Runs,
+    pub(crate) orders: Rules,
 }
 
 impl Truth {
@@ -111,6 +113,7 @@ impl Truth {
     ) -> Result<(), Broken> {
         let is_end = matches!(recorded.event, Event::Revocation(id, _) if self.leases.is_end(id));
         self.revocations.see(recorded, is_end, (command, now))?;
+        self.orders.see(recorded, (command, now))?;
         self.runs.see(&recorded.event, now)?;
         match &recorded.event {
             Event::Secret(id, event) => {
@@ -301,7 +304,8 @@ impl Truth {
         let counts = |host: &&Host| now.world.live_host(host.id).is_some();
         for host in now.hosts.iter().filter(counts) {
             for container in host.containers.values() {
-                for (binding, copy) in &container.copies {
+                let told = container.copies.iter().filter(|(_, copy)| !copy.is_found);
+                for (binding, copy) in told {
                     let is_used = is_given(binding) && is_old(&copy.used);
                     let is_late = is_old(&copy.there) || is_used;
                     hold(!is_late, "I9", || {
@@ -443,8 +447,11 @@ impl Truth {
         });
         for (host, container, copy) in copies {
             let value = copy.there;
-            let is_excused =
-                || self.by_person.contains(&value) || store.logins.expired.contains(&value);
+            let is_excused = || {
+                copy.is_found
+                    || self.by_person.contains(&value)
+                    || store.logins.expired.contains(&value)
+            };
             hold(
                 store.accepted.contains(&value) || is_excused(),
                 "I8",

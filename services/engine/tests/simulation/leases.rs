@@ -23,6 +23,7 @@ use keywheel_engine::port::leases::{Extended, MINT_SPAN};
 
 use crate::host::Host;
 use crate::invariants::{Broken, Now, hold};
+use crate::orders::is_apart;
 use crate::scene::{HOSTS, LEASED_BINDING, apply_leased_binding, binding_name, leased_name};
 use crate::sim::{Message, Sim};
 use crate::store::{Failure, Store, StoreFault, Value, away, refuses};
@@ -260,6 +261,7 @@ pub(crate) fn wants<'p>(
     container: &'p ContainerId,
 ) -> impl Iterator<Item = &'p PlannedBinding> {
     let declared = plan.bindings.iter().filter(|one| one.leases);
+    let declared = declared.filter(move |_| !is_apart(plan, container));
     declared.filter(move |one| {
         let secret = lease::secret_of(one.secret, container);
         let own = lease::binding_of(one.binding, secret);
@@ -273,7 +275,8 @@ pub(crate) fn lacks(plan: &HostPlan, container: &ContainerId) -> bool {
     let is_made = |one: &PlannedBinding| {
         one.selector.container.as_ref() == Some(container) && one.current.is_none()
     };
-    own.any(is_made) || wants(plan, container).next().is_some()
+    let is_awaited = own.any(is_made) || wants(plan, container).next().is_some();
+    is_awaited && !is_apart(plan, container)
 }
 
 impl Sim {

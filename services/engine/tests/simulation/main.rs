@@ -5,10 +5,11 @@
 //! clocks do, who steps into a rotation, which containers restart with leave and do not run well, which get a
 //! version before all others, and which have logins of their own; what is revoked, by whatever names it, what a
 //! server says of that and does not do, and who gives it up; and which playbooks there are, what begins runs of them,
-//! and who approves, pauses and cancels those. After every step the invariants I1 to I9 and the rules X1 to X5 and
-//! P1 to P8 hold, nobody but canaries has what is not promoted, and no login is made twice; then everybody
-//! behaves, and all that was begun has to end: a server lets in exactly the logins that are on the log. It is one
-//! thread without a runtime, so that ten thousand runs fit into a test.
+//! and who approves, pauses and cancels those; which containers their steps restart or put into quarantine, and who
+//! lifts that. After every step the invariants I1 to I9 and the rules X1 to X5, P1 to P8 and O1 to O6 hold, nobody but
+//! canaries has what is not promoted, and no login is made twice; then everybody behaves, and all that was begun has to
+//! end: a server lets in exactly the logins that are on the log. It is one thread without a runtime, so that ten
+//! thousand runs fit into a test.
 //!
 //! Real here: every decision, fold, effect and plan of `keywheel_core`; of the engine the committed state,
 //! its numbers, the audit records and the table of roles; and `bus` gives the same commands to the real
@@ -36,6 +37,8 @@ mod host;
 mod incidents;
 mod invariants;
 mod leases;
+mod looks;
+mod orders;
 mod people;
 mod planted;
 mod playbooks;
@@ -91,6 +94,7 @@ fn known_seeds() -> Vec<(u64, Reach)> {
             Some("people") => Reach::People,
             Some("logins") => Reach::Logins,
             Some("incidents") => Reach::Incidents,
+            Some("playbooks") => Reach::Playbooks,
             Some("whole") => Reach::Whole,
             Some("defaults") => Reach::Defaults,
             other => panic!("{other:?} is no word for how much could happen"),

@@ -38,7 +38,7 @@ impl Sim {
             self.wishes.drains_all = self.reach >= Reach::Incidents && self.wishes.canaries == 1;
             self.wishes.unsaid = self.reach >= Reach::Defaults && self.wishes.canaries == 2;
         }
-        if self.reach == Reach::Whole {
+        if self.reach >= Reach::Playbooks {
             self.wishes.plays = self.random.permille(PLAYS);
             self.wishes.is_eager = self.random.permille(400);
         }

@@ -15,6 +15,7 @@ use keywheel_core::rotation::{self, Outcome, Phase, Rotation, Step, Trigger};
 use keywheel_core::secret;
 use keywheel_core::world::World;
 
+mod orders;
 mod runs;
 
 /// A planted bug.
@@ -80,9 +81,19 @@ pub(crate) enum Planted {
     PausedGoesOn,
     /// A step that waits for a proof takes the server's word.
     ProvenByWord,
+    /// A restart that was begun is not written down before the engine is asked.
+    RestartsTwice,
+    /// A plan says nothing of who is in quarantine.
+    GivesInQuarantine,
+    /// All containers of a step restart together.
+    RestartsAll,
+    /// An order counts as done when it is given.
+    DoneUntold,
+    /// An order that is taken back keeps its room.
+    KeepsRoom,
 }
 
-pub(crate) const ALL: [Planted; 30] = [
+pub(crate) const ALL: [Planted; 35] = [
     Planted::RevokeBeforeAcknowledgement,
     Planted::StartEscapesBarrier,
     Planted::FloorInsteadOfDeadSet,
@@ -113,6 +124,11 @@ pub(crate) const ALL: [Planted; 30] = [
     Planted::BelowGoesOn,
     Planted::PausedGoesOn,
     Planted::ProvenByWord,
+    Planted::RestartsTwice,
+    Planted::GivesInQuarantine,
+    Planted::RestartsAll,
+    Planted::DoneUntold,
+    Planted::KeepsRoom,
 ];
 
 impl Planted {
@@ -139,6 +155,9 @@ impl Planted {
             Self::BelowGoesOn => runs::forget_below(command, events),
             Self::PausedGoesOn => runs::begin_paused(world, events),
             Self::ProvenByWord => runs::prove_by_word(world, events),
+            Self::RestartsAll => orders::restart_all(world, events),
+            Self::DoneUntold => orders::count_as_done(events),
+            Self::KeepsRoom => orders::keep_room(events),
             Self::FloorInsteadOfDeadSet
             | Self::WorldBesideLog
             | Self::PendingForAll
@@ -148,7 +167,9 @@ impl Planted {
             | Self::SetsWhatIsRevoked
             | Self::BeginsAgain
             | Self::CountsTwice
-            | Self::ApprovesOwn => {}
+            | Self::ApprovesOwn
+            | Self::RestartsTwice
+            | Self::GivesInQuarantine => {}
         }
     }
 
@@ -179,6 +200,9 @@ impl Planted {
     pub(crate) fn spoil_plan(self, plan: &mut HostPlan, had: Option<&HostPlan>) {
         if let (Self::ReturnsWithoutFloor, Some(had)) = (self, had) {
             leave_as_it_was(plan, had);
+        }
+        if self == Self::GivesInQuarantine {
+            orders::forget_quarantines(plan);
         }
         if self != Self::PendingForAll {
             return;

@@ -21,7 +21,7 @@ use keywheel_engine::command_bus::Submission;
 use crate::gateway::Answer;
 use crate::incidents::PEOPLE;
 use crate::invariants::{Broken, hold};
-use crate::scene::{SECRETS, secret_name};
+use crate::scene::{Reach, SECRETS, secret_name};
 use crate::scores::{
     PLAYBOOKS, RECEIVERS, declare_receiver, declare_source, playbook_name, receiver_name,
     source_name,
@@ -97,7 +97,11 @@ impl Sim {
             return self.deliver_any();
         }
         let n = self.random.below(PLAYBOOKS);
-        let command = match self.random.weighted(&[12, 34, 24, 18, 10, 2, 3]) {
+        let often = match self.reach {
+            Reach::Whole => &[12, 34, 24, 18, 10, 2, 3, 10][..],
+            _ => &[12, 34, 24, 18, 10, 2, 3],
+        };
+        let command = match self.random.weighted(often) {
             0 => self.some_playbook(n),
             1 => return self.somebody_runs(n),
             2 => return self.somebody_approves(),
@@ -106,6 +110,7 @@ impl Sim {
             5 => Command::Playbook(Request::Remove {
                 name: playbook_name(n),
             }),
+            7 => return self.somebody_lifts(),
             _ => {
                 let n = self.random.below(RECEIVERS);
                 match self.random.permille(400) {
@@ -188,6 +193,29 @@ impl Sim {
             intervention,
             by: identity(&principal),
             reason: "wait a moment".to_owned(),
+        });
+        let command = self.submission(principal, command);
+        self.say(command)
+    }
+
+    /// Somebody lifts a quarantine.
+    fn somebody_lifts(&mut self) -> Result<(), Broken> {
+        let known = self.gateway.world().quarantines();
+        let known: Vec<String> = known
+            .map(|(_, one)| one.subject.container.to_string())
+            .collect();
+        match known.get(self.random.below(known.len())) {
+            Some(container) => self.lift(container),
+            None => Ok(()),
+        }
+    }
+
+    fn lift(&mut self, container: &str) -> Result<(), Broken> {
+        let principal = self.somebody();
+        let command = Command::Playbook(Request::Lift {
+            container: container.to_owned(),
+            by: identity(&principal),
+            reason: "false alarm".to_owned(),
         });
         let command = self.submission(principal, command);
         self.say(command)
@@ -456,6 +484,15 @@ impl Sim {
         for run in paused {
             if self.random.permille(700) {
                 self.step_in(run, Intervention::Resume)?;
+            }
+        }
+        let apart = self.gateway.world().quarantines();
+        let apart: Vec<String> = apart
+            .map(|(_, one)| one.subject.container.to_string())
+            .collect();
+        for container in apart {
+            if self.random.permille(400) {
+                self.lift(&container)?;
             }
         }
         Ok(())

@@ -278,6 +278,11 @@ impl Revocations {
         Ok(())
     }
 
+    /// Whether a host showed that it holds a revoked version no more.
+    pub(crate) fn is_withdrawn(&self, host: HostId, value: Value) -> bool {
+        self.withdrawn.contains(&(host, value))
+    }
+
     /// After every step: what a host showed to hold no more does not come back, and what its plan was made after is
     /// the first that it heeds: it has nothing at hand that was dead by then (X5).
     pub(crate) fn hosts_heed_them(&self, hosts: &[Host]) -> Result<(), Broken> {
@@ -450,7 +455,9 @@ impl Course {
 fn held(host: &Host) -> impl Iterator<Item = Value> {
     let containers = host.containers.values();
     let copies = containers.flat_map(|one| one.copies.values());
-    let there = copies.map(|copy| copy.there);
+    // What is found again was nobody's to tell of: `orders` holds that to what is known.
+    let told = copies.filter(|copy| !copy.is_found);
+    let there = told.map(|copy| copy.there);
     there.chain(host.cache.iter().copied())
 }
 

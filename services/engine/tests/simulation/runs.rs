@@ -14,14 +14,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use keywheel_core::event::Event;
 use keywheel_core::id::{NotificationId, PlaybookId, RevocationId, RotationId, RunId};
-use keywheel_core::lease;
 use keywheel_core::playbook::{Deed, Step};
 use keywheel_core::playbook_run::{self, Begun, Cause, Intervention, Outcome};
 use keywheel_core::world::World;
 use keywheel_core::{revocation, rotation};
 
 use crate::invariants::{Broken, Now, hold};
-use crate::store::Value;
+
+mod proofs;
+
+use proofs::{Ended, Turned};
 
 /// What the events say of runs.
 #[derive(Debug, Default)]
@@ -69,33 +71,6 @@ enum At {
     Skipped,
 }
 
-/// What became of a rotation.
-#[derive(Debug, Default)]
-struct Turned {
-    /// Whether anything was to die in the end.
-    replaces: bool,
-    outcome: Option<rotation::Outcome>,
-}
-
-/// What became of a revocation.
-#[derive(Debug, Default)]
-struct Ended {
-    values: Vec<Value>,
-    is_to_prove: bool,
-    is_confirmed: bool,
-    is_dead: bool,
-    is_unknown: bool,
-    is_closed: bool,
-}
-
-/// What a proof says of one thing that was taken away.
-#[derive(Debug, PartialEq, Eq)]
-enum Shown {
-    Nothing,
-    Dead,
-    NotProbed,
-}
-
 impl Runs {
     /// What stands in one append counts together.
     pub(crate) fn begin<'e>(&mut self, appended: impl Iterator<Item = &'e Event>) {
@@ -124,42 +99,6 @@ impl Runs {
             }
             Event::PlaybookRun(id, event) => self.see_run(*id, event, now),
             _ => Ok(()),
-        }
-    }
-
-    fn see_rotation(&mut self, id: RotationId, event: &rotation::Event) {
-        let known = self.rotations.entry(id).or_default();
-        match event {
-            rotation::Event::DistributionStarted { old, .. } => known.replaces = !old.is_empty(),
-            rotation::Event::Closed { outcome } => known.outcome = Some(outcome.clone()),
-            // A person has a parked one go on.
-            rotation::Event::Reopened { .. } | rotation::Event::Intervened { .. } => {
-                known.outcome = None;
-            }
-            _ => {}
-        }
-    }
-
-    fn see_revocation(&mut self, id: RevocationId, event: &revocation::Event) {
-        use revocation::Event as Of;
-        let known = self.revocations.entry(id).or_default();
-        match event {
-            Of::Requested {
-                secret,
-                versions,
-                is_to_prove,
-                ..
-            } => {
-                let values = versions.iter().map(|version| (*secret, *version));
-                known.values = values.collect();
-                known.is_to_prove = *is_to_prove;
-            }
-            Of::BackendConfirmed => known.is_confirmed = true,
-            Of::StillAccepted { .. } => known.is_confirmed = false,
-            Of::ProvenDead { .. } => known.is_dead = true,
-            Of::NotProvable { .. } => known.is_unknown = true,
-            Of::Closed => known.is_closed = true,
-            _ => {}
         }
     }
 
@@ -281,105 +220,6 @@ impl Runs {
                 })
             }
         }
-    }
-
-    /// P7: of each it is known, what is said to be dead is refused, and the step's words count right.
-    fn is_proven(
-        &self,
-        course: &Course,
-        step: &Step,
-        (note, now): (&str, &Now<'_>),
-    ) -> Result<(), Broken> {
-        let (mut dead, mut not_probed) = (0, 0);
-        for begun in course.begun_before(step, true) {
-            let shown = match begun {
-                Begun::Rotation { rotation } => self.shown_by_rotation(*rotation),
-                Begun::Revocation { revocation } => self.shown(*revocation),
-                _ => Some(Shown::Nothing),
-            };
-            match shown {
-                Some(Shown::Nothing) => {}
-                Some(Shown::Dead) => dead += 1,
-                Some(Shown::NotProbed) => not_probed += 1,
-                None => {
-                    let text = format!("nobody knows of {begun:?}, and {course:?} is proven");
-                    return Err(Broken::new("P7", text));
-                }
-            }
-            let values = self.values_of(begun).iter();
-            let let_in = values.filter(|_| shown == Some(Shown::Dead));
-            let let_in = let_in
-                .copied()
-                .find(|value| now.store.accepted.contains(value));
-            hold(let_in.is_none(), "P7", || {
-                format!("{begun:?} is proven dead, and the server lets {let_in:?} in")
-            })?;
-        }
-        let is_said = match not_probed {
-            0 => note == format!("{dead} proven dead"),
-            some => note.starts_with(&format!("{dead} proven dead; {some} not probed: ")),
-        };
-        hold(is_said, "P7", || {
-            format!("{dead} are dead and {not_probed} not probed, and it says `{note}`")
-        })
-    }
-
-    /// What was asked about a thing that was to die; `None` while that is not known.
-    fn shown(&self, id: RevocationId) -> Option<Shown> {
-        let known = self.revocations.get(&id)?;
-        match known {
-            known if known.is_dead => Some(Shown::Dead),
-            known if known.is_unknown => Some(Shown::NotProbed),
-            known if !known.is_to_prove && known.is_confirmed => Some(Shown::NotProbed),
-            _ => None,
-        }
-    }
-
-    fn shown_by_rotation(&self, id: RotationId) -> Option<Shown> {
-        let end = lease::end_of(id);
-        if self.revocations.contains_key(&end) {
-            return self.shown(end);
-        }
-        let known = self.rotations.get(&id)?;
-        let is_completed = known.outcome == Some(rotation::Outcome::Completed);
-        is_completed.then_some(match known.replaces {
-            true => Shown::NotProbed,
-            false => Shown::Nothing,
-        })
-    }
-
-    fn values_of(&self, begun: &Begun) -> &[Value] {
-        let known = match begun {
-            Begun::Rotation { rotation } => self.revocations.get(&lease::end_of(*rotation)),
-            Begun::Revocation { revocation } => self.revocations.get(revocation),
-            _ => None,
-        };
-        known.map_or(&[], |known| &known.values)
-    }
-
-    /// A wait for what steps before it began ends when all of it did.
-    fn has_converged(&self, course: &Course, step: &Step) -> Result<(), Broken> {
-        let is_closed =
-            |id: &RevocationId| self.revocations.get(id).is_some_and(|one| one.is_closed);
-        let is_over = |begun: &&Begun| match begun {
-            Begun::Revocation { revocation } => is_closed(revocation),
-            Begun::Rotation { rotation } => {
-                let end = lease::end_of(*rotation);
-                let known = self.rotations.get(rotation);
-                known.is_some_and(|one| one.outcome == Some(rotation::Outcome::Completed))
-                    && (!self.revocations.contains_key(&end) || is_closed(&end))
-            }
-            Begun::Run { run } => {
-                let below = self.courses.get(run);
-                below.is_some_and(|below| below.outcome == Some(Outcome::Completed))
-            }
-            _ => true,
-        };
-        let open = course.begun_before(step, false);
-        let open = open.into_iter().find(|begun| !is_over(begun));
-        hold(open.is_none(), "P2", || {
-            format!("{open:?} goes on, and {course:?} waits no more")
-        })
     }
 
     /// After an append: what was cancelled has ended with all below it, and the core ends runs as the log does.

@@ -37,6 +37,8 @@ pub(crate) const FOLDER: &str = "shop";
 const LEASED: SecretId = SecretId::from_bytes([0x1e; 16]);
 /// Its binding.
 pub(crate) const LEASED_BINDING: usize = 3;
+/// The binding that gives a variable.
+const VARIABLE: usize = 2;
 /// How long a login is kept for a container that does not run.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -53,7 +55,9 @@ pub(crate) enum Reach {
     Incidents,
     /// An account of two passwords, too, of whose sessions nothing is said.
     Defaults,
-    /// All there is: playbooks, too.
+    /// Playbooks, too, whose steps order nothing about containers.
+    Playbooks,
+    /// All there is: orders about containers, too.
     Whole,
 }
 
@@ -128,6 +132,11 @@ fn binding_id(n: usize) -> BindingId {
 
 pub(crate) fn binding_name(n: usize) -> BindingName {
     BindingName::parse(&format!("binding-{n}")).unwrap()
+}
+
+/// Whether a binding gives a variable, which only its program's end takes away.
+pub(crate) fn is_variable(binding: BindingId) -> bool {
+    binding == binding_id(VARIABLE)
 }
 
 /// A machine that was evicted and comes back is another host.
@@ -315,7 +324,7 @@ fn bind(n: usize, secret: SecretName, host: Option<usize>, rolls: bool) -> Comma
 }
 
 fn target(n: usize) -> Target {
-    if n == 2 {
+    if n == VARIABLE {
         let name = EnvName::parse("DB_PASSWORD").unwrap();
         return Target::Env { name };
     }

@@ -1,18 +1,20 @@
 //! Which playbooks there are in a run: steps of all kinds beside and after each other, drawn by the seed.
 //!
-//! Three of them; one may have those run that come after it, so none leads back to itself. `restart` and
-//! `quarantine` are no steps here. What becomes of their runs is in `playbooks` and `runs`.
+//! Three of them; one may have those run that come after it, so none leads back to itself. What becomes of their runs
+//! is in `playbooks` and `runs`, and of what they order about containers in `orders`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::event::Event;
+use keywheel_core::host::{self, OrderOutcome};
 use keywheel_core::id::{NotificationId, PlaybookId, SignalSourceId};
 use keywheel_core::name::{NotificationName, PlaybookName, SignalSourceName};
 use keywheel_core::notification::{self, Receiver};
 use keywheel_core::playbook::{
-    After, DEFAULT_HOLD_OFF, Deed, Parameter, Selection, Spec, Step, Trigger, Which,
+    After, DEFAULT_HOLD_OFF, Deed, Parameter, QUARANTINE_ACTIONS, Selection, Spec, Step, Trigger,
+    Which,
 };
 use keywheel_core::playbook_run::{self, Cause, Intervention, Outcome};
 use keywheel_core::signal;
@@ -138,10 +140,11 @@ impl Sim {
 
     fn some_deed(&mut self, n: usize) -> Deed {
         let text = "see to ${secret}".to_owned();
-        match self
-            .random
-            .weighted(&[22, 18, 12, 5, 14, 9, 5, 18, 8, 10, 1])
-        {
+        let often = match self.reach {
+            Reach::Whole => &[22, 18, 12, 5, 14, 9, 5, 18, 8, 10, 1, 22, 12][..],
+            _ => &[22, 18, 12, 5, 14, 9, 5, 18, 8, 10, 1],
+        };
+        match self.random.weighted(often) {
             0 => Deed::Revoke {
                 secrets: self.some_secrets(),
                 which: match self.random.permille(500) {
@@ -183,7 +186,37 @@ impl Sim {
             10 => Deed::Evict {
                 host: host_name(self.random.below(HOSTS)).to_string(),
             },
+            11 => Deed::Restart {
+                containers: vec![self.some_containers(&[20, 20, 15, 15, 30])],
+            },
+            12 => Deed::Quarantine {
+                containers: vec![self.some_containers(&[75, 10, 2, 3, 10])],
+                action: QUARANTINE_ACTIONS[self.random.below(QUARANTINE_ACTIONS.len())],
+            },
             _ => Deed::Prove,
+        }
+    }
+
+    /// One of those there are, all of a host, all, those of an image, or of a secret.
+    fn some_containers(&mut self, often: &[usize]) -> Selection {
+        let known = self.gateway.world().assignments.keys();
+        let known: Vec<String> = known.map(|key| key.container.to_string()).collect();
+        match self.random.weighted(often) {
+            0 if !known.is_empty() => Selection::Container {
+                name: known[self.random.below(known.len())].clone(),
+            },
+            1 => Selection::HeldBy {
+                host: host_name(self.random.below(HOSTS)).to_string(),
+            },
+            2 => Selection::Container {
+                name: "c".to_owned(),
+            },
+            3 => Selection::Image {
+                digest: IMAGE.to_owned(),
+            },
+            _ => Selection::Secret {
+                name: "${secret}".to_owned(),
+            },
         }
     }
 
@@ -218,13 +251,15 @@ impl Sim {
 }
 
 /// Runs in which everything that `runs` holds them to has to happen.
-const LOOKED_AT: u64 = 200;
+const LOOKED_AT: u64 = 400;
 
 /// What a run came to, where runs have to come to it.
 fn turn_of(event: &Event) -> Option<&'static str> {
     use playbook_run::Event as Of;
-    let Event::PlaybookRun(_, event) = event else {
-        return None;
+    let event = match event {
+        Event::PlaybookRun(_, event) => event,
+        Event::Host(_, event) => return turn_of_order(event),
+        _ => return None,
     };
     Some(match event {
         Of::Triggered {
@@ -242,7 +277,9 @@ fn turn_of(event: &Event) -> Option<&'static str> {
         } => match note.as_str() {
             "0 proven dead" => "nothing to prove",
             note if note.contains("not probed") => "not probed",
-            _ => "proven",
+            note if note.contains("proven dead") => "proven",
+            note if note.contains("restarted") => "restarted",
+            _ => "put into quarantine",
         },
         Of::StepFailed { .. } => "failed",
         Of::StepSkipped { .. } => "passed over",
@@ -262,6 +299,20 @@ fn turn_of(event: &Event) -> Option<&'static str> {
         },
         _ => return None,
     })
+}
+
+/// What came of an order.
+const fn turn_of_order(event: &host::Event) -> Option<&'static str> {
+    match event {
+        host::Event::QuarantineLifted { .. } => Some("order: lifted"),
+        host::Event::OrderEnded { outcome, .. } => Some(match outcome {
+            OrderOutcome::Done => "order: done",
+            OrderOutcome::Gone => "order: gone",
+            OrderOutcome::Failed { .. } => "order: failed",
+            OrderOutcome::Withdrawn => "order: taken back",
+        }),
+        _ => None,
+    }
 }
 
 /// A rule about what never happens would hold of itself.
@@ -287,9 +338,17 @@ fn runs_take_every_turn_that_there_is() {
         "not probed",
         "not taken",
         "nothing to prove",
+        "order: done",
+        "order: failed",
+        "order: gone",
+        "order: lifted",
+        "order: taken back",
         "passed over",
         "paused",
         "proven",
+        "put into quarantine",
+        "refused",
+        "restarted",
         "resumed",
         "taken",
     ];

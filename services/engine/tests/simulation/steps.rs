@@ -117,7 +117,9 @@ impl Sim {
             Reach::Logins | Reach::Incidents | Reach::Defaults => {
                 (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3][..], 3)
             }
-            Reach::Whole => (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3, 14, 12][..], 3),
+            Reach::Playbooks | Reach::Whole => {
+                (&[60, 22, 9, 3, 4, 4, 12, 11, 5, 1, 3, 14, 12][..], 3)
+            }
         };
         match self.random.weighted(often) {
             0 => {
@@ -187,7 +189,7 @@ impl Sim {
             Reach::First => &[40, 18, 10, 16, 8, 5][..],
             Reach::People => &[40, 18, 10, 16, 8, 5, 40, 8],
             Reach::Logins => &[40, 18, 10, 16, 8, 5, 40, 12, 15],
-            Reach::Incidents | Reach::Defaults | Reach::Whole => {
+            Reach::Incidents | Reach::Defaults | Reach::Playbooks | Reach::Whole => {
                 &[40, 18, 10, 16, 8, 5, 40, 12, 15, 14, 20]
             }
         };
@@ -352,7 +354,7 @@ impl Sim {
             return self.deliver_any();
         }
         let often = match self.reach {
-            Reach::Incidents | Reach::Defaults | Reach::Whole => {
+            Reach::Incidents | Reach::Defaults | Reach::Playbooks | Reach::Whole => {
                 &[10, 25, 10, 25, 10, 10, 10, 16][..]
             }
             _ => &[10, 25, 10, 25, 10, 10, 10],

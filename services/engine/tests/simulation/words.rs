@@ -85,8 +85,16 @@ fn of_report(report: &HostReport) -> String {
         .map(|(secret, version)| format!("{secret} v{version}"))
         .collect();
     let whole = if report.complete { "complete " } else { "" };
+    let orders = report.orders.iter().flatten();
+    let orders: Vec<String> = orders
+        .map(|told| format!("#{} {:?}", told.number, told.state))
+        .collect();
+    let orders = match orders.is_empty() {
+        true => String::new(),
+        false => format!(", of orders {orders:?}"),
+    };
     short(&format!(
-        "{whole}report of {} on plan {}: {facts:?}, holds {holds:?}, has {:?}",
+        "{whole}report of {} on plan {}: {facts:?}, holds {holds:?}, has {:?}{orders}",
         report.host, report.generation, report.containers
     ))
 }

@@ -3,12 +3,15 @@
 //! Invariant: the same key and body from the same caller at the same path draw the same ids, the
 //! command's among them, so the log decides the request once; everything else draws others.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, Uri};
 use keywheel_core::audit::Principal;
 use keywheel_schemas::api::MAX_IDEMPOTENCY_KEY_BYTES;
 use keywheel_seal::digest;
 
+use super::standing::Standing;
 use super::{Api, Failure};
 
 /// The header.
@@ -20,6 +23,8 @@ const CONTEXT: &[u8] = b"keywheel/http/idempotency/v1";
 #[derive(Debug, Clone)]
 pub struct Caller {
     pub(super) principal: Principal,
+    /// How they came in; what nobody set came in by no rule.
+    pub(super) standing: Arc<Standing>,
     seed: Option<[u8; 32]>,
 }
 
@@ -33,6 +38,7 @@ impl Caller {
         let Some(key) = headers.get(KEY) else {
             return Ok(Self {
                 principal,
+                standing: Arc::new(Standing::new("", String::new())),
                 seed: None,
             });
         };
@@ -56,6 +62,7 @@ impl Caller {
         let seed: Vec<u8> = parts.into_iter().flat_map(digest::sha256).collect();
         Ok(Self {
             principal,
+            standing: Arc::new(Standing::new("", String::new())),
             seed: Some(digest::sha256(&seed)),
         })
     }

@@ -1,7 +1,6 @@
 //! Verbs that change something: apply, put, rotate, revoke, unbind. Each is one command.
 
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -26,10 +25,10 @@ use keywheel_schemas::api::{
 };
 use keywheel_schemas::manifest::{self, Manifest};
 
+use super::payload::{Object, Payload};
 use super::{Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, history, stores, trace};
+use crate::admission::demands;
 use crate::views;
-
-pub(super) type Payload<T> = Result<Json<T>, JsonRejection>;
 
 /// What a command's id is drawn for.
 pub(super) const COMMAND: &str = "command";
@@ -63,13 +62,27 @@ impl Api {
         id: CommandId,
         command: Command,
     ) -> Result<Accepted, Failure> {
+        let by = self.admit_command(caller, &command).await?;
+        let command = self.with_others(caller, id, command, by.clone()).await?;
+        self.submit_admitted(caller, id, command, by).await
+    }
+
+    /// Submits what policies let in, and others if it takes them.
+    pub(super) async fn submit_admitted(
+        &self,
+        caller: &Caller,
+        id: CommandId,
+        command: Command,
+        by: Option<String>,
+    ) -> Result<Accepted, Failure> {
         let submission = Submission {
             id,
             principal: caller.principal.clone(),
             traceparent: Some(trace::current(&*self.ids).to_string()),
             command,
         };
-        let Decided { verdict, is_repeat } = self.commands.decide(submission).await?;
+        let decided = self.commands.decide_admitted(submission, by).await?;
+        let Decided { verdict, is_repeat } = decided;
         let number = match verdict {
             Verdict::Accepted { number } => number,
             Verdict::Rejected { kind, text } => return Err(Failure::rejected(kind, text)),
@@ -127,7 +140,7 @@ pub(super) async fn apply(
     Extension(caller): Extension<Caller>,
     body: Payload<ApplyRequest>,
 ) -> Result<Json<ApplyAnswer>, Failure> {
-    let Json(request) = body?;
+    let Object(request) = body?;
     let manifests = read(&api, &request).await?;
     let declarations: Vec<Declaration> = (0..)
         .zip(&manifests)
@@ -137,6 +150,9 @@ pub(super) async fn apply(
             })
         })
         .collect();
+    let needs = demands::of_declarations(&api.view.read().world, &declarations);
+    // Before anything is tried at a store, and of a dry run, too: a plan tells what there is.
+    api.admit_caller(&caller, &needs).await?;
     let mut untried = stores::Untried::new();
     let planned = if request.dry_run {
         let (planned, left) = plan_checked(&api, &caller, &request, &declarations).await?;
@@ -163,8 +179,10 @@ pub(super) async fn apply(
     // Somebody may have made room between the plan and the decision; then what was there is changed.
     let actions = planned.iter().map(|one| action_word(one.action));
     let actions = actions.chain(std::iter::repeat("changed"));
+    let committed = api.view.read();
     let results = manifests.iter().zip(actions).map(|(manifest, action)| {
         let mut applied = applied((manifest, action));
+        applied.note = withheld(&committed.world, manifest).or(applied.note);
         // Told once, with the first document that the store is tried for.
         applied.note = applied.note.or_else(|| untried.remove(store_of(manifest)?));
         applied
@@ -290,6 +308,14 @@ const fn action_word(action: Action) -> &'static str {
     }
 }
 
+/// Why a binding gives nothing: nobody is to look for that in a container.
+fn withheld(world: &World, manifest: &Manifest) -> Option<String> {
+    let Manifest::Binding { name, .. } = manifest else {
+        return None;
+    };
+    views::binding(world, world.binding_named(name)?)?.withheld
+}
+
 fn applied((manifest, action): (&Manifest, &'static str)) -> Applied {
     let note = match manifest {
         Manifest::Secret { .. }
@@ -348,7 +374,7 @@ pub(super) async fn put(
     Extension(caller): Extension<Caller>,
     body: Payload<PutRequest>,
 ) -> Result<Json<RotationView>, Failure> {
-    let Json(request) = body?;
+    let Object(request) = body?;
     let name = SecretName::parse(&request.name).map_err(name_fault)?;
     let rotation = match &request.token {
         Some(token) => {
@@ -361,7 +387,16 @@ pub(super) async fn put(
         }
         None => RotationId::from_bytes(caller.draw(&api, "rotation")),
     };
+    let id = SecretId::from_bytes(caller.draw(&api, "secret"));
     let provided = request.sealed.is_some();
+    let command = Command::Put {
+        id,
+        rotation,
+        name,
+        provided,
+    };
+    // Before the value goes anywhere.
+    api.admit_command(&caller, &command).await?;
     if let Some(sealed) = &request.sealed {
         let sealed = STANDARD
             .decode(sealed)
@@ -371,13 +406,6 @@ pub(super) async fn put(
             keep(&api, rotation, sealed).await?;
         }
     }
-    let id = SecretId::from_bytes(caller.draw(&api, "secret"));
-    let command = Command::Put {
-        id,
-        rotation,
-        name,
-        provided,
-    };
     let submitted = api.submit(&caller, command).await;
     if submitted.as_ref().is_err_and(Failure::is_rejection) && provided {
         drop_stash(&api, rotation).await;
@@ -429,7 +457,7 @@ pub(super) async fn rotate(
     Extension(caller): Extension<Caller>,
     body: Payload<RotateRequest>,
 ) -> Result<Json<RotationView>, Failure> {
-    let Json(request) = body?;
+    let Object(request) = body?;
     let secret = SecretName::parse(&request.secret).map_err(name_fault)?;
     let rotation = RotationId::from_bytes(caller.draw(&api, "rotation"));
     api.submit(&caller, Command::Rotate { rotation, secret })
@@ -442,7 +470,7 @@ pub(super) async fn revoke(
     Extension(caller): Extension<Caller>,
     body: Payload<RevokeRequest>,
 ) -> Result<Json<RevocationView>, Failure> {
-    let Json(request) = body?;
+    let Object(request) = body?;
     let secret = SecretName::parse(&request.secret).map_err(name_fault)?;
     let revocation = RevocationId::from_bytes(caller.draw(&api, "revocation"));
     let (version, reason) = (request.version, request.reason);

@@ -13,13 +13,18 @@ use keywheel_core::id::{CommandId, HostId, JoinTokenId};
 use keywheel_core::name::HostName;
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
-use keywheel_schemas::api::{EvictAnswer, EvictRequest, HostPage, HostView, JoinTokenAnswer};
+use keywheel_policy::{Resource, Verb};
+use keywheel_schemas::api::{
+    EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer,
+};
 use keywheel_schemas::mirror::TextForm as _;
 use keywheel_seal::SecretBytes;
 
-use super::change::{Accepted, COMMAND, Payload};
+use super::change::{Accepted, COMMAND};
 use super::pages::{self, Order, Paged};
+use super::payload::{Object, Payload};
 use super::{Api, Caller, Failure, Named, history};
+use crate::admission::Demand;
 use crate::views;
 
 /// How often a token is made anew when somebody else asked for the same new name meanwhile.
@@ -48,9 +53,15 @@ pub trait TokenMaker: Send + Sync {
     ) -> Result<NewToken, String>;
 }
 
-pub(super) async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
     let views = views::hosts(&api.view, api.clock.now());
+    let of = |view: &HostView| [Resource::Host(view.name.clone())];
+    let views = api.rows_for(&caller, views, of);
     // In the order of the list, so that an eviction between two pages moves no page.
     let key = |view: &HostView| {
         let evicted = u8::from(view.state == "evicted");
@@ -79,14 +90,26 @@ fn find<'w>(world: &'w World, name: &str) -> Result<&'w Host, Failure> {
 
 pub(super) async fn describe(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Named(name): Named,
 ) -> Result<Json<HostPage>, Failure> {
     let now = api.clock.now();
-    let committed = api.view.read();
-    let host = find(&committed.world, &name)?;
-    let contact = api.view.contact(host.id);
-    let page = views::host_page(&committed.world, host, contact, now);
+    let mut page = {
+        let committed = api.view.read();
+        let host = find(&committed.world, &name)?;
+        let contact = api.view.contact(host.id);
+        views::host_page(&committed.world, host, contact, now)
+    };
+    let of = |held: &HeldView| [Resource::Secret(held.secret.clone())];
+    page.held = api.rows_for(&caller, page.held, of);
     Ok(Json(page))
+}
+
+/// The name of a host that was asked for by name or id.
+fn named(api: &Api, asked: &str) -> String {
+    let committed = api.view.read();
+    let known = find(&committed.world, asked);
+    known.map_or_else(|_| asked.to_owned(), |host| host.name.to_string())
 }
 
 /// The id of the host that has this name at the log's head: another gateway may have given it anew.
@@ -114,7 +137,11 @@ pub(super) async fn evict(
     Named(name): Named,
     body: Payload<EvictRequest>,
 ) -> Result<Json<EvictAnswer>, Failure> {
-    let Json(EvictRequest { reason }) = body?;
+    let Object(EvictRequest { reason }) = body?;
+    // Before it is said whether there is such a host.
+    let meant = named(&api, &name);
+    let needs = Demand::new(Verb::Revoke, Resource::Host(meant));
+    api.admit_caller(&caller, &[needs]).await?;
     let asked = id_of(&api, &name).await?;
     let command = Command::EvictHost {
         host: asked,
@@ -142,6 +169,9 @@ pub(super) async fn join_token(
     Named(name): Named,
 ) -> Result<Json<JoinTokenAnswer>, Failure> {
     let name = HostName::parse(&name).map_err(|e| Failure::invalid(e.to_string()))?;
+    // Before a token is made, which would be for nobody.
+    let needs = Demand::new(Verb::Grant, Resource::Host(name.to_string()));
+    api.admit_caller(&caller, &[needs]).await?;
     let Some(maker) = &api.join_tokens else {
         return Err(Failure::conflict(
             "this deployment runs in one process and has no TCP port at which hosts could join; its own machine is its one host. To serve more hosts, run the services apart: deploy/README.md shows how",

@@ -11,7 +11,7 @@ use keywheel_core::rotation::Intervention;
 use keywheel_engine::presence::SILENT_AFTER;
 use keywheel_schemas::api::{InterveneRequest, RotationPlan, RotationView};
 
-use super::change::Payload;
+use super::payload::{Object, Payload};
 use super::{Api, Caller, Failure, Named};
 use crate::views;
 
@@ -21,7 +21,7 @@ async fn intervene(
     body: Payload<InterveneRequest>,
     intervention: Intervention,
 ) -> Result<Json<RotationView>, Failure> {
-    let Json(InterveneRequest { reason }) = body?;
+    let Object(InterveneRequest { reason }) = body?;
     let rotation = RotationId::parse(id).map_err(|error| Failure::invalid(error.to_string()))?;
     let command = Command::Intervene {
         rotation,

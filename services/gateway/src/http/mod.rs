@@ -4,34 +4,51 @@
 //! audit, but for a flood of them, whose first are and whose rest is counted into one record; no
 //! answer holds a value.
 
+mod approvals;
+mod backup;
+pub(crate) mod bearer;
 mod caller;
 mod change;
+mod entitlement;
+mod gates;
 mod history;
 mod hosts;
 mod interventions;
+mod lasting;
+mod login;
 mod named;
 mod outward;
 mod pages;
+mod payload;
 mod playbooks;
+mod policies;
 mod problem;
 mod read;
+mod refused;
 mod reports;
+mod retention;
 mod revocations;
+mod rows;
 mod scans;
+mod seal;
+mod standing;
 pub(crate) mod status;
 mod stores;
 mod stream;
 mod subscriptions;
 mod tags;
+mod tokens;
 mod trace;
 mod waits;
+pub(crate) mod whoami;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
-use axum::http::{Method, header};
+use axum::http::{Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
@@ -39,6 +56,7 @@ use keywheel_core::audit::{Category, Outcome, Principal, Record};
 use keywheel_core::id::{CommandId, DeploymentId};
 use keywheel_core::name::HostName;
 use keywheel_engine::command_bus::Handle;
+use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::Bus;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::deliveries::Deliveries;
@@ -49,29 +67,37 @@ use keywheel_engine::state::View;
 use keywheel_schemas::api::MAX_BODY_BYTES;
 
 use crate::access::{Access, Peer};
+use crate::admission::Admission;
 use crate::denials::{Attempt, Denials, Ruling};
+use crate::login::Logins;
 use crate::presence::Presences;
+use crate::tokens::Tokens;
 use crate::views::status::Part;
 use crate::views::{NextFires, Outlook};
 
+pub use backup::BackupMaker;
+use bearer::Came;
 pub use caller::Caller;
 pub use hosts::{NewToken, TokenMaker};
 use named::Named;
 pub use problem::Failure;
 pub use scans::{COME_AGAIN_AFTER, MAX_FOLDS, MAX_SCANS, Scans};
+use standing::Standing;
 pub use stream::KEEP_ALIVE_AFTER;
 pub use tags::MAX_TAGGED_BYTES;
 pub use waits::Waits;
 
 /// How long store-sync may take to keep a provided value.
 pub const STASH_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long store-sync may take to look at what may unseal it: a passphrase takes its time, and the cache is opened.
+pub const UNSEAL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the body of a request may take.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait one request may ask for.
 pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// What has verbs at the end of its paths.
-const SPEAKING_PATHS: [&str; 9] = [
+const SPEAKING_PATHS: [&str; 10] = [
     "hosts",
     "revocations",
     "rotations",
@@ -81,6 +107,7 @@ const SPEAKING_PATHS: [&str; 9] = [
     "playbooks",
     "playbook-runs",
     "quarantines",
+    "approvals",
 ];
 
 /// Longest object of a record that a person's words are put into, in characters.
@@ -138,6 +165,16 @@ pub struct Api {
     pub presences: Presences,
     /// Bus and journal as this gateway sees them, asked anew for each status.
     pub parts: Arc<dyn Fn() -> Vec<Part> + Send + Sync>,
+    /// Reads the policies in force.
+    pub admission: Arc<Admission>,
+    /// Makes tokens and counts their uses.
+    pub tokens: Arc<Tokens>,
+    /// Makes backups; `None` where journal and cache are not this process's.
+    pub backups: Option<Arc<dyn BackupMaker>>,
+    /// Where people log in; `None` where nobody does.
+    pub logins: Option<Arc<Logins>>,
+    /// Looks that leave no record each, counted.
+    pub health_looks: Arc<AtomicU64>,
 }
 
 /// One method of one path.
@@ -148,6 +185,11 @@ fn routes() -> Vec<Route> {
     let mut all = own_routes();
     all.extend(outward::routes());
     all.extend(reports::routes());
+    all.extend(policies::routes());
+    all.extend(tokens::routes());
+    all.extend(entitlement::routes());
+    all.extend(approvals::routes());
+    all.extend(login::routes());
     all
 }
 
@@ -158,6 +200,7 @@ fn own_routes() -> Vec<Route> {
         look("/v1/openapi.json", get(openapi)),
         look("/v1/status", get(status::status)),
         look("/v1/store-key", get(read::store_key)),
+        look("/v1/whoami", get(whoami::whoami)),
         look("/v1/secrets", get(read::secrets)),
         look("/v1/secrets/{*name}", get(read::secret)),
         look("/v1/schedules/{*name}", get(read::schedule)),
@@ -206,13 +249,16 @@ fn own_routes() -> Vec<Route> {
         look("/v1/audit", get(stream::audit)),
         look("/v1/audit/export", get(stream::export)),
         look("/v1/audit/proofs/{index}", get(stream::proof)),
+        look("/v1/audit/retention", get(retention::look)),
         look("/v1/journal/verify", get(read::verify)),
         change("/v1/apply", post(change::apply)),
         change("/v1/put", post(change::put)),
         change("/v1/rotate", post(change::rotate)),
         change("/v1/revoke", post(change::revoke)),
+        change("/v1/backup", post(backup::backup)),
     ];
     routes.extend(playbooks::routes());
+    routes.extend(seal::routes());
     routes
 }
 
@@ -256,44 +302,86 @@ async fn unknown_method(request: Request) -> Failure {
 async fn guard(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
-    let principal = api.access.principal(&peer);
     let (verb, object) = verb_of(&request);
-    let Some(rule) = api.access.allows(&peer) else {
-        return deny(&api, &principal, &verb, &object).await;
+    let came = match bearer::came_in(&api, &peer, &mut request, (&verb, &object)).await {
+        Ok(came) => came,
+        Err(answer) => return *answer,
     };
+    let principal = came.principal.clone();
+    let standing = Arc::new(Standing::of(&came, verb.clone()));
+    let (mut parts, body) = request.into_parts();
+    let by = match gates::pass(&api, (&principal, &standing), &mut parts).await {
+        Ok(by) => by,
+        Err(failure) => return failure.into_response(),
+    };
+    let request = Request::from_parts(parts, body);
     let is_get = is_reading(request.method());
     let looked = is_look(&request);
+    if is_get && !looked {
+        api.health_looks.fetch_add(1, Ordering::Relaxed);
+    }
     if looked && !is_repeated_wait(&api, &principal, &request) {
-        let record = api.record(&principal, &verb, &object, Outcome::Allowed, rule);
+        let by = by.as_deref().unwrap_or_else(|| came.proof());
+        let record = api.record(&principal, &verb, &object, Outcome::Allowed, by);
         if let Err(error) = api.commands.record(record).await {
             api.waits.forget(&principal, request.uri().path());
             return Failure::from(error).into_response();
         }
     }
     let asked_tag = request.headers().get(header::IF_NONE_MATCH).cloned();
-    let response = match with_whole_body(&principal, request).await {
+    let most = match came.is_visitor() {
+        true => login::MAX_VISITOR_BODY_BYTES,
+        false => MAX_BODY_BYTES,
+    };
+    let response = match with_whole_body((&principal, &standing), request, most).await {
         Ok(request) => trace::traced(&api, request, next).await,
         Err(failure) => failure.into_response(),
     };
+    if response.status().is_success() && !standing.is_judged() {
+        return gates::unjudged(&verb).into_response();
+    }
     let response = match is_get {
         true => tags::tag(asked_tag, response).await,
         false => response,
     };
     if is_unrecorded_failure(looked, &response) {
-        let outcome = match response.status().as_u16() {
-            400 | 405 | 408 | 413 | 415 | 422 => Outcome::Malformed,
-            _ => Outcome::Rejected,
-        };
-        let reason = format!("answered with status {}", response.status().as_u16());
-        let record = api.record(&principal, &verb, &object, outcome, &reason);
-        if let Err(error) = api.commands.record(record).await {
+        let status = response.status();
+        let recorded = record_failure(&api, &came, (&verb, &object), status).await;
+        if let Err(error) = recorded {
             return Failure::from(error).into_response();
         }
     }
-    response
+    let token = came.token();
+    let asked = lasting::Asked {
+        peer,
+        principal,
+        standing,
+        token,
+        object,
+    };
+    lasting::ended_with(&api, asked, response)
+}
+
+/// Puts on record what an answer says that nobody recorded yet.
+async fn record_failure(
+    api: &Api,
+    came: &Came,
+    (verb, object): (&str, &str),
+    status: StatusCode,
+) -> Result<(), PortError> {
+    let outcome = match status.as_u16() {
+        400 | 405 | 408 | 413 | 415 | 422 => Outcome::Malformed,
+        _ => Outcome::Rejected,
+    };
+    let reason = format!("answered with status {}", status.as_u16());
+    let record = api.record(&came.principal, verb, object, outcome, &reason);
+    match came.is_visitor() {
+        true => login::record(api, &came.principal, record).await,
+        false => api.commands.record(record).await,
+    }
 }
 
 /// Answers someone who may not: after the denial is on record, or counted when many came before it.
@@ -315,19 +403,24 @@ async fn deny(api: &Api, principal: &Principal, verb: &str, object: &str) -> Res
 }
 
 /// Reads the body to its end, which has to come in time, and says who asks.
-async fn with_whole_body(principal: &Principal, request: Request) -> Result<Request, Failure> {
+async fn with_whole_body(
+    (principal, standing): (&Principal, &Arc<Standing>),
+    request: Request,
+    most: usize,
+) -> Result<Request, Failure> {
     let (parts, body) = request.into_parts();
-    let reading = axum::body::to_bytes(body, MAX_BODY_BYTES);
+    let reading = axum::body::to_bytes(body, most);
     let bytes = tokio::time::timeout(BODY_TIMEOUT, reading)
         .await
         .map_err(|_| Failure::slow())?
         .map_err(|_| {
             Failure::invalid(format!(
-                "the request body broke off or is larger than {MAX_BODY_BYTES} bytes; send less at once"
+                "the request body broke off or is larger than {most} bytes; send less at once"
             ))
         })?;
     let head = (&parts.method, &parts.uri, &parts.headers);
-    let caller = Caller::of(principal.clone(), head, &bytes)?;
+    let mut caller = Caller::of(principal.clone(), head, &bytes)?;
+    caller.standing = standing.clone();
     let mut request = Request::from_parts(parts, bytes.into());
     request.extensions_mut().insert(caller);
     Ok(request)
@@ -358,6 +451,10 @@ fn verb_of(request: &Request) -> (String, String) {
         Method::DELETE if first == "playbooks" => "remove-playbook",
         Method::DELETE => "unbind",
         _ if path == "subscriptions" => "subscribe",
+        _ if path == "policies" => "apply-policies",
+        _ if path == "audit/confirm-sinks" => "confirm-sinks",
+        _ if path == "tokens" => "issue-token",
+        _ if first == "tokens" => "revoke-token",
         _ if SPEAKING_PATHS.contains(&first) => path.rsplit('/').next().unwrap_or(first),
         _ => first,
     };
@@ -369,11 +466,18 @@ fn is_reading(method: &Method) -> bool {
     [Method::GET, Method::HEAD].contains(method)
 }
 
-/// Looks that are recorded: all but health, the public key and the description of the API.
+/// Looks that are recorded: all but health, the public key, where people log in and the description of the API, which are
+/// counted.
 fn is_look(request: &Request) -> bool {
     let path = request.uri().path();
     is_reading(request.method())
-        && !["/v1/status", "/v1/store-key", "/v1/openapi.json"].contains(&path)
+        && ![
+            "/v1/status",
+            "/v1/store-key",
+            "/v1/openapi.json",
+            "/v1/login",
+        ]
+        .contains(&path)
 }
 
 /// Whether this is a wait for an end that a record speaks of already: a client asks again and again.

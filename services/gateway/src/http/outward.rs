@@ -18,13 +18,14 @@ use keywheel_core::signal::{Format, Proof, Source};
 use keywheel_engine::port::deliveries::Letter;
 use keywheel_engine::port::outside::Trouble;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_policy::Resource;
 use keywheel_schemas::api::{
     Applied, ApplyAnswer, LetterView, NotificationView, ReplayRequest, SignalSourceView,
 };
 use keywheel_schemas::mirror::TextForm as _;
 
-use super::change::Payload;
 use super::pages::{self, Order, Paged};
+use super::payload::{Object, Payload};
 use super::subscriptions::{head, is_there};
 use super::{Api, Caller, Failure, Named, Route};
 
@@ -98,15 +99,18 @@ impl Standing {
 
 pub(super) async fn notifications(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     page: Paged,
 ) -> Result<Response, Failure> {
     let page = page?.0;
     let standing = Standing::now(&api).await?;
-    let mut views: Vec<NotificationView> = {
+    let views: Vec<NotificationView> = {
         let committed = api.view.read();
         let all = committed.world.notifications.values();
         all.map(|known| standing.view(known)).collect()
     };
+    let of = |view: &NotificationView| [Resource::Notification(view.name.clone())];
+    let mut views = api.rows_for(&caller, views, of);
     views.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     let by_name = (Order::ByKey, |view: &NotificationView| view.name.clone());
     pages::answer("/v1/notifications", views, by_name, &page)
@@ -149,7 +153,7 @@ pub(super) async fn replay(
     Named(name): Named,
     body: Payload<ReplayRequest>,
 ) -> Result<Json<NotificationView>, Failure> {
-    let Json(request) = body?;
+    let Object(request) = body?;
     let known = find(&api, &name)?;
     let after = is_there(request.after, head(&api).await?)?;
     let object = format!("notification/{}", known.name);
@@ -165,14 +169,20 @@ pub(super) async fn replay(
     Ok(Json(Standing::now(&api).await?.view(&known)))
 }
 
-pub(super) async fn sources(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+pub(super) async fn sources(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
     let standing = Standing::now(&api).await?;
-    let mut views: Vec<SignalSourceView> = {
+    let views: Vec<SignalSourceView> = {
         let committed = api.view.read();
         let all = committed.world.signal_sources.values();
         all.map(|known| source_view(known, &standing)).collect()
     };
+    let of = |view: &SignalSourceView| [Resource::SignalSource(view.name.clone())];
+    let mut views = api.rows_for(&caller, views, of);
     views.sort_unstable_by(|one, other| one.name.cmp(&other.name));
     let by_name = (Order::ByKey, |view: &SignalSourceView| view.name.clone());
     pages::answer("/v1/signal-sources", views, by_name, &page)
@@ -302,6 +312,7 @@ async fn record(
     (verb, object): (&str, &str),
     reason: &str,
 ) -> Result<(), Failure> {
-    let record = api.record(&caller.principal, verb, object, Outcome::Allowed, reason);
+    let reason = caller.standing.words(reason);
+    let record = api.record(&caller.principal, verb, object, Outcome::Allowed, &reason);
     Ok(api.commands.record(record).await?)
 }

@@ -8,7 +8,6 @@ use axum::extract::{Extension, Query, State};
 use axum::http::Method;
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post};
-use keywheel_core::audit::Principal;
 use keywheel_core::command::Command;
 use keywheel_core::decision::{self, Context, Enrolment};
 use keywheel_core::id::RunId;
@@ -18,16 +17,18 @@ use keywheel_core::playbook_run::{Cause, Intervention, Request, Run};
 use keywheel_core::time::Timestamp;
 use keywheel_core::world::World;
 use keywheel_engine::state::Committed;
+use keywheel_policy::Resource;
 use keywheel_schemas::api::{
     Applied, ApplyAnswer, ApproveRequest, InterveneRequest, PlaybookPlan, PlaybookRunView,
     PlaybookView, QuarantineView, RunPlaybookRequest,
 };
 use serde::Deserialize;
 
-use super::change::Payload;
 use super::pages::{self, Order, Paged};
+use super::payload::{Object, Payload};
 use super::read::{WaitQuery, wait_for};
 use super::{Api, Caller, Failure, Named};
+use crate::admission::{identity, steps};
 use crate::views::playbooks as views;
 
 /// Every route of playbooks and their runs.
@@ -51,9 +52,15 @@ pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
     ]
 }
 
-async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
     let views = views::list(&api.view.read().world);
+    let of = |view: &PlaybookView| [Resource::Playbook(view.name.clone())];
+    let views = api.rows_for(&caller, views, of);
     let by_name = (Order::ByKey, |view: &PlaybookView| view.name.clone());
     pages::answer("/v1/playbooks", views, by_name, &page)
 }
@@ -98,6 +105,7 @@ struct PlanQuery {
 /// What a run would do; decided on the log's head, and nothing is appended.
 async fn plan(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Named(name): Named,
     query: Result<Query<PlanQuery>, QueryRejection>,
 ) -> Result<Json<PlaybookPlan>, Failure> {
@@ -116,14 +124,19 @@ async fn plan(
         seed: api.ids.draw(),
         enrolment: Enrolment::default(),
     };
-    let committed = api.view.read();
-    let world = &committed.world;
-    let steps = decision::plan_playbook(world, &name, &told, &ctx);
-    let steps = steps.map_err(|no| match world.playbook_named(&name) {
-        None => Failure::not_found(no.to_string()),
-        Some(_) => Failure::invalid(no.to_string()),
-    })?;
-    Ok(Json(views::plan(world, &name, &steps)))
+    let (mut plan, needs) = {
+        let committed = api.view.read();
+        let world = &committed.world;
+        let planned = decision::plan_playbook(world, &name, &told, &ctx);
+        let planned = planned.map_err(|no| match world.playbook_named(&name) {
+            None => Failure::not_found(no.to_string()),
+            Some(_) => Failure::invalid(no.to_string()),
+        })?;
+        let needs = steps::of_start(world, &name, &told, ctx.now);
+        (views::plan(world, &name, &planned), needs)
+    };
+    plan.blockers.extend(api.missing_grants(&caller, &needs));
+    Ok(Json(plan))
 }
 
 async fn run(
@@ -132,7 +145,7 @@ async fn run(
     Named(name): Named,
     body: Payload<RunPlaybookRequest>,
 ) -> Result<Json<PlaybookRunView>, Failure> {
-    let Json(RunPlaybookRequest { arguments, reason }) = body?;
+    let Object(RunPlaybookRequest { arguments, reason }) = body?;
     let run = RunId::from_bytes(caller.draw(&api, "playbook-run"));
     let request = Request::Start {
         run,
@@ -146,9 +159,15 @@ async fn run(
     shown(&api.view.read(), run, api.clock.now()).map(Json)
 }
 
-async fn runs(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+async fn runs(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
     let views = views::runs(&api.view.read(), api.clock.now());
+    let of = |view: &PlaybookRunView| [Resource::Playbook(view.playbook.clone())];
+    let views = api.rows_for(&caller, views, of);
     let by_id = (Order::Other, |view: &PlaybookRunView| view.run_id.clone());
     pages::answer("/v1/playbook-runs", views, by_id, &page)
 }
@@ -172,7 +191,7 @@ async fn approve(
     Named(id): Named,
     body: Payload<ApproveRequest>,
 ) -> Result<Json<PlaybookRunView>, Failure> {
-    let Json(ApproveRequest { step, reason }) = body?;
+    let Object(ApproveRequest { step, reason }) = body?;
     let run = run_id(&id)?;
     let request = Request::Approve {
         run,
@@ -217,7 +236,7 @@ async fn intervene(
     body: Payload<InterveneRequest>,
     intervention: Intervention,
 ) -> Result<Json<PlaybookRunView>, Failure> {
-    let Json(InterveneRequest { reason }) = body?;
+    let Object(InterveneRequest { reason }) = body?;
     let run = run_id(id)?;
     let request = Request::Intervene {
         run,
@@ -229,9 +248,15 @@ async fn intervene(
     shown(&api.view.read(), run, api.clock.now()).map(Json)
 }
 
-async fn quarantines(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+async fn quarantines(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
     let views = views::quarantines(&api.view.read().world);
+    let of = |view: &QuarantineView| [Resource::Host(view.host.clone())];
+    let views = api.rows_for(&caller, views, of);
     let by_id = (Order::Other, |view: &QuarantineView| view.id.clone());
     pages::answer("/v1/quarantines", views, by_id, &page)
 }
@@ -243,7 +268,7 @@ async fn lift(
     Named(name): Named,
     body: Payload<InterveneRequest>,
 ) -> Result<Json<ApplyAnswer>, Failure> {
-    let Json(InterveneRequest { reason }) = body?;
+    let Object(InterveneRequest { reason }) = body?;
     let request = Request::Lift {
         container: name.clone(),
         by: identity(&caller.principal),
@@ -259,17 +284,6 @@ async fn lift(
     Ok(Json(ApplyAnswer {
         results: vec![lifted],
     }))
-}
-
-/// Who somebody is where approvals are counted: what the kernel or the certificate says, never a login name
-/// that another user id may have, too.
-fn identity(principal: &Principal) -> String {
-    match principal {
-        Principal::User { uid, .. } => format!("unix:{uid}"),
-        Principal::Operator { name } => format!("certificate:{name}"),
-        Principal::Stranger { address } => format!("stranger:{address}"),
-        Principal::Service(role) => format!("service:{role:?}"),
-    }
 }
 
 fn shown(committed: &Committed, id: RunId, now: Timestamp) -> Result<PlaybookRunView, Failure> {

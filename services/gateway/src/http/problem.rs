@@ -2,11 +2,13 @@
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywheel_core::audit::Principal;
 use keywheel_core::decision::RejectionKind;
+use keywheel_core::id::ApprovalId;
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::unseal::is_sealed;
 use keywheel_schemas::api::Problem;
 
 use super::Recorded;
@@ -21,6 +23,8 @@ pub struct Failure {
     recorded: bool,
     /// When to come again, in seconds.
     come_again: Option<u64>,
+    /// What it waits for.
+    location: Option<String>,
 }
 
 impl Failure {
@@ -32,6 +36,7 @@ impl Failure {
             detail,
             recorded: false,
             come_again: None,
+            location: None,
         }
     }
     /// What is wrong, and the next step.
@@ -77,6 +82,8 @@ impl Failure {
             Principal::Operator { name } => format!("operator `{name}`"),
             Principal::Stranger { address } => format!("who comes from {address}"),
             Principal::Service(role) => format!("service {role:?}"),
+            Principal::Token { name, owner } => format!("token `{name}` of `{owner}`"),
+            Principal::Login { name } => format!("login `{name}`"),
         };
         let detail = format!(
             "{who} may not use this socket, and the attempt is on record; use sudo, or ask an administrator to add you to the group `keywheel`"
@@ -117,6 +124,20 @@ impl Failure {
         Self {
             come_again: Some(come_again),
             ..failure
+        }
+    }
+    /// Nothing was done: others have to approve it first. That it was asked for is on record.
+    #[must_use]
+    pub fn waiting(id: ApprovalId, detail: String) -> Self {
+        let failure = Self::new(
+            StatusCode::ACCEPTED,
+            "waiting",
+            "waiting for others",
+            detail,
+        );
+        Self {
+            location: Some(format!("/v1/approvals/{id}")),
+            ..failure.on_record()
         }
     }
     /// The request's body did not come in time.
@@ -161,6 +182,9 @@ impl Failure {
 impl From<PortError> for Failure {
     fn from(error: PortError) -> Self {
         let (status, code, title) = match error.kind {
+            kind if is_sealed(kind, &error.text) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "sealed", "sealed")
+            }
             ErrorKind::Unavailable => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "unavailable",
@@ -220,6 +244,10 @@ impl IntoResponse for Failure {
         if let Some(seconds) = self.come_again {
             let headers = response.headers_mut();
             headers.insert(header::RETRY_AFTER, seconds.into());
+        }
+        let location = self.location.and_then(|to| HeaderValue::try_from(to).ok());
+        if let Some(location) = location {
+            response.headers_mut().insert(header::LOCATION, location);
         }
         if self.recorded {
             response.extensions_mut().insert(Recorded);

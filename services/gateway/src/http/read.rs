@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,9 +12,12 @@ use keywheel_core::id::{HostId, RevocationId, RotationId};
 use keywheel_core::name::{BindingName, SecretName};
 use keywheel_core::rotation::Rotation;
 use keywheel_core::world::World;
+use keywheel_engine::port::PortError;
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::replay::replay;
 use keywheel_engine::state::Committed;
+use keywheel_engine::unseal::is_sealed;
+use keywheel_policy::Resource;
 use keywheel_schemas::api::{
     BindingView, ConsumerView, RevocationView, RotationView, ScheduleView, SecretView, StoreKey,
     VerifyReport, VersionView,
@@ -23,7 +26,7 @@ use serde::Deserialize;
 
 use super::pages::{self, Order, PageQuery, Paged};
 use super::status::copy_faults;
-use super::{Api, Failure, MAX_WAIT, Named, STASH_TIMEOUT};
+use super::{Api, Caller, Failure, MAX_WAIT, Named, STASH_TIMEOUT, refused};
 use crate::views;
 
 /// Fires of a schedule that are told when nobody says how many.
@@ -36,8 +39,12 @@ pub(super) async fn store_key(State(api): State<Api>) -> Result<Json<StoreKey>, 
         .bus
         .request(Address::StoreSync, None, Body::ReadStoreKey, STASH_TIMEOUT)
         .await?;
-    let Body::StoreKey(key) = answer else {
-        return Err(Failure::not_found("store-sync gave no key; see its log"));
+    let key = match answer {
+        Body::StoreKey(key) => key,
+        Body::Failed { kind, text } if is_sealed(kind, &text) => {
+            return Err(PortError::new(kind, text).into());
+        }
+        _ => return Err(Failure::not_found("store-sync gave no key; see its log")),
     };
     Ok(Json(StoreKey {
         public_key: STANDARD.encode(key),
@@ -45,7 +52,11 @@ pub(super) async fn store_key(State(api): State<Api>) -> Result<Json<StoreKey>, 
     }))
 }
 
-pub(super) async fn secrets(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+pub(super) async fn secrets(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
     let now = api.clock.now();
     let drafts: Vec<views::SecretDraft> = {
@@ -57,13 +68,15 @@ pub(super) async fn secrets(State(api): State<Api>, page: Paged) -> Result<Respo
             .collect()
     };
     let drafts = drafts.into_iter();
-    let mut views: Vec<SecretView> = drafts.map(|draft| draft.finish(api.next_fires)).collect();
+    let views = drafts.map(|draft| draft.finish(api.next_fires)).collect();
+    let of = |view: &SecretView| [Resource::Secret(view.name.clone())];
+    let mut views = api.rows_for(&caller, views, of);
     views.sort_by(|a, b| a.name.cmp(&b.name));
     let by_name = (Order::ByKey, |view: &SecretView| view.name.clone());
     pages::answer("/v1/secrets", views, by_name, &page)
 }
 
-fn with_secret<T>(
+pub(super) fn with_secret<T>(
     api: &Api,
     name: &str,
     view: impl FnOnce(&Committed, &keywheel_core::secret::Secret) -> T,
@@ -78,13 +91,27 @@ fn with_secret<T>(
     Ok(view(&committed, secret))
 }
 
+/// What to tell of a secret besides.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SecretQuery {
+    #[serde(default)]
+    refused_starts: bool,
+}
+
 pub(super) async fn secret(
     State(api): State<Api>,
     Named(name): Named,
+    query: Result<Query<SecretQuery>, QueryRejection>,
 ) -> Result<Json<SecretView>, Failure> {
+    let Query(SecretQuery { refused_starts }) = query?;
     let now = api.clock.now();
     let draft = with_secret(&api, &name, |committed, s| views::secret(committed, s, now))?;
-    Ok(Json(draft.finish(api.next_fires)))
+    let mut view = draft.finish(api.next_fires);
+    if refused_starts {
+        view.refused_starts = refused::recent(&api, &view.name).await?;
+    }
+    Ok(Json(view))
 }
 
 /// How many fires.
@@ -123,15 +150,24 @@ pub(super) async fn versions(
     .map(Json)
 }
 
-pub(super) async fn bindings(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+pub(super) async fn bindings(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
-    let committed = api.view.read();
-    let world = &committed.world;
-    let mut views: Vec<BindingView> = world
-        .bindings
-        .values()
-        .filter_map(|b| views::binding(world, b))
-        .collect();
+    let views: Vec<BindingView> = {
+        let committed = api.view.read();
+        let world = &committed.world;
+        let all = world.bindings.values();
+        all.filter_map(|b| views::binding(world, b)).collect()
+    };
+    let of = |view: &BindingView| {
+        let names = std::iter::once(&view.secret).chain(&view.also);
+        let names = names.cloned().map(Resource::Secret);
+        names.collect::<Vec<_>>()
+    };
+    let mut views = api.rows_for(&caller, views, of);
     views.sort_by(|a, b| a.name.cmp(&b.name));
     let by_name = (Order::ByKey, |view: &BindingView| view.name.clone());
     pages::answer("/v1/bindings", views, by_name, &page)
@@ -166,6 +202,7 @@ pub(super) struct ConsumersQuery {
 
 pub(super) async fn consumers(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     query: Result<Query<ConsumersQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(ConsumersQuery {
@@ -173,7 +210,7 @@ pub(super) async fn consumers(
         limit,
         after,
     }) = query?;
-    let (path, mut views) = match secret {
+    let (path, views) = match secret {
         Some(name) => {
             let views = with_secret(&api, &name, |committed, s| {
                 views::consumers(committed, Some(s))
@@ -188,6 +225,8 @@ pub(super) async fn consumers(
             views::consumers(&api.view.read(), None),
         ),
     };
+    let of = |view: &ConsumerView| [Resource::Secret(view.secret.clone())];
+    let mut views = api.rows_for(&caller, views, of);
     let key = |view: &ConsumerView| {
         let ConsumerView {
             host,
@@ -204,26 +243,42 @@ pub(super) async fn consumers(
     pages::answer(&path, views, (Order::ByKey, key), &page)
 }
 
-pub(super) async fn rotations(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+pub(super) async fn rotations(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
-    let committed = api.view.read();
-    let ids = committed.rotations_newest_first();
-    let views = ids.into_iter();
-    let views = views.filter_map(|id| views::rotation(&committed, id));
+    let views = {
+        let committed = api.view.read();
+        let ids = committed.rotations_newest_first().into_iter();
+        let views = ids.filter_map(|id| views::rotation(&committed, id));
+        views.collect()
+    };
+    let of = |view: &RotationView| [Resource::Secret(view.secret.clone())];
+    let views = api.rows_for(&caller, views, of);
     let by_id = (Order::Other, |view: &RotationView| view.rotation_id.clone());
-    pages::answer("/v1/rotations", views.collect(), by_id, &page)
+    pages::answer("/v1/rotations", views, by_id, &page)
 }
 
-pub(super) async fn revocations(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+pub(super) async fn revocations(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
-    let committed = api.view.read();
-    let ids = committed.revocations_newest_first();
-    let views = ids.into_iter();
-    let views = views.filter_map(|id| told_of(&api, &committed, id));
+    let views = {
+        let committed = api.view.read();
+        let ids = committed.revocations_newest_first().into_iter();
+        let views = ids.filter_map(|id| told_of(&api, &committed, id));
+        views.collect()
+    };
+    let of = |view: &RevocationView| [Resource::Secret(view.secret.clone())];
+    let views = api.rows_for(&caller, views, of);
     let by_id = (Order::Other, |view: &RevocationView| {
         view.revocation_id.clone()
     });
-    pages::answer("/v1/revocations", views.collect(), by_id, &page)
+    pages::answer("/v1/revocations", views, by_id, &page)
 }
 
 /// How long to wait for the end, in seconds.
@@ -324,6 +379,7 @@ pub(super) async fn verify(State(api): State<Api>) -> Result<Json<VerifyReport>,
         audit_records: found.audit_records,
         replayed: replayed.events,
         faults: found.faults,
+        removed_records: found.removed_records,
     }))
 }
 

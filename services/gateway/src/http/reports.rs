@@ -99,6 +99,7 @@ async fn report(api: &Api, caller: &Caller, run: Run) -> Result<Json<EvidenceRep
     let events = gathering.finish();
     bounded(events.len(), MAX_REPORT_EVENTS, "events")?;
     let wanted = Wanted::of(&frame, &events)?;
+    refuse_incomplete(api, &wanted).await?;
     let leaves = leaves(api, head.audit_size, &wanted).await?;
     let (seal, head) = seal(api, caller, &frame, (events.as_slice(), leaves.as_slice())).await?;
     let mut records = Vec::with_capacity(leaves.len() + 1);
@@ -116,6 +117,22 @@ async fn report(api: &Api, caller: &Caller, run: Run) -> Result<Json<EvidenceRep
         records,
         summary: None,
     }))
+}
+
+/// Refuses what some audit records may be gone of: a seal says that nothing was left out.
+async fn refuse_incomplete(api: &Api, wanted: &Wanted) -> Result<(), Failure> {
+    let begins = api.journal.audit_begins().await?;
+    if begins == 0 {
+        return Ok(());
+    }
+    let first = api.journal.read_audit(begins, 1).await?.into_iter().next();
+    let first = first.and_then(|leaf| audit_record_from_json(&leaf.bytes).ok());
+    match first.is_some_and(|first| first.time < wanted.begun) {
+        true => Ok(()),
+        false => Err(Failure::not_found(format!(
+            "the run began before audit record {begins}, and those before it were removed from the journal by their age: a report would not have all of them; its events are in `keywheel events list`, its audit records at the sinks"
+        ))),
+    }
 }
 
 fn bounded(found: usize, most: usize, what: &str) -> Result<(), Failure> {

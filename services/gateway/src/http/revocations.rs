@@ -3,7 +3,7 @@
 //! Each secret is revoked by a command of its own: one that is refused holds up no other. A repeat under the same
 //! `Idempotency-Key` is told what the first one began, and hits secrets alone that that did not get to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
@@ -16,14 +16,17 @@ use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::revocation::Revocation;
 use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
+use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_policy::{Principal, Resource, Verb};
 use keywheel_schemas::api::{
     ForgetRequest, RefusedRevocation, RevocationView, RevokeByAnswer, RevokeByRequest, RevokePlan,
     RevokeScope,
 };
 use serde::Deserialize;
 
-use super::change::Payload;
-use super::{Api, Caller, Failure, Named};
+use super::payload::{Object, Payload};
+use super::{Api, Caller, Failure, Named, gates};
+use crate::admission::{Demand, demands};
 use crate::views;
 
 /// Secrets that one request revokes.
@@ -44,10 +47,11 @@ pub(super) struct ScopeQuery {
     service: Option<String>,
     emergency: Option<bool>,
     replace: Option<bool>,
+    principal: Option<String>,
 }
 
 /// The one thing that a scope names.
-fn scope_of(wish: RevokeScope) -> Result<Scope, Failure> {
+async fn scope_of(api: &Api, wish: RevokeScope) -> Result<Scope, Failure> {
     let RevokeScope {
         secret,
         version,
@@ -56,11 +60,16 @@ fn scope_of(wish: RevokeScope) -> Result<Scope, Failure> {
         container,
         image,
         service,
+        principal,
     } = wish;
     if version.is_some() && secret.is_none() {
         let text = "`version` is of one secret; name that with `secret`";
         return Err(Failure::invalid(text));
     }
+    let principal = match principal {
+        Some(text) => Some(reach_of(api, &text).await),
+        None => None,
+    };
     let named: Vec<Result<Scope, Failure>> = [
         secret.map(|name| secret_scope(&name, version)),
         prefix.map(|path| prefix_scope(&path)),
@@ -68,6 +77,7 @@ fn scope_of(wish: RevokeScope) -> Result<Scope, Failure> {
         container.map(|name| Ok(Scope::Container(name))),
         image.map(|digest| Ok(Scope::Image(digest))),
         service.map(|name| Ok(Scope::Service(name))),
+        principal,
     ]
     .into_iter()
     .flatten()
@@ -75,9 +85,42 @@ fn scope_of(wish: RevokeScope) -> Result<Scope, Failure> {
     match <[_; 1]>::try_from(named) {
         Ok([one]) => one,
         Err(_) => Err(Failure::invalid(
-            "name exactly one of `secret`, `prefix`, `store`, `container`, `image` and `service`",
+            "name exactly one of `secret`, `prefix`, `store`, `container`, `image`, `service` and `principal`",
         )),
     }
+}
+
+/// Every secret that policies let a service have.
+async fn reach_of(api: &Api, text: &str) -> Result<Scope, Failure> {
+    let principal = Principal::parse(text).map_err(|e| Failure::invalid(e.to_string()))?;
+    if !matches!(principal, Principal::Service { .. }) {
+        return Err(Failure::invalid(format!(
+            "`{text}` has no values by policies, only services do (`service:NAME`): a person's tokens are revoked with `keywheel token revoke --owner`, and a host is evicted"
+        )));
+    }
+    api.commands.look_at_head().await?;
+    let names: Vec<SecretName> = {
+        let committed = api.view.read();
+        let all = committed.world.declared_secrets();
+        all.map(|secret| secret.name.clone()).collect()
+    };
+    let (in_force, now) = (api.in_force(), gates::seconds(api.clock.now()));
+    // A decision for each secret takes a while; other requests go on meanwhile.
+    let asking = tokio::task::spawn_blocking(move || {
+        let may = |name: &SecretName| {
+            let need = Demand::new(Verb::Read, Resource::Secret(name.to_string()));
+            in_force.admit(&principal, &[need], now).is_ok()
+        };
+        names
+            .into_iter()
+            .filter(may)
+            .collect::<BTreeSet<SecretName>>()
+    });
+    let reached = asking.await.map_err(|_| {
+        let text = "the policies were not asked to the end; try again";
+        PortError::new(ErrorKind::Unavailable, text)
+    })?;
+    Ok(Scope::Each(reached))
 }
 
 fn secret_scope(name: &str, version: Option<u64>) -> Result<Scope, Failure> {
@@ -138,7 +181,7 @@ pub(super) async fn plan(
     query: Result<Query<ScopeQuery>, QueryRejection>,
 ) -> Result<Json<RevokePlan>, Failure> {
     let Query(asked) = query?;
-    let scope = scope_of(RevokeScope {
+    let wish = RevokeScope {
         secret: asked.secret,
         version: asked.version,
         prefix: asked.prefix,
@@ -146,7 +189,9 @@ pub(super) async fn plan(
         container: asked.container,
         image: asked.image,
         service: asked.service,
-    })?;
+        principal: asked.principal,
+    };
+    let scope = scope_of(&api, wish).await?;
     api.commands.look_at_head().await?;
     let committed = api.view.read();
     let is_emergency = asked.emergency.unwrap_or(false);
@@ -181,10 +226,15 @@ pub(super) async fn revoke_by(
     Extension(caller): Extension<Caller>,
     body: Payload<RevokeByRequest>,
 ) -> Result<Json<RevokeByAnswer>, Failure> {
-    let Json(request) = body?;
-    let scope = scope_of(request.scope)?;
+    let Object(request) = body?;
+    let scope = scope_of(&api, request.scope).await?;
     api.commands.look_at_head().await?;
     let earlier = begun_before(&api, &caller);
+    match earlier.is_empty() {
+        true => admit(&api, &caller, &scope).await?,
+        // They were admitted then, and what is left is asked for one by one.
+        false => Api::each_by_itself(&caller),
+    }
     let wanted = match commands_of(&api, &scope, request.emergency) {
         // It is a repeat, and all of it is dead by now.
         Err(_) if !earlier.is_empty() => Vec::new(),
@@ -212,6 +262,37 @@ pub(super) async fn revoke_by(
         revocations,
         refused,
     }))
+}
+
+/// Whether all that is meant is theirs to revoke. What a store, container, image or service has, or may have, can be anybody's: where
+/// it is not theirs, it takes the right to all there is, and nobody is told what it has.
+async fn admit(api: &Api, caller: &Caller, scope: &Scope) -> Result<(), Failure> {
+    let needs = {
+        let committed = api.view.read();
+        let world = &committed.world;
+        match scope {
+            Scope::Secret(name, _) => {
+                vec![Demand::new(
+                    Verb::Revoke,
+                    Resource::Secret(name.to_string()),
+                )]
+            }
+            Scope::Prefix(path) => demands::of_path(world, Verb::Revoke, path),
+            Scope::Store(_)
+            | Scope::Container(_)
+            | Scope::Image(_)
+            | Scope::Service(_)
+            | Scope::Each(_) => demands::of_hits(world, Verb::Revoke, &hits(world, scope)),
+        }
+    };
+    let is_theirs = !needs.is_empty() && api.may(caller, &needs);
+    let needs = match scope {
+        Scope::Secret(..) | Scope::Prefix(_) => needs,
+        _ if is_theirs => needs,
+        _ => vec![Demand::of_all(Verb::Revoke)],
+    };
+    api.admit_caller(caller, &needs).await?;
+    Ok(())
 }
 
 /// What a request under the same `Idempotency-Key` began before, as far as it is known.
@@ -372,7 +453,7 @@ pub(super) async fn forget(
     Named(id): Named,
     body: Payload<ForgetRequest>,
 ) -> Result<Json<RevocationView>, Failure> {
-    let Json(ForgetRequest { reason }) = body?;
+    let Object(ForgetRequest { reason }) = body?;
     let revocation =
         RevocationId::parse(&id).map_err(|error| Failure::invalid(error.to_string()))?;
     let command = Command::ForgetRevocation {

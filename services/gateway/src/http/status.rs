@@ -1,18 +1,28 @@
 //! `GET /v1/status`: answers also when the journal does not.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
+use keywheel_core::approval::Approval;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::journal::Head;
 use keywheel_engine::presence::{COPY_FACT, Fact, Health, Row};
+use keywheel_policy::Verb;
 use keywheel_schemas::api::{
     Component, ComponentKind, FactView, Feature, Finding, HealthWord, Status,
 };
 use keywheel_schemas::mirror::TextForm as _;
 
-use super::Api;
+use super::{Api, Caller, policies};
+use crate::admission::Demand;
+use crate::dual;
 use crate::views::status::{Part, Sources, is_sealed, overview, worst};
+
+/// Broken glass that the status names one by one.
+const MAX_UNREVIEWED: usize = 8;
+/// What who logged in hears of findings that they may not see.
+const WITHHELD: &str =
+    "not everything is as it should be; who may `list` or `audit` the environment is told what";
 
 /// What the journal said.
 struct Asked {
@@ -22,8 +32,46 @@ struct Asked {
     fault: Option<Fact>,
 }
 
-pub(super) async fn status(State(api): State<Api>) -> Json<Status> {
-    Json(look(&api).await.0)
+pub(super) async fn status(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+) -> Json<Status> {
+    let status = look(&api).await.0;
+    Json(match is_told_all(&api, &caller) {
+        true => status,
+        false => outline(status),
+    })
+}
+
+/// Whoever has an account at the provider can log in: of them those alone are told all, who may look at all.
+fn is_told_all(api: &Api, caller: &Caller) -> bool {
+    let looks = Demand {
+        or: Some(Verb::Audit),
+        ..Demand::of_all(Verb::List)
+    };
+    caller.standing.login().is_none() || api.may(caller, &[looks])
+}
+
+/// How it is on the whole, with nothing that is there by its name but this machine.
+fn outline(status: Status) -> Status {
+    let withheld = Finding {
+        state: status.state,
+        kind: ComponentKind::Gateway,
+        name: status.host.clone(),
+        what: WITHHELD.to_owned(),
+        next: None,
+    };
+    let findings: Vec<Finding> = match status.state {
+        HealthWord::Ok => Vec::new(),
+        _ => vec![withheld],
+    };
+    Status {
+        warnings: findings.iter().filter_map(warning).collect(),
+        findings,
+        components: Vec::new(),
+        features: Vec::new(),
+        ..status
+    }
 }
 
 /// The status now, and whether the journal answered.
@@ -38,16 +86,67 @@ pub(crate) async fn look(api: &Api) -> (Status, bool) {
         let journal = parts.iter_mut().find(|p| p.kind == ComponentKind::Journal);
         match journal {
             Some(journal) => journal.facts.push(fault),
-            None => parts.push(Part {
-                kind: ComponentKind::Journal,
-                name: "journal".to_owned(),
-                version: None,
-                facts: vec![fault],
-            }),
+            None => parts.push(journal_part(fault)),
+        }
+    }
+    for fault in held_back(api).into_iter().chain(approvals(api)) {
+        let journal = parts.iter_mut().find(|p| p.kind == ComponentKind::Journal);
+        match journal {
+            Some(journal) => journal.facts.push(fault),
+            None => parts.push(journal_part(fault)),
         }
     }
     let answered = asked.fault.is_none();
     (compose(api, &asked, &rows, parts), answered)
+}
+
+/// Why no new work begins.
+fn held_back(api: &Api) -> Vec<Fact> {
+    let few = api.presences.held_back().map(|why| {
+        let next = "mend a sink that `status` names as a problem, or the way to it; lower `audit.min_sinks` only if the audit may have fewer copies";
+        Fact::problem("sinks", why, next)
+    });
+    let others = dual::unconfirmed(&api.admission, &api.view, &api.presences);
+    let others = others.map(|why| Fact::problem("sinks", why, dual::CONFIRM_SINKS));
+    few.into_iter().chain(others).collect()
+}
+
+/// What went without the others and was not reviewed, and what waits for them.
+fn approvals(api: &Api) -> Vec<Fact> {
+    let now = api.clock.now();
+    let committed = api.view.read();
+    let all = &committed.world.approvals;
+    let unreviewed = all.iter().filter(|known| known.is_unreviewed());
+    let unreviewed = unreviewed.filter_map(|known| {
+        let glass = known.glass.as_ref()?;
+        let why = format!(
+            "{} broke the glass for `{}` of {} without the others ({}), and nobody has reviewed it",
+            glass.by, known.word, known.object, glass.reason
+        );
+        let next = format!(
+            "somebody else looks with `keywheel approval describe {0}` and at the audit, and says what they found: `keywheel approval review {0}`",
+            known.id
+        );
+        Some(Fact::problem("break-glass", why, next))
+    });
+    let unreviewed: Vec<Fact> = unreviewed.take(MAX_UNREVIEWED).collect();
+    let waits = |known: &&Approval| known.is_open(now) && known.missing() > 0;
+    let waiting = all.iter().filter(waits).count();
+    let waiting = (waiting > 0).then(|| {
+        let note =
+            format!("{waiting} requests wait for others; `keywheel approval list` shows them");
+        Fact::ok("approvals", note)
+    });
+    unreviewed.into_iter().chain(waiting).collect()
+}
+
+fn journal_part(fault: Fact) -> Part {
+    Part {
+        kind: ComponentKind::Journal,
+        name: "journal".to_owned(),
+        version: None,
+        facts: vec![fault],
+    }
 }
 
 /// What the audit's second copies say against the journal.
@@ -94,6 +193,7 @@ async fn read_journal(api: &Api) -> Result<Asked, PortError> {
 
 fn compose(api: &Api, asked: &Asked, rows: &[Row], parts: Vec<Part>) -> Status {
     let now = api.clock.now();
+    let in_force = policies::in_force(api);
     let committed = api.view.read();
     let world = &committed.world;
     let (components, findings) = overview(Sources {
@@ -128,6 +228,7 @@ fn compose(api: &Api, asked: &Asked, rows: &[Row], parts: Vec<Part>) -> Status {
         components,
         findings,
         host: own,
+        policies: Some(in_force),
     }
 }
 

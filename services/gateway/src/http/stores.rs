@@ -19,13 +19,17 @@ use keywheel_core::store::{
 use keywheel_core::world::World;
 use keywheel_engine::port::bus::{Address, Body};
 use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::unseal::is_sealed;
+use keywheel_policy::{Resource, Verb};
 use keywheel_schemas::api::{
-    Applied, ApplyAnswer, Component, RefreshAnswer, RefreshRequest, Refreshed, StorePage, StoreView,
+    Applied, ApplyAnswer, Component, RefreshAnswer, RefreshRequest, Refreshed, StorePage,
+    StoreSecret, StoreView,
 };
 
-use super::change::Payload;
 use super::pages::{self, Order, Paged};
+use super::payload::{Object, Payload};
 use super::{Api, Caller, Failure, Named, bounded};
+use crate::admission::Demand;
 use crate::views;
 
 /// How long store-sync may take to try a store: a request to it is bounded by less.
@@ -35,24 +39,33 @@ pub(super) const MAX_TRIED_PLACES: usize = 100;
 /// How long store-sync may take to look where a person asked for.
 pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(40);
 
-pub(super) async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
+pub(super) async fn list(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    page: Paged,
+) -> Result<Response, Failure> {
     let page = page?.0;
     let health = api.store_health();
     let views = views::stores::list(&api.view.read().world, &health);
+    let of = |view: &StoreView| [Resource::Store(view.name.clone())];
+    let views = api.rows_for(&caller, views, of);
     let by_name = (Order::ByKey, |view: &StoreView| view.name.clone());
     pages::answer("/v1/stores", views, by_name, &page)
 }
 
 pub(super) async fn describe(
     State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
     Named(name): Named,
 ) -> Result<Json<StorePage>, Failure> {
     let name = store_name(&name)?;
     let health = api.store_health();
-    let committed = api.view.read();
-    let page = views::stores::page(&committed.world, &name, &health);
-    page.map(Json)
-        .ok_or_else(|| Failure::not_found(Rejection::Unknown(name).to_string()))
+    let page = views::stores::page(&api.view.read().world, &name, &health);
+    let unknown = || Failure::not_found(Rejection::Unknown(name).to_string());
+    let mut page = page.ok_or_else(unknown)?;
+    let of = |secret: &StoreSecret| [Resource::Secret(secret.name.clone())];
+    page.secrets = api.rows_for(&caller, page.secrets, of);
+    Ok(Json(page))
 }
 
 pub(super) async fn remove(
@@ -218,6 +231,9 @@ pub(super) async fn check(
                 kind: ErrorKind::Unavailable,
                 text,
             } if trial.is_known => notes.push(format!("no place was checked: {text}")),
+            Body::Failed { kind, text } if is_sealed(kind, &text) => {
+                return Err(PortError::new(kind, text).into());
+            }
             Body::Failed { kind, text } => {
                 let text = format!(
                     "nothing was applied: store `{name}` was tried and does not work: {text}; mend that, or say `--no-check` to declare it all the same"
@@ -269,15 +285,22 @@ pub(super) async fn refresh(
     Extension(caller): Extension<Caller>,
     body: Payload<RefreshRequest>,
 ) -> Result<Json<RefreshAnswer>, Failure> {
-    let Json(request) = body?;
+    let Object(request) = body?;
     let named = request.secret.as_deref().map(SecretName::parse).transpose();
     let named = named.map_err(|error| Failure::invalid(error.to_string()))?;
+    let meant = named
+        .as_ref()
+        .map(|name| Resource::Secret(name.to_string()));
+    let meant = meant.unwrap_or(Resource::Environment);
+    let needs = Demand::new(Verb::Rotate, meant);
+    let by = api.admit_caller(&caller, &[needs]).await?;
+    let by = by.unwrap_or_default();
     let secret = match &named {
         Some(name) => Some(outside(&api, name)?),
         None => None,
     };
     let object = named.map_or_else(|| "stores".to_owned(), |name| format!("secret/{name}"));
-    let record = api.record(&caller.principal, "refresh", &object, Outcome::Allowed, "");
+    let record = api.record(&caller.principal, "refresh", &object, Outcome::Allowed, &by);
     api.commands.record(record).await?;
     let body = Body::LookNow { secret };
     let asked = api

@@ -2,36 +2,41 @@
 //! and the proof of one record.
 
 mod filter;
+mod records;
 
 use std::time::Duration;
 
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::{Extension, Query, State};
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::stream;
 use keywheel_engine::port::PortError;
-use keywheel_engine::port::journal::RecordedEvent;
+use keywheel_engine::port::journal::{AuditLeaf, RecordedEvent};
 use keywheel_journal::merkle::{self, Hash};
-use keywheel_schemas::api::{AuditExport, AuditProof, MAX_PAGE};
+use keywheel_schemas::api::{AUDIT_BEGINS, AuditExport, AuditPart, AuditProof, MAX_PAGE};
 use keywheel_schemas::event;
+use keywheel_schemas::wire::audit_record_from_json;
 use serde::Deserialize;
 
 use filter::Filter;
 pub(super) use filter::read_time;
+use records::{Asked, Wanted};
 
+use super::retention::gone;
 use super::scans::Taken;
 use super::subscriptions::{head, is_there};
-use super::{Api, Failure, Named, subscriptions};
+use super::{Api, Caller, Failure, Named, subscriptions};
+use crate::dual;
 
 /// After so long without an event a stream of server-sent events says that it is there.
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
-const FRAMES: &str = "text/event-stream";
-const LINES: &str = "application/x-ndjson";
+pub(super) const FRAMES: &str = "text/event-stream";
+pub(super) const LINES: &str = "application/x-ndjson";
 
 /// Which part of the audit.
 #[derive(Debug, Deserialize)]
@@ -44,6 +49,17 @@ pub(super) struct AuditQuery {
     /// Stay and send what comes.
     #[serde(default)]
     follow: bool,
+    who: Option<String>,
+    verb: Option<String>,
+    object: Option<String>,
+    container: Option<String>,
+    outcome: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    rotation: Option<String>,
+    revocation: Option<String>,
+    run: Option<String>,
+    trace: Option<String>,
 }
 
 /// Which events.
@@ -88,7 +104,7 @@ struct Cursor {
 
 enum Kind {
     Events { filter: Filter, form: Form },
-    Audit,
+    Audit(Option<Wanted>),
 }
 
 /// How an event is written.
@@ -149,14 +165,22 @@ impl Cursor {
                     }
                 }
             }
-            Kind::Audit => {
-                let limit = usize::try_from(self.left).unwrap_or(MAX_PAGE).min(MAX_PAGE);
+            Kind::Audit(wanted) => {
+                let limit = match wanted {
+                    Some(_) => MAX_PAGE,
+                    None => usize::try_from(self.left).unwrap_or(MAX_PAGE).min(MAX_PAGE),
+                };
                 for leaf in self.api.journal.read_audit(self.next, limit).await? {
+                    if found.rows == self.left {
+                        break;
+                    }
                     self.next = leaf.index + 1;
                     found.is_more = true;
-                    found.bytes.extend_from_slice(&leaf.bytes);
-                    found.bytes.push(b'\n');
-                    found.rows += 1;
+                    if is_wanted(wanted.as_ref(), &leaf) {
+                        found.bytes.extend_from_slice(&leaf.bytes);
+                        found.bytes.push(b'\n');
+                        found.rows += 1;
+                    }
                 }
             }
         }
@@ -335,19 +359,48 @@ pub(super) async fn audit(
     query: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query?;
+    let asked = Asked {
+        who: query.who,
+        verb: query.verb,
+        object: query.object,
+        container: query.container,
+        outcome: query.outcome,
+        since: query.since,
+        until: query.until,
+        rotation: query.rotation,
+        revocation: query.revocation,
+        run: query.run,
+        trace: query.trace,
+    };
+    let wanted = Wanted::new(&api.view.read(), asked)?;
+    let scans = wanted.is_some();
+    let place = scans.then(|| api.scans.scan()).transpose()?;
     let (bell, said) = (api.view.bell(), api.clock.monotonic());
+    let begins = api.journal.audit_begins().await?;
     let cursor = Cursor {
         api,
         next: query.after.unwrap_or(0),
         left: query.limit.unwrap_or(u64::MAX),
         follow: query.follow,
         bell,
-        of: Kind::Audit,
+        of: Kind::Audit(wanted),
         said,
-        scans: false,
-        place: None,
+        scans,
+        place,
     };
-    Ok(answer(cursor, LINES))
+    let mut response = answer(cursor, LINES);
+    if begins > 0 {
+        let begins = HeaderValue::from(begins);
+        response.headers_mut().insert(AUDIT_BEGINS, begins);
+    }
+    Ok(response)
+}
+
+/// Whether a record is wanted; one that this build cannot read fits no filter.
+fn is_wanted(wanted: Option<&Wanted>, leaf: &AuditLeaf) -> bool {
+    wanted.is_none_or(|wanted| {
+        audit_record_from_json(&leaf.bytes).is_ok_and(|record| wanted.wants(&record))
+    })
 }
 
 pub(super) fn hexadecimal(hash: &Hash) -> String {
@@ -375,6 +428,9 @@ pub(super) async fn proof(
     }
     let leaf = api.journal.read_audit(index, 1).await?.into_iter().next();
     let leaf = leaf.ok_or_else(unknown)?;
+    if leaf.index != index {
+        return Err(Failure::not_found(gone(index, leaf.index)));
+    }
     let path = api.journal.inclusion_proof(index, head.audit_size).await?;
     Ok(Json(AuditProof {
         origin: api.origin.clone(),
@@ -386,29 +442,125 @@ pub(super) async fn proof(
     }))
 }
 
-pub(super) async fn export(State(api): State<Api>) -> Result<Json<AuditExport>, Failure> {
+/// Which records are exported.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExportQuery {
+    /// The first; 0 without it.
+    from: Option<u64>,
+    /// The one behind the last; all there are without it.
+    to: Option<u64>,
+}
+
+pub(super) async fn export(
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    query: Result<Query<ExportQuery>, QueryRejection>,
+) -> Result<Json<AuditExport>, Failure> {
+    let Query(query) = query?;
+    let wanted = dual::export(query.from, query.to);
+    api.look_with_others(&caller, ("export-audit", wanted))
+        .await?;
     let _place = api.scans.fold()?;
     let head = api.journal.head().await?;
-    let (mut records, mut leaf_hashes) = (Vec::new(), Vec::new());
-    let mut next = 0;
-    while next < head.audit_size {
-        let left = usize::try_from(head.audit_size - next).unwrap_or(MAX_PAGE);
-        let leaves = api.journal.read_audit(next, left.min(MAX_PAGE)).await?;
-        if leaves.is_empty() {
-            break;
-        }
-        for leaf in leaves {
-            next = leaf.index + 1;
-            let hash = merkle::leaf_hash(&leaf.bytes);
-            leaf_hashes.push(hexadecimal(&hash));
-            records.push(String::from_utf8_lossy(&leaf.bytes).into_owned());
-        }
+    let size = head.audit_size;
+    let (from, to) = (query.from.unwrap_or(0), query.to.unwrap_or(size));
+    let is_whole = query.from.is_none() && query.to.is_none();
+    if !is_whole && (from >= to || to > size) {
+        return Err(Failure::invalid(format!(
+            "there are no audit records {from} to {to}: there are {size}, the first is 0, and `to` is behind the last"
+        )));
     }
+    let (begins, (records, leaf_hashes)) = records_there(&api, (from, to), is_whole).await?;
+    let removed_hashes = match is_whole {
+        true => removed(&api, begins).await?,
+        false => Vec::new(),
+    };
+    let part = match is_whole {
+        true => None,
+        false => Some(AuditPart {
+            first: from,
+            first_path: path(&api, from, size).await?,
+            last_path: path(&api, to - 1, size).await?,
+        }),
+    };
     Ok(Json(AuditExport {
         origin: api.origin.clone(),
         public_key: STANDARD.encode(api.public_key),
         checkpoint: head.checkpoint,
         records,
         leaf_hashes,
+        removed_hashes,
+        part,
     }))
+}
+
+/// Leaf hashes of the records before the first that is there.
+async fn removed(api: &Api, begins: u64) -> Result<Vec<String>, Failure> {
+    let mut hashes = Vec::new();
+    while (hashes.len() as u64) < begins {
+        let next = hashes.len() as u64;
+        let page = api.journal.removed_hashes(next, MAX_PAGE).await?;
+        if page.is_empty() {
+            break;
+        }
+        hashes.extend(page.iter().map(hexadecimal));
+    }
+    // More may have left since.
+    hashes.truncate(usize::try_from(begins).unwrap_or(usize::MAX));
+    Ok(hashes)
+}
+
+async fn path(api: &Api, index: u64, size: u64) -> Result<Vec<String>, Failure> {
+    let path = api.journal.inclusion_proof(index, size).await?;
+    Ok(path.iter().map(hexadecimal).collect())
+}
+
+/// Records of a range as far as they are there, and the first that is. Some may leave while they are read.
+async fn records_there(
+    api: &Api,
+    (from, to): (u64, u64),
+    is_whole: bool,
+) -> Result<(u64, (Vec<String>, Vec<String>)), Failure> {
+    let mut begins = api.journal.audit_begins().await?;
+    loop {
+        if !is_whole && from < begins {
+            return Err(Failure::invalid(gone(from, begins)));
+        }
+        let first = from.max(begins);
+        let read = read_records(api, first, to).await?;
+        let now = api.journal.audit_begins().await?;
+        // What is missing though none left is for whoever verifies to name.
+        if now == begins || read.0.len() as u64 == to.saturating_sub(first) {
+            return Ok((begins, read));
+        }
+        begins = now;
+    }
+}
+
+/// Records as text, and their leaf hashes, up to the first that is missing.
+async fn read_records(
+    api: &Api,
+    from: u64,
+    to: u64,
+) -> Result<(Vec<String>, Vec<String>), Failure> {
+    let (mut records, mut leaf_hashes) = (Vec::new(), Vec::new());
+    let mut next = from;
+    while next < to {
+        let left = usize::try_from(to - next).unwrap_or(MAX_PAGE);
+        let leaves = api.journal.read_audit(next, left.min(MAX_PAGE)).await?;
+        if leaves.is_empty() {
+            break;
+        }
+        for leaf in leaves {
+            if leaf.index != next {
+                return Ok((records, leaf_hashes));
+            }
+            next += 1;
+            let hash = merkle::leaf_hash(&leaf.bytes);
+            leaf_hashes.push(hexadecimal(&hash));
+            records.push(String::from_utf8_lossy(&leaf.bytes).into_owned());
+        }
+    }
+    Ok((records, leaf_hashes))
 }

@@ -13,8 +13,8 @@ use keywheel_engine::port::PortError;
 use keywheel_engine::port::subscriptions::{self, Subscription};
 use keywheel_schemas::api::{AcknowledgeRequest, SubscribeRequest, SubscriptionView};
 
-use super::change::Payload;
 use super::pages::{self, Order, Paged};
+use super::payload::{Object, Payload};
 use super::{Api, Caller, Failure, Named};
 
 pub(super) async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
@@ -39,7 +39,7 @@ pub(super) async fn subscribe(
     Extension(caller): Extension<Caller>,
     body: Payload<SubscribeRequest>,
 ) -> Result<Json<SubscriptionView>, Failure> {
-    let Json(request) = body?;
+    let Object(request) = body?;
     let name = parse(&request.name)?;
     let head = head(&api).await?;
     let after = request.after.unwrap_or(head);
@@ -62,7 +62,7 @@ pub(super) async fn acknowledge(
     Named(name): Named,
     body: Payload<AcknowledgeRequest>,
 ) -> Result<Json<SubscriptionView>, Failure> {
-    let Json(request) = body?;
+    let Object(request) = body?;
     let id = SubscriptionId::parse(&request.id).map_err(|error| {
         Failure::invalid(format!(
             "{error}; give the `id` that the subscription shows"
@@ -136,6 +136,7 @@ async fn record(
     reason: &str,
 ) -> Result<(), Failure> {
     let object = format!("subscription/{name}");
-    let record = api.record(&caller.principal, verb, &object, Outcome::Allowed, reason);
+    let reason = caller.standing.words(reason);
+    let record = api.record(&caller.principal, verb, &object, Outcome::Allowed, &reason);
     Ok(api.commands.record(record).await?)
 }

@@ -1,5 +1,6 @@
 //! One event as one line: what happened, to what, under which trace.
 
+use keywheel_core::approval;
 use keywheel_core::assignment;
 use keywheel_core::event::Event;
 use keywheel_core::host::OrderOutcome;
@@ -95,12 +96,15 @@ pub(super) fn of(committed: &Committed, recorded: &RecordedEvent) -> Option<Line
         Event::Secret(id, event) => (of_secret(committed, *id, event)?, None),
         Event::Host(id, event) => (of_host(committed, *id, event)?, None),
         Event::Rollout(service, event) => (of_rollout(committed, service, event)?, None),
+        Event::Approval(_, event) => (of_approval(event)?, None),
         Event::PlaybookRun(id, event) => (of_run(committed, *id, event)?, committed.run_trace(*id)),
         Event::Binding(..)
         | Event::Store(..)
         | Event::Notification(..)
         | Event::Signal(..)
-        | Event::Playbook(..) => return None,
+        | Event::Playbook(..)
+        | Event::Policy(..)
+        | Event::Token(..) => return None,
     };
     // Whatever its report answers, a container goes for reasons of its own.
     let trace = match line.event {
@@ -432,6 +436,26 @@ fn of_host(committed: &Committed, id: HostId, event: &host::Event) -> Option<Lin
     };
     line.host = Some(host_name(committed, id));
     Some(line)
+}
+
+/// What went without the others is loud; all else of a request is in the log of record.
+fn of_approval(event: &approval::Event) -> Option<Line> {
+    let (line, reason, is_bad) = match event {
+        approval::Event::GlassBroken { reason, .. } => {
+            let text = "what takes several people goes without the others";
+            (Line::new(lines::GLASS_BROKEN, text), reason, true)
+        }
+        approval::Event::GlassReviewed { reason, .. } => {
+            let text = "what went without the others is reviewed";
+            (Line::new(lines::GLASS_REVIEWED, text), reason, false)
+        }
+        _ => return None,
+    };
+    Some(Line {
+        reason: Some(reason.clone()),
+        is_bad,
+        ..line
+    })
 }
 
 /// Of an order about a container.

@@ -174,6 +174,15 @@ async fn denied_requests_are_counted_whether_recorded_or_not() {
 }
 
 #[tokio::test]
+async fn looks_that_leave_no_record_each_are_counted() {
+    let bench = Bench::start().await;
+    let metrics = Metrics::new(bench.api.clone());
+    assert_has(&page(&metrics).await, "keywheel_health_looks_total 0");
+    bench.api.health_looks.fetch_add(7, Ordering::Relaxed);
+    assert_has(&page(&metrics).await, "keywheel_health_looks_total 7");
+}
+
+#[tokio::test]
 async fn letters_are_counted_by_whose_they_are() {
     let bench = Bench::start().await;
     let metrics = Metrics::new(bench.api.clone());
@@ -326,4 +335,54 @@ fn runs_of_playbooks_are_counted_by_where_they_stand() {
     };
     world.apply(3, &Event::PlaybookRun(RunId::from_bytes([2; 16]), ended));
     has(&shown(&world, until.plus(HOUR)), [0, 0, 0]);
+}
+
+#[test]
+fn what_takes_several_people_is_counted_while_it_waits_and_until_it_is_reviewed() {
+    use keywheel_core::approval::Event as Fact;
+    use keywheel_core::event::Event;
+    let id = keywheel_core::id::ApprovalId::from_bytes([4; 16]);
+    let (asked_at, expires_at) = (Timestamp::from_micros(1), Timestamp::from_micros(9));
+    let by = |name: &str| format!("certificate:{name}");
+    let facts = [
+        Fact::Requested {
+            operation: "policy-change".to_owned(),
+            object: "policies".to_owned(),
+            digest: [7; 32],
+            plan: String::new(),
+            by: by("ada"),
+            reason: "bob joined".to_owned(),
+            needed: 2,
+            asked_at,
+            expires_at,
+        },
+        Fact::GlassBroken {
+            by: by("ada"),
+            reason: "nobody is awake".to_owned(),
+            at: asked_at,
+        },
+        Fact::GlassReviewed {
+            by: by("bob"),
+            reason: "it stays".to_owned(),
+        },
+    ];
+    let mut world = World::default();
+    let shown = |world: &World, now: Timestamp| {
+        let mut page = Page::default();
+        approvals(&mut page, world, now);
+        page.text()
+    };
+    let has = |text: &str, waiting: u32, unreviewed: u32| {
+        assert_has(text, &format!("keywheel_approvals_waiting {waiting}"));
+        assert_has(
+            text,
+            &format!("keywheel_break_glass_unreviewed {unreviewed}"),
+        );
+    };
+    has(&shown(&world, asked_at), 0, 0);
+    for ((number, fact), (waiting, unreviewed)) in (1..).zip(facts).zip([(1, 0), (0, 1), (0, 0)]) {
+        world.apply(number, &Event::Approval(id, fact));
+        has(&shown(&world, asked_at), waiting, unreviewed);
+        has(&shown(&world, expires_at), 0, unreviewed);
+    }
 }

@@ -1,13 +1,15 @@
 //! The journal in memory, whose events are given out as a real one keeps them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use keywheel_core::id::{CommandId, SubscriptionId};
 use keywheel_core::name::SubscriptionName;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::journal::{
-    AuditLeaf, Decision, Head, Journal, Mark, OpenEffect, RecordedEvent, Verdict, Verification,
+    AuditLeaf, Decision, Head, Journal, Mark, OpenEffect, REMOVAL_UNIT, RecordedEvent, Verdict,
+    Verification,
 };
 use keywheel_engine::port::subscriptions::{Subscription, Subscriptions};
 use keywheel_schemas::event::{self, EventMeta};
@@ -19,6 +21,8 @@ pub(crate) struct Encoded {
     pub(crate) journal: Arc<MemoryJournal>,
     /// Whether its bell never rings: who has it learns of others' appends only when it asks.
     pub(crate) is_deaf: bool,
+    /// Whether the oldest audit records leave as soon as somebody was told where they begin.
+    pub(crate) leaves: AtomicBool,
 }
 
 impl Encoded {
@@ -65,6 +69,19 @@ impl Journal for Encoded {
     }
     async fn verify(&self) -> Result<Verification, PortError> {
         self.journal.verify().await
+    }
+    async fn audit_begins(&self) -> Result<u64, PortError> {
+        let begins = self.journal.audit_begins().await?;
+        if self.leaves.swap(false, Ordering::SeqCst) {
+            self.journal.remove_audit(REMOVAL_UNIT).await?;
+        }
+        Ok(begins)
+    }
+    async fn removed_hashes(&self, from: u64, limit: usize) -> Result<Vec<[u8; 32]>, PortError> {
+        self.journal.removed_hashes(from, limit).await
+    }
+    async fn remove_audit(&self, before: u64) -> Result<u64, PortError> {
+        self.journal.remove_audit(before).await
     }
     fn bell(&self) -> Option<watch::Receiver<Mark>> {
         match self.is_deaf {

@@ -14,6 +14,7 @@ use keywheel_identity::init::{Home, NewDeployment, init, plain};
 use keywheel_identity::name::{OperatorName, PeerName};
 use keywheel_identity::tls::{
     Admit, Binding, PeerKind, TlsIdentity, binding, join_client_config, return_client_config,
+    token_client_config,
 };
 use keywheel_identity::token::JoinToken;
 use keywheel_seal::OsEntropy;
@@ -45,6 +46,7 @@ pub(crate) struct Members {
     pub(crate) registry: Arc<Registry>,
     pub(crate) authority: Authority,
     operators_port: String,
+    tokens_port: String,
     join_port: String,
     stop: CancellationToken,
     dir: TempDir,
@@ -113,6 +115,10 @@ impl Members {
         let join_port = joins.local_addr().unwrap().to_string();
         let remote = RemoteServer::new(bench.api.clone(), &tls, spans).unwrap();
         tokio::spawn(remote.run(listener, stop.clone()));
+        let tokens = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tokens_port = tokens.local_addr().unwrap().to_string();
+        let remote = RemoteServer::with_tokens(bench.api.clone(), &tls, spans).unwrap();
+        tokio::spawn(remote.run(tokens, stop.clone()));
         let join = JoinServer::new(bench.api.clone(), registry.clone(), &tls, spans).unwrap();
         tokio::spawn(join.run(joins, stop.clone()));
         Self {
@@ -120,6 +126,7 @@ impl Members {
             registry,
             authority,
             operators_port,
+            tokens_port,
             join_port,
             stop,
             dir,
@@ -186,6 +193,28 @@ impl Members {
     /// Asks at the operators' port; all that is answered, or why nothing is.
     pub(crate) async fn ask(&self, client: ClientConfig, request: &[u8]) -> Result<String, String> {
         exchange(self.dial_operators().await, client, request).await
+    }
+
+    /// The same at a port that takes tokens.
+    pub(crate) async fn ask_with_tokens(
+        &self,
+        client: ClientConfig,
+        request: &[u8],
+    ) -> Result<String, String> {
+        let stream = TcpStream::connect(&self.tokens_port).await.unwrap();
+        exchange(stream, client, request).await
+    }
+
+    /// A connection with that port that stays open.
+    pub(crate) async fn shake_tokens(&self, client: ClientConfig) -> TlsStream<TcpStream> {
+        let stream = TcpStream::connect(&self.tokens_port).await.unwrap();
+        shake(stream, client).await.unwrap()
+    }
+
+    /// A client that shows no certificate, and knows a gateway by the deployment's roots alone.
+    pub(crate) fn bare_client(&self) -> ClientConfig {
+        let clock = self.bench.clock.clone();
+        token_client_config(&self.authority.roots_pem(), clock).unwrap()
     }
 
     /// Posts a body at the join port.

@@ -93,6 +93,7 @@ pub fn secret(committed: &Committed, secret: &Secret, now: Timestamp) -> SecretD
             .open_rotation(secret.id)
             .map(|rotation| rotation.id.to_string()),
         rotator: secret.spec.rotator.as_deref().map(Resource::of),
+        refused_starts: Vec::new(),
     };
     SecretDraft {
         view,

@@ -99,6 +99,8 @@ fn forget_view((by, reason): &(Principal, String)) -> ForgetView {
         Principal::Operator { name } => format!("certificate {name}"),
         Principal::Stranger { address } => format!("stranger at {address}"),
         Principal::Service(_) => "a service".to_owned(),
+        Principal::Token { name, owner } => format!("token {name} of {owner}"),
+        Principal::Login { name } => format!("login {name}"),
     };
     ForgetView {
         by,

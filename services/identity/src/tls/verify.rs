@@ -59,6 +59,8 @@ pub(super) struct Presenter {
     identity: Arc<TlsIdentity>,
     admit: Admit,
     algorithms: WebPkiSupportedAlgorithms,
+    /// Whether a client may show none.
+    is_optional: bool,
 }
 
 impl Presenter {
@@ -67,7 +69,14 @@ impl Presenter {
             identity,
             admit,
             algorithms: provider().signature_verification_algorithms,
+            is_optional: false,
         }
+    }
+
+    /// One that lets in clients that show none.
+    pub(super) fn or_none(mut self) -> Self {
+        self.is_optional = true;
+        self
     }
 
     /// The name decides, once the chain is known to be good.
@@ -113,6 +122,10 @@ impl ClientCertVerifier for Presenter {
     /// Roots can change while in use, so clients are not told which we trust.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
+    }
+
+    fn client_auth_mandatory(&self) -> bool {
+        !self.is_optional
     }
 
     fn verify_client_cert(
@@ -226,13 +239,14 @@ impl Anchor {
 /// Knows a deployment's gateway by the root its certificate leads to, as a join token or a host's
 /// directory says.
 pub(super) struct GatewayVerifier {
-    deployment: DeploymentId,
+    /// Which deployment's; `None` where the anchor says that, since an authority issues for its own alone.
+    deployment: Option<DeploymentId>,
     anchor: Anchor,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl GatewayVerifier {
-    pub(super) fn new(deployment: DeploymentId, anchor: Anchor) -> Self {
+    pub(super) fn new(deployment: Option<DeploymentId>, anchor: Anchor) -> Self {
         Self {
             deployment,
             anchor,
@@ -243,7 +257,7 @@ impl GatewayVerifier {
 
 impl fmt::Debug for GatewayVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GatewayVerifier({})", self.deployment)
+        write!(f, "GatewayVerifier({:?})", self.deployment)
     }
 }
 
@@ -258,8 +272,12 @@ impl ServerCertVerifier for GatewayVerifier {
     ) -> Result<ServerCertVerified, Error> {
         let roots = self.anchor.roots(chain)?;
         check_server_chain(leaf, &roots, chain, now, &self.algorithms)?;
-        let found = PeerName::of_certificate(leaf, self.deployment)
-            .map_err(|error| refused(Refusal::Name(error)))?;
+        let unnamed = |error| refused(Refusal::Name(error));
+        let deployment = match self.deployment {
+            Some(deployment) => deployment,
+            None => PeerName::deployment_of(leaf).map_err(unnamed)?,
+        };
+        let found = PeerName::of_certificate(leaf, deployment).map_err(unnamed)?;
         let gateway = PeerName::Service(Role::Gateway);
         if found != gateway {
             let wanted = gateway.to_string();

@@ -60,6 +60,8 @@ pub(crate) fn binding(
             labels: BTreeMap::new(),
             insecure: false,
             container: None,
+            name: None,
+            user: None,
         },
         target,
         reload,
@@ -94,6 +96,7 @@ pub(crate) fn tracked(runtime: &str, placeholders: &[&str]) -> Tracked {
         image_digest: "sha256:1".to_owned(),
         image_name: "app".to_owned(),
         labels: BTreeMap::new(),
+        user: None,
     };
     let record = ContainerRecord {
         facts,

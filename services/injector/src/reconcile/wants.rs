@@ -158,6 +158,7 @@ mod tests {
             image_digest: "sha256:1".to_owned(),
             image_name: "app".to_owned(),
             labels: BTreeMap::new(),
+            user: None,
         };
         let mut leased = binding(1, file("db"), Reload::None, Some(1));
         leased.binding = lease::binding_of(leased.binding, LEASE);

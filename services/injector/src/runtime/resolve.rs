@@ -4,7 +4,7 @@
 //! variable and the secret, grants it (rule Z2). `{keywheel:file:NAME}` becomes the path of the secret's
 //! file: no value, so it is nothing that the container holds, and no rotation changes it.
 
-use keywheel_core::binding::{ContainerFacts, OnRevoke, Target};
+use keywheel_core::binding::{ContainerFacts, OnRevoke, Part, Target};
 use keywheel_core::name::{BindingName, HostName};
 use keywheel_core::plan::{Grant, HostPlan, PlannedBinding};
 
@@ -18,6 +18,8 @@ use crate::shared::Given;
 const OPEN: &str = "{keywheel:";
 /// What stands before the name where the path of the secret's file is meant; no name has a colon.
 const FILE: &str = "file:";
+/// Most parts of a binding's selector that a refusal names.
+const MAX_PARTS: usize = 4;
 
 /// One piece of an env value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,11 +114,11 @@ pub(crate) fn choose(
             match piece {
                 Piece::Text(_) => {}
                 Piece::Secret(secret) => {
-                    let given = choose_env(&matching, host, facts, &entry.name, secret)?;
+                    let given = choose_env((&plan, &matching), host, facts, (&entry.name, secret))?;
                     chosen.env.push(given);
                 }
                 Piece::File(secret) => {
-                    *piece = Piece::Text(path_of(&matching, host, facts, secret)?);
+                    *piece = Piece::Text(path_of((&plan, &matching), host, facts, secret)?);
                 }
             }
         }
@@ -140,11 +142,10 @@ fn goes_without(binding: &PlannedBinding) -> bool {
 }
 
 fn choose_env(
-    matching: &[&PlannedBinding],
+    (plan, matching): (&HostPlan, &[&PlannedBinding]),
     host: &HostName,
     facts: &ContainerFacts,
-    variable: &str,
-    secret: &str,
+    (variable, secret): (&str, &str),
 ) -> Result<(Given, Grant), Box<Denied>> {
     let gives = |binding: &&&PlannedBinding| {
         binding.secret_name.as_str() == secret
@@ -156,17 +157,40 @@ fn choose_env(
             facts.image_digest
         );
         let error = format!(
-            "no binding grants secret `{secret}` to a container of image {} as variable {variable}",
-            facts.image_digest
+            "no binding grants secret `{secret}` to a container of image {} as variable {variable}{}",
+            facts.image_digest,
+            nearest(plan, host, facts, secret)
         );
         return Err(denied(error, next, secret));
     };
     give(binding)
 }
 
+/// Which binding of a secret comes nearest to a container that none gives it to as it asks, and by which of its parts
+/// it means others; nothing where this host has none.
+fn nearest(plan: &HostPlan, host: &HostName, facts: &ContainerFacts, secret: &str) -> String {
+    let gives = |one: &&PlannedBinding| one.secret_name.as_str() == secret && !is_lease(one);
+    let others = plan.bindings.iter().filter(gives);
+    let judged = others.map(|one| (one, one.selector.missing(host, facts)));
+    let Some((binding, missing)) = judged.min_by_key(|(_, missing)| missing.len()) else {
+        return String::new();
+    };
+    if missing.is_empty() {
+        let name = &binding.name;
+        return format!("; binding `{name}` gives it to this container in another form");
+    }
+    let parts = missing.iter().take(MAX_PARTS).map(Part::words);
+    let parts: Vec<String> = parts.collect();
+    format!(
+        "; binding `{}` comes nearest: {}",
+        binding.name,
+        parts.join(", ")
+    )
+}
+
 /// Where the file of a secret will be in the container.
 fn path_of(
-    matching: &[&PlannedBinding],
+    (plan, matching): (&HostPlan, &[&PlannedBinding]),
     host: &HostName,
     facts: &ContainerFacts,
     secret: &str,
@@ -185,8 +209,9 @@ fn path_of(
     });
     let Some((first, path)) = paths.next() else {
         let error = format!(
-            "no binding gives secret `{secret}` as a file to a container of image {}",
-            facts.image_digest
+            "no binding gives secret `{secret}` as a file to a container of image {}{}",
+            facts.image_digest,
+            nearest(plan, host, facts, secret)
         );
         let next = format!(
             "apply a Binding with `secret: {secret}`, `containers: {{ host: {host}, image: \"{}\" }}` and `file: {{ name: FILE }}`",

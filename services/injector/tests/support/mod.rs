@@ -440,6 +440,8 @@ pub fn binding(
             labels: BTreeMap::from([("keywheel-test".to_owned(), label.to_owned())]),
             insecure: false,
             container: None,
+            name: None,
+            user: None,
         },
         target,
         reload,

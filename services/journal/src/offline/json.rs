@@ -25,6 +25,8 @@ struct Stored {
     history: Vec<String>,
     #[serde(default)]
     proofs: Vec<StoredProof>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    removed: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +64,7 @@ impl Export {
             leaf_hashes: encode(&self.leaf_hashes),
             history: self.history.clone(),
             proofs: self.proofs.iter().map(proof).collect(),
+            removed: encode(&self.removed),
         };
         serde_json::to_vec_pretty(&stored).map_err(|error| ExportError::Form(error.to_string()))
     }
@@ -102,6 +105,7 @@ impl Export {
                 .into_iter()
                 .map(proof)
                 .collect::<Result<_, _>>()?,
+            removed: decode(&stored.removed)?,
         })
     }
 }

@@ -10,6 +10,7 @@ mod bell;
 mod deliveries;
 pub(crate) mod fault;
 mod lost;
+mod removal;
 #[cfg(test)]
 mod tests;
 mod turn;
@@ -42,17 +43,18 @@ use crate::place::Place;
 use crate::rows::Rows as _;
 use crate::subscriptions::{self, Change, subscriptions_by_change};
 use crate::tables::from_sql;
-use crate::{JournalOptions, opening, read, verify};
+use crate::{JournalOptions, opening, read, retention, verify};
 use lost::{Failure, Lost, Trace};
 
 /// Where the tables are.
 const SCHEMA: &str = "keywheel_journal";
 /// One text per format of the tables.
-const UPGRADES: [&str; 4] = [
+const UPGRADES: [&str; 5] = [
     include_str!("0001_tables.sql"),
     include_str!("0002_subscriptions.sql"),
     include_str!("0003_subscription_ids.sql"),
     include_str!("0004_deliveries.sql"),
+    include_str!("0005_removed_tiles.sql"),
 ];
 /// How often, and how far apart, a lost COMMIT is looked up before the caller is told to ask again.
 const SETTLE_TRIES: u32 = 10;
@@ -412,6 +414,27 @@ impl Journal for PostgresJournal {
             read::inclusion_proof(&mut *connection, &self.place, (index, size)).await
         };
         self.within(read).await
+    }
+
+    async fn audit_begins(&self) -> Result<u64, PortError> {
+        let read = async {
+            let mut connection = self.connection().await?;
+            retention::begins(&mut *connection, &self.place).await
+        };
+        self.within(read).await
+    }
+
+    async fn removed_hashes(&self, from: u64, limit: usize) -> Result<Vec<[u8; 32]>, PortError> {
+        let read = async {
+            let mut connection = self.connection().await?;
+            retention::hashes(&mut *connection, &self.place, (from, limit)).await
+        };
+        self.within(read).await
+    }
+
+    async fn remove_audit(&self, before: u64) -> Result<u64, PortError> {
+        self.within(removal::records(&self.pool, &self.place, before))
+            .await
     }
 
     async fn verify(&self) -> Result<Verification, PortError> {

@@ -34,7 +34,7 @@ async fn faults_after(sample: &Path, sql: &str) -> Vec<String> {
     verify_file(&path).await.unwrap().0.faults
 }
 
-async fn edit(path: &Path, sql: &str) {
+pub(super) async fn edit(path: &Path, sql: &str) {
     let mut connection = SqliteConnectOptions::new()
         .filename(path)
         .connect()

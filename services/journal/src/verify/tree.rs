@@ -1,5 +1,6 @@
 //! Checks the audit tree: every leaf against its hash, every tile against its root, every stored
-//! checkpoint against its signature and the tree of its size, and the head against all of it.
+//! checkpoint against its signature and the tree of its size, and the head against all of it. Where records were
+//! removed by their age their hashes stand for them, and a record of the audit has to say so.
 
 use keywheel_engine::port::PortError;
 use keywheel_seal::sign::VerifyingKey;
@@ -9,6 +10,7 @@ use crate::batch::Tail;
 use crate::checkpoint::Checkpoint;
 use crate::merkle::{self, Frontier, Hash};
 use crate::place::Place;
+use crate::retention;
 use crate::rows::Rows;
 use crate::tables::{TILE_LEAVES, TILE_LEVEL, from_sql, to_sql};
 
@@ -24,21 +26,35 @@ struct Walk {
     whole: Frontier,
     /// Whether the open tile has a fault already.
     named: bool,
+    /// The number behind the last record that is gone, and whose hash stayed.
+    removed: u64,
+    /// Up to where the audit itself says that records left.
+    claimed: u64,
 }
 
-/// Checks all audit records; gives their count.
+/// What was read of the audit.
+pub(super) struct Read {
+    /// Records.
+    pub(super) records: u64,
+    /// Records that are gone, and whose hashes stayed.
+    pub(super) removed: u64,
+}
+
+/// Checks all audit records, and the hashes of those that were removed.
 pub(super) async fn check(
     rows: &mut impl Rows,
     place: &Place,
     owner: Owner<'_>,
     tail: &Tail,
     faults: &mut Faults,
-) -> Result<u64, PortError> {
+) -> Result<Read, PortError> {
     let mut walk = Walk {
         next: 0,
         tile: Frontier::new(),
         whole: Frontier::new(),
         named: false,
+        removed: 0,
+        claimed: 0,
     };
     let mut count = 0;
     let size = signed_size(owner, tail);
@@ -63,17 +79,24 @@ pub(super) async fn check(
                 ));
                 walk.named = true;
             }
+            if walk.removed > 0 {
+                walk.claimed = retention::let_go(walk.claimed, &bytes);
+            }
             // The stored hash keeps the tree whole when only the bytes were edited.
             let leaf = Hash::try_from(stored).unwrap_or(hash);
             walk.push(rows, place, owner, leaf, faults).await?;
         }
     }
     walk.check_head(owner, tail, faults);
+    walk.check_removed(faults);
     let outside = rows.leaf_outside(to_sql(walk.next)).await;
     if let Some(at) = outside.map_err(|source| place.failed(source))? {
         faults.add(format!("audit record {at}: it stands outside of the tree"));
     }
-    Ok(count)
+    Ok(Read {
+        records: count,
+        removed: walk.removed,
+    })
 }
 
 /// Size of the tree, if the head's checkpoint really says so. Gaps are filled up to it only, so that
@@ -84,6 +107,38 @@ fn signed_size((origin, key): Owner<'_>, tail: &Tail) -> u64 {
 }
 
 impl Walk {
+    /// Goes through the hashes of tiles whose records were removed.
+    async fn take_removed(
+        &mut self,
+        rows: &mut impl Rows,
+        place: &Place,
+        owner: Owner<'_>,
+        to: u64,
+        faults: &mut Faults,
+    ) -> Result<(), PortError> {
+        while self.tile.size() == 0 && self.next.saturating_add(TILE_LEAVES) <= to {
+            let tile = self.next / TILE_LEAVES;
+            let Some(hashes) = retention::tile(rows, place, tile).await? else {
+                return Ok(());
+            };
+            for leaf in hashes {
+                self.push(rows, place, owner, leaf, faults).await?;
+            }
+            self.removed = self.next;
+        }
+        Ok(())
+    }
+
+    fn check_removed(&self, faults: &mut Faults) {
+        if self.removed > self.claimed {
+            faults.add(format!(
+                "audit records {} to {}: they are gone, and no record of the audit says that they leave",
+                self.claimed,
+                self.removed - 1
+            ));
+        }
+    }
+
     /// Names missing leaves and puts something in their place, so that tiles stay aligned.
     async fn fill_gap(
         &mut self,
@@ -93,6 +148,7 @@ impl Walk {
         to: u64,
         faults: &mut Faults,
     ) -> Result<(), PortError> {
+        self.take_removed(rows, place, owner, to, faults).await?;
         let Some(last) = to.checked_sub(1).filter(|last| *last >= self.next) else {
             return Ok(());
         };

@@ -97,20 +97,46 @@ enum Way {
     Back,
 }
 
-/// Walks every failpoint whose name begins so, under each strategy, but those of making an account where none is
-/// made; each has to be reached by one of them, and those around a change of an account by what goes back, too.
-/// `test` is who calls, and starts itself once more to be killed.
+/// Failpoints, each by its name.
+type Points = BTreeSet<&'static str>;
+
+/// By which failpoints some rotation came: one that ended well, one that was rolled back, one that was given up.
+#[derive(Default)]
+pub(crate) struct Walked {
+    forth: Points,
+    back: Points,
+    given_up: Points,
+}
+
+/// The failpoints whose name begins so, but those of making an account where none is made.
+pub(crate) fn points(server: &dyn Server, prefix: &str) -> Points {
+    let points = FAILPOINTS.iter().copied();
+    let points = points.filter(|name| name.starts_with(prefix));
+    let points = points.filter(|name| server.makes_missing() || !is_of_making(name));
+    points.collect()
+}
+
+/// Walks every failpoint whose name begins so under each strategy, and judges that. `test` is who calls, and starts
+/// itself once more to be killed.
 pub(crate) async fn check(
     server: &dyn Server,
     test: &'static str,
     prefix: &str,
     strategies: &[Strategy],
 ) {
-    let points = FAILPOINTS.iter().copied();
-    let points = points.filter(|name| name.starts_with(prefix));
-    let points = points.filter(|name| server.makes_missing() || !is_of_making(name));
-    let points: BTreeSet<&'static str> = points.collect();
-    let (mut reached, mut back, mut given_up) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    let points = points(server, prefix);
+    let walked = walk(server, test, &points, strategies).await;
+    judge(&points, [walked]);
+}
+
+/// Walks these failpoints under each strategy.
+pub(crate) async fn walk(
+    server: &dyn Server,
+    test: &'static str,
+    points: &Points,
+    strategies: &[Strategy],
+) -> Walked {
+    let mut walked = Walked::default();
     for strategy in strategies {
         let names: &[&str] = match strategy {
             Strategy::AlternatingUsers => &["turn", "turn_b"],
@@ -121,27 +147,39 @@ pub(crate) async fn check(
         let mut secret = Secret::begin(server, test, resource).await;
         for point in points.iter().copied() {
             if secret.walk(Way::Forth, point).await {
-                reached.insert(point);
+                walked.forth.insert(point);
             }
             if secret.walk(Way::Back, point).await {
-                back.insert(point);
+                walked.back.insert(point);
             }
             if secret.walk_given_up(point).await {
-                given_up.insert(point);
+                walked.given_up.insert(point);
             }
         }
         secret.end().await;
     }
-    assert_eq!(reached, points, "each is reached");
+    walked
+}
+
+/// Each failpoint has to be reached under some strategy, and those around a change of an account by what goes back,
+/// too.
+pub(crate) fn judge(points: &Points, walked: impl IntoIterator<Item = Walked>) {
+    let mut all = Walked::default();
+    for walked in walked {
+        all.forth.extend(walked.forth);
+        all.back.extend(walked.back);
+        all.given_up.extend(walked.given_up);
+    }
+    assert_eq!(all.forth, *points, "each is reached");
     for point in points {
         let sets = point.ends_with("_set");
         let refuses = point.ends_with("_refuse");
         assert!(
-            back.contains(point) || !(sets || refuses),
+            all.back.contains(point) || !(sets || refuses),
             "{point}: nothing is rolled back by way of it"
         );
         assert!(
-            given_up.contains(point) || !sets,
+            all.given_up.contains(point) || !sets,
             "{point}: nothing is given up there"
         );
     }

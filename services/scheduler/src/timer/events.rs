@@ -391,7 +391,10 @@ impl Timers {
             | Event::Rollout(..)
             | Event::Notification(..)
             | Event::Playbook(..)
-            | Event::PlaybookRun(..) => Whom::default(),
+            | Event::PlaybookRun(..)
+            | Event::Policy(..)
+            | Event::Token(..)
+            | Event::Approval(..) => Whom::default(),
         }
     }
 

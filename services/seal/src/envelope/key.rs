@@ -1,12 +1,12 @@
 //! The keys above a value: the unseal key and the KEK.
 //!
-//! Invariants: key bytes are overwritten on drop and never shown; a KEK is stored only sealed by the
-//! unseal key; a wrong unseal key and changed bytes give the same answer. Where the key file lies and
-//! who counts wraps is the caller's business.
+//! Invariants: key bytes lie in locked memory, are overwritten on drop and never shown; a KEK is
+//! stored only sealed by the unseal key; a wrong unseal key and changed bytes give the same answer.
+//! Where the key file lies and who counts wraps is the caller's business.
 
 use std::fmt;
 
-use zeroize::Zeroizing;
+use keywheel_sys::locked::LockedBytes;
 
 use super::aad::Aad;
 use super::{OpenError, SUITE_AES256GCM};
@@ -60,7 +60,7 @@ impl Kek {
     pub fn generate(entropy: &dyn Entropy) -> Self {
         Self {
             id: KekId(entropy::array(entropy)),
-            key: Zeroizing::new(entropy::array(entropy)),
+            key: Key::random(entropy),
         }
     }
 
@@ -77,17 +77,15 @@ impl Kek {
         entropy: &dyn Entropy,
     ) -> Result<Vec<u8>, Rejected> {
         let nonce: [u8; NONCE_BYTES] = entropy::array(entropy);
-        let mut buffer = Zeroizing::new(Vec::with_capacity(KEY_BYTES + TAG_BYTES));
-        buffer.extend_from_slice(&**dek);
-        hazmat::gcm_seal(&self.key, &nonce, &aad.wrap(), &mut buffer)?;
-        Ok([&nonce[..], &buffer].concat())
+        let sealed = hazmat::gcm_seal(&self.key, &nonce, &aad.wrap(), &**dek)?;
+        Ok([&nonce[..], &sealed].concat())
     }
 
     pub(super) fn unwrap(&self, wrapped: &[u8], aad: &Aad) -> Result<Key, Rejected> {
         let (nonce, sealed) = wrapped.split_first_chunk::<NONCE_BYTES>().ok_or(Rejected)?;
         let dek = hazmat::gcm_open(&self.key, nonce, &aad.wrap(), sealed)?;
-        let dek: &[u8; KEY_BYTES] = dek.as_slice().try_into().map_err(|_| Rejected)?;
-        Ok(Zeroizing::new(*dek))
+        let dek: &[u8; KEY_BYTES] = dek.bytes().try_into().map_err(|_| Rejected)?;
+        Ok(Key::copied(dek))
     }
 }
 
@@ -97,14 +95,14 @@ impl fmt::Debug for Kek {
     }
 }
 
-/// The root key of a deployment, from its key file.
+/// The root key of a deployment: from its key file, or sealed by one ([`crate::unseal`]).
 pub struct UnsealKey(Key);
 
 impl UnsealKey {
     /// A fresh key.
     #[must_use]
     pub fn generate(entropy: &dyn Entropy) -> Self {
-        Self(Zeroizing::new(entropy::array(entropy)))
+        Self(Key::random(entropy))
     }
 
     /// The content of a key file: 32 raw bytes, or 64 hex digits with or without a line end.
@@ -115,12 +113,12 @@ impl UnsealKey {
         // EXPOSE: the content of the key file is parsed into the key type.
         let bytes = content.expose();
         if let Ok(raw) = <&[u8; KEY_BYTES]>::try_from(bytes) {
-            return Ok(Self(Zeroizing::new(*raw)));
+            return Ok(Self(Key::copied(raw)));
         }
         let digits = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let digits = digits.strip_suffix(b"\r").unwrap_or(digits);
         let digits: &[u8; 2 * KEY_BYTES] = digits.try_into().map_err(|_| BadKey)?;
-        let mut key: Key = Zeroizing::new([0; KEY_BYTES]);
+        let mut key = Key::zeroed();
         for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
             *byte = 16 * hex_digit(pair[0]).ok_or(BadKey)? + hex_digit(pair[1]).ok_or(BadKey)?;
         }
@@ -130,14 +128,52 @@ impl UnsealKey {
     /// The key as a key file holds it: 64 hex digits and a line end.
     #[must_use]
     pub fn to_file(&self) -> SecretBytes {
-        let mut text = Vec::with_capacity(2 * KEY_BYTES + 1);
-        for byte in *self.0 {
-            text.extend(
-                [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]),
-            );
+        let mut text = LockedBytes::zeroed(2 * KEY_BYTES + 1);
+        let digit = |digit: u8| b"0123456789abcdef"[usize::from(digit)];
+        let mut digits = self.0.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+        for place in text.bytes_mut() {
+            *place = digits.next().map_or(b'\n', digit);
         }
-        text.push(b'\n');
-        SecretBytes::from(text)
+        SecretBytes::made(text)
+    }
+
+    /// A key that was derived, or put together of shares.
+    #[cfg(feature = "unseal")]
+    pub(crate) fn from_bytes(key: Key) -> Self {
+        Self(key)
+    }
+
+    /// Its bytes, to be split into shares.
+    #[cfg(feature = "unseal")]
+    pub(crate) fn bytes(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+
+    /// Seals another root key under what it is bound to.
+    #[cfg(feature = "unseal")]
+    pub(crate) fn seal_root(
+        &self,
+        deployment: &[u8; 16],
+        kind: &[u8],
+        name: &[u8],
+        root: &Self,
+        entropy: &dyn Entropy,
+    ) -> Result<SealedKey, OpenError> {
+        self.seal(deployment, kind, name, &*root.0, entropy)
+    }
+
+    /// Opens what [`Self::seal_root`] sealed under the same.
+    #[cfg(feature = "unseal")]
+    pub(crate) fn open_root(
+        &self,
+        deployment: &[u8; 16],
+        kind: &[u8],
+        name: &[u8],
+        sealed: &SealedKey,
+    ) -> Result<Self, OpenError> {
+        let key = self.open(deployment, kind, name, sealed)?;
+        let key: &[u8; KEY_BYTES] = key.bytes().try_into().map_err(|_| OpenError::Rejected)?;
+        Ok(Self(Key::copied(key)))
     }
 
     /// Seals a KEK for storing.
@@ -164,10 +200,10 @@ impl UnsealKey {
         sealed: &SealedKey,
     ) -> Result<Kek, OpenError> {
         let key = self.open(deployment, b"kek", &id.0, sealed)?;
-        let key: &[u8; KEY_BYTES] = key.as_slice().try_into().map_err(|_| OpenError::Rejected)?;
+        let key: &[u8; KEY_BYTES] = key.bytes().try_into().map_err(|_| OpenError::Rejected)?;
         Ok(Kek {
             id,
-            key: Zeroizing::new(*key),
+            key: Key::copied(key),
         })
     }
 
@@ -198,7 +234,7 @@ impl UnsealKey {
         sealed: &SealedKey,
     ) -> Result<SecretBytes, OpenError> {
         let key = self.open(deployment, b"service", name.as_bytes(), sealed)?;
-        Ok(SecretBytes::from(key.to_vec()))
+        Ok(SecretBytes::made(key))
     }
 
     fn seal(
@@ -227,13 +263,10 @@ impl UnsealKey {
         let place = place(deployment, kind, name);
         let salt: [u8; 32] = entropy::array(entropy);
         let nonce: [u8; NONCE_BYTES] = entropy::array(entropy);
-        let mut buffer = Zeroizing::new(Vec::with_capacity(key.len() + TAG_BYTES));
-        buffer.extend_from_slice(key);
         let cipher_key = self.subkey(b"cipher", &salt, &place);
-        hazmat::gcm_seal(&cipher_key, &nonce, &place, &mut buffer)
-            .map_err(|_| OpenError::Rejected)?;
-        let commitment = self.commitment(&salt, &place, &nonce, &buffer);
-        let ciphertext = std::mem::take(&mut *buffer);
+        let ciphertext =
+            hazmat::gcm_seal(&cipher_key, &nonce, &place, key).map_err(|_| OpenError::Rejected)?;
+        let commitment = self.commitment(&salt, &place, &nonce, &ciphertext);
         Ok(SealedKey {
             suite: SUITE_AES256GCM,
             salt,
@@ -249,7 +282,7 @@ impl UnsealKey {
         kind: &[u8],
         name: &[u8],
         sealed: &SealedKey,
-    ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    ) -> Result<LockedBytes, OpenError> {
         if sealed.suite != SUITE_AES256GCM {
             return Err(OpenError::UnknownSuite(sealed.suite));
         }
@@ -276,6 +309,14 @@ impl UnsealKey {
     pub(crate) fn mark(&self, purpose: &[u8], bytes: &[u8]) -> [u8; 32] {
         let key = hazmat::derive(&self.0, &[b"keywheel/unseal/v1/mark/", purpose]);
         hazmat::hmac(&key, &[bytes])
+    }
+
+    /// The same as a key.
+    pub(crate) fn marked_key(&self, purpose: &[u8], bytes: &[u8]) -> Key {
+        let key = hazmat::derive(&self.0, &[b"keywheel/unseal/v1/mark/", purpose]);
+        let mut marked = Key::zeroed();
+        hazmat::hmac_into(&key, &[bytes], &mut marked);
+        marked
     }
 
     /// A key for one use, so the unseal key itself never meets a cipher.

@@ -141,7 +141,10 @@ fn whom(world: &World, memory: &Memory, event: &Event) -> (Whose, Option<HostId>
         | Event::Rollout(..)
         | Event::Notification(..)
         | Event::Playbook(..)
-        | Event::PlaybookRun(..) => (Whose::Nobody, None),
+        | Event::PlaybookRun(..)
+        | Event::Policy(..)
+        | Event::Token(..)
+        | Event::Approval(..) => (Whose::Nobody, None),
     }
 }
 
@@ -150,7 +153,7 @@ fn consumed(world: &World, key: &assignment::Key) -> Option<SecretId> {
     let assigned = world.assignments.get(key).map(|one| one.secret);
     let bound = || {
         let binding = world.bindings.get(&key.binding)?;
-        Some(binding.spec.as_ref()?.secret)
+        Some(binding.declared()?.secret)
     };
     assigned.or(key.also).or_else(bound)
 }

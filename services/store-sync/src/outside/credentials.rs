@@ -86,7 +86,7 @@ impl Credentials for Book {
             let text = format!("the credential in {} is empty", words(credential));
             return Err(PortError::new(ErrorKind::NotFound, text));
         }
-        Ok(SecretBytes::from(bytes.to_vec()))
+        Ok(SecretBytes::copied(bytes))
     }
 }
 

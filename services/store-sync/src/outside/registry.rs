@@ -104,6 +104,11 @@ impl Registry {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets every store, and with it what that was spoken to with; they are heard of again.
+    pub(crate) fn forget(&self) {
+        *self.state() = State::default();
+    }
+
     /// Rings with the event's number up to which all is known.
     pub(super) fn bell(&self) -> watch::Receiver<u64> {
         self.bell.subscribe()

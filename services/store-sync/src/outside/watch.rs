@@ -38,9 +38,19 @@ const RENEW_AGAIN: Duration = Duration::from_secs(10);
 /// Hears what changed and looks at stores, until told to stop.
 pub(crate) async fn watch(shared: Arc<Shared>, shutdown: &Shutdown) {
     let mut pollers = Pollers::default();
+    let mut sealed = shared.seal.bell();
     loop {
+        if *sealed.borrow_and_update() {
+            // Nobody is asked without credentials.
+            pollers = Pollers::default();
+            tokio::select! {
+                () = shutdown.requested() => break,
+                Ok(()) = sealed.changed() => continue,
+            }
+        }
         let heard = tokio::select! {
             () = shutdown.requested() => break,
+            Ok(()) = sealed.changed() => continue,
             heard = hear(&shared, true) => heard,
         };
         match heard {

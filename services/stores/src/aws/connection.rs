@@ -94,27 +94,55 @@ impl Connection {
         if !self.spec.endpoint.is_empty() {
             config = config.endpoint_url(&self.spec.endpoint);
         }
-        if let AwsAuth::Keys {
+        if let Some(keys) = self.keys(credentials).await? {
+            config = config.credentials_provider(keys);
+        }
+        Ok(Client::from_conf(config.build()))
+    }
+
+    /// The same for KMS.
+    pub(super) async fn kms(
+        &self,
+        credentials: &dyn Credentials,
+        until: &Until,
+    ) -> Result<aws_sdk_kms::Client, PortError> {
+        let found = self.found().await?;
+        let mut config = aws_sdk_kms::config::Builder::from(&found)
+            .retry_config(retries())
+            .retry_classifier(ServerSaysWhen)
+            .interceptor(InTime(until.clone()));
+        if !self.spec.endpoint.is_empty() {
+            config = config.endpoint_url(&self.spec.endpoint);
+        }
+        if let Some(keys) = self.keys(credentials).await? {
+            config = config.credentials_provider(keys);
+        }
+        Ok(aws_sdk_kms::Client::from_conf(config.build()))
+    }
+
+    /// The access key that was declared, read now; none where the chain has one.
+    async fn keys(&self, credentials: &dyn Credentials) -> Result<Option<Keys>, PortError> {
+        let AwsAuth::Keys {
             access_key_id,
             secret_access_key,
             session_token,
         } = &self.spec.auth
-        {
-            let what = "the secret access key";
-            let secret = text(credentials, secret_access_key, what).await?;
-            let token = match session_token {
-                // A copy that the SDK keeps, as it keeps the key.
-                Some(from) => Some(
-                    text(credentials, from, "the session token")
-                        .await?
-                        .to_string(),
-                ),
-                None => None,
-            };
-            let keys = Keys::new(access_key_id, secret.as_str(), token, None, "keywheel");
-            config = config.credentials_provider(keys);
-        }
-        Ok(Client::from_conf(config.build()))
+        else {
+            return Ok(None);
+        };
+        let what = "the secret access key";
+        let secret = text(credentials, secret_access_key, what).await?;
+        let token = match session_token {
+            // A copy that the SDK keeps, as it keeps the key.
+            Some(from) => Some(
+                text(credentials, from, "the session token")
+                    .await?
+                    .to_string(),
+            ),
+            None => None,
+        };
+        let keys = Keys::new(access_key_id, secret.as_str(), token, None, "keywheel");
+        Ok(Some(keys))
     }
 
     /// The region that requests go to.
@@ -172,7 +200,7 @@ impl Connection {
         };
         let config = loader.load().await;
         if config.region().is_none() {
-            let text = "no AWS region: neither the store's declaration nor the standard chain has one; \
+            let text = "no AWS region: neither the declaration nor the standard chain has one; \
                         declare `region`, or set AWS_REGION for store-sync";
             return Err(PortError::new(ErrorKind::Denied, text));
         }

@@ -83,7 +83,7 @@ pub(super) fn read(document: &SecretBytes, field: &str) -> Result<SecretBytes, D
             Ok(SecretBytes::from(text.into_bytes()))
         }
         Some(b'{' | b'[' | b'n') | None => Err(DocumentError::NoText),
-        Some(_) => Ok(SecretBytes::from(raw.as_bytes().to_vec())),
+        Some(_) => Ok(SecretBytes::copied(raw.as_bytes())),
     }
 }
 

@@ -66,17 +66,26 @@ pub(super) fn failure<E>(what: &str, error: &SdkError<E, HttpResponse>) -> Failu
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
+    match unanswered(what, error) {
+        Ok((status, answer)) => answered(what, status, answer),
+        Err(error) => Failure::from(error),
+    }
+}
+
+/// What the service itself answered, with its status; told already where it did not.
+pub(super) fn unanswered<'e, E>(
+    what: &str,
+    error: &'e SdkError<E, HttpResponse>,
+) -> Result<(u16, &'e E), PortError>
+where
+    E: std::error::Error + 'static,
+{
     let unavailable = |text: String| {
-        Failure::from(PortError::new(
-            ErrorKind::Unavailable,
-            format!("{what}: {text}"),
-        ))
+        let text = format!("{what}: {text}");
+        Err(PortError::new(ErrorKind::Unavailable, text))
     };
     match error {
-        SdkError::ServiceError(answer) => {
-            let status = answer.raw().status().as_u16();
-            answered(what, status, answer.err())
-        }
+        SdkError::ServiceError(answer) => Ok((answer.raw().status().as_u16(), answer.err())),
         SdkError::ResponseError(_) => {
             unavailable("the answer was cut short, too long, or none of AWS".to_owned())
         }
@@ -87,6 +96,17 @@ where
         )),
         _ => unavailable(format!("the request could not be made: {}", root(error))),
     }
+}
+
+/// The name of an error, and the server's sentence where it names an action and who asked; both short, and plain.
+pub(super) fn told(error: &dyn ProvideErrorMetadata) -> (String, Option<String>) {
+    let short = |text: &str, most: usize| -> String {
+        let plain = text.chars().filter(|c| !c.is_control());
+        plain.take(most).collect()
+    };
+    let code = short(error.code().unwrap_or(""), MAX_CODE_CHARS);
+    let sentence = error.message().filter(|_| code == "AccessDeniedException");
+    (code, sentence.map(|text| short(text, MAX_SENTENCE_CHARS)))
 }
 
 fn answered(what: &str, status: u16, error: &dyn ProvideErrorMetadata) -> Failure {
@@ -128,7 +148,7 @@ fn answered(what: &str, status: u16, error: &dyn ProvideErrorMetadata) -> Failur
     Failure { reason, error }
 }
 
-fn classify(code: &str, status: u16) -> (Reason, ErrorKind) {
+pub(super) fn classify(code: &str, status: u16) -> (Reason, ErrorKind) {
     match code {
         "ResourceNotFoundException" => (Reason::Missing, ErrorKind::NotFound),
         "ResourceExistsException" => (Reason::Exists, ErrorKind::Conflict),
@@ -154,7 +174,7 @@ fn classify(code: &str, status: u16) -> (Reason, ErrorKind) {
     }
 }
 
-fn advice(code: &str, kind: ErrorKind) -> Option<&'static str> {
+pub(super) fn advice(code: &str, kind: ErrorKind) -> Option<&'static str> {
     Some(match code {
         "AccessDeniedException" => "`keywheel store policy` prints the policy that is needed",
         "UnrecognizedClientException" | "InvalidClientTokenId" => {

@@ -297,7 +297,7 @@ impl Session {
             PortError::new(ErrorKind::Denied, text)
         })?;
         // EXPOSE: a copy of it is what later requests show; it stays in our own kind of memory.
-        let secret = SecretBytes::from(token.expose().to_vec());
+        let secret = SecretBytes::copied(token.expose());
         Ok(self.alive(secret, info.ttl, info.renewable))
     }
 

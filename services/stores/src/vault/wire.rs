@@ -350,7 +350,7 @@ impl<'de> Visitor<'de> for Text {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Some(SecretBytes::from(text.as_bytes().to_vec())))
+        Ok(Some(SecretBytes::copied(text.as_bytes())))
     }
 
     fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {

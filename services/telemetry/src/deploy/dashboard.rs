@@ -166,6 +166,17 @@ const ROWS: &[(&str, &[Panel])] = &[
                     ),
                 ],
             ),
+            (
+                "What takes several people",
+                "short",
+                &[
+                    ("max(keywheel_approvals_waiting)", "waits for others"),
+                    (
+                        "max(keywheel_break_glass_unreviewed)",
+                        "went without them, not reviewed",
+                    ),
+                ],
+            ),
         ],
     ),
     (
@@ -228,6 +239,11 @@ const ROWS: &[(&str, &[Panel])] = &[
                     "sum(increase(keywheel_requests_denied_total[1h]))",
                     "denied",
                 )],
+            ),
+            (
+                "Looks at health",
+                "short",
+                &[("sum(increase(keywheel_health_looks_total[1h]))", "looks")],
             ),
         ],
     ),
@@ -421,6 +437,28 @@ const ROWS: &[(&str, &[Panel])] = &[
                 ],
             ),
             (
+                "Sinks of the audit",
+                "short",
+                &[
+                    (
+                        "max by (sink) (keywheel_audit_sink_waiting_records)",
+                        "{{sink}} waiting",
+                    ),
+                    (
+                        "max by (sink) (keywheel_audit_sink_lag_seconds)",
+                        "{{sink}} seconds behind",
+                    ),
+                    (
+                        "sum by (sink) (increase(keywheel_audit_sink_failures_total[1h]))",
+                        "{{sink}} failed attempts",
+                    ),
+                    (
+                        "max by (sink) (keywheel_audit_sink_differs)",
+                        "{{sink}} differs",
+                    ),
+                ],
+            ),
+            (
                 "Spans and log lines",
                 "short",
                 &[
@@ -477,7 +515,7 @@ pub(super) fn dashboard() -> String {
     for (id, panel) in panels.iter_mut().enumerate() {
         panel["id"] = json!(id + 1);
     }
-    let whole = json!({
+    let mut whole = json!({
         "uid": "keywheel",
         "title": "Keywheel",
         "description": "Made by `cargo run -p keywheel-telemetry --bin generate-deploy` from services/telemetry.",
@@ -492,6 +530,8 @@ pub(super) fn dashboard() -> String {
         }] },
         "panels": panels,
     });
+    // Whether a map has its keys in order is a feature that any crate of the workspace may ask for.
+    whole.sort_all_objects();
     format!("{whole:#}\n")
 }
 

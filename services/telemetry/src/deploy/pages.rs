@@ -20,6 +20,7 @@ pub(super) fn metrics() -> String {
         ("store-sync", "store-sync"),
         ("scheduler", "Scheduler"),
         ("injector", "Injector"),
+        ("audit-sink", "Audit sink"),
     ] {
         let _ = write!(
             text,

@@ -516,6 +516,7 @@ fn publish(
         ids: Arc::new(FakeIds::of_source(10 + who as u64)),
         view: gateway.view.clone(),
         failpoint: |_| (),
+        hold: None,
     };
     let commits = gateway.commits.take().unwrap();
     tokio::spawn(publisher.run(commits))
@@ -581,8 +582,7 @@ async fn who_tells_the_world_is_replaced(mut bench: Bench) {
         assert!(!told.turns.is_empty());
     }
     // Whoever told is gone, in the middle of things.
-    let gone = first.into_iter().next().unwrap();
-    publishers[gone].abort();
+    publishers[first.into_iter().next().unwrap()].abort();
     for n in 6..12 {
         let applied = submission(n, apply(n, n, spec.clone()));
         bench.gateways[usize::from(n % 2 == 1)]

@@ -16,7 +16,9 @@ use keywheel_core::rotation::Step;
 use keywheel_core::secret;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::ErrorKind;
-use keywheel_engine::port::journal::{Class, Decision, Journal, MAX_READ, RecordedEvent, Verdict};
+use keywheel_engine::port::journal::{
+    AuditLeaf, Class, Decision, Journal, MAX_READ, REMOVAL_UNIT, RecordedEvent, Verdict,
+};
 use keywheel_seal::digest::sha256;
 
 /// Context of the signature over an event's chain hash.
@@ -44,6 +46,7 @@ where
     audit_records_are_leaves_of_the_tree(&*fresh().await).await;
     proofs_outside_the_tree_are_not_found(&*fresh().await).await;
     reads_are_bounded(&*fresh().await).await;
+    old_records_leave_and_every_proof_stays(&*fresh().await).await;
     of_two_writers_one_wins(fresh().await).await;
     a_large_batch_is_one_append(&*fresh().await).await;
 }
@@ -463,6 +466,66 @@ async fn reads_are_bounded(journal: &dyn Journal) {
     );
     assert_eq!(journal.read(count - 1, usize::MAX).await.unwrap().len(), 1);
     assert!(journal.read(0, 0).await.unwrap().is_empty());
+}
+
+async fn old_records_leave_and_every_proof_stays(journal: &dyn Journal) {
+    let (count, gone) = (3 * REMOVAL_UNIT + 40, 2 * REMOVAL_UNIT);
+    let decisions: Vec<Decision> = (1..=count).map(decision).collect();
+    journal.append(1, &decisions).await.unwrap();
+    let all = journal.read_audit(0, MAX_READ).await.unwrap();
+    let leaf = |leaf: &AuditLeaf| sha256(&[&[0_u8][..], &leaf.bytes[..]].concat());
+    let hashes: Vec<[u8; 32]> = all.iter().map(leaf).collect();
+    assert_eq!(journal.audit_begins().await.unwrap(), 0);
+    assert!(journal.removed_hashes(0, 10).await.unwrap().is_empty());
+    let proofs = async || {
+        let mut proofs = Vec::new();
+        for (index, size) in [
+            (0, count),
+            (255, 300),
+            (300, count),
+            (511, 513),
+            (count - 1, count),
+        ] {
+            proofs.push(journal.inclusion_proof(index, size).await.unwrap());
+        }
+        proofs
+    };
+    let before = proofs().await;
+    // Only whole units leave.
+    let nothing = journal.remove_audit(REMOVAL_UNIT - 1).await.unwrap();
+    assert_eq!(nothing, 0);
+    let mut first = nothing;
+    loop {
+        let left = journal.remove_audit(gone + 9).await.unwrap();
+        if left == first {
+            break;
+        }
+        first = left;
+    }
+    assert_eq!((first, journal.audit_begins().await.unwrap()), (gone, gone));
+    let at = usize::try_from(gone).unwrap();
+    let left = journal.read_audit(0, MAX_READ).await.unwrap();
+    assert_eq!(left, all[at..]);
+    assert_eq!(
+        journal.read_audit(gone + 3, 1).await.unwrap(),
+        all[at + 3..=at + 3]
+    );
+    let kept = journal.removed_hashes(0, MAX_READ).await.unwrap();
+    assert_eq!(kept, hashes[..at]);
+    let some = journal.removed_hashes(250, 20).await.unwrap();
+    assert_eq!(some, hashes[250..270]);
+    assert!(journal.removed_hashes(gone, 20).await.unwrap().is_empty());
+    assert_eq!(proofs().await, before);
+    // The log goes on as the same tree.
+    let next = decision(count + 1);
+    journal.append(count + 1, &[next]).await.unwrap();
+    let newest = journal.read_audit(count, 1).await.unwrap();
+    let leaves: Vec<Vec<u8>> = all
+        .iter()
+        .chain(&newest)
+        .map(|leaf| leaf.bytes.to_vec())
+        .collect();
+    assert_eq!(journal.head().await.unwrap().audit_root, tree_root(&leaves));
 }
 
 async fn of_two_writers_one_wins(journal: Arc<dyn Journal>) {

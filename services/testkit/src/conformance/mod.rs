@@ -7,6 +7,7 @@ pub mod deliveries;
 pub mod gateways;
 pub mod journal;
 pub mod journal_shared;
+pub mod key_service;
 pub mod leases;
 pub mod rotator;
 pub mod store;

@@ -402,6 +402,7 @@ mod tests {
                 image_digest: format!("sha256:{}", "a".repeat(64)),
                 image_name: "fake:1".to_owned(),
                 labels: given.labels.clone(),
+                user: None,
             };
             let entry = given
                 .env

@@ -14,8 +14,8 @@ use keywheel_core::id::{CommandId, EventId, LetterId, NotificationId};
 use keywheel_core::name::SubscriptionName;
 use keywheel_engine::port::deliveries::Letter;
 use keywheel_engine::port::journal::{
-    AuditLeaf, Class, Decision, Head, Journal, MAX_READ, Mark, OpenEffect, RecordedEvent, Turn,
-    Verdict, Verification,
+    AuditLeaf, Class, Decision, Head, Journal, MAX_READ, Mark, OpenEffect, REMOVAL_UNIT,
+    RecordedEvent, Turn, Verdict, Verification,
 };
 use keywheel_engine::port::subscriptions::Subscription;
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -46,6 +46,8 @@ pub(super) struct State {
     /// How far receivers came, and whose turn each is.
     pub(super) places: BTreeMap<NotificationId, (u64, Option<u64>)>,
     pub(super) letters: BTreeMap<LetterId, Letter>,
+    /// How many audit records are not given out any more.
+    removed: u64,
 }
 
 /// A journal in memory; one handle of possibly several.
@@ -295,7 +297,7 @@ impl Journal for MemoryJournal {
         let state = self.state();
         let leaves = (0_u64..)
             .zip(&state.audit)
-            .filter(|(index, _)| *index >= from);
+            .filter(|(index, _)| *index >= from.max(state.removed));
         let leaves = leaves.take(limit.min(MAX_READ));
         Ok(leaves
             .map(|(index, bytes)| AuditLeaf {
@@ -368,7 +370,29 @@ impl Journal for MemoryJournal {
             events,
             audit_records,
             faults,
+            removed_records: state.removed,
         })
+    }
+
+    async fn audit_begins(&self) -> Result<u64, PortError> {
+        Ok(self.state().removed)
+    }
+
+    async fn removed_hashes(&self, from: u64, limit: usize) -> Result<Vec<[u8; 32]>, PortError> {
+        let state = self.state();
+        let removed = (0..state.removed).zip(&state.audit);
+        let asked = removed.filter(|(index, _)| *index >= from);
+        let leaf = |(_, bytes): (u64, &Arc<[u8]>)| sha256(&[&[0_u8][..], &bytes[..]].concat());
+        Ok(asked.take(limit.min(MAX_READ)).map(leaf).collect())
+    }
+
+    async fn remove_audit(&self, before: u64) -> Result<u64, PortError> {
+        let mut state = self.state();
+        let next = state.removed.saturating_add(REMOVAL_UNIT);
+        if next <= before.min(state.audit.len() as u64) {
+            state.removed = next;
+        }
+        Ok(state.removed)
     }
 
     fn bell(&self) -> Option<watch::Receiver<Mark>> {

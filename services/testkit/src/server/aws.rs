@@ -1,4 +1,4 @@
-//! An API server of AWS Secrets Manager of a test's own: moto or ministack, which share no code.
+//! An API server of AWS Secrets Manager and KMS of a test's own: moto or ministack, which share no code.
 //!
 //! Owns the process and its directory, and ends both when dropped. It speaks no AWS. Each lies with a
 //! Python of its own in a cache directory, where `tests/run.sh` puts it. Neither checks who asks, unless
@@ -57,7 +57,7 @@ impl Maker {
                 ("PATH", "/usr/local/bin:/usr/bin:/bin"),
                 ("DOCKER_HOST", "unix:///nonexistent"),
                 ("BIND_HOST", "127.0.0.1"),
-                ("SERVICES", "secretsmanager,sts,iam"),
+                ("SERVICES", "secretsmanager,sts,iam,kms"),
                 ("SFTP_ENABLED", "0"),
                 ("IOT_MTLS_ENABLED", "0"),
             ])

@@ -3,6 +3,7 @@
 pub mod aws;
 mod directory;
 pub mod fault;
+pub mod glewlwyd;
 pub mod mariadb;
 pub mod mysql;
 pub mod nats;
@@ -10,3 +11,4 @@ pub mod openbao;
 pub mod port;
 pub mod postgres;
 pub mod redis;
+pub mod rsyslog;

@@ -6,6 +6,7 @@
 //! puts it. One that keeps what it has on disk ([`OpenBao::start_kept`]) may be killed and started again.
 
 mod kept;
+mod people;
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};

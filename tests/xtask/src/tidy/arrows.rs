@@ -13,8 +13,9 @@ const FREE: [&str; 4] = ["cli", "tests", "bench", "xtask"];
 const FOR_TESTS: [&str; 5] = ["core", "seal", "engine", "testkit", "schemas"];
 
 /// Our crates' arrows, without the `keywheel-` prefix.
-const ARROWS: [(&str, &[&str]); 24] = [
+const ARROWS: [(&str, &[&str]); 25] = [
     ("core", &[]),
+    ("policy", &[]),
     ("sys", &[]),
     ("seal", &["core", "sys"]),
     ("schemas", &["core"]),
@@ -59,6 +60,7 @@ const ARROWS: [(&str, &[&str]); 24] = [
             "journal",
             "bus",
             "identity",
+            "policy",
             "telemetry",
         ],
     ),
@@ -114,6 +116,8 @@ const ARROWS: [(&str, &[&str]); 24] = [
             "core",
             "schemas",
             "bus",
+            "stores",
+            "rotators",
             "telemetry",
         ],
     ),
@@ -121,7 +125,10 @@ const ARROWS: [(&str, &[&str]); 24] = [
 ];
 
 /// Third-party crates that live behind one port only.
-const CONFINED: [(&str, &[&str]); 4] = [
+const CONFINED: [(&str, &[&str]); 8] = [
+    ("argon2", &["seal"]),
+    ("aws-sdk-kms", &["stores"]),
+    ("cedar-policy", &["policy"]),
     (
         "sqlx",
         &["postgres", "journal", "cache", "audit-sink", "rotators"],
@@ -129,7 +136,11 @@ const CONFINED: [(&str, &[&str]); 4] = [
     ("bollard", &["containers"]),
     ("async-nats", &["bus"]),
     ("anyhow", &[]),
+    ("vsss-rs", &["seal"]),
 ];
+
+/// Features of ours, and who takes them: an injector links neither Argon2 nor the sharing of secrets.
+const FEATURES: [(&str, &str, &[&str]); 1] = [("seal", "unseal", &["store-sync"])];
 
 /// The pure crate's whole list of third-party crates.
 const CORE_THIRD_PARTY: [&str; 1] = ["thiserror"];
@@ -159,7 +170,8 @@ pub(crate) fn check(metadata: &Value) -> Result<Vec<String>> {
             };
             let for_tests = dependency.get("kind").and_then(Value::as_str) == Some("dev");
             findings.extend(match on.strip_prefix("keywheel-") {
-                Some(ours) => wrong_arrow(short, ours, for_tests),
+                Some(ours) => wrong_arrow(short, ours, for_tests)
+                    .or_else(|| wrong_feature(short, ours, dependency)),
                 None => wrong_third_party(short, on, for_tests),
             });
         }
@@ -177,6 +189,22 @@ fn wrong_arrow(from: &str, to: &str, for_tests: bool) -> Option<String> {
         ));
     };
     (!allowed.contains(&to)).then(|| format!("crate {from} may not depend on {to}"))
+}
+
+/// A crate's defaults have each of its features, so they count as all of them.
+fn wrong_feature(from: &str, to: &str, dependency: &Value) -> Option<String> {
+    let takes = |feature: &str| {
+        let named = dependency.get("features").and_then(Value::as_array);
+        let mut named = named.into_iter().flatten().filter_map(Value::as_str);
+        dependency.get("uses_default_features") == Some(&Value::Bool(true))
+            || named.any(|one| one == feature)
+    };
+    let (_, feature, _) = FEATURES.iter().find(|(of, feature, homes)| {
+        *of == to && !homes.contains(&from) && !FREE.contains(&from) && takes(feature)
+    })?;
+    Some(format!(
+        "crate {from} may not take the feature {feature} of {to}: write `keywheel-{to}.workspace = true`"
+    ))
 }
 
 fn wrong_third_party(from: &str, to: &str, for_tests: bool) -> Option<String> {
@@ -250,6 +278,23 @@ mod tests {
         assert_eq!(one("keywheel-gateway", "sqlx", None).len(), 1);
         assert!(one("keywheel-journal", "sqlx", None).is_empty());
         assert_eq!(one("keywheel-core", "serde", None).len(), 1);
+    }
+
+    #[test]
+    fn a_feature_is_taken_by_its_homes_alone() {
+        let of = |from: &str, named: &[&str], defaults: bool| {
+            let dependency = json!({
+                "name": "keywheel-seal", "kind": null, "features": named,
+                "uses_default_features": defaults,
+            });
+            let packages = json!({ "packages": [{ "name": from, "dependencies": [dependency] }] });
+            check(&packages).unwrap().len()
+        };
+        assert_eq!(of("keywheel-injector", &[], false), 0);
+        assert_eq!(of("keywheel-injector", &["unseal"], false), 1);
+        assert_eq!(of("keywheel-injector", &[], true), 1);
+        assert_eq!(of("keywheel-store-sync", &["unseal"], false), 0);
+        assert_eq!(of("keywheel-cli", &["unseal"], false), 0);
     }
 
     #[test]

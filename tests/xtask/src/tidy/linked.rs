@@ -1,15 +1,14 @@
 //! How much is linked into the two programs that run near a container with privileges.
 //!
-//! Pure: the resolved graph of `cargo metadata` in, findings and one line of figures out. Counted is every
+//! Pure: what `cargo tree` prints of their packages in, findings and one line of figures out. Counted is every
 //! crate whose code is in the program, the program's own and ours included. Macros that run while it is
 //! compiled, and what those or build scripts depend on, are in no program and are not counted, nor is the
-//! standard library. Cargo's graph has the features that any crate of the workspace asks for, so the
-//! figure is never too small.
+//! standard library. Both are asked for together and with nothing else, as `deploy/build.sh` builds them, so
+//! that the features are those they are built with.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result};
-use serde_json::Value;
+use anyhow::{Result, ensure};
 
 /// The programs, and the packages that make them.
 const PROGRAMS: [(&str, &str); 2] = [
@@ -18,22 +17,30 @@ const PROGRAMS: [(&str, &str); 2] = [
 ];
 /// Most crates in one of them.
 const MOST_CRATES: usize = 15;
-
-/// What is known of one package of the graph.
-struct Node<'a> {
-    name: &'a str,
-    is_macro: bool,
-    /// Ids of what it is linked with.
-    links: Vec<&'a str>,
-}
+/// What `cargo` is asked: a crate with its version a line, a program's after an empty one.
+pub(crate) const TREE: [&str; 13] = [
+    "tree",
+    "--locked",
+    "--package",
+    PROGRAMS[0].1,
+    "--package",
+    PROGRAMS[1].1,
+    "--edges",
+    "normal,no-proc-macro",
+    "--no-dedupe",
+    "--prefix",
+    "none",
+    "--format",
+    "{p}",
+];
 
 /// Findings, and a line that says how many there are.
-pub(crate) fn check(metadata: &Value) -> Result<(Vec<String>, String)> {
-    let graph = read(metadata)?;
+pub(crate) fn check(trees: &str) -> Result<(Vec<String>, String)> {
     let mut findings = Vec::new();
     let mut figures = Vec::new();
     for (program, package) in PROGRAMS {
-        let linked = linked(&graph, package)?;
+        let linked = linked(trees, package);
+        ensure!(!linked.is_empty(), "cargo tree tells nothing of {package}");
         figures.push(format!("{program} {}", linked.len()));
         if linked.len() > MOST_CRATES {
             findings.push(format!(
@@ -50,127 +57,55 @@ pub(crate) fn check(metadata: &Value) -> Result<(Vec<String>, String)> {
     Ok((findings, line))
 }
 
-fn read(metadata: &Value) -> Result<BTreeMap<&str, Node<'_>>> {
-    let packages = metadata.get("packages").and_then(Value::as_array);
-    let nodes = metadata.pointer("/resolve/nodes").and_then(Value::as_array);
-    let mut graph = BTreeMap::new();
-    for package in packages.context("cargo metadata without packages")? {
-        let text = |key| package.get(key).and_then(Value::as_str);
-        let node = Node {
-            name: text("name").context("a package without a name")?,
-            is_macro: is_macro(package),
-            links: Vec::new(),
-        };
-        graph.insert(text("id").context("a package without an id")?, node);
-    }
-    for node in nodes.context("cargo metadata without its resolved graph")? {
-        let id = node.get("id").and_then(Value::as_str).unwrap_or_default();
-        let deps = node.get("deps").and_then(Value::as_array);
-        let links = deps.into_iter().flatten().filter(|dep| is_linked(dep));
-        let links = links.filter_map(|dep| dep.get("pkg").and_then(Value::as_str));
-        if let Some(known) = graph.get_mut(id) {
-            known.links = links.collect();
-        }
-    }
-    Ok(graph)
-}
-
-fn is_macro(package: &Value) -> bool {
-    let targets = package.get("targets").and_then(Value::as_array);
-    let kinds = targets
-        .into_iter()
-        .flatten()
-        .filter_map(|target| target.get("kind").and_then(Value::as_array));
-    kinds.flatten().any(|kind| kind == "proc-macro")
-}
-
-/// Neither for tests nor for build scripts only.
-fn is_linked(dep: &Value) -> bool {
-    let kinds = dep.get("dep_kinds").and_then(Value::as_array);
-    kinds
-        .into_iter()
-        .flatten()
-        .any(|kind| kind.get("kind").is_none_or(Value::is_null))
-}
-
-/// Names and ids keep two versions of one crate apart.
-fn linked<'a>(graph: &BTreeMap<&'a str, Node<'a>>, package: &str) -> Result<BTreeSet<String>> {
-    let root = graph.iter().find(|(_, node)| node.name == package);
-    let (root, _) = root.with_context(|| format!("no package {package}"))?;
-    let mut seen = BTreeSet::new();
-    let mut names = BTreeSet::new();
-    let mut open = vec![*root];
-    while let Some(id) = open.pop() {
-        let Some(node) = graph.get(id).filter(|node| !node.is_macro) else {
-            continue;
-        };
-        if seen.insert(id) {
-            let version = id.rsplit(['@', '#']).next().unwrap_or_default();
-            names.insert(format!("{} {version}", node.name));
-            open.extend(&node.links);
-        }
-    }
-    Ok(names)
+/// Names and versions in the tree whose root is a package: two versions of one crate are two.
+fn linked(trees: &str, package: &str) -> BTreeSet<String> {
+    let is_its = |tree: &&str| tree.split_whitespace().next() == Some(package);
+    let tree = trees.split("\n\n").find(is_its).unwrap_or_default();
+    let crates = tree.lines().filter(|line| !line.trim().is_empty());
+    crates
+        .map(|line| {
+            line.split_whitespace()
+                .take(2)
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
-    fn package(name: &str, kind: &str) -> Value {
-        json!({ "name": name, "id": format!("r#{name}@1.0.0"), "targets": [{ "kind": [kind] }] })
-    }
-
-    fn node(name: &str, on: &[(&str, Option<&str>)]) -> Value {
-        let deps = on.iter().map(
-            |(to, kind)| json!({ "pkg": format!("r#{to}@1.0.0"), "dep_kinds": [{ "kind": kind }] }),
-        );
-        json!({ "id": format!("r#{name}@1.0.0"), "deps": deps.collect::<Vec<_>>() })
-    }
-
-    /// Both programs; the helper is linked with this many crates besides its own.
-    fn graph(crates: usize) -> Value {
-        let names: Vec<String> = (0..crates).map(|number| format!("c{number}")).collect();
-        let mut packages = vec![
-            package("keywheel-sys", "lib"),
-            package("keywheel-oci-runtime", "bin"),
-            package("derive", "proc-macro"),
-            package("syn", "lib"),
-            package("cc", "lib"),
-            package("proptest", "lib"),
-        ];
-        packages.extend(names.iter().map(|name| package(name, "lib")));
-        let mut on: Vec<(&str, Option<&str>)> = vec![
-            ("derive", None),
-            ("cc", Some("build")),
-            ("proptest", Some("dev")),
-        ];
-        on.extend(names.iter().map(|name| (name.as_str(), None)));
-        let nodes = [
-            node("keywheel-sys", &on),
-            node("keywheel-oci-runtime", &[("syn", Some("dev"))]),
-            node("derive", &[("syn", None)]),
-        ];
-        json!({ "packages": packages, "resolve": { "nodes": nodes } })
+    /// Both programs; the helper is linked with this many crates besides its own, each told twice.
+    fn trees(crates: usize) -> String {
+        let names = (0..crates).map(|number| format!("c{number} v1.0.0\n"));
+        let names: String = names.collect();
+        format!(
+            "keywheel-oci-runtime v0.1.0 (/w/services/oci-runtime)\n\nkeywheel-sys v0.1.0 (/w/services/sys)\n{names}{names}"
+        )
     }
 
     #[test]
     fn the_limit_itself_is_fine_and_one_more_is_not() {
-        let (findings, line) = check(&graph(MOST_CRATES - 1)).unwrap();
+        let (findings, line) = check(&trees(MOST_CRATES - 1)).unwrap();
         assert!(findings.is_empty(), "{findings:?}");
         assert!(
             line.contains("keywheel-nsjoin 15, keywheel-runtime 1 "),
             "{line}"
         );
-        let (findings, _) = check(&graph(MOST_CRATES)).unwrap();
+        let (findings, _) = check(&trees(MOST_CRATES)).unwrap();
         assert_eq!(findings.len(), 1, "{findings:?}");
     }
 
     #[test]
-    fn a_graph_without_the_programs_is_an_error() {
-        assert!(check(&json!({ "packages": [] })).is_err());
-        assert!(check(&json!({ "packages": [], "resolve": { "nodes": [] } })).is_err());
+    fn two_versions_of_a_crate_are_two() {
+        let both = format!("{}c0 v2.0.0\n", trees(MOST_CRATES - 1));
+        assert_eq!(check(&both).unwrap().0.len(), 1);
+    }
+
+    #[test]
+    fn a_tree_without_the_programs_is_an_error() {
+        assert!(check("").is_err());
+        assert!(check("keywheel-sys v0.1.0 (/w/services/sys)\n").is_err());
     }
 }

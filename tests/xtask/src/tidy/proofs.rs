@@ -1,6 +1,6 @@
 //! Every test that a document names as a proof exists: `tests/README.md` has a table from the rows of
-//! the fault matrix to tests, each row once, and one from what went wrong elsewhere. And every metric is judged
-//! by some test.
+//! the fault matrix to tests, each row once, and one from what went wrong elsewhere; `deploy/docs/security.md` has
+//! tables from what is asked, and from who attacks, to tests. And every metric is judged by some test.
 //!
 //! A name is what stands in backticks and has a `_`; a test is a function of that name among tests or
 //! in their kit. Nothing is left to work that is done. A metric is judged where its name is spelt out,
@@ -23,6 +23,13 @@ const ROWS: RangeInclusive<u32> = 1..=72;
 const OF_CONTAINERS: RangeInclusive<u32> = 27..=46;
 /// How a row begins to say that later work shows it; the issue's number and `)` follow.
 const OPEN: &str = "open (issue ";
+/// The document on security, what its tables have to speak of, and in which of their columns tests stand.
+pub(super) const SECURITY: &str = "deploy/docs/security.md";
+const ASKED: [&str; 20] = [
+    "C1", "C2", "C3", "C4", "C5", "C6", "H2", "Z2", "TH1", "TH2", "TH3", "TH4", "TH5", "TH6",
+    "TH7", "TH8", "TH9", "TH10", "TH11", "TH12",
+];
+const SHOWN_BY: usize = 3;
 /// How a row would leave something to the work that containers are the subject of, which is done.
 const DONE: &str = "(issue 5)";
 /// Where the laws of ports are, which are tests of every adapter.
@@ -79,6 +86,40 @@ pub(super) fn check(document: &str, sources: &[Source]) -> Vec<String> {
         .filter(is_missing)
         .map(|name| format!("{DOCUMENT}: there is no test `{name}`; name what shows the row now"))
         .collect()
+}
+
+/// Rows of the document on security that name no test or one that is gone, and what has no row.
+pub(super) fn security(document: &str, sources: &[Source]) -> Vec<String> {
+    let functions: BTreeSet<&str> = sources
+        .iter()
+        .flat_map(|source| functions(of_tests(source)))
+        .collect();
+    let mut findings = Vec::new();
+    let mut spoken_of: Vec<&str> = Vec::new();
+    for line in document.lines().filter(|line| line.starts_with('|')) {
+        let row = line.trim().trim_start_matches('|');
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let first = cells.first().copied().unwrap_or_default();
+        if first.is_empty() || first.starts_with("---") {
+            continue;
+        }
+        spoken_of.extend(first.split(',').map(str::trim));
+        let shown = cells.get(SHOWN_BY).copied().unwrap_or_default();
+        if quoted(shown).next().is_none() {
+            findings.push(format!("{SECURITY}: row {first} names no test"));
+        }
+        let gone = quoted(line).filter(|name| !functions.contains(name));
+        findings.extend(gone.map(|name| {
+            format!("{SECURITY}: row {first}: there is no test `{name}`; name what shows it now")
+        }));
+    }
+    for asked in ASKED {
+        let times = spoken_of.iter().filter(|one| **one == asked).count();
+        if times != 1 {
+            findings.push(format!("{SECURITY}: {asked} has {times} rows and not one"));
+        }
+    }
+    findings
 }
 
 /// Rows of the matrix that the table lacks, has twice, or says nothing of.
@@ -295,6 +336,41 @@ mod tests {
         ] {
             let found = rows(&table_of(|other| (other == row).then_some(line)));
             assert_eq!(found.len(), usize::from(is_found), "{line}: {found:?}");
+        }
+    }
+
+    /// A document that says the same of everything that is asked, but for one row.
+    fn secure(other: Option<(&str, &str)>) -> String {
+        let row = |asked: &&str| match other {
+            Some((one, line)) if one == *asked => line.to_owned(),
+            _ => format!("| {asked} | a | b | `it_holds` (suite) | c |\n"),
+        };
+        let rows: String = ASKED.iter().map(row).collect();
+        format!("# Security\n\n| | asked | how | shown by | not |\n|---|---|---|---|---|\n{rows}")
+    }
+
+    #[test]
+    fn all_that_is_asked_of_security_has_one_row_with_a_test_that_is_there() {
+        let sources = [source("fn it_holds() {}")];
+        assert_eq!(security(&secure(None), &sources), Vec::<String>::new());
+        for (line, finding) in [
+            ("", "C4 has 0 rows"),
+            (
+                "| C4 | a | b | nothing | `it_holds` |\n",
+                "row C4 names no test",
+            ),
+            (
+                "| C4 | a | b | `it_holds`, `it_went` | c |\n",
+                "there is no test `it_went`",
+            ),
+            (
+                "| C4 | a | b | `it_holds` | c |\n| C4, X | a | b | `it_holds` | c |\n",
+                "C4 has 2 rows",
+            ),
+        ] {
+            let found = security(&secure(Some(("C4", line))), &sources);
+            assert_eq!(found.len(), 1, "{line}: {found:?}");
+            assert!(found[0].contains(finding), "{finding}: {found:?}");
         }
     }
 

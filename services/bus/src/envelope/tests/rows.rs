@@ -20,6 +20,7 @@ use keywheel_core::time::Timestamp;
 use keywheel_engine::port::bus::{HostKeys, ValueRequest};
 use keywheel_engine::port::journal::{AuditLeaf, RecordedEvent, Verdict};
 use keywheel_engine::presence::{BusEnd, Fact, Presence, Reached, Seen};
+use keywheel_engine::unseal::Shares;
 use keywheel_schemas::event::{self, EventMeta};
 
 use super::super::*;
@@ -305,6 +306,12 @@ pub(super) fn answer_rows() -> Vec<(Role, Address, Body)> {
         (Role::StoreSync, store, stores::looked()),
         (Role::StoreSync, store, stores::compared()),
         (Role::StoreSync, store, Body::Compared(Vec::new())),
+        (Role::StoreSync, store, stores::seal_state(None)),
+        (
+            Role::StoreSync,
+            store,
+            stores::seal_state(Some(Shares { have: 1, need: 3 })),
+        ),
         (Role::Gateway, gateway, stores::news()),
     ];
     for kind in [

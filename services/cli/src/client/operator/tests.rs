@@ -22,7 +22,7 @@ use keywheel_identity::authority::Authority;
 use keywheel_identity::init::{Home, NewDeployment, init, plain};
 use keywheel_identity::name::OperatorName;
 use keywheel_injector::join::{JoinError, join};
-use keywheel_schemas::api::{HostView, JoinTokenAnswer, Status};
+use keywheel_schemas::api::{HostView, IssueTokenAnswer, JoinTokenAnswer, Status, WhoamiView};
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::letters::LetterKey;
@@ -36,7 +36,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 use crate::address::Address;
-use crate::client::Client;
+use crate::client::{Client, Proof};
 
 const DEPLOYMENT: DeploymentId = DeploymentId::from_bytes([9; 16]);
 
@@ -45,6 +45,8 @@ struct Deployment {
     journal: Arc<MemoryJournal>,
     authority: Authority,
     operators: String,
+    /// A port that takes tokens.
+    programs: String,
     _running: DropGuard,
 }
 
@@ -146,6 +148,11 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         scans: Scans::default(),
         presences: Presences::new(clock),
         parts: Arc::new(Vec::new),
+        admission: Arc::new(keywheel_gateway::admission::Admission::new().unwrap()),
+        tokens: Arc::default(),
+        backups: None,
+        logins: None,
+        health_looks: Arc::default(),
     }
 }
 
@@ -177,6 +184,10 @@ async fn start() -> Deployment {
     let port = operators.local_addr().unwrap().to_string();
     let remote = RemoteServer::new(api.clone(), &tls, Spans::default()).unwrap();
     tokio::spawn(remote.run(operators, stop.clone()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let programs = listener.local_addr().unwrap().to_string();
+    let remote = RemoteServer::with_tokens(api.clone(), &tls, Spans::default()).unwrap();
+    tokio::spawn(remote.run(listener, stop.clone()));
     let join = JoinServer::new(api, registry, &tls, Spans::default()).unwrap();
     tokio::spawn(join.run(joins, stop.clone()));
     Deployment {
@@ -184,6 +195,7 @@ async fn start() -> Deployment {
         journal,
         authority,
         operators: port,
+        programs,
         _running: stop.drop_guard(),
     }
 }
@@ -223,6 +235,55 @@ async fn an_operator_lets_a_machine_join_once_and_never_into_the_same_place() {
     assert!(audit.contains("Stranger") && audit.contains("127.0.0.1"));
     let secret = &issued.token[issued.token.len() - 40..];
     assert!(!audit.contains(secret) && !used.to_string().contains(secret));
+}
+
+#[tokio::test]
+async fn a_program_with_a_token_needs_no_credentials_but_the_roots() {
+    let deployment = start().await;
+    let wish = json!({ "name": "ci", "verbs": ["list"], "resources": ["environment"], "lifetime_seconds": 60 });
+    let ada = deployment.ada();
+    let issued: IssueTokenAnswer = ada.change("/v1/tokens", &wish).await.unwrap();
+    let (file, roots) = (
+        deployment.dir.path().join("token"),
+        deployment.path("operators/ada/ca.pem"),
+    );
+    std::fs::write(&file, format!("{}\n", issued.token)).unwrap();
+    let proof = Proof {
+        token_file: Some(&file),
+        ca_file: Some(&roots),
+        ..Proof::default()
+    };
+    let address = || Address::Https(deployment.programs.clone());
+    let program = Client::with(address(), proof).unwrap();
+    assert!(!format!("{program:?}").contains(&issued.token[4..]));
+    let told: WhoamiView = program.read("/v1/whoami").await.unwrap();
+    assert_eq!(
+        (told.principal.as_str(), told.proof.as_str()),
+        ("certificate:ada", "token")
+    );
+    // Roots of another deployment: the token is not even sent.
+    let now = SystemClock::new().now();
+    let foreign = Authority::create(DEPLOYMENT, now, &OsEntropy).unwrap();
+    let other = deployment.dir.path().join("other.pem");
+    std::fs::write(&other, foreign.roots_pem()).unwrap();
+    let misled = Proof {
+        ca_file: Some(&other),
+        ..proof
+    };
+    let before = deployment.audit().await.len();
+    let misled = Client::with(address(), misled).unwrap();
+    let failure = misled.read::<WhoamiView>("/v1/whoami").await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Unavailable, "{failure}");
+    assert!(!deployment.audit().await[before..].contains("\"ci\""));
+    let bare = Proof {
+        ca_file: None,
+        ..proof
+    };
+    let failure = Client::with(address(), bare).unwrap_err();
+    assert!(
+        failure.to_string().contains("--gateway-ca-file"),
+        "{failure}"
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A small writer of HTML that cannot forget to escape.
 
+use crate::output::is_steering;
+
 /// Characters of a name after which its next part may stand on another line of a table's cell.
 const MOST_WHOLE: u32 = 12;
 /// Characters after which any word may.
@@ -121,18 +123,6 @@ impl Html {
     pub(super) fn done(self) -> String {
         self.0
     }
-}
-
-/// Whether a character does something to what stands around it: controls, and marks that turn the direction of text.
-fn is_steering(character: char) -> bool {
-    let turns = [
-        '\u{61c}'..='\u{61c}',
-        '\u{200b}'..='\u{200f}',
-        '\u{2028}'..='\u{202e}',
-        '\u{2060}'..='\u{206f}',
-        '\u{feff}'..='\u{feff}',
-    ];
-    character.is_control() || turns.iter().any(|range| range.contains(&character))
 }
 
 #[cfg(test)]

@@ -5,9 +5,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keywheel_journal::merkle::Hash;
+use keywheel_journal::checkpoint::Checkpoint;
+use keywheel_journal::merkle::{self, Hash};
+use keywheel_journal::offline::part::{Part, verify_part};
 use keywheel_journal::offline::{Export, ExportError, ExportReport, verify_export};
-use keywheel_schemas::api::AuditExport;
+use keywheel_schemas::api::{AuditExport, AuditPart};
+use keywheel_seal::sign::VerifyingKey;
 use serde::Serialize;
 
 use crate::exit::{Exit, Failure};
@@ -17,7 +20,7 @@ use crate::exit::{Exit, Failure};
 pub(crate) struct Finding {
     /// Whether nothing is wrong.
     pub(crate) verified: bool,
-    /// Records in the export.
+    /// Records in the export; those that were removed by their age are not.
     pub(crate) records: usize,
     /// The log's name.
     pub(crate) origin: String,
@@ -31,6 +34,27 @@ pub(crate) struct Finding {
     pub(crate) first_bad_index: Option<u64>,
     /// What is wrong, first first.
     pub(crate) faults: Vec<String>,
+    /// Records of a sink that were compared with it, where one was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compared: Option<u64>,
+    /// The first record that was compared, where it is not the log's first: nothing is shown of those before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) compared_from: Option<u64>,
+    /// Which records they are, where they are not all; what is said is said of these alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) part: Option<Span>,
+    /// So many records before the first were removed by their age; their hashes were verified with the others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) removed: Option<usize>,
+}
+
+/// Where records stand that are not all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Span {
+    /// Number of the first.
+    pub(crate) first: u64,
+    /// How many there are in all, as signed.
+    pub(crate) of: u64,
 }
 
 /// Verifies; `key` is base64 and takes the place of the export's own.
@@ -39,12 +63,18 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
     let key_pinned = pinned.is_some();
     let public_key = key.unwrap_or(&export.public_key).trim().to_owned();
     let checked = match pinned.map_or_else(|| parse_key(&export.public_key), Ok) {
-        Ok(key) => check(export, key),
+        Ok(key) => match &export.part {
+            None => check(export, key).map(|report| (report.root, None)),
+            Some(part) => check_part(export, part, key).map(|signed| {
+                let (first, of) = (part.first, signed.size);
+                (signed.root, Some(Span { first, of }))
+            }),
+        },
         Err(why) => Err((None, format!("the export's public key {why}"))),
     };
-    let (root, first_bad_index, faults) = match checked {
-        Ok(report) => (hexadecimal(&report.root), None, Vec::new()),
-        Err((index, fault)) => (String::new(), index, vec![fault]),
+    let (root, part, first_bad_index, faults) = match checked {
+        Ok((root, part)) => (hexadecimal(&root), part, None, Vec::new()),
+        Err((index, fault)) => (String::new(), None, index, vec![fault]),
     };
     Ok(Finding {
         verified: faults.is_empty(),
@@ -55,6 +85,10 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
         key_pinned,
         first_bad_index,
         faults,
+        compared: None,
+        compared_from: None,
+        part,
+        removed: Some(export.removed_hashes.len()).filter(|removed| *removed > 0),
     })
 }
 
@@ -111,24 +145,64 @@ fn check(
     );
     // A list that cannot be read names no index; the records themselves are checked first all the same.
     let listed: Vec<Option<Hash>> = export.leaf_hashes.iter().map(|h| parse_hash(h)).collect();
-    let unreadable = (0..).zip(&listed).find(|(_, hash)| hash.is_none());
+    let first = export.removed_hashes.len() as u64;
+    let unreadable = (first..).zip(&listed).find(|(_, hash)| hash.is_none());
     let unreadable = unreadable.map(|(index, _)| ExportError::Hint { index });
     known.leaf_hashes = listed
         .into_iter()
         .collect::<Option<_>>()
         .unwrap_or_default();
+    let removed = export.removed_hashes.iter().map(|hash| parse_hash(hash));
+    let removed: Option<Vec<Hash>> = removed.collect();
+    let strange = "a hash of a removed record is not hexadecimal of 32 bytes";
+    known.removed = removed.ok_or_else(|| (None, strange.to_owned()))?;
     let checked = verify_export(&known);
     let checked = checked.and_then(|report| unreadable.map_or(Ok(report), Err));
-    checked.map_err(|error| {
-        let index = match &error {
-            ExportError::Record { index, .. }
-            | ExportError::Hint { index }
-            | ExportError::Proof { index } => Some(*index),
-            ExportError::Range { first, .. } => Some(*first),
-            _ => None,
-        };
-        (index, keywheel_daemon::chain(&error))
-    })
+    checked.map_err(|error| named(&error))
+}
+
+/// A part has other proofs than the whole.
+fn check_part(
+    export: &AuditExport,
+    part: &AuditPart,
+    public_key: [u8; 32],
+) -> Result<Checkpoint, (Option<u64>, String)> {
+    let strange = |text: &str| (None, text.to_owned());
+    if !export.removed_hashes.is_empty() {
+        // Nothing would show that they are right.
+        return Err(strange(
+            "a part of the audit has no hashes of removed records, and this one does",
+        ));
+    }
+    let key = VerifyingKey::from_bytes(public_key)
+        .map_err(|error| (None, keywheel_daemon::chain(&error)))?;
+    let hashes = |texts: &[String]| {
+        let hashes: Option<Vec<Hash>> = texts.iter().map(|text| parse_hash(text)).collect();
+        hashes.ok_or_else(|| strange("a hash of the export is not hexadecimal of 32 bytes"))
+    };
+    let records = export.records.iter();
+    let part = Part {
+        first: part.first,
+        leaves: records
+            .map(|record| merkle::leaf_hash(record.as_bytes()))
+            .collect(),
+        listed: hashes(&export.leaf_hashes)?,
+        first_path: hashes(&part.first_path)?,
+        last_path: hashes(&part.last_path)?,
+    };
+    let checked = verify_part((&export.origin, &key), &export.checkpoint, &part);
+    checked.map_err(|error| named(&error))
+}
+
+fn named(error: &ExportError) -> (Option<u64>, String) {
+    let index = match error {
+        ExportError::Record { index, .. }
+        | ExportError::Hint { index }
+        | ExportError::Proof { index } => Some(*index),
+        ExportError::Range { first, .. } | ExportError::Unrecorded { first, .. } => Some(*first),
+        _ => None,
+    };
+    (index, keywheel_daemon::chain(error))
 }
 
 #[cfg(test)]

@@ -276,7 +276,12 @@ impl Engine {
         path: String,
         body: Option<Vec<u8>>,
     ) -> Result<Bytes, Failure> {
-        let ask = Ask { method, path, body };
+        let ask = Ask {
+            method,
+            path,
+            body,
+            bearer: None,
+        };
         let (status, answer) = self.exchange(ask, ACTION).await?;
         // 304: it is so already.
         if status.is_success() || status == StatusCode::NOT_MODIFIED {

@@ -193,6 +193,7 @@ mod tests {
             image_digest: format!("sha256:{}", "0".repeat(64)),
             image_name: "app:1".to_owned(),
             labels: bindings.labels.clone(),
+            user: None,
         };
         assert!(selector.matches(&HostName::parse("web-1").unwrap(), &facts));
     }

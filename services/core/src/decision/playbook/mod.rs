@@ -24,7 +24,7 @@ use crate::time::Timestamp;
 use crate::world::World;
 
 pub use plan::{MAX_PLANNED_RUNS, PlannedStep, plan_playbook};
-pub use urgent::{MAX_URGENT_TEXT_BYTES, is_urgent, next_urgent_run};
+pub use urgent::{MAX_URGENT_TEXT_BYTES, is_led_over, is_urgent, next_urgent_run};
 
 /// The begin of a run: of one that a person starts, or a step.
 struct Start<'a> {

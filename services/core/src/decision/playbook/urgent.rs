@@ -7,8 +7,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::id::RotationId;
 use crate::playbook::{Deed, Playbook, Step};
-use crate::playbook_run::{Cause, Move, Request, Run, StepState, next_move};
+use crate::playbook_run::{Begun, Cause, Move, Request, Run, StepState, next_move};
 use crate::world::World;
 
 /// Most bytes of the texts of a run that an event begins where there is hardly any room: many may come at a time, and
@@ -43,6 +44,16 @@ pub fn next_urgent_run(world: &World) -> Option<&Run> {
     let open = world.open_runs();
     open.filter(|run| moves(world, run))
         .min_by_key(|run| run.revision)
+}
+
+/// Whether an emergency that has yet to strike began this rotation, and so may wait for its end.
+#[must_use]
+pub fn is_led_over(world: &World, rotation: RotationId) -> bool {
+    let began = |run: &Run| {
+        let mut begun = run.steps.iter().flat_map(|state| state.begun());
+        begun.any(|one| matches!(one, Begun::Rotation { rotation: id } if *id == rotation))
+    };
+    world.open_runs().any(|run| is_led(run) && began(run))
 }
 
 fn is_urgent_start(known: &Playbook, told: &BTreeMap<String, String>, cause: Cause) -> bool {

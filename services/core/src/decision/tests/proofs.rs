@@ -8,10 +8,11 @@ use crate::command::ProofTaken;
 use crate::effect::{Part, RevokeWork, Work};
 use crate::event;
 use crate::revocation::{
-    self, Answer, Backend, Event as E, Evidence, MAX_REASON_CHARS, NOTHING_TO_ASK, Proof, Proven,
-    Rejection as No,
+    self, Answer, Backend, Event as E, Evidence, FORGET_LIFETIME, MAX_REASON_CHARS, NOTHING_TO_ASK,
+    Proof, Proven, Rejection as No,
 };
 use crate::testing::{NOW, REVOCATION, of_revocation, of_secret, reloaded};
+use crate::time::Timestamp;
 
 fn told(attempt: u32, failure: Option<&str>) -> Command {
     Command::RevokeOutcome {
@@ -307,6 +308,7 @@ fn two_principals_forget_what_no_store_confirms_and_the_data_key_goes() {
     let first = E::ForgetAsked {
         by: user(1000, "ann"),
         reason: "switched off".to_owned(),
+        at: Some(NOW),
     };
     let given = given.then([of_revocation(first)]);
     assert_eq!(asked(&given), None);
@@ -342,12 +344,50 @@ fn a_first_word_is_void_once_the_store_or_a_login_says_something_else() {
         of_revocation(E::ForgetAsked {
             by: user(uid, name),
             reason: "switched off".to_owned(),
+            at: Some(NOW),
         })
     };
     let given = given.then([first(1001, "bob")]);
     let given = given.and(proof(2, evidence(Answer::Accepted), None));
     let given = given.when(forget(user(1000, "ann")));
     let _asked = given.then([first(1000, "ann")]);
+}
+
+#[test]
+fn a_first_word_counts_for_a_day_and_one_without_a_time_until_it_is_void() {
+    let given = alternating().and(revoke(None));
+    let given = given.and(forget(user(1000, "ann")));
+    let late = NOW.plus(FORGET_LIFETIME);
+    let in_time = given
+        .clone()
+        .at(Timestamp::from_micros(late.micros() - 1))
+        .when(forget(user(1001, "bob")));
+    let agreed = E::Forgotten {
+        by: user(1001, "bob"),
+        reason: "switched off".to_owned(),
+    };
+    let _asked = in_time.then([of_revocation(agreed.clone())]);
+    let anew = |uid, name| E::ForgetAsked {
+        by: user(uid, name),
+        reason: "switched off".to_owned(),
+        at: Some(late),
+    };
+    // Whoever comes then is the first, also who was it before.
+    for (uid, name) in [(1001, "bob"), (1000, "ann")] {
+        let given = given.clone().at(late).when(forget(user(uid, name)));
+        let given = given.then([of_revocation(anew(uid, name))]);
+        let same = given.clone().at(late).when(forget(user(uid, name)));
+        same.then_rejected(No::SecondPrincipal(REVOCATION));
+        assert_eq!(revocation(&given).forget.len(), 1);
+    }
+    let mut world = given.world().clone();
+    let old = E::ForgetAsked {
+        by: user(1000, "ann"),
+        reason: "switched off".to_owned(),
+        at: None,
+    };
+    world.apply(99, &of_revocation(old));
+    assert_eq!(world.revocations[&REVOCATION].forget_until, None);
 }
 
 #[test]

@@ -119,6 +119,7 @@ fn what_is_dead_is_hit_by_nothing() {
         Scope::Secret(secret_name(), Some(1)),
         Scope::Prefix("prod".to_owned()),
         Scope::Container("web".to_owned()),
+        Scope::Each([secret_name()].into()),
     ];
     for scope in scopes {
         assert!(hit(&given, scope.clone()).is_empty(), "{scope:?}");
@@ -126,4 +127,7 @@ fn what_is_dead_is_hit_by_nothing() {
     let alive = Given::serving();
     let one = Scope::Secret(secret_name(), Some(1));
     assert_eq!(hit(&alive, one), [(SECRET, vec![1], false)]);
+    let each = Scope::Each([secret_name()].into());
+    assert_eq!(hit(&alive, each), [(SECRET, vec![1], true)]);
+    assert!(hit(&alive, Scope::Each([].into())).is_empty());
 }

@@ -90,7 +90,7 @@ fn recording(handle: &Handle) -> Waiting {
 
 fn sort(request: &Request) -> &'static str {
     match request {
-        Request::Submit(submission, _) => match submission.command {
+        Request::Submit(submission, ..) => match submission.command {
             Command::Revoke { .. } => "revoke",
             _ => "command",
         },

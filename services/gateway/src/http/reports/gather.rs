@@ -78,7 +78,9 @@ impl Gathering {
         match &event.event {
             Event::Secret(id, fact) => self.secret(event, *id, fact),
             Event::Assignment(key, fact) => self.assignment(event, key, fact),
-            Event::Binding(id, binding::Event::Bound { .. }) => self.name(Who::Binding(*id), event),
+            Event::Binding(id, binding::Event::Bound { .. } | binding::Event::Withheld { .. }) => {
+                self.name(Who::Binding(*id), event);
+            }
             Event::Host(id, fact) => self.host(event, *id, fact),
             Event::Rotation(id, fact) => self.rotation(event, *id, fact),
             Event::Revocation(id, fact) => {
@@ -94,7 +96,10 @@ impl Gathering {
             | Event::Notification(..)
             | Event::Signal(..)
             | Event::Playbook(..)
-            | Event::PlaybookRun(..) => {}
+            | Event::PlaybookRun(..)
+            | Event::Policy(..)
+            | Event::Token(..)
+            | Event::Approval(..) => {}
         }
     }
 

@@ -108,7 +108,10 @@ impl Filter {
             | Event::Notification(..)
             | Event::Signal(..)
             | Event::Playbook(..)
-            | Event::PlaybookRun(..) => {}
+            | Event::PlaybookRun(..)
+            | Event::Policy(..)
+            | Event::Token(..)
+            | Event::Approval(..) => {}
         }
         if self.order.len() > MAX_RUNS
             && let Some(oldest) = self.order.pop_front()
@@ -138,7 +141,10 @@ impl Filter {
             | Event::Notification(..)
             | Event::Signal(..)
             | Event::Playbook(..)
-            | Event::PlaybookRun(..) => None,
+            | Event::PlaybookRun(..)
+            | Event::Policy(..)
+            | Event::Token(..)
+            | Event::Approval(..) => None,
         };
         let name = secret.to_string();
         known == Some(secret)

@@ -61,6 +61,19 @@ async fn a_path_that_is_no_utf_8_is_a_problem() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_no_object_is_a_problem_also_where_every_member_has_a_default() {
+    let bench = Bench::start().await;
+    for body in ["[]", " []", "null", "7"] {
+        let body = Body::from(body);
+        let (status, text) = bench.ask_as(OPERATOR, "POST", "/v1/refresh", body).await;
+        let answer = (status.as_u16(), serde_json::from_str(&text).unwrap());
+        assert_problem(&answer, 400, "invalid", "what this verb takes");
+    }
+    let (status, answer) = bench.post("refresh", json!({})).await;
+    assert_eq!(status, 200, "{answer}");
+}
+
+#[tokio::test]
 async fn a_look_at_the_head_alone_is_on_record_too() {
     let bench = Bench::start().await;
     bench.apply(MANIFEST).await;

@@ -1,9 +1,10 @@
 //! Looks: every route answers and is on record, what is not there is named, and lists have their order.
 
+use keywheel_core::approval;
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::host;
-use keywheel_core::id::{HostId, RevocationId, SlotId};
+use keywheel_core::id::{ApprovalId, HostId, RevocationId, SlotId};
 use keywheel_core::schedule::RotationPolicy;
 use keywheel_engine::command_bus::Submission;
 use keywheel_schemas::api::FireView;
@@ -13,6 +14,12 @@ use crate::views::Horizon;
 
 const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: payments }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
 const SCHEDULED: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: prod/db }\nspec: { store: local, generator: { length: 20 }, rotation: { interval: 1h } }\n";
+
+/// A container that somebody asks about.
+const EXPLAINED: &str = concat!(
+    "?host=web-1&id=",
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+);
 
 impl Bench {
     pub(super) async fn submit(&self, role: Role, command: Command) {
@@ -44,6 +51,20 @@ impl Bench {
     }
 }
 
+/// A request that takes several people.
+fn asks_others(id: ApprovalId) -> Command {
+    Command::Approval(approval::Request::Ask(approval::Ask {
+        id,
+        operation: approval::Operation::PolicyChange,
+        object: "policies".to_owned(),
+        digest: [7; 32],
+        plan: "one line more".to_owned(),
+        by: "certificate:ada".to_owned(),
+        reason: "bob joined".to_owned(),
+        needed: 2,
+    }))
+}
+
 #[tokio::test]
 async fn every_look_of_the_route_table_answers_and_is_on_record() {
     let (bench, rotation, revocation) = Bench::with_one_of_each().await;
@@ -53,6 +74,8 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
     let siem = json!({ "name": "siem" });
     assert_eq!(bench.post("subscriptions", siem).await.0, 200);
     let run = bench.with_a_run().await;
+    let approval = ApprovalId::from_bytes([6; 16]);
+    bench.submit(Role::Gateway, asks_others(approval)).await;
     let mut asked = 0;
     for (method, path, _) in routes() {
         // A report leaves a second record, its seal: see `reports`.
@@ -70,6 +93,7 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
             "/v1/audit/proofs/{index}" => "0".to_owned(),
             "/v1/playbooks/{name}" | "/v1/playbook-plan/{name}" => "ask".to_owned(),
             "/v1/playbook-runs/{id}" => run.clone(),
+            "/v1/approvals/{id}" => approval.to_string(),
             _ => "prod/db".to_owned(),
         };
         let begin = path.split('{').next().unwrap();
@@ -80,6 +104,8 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
         let before = bench.audit().await.len();
         let query = match path {
             "/v1/revoke-plan" => "?secret=prod/api",
+            "/v1/policies/explain" => "?principal=unix:0&verb=rotate&resource=secret/prod/db",
+            "/v1/explain/{*name}" => EXPLAINED,
             _ => "",
         };
         let asks = format!("{filled}{query}");

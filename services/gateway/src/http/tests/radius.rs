@@ -10,6 +10,7 @@ use keywheel_core::name::SecretName;
 
 use super::*;
 use crate::http::revocations::{How, One, revoke_in_turn};
+use crate::http::standing::Standing;
 
 const KEY: (&str, &str) = ("idempotency-key", "9f31");
 
@@ -134,7 +135,8 @@ async fn where_a_version_lives_on_the_older_ones_are_left_to_the_repeat() {
     let ann = Principal::Operator {
         name: "ann".to_owned(),
     };
-    let caller = Caller::of(ann, asked, &Bytes::new()).unwrap();
+    let mut caller = Caller::of(ann, asked, &Bytes::new()).unwrap();
+    caller.standing = Arc::new(Standing::new("client-certificate", "revoke-by".to_owned()));
     let of = |version| One {
         name: SecretName::parse("prod/api").unwrap(),
         version: Some(version),
@@ -177,5 +179,49 @@ async fn a_scope_names_one_thing() {
     for query in ["store=bao", "service=shop/web"] {
         let none = bench.see(&format!("revoke-plan?{query}")).await;
         assert_problem(&none, 404, "not_found", "nothing that is alive");
+    }
+}
+
+#[tokio::test]
+async fn what_policies_let_a_service_have_dies_and_people_have_no_values() {
+    let bench = Bench::start().await;
+    for name in ["prod/shop/db", "prod/shop", "prod/shop2", "prod/far"] {
+        bench.apply(&MANIFEST.replace("prod/db", name)).await;
+    }
+    bench.work().await;
+    // Its own path is the shipped policy's; one secret more is this one's.
+    let (_, shipped) = bench.see("policies").await;
+    let more = "@id(\"far\") permit (principal == Service::\"prod/shop\", action == Action::\"read\", resource == Secret::\"prod/far\");";
+    let policies = format!("{}\n{more}", shipped["policies"].as_str().unwrap());
+    let applied = bench
+        .post("policies", json!({ "policies": policies }))
+        .await;
+    assert_eq!(applied.0, 200, "{}", applied.1);
+    let (status, plan) = bench.see("revoke-plan?principal=service:prod/shop").await;
+    assert_eq!(status, 200, "{plan}");
+    let hit = |all: &Value| {
+        let all = all.as_array().unwrap().iter();
+        all.map(|one| one["secret"].as_str().unwrap().to_owned())
+            .collect::<BTreeSet<_>>()
+    };
+    let wanted = ["prod/far", "prod/shop", "prod/shop/db"].map(str::to_owned);
+    let wanted = BTreeSet::from(wanted);
+    assert_eq!(hit(&plan["secrets"]), wanted);
+    let scope = json!({ "scope": { "principal": "service:prod/shop" }, "reason": "taken over" });
+    let (status, answer) = bench.revoke_by(&scope).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(hit(&answer["revocations"]), wanted);
+    for (asked, status, code, part) in [
+        (
+            "certificate:ada",
+            400,
+            "invalid",
+            "keywheel token revoke --owner",
+        ),
+        ("nobody", 400, "invalid", "is no principal"),
+        ("service:stage/x", 404, "not_found", "nothing that is alive"),
+    ] {
+        let path = format!("revoke-plan?principal={asked}");
+        assert_problem(&bench.see(&path).await, status, code, part);
     }
 }

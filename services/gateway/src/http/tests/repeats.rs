@@ -149,3 +149,21 @@ async fn a_repeated_put_is_answered_although_store_sync_is_away_and_keeps_its_va
     );
     assert_eq!(bench.store.kept.lock().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_repeated_revocation_says_nothing_of_a_token_that_has_the_name_by_now() {
+    let bench = Bench::start().await;
+    let why = json!({ "reason": "leaked" });
+    let issue = || bench.post("tokens", super::tokens::wish("ci"));
+    assert_eq!(issue().await.0, 200);
+    let (status, first) = bench.keyed("tokens/ci/revoke", &why).await;
+    assert_eq!(
+        (status, &first["revoked"]),
+        (200, &json!(["ci"])),
+        "{first}"
+    );
+    assert_eq!(issue().await.0, 200);
+    let (status, again) = bench.keyed("tokens/ci/revoke", &why).await;
+    assert_eq!((status, &again["revoked"]), (200, &json!([])), "{again}");
+    assert_eq!(bench.api.view.read().world.tokens.iter().count(), 1);
+}

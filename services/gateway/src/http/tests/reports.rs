@@ -1,9 +1,11 @@
 //! Evidence of runs over a real journal: what is answered is signed, in the audit's tree, whole, and of that run alone.
 
-use keywheel_core::audit::Role;
+use std::collections::BTreeSet;
+
+use keywheel_core::audit::{Record, Role};
 use keywheel_core::command::Command;
 use keywheel_core::effect::Work;
-use keywheel_core::id::{ContainerId, HostId};
+use keywheel_core::id::{CommandId, ContainerId, HostId};
 use keywheel_core::report::{Fact, HostReport, Item};
 use keywheel_engine::command_bus::{CommandBus, Parts, Started};
 use keywheel_journal::checkpoint::Checkpoint;
@@ -439,4 +441,79 @@ async fn what_is_not_there_is_named_and_leaves_no_seal() {
         String::from_utf8_lossy(&leaf.bytes).contains("\"verb\":\"seal-report\"")
     };
     assert!(!leaves.iter().any(sealed));
+}
+
+/// Verbs of the records that a query finds, which are all of one trace.
+async fn found_by(real: &Real, query: &str) -> Vec<String> {
+    let path = format!("/v1/audit?{query}");
+    let listed = real.bench.send(("GET", &path), &[], Body::empty()).await;
+    assert_eq!(listed.status(), 200, "{query}");
+    let text = text_of(listed).await;
+    let records = text
+        .lines()
+        .map(|line| audit_record_from_json(line.as_bytes()).unwrap());
+    let (traces, verbs): (BTreeSet<String>, Vec<String>) =
+        records.map(|record| (record.trace, record.verb)).unzip();
+    assert_eq!(traces.len(), 1, "{query}: {text}");
+    verbs
+}
+
+#[tokio::test]
+async fn the_records_of_a_rotation_a_revocation_and_a_run_are_found_by_its_id() {
+    let real = Real::start().await;
+    real.serve().await;
+    assert_eq!(real.bench.apply(REPLACE).await.0, 200);
+    let run = real
+        .bench
+        .run("replace", json!({ "secret": "prod/api" }))
+        .await;
+    let wish = json!({ "secret": "prod/db" });
+    let (status, begun) = real.bench.post("rotate", wish).await;
+    assert_eq!(status, 200, "{begun}");
+    let rotation = begun["rotation_id"].as_str().unwrap().to_owned();
+    real.work().await;
+    let revocation = real.revoke("prod/db").await;
+    real.work().await;
+    for (query, own) in [
+        (format!("rotation={rotation}"), "rotate"),
+        (format!("revocation={revocation}"), "revoke"),
+        (format!("run={run}"), "run-playbook"),
+    ] {
+        let verbs = found_by(&real, &query).await;
+        let asked = ["rotate", "revoke", "run-playbook"];
+        let of_people: Vec<&String> = verbs
+            .iter()
+            .filter(|verb| asked.contains(&verb.as_str()))
+            .collect();
+        assert_eq!(of_people, [own], "{query}: {verbs:?}");
+    }
+    // All that is asked for has to fit.
+    let both = format!("/v1/audit?rotation={rotation}&revocation={revocation}");
+    let listed = real.bench.send(("GET", &both), &[], Body::empty()).await;
+    assert_eq!(text_of(listed).await, "");
+}
+
+#[tokio::test]
+async fn a_run_whose_records_were_removed_has_no_report_and_a_later_one_has() {
+    let real = Real::start().await;
+    real.serve().await;
+    let old = real.revoke("prod/api").await;
+    real.work().await;
+    let journal = &real.bench.api.journal;
+    let first = journal.read_audit(0, 1).await.unwrap().remove(0);
+    let like = audit_record_from_json(&first.bytes).unwrap();
+    while journal.head().await.unwrap().audit_size < 256 {
+        let record = Record {
+            command: CommandId::from_bytes(real.bench.api.ids.draw()),
+            ..like.clone()
+        };
+        real.bench.api.commands.record(record).await.unwrap();
+    }
+    assert_eq!(journal.remove_audit(256).await.unwrap(), 256);
+    let refused = real.bench.see(&format!("reports/revocations/{old}")).await;
+    assert_problem(&refused, 404, "not_found", "before audit record 256");
+    real.bench.clock.advance(Duration::from_millis(10));
+    let new = real.revoke("prod/db").await;
+    let report = real.report(&format!("revocations/{new}")).await;
+    real.assert_proven(&report);
 }

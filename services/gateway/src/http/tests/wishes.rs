@@ -34,7 +34,7 @@ impl Bench {
         )
     }
 
-    async fn head(&self) -> u64 {
+    pub(super) async fn head(&self) -> u64 {
         self.journal.head().await.unwrap().number
     }
 

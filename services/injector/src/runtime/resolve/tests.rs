@@ -21,6 +21,7 @@ fn facts() -> ContainerFacts {
         image_digest: "sha256:1".to_owned(),
         image_name: "app".to_owned(),
         labels: BTreeMap::new(),
+        user: None,
     }
 }
 
@@ -38,6 +39,8 @@ fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
             labels: BTreeMap::new(),
             insecure: false,
             container: None,
+            name: None,
+            user: None,
         },
         target,
         reload: Reload::None,
@@ -206,7 +209,35 @@ fn a_file_placeholder_without_a_file_or_with_two_is_refused_with_the_next_step()
 fn a_binding_for_another_image_grants_nothing() {
     let mut other = bound(env("DB"), "prod/db", Some(4));
     other.selector.image = Some(ImageSelector::Digest("sha256:2".to_owned()));
-    assert!(chosen(vec![other], &["DB={keywheel:prod/db}"], &[]).is_err());
+    let denied = chosen(vec![other], &["DB={keywheel:prod/db}"], &[]).unwrap_err();
+    let error = &denied.refusal.error;
+    assert!(
+        error.ends_with("; binding `b` comes nearest: image is not `sha256:2`"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_refusal_names_the_binding_that_comes_nearest_and_what_of_it_means_others() {
+    let mut far = bound(env("DB"), "prod/db", Some(4));
+    far.name = BindingName::parse("far").unwrap();
+    far.selector.image = Some(ImageSelector::Digest("sha256:2".to_owned()));
+    far.selector.user = Some("1000".to_owned());
+    let mut near = bound(env("DB"), "prod/db", Some(4));
+    near.name = BindingName::parse("near").unwrap();
+    near.selector.labels = BTreeMap::from([("app".to_owned(), "payments".to_owned())]);
+    let mut lease = bound(env("DB"), "prod/db", Some(4));
+    lease.selector.container = ContainerId::parse(&"b".repeat(64)).ok();
+    let asked = ["DB={keywheel:prod/db}"];
+    let denied = chosen(vec![far, near, lease], &asked, &[]).unwrap_err();
+    let error = denied.refusal.error;
+    let expected = "; binding `near` comes nearest: label app is not `payments`";
+    assert!(error.ends_with(expected), "{error}");
+    let file = chosen(vec![bound(file(), "prod/db", Some(4))], &asked, &[]).unwrap_err();
+    let error = file.refusal.error;
+    assert!(error.ends_with("binding `b` gives it to this container in another form"));
+    let none = chosen(Vec::new(), &asked, &[]).unwrap_err();
+    assert!(!none.refusal.error.contains("nearest"));
 }
 
 #[test]

@@ -48,7 +48,7 @@ pub(super) const ALL: &[Alert] = &[
                 "Who restored what: the database's own log, and your backup's.",
             ],
             act: &[
-                "You restored on purpose: `keywheel audit verify`, note the gap, and compare with the sink's copy; hosts refuse plans older than theirs until somebody removes their `host-cache`, so that they notice, too.",
+                "You restored on purpose: `keywheel audit verify`, note the gap, and compare with the sink's copy; hosts refuse plans older than theirs until somebody removes their `host-cache`, so that they notice, too. Of `keywheel up`, `keywheel restore FILE` does all of this: deploy/docs/backup.md.",
                 "Nobody restored anything: stop the gateway (`keywheel-node stop gateway`), keep journal and sink file as they are, and treat it as an incident.",
                 "Afterwards rotate what was rotated or revoked in the gap: `keywheel rotate NAME --wait`, `keywheel revoke NAME --version 3 --reason TEXT`.",
             ],
@@ -57,6 +57,74 @@ pub(super) const ALL: &[Alert] = &[
         examples: &[
             fires("fires", &[("keywheel_audit_records", "50+0x30 40+0x60")]),
             quiet("keeps quiet", &[("keywheel_audit_records", "50+1x60")]),
+        ],
+    },
+    Alert {
+        name: "KeywheelAuditSinkBehind",
+        when: "max by (sink) (keywheel_audit_sink_lag_seconds) > 300",
+        minutes: 5,
+        severity: Warning,
+        what: "a sink of the audit does not take records; nothing is lost, and with too few of them no new work begins",
+        next: "`keywheel status` says why. Mend the receiver or the way to it; it is told by itself what it lacks.",
+        runbook: Runbook {
+            means: "For ten minutes audit records have waited for the sink `sink`: it does not answer, refuses them, or is slower than they come.",
+            affected: "That sink's copy ends where it was told last. Other sinks, the journal and the audit sink's own copy have every record. Where `audit.min_sinks` asks for it, the gateway refuses new work, and revocations go on.",
+            look: &[
+                "`keywheel status`: the sink with the reason, and under `journal` whether new work is held back.",
+                "`journalctl -u keywheel-audit-sink --since -30min` on its machine: when it began, and the receiver's own words.",
+                "The receiver's log: does it see our connections, and what does it say of them?",
+                "`keywheel audit tail`: how many records come, if it is slow.",
+            ],
+            act: &[
+                "The receiver is down or its disk is full: mend it; it is tried again within half a minute, and told everything since.",
+                "Its certificate or our credentials ended: put fresh ones where the file of sinks says; they are read for each attempt.",
+                "It is gone for good: take it out of the file of sinks and start the audit sink again; lower `audit.min_sinks` at the gateway only if the audit may have fewer copies.",
+                "It is too slow: let it take more at once, or name one that is near and passes on.",
+            ],
+        },
+        labels: &[("sink", "siem")],
+        examples: &[
+            fires(
+                "fires",
+                &[("keywheel_audit_sink_lag_seconds{sink=\"siem\"}", "0+60x60")],
+            ),
+            quiet(
+                "keeps quiet about one that keeps up",
+                &[("keywheel_audit_sink_lag_seconds{sink=\"siem\"}", "2+0x60")],
+            ),
+        ],
+    },
+    Alert {
+        name: "KeywheelAuditSinkDiffers",
+        when: "max by (sink) (keywheel_audit_sink_differs) > 0",
+        minutes: 2,
+        severity: Critical,
+        what: "a sink of the audit has other records than the copy: one of the two was changed, cut or put back",
+        next: "Keep the sink's records, the copy and the journal as they are; `keywheel audit verify --against FILE` names the first record that differs.",
+        runbook: Runbook {
+            means: "The sink `sink` has records that the audit sink's copy has not, or another one in the place of its last. An audit only ever grows, so one of the two was changed.",
+            affected: "The sink is told nothing more, so that nothing is written over.",
+            look: &[
+                "`keywheel status`: which record, and what differs.",
+                "`keywheel audit verify --against FILE` with the sink's file: the first record that differs.",
+                "`keywheel journal verify`: whether journal and copy agree.",
+            ],
+            act: &[
+                "You put a backup of the journal back: the sink has what is missing; see [KeywheelAuditShrank](#keywheelauditshrank).",
+                "Somebody wrote to the sink's file: move it elsewhere as evidence; it is written anew from the first record.",
+                "Neither: stop the gateway (`keywheel-node stop gateway`), keep everything as it is, and treat it as an incident.",
+            ],
+        },
+        labels: &[("sink", "archive")],
+        examples: &[
+            fires(
+                "fires",
+                &[("keywheel_audit_sink_differs{sink=\"archive\"}", "1+0x60")],
+            ),
+            quiet(
+                "keeps quiet",
+                &[("keywheel_audit_sink_differs{sink=\"archive\"}", "0+0x60")],
+            ),
         ],
     },
     Alert {
@@ -122,6 +190,39 @@ pub(super) const ALL: &[Alert] = &[
             quiet(
                 "keeps quiet",
                 &[("keywheel_letters{kind=\"notification\"}", "0+0x60")],
+            ),
+        ],
+    },
+    Alert {
+        name: "KeywheelBreakGlass",
+        when: "max(keywheel_break_glass_unreviewed) > 0",
+        minutes: 0,
+        severity: Critical,
+        what: "somebody broke the glass: what takes several people went without the others, and nobody has reviewed it",
+        next: "`keywheel approval list --unreviewed` says who, what and why. Somebody else looks, and says what they found.",
+        runbook: Runbook {
+            means: "The configuration says that this takes several people (`dual_control`). One person had it go at once, for a reason that is on record. It stays so until somebody who neither asked nor broke the glass has reviewed it.",
+            affected: "What was asked for: a set of policies, an export of the audit, the audit's sinks, an unsealing by one person, or a machine that took an evicted host's name.",
+            look: &[
+                "`keywheel approval list --unreviewed`: who, what, when.",
+                "`keywheel approval describe ID`: all that was done, and the reason.",
+                "`keywheel events list --type dev.keywheel.approval.`: everybody's words in order.",
+            ],
+            act: &[
+                "It was needed, and is right: `keywheel approval review ID --reason TEXT`.",
+                "It was needed, and should not stay: undo it first (`keywheel policy apply DIR`, `keywheel host evict NAME --reason TEXT`), then `keywheel approval review ID --reason TEXT`.",
+                "Nobody knows of it: treat it as an incident. `keywheel token revoke --owner PERSON --reason TEXT`, take their credentials, and look in `keywheel audit list` for what else they did.",
+            ],
+        },
+        labels: &[],
+        examples: &[
+            fires(
+                "fires at once",
+                &[("keywheel_break_glass_unreviewed", "0+0x59 1+0x5")],
+            ),
+            quiet(
+                "keeps quiet once it was reviewed",
+                &[("keywheel_break_glass_unreviewed", "1+0x30 0+0x60")],
             ),
         ],
     },

@@ -220,7 +220,7 @@ pub(super) const ALL: &[Alert] = &[
         minutes: 2,
         severity: Critical,
         what: "no store-sync that is heard has its unseal key: no value is given out; hosts keep what they have",
-        next: "`keywheel status` names the store-syncs. One does not start without its unseal key: its log says what is missing.",
+        next: "`keywheel status` names the store-syncs. One that is sealed waits for `keywheel unseal`; one does not start without its key file: its log says what is missing.",
         runbook: Runbook {
             means: "No store-sync that is heard says that it could open its cache.",
             affected: "No value is given out to a host that does not hold it yet, and no rotation is done. Starts are served from what hosts hold until their lease is over.",
@@ -231,6 +231,7 @@ pub(super) const ALL: &[Alert] = &[
             ],
             act: &[
                 "It is down: `keywheel-node start store-sync`.",
+                "It is sealed: `keywheel unseal`, share by share or with the passphrase, from any machine that may use keywheel.",
                 "The key file is missing: put it back from where you keep it, mode 0600; the cache opens with no other.",
                 "The key is lost: values in the cache are lost. Those of stores outside are fetched anew by a new store-sync; for the others `keywheel rotate NAME --wait` makes new ones.",
             ],

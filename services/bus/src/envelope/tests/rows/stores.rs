@@ -14,6 +14,7 @@ use keywheel_core::store::{
     StoreSpec, VaultAuth, VaultSpec,
 };
 use keywheel_engine::port::bus::{Address, Body, Comparison, Held};
+use keywheel_engine::unseal::{SealState, Shares};
 
 const SECRET: SecretId = SecretId::from_bytes([2; 16]);
 
@@ -182,6 +183,16 @@ pub(super) fn requests() -> Vec<(Role, Address, Body)> {
         look(Some(SECRET)),
         look(None),
         (Role::Gateway, Address::StoreSync, compare()),
+        (Role::Gateway, Address::StoreSync, Body::ReadSeal),
+        (
+            Role::Gateway,
+            Address::StoreSync,
+            Body::Unseal {
+                offered: vec![0, 9, 255],
+            },
+        ),
+        (Role::Gateway, Address::StoreSync, Body::Seal),
+        (Role::Gateway, Address::StoreSync, Body::RotateKek),
     ]
 }
 
@@ -199,6 +210,16 @@ pub(super) fn compared() -> Body {
         secret: SECRET,
         version: u64::MAX,
     }])
+}
+
+pub(super) fn seal_state(shares: Option<Shares>) -> Body {
+    Body::SealState(SealState {
+        sealed: shares.is_some(),
+        provider: "shamir".to_owned(),
+        key: [8; 32],
+        shares,
+        kek_rows_left: shares.map(|_| u64::MAX),
+    })
 }
 
 pub(super) fn tried() -> Body {

@@ -1,7 +1,13 @@
 //! Every way to tamper with an export is found, and the index is named where there is one.
 
-use keywheel_journal::checkpoint::Checkpoint;
-use keywheel_journal::merkle::{self, Frontier};
+use std::ops::Range;
+
+use keywheel_core::audit::{Category, Outcome, Principal, Record, Role};
+use keywheel_core::id::CommandId;
+use keywheel_core::time::Timestamp;
+use keywheel_journal::merkle::Frontier;
+use keywheel_journal::retention;
+use keywheel_schemas::wire::audit_record_to_json;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
 
@@ -9,7 +15,7 @@ use super::*;
 
 const ORIGIN: &str = "keywheel.dev/audit/test";
 
-fn signed(records: &[String], key: &SigningKey) -> String {
+pub(in crate::verbs::audit) fn signed(records: &[String], key: &SigningKey) -> String {
     let mut tree = Frontier::new();
     for record in records {
         tree.push(merkle::leaf_hash(record.as_bytes()));
@@ -36,12 +42,132 @@ pub(in crate::verbs::audit) fn export(count: usize) -> (AuditExport, SigningKey)
             .map(|r| hexadecimal(&merkle::leaf_hash(r.as_bytes())))
             .collect(),
         records,
+        removed_hashes: Vec::new(),
+        part: None,
     };
     (export, key)
 }
 
+/// An export of a log whose first records were removed, and whose last says so, or does not.
+pub(in crate::verbs::audit) fn without(first: usize, count: usize, is_said: bool) -> AuditExport {
+    let key = SigningKey::generate(&OsEntropy);
+    let mut records = export(count).0.records;
+    if is_said {
+        records.push(said(first));
+    }
+    let hashes: Vec<String> = records
+        .iter()
+        .map(|record| hexadecimal(&merkle::leaf_hash(record.as_bytes())))
+        .collect();
+    AuditExport {
+        origin: ORIGIN.to_owned(),
+        public_key: STANDARD.encode(key.verifying_key().to_bytes()),
+        checkpoint: signed(&records, &key),
+        records: records[first..].to_vec(),
+        leaf_hashes: hashes[first..].to_vec(),
+        removed_hashes: hashes[..first].to_vec(),
+        part: None,
+    }
+}
+
+/// The record with which a gateway lets records go.
+fn said(end: usize) -> String {
+    let record = Record {
+        time: Timestamp::from_micros(1),
+        category: Category::System,
+        principal: Principal::Service(Role::Gateway),
+        verb: retention::VERB.to_owned(),
+        object: retention::object(&(0..end as u64)).unwrap(),
+        version: None,
+        outcome: Outcome::Allowed,
+        reason: String::new(),
+        container: None,
+        command: CommandId::from_bytes([1; 16]),
+        trace: String::new(),
+    };
+    String::from_utf8(audit_record_to_json(&record)).unwrap()
+}
+
+/// Some of the records of such an export, with their proof.
+pub(in crate::verbs::audit) fn part(count: usize, range: Range<usize>) -> AuditExport {
+    let (whole, _) = export(count);
+    let leaves: Vec<Hash> = whole
+        .records
+        .iter()
+        .map(|record| merkle::leaf_hash(record.as_bytes()))
+        .collect();
+    let at = |number: u64| usize::try_from(number).unwrap();
+    let path = |index: usize| {
+        let ranges = merkle::inclusion_ranges(index as u64, count as u64).unwrap();
+        let root = |range: Range<u64>| {
+            let mut tree = Frontier::new();
+            let own = &leaves[at(range.start)..at(range.end)];
+            own.iter().for_each(|leaf| tree.push(*leaf));
+            hexadecimal(&tree.root())
+        };
+        ranges.into_iter().map(root).collect()
+    };
+    let proof = AuditPart {
+        first: range.start as u64,
+        first_path: path(range.start),
+        last_path: path(range.end - 1),
+    };
+    AuditExport {
+        records: whole.records[range.clone()].to_vec(),
+        leaf_hashes: whole.leaf_hashes[range].to_vec(),
+        part: Some(proof),
+        ..whole
+    }
+}
+
 fn found(export: &AuditExport, key: Option<&str>) -> Finding {
     verify(export, key).unwrap()
+}
+
+#[test]
+fn a_log_whose_old_records_were_removed_verifies_and_says_which_they_were() {
+    let finding = found(&without(4, 9, true), None);
+    assert!(finding.verified, "{finding:?}");
+    assert_eq!((finding.records, finding.removed), (6, Some(4)));
+    assert_eq!(found(&export(3).0, None).removed, None);
+    let unsaid = found(&without(4, 9, false), None);
+    assert!(!unsaid.verified);
+    assert_eq!(unsaid.first_bad_index, Some(0));
+    assert!(unsaid.faults[0].contains("are gone"), "{unsaid:?}");
+    let changes: [fn(&mut AuditExport); 5] = [
+        |export| export.removed_hashes[1] = "00".repeat(32),
+        |export| export.removed_hashes[1] = "no hash".to_owned(),
+        |export| drop(export.removed_hashes.pop()),
+        |export| export.removed_hashes.swap(0, 1),
+        |export| export.records[1].push('x'),
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let mut changed = without(4, 9, true);
+        change(&mut changed);
+        let finding = found(&changed, None);
+        assert!(!finding.verified, "change {n}");
+        if n == 4 {
+            assert_eq!(finding.first_bad_index, Some(5), "by its number in the log");
+        }
+    }
+}
+
+#[test]
+fn a_part_verifies_and_says_which_it_is() {
+    let honest = part(9, 3..6);
+    let finding = found(&honest, None);
+    assert!(finding.verified, "{finding:?}");
+    assert_eq!(finding.part, Some(Span { first: 3, of: 9 }));
+    let mut shorter = honest.clone();
+    shorter.records.pop();
+    shorter.leaf_hashes.pop();
+    let mut pretending = honest.clone();
+    pretending.removed_hashes = vec!["00".repeat(32)];
+    let mut elsewhere = honest;
+    elsewhere.part.as_mut().unwrap().first = 4;
+    for changed in [shorter, pretending, elsewhere] {
+        assert!(!found(&changed, None).verified);
+    }
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! What the file of sinks may say, and what it may not.
+
+use super::*;
+
+const ALL: &str = r#"
+[[sink]]
+name = "archive"
+type = "file"
+path = "/var/log/keywheel/audit.jsonl"
+max_bytes = 1048576
+keep = 12
+
+[[sink]]
+name = "siem"
+type = "syslog"
+address = "siem.example.org:6514"
+ca_file = "/etc/keywheel/siem-ca.pem"
+cert_file = "/etc/keywheel/siem.pem"
+key_file = "/etc/keywheel/siem.key"
+format = "ocsf"
+
+[[sink]]
+name = "lake"
+type = "nats"
+url = "tls://nats.example.org:4222"
+subject = "security.keywheel.audit"
+credentials_file = "/etc/keywheel/lake.creds"
+
+[[sink]]
+name = "logs"
+type = "otlp"
+url = "http://127.0.0.1:4318/v1/logs"
+
+[[sink]]
+name = "hook"
+type = "http"
+url = "https://audit.example.org/keywheel"
+key_file = "/etc/keywheel/hook.key"
+"#;
+
+fn read(text: &str) -> Result<Vec<Sink>, String> {
+    parse(Path::new("sinks.toml"), text).map_err(|faults| {
+        let faults = faults.iter().map(ToString::to_string);
+        faults.collect::<Vec<_>>().join("; ")
+    })
+}
+
+#[test]
+fn every_sort_of_sink_is_read() {
+    let sinks = read(ALL).unwrap();
+    let kinds: Vec<_> = sinks
+        .iter()
+        .map(|sink| (sink.name(), sink.kind()))
+        .collect();
+    let wanted = [
+        ("archive", "file"),
+        ("siem", "syslog"),
+        ("lake", "nats"),
+        ("logs", "otlp"),
+        ("hook", "http"),
+    ];
+    assert_eq!(kinds, wanted);
+    assert_eq!(sinks[1].format(), SinkFormat::Ocsf);
+    assert_eq!(sinks[0].format(), SinkFormat::Native);
+    assert_eq!(read(""), Ok(Vec::new()));
+}
+
+#[test]
+fn what_is_not_known_or_not_whole_is_refused_with_its_place() {
+    for (from, to, told) in [
+        ("keep = 12", "kept = 12", "line "),
+        ("type = \"otlp\"", "type = \"kafka\"", "unknown variant"),
+        ("key_file = \"/etc/keywheel/hook.key\"", "", "key_file"),
+        ("max_bytes = 1048576", "max_bytes = 10", "`max_bytes` is 10"),
+        ("\"archive\"", "\"Archive\"", "small letters"),
+        ("\"siem\"", "\"archive\"", "two sinks are named `archive`"),
+        (
+            "/var/log/keywheel/audit.jsonl",
+            "audit.jsonl",
+            "absolute path",
+        ),
+        ("siem.example.org:6514", "siem.example.org", "HOST:PORT"),
+        ("siem.example.org:6514", ":6514", "HOST:PORT"),
+        (
+            "key_file = \"/etc/keywheel/siem.key\"",
+            "",
+            "belong together",
+        ),
+        (
+            "tls://nats.example.org",
+            "tcp://nats.example.org",
+            "tls://HOST:PORT",
+        ),
+        (
+            "security.keywheel.audit",
+            "security..audit",
+            "not a subject",
+        ),
+        ("security.keywheel.audit", "security.>", "not a subject"),
+        (
+            "https://audit.example.org/keywheel",
+            "https://a:canary@b/",
+            "without a login",
+        ),
+    ] {
+        let text = ALL.replacen(from, to, 1);
+        assert_ne!(text, ALL, "{from}");
+        let fault = read(&text).unwrap_err();
+        assert!(fault.contains(told), "{to}: {fault}");
+        assert!(
+            fault.contains("sinks.toml") && !fault.contains("canary"),
+            "{fault}"
+        );
+    }
+}
+
+#[test]
+fn two_sinks_have_no_file_together() {
+    let other = ALL.replacen("archive", "other", 1);
+    let both = format!(
+        "{}\n{}",
+        &ALL[..ALL.find("[[sink]]\nname = \"siem\"").unwrap()],
+        other
+    );
+    let fault = read(&both).unwrap_err();
+    assert!(fault.contains("the same file"), "{fault}");
+}
+
+#[test]
+fn there_are_as_many_sinks_as_the_limit_and_not_one_more() {
+    let of = |count: usize| {
+        let one = |n: usize| {
+            format!(
+                "[[sink]]\nname = \"s{n}\"\ntype = \"otlp\"\nurl = \"http://127.0.0.1:1/v1/logs\"\n"
+            )
+        };
+        read(&(0..count).map(one).collect::<String>()).map(|sinks| sinks.len())
+    };
+    assert_eq!(of(MAX_SINKS), Ok(MAX_SINKS));
+    assert!(of(MAX_SINKS + 1).unwrap_err().contains("at most 16"));
+    let long = format!("#{}", "x".repeat(MAX_SINKS_BYTES));
+    assert!(read(&long).unwrap_err().contains("at most 65536"));
+}

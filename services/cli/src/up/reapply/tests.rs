@@ -1,0 +1,244 @@
+//! What a lost time took is taken again, by commands that a repeat gives the first answer to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keywheel_core::id::TokenId;
+use keywheel_core::name::TokenName;
+use keywheel_core::token::{Issue, Scope};
+use keywheel_engine::command_bus::{CommandBus, Parts, Started};
+use keywheel_engine::port::journal::Journal as _;
+use keywheel_gateway::admission::Admission;
+use keywheel_gateway::presence::Presences;
+use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
+use tokio_util::sync::CancellationToken;
+
+use super::restored::{Accepted, Person};
+use super::*;
+
+struct Scene {
+    journal: Arc<MemoryJournal>,
+    ends: Ends,
+    note: Note,
+}
+
+fn name(text: &str) -> TokenName {
+    TokenName::parse(text).unwrap()
+}
+
+impl Scene {
+    async fn set() -> Self {
+        let journal = Arc::new(MemoryJournal::new());
+        let clock = Arc::new(FakeClock::default());
+        let parts = Parts {
+            journal: journal.clone(),
+            clock: clock.clone(),
+            ids: Arc::new(FakeIds::of_source(1)),
+            failpoint: |_| (),
+        };
+        let Started {
+            bus,
+            handle,
+            view,
+            mut commits,
+        } = CommandBus::start(parts).await.unwrap();
+        tokio::spawn(bus.run());
+        tokio::spawn(async move { while commits.recv().await.is_some() {} });
+        let by = |uid: u32| Person {
+            uid,
+            name: format!("person-{uid}"),
+        };
+        let mut note = Note::of_restore(by(0), ("a backup".to_owned(), "why"), (7, true));
+        for uid in [1, 2] {
+            note.accept(Accepted {
+                by: by(uid),
+                reason: "why".to_owned(),
+                at: "2026-11-29T20:00:00Z".to_owned(),
+            });
+        }
+        let ends = Ends {
+            handle,
+            view,
+            presences: Presences::new(clock),
+            admission: Arc::new(Admission::new().unwrap()),
+            deciding: CancellationToken::new().drop_guard(),
+        };
+        Self {
+            journal,
+            ends,
+            note,
+        }
+    }
+
+    fn again(&self) -> Again<'_> {
+        Again {
+            deployment: DeploymentId::from_bytes([9; 16]),
+            now: Timestamp::default(),
+            note: &self.note,
+            ends: &self.ends,
+            by: accepted_by(&self.note),
+        }
+    }
+
+    async fn issue(&self, n: u8, called: &str, owner: &str) {
+        self.issue_limited(n, (called, owner), None).await;
+    }
+
+    async fn issue_limited(&self, n: u8, (called, owner): (&str, &str), limit: Option<u64>) {
+        let submission = Submission {
+            id: CommandId::from_bytes([n; 16]),
+            principal: Principal::Service(keywheel_core::audit::Role::Gateway),
+            traceparent: None,
+            command: Command::Token(token::Request::Issue(Issue {
+                id: TokenId::from_bytes([n; 16]),
+                name: name(called),
+                hash: [n; 32],
+                owner: owner.to_owned(),
+                scope: Scope {
+                    verbs: vec!["list".to_owned()],
+                    resources: vec!["environment".to_owned()],
+                },
+                lifetime: Duration::from_secs(3600),
+                limit,
+                login: None,
+            })),
+        };
+        let verdict = self.ends.handle.submit(submission).await.unwrap();
+        assert!(matches!(verdict, Verdict::Accepted { .. }), "{verdict:?}");
+    }
+
+    fn open(&self) -> Vec<String> {
+        let committed = self.ends.view.read();
+        let tokens = committed.world.tokens.iter();
+        let mut names: Vec<String> = tokens.map(|token| token.name.to_string()).collect();
+        names.sort();
+        names
+    }
+}
+
+#[tokio::test]
+async fn tokens_that_were_revoked_in_the_lost_time_open_nothing_again_and_all_others_do() {
+    let scene = Scene::set().await;
+    scene.issue(1, "ci", "certificate:ada").await;
+    scene.issue(2, "nightly", "certificate:ada").await;
+    scene.issue(3, "laptop", "certificate:eve").await;
+    scene.issue(4, "phone", "certificate:eve").await;
+    let lost = LostTime {
+        // One that was made after the backup is not known here.
+        tokens: [name("ci"), name("later")].into(),
+        owners: ["certificate:eve".to_owned(), "unix:9".to_owned()].into(),
+        ..LostTime::default()
+    };
+    let mut told = Told::default();
+    scene.again().tokens(&lost, &mut told).await.unwrap();
+    assert_eq!(scene.open(), ["nightly"]);
+    told.tokens.sort();
+    assert_eq!(told.tokens, ["ci", "laptop", "phone"]);
+    assert!(told.refused.is_empty(), "{:?}", told.refused);
+    let words = told.words(&lost);
+    assert!(
+        words.contains("tokens revoked again: ci, laptop, phone"),
+        "{words}"
+    );
+    let records = scene.journal.read_audit(0, 100).await.unwrap();
+    let said: Vec<String> = records
+        .iter()
+        .map(|leaf| String::from_utf8_lossy(&leaf.bytes).into_owned())
+        .collect();
+    // Who accepted the older log last did it.
+    let is_revoked =
+        |record: &&String| record.contains("revoke-token") && record.contains("person-2");
+    assert_eq!(said.iter().filter(is_revoked).count(), 3, "{said:?}");
+}
+
+#[tokio::test]
+async fn uses_that_may_have_been_made_are_taken_out_of_a_limit_and_none_of_what_has_none() {
+    let scene = Scene::set().await;
+    let id = |n: u8| TokenId::from_bytes([n; 16]);
+    scene
+        .issue_limited(1, ("ci", "certificate:ada"), Some(100))
+        .await;
+    scene
+        .issue_limited(2, ("few", "certificate:ada"), Some(3))
+        .await;
+    scene.issue(3, "free", "certificate:ada").await;
+    scene
+        .issue_limited(4, ("unused", "certificate:ada"), Some(9))
+        .await;
+    let lost = LostTime {
+        taken: [(id(1), 1), (id(2), 1), (id(3), 5)].into(),
+        ..LostTime::default()
+    };
+    let mut told = Told::default();
+    scene.again().tokens(&lost, &mut told).await.unwrap();
+    let left = |n: u8| {
+        let committed = scene.ends.view.read();
+        committed.world.tokens.by_id(id(n)).and_then(Token::left)
+    };
+    let all = [1, 2, 3, 4].map(left);
+    assert_eq!(all, [Some(100 - MAX_TAKEN), Some(0), None, Some(9)]);
+    assert!(
+        told.tokens.is_empty() && told.refused.is_empty(),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_start_that_was_killed_behind_it_does_it_once() {
+    let scene = Scene::set().await;
+    scene.issue(1, "ci", "certificate:ada").await;
+    let lost = LostTime {
+        tokens: [name("ci")].into(),
+        ..LostTime::default()
+    };
+    scene
+        .again()
+        .tokens(&lost, &mut Told::default())
+        .await
+        .unwrap();
+    let before = scene.journal.head().await.unwrap().number;
+    let mut told = Told::default();
+    scene.again().tokens(&lost, &mut told).await.unwrap();
+    assert_eq!(scene.journal.head().await.unwrap().number, before);
+    assert!(told.refused.is_empty(), "{:?}", told.refused);
+}
+
+#[test]
+fn the_record_has_the_names_and_the_status_their_number() {
+    let told = Told {
+        revoked: vec![
+            "prod/db version 3".to_owned(),
+            "prod/key version 1".to_owned(),
+        ],
+        evicted: vec!["web-1".to_owned()],
+        without: vec!["prod/pin".to_owned()],
+        ..Told::default()
+    };
+    let lost = LostTime {
+        records: 9,
+        ..LostTime::default()
+    };
+    let words = told.words(&lost);
+    assert!(!words.contains("not in that copy"), "{words}");
+    let later = LostTime {
+        missing: 700..768,
+        ..lost
+    };
+    for said in [told.words(&later), told.numbers(&later)] {
+        let part = "records 700 to 767 are not in that copy";
+        assert!(said.contains(part), "{said}");
+    }
+    for part in [
+        "9 records of the time it lost were read",
+        "revoked again: prod/db version 3, prod/key version 1",
+        "hosts evicted again: web-1",
+    ] {
+        assert!(words.contains(part), "{words}");
+    }
+    let numbers = format!("{}{}", told.numbers(&later), told.next());
+    assert!(numbers.contains("revoked again: 2"), "{numbers}");
+    assert!(numbers.contains("hosts evicted again: 1"), "{numbers}");
+    for name in ["prod/", "web-1"] {
+        assert!(!numbers.contains(name), "{numbers}");
+    }
+}

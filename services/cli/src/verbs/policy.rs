@@ -1,0 +1,264 @@
+//! `policy …`: sets of policies, on this machine and in force.
+//!
+//! A set is a directory: its `*.cedar` files in the order of their names, `groups.json`, and `cases.json` for `test`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use keywheel_policy::{Fault, MAX_SET_BYTES, Set, Source, parse_cases, parse_groups};
+use keywheel_schemas::api::{ApplyPoliciesRequest, PoliciesView, PolicyExplanation, PolicyFinding};
+
+use super::{Desk, input};
+use crate::args::{ApplyPoliciesArgs, PolicyVerb, SetArgs};
+use crate::exit::{Exit, Failure};
+use crate::http::escape;
+use crate::output::{Screen, policies as texts};
+
+/// Who is in which group.
+const GROUPS: &str = "groups.json";
+/// What a set is expected to decide.
+const CASES: &str = "cases.json";
+/// How a file of policies ends.
+const POLICIES: &str = "cedar";
+/// Largest file of cases, in bytes.
+const MAX_CASES_BYTES: usize = 4 << 20;
+
+pub(super) async fn run(desk: &Desk, verb: &PolicyVerb) -> Result<(), Failure> {
+    match verb {
+        PolicyVerb::Apply(args) => apply(desk, args).await,
+        PolicyVerb::Validate(args) => validate(desk.screen, args),
+        PolicyVerb::Test(args) => test(desk.screen, args),
+        PolicyVerb::Explain {
+            principal,
+            verb,
+            resource,
+        } => {
+            let path = format!(
+                "/v1/policies/explain?principal={}&verb={}&resource={}",
+                escape(principal),
+                escape(verb),
+                escape(resource)
+            );
+            let told: PolicyExplanation = desk.client.read(&path).await?;
+            desk.screen.show(&told, texts::explanation)
+        }
+        PolicyVerb::Show { version } => {
+            let query = version.map_or_else(String::new, |version| format!("?version={version}"));
+            let path = format!("/v1/policies{query}");
+            let found: PoliciesView = desk.client.read(&path).await?;
+            desk.screen.show(&found, texts::set)
+        }
+    }
+}
+
+async fn apply(desk: &Desk, args: &ApplyPoliciesArgs) -> Result<(), Failure> {
+    let Source { policies, groups } = read(&args.set.path)?;
+    let request = ApplyPoliciesRequest {
+        policies,
+        groups,
+        expected: args.expected,
+        dry_run: args.dry_run,
+        withhold: args.withhold,
+    };
+    let answer: PoliciesView = desk
+        .client
+        .change_by_input("/v1/policies", &request)
+        .await
+        .map_err(|failure| match failure.exit {
+            Exit::Input => failure.with_next(
+                "correct the set; `keywheel policy validate` checks it without a server",
+            ),
+            _ => failure,
+        })?;
+    let dry_run = args.dry_run;
+    desk.screen
+        .show(&answer, |answer| texts::applied(answer, dry_run))
+}
+
+/// Checks a set without a server; what names mean nobody knows here.
+pub(super) fn validate(screen: Screen, args: &SetArgs) -> Result<(), Failure> {
+    let set = compile(&args.path)?;
+    let findings: Vec<PolicyFinding> = set
+        .lint(None)
+        .into_iter()
+        .map(|finding| PolicyFinding {
+            policy: finding.policy,
+            kind: finding.kind.word().to_owned(),
+            text: finding.text,
+        })
+        .collect();
+    let count = set.len();
+    screen.show(&findings, |all| texts::validated(count, all))
+}
+
+/// Checks a set against its cases, without a server.
+pub(super) fn test(screen: Screen, args: &SetArgs) -> Result<(), Failure> {
+    let set = compile(&args.path)?;
+    let path = args.path.join(CASES);
+    let text = input::text(&path, MAX_CASES_BYTES)?;
+    let cases = parse_cases(&text).map_err(|reason| {
+        Failure::new(
+            Exit::Input,
+            format!("{}: {reason}", path.display()),
+            "`keywheel policy test --help` shows what a case looks like",
+        )
+    })?;
+    let failed = set.check(&cases);
+    let told: BTreeMap<&str, &str> = failed
+        .iter()
+        .map(|one| (one.name.as_str(), one.text.as_str()))
+        .collect();
+    screen.show(&told, |told| texts::tested(cases.len(), told))?;
+    match failed.len() {
+        0 => Ok(()),
+        count => Err(Failure::new(
+            Exit::Partial,
+            format!("{count} of {} cases come out otherwise", cases.len()),
+            "correct the policies or the cases named above",
+        )),
+    }
+}
+
+fn compile(path: &Path) -> Result<Set, Failure> {
+    Set::compile(&read(path)?).map_err(|faults| wrong(path, &faults))
+}
+
+fn wrong(path: &Path, faults: &[Fault]) -> Failure {
+    let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    Failure::new(
+        Exit::Input,
+        format!(
+            "{} is no set of policies\n{}",
+            path.display(),
+            lines.join("\n")
+        ),
+        "deploy/docs/access.md shows how a set is written, schemas/policy.cedarschema what it may be about",
+    )
+}
+
+fn read(path: &Path) -> Result<Source, Failure> {
+    if !path.is_dir() {
+        return Ok(Source {
+            policies: input::text(path, MAX_SET_BYTES)?,
+            groups: BTreeMap::new(),
+        });
+    }
+    let mut policies = String::new();
+    for file in files(path)? {
+        let left = MAX_SET_BYTES.saturating_sub(policies.len());
+        policies.push_str(&input::text(&file, left)?);
+        policies.push('\n');
+    }
+    Ok(Source {
+        policies,
+        groups: groups(&path.join(GROUPS))?,
+    })
+}
+
+fn groups(path: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
+    if !path.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let text = input::text(path, MAX_SET_BYTES)?;
+    parse_groups(&text).map_err(|fault| wrong(path, &[fault]))
+}
+
+fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let unreadable = |error: std::io::Error| {
+        Failure::new(
+            Exit::NoInput,
+            format!("cannot read {}: {error}", path.display()),
+            "check the directory and who may read it",
+        )
+    };
+    let mut all = Vec::new();
+    for entry in fs::read_dir(path).map_err(unreadable)? {
+        let file = entry.map_err(unreadable)?.path();
+        if file.extension().is_some_and(|end| end == POLICIES) {
+            all.push(file);
+        }
+    }
+    all.sort_unstable();
+    if all.is_empty() {
+        return Err(Failure::new(
+            Exit::NoInput,
+            format!(
+                "there is no file of policies (`*.{POLICIES}`) in {}",
+                path.display()
+            ),
+            "name the directory of the set; a set that permits nothing is an empty file",
+        ));
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let made = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(made.path().join(name), text).unwrap();
+        }
+        made
+    }
+
+    const ONE: &str = "@id(\"one\") permit (principal in Group::\"team\", action, resource);";
+    const TEAM: &str = "{\"team\": [\"certificate:ada\"]}";
+
+    #[test]
+    fn a_directory_is_one_set_of_all_its_files_and_its_groups() {
+        let two = "@id(\"two\") forbid (principal, action, resource is Store);";
+        let files = [
+            ("b.cedar", two),
+            ("a.cedar", ONE),
+            ("groups.json", TEAM),
+            ("notes.txt", "x"),
+        ];
+        let made = directory(&files);
+        let set = compile(made.path()).unwrap();
+        assert_eq!(set.names().collect::<Vec<_>>(), ["one", "two"]);
+        let source = read(made.path()).unwrap();
+        assert!(source.policies.find("one") < source.policies.find("two"));
+        assert!(source.groups.contains_key("team"));
+        let alone = compile(&made.path().join("a.cedar")).unwrap();
+        assert_eq!(alone.len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_set_is_told_with_the_file_and_the_reason() {
+        let failure = |files: &[(&str, &str)]| {
+            let made = directory(files);
+            compile(made.path()).unwrap_err()
+        };
+        let none = failure(&[("notes.txt", "x")]);
+        assert_eq!(none.exit, Exit::NoInput);
+        assert!(none.what.contains("*.cedar"), "{}", none.what);
+        let unnamed = failure(&[("a.cedar", "permit (principal, action, resource);")]);
+        assert_eq!(unnamed.exit, Exit::Input);
+        assert!(unnamed.what.contains("@id"), "{}", unnamed.what);
+        let groups = failure(&[("a.cedar", ONE), ("groups.json", "[]")]);
+        assert!(groups.what.contains("groups.json"), "{}", groups.what);
+    }
+
+    #[test]
+    fn a_case_that_comes_out_otherwise_ends_with_a_code_of_its_own() {
+        let case = |expect: &str| {
+            let text = format!(
+                "{{\"cases\": [{{\"name\": \"ada\", \"principal\": \"certificate:ada\", \"verb\": \"rotate\", \"resource\": \"secret/a\", \"expect\": \"{expect}\"}}]}}"
+            );
+            let made = directory(&[
+                ("a.cedar", ONE),
+                ("groups.json", TEAM),
+                ("cases.json", &text),
+            ]);
+            let screen = Screen::of_terminal(crate::args::Format::Json);
+            let path = made.path().to_owned();
+            test(screen, &SetArgs { path }).map_err(|failure| failure.exit)
+        };
+        assert_eq!(case("allow"), Ok(()));
+        assert_eq!(case("deny"), Err(Exit::Partial));
+    }
+}
