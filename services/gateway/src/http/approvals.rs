@@ -8,9 +8,7 @@ use axum::extract::{Extension, State};
 use axum::http::Method;
 use axum::response::Response;
 use axum::routing::{get, post};
-use keywheel_core::approval::{
-    Approval, Ask, Digest, MAX_PEOPLE, MIN_PEOPLE, Operation, Perform, Request,
-};
+use keywheel_core::approval::{Ask, Digest, MAX_PEOPLE, MIN_PEOPLE, Operation, Perform, Request};
 use keywheel_core::audit::Outcome;
 use keywheel_core::command::Command;
 use keywheel_core::id::{ApprovalId, CommandId};
@@ -52,18 +50,25 @@ async fn list(
     Api::each_by_itself(&caller);
     api.commands.look_at_head().await?;
     let now = api.clock.now();
-    let mut all: Vec<Approval> = {
+    // No plans: all of them are many megabytes, and nothing is decided while they are copied.
+    let mut all: Vec<(u64, ApprovalId, Vec<Demand>)> = {
         let committed = api.view.read();
         let all = committed.world.approvals.iter();
-        all.cloned().collect()
+        all.map(|known| (known.number, known.id, demands::of_approval(known)))
+            .collect()
     };
     // Whoever may do it may see that it is asked for.
-    all.retain(|known| api.may(&caller, &demands::of_approval(known)));
+    all.retain(|(_, _, needs)| api.may(&caller, needs));
     // The newest first, so that what waits is not behind what is over.
-    all.sort_by_key(|known| std::cmp::Reverse(known.number));
-    let rows: Vec<ApprovalView> = all.iter().map(|known| views::one(known, now)).collect();
-    let key = |view: &ApprovalView| view.approval_id.clone();
-    pages::answer("/v1/approvals", rows, (Order::Other, key), &page)
+    all.sort_by_key(|(number, _, _)| std::cmp::Reverse(*number));
+    let rows: Vec<ApprovalId> = all.into_iter().map(|(_, id, _)| id).collect();
+    let key = |id: &ApprovalId| id.to_string();
+    let one = |id: ApprovalId| {
+        let committed = api.view.read();
+        let known = committed.world.approvals.by_id(id);
+        known.map(|known| views::one(known, now))
+    };
+    pages::answer_of("/v1/approvals", rows, (Order::Other, key), (&page, one))
 }
 
 async fn describe(State(api): State<Api>, Named(id): Named) -> Result<Json<ApprovalView>, Failure> {

@@ -36,8 +36,18 @@ pub(super) enum Order {
 pub(super) fn answer<T: Serialize>(
     path: &str,
     rows: Vec<T>,
-    (order, key): (Order, impl Fn(&T) -> String),
+    by: (Order, impl Fn(&T) -> String),
     query: &PageQuery,
+) -> Result<Response, Failure> {
+    answer_of(path, rows, by, (query, Some))
+}
+
+/// The same of rows that are made for their page alone; one that went meanwhile is left out.
+pub(super) fn answer_of<T, V: Serialize>(
+    path: &str,
+    rows: Vec<T>,
+    (order, key): (Order, impl Fn(&T) -> String),
+    (query, made): (&PageQuery, impl Fn(T) -> Option<V>),
 ) -> Result<Response, Failure> {
     let limit = query.limit.unwrap_or(MAX_PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
@@ -51,7 +61,8 @@ pub(super) fn answer<T: Serialize>(
     let left = rows.len().saturating_sub(begin);
     let page: Vec<T> = rows.into_iter().skip(begin).take(limit).collect();
     let last = page.last().filter(|_| left > limit).map(&key);
-    let mut response = Json(page).into_response();
+    let shown: Vec<V> = page.into_iter().filter_map(made).collect();
+    let mut response = Json(shown).into_response();
     if let Some(link) = last.and_then(|last| link(path, limit, &last)) {
         response.headers_mut().insert(header::LINK, link);
     }
@@ -141,6 +152,25 @@ mod tests {
         let key = |row: &&str| (*row).to_owned();
         let failure = begin(&rows, "gone", Order::Other, &key).unwrap_err();
         assert!(format!("{failure:?}").contains("`after=gone` names no row"));
+    }
+
+    #[test]
+    fn rows_are_made_for_their_page_alone_and_one_that_went_is_left_out() {
+        let query = PageQuery {
+            limit: Some(2),
+            after: Some("a/1".to_owned()),
+        };
+        let key = |row: &&str| (*row).to_owned();
+        let asked = std::cell::RefCell::new(Vec::new());
+        let made = |row: &'static str| {
+            asked.borrow_mut().push(row);
+            (row != "c").then_some(row)
+        };
+        let rows = vec!["a/1", "b", "c", "d"];
+        let response = answer_of("/v1/rows", rows, (Order::Other, key), (&query, made)).unwrap();
+        assert_eq!(asked.into_inner(), ["b", "c"]);
+        let next = response.headers().get(header::LINK).unwrap();
+        assert!(next.to_str().unwrap().contains("after=c"), "{next:?}");
     }
 
     #[test]

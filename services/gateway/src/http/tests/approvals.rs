@@ -188,6 +188,12 @@ async fn a_request_that_is_denied_withdrawn_or_late_does_nothing() {
     let path = format!("approvals/{withdrawn}/withdraw");
     assert_eq!(bench.says("ada", ("POST", &path), Value::Null).await.0, 200);
     let late = bench.wants_policies("ada", ALL).await;
+    // The newest first, in pages.
+    for (after, next) in [(&late, &withdrawn), (&withdrawn, &denied)] {
+        let (_, page) = bench.see(&format!("approvals?limit=1&after={after}")).await;
+        assert_eq!(page.as_array().unwrap().len(), 1, "{page}");
+        assert_eq!(page[0]["approval_id"].as_str(), Some(next.as_str()));
+    }
     assert_eq!(bench.word("bob", &late, "approve").await.0, 200);
     bench.clock.advance(APPROVAL_LIFETIME);
     for (id, state) in [
