@@ -9,12 +9,16 @@ use std::path::Path;
 
 use keywheel_audit_sink::KeptRecords;
 use keywheel_core::audit::{Outcome, Record};
-use keywheel_core::id::TokenId;
+use keywheel_core::id::{ApprovalId, TokenId};
 use keywheel_core::name::{HostName, SecretName, TokenName};
 use keywheel_engine::port::journal::{AuditLeaf, Journal, MAX_READ};
+use keywheel_gateway::admission::identity;
 use keywheel_journal::merkle::{Hash, leaf_hash};
 use keywheel_journal::{records_of_file, removed_hashes_of_file};
 use keywheel_schemas::wire::audit_record_from_json;
+
+/// Most that is said of what broken glass was about, in characters.
+const MAX_GLASS_CHARS: usize = 120;
 
 /// How a log stands to a sink's copy of its audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +175,8 @@ pub(crate) struct LostTime {
     pub(crate) taken: BTreeMap<TokenId, u64>,
     /// Hosts that were evicted, by their names.
     pub(crate) hosts: BTreeSet<HostName>,
+    /// Requests whose glass was broken, and that nobody reviewed: what for, and by whom.
+    pub(crate) glass: BTreeMap<ApprovalId, String>,
     /// Records that were looked at.
     pub(crate) records: u64,
     /// Records that this build does not understand.
@@ -216,6 +222,7 @@ impl LostTime {
     fn note_record(&mut self, record: &Record) {
         self.note_token(record);
         self.note_host(record);
+        self.note_glass(record);
         let name = record.object.strip_prefix("secret/");
         let name = name.and_then(|name| SecretName::parse(name).ok());
         let (Some(name), Outcome::Allowed) = (name, record.outcome) else {
@@ -274,6 +281,28 @@ impl LostTime {
                     let times = self.taken.entry(id).or_default();
                     *times = times.saturating_add(1);
                 }
+            }
+            _ => {}
+        }
+    }
+
+    fn note_glass(&mut self, record: &Record) {
+        let Some(said) = record.object.strip_prefix("approval/") else {
+            return;
+        };
+        // Behind the id comes what the request is about.
+        let id = said.split_once(' ').map_or(said, |(id, _)| id);
+        let (Ok(id), Outcome::Allowed) = (ApprovalId::parse(id), record.outcome) else {
+            return;
+        };
+        match record.verb.as_str() {
+            "break-glass" => {
+                let said: String = said.chars().take(MAX_GLASS_CHARS).collect();
+                let by = identity(&record.principal);
+                self.glass.insert(id, format!("{said} ({by})"));
+            }
+            "review-break-glass" => {
+                self.glass.remove(&id);
             }
             _ => {}
         }

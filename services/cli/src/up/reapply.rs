@@ -2,15 +2,17 @@
 //! given out means another value. Done before any service that gives out or makes something runs.
 //!
 //! Invariants: only commands change anything, each under an id derived from the restore, so a repeat after a crash
-//! changes nothing; what cannot be made so is told, never left out.
+//! changes nothing; what cannot be made so is told, never left out; no request that takes several people stays good,
+//! for nobody knows here whether it was used, denied or taken back.
 
 use std::fmt;
 
 use keywheel_audit_sink::KeptRecords;
+use keywheel_core::approval::{self, MAX_APPROVAL_REASON_CHARS};
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::command::{BuryLost, Command};
 use keywheel_core::decision::MAX_BURIED;
-use keywheel_core::id::{CommandId, DeploymentId, RevocationId, RotationId};
+use keywheel_core::id::{ApprovalId, CommandId, DeploymentId, RevocationId, RotationId};
 use keywheel_core::name::SecretName;
 use keywheel_core::time::Timestamp;
 use keywheel_core::token::{self, MAX_TOKEN_REASON_CHARS, Token};
@@ -29,6 +31,8 @@ use crate::wiring::Ends;
 
 /// Name of what `keywheel status` says of it.
 const FACT: &str = "restored";
+/// Who is named as ending what ends here.
+const BY_LOST_LOG: &str = "the log that was lost";
 /// Most names that one text lists.
 const MAX_NAMED: usize = 20;
 /// Most commands with which one secret's numbers are buried.
@@ -50,6 +54,8 @@ struct Told {
     used: Vec<String>,
     /// Hosts that were trusted again.
     evicted: Vec<String>,
+    /// Requests that would have been good again, or open.
+    ended: Vec<String>,
 }
 
 /// A secret as this log has it.
@@ -94,6 +100,7 @@ pub(super) async fn reapply(
         again.secret(name, lost, &mut told).await?;
     }
     again.tokens(&lost, &mut told).await?;
+    again.requests(&mut told).await?;
     ends.presences.set_lenient(false);
     let words = told.words(&lost);
     let reason = (Outcome::Allowed, words.clone());
@@ -212,11 +219,34 @@ impl Again<'_> {
             }
             let command = Command::Token(token::Request::Revoke {
                 which: token::Which::Named(token.name.clone()),
-                by: "the log that was lost".to_owned(),
+                by: BY_LOST_LOG.to_owned(),
                 reason: shortened(&self.reason()),
             });
             if self.submit(&what, "revoke", command, told).await? {
                 told.tokens.push(token.name.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    /// All that are open or approved, also where no record of the lost time is here. What broke the glass in this log
+    /// waits for its review as before.
+    async fn requests(&self, told: &mut Told) -> Result<(), Error> {
+        let open: Vec<ApprovalId> = {
+            let committed = self.ends.view.read();
+            let known = committed.world.approvals.iter();
+            let open = known.filter(|one| one.is_open(self.now));
+            open.map(|one| one.id).collect()
+        };
+        for id in open {
+            let command = Command::Approval(approval::Request::Deny {
+                approval: id,
+                by: BY_LOST_LOG.to_owned(),
+                reason: shortened(&self.reason()),
+            });
+            let what = format!("request {id}");
+            if self.submit(&what, "deny", command, told).await? {
+                told.ended.push(id.to_string());
             }
         }
         Ok(())
@@ -364,6 +394,7 @@ impl Told {
                 "an older log was restored; {records} records of the time it lost were read"
             )],
         };
+        let glass: Vec<String> = lost.glass.values().cloned().collect();
         let lists = [
             ("revoked again", &self.revoked),
             ("rotated since what was current is dead", &self.rotated),
@@ -372,6 +403,11 @@ impl Told {
             ("tokens revoked again", &self.tokens),
             ("uses of tokens counted again", &self.used),
             ("hosts evicted again", &self.evicted),
+            ("requests denied, to be asked for anew", &self.ended),
+            (
+                "glass was broken that nobody reviewed and this log does not know, have somebody else look at what was done",
+                &glass,
+            ),
             ("refused", &self.refused),
         ];
         let named = lists.into_iter().filter(|(_, names)| !names.is_empty());
@@ -404,9 +440,10 @@ impl Told {
     }
 }
 
-/// As long as a token's reason may be.
+/// As long as the reason of a token's end, or of a word about a request, may be.
 fn shortened(reason: &str) -> String {
-    reason.chars().take(MAX_TOKEN_REASON_CHARS).collect()
+    let most = MAX_TOKEN_REASON_CHARS.min(MAX_APPROVAL_REASON_CHARS);
+    reason.chars().take(most).collect()
 }
 
 /// Names, as far as a text has room.

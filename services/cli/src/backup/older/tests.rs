@@ -103,6 +103,50 @@ fn hosts_that_were_evicted_and_uses_that_were_taken_are_known() {
 }
 
 #[test]
+fn broken_glass_is_known_until_somebody_reviewed_it() {
+    let id = |n: u8| ApprovalId::from_bytes([n; 16]);
+    let object = |n: u8| format!("approval/{} policy-change policies", id(n));
+    let mut lost = LostTime::default();
+    for (verb, n) in [
+        ("break-glass", 1),
+        ("break-glass", 2),
+        ("approve", 3),
+        ("review-break-glass", 1),
+        // Of one that was broken before.
+        ("review-break-glass", 4),
+    ] {
+        let said = Record {
+            principal: Principal::Operator {
+                name: "ada".to_owned(),
+            },
+            ..record(verb, &object(n), None)
+        };
+        lost.note(&audit_record_to_json(&said));
+    }
+    for outcome in [Outcome::Denied, Outcome::Rejected, Outcome::Malformed] {
+        for (verb, n) in [("break-glass", 5), ("review-break-glass", 2)] {
+            let refused = Record {
+                outcome,
+                ..record(verb, &object(n), None)
+            };
+            lost.note(&audit_record_to_json(&refused));
+        }
+    }
+    lost.note(&audit_record_to_json(&record(
+        "break-glass",
+        "approval/none",
+        None,
+    )));
+    let said = format!("{} policy-change policies (certificate:ada)", id(2));
+    assert_eq!(lost.glass, BTreeMap::from([(id(2), said)]));
+    let long = format!("approval/{} {}", id(6), "ä".repeat(2 * MAX_GLASS_CHARS));
+    lost.note(&audit_record_to_json(&record("break-glass", &long, None)));
+    let said = lost.glass.get(&id(6)).unwrap();
+    let most = MAX_GLASS_CHARS + " (service:Gateway)".len();
+    assert_eq!(said.chars().count(), most, "{said}");
+}
+
+#[test]
 fn what_was_revoked_is_dead_by_its_number_or_with_all_that_were_there() {
     for verb in ["revoke", "revoke-in-emergency", "revoke-and-replace"] {
         assert_eq!(dead(&of(&[(verb, Some(2))])), [2], "{verb}");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keywheel_core::approval::{Approval, Ask, End, Operation};
 use keywheel_core::id::TokenId;
 use keywheel_core::name::TokenName;
 use keywheel_core::token::{Issue, Scope};
@@ -85,23 +86,52 @@ impl Scene {
     }
 
     async fn issue_limited(&self, n: u8, (called, owner): (&str, &str), limit: Option<u64>) {
+        let wish = Issue {
+            id: TokenId::from_bytes([n; 16]),
+            name: name(called),
+            hash: [n; 32],
+            owner: owner.to_owned(),
+            scope: Scope {
+                verbs: vec!["list".to_owned()],
+                resources: vec!["environment".to_owned()],
+            },
+            lifetime: Duration::from_secs(3600),
+            limit,
+            login: None,
+        };
+        self.does(n, Command::Token(token::Request::Issue(wish)))
+            .await;
+    }
+
+    /// Asks for something that takes two.
+    async fn asks(&self, n: u8, operation: Operation) -> ApprovalId {
+        let id = ApprovalId::from_bytes([n; 16]);
+        let wish = Ask {
+            id,
+            operation,
+            object: "policies".to_owned(),
+            digest: [n; 32],
+            plan: "one line more".to_owned(),
+            by: "certificate:ada".to_owned(),
+            reason: "bob joined".to_owned(),
+            needed: 2,
+        };
+        self.does(n, Command::Approval(approval::Request::Ask(wish)))
+            .await;
+        id
+    }
+
+    fn request(&self, id: ApprovalId) -> Approval {
+        let committed = self.ends.view.read();
+        committed.world.approvals.by_id(id).unwrap().clone()
+    }
+
+    async fn does(&self, n: u8, command: Command) {
         let submission = Submission {
             id: CommandId::from_bytes([n; 16]),
             principal: Principal::Service(keywheel_core::audit::Role::Gateway),
             traceparent: None,
-            command: Command::Token(token::Request::Issue(Issue {
-                id: TokenId::from_bytes([n; 16]),
-                name: name(called),
-                hash: [n; 32],
-                owner: owner.to_owned(),
-                scope: Scope {
-                    verbs: vec!["list".to_owned()],
-                    resources: vec!["environment".to_owned()],
-                },
-                lifetime: Duration::from_secs(3600),
-                limit,
-                login: None,
-            })),
+            command,
         };
         let verdict = self.ends.handle.submit(submission).await.unwrap();
         assert!(matches!(verdict, Verdict::Accepted { .. }), "{verdict:?}");
@@ -203,6 +233,56 @@ async fn a_start_that_was_killed_behind_it_does_it_once() {
     assert!(told.refused.is_empty(), "{:?}", told.refused);
 }
 
+#[tokio::test]
+async fn no_request_that_an_older_log_holds_open_or_approved_stays_good() {
+    let scene = Scene::set().await;
+    let waits = scene.asks(1, Operation::PolicyChange).await;
+    let approved = scene.asks(2, Operation::HostReturn).await;
+    let broken = scene.asks(3, Operation::AuditExport).await;
+    let withdrawn = scene.asks(4, Operation::AuditExport).await;
+    let reason = || "seen".to_owned();
+    let (bob, ada) = ("certificate:bob", "certificate:ada");
+    let words = [
+        approval::Request::Approve {
+            approval: approved,
+            by: bob.to_owned(),
+            reason: reason(),
+        },
+        approval::Request::BreakGlass {
+            approval: broken,
+            by: ada.to_owned(),
+            reason: reason(),
+        },
+        approval::Request::Withdraw {
+            approval: withdrawn,
+            by: ada.to_owned(),
+        },
+    ];
+    for (n, word) in (5..).zip(words) {
+        scene.does(n, Command::Approval(word)).await;
+    }
+    let now = Timestamp::default();
+    assert!(scene.request(approved).is_granted(now) && scene.request(broken).is_granted(now));
+    let mut told = Told::default();
+    scene.again().requests(&mut told).await.unwrap();
+    for id in [waits, approved, broken] {
+        let known = scene.request(id);
+        assert_eq!(known.end, Some(End::Denied), "{known:?}");
+        assert!(!known.is_granted(now), "{known:?}");
+    }
+    assert_eq!(scene.request(withdrawn).end, Some(End::Withdrawn));
+    assert!(scene.request(broken).is_unreviewed(), "its review is due");
+    assert_eq!(
+        told.ended,
+        [waits, approved, broken].map(|id| id.to_string())
+    );
+    assert!(told.refused.is_empty(), "{told:?}");
+    // A repeat after a crash finds none.
+    let before = scene.journal.head().await.unwrap().number;
+    scene.again().requests(&mut Told::default()).await.unwrap();
+    assert_eq!(scene.journal.head().await.unwrap().number, before);
+}
+
 #[test]
 fn the_record_has_the_names_and_the_status_their_number() {
     let told = Told {
@@ -212,10 +292,13 @@ fn the_record_has_the_names_and_the_status_their_number() {
         ],
         evicted: vec!["web-1".to_owned()],
         without: vec!["prod/pin".to_owned()],
+        ended: vec!["0505".to_owned()],
         ..Told::default()
     };
+    let glass = "0707 policy-change policies (unix:0)".to_owned();
     let lost = LostTime {
         records: 9,
+        glass: [(ApprovalId::from_bytes([7; 16]), glass)].into(),
         ..LostTime::default()
     };
     let words = told.words(&lost);
@@ -232,13 +315,16 @@ fn the_record_has_the_names_and_the_status_their_number() {
         "9 records of the time it lost were read",
         "revoked again: prod/db version 3, prod/key version 1",
         "hosts evicted again: web-1",
+        "requests denied, to be asked for anew: 0505",
+        "look at what was done: 0707 policy-change policies (unix:0)",
     ] {
         assert!(words.contains(part), "{words}");
     }
     let numbers = format!("{}{}", told.numbers(&later), told.next());
     assert!(numbers.contains("revoked again: 2"), "{numbers}");
     assert!(numbers.contains("hosts evicted again: 1"), "{numbers}");
-    for name in ["prod/", "web-1"] {
+    assert!(numbers.contains("look at what was done: 1"), "{numbers}");
+    for name in ["prod/", "web-1", "0505", "0707", "unix:0"] {
         assert!(!numbers.contains(name), "{numbers}");
     }
 }
