@@ -411,6 +411,8 @@ pub struct Approval {
     pub asked_at: Timestamp,
     /// From then on it is good for nothing.
     pub expires_at: Timestamp,
+    /// Whether the log went on beyond its time.
+    pub is_over: bool,
     /// Who is for it, whoever asked being one.
     pub words: BTreeSet<String>,
     /// How it ended, if it did.
@@ -435,7 +437,7 @@ impl Approval {
     /// Whether it has not ended and its time is not over.
     #[must_use]
     pub fn is_open(&self, now: Timestamp) -> bool {
-        self.end.is_none() && now < self.expires_at
+        self.end.is_none() && !self.is_over && now < self.expires_at
     }
 
     /// Whether what was asked for may be done.

@@ -63,6 +63,17 @@ pub enum Principal {
     },
 }
 
+impl Principal {
+    /// Whether it is a person who came themselves: who brings a token may be a program, or somebody else.
+    #[must_use]
+    pub const fn is_person(&self) -> bool {
+        matches!(
+            self,
+            Self::User { .. } | Self::Operator { .. } | Self::Login { .. }
+        )
+    }
+}
+
 /// A service's role; what each may submit is fixed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {

@@ -382,6 +382,12 @@ impl Given {
         self
     }
 
+    /// The log has an event of this time.
+    pub(crate) fn logged_at(mut self, at: Timestamp) -> Self {
+        self.world.note_time(at);
+        self
+    }
+
     /// Further ids are counted up from other bytes from here on, as each command draws its own.
     pub(crate) fn drawn(mut self, seed: u8) -> Self {
         self.seed = Some(seed);

@@ -260,13 +260,15 @@ pub struct Token {
     pub taken: u64,
     /// Of a login: whom the provider named.
     pub login: Option<Login>,
+    /// Whether the log went on beyond its end.
+    pub is_over: bool,
 }
 
 impl Token {
     /// Whether it opens something, as far as time goes.
     #[must_use]
     pub fn is_alive(&self, now: Timestamp) -> bool {
-        now < self.expires_at
+        !self.is_over && now < self.expires_at
     }
 
     /// How many uses are left; `None` where nothing limits them.

@@ -4,6 +4,7 @@
 
 pub mod approvals;
 mod difference;
+mod ends;
 mod leases;
 mod orders;
 mod outside;
@@ -79,6 +80,8 @@ pub struct World {
     pub tokens: tokens::Tokens,
     /// What takes several people.
     pub approvals: approvals::Approvals,
+    /// When open join tokens end.
+    join_ends: ends::Ends<JoinTokenId>,
     secrets_by_name: BTreeMap<SecretName, SecretId>,
     bindings_by_name: BTreeMap<BindingName, BindingId>,
     hosts_by_name: BTreeMap<HostName, HostId>,
@@ -424,12 +427,14 @@ impl World {
                     name: name.clone(),
                     secret_hash: *secret_hash,
                     expires_at: *expires_at,
+                    is_over: false,
                 };
                 self.join_tokens.insert(*token, issued);
+                self.join_ends.add(*expires_at, *token);
                 return;
             }
             host::Event::JoinTokenSpent { token } => {
-                self.join_tokens.remove(token);
+                self.forget_join_token(*token);
                 return;
             }
             host::Event::Enrolled {

@@ -533,7 +533,7 @@ impl CommandBus {
         if events.is_empty() && audit.is_empty() && !is_report {
             return Ok(None);
         }
-        let effects = self.fold(&events);
+        let effects = self.fold(&events, now);
         Ok(Some(Decision {
             command: submission.id,
             class,
@@ -553,9 +553,10 @@ impl CommandBus {
     }
 
     /// Folds a decision's events into the draft and lets the process managers react to each.
-    fn fold(&mut self, events: &[Event]) -> Vec<Effect> {
+    fn fold(&mut self, events: &[Event], at: Timestamp) -> Vec<Effect> {
         let mut effects = Vec::new();
         for event in events {
+            self.draft.note_time(at);
             self.draft.apply(self.next, event);
             self.next += 1;
             effects.extend(react(&self.draft, event));

@@ -91,6 +91,7 @@ pub async fn replay(journal: &dyn Journal, view: &View) -> Result<Replayed, Port
         let page = journal.read(last, MAX_READ).await?;
         let before = last;
         for event in page.iter().take_while(|event| event.number <= number) {
+            folded.note_time(event.time);
             folded.apply(event.number, &event.event);
             last = event.number;
         }

@@ -168,6 +168,7 @@ impl Committed {
     pub fn apply(&mut self, recorded: &RecordedEvent, at: Timestamp) {
         self.note_times(recorded, at);
         self.tally.note(&self.world, recorded);
+        self.world.note_time(recorded.time);
         self.world.apply(recorded.number, &recorded.event);
         self.number = recorded.number;
         self.note_settled(&recorded.event, at);

@@ -51,13 +51,15 @@ pub struct JoinToken {
     pub secret_hash: TokenHash,
     /// From then on it opens nothing.
     pub expires_at: Timestamp,
+    /// Whether the log went on beyond its end.
+    pub is_over: bool,
 }
 
 impl JoinToken {
     /// Whether it is too old.
     #[must_use]
     pub fn is_expired(&self, now: Timestamp) -> bool {
-        now >= self.expires_at
+        self.is_over || now >= self.expires_at
     }
 
     /// Checks what a machine presents. The token is spent already, whatever comes out.

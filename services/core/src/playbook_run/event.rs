@@ -288,6 +288,16 @@ pub enum Rejection {
         /// Who.
         by: String,
     },
+    /// Who has somebody's token need not be that person.
+    #[error(
+        "`{by}` came with a token, and approving playbook run {run} takes people: approve it without one, with a login (`keywheel login`), a client certificate or at the unix socket"
+    )]
+    NoPerson {
+        /// The run.
+        run: RunId,
+        /// Whose token.
+        by: String,
+    },
     /// Who starts a run does not approve it.
     #[error("`{by}` started playbook run {run}; another principal has to approve it")]
     OwnRun {

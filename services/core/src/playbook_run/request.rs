@@ -44,6 +44,8 @@ pub enum Request {
         step: Option<String>,
         /// Who approves.
         by: String,
+        /// Whether they came themselves, and with no token.
+        is_person: bool,
         /// Why, in a person's words.
         reason: String,
     },

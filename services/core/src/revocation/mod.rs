@@ -324,11 +324,7 @@ impl Revocation {
         if reason.chars().count() > MAX_REASON_CHARS {
             return Err(Rejection::ReasonTooLong);
         }
-        let is_person = matches!(
-            by,
-            Principal::User { .. } | Principal::Operator { .. } | Principal::Login { .. }
-        );
-        if !is_person {
+        if !by.is_person() {
             return Err(Rejection::NoPerson);
         }
         let is_asked = self.is_begun() && self.backend != Backend::Confirmed;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::ends::Ends;
 use crate::approval::{Approval, Ask, Digest, End, Event, KEPT_APPROVALS, Operation};
 use crate::id::ApprovalId;
 use crate::time::Timestamp;
@@ -10,6 +11,7 @@ use crate::time::Timestamp;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Approvals {
     by_id: BTreeMap<ApprovalId, Approval>,
+    ends: Ends<ApprovalId>,
     sinks: Option<Digest>,
 }
 
@@ -88,11 +90,13 @@ impl Approvals {
                 needed: *needed,
                 asked_at: *asked_at,
                 expires_at: *expires_at,
+                is_over: false,
                 words: std::iter::once(by.clone()).collect(),
                 end: None,
                 glass: None,
                 number,
             };
+            self.ends.add(*expires_at, id);
             self.by_id.insert(id, asked);
             return;
         }
@@ -123,7 +127,17 @@ impl Approvals {
         let beyond = over.len().saturating_sub(KEPT_APPROVALS);
         over.sort_unstable();
         for (_, id) in over.into_iter().take(beyond) {
-            self.by_id.remove(&id);
+            if let Some(known) = self.by_id.remove(&id) {
+                self.ends.remove(known.expires_at, id);
+            }
+        }
+    }
+
+    pub(super) fn note_time(&mut self, at: Timestamp) {
+        for id in self.ends.take_until(at) {
+            if let Some(known) = self.by_id.get_mut(&id) {
+                known.is_over |= known.expires_at <= at;
+            }
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::ends::Ends;
 use crate::id::TokenId;
 use crate::name::TokenName;
+use crate::time::Timestamp;
 use crate::token::{Event, Token, TokenHash};
 
 /// Tokens by id and by the hash of their text. Those that are over stay until another one is issued.
@@ -11,6 +13,7 @@ use crate::token::{Event, Token, TokenHash};
 pub struct Tokens {
     by_id: BTreeMap<TokenId, Token>,
     by_hash: BTreeMap<TokenHash, TokenId>,
+    ends: Ends<TokenId>,
 }
 
 impl Tokens {
@@ -68,7 +71,9 @@ impl Tokens {
                     limit: *limit,
                     taken: 0,
                     login: login.clone(),
+                    is_over: false,
                 };
+                self.ends.add(*expires_at, id);
                 self.by_id.insert(id, token);
             }
             Event::UsesTaken { uses } => {
@@ -83,6 +88,15 @@ impl Tokens {
     fn forget(&mut self, id: TokenId) {
         if let Some(known) = self.by_id.remove(&id) {
             self.by_hash.remove(&known.hash);
+            self.ends.remove(known.expires_at, id);
+        }
+    }
+
+    pub(super) fn note_time(&mut self, at: Timestamp) {
+        for id in self.ends.take_until(at) {
+            if let Some(known) = self.by_id.get_mut(&id) {
+                known.is_over |= known.expires_at <= at;
+            }
         }
     }
 }

@@ -78,6 +78,7 @@ impl CommandBus {
     async fn take_over(&mut self, events: Vec<RecordedEvent>) {
         let mut effects = Vec::new();
         for event in &events {
+            self.draft.note_time(event.time);
             self.draft.apply(event.number, &event.event);
             self.next = event.number + 1;
             effects.extend(react(&self.draft, &event.event));

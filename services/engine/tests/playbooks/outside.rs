@@ -213,6 +213,7 @@ impl Outside {
             run: run.id,
             step: Some(state.step.name.clone()),
             by: (*by).to_owned(),
+            is_person: true,
             reason: "agreed".to_owned(),
         });
         Some(self.says(user(), approve))

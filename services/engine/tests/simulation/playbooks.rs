@@ -162,6 +162,7 @@ impl Sim {
             run,
             step: step.filter(|_| self.random.permille(800)),
             by: identity(&principal),
+            is_person: true,
             reason: "seen".to_owned(),
         });
         let command = self.submission(principal, command);

@@ -144,7 +144,7 @@ pub(super) async fn came_in(
                 login: None,
             });
         }
-        Ok(Some(hash)) => accept(api, &hash).await,
+        Ok(Some(hash)) => accept(api, &principal, &hash).await,
         Err(flaw) => Err(No::Flaw(flaw)),
     };
     match accepted {
@@ -177,14 +177,18 @@ fn shown(headers: &HeaderMap) -> Result<Option<TokenHash>, Flaw> {
     hash.map(Some).ok_or(Flaw::Malformed)
 }
 
-/// Asks at the log's head, so that what was revoked anywhere opens nothing anywhere.
-async fn accept(api: &Api, hash: &TokenHash) -> Result<Came, No> {
-    api.commands.look_at_head().await?;
-    let known = {
+/// Asks at the log's head, so that what was revoked anywhere opens nothing anywhere. Whose attempts are only counted by
+/// now has guesses looked up in what is known here.
+async fn accept(api: &Api, from: &Principal, hash: &TokenHash) -> Result<Came, No> {
+    let known = || {
         let committed = api.view.read();
         committed.world.tokens.by_hash(hash).cloned()
     };
-    let known = known.ok_or(No::Flaw(Flaw::Unknown))?;
+    if api.denials.is_over(from) && known().is_none() {
+        return Err(No::Flaw(Flaw::Unknown));
+    }
+    api.commands.look_at_head().await?;
+    let known = known().ok_or(No::Flaw(Flaw::Unknown))?;
     let name = known.name.to_string();
     if !known.is_alive(api.clock.now()) {
         return Err(No::Flaw(Flaw::Over(name)));

@@ -197,6 +197,7 @@ async fn approve(
         run,
         step,
         by: identity(&caller.principal),
+        is_person: caller.principal.is_person(),
         reason,
     };
     api.submit(&caller, Command::Playbook(request)).await?;

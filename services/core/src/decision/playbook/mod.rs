@@ -69,8 +69,9 @@ pub(super) fn decide(
             run,
             step,
             by,
+            is_person,
             reason,
-        } => approve(world, (*run, step.as_deref()), by, reason),
+        } => approve(world, (*run, step.as_deref()), (by, *is_person), reason),
         Request::Intervene {
             run,
             intervention,
@@ -296,11 +297,15 @@ fn answer(
 fn approve(
     world: &World,
     (id, step): (RunId, Option<&str>),
-    by: &str,
+    (by, is_person): (&str, bool),
     reason: &str,
 ) -> Result<Vec<Event>, Rejection> {
     check_reason(reason)?;
     let run = open(world, id)?;
+    if !is_person {
+        let by = by.to_owned();
+        return Err(playbook_run::Rejection::NoPerson { run: id, by }.into());
+    }
     let waits = run.steps.iter().filter(|state| {
         let is_meant = step.is_none_or(|step| step == state.step.name);
         let asks = matches!(state.step.deed, Deed::Approve { .. });

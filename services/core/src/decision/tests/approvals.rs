@@ -73,6 +73,7 @@ impl Told {
         for event in decided {
             self.events.push(event);
             let number = u64::try_from(self.events.len()).unwrap();
+            self.world.note_time(self.now);
             self.world.apply(number, self.events.last().unwrap());
         }
         Ok(count)
@@ -247,6 +248,24 @@ fn a_request_expires_whether_it_was_approved_or_not() {
     }
     told.policies(2, 2);
     assert_eq!(applied(&told), 0);
+}
+
+#[test]
+fn a_request_that_expired_stays_so_when_a_clock_is_put_back() {
+    let mut told = Told::default();
+    told.policies(1, 2);
+    assert_eq!(told.say(approve(1, BOB)), Ok(1));
+    let began = told.now;
+    told.later(APPROVAL_LIFETIME);
+    told.policies(2, 2);
+    told.now = began;
+    let expired = No::Expired(id(1));
+    assert_eq!(told.no(approve(1, EVE)), expired);
+    let wish = perform(1, (ADA, DIGEST), set("a", None));
+    assert_eq!(told.no(wish), expired);
+    assert_eq!(told.say(approve(2, BOB)), Ok(1), "the other goes on");
+    let wish = perform(2, (ADA, DIGEST), set("a", None));
+    assert_eq!(told.say(wish), Ok(2));
 }
 
 #[test]

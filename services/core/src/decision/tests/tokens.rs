@@ -64,6 +64,7 @@ impl Told {
             Ok(events) => {
                 for event in &events {
                     self.number += 1;
+                    self.world.note_time(at(second));
                     self.world.apply(self.number, event);
                 }
                 Ok(events)
@@ -169,6 +170,38 @@ fn one_name_is_one_token_as_long_as_that_lives() {
     told.issue(3600, wish(2, "ci")).unwrap();
     let known: Vec<TokenId> = told.world.tokens.iter().map(|known| known.id).collect();
     assert_eq!(known, [id(2)], "what is over is forgotten");
+}
+
+#[test]
+fn what_was_over_stays_over_when_a_clock_is_put_back() {
+    let mut told = Told::default();
+    let limited = |n, called| Issue {
+        limit: Some(9),
+        ..wish(n, called)
+    };
+    let is_alive = |told: &Told, n| {
+        let known = told.world.tokens.by_id(id(n)).unwrap();
+        known.is_alive(at(10))
+    };
+    told.issue(0, limited(1, "ci")).unwrap();
+    told.issue(1, limited(2, "other")).unwrap();
+    // The log goes on to the last moment of the first one.
+    told.take(3599, id(2), 1).unwrap();
+    assert!(is_alive(&told, 1), "its end had not come");
+    let ahead = Request::Revoke {
+        which: Which::Named(name("other")),
+        by: ADA.to_owned(),
+        reason: "a test".to_owned(),
+    };
+    told.ask(3600, ahead).unwrap();
+    assert!(!is_alive(&told, 1));
+    let over = Err(token::Rejection::Over);
+    assert_eq!(told.take(10, id(1), 1), over);
+    // What is issued by the clock as it is counts by it, and the name is free.
+    told.issue(10, limited(3, "ci")).unwrap();
+    told.take(11, id(3), 1).unwrap();
+    assert!(is_alive(&told, 3));
+    assert_eq!(told.world.tokens.by_id(id(1)), None);
 }
 
 #[test]

@@ -95,6 +95,29 @@ fn a_token_opens_nothing_from_its_last_instant_on() {
 }
 
 #[test]
+fn a_token_that_was_over_stays_so_when_a_clock_is_put_back() {
+    let lifetime = JOIN_TOKEN_LIFETIME.as_secs();
+    let given = invited().logged_at(later(lifetime - 1)).at(later(1));
+    given.when(join(|_| {})).then([spent(TOKEN), joined()]);
+    let expired = Rejection::TokenExpired(host_name());
+    let given = invited().logged_at(later(lifetime)).at(later(1));
+    given
+        .when(join(|_| {}))
+        .then_refused(expired, [spent(TOKEN)]);
+    // One that is issued afterwards counts by the clock as it is.
+    let given = invited().logged_at(later(lifetime)).at(later(1));
+    let given = given.and(issue(SECOND_TOKEN));
+    assert_eq!(
+        given.world().join_tokens.len(),
+        1,
+        "what was over made room"
+    );
+    given
+        .when(join(|request| request.token = SECOND_TOKEN))
+        .then([spent(SECOND_TOKEN), joined()]);
+}
+
+#[test]
 fn a_token_is_for_one_name_and_one_host() {
     let of_another = |asked| Rejection::TokenOfAnother {
         bound: host_name(),

@@ -12,6 +12,7 @@ fn approve_at(step: Option<&str>, by: &str) -> Command {
         run: RUN,
         step: step.map(ToOwned::to_owned),
         by: by.to_owned(),
+        is_person: true,
         reason: "seen".to_owned(),
     })
 }
@@ -77,6 +78,31 @@ fn two_principals_approve_and_neither_is_the_one_who_started() {
     assert_eq!(progress(&given, "rotate"), Progress::Done);
     let nothing = Rejection::Ended(RUN);
     given.when(approve("unix:1001")).then_rejected(nothing);
+}
+
+#[test]
+fn a_token_approves_nothing_whoever_it_stands_for() {
+    let by_token = |by: &str| {
+        Command::Playbook(Request::Approve {
+            run: RUN,
+            step: None,
+            by: by.to_owned(),
+            is_person: false,
+            reason: "seen".to_owned(),
+        })
+    };
+    let given = asking(1);
+    let refused = Rejection::NoPerson {
+        run: RUN,
+        by: "certificate:anna".to_owned(),
+    };
+    given
+        .clone()
+        .when(by_token("certificate:anna"))
+        .then_rejected(refused);
+    given
+        .when(approve("certificate:anna"))
+        .then([approved("certificate:anna")]);
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub(super) fn approve(
         step,
         by,
         reason,
+        ..
     }) = command
     else {
         return None;

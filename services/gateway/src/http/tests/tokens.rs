@@ -1,5 +1,7 @@
 //! Tokens over HTTP: whoever brings one is its owner within its scope, and what is wrong with one is told to nobody.
 
+mod bounds;
+
 use std::time::Duration;
 
 use futures_util::StreamExt as _;

@@ -1,0 +1,77 @@
+//! What a token does not open: anything once it was over, whatever a clock says; what takes people; and how often
+//! guesses are asked about.
+
+use keywheel_engine::replay::replay;
+
+use super::*;
+
+const ASKS: (&str, &str) = ("GET", "/v1/secrets");
+
+#[tokio::test]
+async fn a_token_that_was_over_stays_so_when_the_clock_is_put_back() {
+    let bench = Bench::with_secrets().await;
+    let began = bench.api.clock.now();
+    let token = bench.issue(wish("ci")).await;
+    bench.clock.advance(Duration::from_secs(HOUR));
+    let later = MANIFEST.replace("prod/db", "prod/later");
+    assert_eq!(bench.apply(&later).await.0, 200);
+    bench.clock.set_wall(began);
+    assert_eq!(bench.with(&token, ASKS, Value::Null).await.0, 403);
+    let last = bench.audit().await.pop().unwrap();
+    assert!(last.contains("token `ci` is over"), "{last}");
+    let (_, listed) = bench.see("tokens").await;
+    assert_eq!(listed[0]["state"], "expired", "{listed}");
+    // The name is free, and what is issued now counts by the clock as it is.
+    let next = bench.issue(wish("ci")).await;
+    assert_eq!(bench.with(&next, ASKS, Value::Null).await.0, 200);
+    // Whoever reads the log anew knows the same.
+    let read = replay(&*bench.api.journal, &bench.api.view).await.unwrap();
+    assert_eq!(read.difference, None);
+}
+
+#[tokio::test]
+async fn a_playbook_s_step_is_approved_by_people_and_by_no_token() {
+    let bench = Bench::with_secrets().await;
+    let id = bench.with_a_run().await;
+    let mut all = wish("ci");
+    all["resources"] = json!(["environment"]);
+    let token = bench.issue(all).await;
+    let path = format!("/v1/playbook-runs/{id}/approve");
+    let why = || json!({ "reason": "fine" });
+    let refused = bench.with(&token, ("POST", &path), why()).await;
+    assert_problem(&refused, 409, "conflict", "takes people");
+    assert_problem(&refused, 409, "conflict", "keywheel login");
+    let last = bench.audit().await.pop().unwrap();
+    for part in ["approve-playbook", "Rejected", "\"ci\"", "takes people"] {
+        assert!(last.contains(part), "{part}: {last}");
+    }
+    let (status, run) = bench.as_peer(ada(), "POST", &path, why()).await;
+    assert_eq!(status, 200, "{run}");
+    let approved = json!(["certificate:ada"]);
+    assert_eq!(run["steps"][0]["approvals"], approved, "{run}");
+}
+
+/// Guesses as often as each has a record of its own.
+async fn guess(bench: &Bench) {
+    let guess = format!("{PREFIX}{}", "A".repeat(43));
+    for _ in 0..RECORDED_PER_UID {
+        assert_eq!(bench.with(&guess, ASKS, Value::Null).await.0, 403);
+    }
+}
+
+#[tokio::test]
+async fn guesses_that_are_only_counted_ask_nothing_of_the_log() {
+    let [one, other] = Bench::pair().await;
+    guess(&other).await;
+    // It heard of no new token, and does not ask either.
+    let token = one.issue(wish("ci")).await;
+    assert_eq!(other.with(&token, ASKS, Value::Null).await.0, 429);
+    other.forgive();
+    assert_eq!(other.with(&token, ASKS, Value::Null).await.0, 200);
+    // One that it knows is asked about each time.
+    guess(&other).await;
+    assert_eq!(other.with(&token, ASKS, Value::Null).await.0, 200);
+    let (path, reason) = ("/v1/tokens/ci/revoke", json!({ "reason": "leaked" }));
+    assert_eq!(one.as_peer(ada(), "POST", path, reason).await.0, 200);
+    assert_eq!(other.with(&token, ASKS, Value::Null).await.0, 429);
+}
