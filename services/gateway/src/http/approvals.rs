@@ -152,8 +152,22 @@ async fn review(
         by,
         reason,
     };
-    api.submit(&caller, Command::Approval(request)).await?;
+    let command = Command::Approval(request);
+    api.admit_command(&caller, &command).await?;
+    came_themselves(&caller)?;
+    api.submit(&caller, command).await?;
     api.approval_view(approval)
+}
+
+/// Whether it is a person who says it: who has somebody's token need not be that person.
+fn came_themselves(caller: &Caller) -> Result<(), Failure> {
+    if caller.principal.is_person() {
+        return Ok(());
+    }
+    let by = identity(&caller.principal);
+    Err(Failure::conflict(format!(
+        "`{by}` came with a token, and what takes several people takes people: say it without one, with a login (`keywheel login`), a client certificate or at the unix socket"
+    )))
 }
 
 /// A word, where words are words: those for an unsealing are its shares.
@@ -166,6 +180,9 @@ async fn say(
     let is_for_it = matches!(&request, Request::Approve { .. });
     let command = Command::Approval(request);
     api.admit_command(caller, &command).await?;
+    if is_for_it {
+        came_themselves(caller)?;
+    }
     let (operation, needed) = {
         let committed = api.view.read();
         let known = committed.world.approvals.by_id(id);
@@ -197,6 +214,7 @@ async fn confirm_sinks(
     // Before it is said what there is to confirm.
     api.admit_caller(&caller, &[Demand::of_all(Verb::Grant)])
         .await?;
+    came_themselves(&caller)?;
     let Some(needed) = api.admission.people(Operation::SinkChange) else {
         return Err(Failure::conflict(
             "sinks are nobody's to confirm here: the configuration does not say `dual_control.sink_change`",

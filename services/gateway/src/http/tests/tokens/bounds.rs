@@ -1,6 +1,7 @@
 //! What a token does not open: anything once it was over, whatever a clock says; what takes people; and how often
 //! guesses are asked about.
 
+use keywheel_core::approval::Operation;
 use keywheel_engine::replay::replay;
 
 use super::*;
@@ -49,6 +50,31 @@ async fn a_playbook_s_step_is_approved_by_people_and_by_no_token() {
     assert_eq!(status, 200, "{run}");
     let approved = json!(["certificate:ada"]);
     assert_eq!(run["steps"][0]["approvals"], approved, "{run}");
+}
+
+#[tokio::test]
+async fn what_takes_several_is_approved_and_reviewed_by_people_and_by_no_token() {
+    let bench = Bench::taking(&[(Operation::AuditExport, 2)]).await;
+    let token = bench
+        .issue(json!({ "name": "ci", "verbs": ["audit"], "resources": ["environment"], "lifetime_seconds": HOUR }))
+        .await;
+    let bob = || Peer::Operator(OperatorName::parse("bob").unwrap());
+    let (wish, why) = ("/v1/audit/export", || json!({ "reason": "fine" }));
+    let asked = bench.as_peer(bob(), "GET", wish, Value::Null).await;
+    assert_problem(&asked, 202, "waiting", "audit-export");
+    let (_, all) = bench.see("approvals").await;
+    let id = all[0]["approval_id"].as_str().unwrap();
+    let path = |word: &str| format!("/v1/approvals/{id}/{word}");
+    let refused = bench.with(&token, ("POST", &path("approve")), why()).await;
+    assert_problem(&refused, 409, "conflict", "takes people");
+    let broken = bench
+        .as_peer(bob(), "POST", &path("break-glass"), why())
+        .await;
+    assert_eq!(broken.0, 200, "{}", broken.1);
+    let refused = bench.with(&token, ("POST", &path("review")), why()).await;
+    assert_problem(&refused, 409, "conflict", "keywheel login");
+    let reviewed = bench.as_peer(ada(), "POST", &path("review"), why()).await;
+    assert_eq!(reviewed.0, 200, "{}", reviewed.1);
 }
 
 /// Guesses as often as each has a record of its own.
