@@ -100,6 +100,7 @@ fn the_journal_can_check_what_was_asked_and_never_sees_the_secret() {
         name: recorded.name,
         secret_hash: recorded.secret_hash,
         expires_at: recorded.expires_at,
+        is_over: false,
     };
     assert_eq!(open.check(&checked.request, NOW), Ok(()));
     let late = open.check(&checked.request, open.expires_at);
