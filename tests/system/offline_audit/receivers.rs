@@ -240,7 +240,8 @@ impl Receivers {
         once(EVENTS, &lines(&whole(&self.events_file())?), number)
     }
 
-    fn events_file(&self) -> PathBuf {
+    /// That file.
+    pub(crate) fn events_file(&self) -> PathBuf {
         self.scratch.join("events.jsonl")
     }
 

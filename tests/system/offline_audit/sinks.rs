@@ -124,6 +124,10 @@ fn assert_events(keywheel: &Keywheel, receivers: &Receivers) -> Result<()> {
             && text(&event["unmapped"]["object"]) == text(&record["object"]);
         ensure!(is_about_it, "event {at} is not about {line}: {event}");
     }
+    let kept = receivers.events_file().display().to_string();
+    keywheel
+        .cli(&["audit", "verify", "--against", &kept])?
+        .ok()?;
     let mut lines: Vec<String> = events.iter().map(Value::to_string).collect();
     let judged = ocsf::judge(keywheel.scratch(), &lines)?;
     ensure!(judged.faults.is_empty(), "{:#?}", judged.faults);
