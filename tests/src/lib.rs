@@ -27,6 +27,7 @@ pub mod lan;
 pub mod manifest;
 pub mod memory;
 pub mod metrics;
+pub mod ocsf;
 pub mod output;
 pub mod places;
 pub mod planted;

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::canary::Canary;
 use keywheel_tests::keywheel::{Keywheel, Options, READY};
 use keywheel_tests::manifest;
+use keywheel_tests::ocsf;
 use keywheel_tests::output::Output;
 use keywheel_tests::planted;
 use keywheel_tests::scratch::{Scratch, root};
@@ -21,9 +22,6 @@ use keywheel_tests::stage::wait_current;
 use keywheel_tests::wait;
 use serde_json::{Map, Value, json};
 
-/// Where `tests/run.sh` installs it, and which version.
-const DIRECTORY_VARIABLE: &str = "KEYWHEEL_SCHEMATHESIS_DIR";
-const VERSION: &str = "4.32.5";
 /// Examples per operation, beside those at every limit of the description.
 const EXAMPLES: &str = "12";
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,response_schema_conformance,negative_data_rejection,unsupported_method,allow_header_conformance";
@@ -58,26 +56,10 @@ const LATER: &str = "2100-01-01T00:00:00Z";
 const EXCHANGES: &str = "exchanges.har";
 const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: prod/seen\n  containers: { labels: { app: web }, insecureSelector: true }\n  file: { name: seen }\n  reload: none\n";
 
-#[expect(clippy::disallowed_methods, reason = "where the installer put it")]
-fn schemathesis() -> Result<PathBuf> {
-    let directory = match std::env::var_os(DIRECTORY_VARIABLE) {
-        Some(directory) => PathBuf::from(directory),
-        None => PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?)
-            .join(".cache/keywheel/schemathesis"),
-    };
-    let python = directory.join(VERSION).join("bin/python3");
-    ensure!(
-        python.exists(),
-        "{} is missing: ./tests/run.sh installs schemathesis",
-        python.display()
-    );
-    Ok(python)
-}
-
 /// Has the tool ask a server by a description; everything it writes goes to the scratch directory.
 fn ask(scratch: &Path, description: &Path, server: SocketAddr, more: &[&str]) -> Result<Output> {
     let url = format!("http://{server}");
-    let mut command = Command::new(schemathesis()?);
+    let mut command = Command::new(ocsf::python()?);
     command
         .current_dir(scratch)
         .args(["-m", "schemathesis.cli", "run"])

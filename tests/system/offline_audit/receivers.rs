@@ -21,6 +21,8 @@ use tokio::runtime::{Builder, Runtime};
 /// The stream that keeps records, and its subject.
 const STREAM: &str = "audit";
 const SUBJECT: &str = "audit.keywheel";
+/// A file more, which is told OCSF; the others are told records as they are.
+const EVENTS: &str = "events";
 /// The key that signs requests.
 const KEY: &str = concat!("whsec_", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
 /// A receiver of requests: what it was sent is on the disk before it answers.
@@ -127,7 +129,11 @@ impl Receivers {
         let key = self.key.display();
         let (url, address) = (self.nats.url(), self.syslog.address());
         let (logs, hook) = (self.collector_port, self.hook_port);
+        let events = self.events_file().display().to_string();
         [
+            format!(
+                "[[sink]]\nname = \"{EVENTS}\"\ntype = \"file\"\npath = \"{events}\"\nformat = \"ocsf\"\n\n"
+            ),
             sink(Which::File, "file", &format!("path = \"{file}\"")),
             sink(
                 Which::Syslog,
@@ -224,28 +230,45 @@ impl Receivers {
     /// The records it has, each once, from the first one on; an error where one is missing before another, or came
     /// again as another one.
     pub(crate) fn records(&self, which: Which) -> Result<Vec<Value>> {
-        let mut records: Vec<Value> = Vec::new();
-        for text in self.texts(which)? {
-            let line: Value = serde_json::from_str(&text)?;
-            let at = line["sequence"].as_u64().context("a line without number")?;
-            let at = usize::try_from(at)?;
-            let name = which.name();
-            ensure!(
-                at <= records.len(),
-                "{name} has record {at} and not {}",
-                records.len()
-            );
-            match records.get(at) {
-                None => records.push(line),
-                Some(before) => ensure!(*before == line, "{name} has two records {at}"),
-            }
-        }
-        Ok(records)
+        let number = |line: &Value| line["sequence"].as_u64();
+        once(which.name(), &self.texts(which)?, number)
+    }
+
+    /// The events of OCSF that the file of those has, in the same way.
+    pub(crate) fn events(&self) -> Result<Vec<Value>> {
+        let number = |event: &Value| event["metadata"]["sequence"].as_u64();
+        once(EVENTS, &lines(&whole(&self.events_file())?), number)
+    }
+
+    /// That file.
+    pub(crate) fn events_file(&self) -> PathBuf {
+        self.scratch.join("events.jsonl")
     }
 
     fn file(&self) -> PathBuf {
         self.scratch.join("archive.jsonl")
     }
+}
+
+/// Numbered lines, each once, from the first one on.
+fn once(
+    name: &str,
+    texts: &[String],
+    number: impl Fn(&Value) -> Option<u64>,
+) -> Result<Vec<Value>> {
+    let mut all: Vec<Value> = Vec::new();
+    for text in texts {
+        let line: Value = serde_json::from_str(text)?;
+        let at = number(&line).with_context(|| format!("{name} has a line without number"))?;
+        let at = usize::try_from(at)?;
+        let count = all.len();
+        ensure!(at <= count, "{name} has record {at} and not {count}");
+        match all.get(at) {
+            None => all.push(line),
+            Some(before) => ensure!(*before == line, "{name} has two records {at}"),
+        }
+    }
+    Ok(all)
 }
 
 /// What a file has up to the end of its last line; nothing where there is none yet.

@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::canary::Canary;
 use keywheel_tests::keywheel::{Keywheel, Options};
+use keywheel_tests::ocsf;
 use keywheel_tests::planted::{self, PLANTED};
 use keywheel_tests::stage::{rotate, wait_current};
 use keywheel_tests::{manifest, wait};
@@ -108,6 +109,46 @@ fn assert_told(keywheel: &Keywheel, receivers: &Receivers) -> Result<()> {
     Ok(())
 }
 
+/// The events of OCSF are about the same records, in their order, and valid by the standard's own schema.
+fn assert_events(keywheel: &Keywheel, receivers: &Receivers) -> Result<()> {
+    let records = receivers.records(Which::File)?;
+    wait::until_true("an event of each record", wait::PATIENCE, || {
+        Ok(receivers.events()?.len() >= records.len())
+    })?;
+    let events = receivers.events()?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    for (at, (event, line)) in events.iter().zip(&records).enumerate() {
+        let record = &line["record"];
+        let is_about_it = event["metadata"]["uid"] == line["leaf"]
+            && text(&event["metadata"]["event_code"]) == text(&record["verb"])
+            && text(&event["unmapped"]["object"]) == text(&record["object"]);
+        ensure!(is_about_it, "event {at} is not about {line}: {event}");
+    }
+    let kept = receivers.events_file().display().to_string();
+    keywheel
+        .cli(&["audit", "verify", "--against", &kept])?
+        .ok()?;
+    let mut lines: Vec<String> = events.iter().map(Value::to_string).collect();
+    let judged = ocsf::judge(keywheel.scratch(), &lines)?;
+    ensure!(judged.faults.is_empty(), "{:#?}", judged.faults);
+    for class in ["3004", "6003"] {
+        let count = judged.seen.get(class).copied().unwrap_or(0);
+        ensure!(count > 0, "no event of class {class}: {:?}", judged.seen);
+    }
+    let all = lines.concat();
+    ensure!(all.contains(PLANTED), "the events know of no put");
+    let canary = Canary::new(&[planted::value(keywheel).into_bytes()])?;
+    let hits = canary.search("the events", all.as_bytes());
+    ensure!(hits.is_empty(), "plaintext in the events: {hits:#?}");
+    // Whoever judges finds what does not fit.
+    let mut other = events.first().cloned().context("no event")?;
+    other["keywheel"] = Value::from(1);
+    lines.push(other.to_string());
+    let judged = ocsf::judge(keywheel.scratch(), &lines)?;
+    ensure!(judged.faults.len() == 1, "{:#?}", judged.faults);
+    Ok(())
+}
+
 #[test]
 fn every_receiver_has_the_records_of_the_journal_in_order_whatever_becomes_of_it() -> Result<()> {
     let mut receivers = Receivers::start()?;
@@ -163,6 +204,7 @@ fn every_receiver_has_the_records_of_the_journal_in_order_whatever_becomes_of_it
     receivers.resume(Which::Http)?;
 
     assert_told(&keywheel, &receivers)?;
+    assert_events(&keywheel, &receivers)?;
     keywheel.stop()?;
     planted::assert_clean(&keywheel, &[])
 }

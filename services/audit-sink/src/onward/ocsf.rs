@@ -1,7 +1,8 @@
 //! A record as an event of the Open Cybersecurity Schema Framework, version 1.8.0. Pure.
 //!
-//! What a container got or lost is Application Lifecycle (6002) with the profile `host`; what a service of ours did to
-//! a thing is Entity Management (3004); every other request, denied and malformed ones among them, is API Activity
+//! What a container got or lost, and its restart by an order, is Application Lifecycle (6002); a container that a
+//! playbook cut off, or a host that it evicted, is Remediation Activity (7001); what a service of ours did to any other
+//! thing is Entity Management (3004); every other request, denied and malformed ones among them, is API Activity
 //! (6003). `metadata.sequence` and `metadata.uid` are the record's number and leaf hash, so an event leads back to the
 //! record that is proven. Invariant: every event is valid by `schemas/ocsf`, the standard's own schema.
 
@@ -14,6 +15,8 @@ use serde_json::{Map, Value, json};
 const VERSION: &str = "1.8.0";
 /// An activity that the schema has no number for; its name is told then.
 const OTHER: u32 = 99;
+/// How an object begins that is a host.
+const HOST: &str = "host/";
 
 /// What sort of event it is.
 struct Class {
@@ -40,13 +43,18 @@ pub(super) fn event(sequence: u64, leaf: &str, record: &Record) -> Option<String
     set("status_id", status.into());
     set("status_code", word(record.outcome).into());
     set("status_detail", record.reason.as_str().into());
-    set("metadata", metadata(sequence, leaf, record, class.uid));
+    set("metadata", metadata(sequence, leaf, record, &class));
     set("actor", actor(&record.principal));
     set("unmapped", unmapped(record));
     match (&record.container, class.uid) {
         (Some(container), 6002) => {
             set("app", app(container));
             set("device", device(container));
+        }
+        (container, 7001) => {
+            set("command_uid", record.command.to_string().into());
+            let evicted = || host(record.object.strip_prefix(HOST).unwrap_or_default());
+            set("device", container.as_ref().map_or_else(evicted, device));
         }
         (_, 3004) => set("entity", thing(record)),
         _ => {
@@ -61,7 +69,17 @@ pub(super) fn event(sequence: u64, leaf: &str, record: &Record) -> Option<String
 }
 
 fn class(record: &Record) -> Class {
-    if record.category == Category::Usage && record.container.is_some() {
+    if record.category != Category::Administration
+        && let Some(activity) = remedy(record)
+    {
+        return Class {
+            uid: 7001,
+            category: 7,
+            name: "Remediation Activity",
+            activity,
+        };
+    }
+    if record.category != Category::Administration && record.container.is_some() {
         return Class {
             uid: 6002,
             category: 6,
@@ -69,20 +87,28 @@ fn class(record: &Record) -> Class {
             activity: in_container(&record.verb),
         };
     }
-    let activity = change(&record.verb);
     if record.category == Category::System && !record.object.is_empty() {
         return Class {
             uid: 3004,
             category: 3,
             name: "Entity Management",
-            activity,
+            activity: to_thing(&record.verb),
         };
     }
     Class {
         uid: 6003,
         category: 6,
         name: "API Activity",
-        activity,
+        activity: change(&record.verb),
+    }
+}
+
+/// Of Remediation Activity: 1 isolate, 2 evict. What a person does about it is a request like any other.
+fn remedy(record: &Record) -> Option<u32> {
+    match record.verb.as_str() {
+        "quarantine" if record.container.is_some() => Some(1),
+        "evict" if record.object.starts_with(HOST) => Some(2),
+        _ => None,
     }
 }
 
@@ -93,6 +119,15 @@ fn in_container(verb: &str) -> u32 {
         "restart" | "restart-by-order" => 5,
         "inject" | "inject-previous" | "replace" | "remove" | "reload" => 8,
         _ => OTHER,
+    }
+}
+
+/// Of Entity Management: 8 enable, 9 disable, else what is in API Activity, too.
+fn to_thing(verb: &str) -> u32 {
+    match verb {
+        "give-back" => 8,
+        "withhold" => 9,
+        other => change(other),
     }
 }
 
@@ -141,8 +176,12 @@ const fn word(outcome: Outcome) -> &'static str {
     }
 }
 
-fn metadata(sequence: u64, leaf: &str, record: &Record, class: u32) -> Value {
-    let profiles: &[&str] = if class == 6002 { &["host"] } else { &[] };
+fn metadata(sequence: u64, leaf: &str, record: &Record, class: &Class) -> Value {
+    let profiles: &[&str] = match (class.uid, &record.container) {
+        (6002 | 7001, Some(_)) => &["container", "host"],
+        (7001, None) => &["host"],
+        _ => &[],
+    };
     let mut metadata = json!({
         "version": VERSION,
         "product": {
@@ -232,9 +271,23 @@ fn app(container: &ContainerRef) -> Value {
     })
 }
 
-/// A server (1), as far as anybody knows.
+/// Where a container is, and which one it is.
 fn device(container: &ContainerRef) -> Value {
-    json!({ "hostname": container.host, "name": container.host, "type_id": 1 })
+    let mut device = host(&container.host);
+    if let Some(device) = device.as_object_mut() {
+        let container = json!({
+            "name": container.name,
+            "uid": container.id,
+            "image": { "uid": container.image_digest },
+        });
+        device.insert("container".to_owned(), container);
+    }
+    device
+}
+
+/// A server (1), as far as anybody knows.
+fn host(name: &str) -> Value {
+    json!({ "hostname": name, "name": name, "type_id": 1 })
 }
 
 /// What the schema has no place for.
@@ -268,6 +321,7 @@ mod tests {
             3004 => include_str!("../../../../schemas/ocsf/entity_management.json"),
             6002 => include_str!("../../../../schemas/ocsf/application_lifecycle.json"),
             6003 => include_str!("../../../../schemas/ocsf/api_activity.json"),
+            7001 => include_str!("../../../../schemas/ocsf/remediation_activity.json"),
             _ => panic!("no class {uid}"),
         };
         jsonschema::validator_for(&serde_json::from_str(text).unwrap()).unwrap()
@@ -323,6 +377,11 @@ mod tests {
             "inject",
             "vanish",
             "restart",
+            "restart-by-order",
+            "quarantine",
+            "evict",
+            "withhold",
+            "give-back",
             "exec",
             "enrol",
             "",
@@ -343,6 +402,8 @@ mod tests {
                             ("secret/prod/db", Some(u64::MAX), Some(container())),
                             ("", None, None),
                             ("secret/", Some(1), None),
+                            ("host/web-1", None, None),
+                            ("host/", None, None),
                         ] {
                             all.push(Record {
                                 principal: principal.clone(),
@@ -366,8 +427,8 @@ mod tests {
 
     #[test]
     fn every_sort_of_record_is_valid_by_the_standard_s_own_schema() {
-        let schemas = [3004, 6002, 6003].map(|uid| (uid, schema(uid)));
-        let mut seen = [0; 3];
+        let schemas = [3004, 6002, 6003, 7001].map(|uid| (uid, schema(uid)));
+        let mut seen = [0; 4];
         for record in records() {
             let event = told(&record);
             let uid = event["class_uid"].as_u64().unwrap();
@@ -425,6 +486,41 @@ mod tests {
         assert_eq!(event["type_uid"], 600_208);
         assert_eq!(event["app"]["name"], "web");
         assert_eq!(event["device"]["hostname"], "one");
+        assert_eq!(event["device"]["container"]["uid"], "c".repeat(64));
         assert_eq!(event["unmapped"]["object"], "secret/prod/db");
+    }
+
+    #[test]
+    fn what_an_order_of_ours_did_is_told_by_what_it_was_done_to() {
+        let of = |verb: &str, object: &str, container: Option<ContainerRef>| {
+            told(&Record {
+                category: Category::System,
+                principal: Principal::Service(Role::Injector),
+                verb: verb.to_owned(),
+                object: object.to_owned(),
+                container,
+                ..record()
+            })
+        };
+        let restarted = of("restart-by-order", "playbook/leak", Some(container()));
+        assert_eq!(restarted["type_uid"], 600_205);
+        assert_eq!(restarted["device"]["container"]["name"], "web");
+        let cut_off = of("quarantine", "playbook/leak", Some(container()));
+        assert_eq!(cut_off["type_uid"], 700_101);
+        assert_eq!(cut_off["device"]["container"]["name"], "web");
+        assert_eq!(cut_off["command_uid"], cut_off["unmapped"]["command"]);
+        let evicted = of("evict", "host/web-1", None);
+        assert_eq!(evicted["type_uid"], 700_102);
+        assert_eq!(evicted["device"]["hostname"], "web-1");
+        let withheld = of("withhold", "binding/web", None);
+        assert_eq!(withheld["type_uid"], 300_409);
+        let given_back = of("give-back", "binding/web", None);
+        assert_eq!(given_back["type_uid"], 300_408);
+        let by_a_person = told(&Record {
+            verb: "evict".to_owned(),
+            object: "host/web-1".to_owned(),
+            ..record()
+        });
+        assert_eq!(by_a_person["type_uid"], 600_304);
     }
 }

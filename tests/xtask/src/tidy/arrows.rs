@@ -125,7 +125,7 @@ const ARROWS: [(&str, &[&str]); 25] = [
 ];
 
 /// Third-party crates that live behind one port only.
-const CONFINED: [(&str, &[&str]); 8] = [
+const CONFINED: [(&str, &[&str]); 10] = [
     ("argon2", &["seal"]),
     ("aws-sdk-kms", &["stores"]),
     ("cedar-policy", &["policy"]),
@@ -137,6 +137,9 @@ const CONFINED: [(&str, &[&str]); 8] = [
     ("async-nats", &["bus"]),
     ("anyhow", &[]),
     ("vsss-rs", &["seal"]),
+    // Rule K8: what draws random bytes is called in one place.
+    ("getrandom", &["seal"]),
+    ("rand", &[]),
 ];
 
 /// Features of ours, and who takes them: an injector links neither Argon2 nor the sharing of secrets.
@@ -278,6 +281,9 @@ mod tests {
         assert_eq!(one("keywheel-gateway", "sqlx", None).len(), 1);
         assert!(one("keywheel-journal", "sqlx", None).is_empty());
         assert_eq!(one("keywheel-core", "serde", None).len(), 1);
+        assert!(one("keywheel-seal", "getrandom", None).is_empty());
+        assert_eq!(one("keywheel-cache", "getrandom", None).len(), 1);
+        assert_eq!(one("keywheel-seal", "rand", None).len(), 1);
     }
 
     #[test]

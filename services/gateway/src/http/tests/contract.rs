@@ -34,6 +34,26 @@ async fn the_document_is_served_as_it_is_committed() {
     assert_eq!(served, openapi::value());
 }
 
+/// Rule A7: where the audit writes to is the configuration's alone.
+#[tokio::test]
+async fn no_request_makes_a_sink_of_the_audit() {
+    let of_sinks: Vec<(&str, &str)> = openapi::ROUTES
+        .iter()
+        .filter(|route| route.path.contains("sink") || route.operation.contains("sink"))
+        .map(|route| (route.method, route.path))
+        .collect();
+    assert_eq!(of_sinks, [("post", "/v1/audit/confirm-sinks")]);
+    let bench = Bench::start().await;
+    let before = bench.head().await;
+    for kind in ["Sink", "AuditSink"] {
+        let manifest = format!(
+            "apiVersion: keywheel.dev/v1\nkind: {kind}\nmetadata: {{ name: x }}\nspec: {{ type: file, path: /tmp/x }}\n"
+        );
+        assert_problem(&bench.apply(&manifest).await, 400, "invalid", kind);
+    }
+    assert_eq!(bench.head().await, before);
+}
+
 #[tokio::test]
 async fn a_method_that_a_resource_does_not_take_is_a_problem_that_names_the_others() {
     let bench = Bench::start().await;
