@@ -38,6 +38,7 @@ pub mod receiver;
 pub mod scratch;
 #[cfg(test)]
 mod scripts;
+pub mod shares;
 pub mod spans;
 pub mod stage;
 pub mod tap;

@@ -43,7 +43,11 @@ impl Stage {
 
     /// Sets it with options for `up`.
     pub fn set_with(options: &Options) -> Result<Self> {
-        let mut keywheel = Keywheel::start_with(options)?;
+        Self::around(Keywheel::start_with(options)?)
+    }
+
+    /// Sets it around a server that runs.
+    pub fn around(mut keywheel: Keywheel) -> Result<Self> {
         let runtime = keywheel.register_runtime()?;
         let host = keywheel.host()?;
         Ok(Self {

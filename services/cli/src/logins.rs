@@ -9,14 +9,14 @@ use std::sync::Arc;
 use keywheel_daemon::SystemClock;
 use keywheel_gateway::login::Logins;
 use keywheel_schemas::config::Config;
-use keywheel_schemas::config::login::{self, MAX_PROVIDER_BYTES};
+use keywheel_schemas::config::login::{self, MAX_PROVIDER_BYTES, Provider};
 use keywheel_seal::OsEntropy;
 use keywheel_signals::{ProviderDoor, ProviderPlace};
 
 use crate::up::{Error, Kind};
 
-/// Logins at the provider; nobody logs in where no file is named.
-pub(crate) fn of(config: &Config, clock: &Arc<SystemClock>) -> Result<Option<Arc<Logins>>, Error> {
+/// The settings of the provider; none where no file is named.
+pub(crate) fn read(config: &Config) -> Result<Option<Provider>, Error> {
     let Some(path) = &config.login_provider_file else {
         return Ok(None);
     };
@@ -34,6 +34,14 @@ pub(crate) fn of(config: &Config, clock: &Arc<SystemClock>) -> Result<Option<Arc
         let next = "correct the file of the provider; `deploy/docs/people.md` has every setting";
         Error::new(Kind::BadConfiguration, what, next)
     })?;
+    Ok(Some(settings))
+}
+
+/// Logins at the provider; nobody logs in where no file is named.
+pub(crate) fn of(config: &Config, clock: &Arc<SystemClock>) -> Result<Option<Arc<Logins>>, Error> {
+    let Some(settings) = read(config)? else {
+        return Ok(None);
+    };
     let file = settings.file.clone();
     let place = ProviderPlace {
         issuer: file.issuer,

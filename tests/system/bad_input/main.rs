@@ -7,6 +7,7 @@
 
 mod broken_disk;
 mod few_sinks;
+mod files;
 mod full_disk;
 mod machine;
 mod manifests;

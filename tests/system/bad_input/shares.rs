@@ -3,13 +3,13 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use keywheel_tests::docker::{self, Container, Image};
+use keywheel_tests::docker::{self, Container};
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::output::Output;
 use keywheel_tests::process::PATIENCE;
+use keywheel_tests::shares::{give, give_by, init, wait_sealed};
 use keywheel_tests::stage::{SECRET, Stage, current, items};
 use keywheel_tests::{manifest, memory, wait};
 use serde_json::Value;
@@ -17,53 +17,11 @@ use serde_json::Value;
 /// Offers that are refused before nothing is looked at for a while (store-sync's `MAX_REFUSED`).
 const MAX_REFUSED: usize = 5;
 
-/// Makes a data directory; gives the shares that are shown once.
-fn init(keywheel: &Keywheel, data: &Path, key: &Path) -> Result<Vec<String>> {
-    let (data, key) = (data.display().to_string(), key.display().to_string());
-    let words = [
-        "init",
-        "--single",
-        "--out",
-        data.as_str(),
-        "--unseal-key-file",
-        key.as_str(),
-        "--unseal",
-        "shamir:2/3",
-        "-o",
-        "json",
-    ];
-    let made = Output::of(&mut keywheel.client(&words)?)?.ok()?.json()?;
-    let shares = items(&made["shares"]);
-    let shares: Option<Vec<String>> = shares
-        .iter()
-        .map(|share| share.as_str().map(str::to_owned))
-        .collect();
-    let again = Output::of(&mut keywheel.client(&words)?)?;
-    ensure!(again.code == 73, "it is made once: {}", again.said());
-    shares
-        .filter(|shares| shares.len() == 3)
-        .context("three shares")
-}
-
-/// `keywheel unseal` as a person at a terminal of their own does it.
-fn give(keywheel: &Keywheel, share: &str) -> Result<Output> {
-    give_by(keywheel, keywheel.client(&["unseal", "-o", "json"])?, share)
-}
-
-/// The same by a user of the machine who has a share, and a token to give it with.
+/// `keywheel unseal` by a user of the machine who has a share, and a token to give it with.
 fn give_as_another(keywheel: &Keywheel, token: &Path, share: &str) -> Result<Output> {
     let mut command = keywheel.stranger(&["unseal", "-o", "json"])?;
     command.env("KEYWHEEL_BEARER_TOKEN_FILE", token);
     give_by(keywheel, command, share)
-}
-
-fn give_by(keywheel: &Keywheel, mut command: Command, share: &str) -> Result<Output> {
-    let file = keywheel.scratch().join("typed");
-    fs::write(&file, share)?;
-    command.stdin(File::open(&file)?);
-    let said = keywheel.hear(&mut command)?;
-    fs::remove_file(&file)?;
-    Ok(said)
 }
 
 /// A token for whoever has a share and may nothing else here.
@@ -75,12 +33,6 @@ fn issue_token(keywheel: &Keywheel) -> Result<(String, PathBuf)> {
     let text = issued.stdout.trim().to_owned();
     let path = keywheel.scratch().write("token", &text)?;
     Ok((text, path))
-}
-
-fn wait_sealed(keywheel: &Keywheel, sealed: bool) -> Result<()> {
-    wait::until_true("status to say so", PATIENCE, || {
-        Ok(keywheel.json(&["status"])?["sealed"] == Value::Bool(sealed))
-    })
 }
 
 fn put(keywheel: &Keywheel) -> Result<Output> {
@@ -151,14 +103,7 @@ fn people_unseal_it_share_by_share_and_containers_keep_what_they_have_meanwhile(
     );
     let foreign = init(&keywheel, &other, &key)?;
     keywheel.up(&memory::unlocked(&Options::default()))?;
-    let runtime = keywheel.register_runtime()?;
-    let host = keywheel.host()?;
-    let mut stage = Stage {
-        keywheel,
-        image: Image::build()?,
-        runtime,
-        host,
-    };
+    let mut stage = Stage::around(keywheel)?;
     wait_sealed(&stage.keywheel, true)?;
     let binding = manifest::file_binding("f", SECRET, &stage.on("shares"), "db_password", "none");
     stage

@@ -14,7 +14,8 @@ use crate::refusal::{
     with_something,
 };
 
-fn refused_up(keywheel: &Keywheel, flags: &[&str]) -> Result<Output> {
+/// What `up` says that does not start.
+pub(crate) fn refused_up(keywheel: &Keywheel, flags: &[&str]) -> Result<Output> {
     let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
     Output::of(&mut keywheel.up_command(&Options {
         flags,

@@ -1,5 +1,5 @@
-//! The disaster drill: everything that a machine keeps on its disk is lost but a backup, the unseal key and the audit's
-//! second copy, which lay elsewhere; and a secret rotated after the backup. Its containers run on.
+//! The disaster drill: a whole machine is lost with its containers, and a secret rotated after the backup. Elsewhere lay
+//! the backup, the key file, the audit's second copy, and, each with a person, the shares that unseal it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::docker;
 use keywheel_tests::keywheel::{Keywheel, NOBODY, Options};
 use keywheel_tests::output::Output;
-use keywheel_tests::stage::{PATIENCE, SECRET, Stage, find};
-use keywheel_tests::{apart, manifest, planted, wait};
+use keywheel_tests::scratch::unmount_below;
+use keywheel_tests::stage::{PATIENCE, SECRET, Stage, current, find};
+use keywheel_tests::{apart, manifest, planted, shares, wait};
 use serde_json::Value;
 
 use crate::several;
@@ -51,6 +52,11 @@ impl Drop for Group {
 
 /// A second person: another user, in the group.
 pub(crate) fn second_person(keywheel: &Keywheel, group: &Group, args: &[&str]) -> Result<Output> {
+    keywheel.hear(&mut by_second_person(keywheel, group, args)?)
+}
+
+/// Their command, ready to be changed and run.
+fn by_second_person(keywheel: &Keywheel, group: &Group, args: &[&str]) -> Result<Command> {
     // A copy of the client where that user may enter.
     let copy = keywheel
         .stranger(args)?
@@ -64,7 +70,7 @@ pub(crate) fn second_person(keywheel: &Keywheel, group: &Group, args: &[&str]) -
         .args(args)
         .env("KEYWHEEL_ADDRESS", keywheel.address())
         .stdin(Stdio::null());
-    keywheel.hear(&mut command)
+    Ok(command)
 }
 
 /// Both secrets as files of one container; their values.
@@ -86,22 +92,43 @@ fn wait_kept(data_dir: &Path, words: &str) -> Result<()> {
     })
 }
 
-/// Loses the disk; what lay elsewhere is left.
-fn lose(keywheel: &mut Keywheel) -> Result<PathBuf> {
+/// What is left of a machine: it lay elsewhere.
+struct Elsewhere {
+    sink: String,
+    key: PathBuf,
+}
+
+/// Loses the machine: at once whatever runs, its containers with what they have in memory, and its directories.
+fn lose(keywheel: &mut Keywheel, container: docker::Container) -> Result<Elsewhere> {
     let (data_dir, elsewhere) = (
         keywheel.data_dir().to_owned(),
         keywheel.scratch().join("elsewhere"),
     );
     wait_kept(&data_dir, "revoke-old-version")?;
     keywheel.kill9()?;
+    docker::docker(&["rm", "-f", container.id()])?.ok()?;
+    drop(container);
     fs::create_dir(&elsewhere)?;
     for name in ["audit-sink.db", "audit-sink.db-wal"] {
         if data_dir.join(name).exists() {
             fs::copy(data_dir.join(name), elsewhere.join(name))?;
         }
     }
+    let key = elsewhere.join("unseal.key");
+    fs::rename(keywheel.unseal_key(), &key)?;
+    let run_dir = keywheel.run_dir();
+    unmount_below(&run_dir);
+    fs::remove_dir_all(&run_dir)?;
     fs::remove_dir_all(&data_dir)?;
-    Ok(elsewhere.join("audit-sink.db"))
+    // Of the new machine.
+    fs::create_dir(&run_dir)?;
+    let sink = elsewhere.join("audit-sink.db").display().to_string();
+    Ok(Elsewhere { sink, key })
+}
+
+/// Where the backup lies.
+fn place(keywheel: &Keywheel) -> String {
+    keywheel.scratch().join("backup").display().to_string()
 }
 
 fn restore(keywheel: &Keywheel, backup: &str, more: &[&str]) -> Result<Output> {
@@ -220,12 +247,84 @@ fn assert_on_record(keywheel: &Keywheel) -> Result<()> {
     Ok(())
 }
 
+/// Restores what lay elsewhere. Shares alone do not, nor does a backup that is older than the second copy, unsaid.
+fn restore_all(keywheel: &Keywheel, backup: &str, left: &Elsewhere) -> Result<()> {
+    let older = ["--sink", &left.sink];
+    let refused = restore(keywheel, backup, &older)?;
+    let key = keywheel.unseal_key().display().to_string();
+    ensure!(
+        refused.code == 78 && refused.said().contains(&format!("{key} is missing")),
+        "without the key file: {}",
+        refused.said()
+    );
+    fs::rename(&left.key, &key)?;
+    let refused = restore(keywheel, backup, &older)?;
+    ensure!(
+        refused.code == 2 && refused.said().contains("older"),
+        "{}",
+        refused.said()
+    );
+    let older = ["--sink", &left.sink, "--accept-older", "--reason", WHY];
+    restore(keywheel, backup, &older)?.ok()?;
+    Ok(())
+}
+
+/// Two people unseal it, each with a share of their own; before the second one came nothing has a value.
+fn unseal_by_two(keywheel: &Keywheel, given: &[String]) -> Result<()> {
+    shares::wait_sealed(keywheel, true)?;
+    let first = shares::give(keywheel, &given[0])?.ok()?.json()?;
+    ensure!(first["sealed"] == true && first["shares"] == 1, "{first}");
+    ensure!(current(keywheel, SECRET)? < 3, "a value without a share");
+    let group = Group::ensure()?;
+    let words = ["unseal", "-o", "json"];
+    let command = by_second_person(keywheel, &group, &words)?;
+    let second = shares::give_by(keywheel, command, &given[2])?;
+    let second = second.ok()?.json()?;
+    ensure!(second["sealed"] == false, "{second}");
+    shares::wait_sealed(keywheel, false)
+}
+
+/// A service like the one that was lost, on a machine that never had a value of it.
+fn run_again(stage: &Stage) -> Result<docker::Container> {
+    stage.wait_current(SECRET, 3)?;
+    stage.run("drill", &[], "/bin/app-idle")
+}
+
+/// A machine that people unseal by shares, with a secret that is rotated and one that nobody touches.
+fn set() -> Result<(Stage, Vec<String>)> {
+    let mut keywheel = Keywheel::prepare()?;
+    let given = shares::init(&keywheel, keywheel.data_dir(), &keywheel.unseal_key())?;
+    keywheel.up(&Options::default())?;
+    shares::open(&keywheel, [&given[0], &given[1]])?;
+    let stage = Stage::around(keywheel)?;
+    let quiet = manifest::file_binding("quiet", QUIET, &stage.on("drill"), "quiet", "none");
+    stage
+        .keywheel
+        .apply(&(manifest::secret(QUIET, &[]) + &quiet))?;
+    stage.apply_file("drill", "none")?;
+    stage.wait_current(QUIET, 1)?;
+    Ok((stage, given))
+}
+
+/// A backup of it, which needs the key file alone to be verified, and says what it could not look at.
+fn back_up(keywheel: &Keywheel, backup: &str) -> Result<()> {
+    keywheel.cli(&["backup", "--out", backup])?.ok()?;
+    let key = keywheel.unseal_key().display().to_string();
+    let verified = keywheel.json(&["backup", "verify", backup, "--unseal-key-file", &key])?;
+    ensure!(
+        verified["verified"] == true && verified["keys_opened"] == false,
+        "{verified}"
+    );
+    Ok(())
+}
+
 /// Of services apart there is no one backup, and whoever asks for it is told where it is written how.
-fn refused_apart(stage: &Stage, backup: &str) -> Result<()> {
+fn refused_apart(stage: &Stage) -> Result<()> {
+    let backup = place(&stage.keywheel);
     stage.keywheel.apply(&manifest::secret(QUIET, &[]))?;
     stage.wait_current(QUIET, 1)?;
     let value = planted::plant(&stage.keywheel, QUIET)?;
-    let said = stage.keywheel.cli(&["backup", "--out", backup])?;
+    let said = stage.keywheel.cli(&["backup", "--out", &backup])?;
     ensure!(
         said.code == 2 && said.said().contains("backup.md"),
         "{}",
@@ -239,51 +338,32 @@ fn everything_is_lost_but_a_backup_and_nothing_that_died_since_comes_back() -> R
     if !docker::ready()? {
         return Ok(());
     }
-    let mut stage = Stage::set()?;
-    let backup = stage
-        .keywheel
-        .scratch()
-        .join("backup")
-        .display()
-        .to_string();
     if apart::is_wanted() {
-        return refused_apart(&stage, &backup);
+        return refused_apart(&Stage::set()?);
     }
-    let quiet = manifest::file_binding("quiet", QUIET, &stage.on("drill"), "quiet", "none");
-    stage
-        .keywheel
-        .apply(&(manifest::secret(QUIET, &[]) + &quiet))?;
-    stage.apply_file("drill", "none")?;
-    stage.wait_current(QUIET, 1)?;
+    let (mut stage, given) = set()?;
+    let backup = place(&stage.keywheel);
     let container = stage.run("drill", &[], "/bin/app-idle")?;
     let first = values(&container)?;
     let token = issue_once(&stage.keywheel)?;
-    stage.keywheel.cli(&["backup", "--out", &backup])?.ok()?;
+    back_up(&stage.keywheel, &backup)?;
     come_with(&stage.keywheel, &token)?.ok()?;
-    let key = stage.keywheel.unseal_key().display().to_string();
-    let verify = ["backup", "verify", &backup, "--unseal-key-file", &key];
-    stage.keywheel.cli(&verify)?.ok()?;
     stage.rotate(SECRET)?;
     let second = values(&container)?;
     ensure!(second[0] != first[0] && second[1] == first[1]);
 
-    let sink = lose(&mut stage.keywheel)?.display().to_string();
-    let older = ["--sink", &sink];
-    let refused = restore(&stage.keywheel, &backup, &older)?;
-    ensure!(
-        refused.code == 2 && refused.said().contains("older"),
-        "{}",
-        refused.said()
-    );
-    let older = ["--sink", &sink, "--accept-older", "--reason", WHY];
-    restore(&stage.keywheel, &backup, &older)?.ok()?;
+    let left = lose(&mut stage.keywheel, container)?;
+    restore_all(&stage.keywheel, &backup, &left)?;
     stage.keywheel.spawn(&Options::default())?;
     accept(&stage.keywheel)?;
     stage.keywheel.wait_ready()?;
-    let third = wait::until("what is neither of the two before", PATIENCE, || {
-        let now = container.read(keywheel_tests::stage::FILE)?;
-        Ok(now.filter(|now| !first.contains(now) && !second.contains(now)))
-    })?;
+    unseal_by_two(&stage.keywheel, &given)?;
+    let container = run_again(&stage)?;
+    let third = stage.value_soon_in(&container)?;
+    ensure!(
+        !first.contains(&third) && !second.contains(&third),
+        "what died is in a container"
+    );
     ensure!(
         values(&container)?[1] == first[1],
         "what nobody touched is another"
@@ -293,10 +373,11 @@ fn everything_is_lost_but_a_backup_and_nothing_that_died_since_comes_back() -> R
     assert_used_up(&stage.keywheel, &token)?;
     // It goes on as any other, and its next start is an ordinary one.
     stage.keywheel.restart(&Options::default())?;
+    shares::open(&stage.keywheel, [&given[1], &given[2]])?;
     stage.rotate(SECRET)?;
     let last = values(&container)?;
     ensure!(last[0] != third);
-    several::policies_take_two(&mut stage.keywheel, &container)?;
-    let all = [&first[..], &second, &last, &[third]].concat();
+    several::policies_take_two(&mut stage.keywheel, &container, &given)?;
+    let all = [&first[..], &second, &last, &[third], &given[..]].concat();
     stage.finish(&all, &[&container])
 }

@@ -7,7 +7,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::keywheel::{Keywheel, Options};
 use keywheel_tests::stage::{FILE, PATIENCE, items};
-use keywheel_tests::{docker, wait};
+use keywheel_tests::{docker, shares, wait};
 use serde_json::Value;
 
 use crate::disaster::{Group, QUIET_FILE, second_person};
@@ -130,6 +130,7 @@ fn read_is_taken_and_given_back(
 pub(crate) fn policies_take_two(
     keywheel: &mut Keywheel,
     container: &docker::Container,
+    given: &[String],
 ) -> Result<()> {
     let people = ("KEYWHEEL_DUAL_CONTROL_POLICY_CHANGE", "2");
     let options = Options {
@@ -152,6 +153,7 @@ pub(crate) fn policies_take_two(
     second_person(keywheel, &group, &approve)?.ok()?;
     keywheel.kill9()?;
     keywheel.up(&options)?;
+    shares::open(keywheel, [&given[0], &given[1]])?;
     for _ in 0..2 {
         keywheel.cli(&apply)?.ok()?;
     }

@@ -6,22 +6,24 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use keywheel_tests::docker;
 use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::planted::{PLANTED, plant};
 use keywheel_tests::stage::{SECRET, Stage};
+use keywheel_tests::{apart, docker};
 
 /// How a verb is walked.
 enum How {
     /// Called with these words, in both formats, and it has to succeed.
     Must(&'static str),
+    /// The same where everything runs in one process; services apart refuse it.
+    MustInOne(&'static str),
     /// Called with these words, whatever comes of it.
     May(&'static str),
     /// Not called here, and why.
     Not(&'static str),
 }
 
-use How::{May, Must, Not};
+use How::{May, Must, MustInOne, Not};
 
 /// An id of nothing.
 const NONE: &str = "00000000-0000-0000-0000-000000000000";
@@ -31,7 +33,8 @@ const ENDLESS: &str = "the stream of `list`, without an end";
 const MACHINE: &str =
     "changes this machine's engine; suites `quickstart`, `engines` and `migrate` call it";
 
-/// Every verb; `{secret}`, `{planted}`, `{container}`, `{host}` and `{none}` stand for what the test has.
+/// Every verb; `{secret}`, `{planted}`, `{container}`, `{host}`, `{none}` and `{key}` stand for what the test has, and
+/// `{run}` for a folder that is searched at the end, `{format}` for the one that is asked for.
 const VERBS: &[(&str, How)] = &[
     ("up", Not(SERVES)),
     ("server", Not(SERVES)),
@@ -148,7 +151,17 @@ const VERBS: &[(&str, How)] = &[
     ("audit export", Must("")),
     ("audit verify", Must("")),
     ("journal verify", Must("")),
-    ("backup verify", May("/nonexistent")),
+    ("backup", MustInOne("--out {run}/walked.{format}")),
+    (
+        "backup verify",
+        MustInOne("{run}/walked.{format} --unseal-key-file {key}"),
+    ),
+    (
+        "restore",
+        MustInOne(
+            "{run}/walked.{format} --data-dir {run}/restored.{format} --unseal-key-file {key}",
+        ),
+    ),
     ("restore accept", May("--reason walked")),
     ("report revocation", May("{secret}")),
     ("report rotation", May("{secret}")),
@@ -166,12 +179,22 @@ const VERBS: &[(&str, How)] = &[
     ("exit-codes", May("")),
 ];
 
-/// The verbs below these words, by what their help lists: the words of each that has none below it.
+/// Whether a help says that there is something to do without a verb below: of its lines of use one has none.
+fn acts(help: &str) -> Result<bool> {
+    let (_, usage) = help.split_once("Usage: ").context("a help without usage")?;
+    let mut lines = usage.lines().take_while(|line| !line.is_empty());
+    Ok(lines.any(|line| !line.contains("<COMMAND>")))
+}
+
+/// The verbs below these words, by what their help lists: the words of each that does something, also where it has
+/// others below it.
 fn leaves(keywheel: &Keywheel, words: &[String], found: &mut BTreeSet<String>) -> Result<()> {
     let asked: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
     let help = keywheel.cli(&asked)?.ok()?;
-    let Some((_, below)) = help.stdout.split_once("Commands:\n") else {
+    if acts(&help.stdout)? {
         found.insert(words.join(" "));
+    }
+    let Some((_, below)) = help.stdout.split_once("Commands:\n") else {
         return Ok(());
     };
     let listed = below.lines().take_while(|line| !line.is_empty());
@@ -190,9 +213,9 @@ fn leaves(keywheel: &Keywheel, words: &[String], found: &mut BTreeSet<String>) -
 }
 
 fn walk(keywheel: &Keywheel, verb: &str, words: &str, has_to: bool) -> Result<()> {
-    let line = format!("{verb} {words}");
-    let called: Vec<&str> = line.split_whitespace().collect();
     for format in ["table", "json"] {
+        let line = format!("{verb} {words}").replace("{format}", format);
+        let called: Vec<&str> = line.split_whitespace().collect();
         // What is said is kept, and searched with every other place at the end.
         let said = keywheel.cli(&[called.as_slice(), &["-o", format]].concat())?;
         ensure!(!has_to || said.code == 0, "`{line}`: {}", said.said());
@@ -223,6 +246,7 @@ fn no_verb_of_the_command_line_shows_a_value() -> Result<()> {
     for (verb, how) in VERBS {
         let (words, has_to) = match how {
             Must(words) => (words, true),
+            MustInOne(words) => (words, !apart::is_wanted()),
             May(words) => (words, false),
             Not(why) => {
                 ensure!(
@@ -237,7 +261,9 @@ fn no_verb_of_the_command_line_shows_a_value() -> Result<()> {
             .replace("{planted}", PLANTED)
             .replace("{container}", container.id())
             .replace("{host}", &stage.host)
-            .replace("{none}", NONE);
+            .replace("{none}", NONE)
+            .replace("{run}", &stage.keywheel.run_dir().display().to_string())
+            .replace("{key}", &stage.keywheel.unseal_key().display().to_string());
         walk(&stage.keywheel, verb, &words, has_to)?;
         // What was generated for whoever asked is in the container, and was not in an answer.
         let now = stage.value_in(&container)?;

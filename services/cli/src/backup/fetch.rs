@@ -114,7 +114,7 @@ fn words(made: &BackupView) -> String {
         ("audit records", made.records.to_string()),
         (
             "next",
-            "keep it on another machine, and the unseal key in a third place; `keywheel backup verify` checks it"
+            "keep it on another machine, and in a third place the unseal key, which opens it also where shares unseal; `keywheel backup verify` checks it"
                 .to_owned(),
         ),
     ])

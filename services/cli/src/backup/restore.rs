@@ -15,6 +15,7 @@ use keywheel_core::audit::Principal;
 use keywheel_core::id::DeploymentId;
 use keywheel_gateway::access::{Access, Peer};
 use keywheel_schemas::config::{Config, ConfigFlags};
+use keywheel_seal::envelope::UnsealKey;
 use serde::Serialize;
 
 use super::older::{Log, Standing};
@@ -66,7 +67,7 @@ pub(crate) async fn verify(screen: Screen, args: &VerifyBackupArgs) -> Result<()
     let mut beside = args.file.as_os_str().to_owned();
     beside.push(format!(".{}.verify", std::process::id()));
     whose(&args.file)?;
-    let unseal = layout::present_unseal_key(&key_file, Path::new(&beside))?;
+    let unseal = key_of(&key_file, Path::new(&beside))?;
     let folder = Folder::make(PathBuf::from(beside))?;
     let examined = examine(&args.file, (unseal, &key_file), folder.path()).await?;
     screen.show(&Found::of(&examined), words)
@@ -83,7 +84,7 @@ pub(crate) async fn restore(
     layout::private_directory(&data_dir)?;
     let _lock = layout::lock(&data_dir)?;
     refuse_full(&data_dir)?;
-    let unseal = layout::present_unseal_key(&key_file, &data_dir)?;
+    let unseal = key_of(&key_file, &data_dir)?;
     let folder = Folder::make(data_dir.join(UNPACKING))?;
     let examined = examine(file, (unseal, &key_file), folder.path()).await?;
     let compared = compare(&examined, folder.path(), args).await?;
@@ -129,6 +130,21 @@ fn settings(data_dir: Option<PathBuf>, key: &KeyArgs) -> Result<(PathBuf, PathBu
     let looked = keywheel_daemon::settings::look(key.config.as_deref(), flags);
     let config: Config = looked.map_err(up::Error::from)?;
     Ok((config.data_dir, config.unseal_key_file))
+}
+
+/// The key that opens a backup, and is in none.
+fn key_of(key_file: &Path, beside: &Path) -> Result<UnsealKey, Failure> {
+    if key_file.try_exists().is_ok_and(|is_there| !is_there) {
+        return Err(Failure::new(
+            Exit::Config,
+            format!(
+                "the unseal key {} is missing, and it opens the backup, whatever unseals store-sync",
+                key_file.display()
+            ),
+            "bring it from where you keep it apart from the backups, or name its place with --unseal-key-file",
+        ));
+    }
+    Ok(layout::present_unseal_key(key_file, beside)?)
 }
 
 fn refuse_deployment(file: &Path, wanted: Option<&str>) -> Result<(), Failure> {

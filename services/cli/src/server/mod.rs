@@ -91,8 +91,10 @@ pub(crate) async fn run(args: ServerArgs) -> Result<(), Error> {
         ..ConfigFlags::default()
     };
     let config = settings::load(args.config.as_deref(), flags)?;
-    if role == Role::AuditSink {
-        crate::sinks::read(&config)?;
+    match role {
+        Role::AuditSink => drop(crate::sinks::read(&config)?),
+        Role::Gateway => drop(crate::logins::read(&config)?),
+        _ => {}
     }
     harden(config.require_locked_memory)?;
     let opened = open(config, role).await?;

@@ -61,6 +61,7 @@ struct Opened {
 pub(crate) async fn run(args: UpArgs) -> Result<(), Error> {
     let config = settings::load(args)?;
     crate::sinks::read(&config)?;
+    crate::logins::read(&config)?;
     harden(config.require_locked_memory)?;
     let opened = open(config).await?;
     let exporting = spans::start(&opened.config, opened.clock.clone(), opened.ids.clone())?;
