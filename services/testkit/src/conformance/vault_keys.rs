@@ -79,8 +79,9 @@ async fn fill(end: &Arc<dyn Keys>) -> Vec<u8> {
 }
 
 async fn insert(end: &Arc<dyn Keys>, secret: SecretId, version: u64) {
-    let made = end.insert(secret, version, token(version), &value(version));
-    assert_eq!(made.await.unwrap(), Inserted::New, "version {version}");
+    let value = value(version);
+    let made = end.insert(secret, version, token(version), &value).await;
+    assert_eq!(made.unwrap(), Inserted::New, "version {version}");
 }
 
 async fn told(end: &Arc<dyn Keys>) -> Vec<u8> {
