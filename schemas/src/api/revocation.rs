@@ -119,7 +119,7 @@ pub struct RevokeScope {
     /// Whatever the containers of this service have: `PROJECT/SERVICE` or `SERVICE` of Compose, or Swarm's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// Whatever policies let this service have: `service:NAME`.
+    /// Whatever policies let this service have, bindings grant it, or its containers have: `service:NAME`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
 }

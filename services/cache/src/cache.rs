@@ -202,7 +202,7 @@ impl<T: Table> Cache<T> {
     /// Makes a fresh KEK current, from which [`Self::rekey_step`] wraps everything anew.
     ///
     /// # Errors
-    /// [`Error::SharedKek`] where several processes share the tables, or when they cannot be written.
+    /// When the tables cannot be written.
     pub async fn begin_rekey(&self) -> Result<Rekeying, Error> {
         rekey::begin(&mut *self.state.lock().await).await
     }

@@ -132,11 +132,6 @@ pub enum Error {
     /// A new key could not be sealed.
     #[error("a new key cannot be sealed")]
     SealKey(#[source] keywheel_seal::envelope::OpenError),
-    /// Another process could wrap with a key while it goes.
-    #[error(
-        "the cache's key is replaced by command only where one store-sync has the cache for itself; here it is replaced by age and use"
-    )]
-    SharedKek,
     /// A row does not open with the fresh key.
     #[error(
         "a row of the cache does not open with its fresh key, so the old keys are kept; restore the data directory, or rotate what `keywheel status` names"
@@ -221,7 +216,6 @@ impl Error {
             Self::Database(keywheel_postgres::Error::Gone { .. }) => Kind::Unavailable,
             Self::TokenConflict { .. } => Kind::Conflict,
             Self::WrongUnsealKey { .. }
-            | Self::SharedKek
             | Self::WrongDeployment { .. }
             | Self::UnknownFormat { .. }
             | Self::Location { .. }

@@ -23,8 +23,8 @@ pub(crate) const RESERVED_WRAPS: u64 = 64;
 /// How old a KEK may be that wraps; looked at before every wrap (rule K1: 90 days).
 pub const MAX_KEK_AGE: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
-/// How often one wrap follows other processes to a fresh KEK.
-const MAX_REPLACED: u32 = 8;
+/// How often one wrap, or one write of what it wrapped, follows other processes to a fresh KEK.
+pub(crate) const MAX_REPLACED: u32 = 8;
 
 /// A KEK's id, and the KEK sealed by a root key.
 type SealedKek = (Vec<u8>, Vec<u8>);

@@ -6,6 +6,10 @@
 //! every one opens, with exactly one KEK that is there; a row that was destroyed meanwhile stays destroyed; a KEK
 //! goes only while no row names it. A row that does not open under its own KEK is damaged: it is left as it is,
 //! and its KEK with it.
+//!
+//! Where several processes have the tables open, each may do any part of it at any time: a row that another one wrapped
+//! anew, replaced or destroyed since it was read is left alone; whoever knows only a KEK that is gone reads them again
+//! before it writes; and who begins is followed by all.
 
 use keywheel_seal::envelope::{self, Aad, Kek, Purpose, SealedVersion};
 
@@ -46,13 +50,13 @@ pub(crate) struct Pass {
     /// Whether what is no version was looked at.
     others: bool,
     damaged: u64,
+    /// What the pass before found damaged, in shared tables: another process may have wrapped it anew meanwhile.
+    doubted: u64,
 }
 
 /// Makes a fresh KEK current, from which everything is wrapped anew.
 pub(crate) async fn begin(state: &mut State<impl Table>) -> Result<Rekeying, Error> {
-    if state.table.is_shared() {
-        return Err(Error::SharedKek);
-    }
+    follow(state).await?;
     let State {
         table, keys, clock, ..
     } = state;
@@ -61,8 +65,25 @@ pub(crate) async fn begin(state: &mut State<impl Table>) -> Result<Rekeying, Err
     progress(state).await
 }
 
+/// Takes what other processes made of the KEKs; a pass to one that is not current any more begins anew.
+async fn follow(state: &mut State<impl Table>) -> Result<(), Error> {
+    let State {
+        table, keys, pass, ..
+    } = state;
+    if !table.is_shared() {
+        return Ok(());
+    }
+    let before = keys.current();
+    keys.read_again(table).await?;
+    if keys.current() != before {
+        *pass = Pass::default();
+    }
+    Ok(())
+}
+
 /// How far it is.
 pub(crate) async fn progress(state: &mut State<impl Table>) -> Result<Rekeying, Error> {
+    follow(state).await?;
     let current = state.keys.current().bytes().to_vec();
     let left = state.table.count_stale(current).await;
     let left = left.map_err(|source| state.table.failed(source))?;
@@ -80,7 +101,8 @@ async fn old_keks(state: &mut State<impl Table>) -> Result<u64, Error> {
 
 /// Wraps the next rows anew; after the last one looks at all of them, and lets the other KEKs go.
 pub(crate) async fn step(state: &mut State<impl Table>, rows: u32) -> Result<Stepped, Error> {
-    if state.table.is_shared() || old_keks(state).await? == 0 {
+    follow(state).await?;
+    if old_keks(state).await? == 0 {
         return Ok(Stepped::Done);
     }
     let current = state.keys.current().bytes().to_vec();
@@ -131,31 +153,49 @@ async fn others(state: &mut State<impl Table>) -> Result<Rows, Error> {
 async fn wrap_anew(state: &mut State<impl Table>, rows: Rows) -> Result<Stepped, Error> {
     let mut wrapped = Vec::with_capacity(rows.len());
     for (place, row) in rows {
+        let was = row.2.clone().unwrap_or_default();
         match rewrap(state, &place, row).await? {
-            Some(sealed) => wrapped.push(Rewrapped { place, sealed }),
+            Some(sealed) => wrapped.push(Rewrapped { place, sealed, was }),
             None => state.pass.damaged += 1,
         }
     }
-    let written = state.table.rewrap(wrapped).await;
-    written.map_err(|source| state.table.failed(source))?;
+    let written = state.table.rewrap(wrapped).await.map(|()| true);
+    if versions::written(state, written).await?.is_none() {
+        // What it was wrapped by went meanwhile, so there is another one to wrap it by.
+        state.pass = Pass::default();
+    }
     Ok(Stepped::More)
 }
 
 /// A pass is over: every row opens under the current KEK, or is damaged.
 async fn finish(state: &mut State<impl Table>) -> Result<Stepped, Error> {
-    let damaged = std::mem::take(&mut state.pass).damaged;
+    let Pass {
+        damaged, doubted, ..
+    } = std::mem::take(&mut state.pass);
     let left = progress(state).await?.left;
     if left > damaged {
         // Rows came under another KEK meanwhile; another pass finds them.
         return Ok(Stepped::More);
     }
+    if damaged > 0 && damaged != doubted && state.table.is_shared() {
+        state.pass.doubted = damaged;
+        return Ok(Stepped::More);
+    }
     if damaged > 0 {
         return Ok(Stepped::Damaged(damaged));
     }
-    verify(state).await?;
+    match verify(state).await? {
+        true => {}
+        // Another process wrote it, under the KEK that it knew.
+        false if state.table.is_shared() => return Ok(Stepped::More),
+        false => return Err(Error::UnverifiedKek),
+    }
     let current = state.keys.current().bytes().to_vec();
-    let gone = state.table.drop_keks(current).await;
-    gone.map_err(|source| state.table.failed(source))?;
+    let gone = state.table.drop_keks(current).await.map(|()| true);
+    if versions::written(state, gone).await?.is_none() {
+        // A row came under one that another process replaced meanwhile.
+        return Ok(Stepped::More);
+    }
     state.table.forget().await?;
     let State { table, keys, .. } = state;
     keys.read_again(table).await?;
@@ -165,23 +205,35 @@ async fn finish(state: &mut State<impl Table>) -> Result<Stepped, Error> {
     }
 }
 
-/// Shows that every row opens with the current KEK, before the others go.
-async fn verify(state: &mut State<impl Table>) -> Result<(), Error> {
+/// Shows that every row opens with the current KEK, before the others go; `false` when one names another.
+async fn verify(state: &mut State<impl Table>) -> Result<bool, Error> {
     let others = others(state).await?;
-    all_open(state, &others)?;
+    if !all_open(state, &others)? {
+        return Ok(false);
+    }
     let mut after = None;
     loop {
         let page = versions_after(state, None, after.take(), REKEY_STEP).await?;
         let Some((Place::Version(secret, version), _)) = page.last() else {
-            return Ok(());
+            return Ok(true);
         };
         after = Some((secret.clone(), *version));
-        all_open(state, &page)?;
+        if !all_open(state, &page)? {
+            return Ok(false);
+        }
     }
 }
 
-fn all_open<T: Table>(state: &State<T>, rows: &[(Place, SealedColumns)]) -> Result<(), Error> {
+fn all_open<T: Table>(state: &State<T>, rows: &[(Place, SealedColumns)]) -> Result<bool, Error> {
     let current = state.keys.current();
+    let named = current.bytes();
+    let is_stale = |(_, row): &(Place, SealedColumns)| {
+        let id = row.1.as_deref();
+        id.is_some_and(|id| id != named.as_slice())
+    };
+    if rows.iter().any(is_stale) {
+        return Ok(false);
+    }
     let opens = |(place, row): &(Place, SealedColumns)| {
         let found = sealed_under(state, place, row.clone());
         found.is_some_and(|(kek, aad, sealed)| {
@@ -189,7 +241,7 @@ fn all_open<T: Table>(state: &State<T>, rows: &[(Place, SealedColumns)]) -> Resu
         })
     };
     match rows.iter().all(opens) {
-        true => Ok(()),
+        true => Ok(true),
         false => Err(Error::UnverifiedKek),
     }
 }

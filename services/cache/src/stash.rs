@@ -14,6 +14,7 @@ use keywheel_seal::envelope::Purpose;
 
 use crate::cache::State;
 use crate::error::Error;
+use crate::keys::MAX_REPLACED;
 use crate::table::Table;
 use crate::versions;
 
@@ -38,17 +39,31 @@ pub(crate) async fn put(
     if waiting >= i64::from(MAX_STASHED) {
         return Err(Error::StashFull { limit: MAX_STASHED });
     }
-    let place = versions::place(*token.bytes(), 0, Purpose::Stash);
-    let sealed = versions::seal(state, place, value).await?;
-    let first = state.table.stash(token.bytes().to_vec(), now, sealed).await;
-    match first.map_err(|source| state.table.failed(source))? {
-        true => Ok(Inserted::New),
-        false => Ok(Inserted::Existing),
+    for _ in 0..MAX_REPLACED {
+        let place = versions::place(*token.bytes(), 0, Purpose::Stash);
+        let sealed = versions::seal(state, place, value).await?;
+        let first = state.table.stash(token.bytes().to_vec(), now, sealed).await;
+        match versions::written(state, first).await? {
+            None => {}
+            Some(true) => return Ok(Inserted::New),
+            Some(false) => return Ok(Inserted::Existing),
+        }
+    }
+    Err(Error::KekUnsteady)
+}
+
+/// Opens a value and leaves it; one that was wrapped anew meanwhile is looked at again.
+pub(crate) async fn open(
+    state: &mut State<impl Table>,
+    token: RotationId,
+) -> Result<Option<SecretBytes>, Error> {
+    match open_once(state, token).await {
+        Err(Error::CorruptStash(_)) if state.table.is_shared() => open_once(state, token).await,
+        opened => opened,
     }
 }
 
-/// Opens a value and leaves it.
-pub(crate) async fn open(
+async fn open_once(
     state: &mut State<impl Table>,
     token: RotationId,
 ) -> Result<Option<SecretBytes>, Error> {

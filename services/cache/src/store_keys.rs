@@ -14,6 +14,7 @@ use keywheel_seal::hpke::HostKeyPair;
 
 use crate::cache::State;
 use crate::error::Error;
+use crate::keys::MAX_REPLACED;
 use crate::stash::MAX_STASH_AGE;
 use crate::table::{StoreKeyColumns, Table};
 use crate::versions;
@@ -42,6 +43,20 @@ pub(crate) async fn all(state: &mut State<impl Table>) -> Result<Vec<HostKeyPair
             rows = self::rows(state).await?;
         }
     }
+    match open_all(state, rows).await {
+        // Another process may have wrapped one anew, between a look at it and one at the KEKs.
+        Err(Error::CorruptStoreKey) if state.table.is_shared() => {
+            let rows = self::rows(state).await?;
+            open_all(state, rows).await
+        }
+        opened => opened,
+    }
+}
+
+async fn open_all(
+    state: &mut State<impl Table>,
+    rows: Vec<StoreKeyColumns>,
+) -> Result<Vec<HostKeyPair>, Error> {
     let mut pairs = Vec::with_capacity(rows.len());
     for (generation, _, sealed) in rows {
         pairs.push(open(state, generation, sealed).await?);
@@ -61,13 +76,18 @@ const fn made_at(row: &StoreKeyColumns) -> Timestamp {
 /// Makes a generation, unless another process is first.
 async fn make(state: &mut State<impl Table>, generation: i64, now: Timestamp) -> Result<(), Error> {
     let pair = HostKeyPair::generate(state.keys.entropy());
-    let place = versions::place(OWNER, generation.unsigned_abs(), Purpose::StoreKey);
-    let sealed = versions::seal(state, place, &pair.private_bytes()).await?;
-    let made = state
-        .table
-        .insert_store_key(generation, now.micros(), sealed)
-        .await;
-    made.map(drop).map_err(|source| state.table.failed(source))
+    for _ in 0..MAX_REPLACED {
+        let place = versions::place(OWNER, generation.unsigned_abs(), Purpose::StoreKey);
+        let sealed = versions::seal(state, place, &pair.private_bytes()).await?;
+        let made = state
+            .table
+            .insert_store_key(generation, now.micros(), sealed)
+            .await;
+        if versions::written(state, made).await?.is_some() {
+            return Ok(());
+        }
+    }
+    Err(Error::KekUnsteady)
 }
 
 /// Removes what is older than a generation and makes it unreadable.

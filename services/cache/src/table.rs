@@ -85,6 +85,8 @@ pub struct Rewrapped {
     pub place: Place,
     /// With the new KEK and what that wrapped.
     pub sealed: SealedVersion,
+    /// The data key as it was wrapped before.
+    pub was: Vec<u8>,
 }
 
 /// A KEK to be written: id, sealed, wraps taken, when it was made.
@@ -199,32 +201,44 @@ pub trait Table: Store {
     ) -> Result<Vec<(Place, SealedColumns)>, sqlx::Error>;
     /// Every provided value.
     async fn stashes(&mut self) -> Result<Vec<(Place, SealedColumns)>, sqlx::Error>;
-    /// Writes KEK and data key of rows that are still there.
+    /// Writes KEK and data key of rows that are still as they were.
     async fn rewrap(&mut self, rows: Vec<Rewrapped>) -> Result<(), sqlx::Error>;
-    /// Removes every KEK but the current one that no row names.
+    /// Removes every KEK but the current one that no row names; whoever writes a row under one is waited for.
     async fn drop_keks(&mut self, current: Vec<u8>) -> Result<(), sqlx::Error>;
 }
 
 impl Place {
-    /// Gives a row another KEK and data key; one that was destroyed stays so.
+    /// Gives a row another KEK and data key; one that was destroyed stays so, and one that another process wrapped
+    /// anew, or that is another one by now, stays as it is.
     const fn rewrap_sql(&self) -> &'static str {
         match self {
             Self::Version(..) => {
                 "UPDATE version SET key_id = $1, wrapped_dek = $2 \
-                    WHERE secret = $3 AND version = $4 AND state = 'live'"
+                    WHERE secret = $3 AND version = $4 AND state = 'live' AND wrapped_dek = $5"
             }
-            Self::Stash(_) => "UPDATE stash SET key_id = $1, wrapped_dek = $2 WHERE token = $3",
+            Self::Stash(_) => {
+                "UPDATE stash SET key_id = $1, wrapped_dek = $2 \
+                    WHERE token = $3 AND wrapped_dek = $4"
+            }
             Self::StoreKey(_) => {
-                "UPDATE store_key SET key_id = $1, wrapped_dek = $2 WHERE generation = $3"
+                "UPDATE store_key SET key_id = $1, wrapped_dek = $2 \
+                    WHERE generation = $3 AND wrapped_dek = $4"
             }
         }
     }
 }
 
+/// Whether something was not written because a row would name a KEK that is gone.
+pub(crate) fn is_kek_gone(source: &sqlx::Error) -> bool {
+    let said = source.as_database_error();
+    said.is_some_and(|said| said.is_foreign_key_violation())
+}
+
 /// Writes the same implementation for a table: how it runs one statement, how it begins a
-/// transaction, and what it does first when the cache is made.
+/// transaction, what it does first when the cache is made, and how it waits for whoever writes under a KEK
+/// that is to go.
 macro_rules! table_over {
-    ($table:ty, $it:ident, $executor:expr, $begin:expr, $first:expr) => {
+    ($table:ty, $it:ident, $executor:expr, $begin:expr, $first:expr, $bar:expr) => {
         #[async_trait]
         impl Table for $table {
             async fn begin(&mut self, deployment: Vec<u8>, kek: NewKek) -> Result<(), sqlx::Error> {
@@ -500,7 +514,7 @@ macro_rules! table_over {
             async fn rewrap(&mut self, rows: Vec<Rewrapped>) -> Result<(), sqlx::Error> {
                 let $it = self;
                 let mut transaction = $begin.await?;
-                for Rewrapped { place, sealed } in rows {
+                for Rewrapped { place, sealed, was } in rows {
                     let kek = sealed.key_id.bytes().to_vec();
                     let query = sqlx::query(place.rewrap_sql()).bind(kek).bind(sealed.wrapped_dek);
                     let query = match place {
@@ -508,7 +522,7 @@ macro_rules! table_over {
                         Place::Stash(token) => query.bind(token),
                         Place::StoreKey(generation) => query.bind(generation),
                     };
-                    query.execute(&mut *transaction).await?;
+                    query.bind(was).execute(&mut *transaction).await?;
                 }
                 transaction.commit().await
             }
@@ -519,8 +533,11 @@ macro_rules! table_over {
                     AND NOT EXISTS (SELECT 1 FROM version WHERE key_id = kek.id) \
                     AND NOT EXISTS (SELECT 1 FROM stash WHERE key_id = kek.id) \
                     AND NOT EXISTS (SELECT 1 FROM store_key WHERE key_id = kek.id)";
+                let mut transaction = $begin.await?;
+                sqlx::raw_sql($bar).execute(&mut *transaction).await?;
                 let query = sqlx::query(sql).bind(current);
-                query.execute($executor).await.map(drop)
+                query.execute(&mut *transaction).await?;
+                transaction.commit().await
             }
         }
     };
@@ -535,7 +552,9 @@ table_over!(
     it,
     &mut it.connection,
     sqlx::Connection::begin(&mut it.connection),
-    crate::file::SCHEMA
+    crate::file::SCHEMA,
+    // Nobody else has the file open.
+    "SELECT 1"
 );
 table_over!(
     PostgresTable,
@@ -543,5 +562,7 @@ table_over!(
     &it.pool,
     it.pool.begin(),
     // One opener at a time makes the first rows.
-    "LOCK TABLE deployment IN EXCLUSIVE MODE"
+    "LOCK TABLE deployment IN EXCLUSIVE MODE",
+    // A row that names one holds on to it until it is committed, so what is looked for then is all there is.
+    "SELECT 1 FROM kek WHERE state = 'old' ORDER BY id FOR UPDATE"
 );

@@ -12,7 +12,8 @@ use keywheel_seal::envelope::{
 
 use crate::cache::State;
 use crate::error::Error;
-use crate::table::{SealedColumns, Table};
+use crate::keys::MAX_REPLACED;
+use crate::table::{SealedColumns, Table, is_kek_gone};
 
 /// Stores a value, or finds the one stored under the same token.
 pub(crate) async fn insert(
@@ -25,19 +26,42 @@ pub(crate) async fn insert(
     if let Some(answer) = existing(state, secret, version, token).await? {
         return answer;
     }
-    let place = place(*secret.bytes(), version, Purpose::Version);
-    let sealed = seal(state, place, value).await?;
-    let (owner, holder) = (secret.bytes().to_vec(), token.bytes().to_vec());
-    let first = state
-        .table
-        .insert(owner, number(version), holder, sealed)
-        .await;
-    if first.map_err(|source| state.table.failed(source))? {
-        return Ok(Inserted::New);
+    for _ in 0..MAX_REPLACED {
+        let place = place(*secret.bytes(), version, Purpose::Version);
+        let sealed = seal(state, place, value).await?;
+        let (owner, holder) = (secret.bytes().to_vec(), token.bytes().to_vec());
+        let first = state
+            .table
+            .insert(owner, number(version), holder, sealed)
+            .await;
+        match written(state, first).await? {
+            None => {}
+            Some(true) => return Ok(Inserted::New),
+            Some(false) => {
+                // Another process was first, between our look and our insert.
+                let answer = existing(state, secret, version, token).await?;
+                return answer.unwrap_or(Err(Error::TokenConflict { secret, version }));
+            }
+        }
     }
-    // Another process was first, between our look and our insert.
-    let answer = existing(state, secret, version, token).await?;
-    answer.unwrap_or(Err(Error::TokenConflict { secret, version }))
+    Err(Error::KekUnsteady)
+}
+
+/// Whether a sealed row was the first; none when the tables did not let it be, since rows and KEKs would not belong
+/// together: another process let its KEK go. Then the KEKs were read again, and it is to be sealed again.
+pub(crate) async fn written(
+    state: &mut State<impl Table>,
+    answer: Result<bool, sqlx::Error>,
+) -> Result<Option<bool>, Error> {
+    match answer {
+        Ok(first) => Ok(Some(first)),
+        Err(source) if is_kek_gone(&source) => {
+            let State { table, keys, .. } = state;
+            keys.read_again(table).await?;
+            Ok(None)
+        }
+        Err(source) => Err(state.table.failed(source)),
+    }
 }
 
 /// What an earlier insert or destroy left at this place or under this token.
@@ -63,8 +87,21 @@ async fn existing(
     })
 }
 
-/// Opens a version.
+/// Opens a version. One that another process wrapped anew, between a look at it and one at the KEKs, is looked at again.
 pub(crate) async fn open(
+    state: &mut State<impl Table>,
+    secret: SecretId,
+    version: u64,
+) -> Result<SecretBytes, Error> {
+    match open_once(state, secret, version).await {
+        Err(Error::CorruptRow { .. }) if state.table.is_shared() => {
+            open_once(state, secret, version).await
+        }
+        opened => opened,
+    }
+}
+
+async fn open_once(
     state: &mut State<impl Table>,
     secret: SecretId,
     version: u64,

@@ -20,7 +20,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_cache::Cache;
+use keywheel_cache::{Cache, PostgresCache};
 use keywheel_core::id::DeploymentId;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::key_service::KeyService;
@@ -161,6 +161,18 @@ impl Seal {
         Self::of(Some(opened), None)
     }
 
+    /// Of a cache that other store-syncs share: it is open for good, and its keys are replaced all the same.
+    #[must_use]
+    pub fn shared(cache: PostgresCache) -> Self {
+        let cache = Arc::new(cache);
+        let opened = Opened {
+            vault: cache.clone(),
+            keys: Some(cache),
+            cache: None,
+        };
+        Self::of(Some(opened), None)
+    }
+
     /// Unsealed, with a vault; or sealed, without one.
     #[must_use]
     pub fn begin(custody: Custody, opened: Option<Opened>) -> Self {
@@ -219,8 +231,11 @@ impl Seal {
     /// How it is.
     ///
     /// # Errors
-    /// `Denied` where there is no seal.
+    /// `Denied` where there is no seal, and no key to replace.
     pub async fn state(&self) -> Result<SealState, PortError> {
+        if self.inner.custody.is_none() && self.opened()?.keys.is_some() {
+            return self.open_for_good().await;
+        }
         let (custody, unsealing) = self.custody()?;
         let mut unsealing = unsealing.lock().await;
         unsealing.forget_old(custody, custody.clock.monotonic());
@@ -230,6 +245,17 @@ impl Seal {
         Ok(SealState {
             kek_rows_left,
             ..state
+        })
+    }
+
+    /// Of a shared cache, which takes no offer.
+    async fn open_for_good(&self) -> Result<SealState, PortError> {
+        Ok(SealState {
+            sealed: false,
+            provider: Provider::KeyFile.word().to_owned(),
+            key: [0; 32],
+            shares: None,
+            kek_rows_left: self.kek_rows_left().await?,
         })
     }
 

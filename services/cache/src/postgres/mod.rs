@@ -1,9 +1,11 @@
 //! The cache's rows in a PostgreSQL database that several store-syncs share.
 //!
 //! Invariants: the first value under a token wins whoever writes it; a destroyed version never comes
-//! back, also for a store-sync that was paused; the wrap counter is one counter for all. What the server
-//! can not promise: a destroyed row's sealed key lies in dead pages until the server's own clean-up, and
-//! in its write-ahead log and backups for as long as those are kept. It stays sealed by the KEK there.
+//! back, also for a store-sync that was paused; the wrap counter is one counter for all; no row is written
+//! under a KEK that is gone, and no KEK goes while a row names it, whichever store-sync does either. What the
+//! server can not promise: a destroyed row's sealed key, and a KEK that went, lie in dead pages until the
+//! server's own clean-up, and in its write-ahead log and backups for as long as those are kept. They stay
+//! sealed there, by the KEK and by the unseal key.
 
 #[cfg(test)]
 mod tests;
@@ -27,9 +29,10 @@ use crate::table::Store;
 /// Where the tables are.
 const SCHEMA: &str = "keywheel_cache";
 /// One text per format of the tables.
-const UPGRADES: [&str; 2] = [
+const UPGRADES: [&str; 3] = [
     include_str!("0001_tables.sql"),
     include_str!("0002_store_key.sql"),
+    include_str!("0003_kek_named.sql"),
 ];
 
 /// The cache in a database that several store-syncs share.

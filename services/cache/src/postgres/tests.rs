@@ -18,6 +18,8 @@ use super::PostgresCache;
 use crate::keys::RESERVED_WRAPS;
 use crate::{Error, Inserted, Kind, MAX_KEK_AGE};
 
+mod rekey;
+
 const DEPLOYMENT: [u8; 16] = [7; 16];
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 const CANARY: &[u8] = b"canary-pg-77ab41c95ee04f0d9a2c6b11d0e8f3aa";

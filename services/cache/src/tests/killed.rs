@@ -10,45 +10,46 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::rekey::{KEKS, VERSIONS, assert_all_open, count, fill, sealed_kek};
 use super::*;
+use crate::table::Table;
 
 /// Set for the program: what to do, and with what; one a line.
 const ORDER: &str = "KEYWHEEL_TEST_CACHE_ORDER";
 /// It is about to write.
-const WRITES: &str = "the program writes";
+pub(crate) const WRITES: &str = "the program writes";
 /// It has written.
-const WROTE: &str = "the program wrote";
+pub(crate) const WROTE: &str = "the program wrote";
 /// There is nothing more to write.
-const DONE: &str = "the program is done";
+pub(crate) const DONE: &str = "the program is done";
 /// Rows that are no versions; they and the end are one run of a program.
-const OTHERS: u64 = 2;
+pub(crate) const OTHERS: u64 = 2;
 /// Moments within a writing are so far apart.
 const MOMENT: Duration = Duration::from_micros(150);
 /// So many such moments, and then from the first one again.
-const MOMENTS: u32 = 16;
+pub(crate) const MOMENTS: u32 = 16;
 /// Programs that are killed in a reseal.
 const RESEALS: u32 = 16;
 /// No replacing takes more programs.
-const MOST_KILLS: u32 = 500;
+pub(crate) const MOST_KILLS: u32 = 500;
 
 /// Rows that name a KEK that is not there.
-const ORPHANS: &str = "
+pub(crate) const ORPHANS: &str = "
 SELECT COUNT(*) FROM (
     SELECT key_id FROM version WHERE state = 'live'
     UNION ALL SELECT key_id FROM stash
     UNION ALL SELECT key_id FROM store_key
-) WHERE key_id NOT IN (SELECT id FROM kek)";
+) AS named WHERE key_id NOT IN (SELECT id FROM kek)";
 
 /// What a program is told; nothing in the test itself.
 #[expect(
     clippy::disallowed_methods,
     reason = "a test's own variable, and no service's"
 )]
-fn order() -> Option<Vec<String>> {
+pub(crate) fn order() -> Option<Vec<String>> {
     let text = std::env::var_os(ORDER)?.into_string().unwrap();
     Some(text.split('\n').map(str::to_owned).collect())
 }
 
-fn say(word: &str) {
+pub(crate) fn say(word: &str) {
     let mut out = std::io::stdout().lock();
     // libtest writes on its line before.
     out.write_all(format!("\n{word}\n").as_bytes()).unwrap();
@@ -56,11 +57,11 @@ fn say(word: &str) {
 }
 
 /// Waits to be killed, and ends when the test does.
-fn wait_for_the_end() {
+pub(crate) fn wait_for_the_end() {
     let _ended = std::io::stdin().read(&mut [0]);
 }
 
-fn key_in(file: &str) -> SecretBytes {
+pub(crate) fn key_in(file: &str) -> SecretBytes {
     SecretBytes::from(std::fs::read(file).unwrap())
 }
 
@@ -98,7 +99,7 @@ async fn obey(order: &[String]) {
 }
 
 /// Replaces one row; what is no version, and the end, in one run.
-async fn step(cache: &Cache) {
+pub(crate) async fn step(cache: &Cache<impl Table>) {
     loop {
         say(WRITES);
         if cache.rekey_step(1).await.unwrap() == Stepped::Done {
@@ -112,13 +113,13 @@ async fn step(cache: &Cache) {
 }
 
 /// A program that runs.
-struct Program {
+pub(crate) struct Program {
     child: Child,
     said: Lines<BufReader<ChildStdout>>,
 }
 
 impl Program {
-    fn start(test: &str, order: &[&str]) -> Self {
+    pub(crate) fn start(test: &str, order: &[&str]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         let command = command
             .args(["--exact", test, "--nocapture"])
@@ -131,7 +132,7 @@ impl Program {
     }
 
     /// Reads on until it says this; `false` when it says that it is done.
-    fn hear(&mut self, word: &str) -> bool {
+    pub(crate) fn hear(&mut self, word: &str) -> bool {
         loop {
             let line = self.said.next().expect("the program ended by itself");
             match line.unwrap() {
@@ -142,7 +143,7 @@ impl Program {
         }
     }
 
-    fn kill(mut self, moment: u32) {
+    pub(crate) fn kill(mut self, moment: u32) {
         std::thread::sleep(MOMENT * moment);
         self.child.kill().unwrap();
         let ended = self.child.wait().unwrap();
@@ -158,7 +159,7 @@ impl Drop for Program {
 }
 
 /// A key in a file, outside of the cache's directory.
-fn key_file(keys: &TempDir, name: &str, key: &SecretBytes) -> String {
+pub(crate) fn key_file(keys: &TempDir, name: &str, key: &SecretBytes) -> String {
     let path = keys.path().join(name);
     std::fs::write(&path, key.expose()).unwrap();
     path.display().to_string()

@@ -2,11 +2,12 @@
 //! nothing of the old key is left.
 
 use super::*;
+use crate::table::Table;
 
-pub(super) const VERSIONS: u64 = 6;
+pub(crate) const VERSIONS: u64 = 6;
 
 /// Versions of two secrets, a provided value and a key pair.
-pub(super) async fn fill(cache: &Cache) -> Vec<u8> {
+pub(crate) async fn fill(cache: &Cache<impl Table>) -> Vec<u8> {
     for version in 1..=VERSIONS {
         for (secret_id, at) in [(SECRET, version), (OTHER, 100 + version)] {
             let value = secret(format!("value {at}").as_bytes());
@@ -28,7 +29,7 @@ pub(super) async fn fill(cache: &Cache) -> Vec<u8> {
 }
 
 /// Every value is what it was.
-pub(super) async fn assert_all_open(cache: &Cache, key_pair: &[u8]) {
+pub(crate) async fn assert_all_open(cache: &Cache<impl Table>, key_pair: &[u8]) {
     for version in 1..=VERSIONS {
         for (secret_id, at) in [(SECRET, version), (OTHER, 100 + version)] {
             let opened = cache.open_version(secret_id, version).await.unwrap();

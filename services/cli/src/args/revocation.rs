@@ -31,7 +31,7 @@ pub(crate) struct RevokeArgs {
     /// Whatever the containers of this service have: PROJECT/SERVICE or SERVICE of Compose, or Swarm's name.
     #[arg(long, value_name = "NAME")]
     pub(crate) service: Option<String>,
-    /// Whatever policies let service:NAME have; of certificate:NAME, unix:UID or oidc:NAME every token.
+    /// Whatever policies and bindings let service:NAME have, or its containers have; of certificate:NAME, unix:UID or oidc:NAME every token.
     #[arg(long, value_name = "PRINCIPAL")]
     pub(crate) principal: Option<String>,
     /// All that is alive of every secret that is hit, also what a rotation under way may have made; it goes before

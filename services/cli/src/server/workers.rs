@@ -7,7 +7,6 @@ use std::sync::Arc;
 use keywheel_audit_sink::{AuditSink, AuditSinkOptions};
 use keywheel_cache::PostgresCache;
 use keywheel_core::audit::Role;
-use keywheel_engine::port::vault::VersionVault;
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
 use keywheel_store_sync::seal::{self, Seal};
@@ -92,8 +91,7 @@ async fn open_cache(opened: &Opened) -> Result<Seal, Error> {
         let address = database::address(database, "cache.url")?;
         let unseal = layout::present_unseal_key(&config.unseal_key_file, &config.data_dir)?;
         let opened = PostgresCache::open_shared(&address, deployment, unseal, entropy, clock).await;
-        let vault: Arc<dyn VersionVault> = Arc::new(opened.map_err(|e| cache_error(e, config))?);
-        return Ok(Seal::never(vault));
+        return Ok(Seal::shared(opened.map_err(|e| cache_error(e, config))?));
     }
     let own = (opened.directory.as_path(), opened.deployment());
     let key = || layout::unseal_key(&config.unseal_key_file, &config.data_dir);

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::revoke;
 use crate::assignment::Key;
+use crate::binding::Spec;
 use crate::host::Had;
 use crate::id::SecretId;
 use crate::lease;
@@ -70,6 +71,21 @@ pub fn hits(world: &World, scope: &Scope) -> Vec<Hit> {
     let name = |hit: &Hit| world.secrets.get(&hit.secret).map(|secret| &secret.name);
     hits.sort_by(|one, other| name(one).cmp(&name(other)));
     hits
+}
+
+/// The secrets that bindings grant a service by the name that policies know it by, and those that its containers have, or
+/// are to have, whatever grants them. What gives leases stands for its leases.
+#[must_use]
+pub fn reached_by_bindings(world: &World, service: &str) -> BTreeSet<SecretName> {
+    let granting = world.bindings.values().filter_map(|binding| {
+        let spec = binding.spec.as_ref()?;
+        (spec.service(&binding.name) == service).then_some(spec)
+    });
+    let granted = granting.flat_map(Spec::secrets);
+    let had = had_by(world, |one| one.service == service).into_iter();
+    let reached = granted.chain(had.map(|hit| world.home(hit.secret)));
+    let known = reached.filter_map(|id| world.secrets.get(&id));
+    known.map(|secret| secret.name.clone()).collect()
 }
 
 /// What revoking it kills, and the rotation that is cancelled by that.

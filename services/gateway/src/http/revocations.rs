@@ -10,7 +10,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
 use futures_util::{StreamExt as _, stream};
 use keywheel_core::command::{Command, Replacing};
-use keywheel_core::decision::scope::{Hit, Scope, hits};
+use keywheel_core::decision::scope::{Hit, Scope, hits, reached_by_bindings};
 use keywheel_core::id::{CommandId, HostId, RevocationId, RotationId};
 use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::revocation::Revocation;
@@ -90,19 +90,22 @@ async fn scope_of(api: &Api, wish: RevokeScope) -> Result<Scope, Failure> {
     }
 }
 
-/// Every secret that policies let a service have.
+/// Every secret that policies let a service have, that a binding grants it, or that its containers have.
 async fn reach_of(api: &Api, text: &str) -> Result<Scope, Failure> {
     let principal = Principal::parse(text).map_err(|e| Failure::invalid(e.to_string()))?;
-    if !matches!(principal, Principal::Service { .. }) {
+    let Principal::Service { name: service, .. } = &principal else {
         return Err(Failure::invalid(format!(
-            "`{text}` has no values by policies, only services do (`service:NAME`): a person's tokens are revoked with `keywheel token revoke --owner`, and a host is evicted"
+            "`{text}` has no values, only services do (`service:NAME`): a person's tokens are revoked with `keywheel token revoke --owner`, and a host is evicted"
         )));
-    }
+    };
     api.commands.look_at_head().await?;
-    let names: Vec<SecretName> = {
+    let (names, bound) = {
         let committed = api.view.read();
-        let all = committed.world.declared_secrets();
-        all.map(|secret| secret.name.clone()).collect()
+        let world = &committed.world;
+        let all = world.declared_secrets();
+        let names: Vec<SecretName> = all.map(|secret| secret.name.clone()).collect();
+        // Without a set of one's own a binding gives by itself, and what was given before one lies there yet.
+        (names, reached_by_bindings(world, service))
     };
     let (in_force, now) = (api.in_force(), gates::seconds(api.clock.now()));
     // A decision for each secret takes a while; other requests go on meanwhile.
@@ -116,10 +119,11 @@ async fn reach_of(api: &Api, text: &str) -> Result<Scope, Failure> {
             .filter(may)
             .collect::<BTreeSet<SecretName>>()
     });
-    let reached = asking.await.map_err(|_| {
+    let mut reached = asking.await.map_err(|_| {
         let text = "the policies were not asked to the end; try again";
         PortError::new(ErrorKind::Unavailable, text)
     })?;
+    reached.extend(bound);
     Ok(Scope::Each(reached))
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_cache::{Cache, REKEY_STEP, Rekeying, Stepped};
+use keywheel_cache::{Cache, PostgresCache, REKEY_STEP, Rekeying, Stepped};
 use keywheel_daemon::failpoint::{self, Injected};
 use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::{ErrorKind, PortError};
@@ -21,7 +21,7 @@ pub const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 /// Pause after a step that could not be done.
 const STEP_RETRY: Duration = Duration::from_secs(10);
 
-/// The keys of a cache that no other process has open.
+/// The keys of a cache.
 #[async_trait]
 pub trait VaultKeys: Send + Sync {
     /// Makes a fresh key current.
@@ -32,31 +32,40 @@ pub trait VaultKeys: Send + Sync {
     async fn step(&self) -> Result<Stepped, PortError>;
 }
 
-#[async_trait]
-impl VaultKeys for Cache {
-    async fn begin(&self) -> Result<Rekeying, PortError> {
-        Ok(self.begin_rekey().await?)
-    }
+/// Writes the same for each sort of cache.
+macro_rules! keys_of {
+    ($cache:ty) => {
+        #[async_trait]
+        impl VaultKeys for $cache {
+            async fn begin(&self) -> Result<Rekeying, PortError> {
+                Ok(self.begin_rekey().await?)
+            }
 
-    async fn progress(&self) -> Result<Rekeying, PortError> {
-        Ok(self.rekeying().await?)
-    }
+            async fn progress(&self) -> Result<Rekeying, PortError> {
+                Ok(self.rekeying().await?)
+            }
 
-    async fn step(&self) -> Result<Stepped, PortError> {
-        Ok(self.rekey_step(REKEY_STEP).await?)
-    }
+            async fn step(&self) -> Result<Stepped, PortError> {
+                Ok(self.rekey_step(REKEY_STEP).await?)
+            }
+        }
+    };
 }
 
+keys_of!(Cache);
+keys_of!(PostgresCache);
+
 impl Seal {
-    /// Wraps every data key anew.
+    /// Wraps every data key anew. Of store-syncs that share a cache one is asked; what it does not come to, each of
+    /// the others takes up.
     ///
     /// # Errors
-    /// `Unavailable` while it is sealed, `Denied` where others share the cache.
+    /// `Unavailable` while it is sealed, `Denied` where the vault has no keys.
     pub async fn rotate_kek(&self) -> Result<SealState, PortError> {
         let keys = self.opened()?.keys.ok_or_else(|| {
             PortError::new(
                 ErrorKind::Denied,
-                "the key of a cache that store-syncs share is replaced by age and use, not by command",
+                "what keeps values here has no key that is replaced by command",
             )
         })?;
         keys.begin().await?;

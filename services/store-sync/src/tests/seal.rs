@@ -3,10 +3,12 @@
 
 use std::sync::Weak;
 
+use keywheel_cache::PostgresCache;
 use keywheel_engine::presence::{Health, Look as _, SEAL_FACT};
 use keywheel_engine::unseal::{self, SealState, Shares};
 use keywheel_seal::unseal::{Cost, MIN_MEMORY_KIB, SealedRoot, Share};
 use keywheel_testkit::fake::FakeClock;
+use keywheel_testkit::server::postgres::PostgresServer;
 
 use super::*;
 use crate::seal::{
@@ -424,6 +426,56 @@ async fn a_fresh_key_wraps_everything_anew_while_values_are_used() {
         panic!("a sealed cache has no key to replace");
     };
     assert!(unseal::is_sealed(kind, &text), "{text}");
+    shutdown.request();
+    task.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_key_of_a_shared_cache_is_replaced_by_command_at_one_of_those_that_share_it() {
+    let world = World::new().await;
+    let server = PostgresServer::start();
+    let address = keywheel_cache::Address::parse(&server.database("cache"), None).unwrap();
+    let key = UnsealKey::generate(&OsEntropy).to_file();
+    let open = || {
+        let key = UnsealKey::from_file(&key).unwrap();
+        let entropy = Arc::new(OsEntropy);
+        let of = *DEPLOYMENT.bytes();
+        PostgresCache::open_shared(&address, of, key, entropy, world.clock.clone())
+    };
+    // Another store-sync, of which nothing is asked.
+    let other = open().await.unwrap();
+    let seal = Seal::shared(open().await.unwrap());
+    let (_, shutdown, task) = world.start_under(&seal);
+    for version in 1..=300 {
+        let mut token = [9; 16];
+        token[..8].copy_from_slice(&u64::to_be_bytes(version));
+        let token = RotationId::from_bytes(token);
+        let value = bytes(CANARY);
+        let made = other.insert_pending(SECRET, version, token, &value).await;
+        made.unwrap();
+    }
+    let before = world.state(Body::ReadSeal).await;
+    assert!(
+        !before.sealed && before.kek_rows_left.is_none(),
+        "{before:?}"
+    );
+    let begun = world.state(Body::RotateKek).await;
+    assert!(begun.kek_rows_left.is_some(), "{begun:?}");
+    let done = async {
+        while world.state(Body::ReadSeal).await.kek_rows_left.is_some() {
+            let opened = other.open_version(SECRET, 7).await.unwrap();
+            assert!(opened.ct_eq(&bytes(CANARY)));
+        }
+    };
+    tokio::time::timeout(SOON, done).await.unwrap();
+    assert_eq!(other.rekeying().await.unwrap().old_keks, 0);
+    let opened = other.open_version(SECRET, 300).await.unwrap();
+    assert!(opened.ct_eq(&bytes(CANARY)));
+    // It is open for good all the same.
+    let Body::Failed { kind, .. } = world.ask(&world.gateway, Body::Seal).await else {
+        panic!("a share would reach one of those that share it");
+    };
+    assert_eq!(kind, ErrorKind::Denied);
     shutdown.request();
     task.await.unwrap();
 }

@@ -13,3 +13,4 @@ pub mod rotator;
 pub mod store;
 pub mod subscriptions;
 pub mod vault;
+pub mod vault_keys;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::assignment;
-use crate::decision::scope::{Hit, Scope, hits};
+use crate::decision::scope::{Hit, Scope, hits, reached_by_bindings};
 use crate::name::SecretName;
 use crate::report::{Item, MAX_SERVICE_BYTES};
 use crate::testing::{container, of_consumer, reloaded};
@@ -109,6 +109,28 @@ fn a_service_is_noted_once_and_stays_with_its_container() {
     let long = given.clone().when(told(&format!("{longest}s")));
     long.then_nothing();
     given.when(told(&longest)).then([noted(&longest)]);
+}
+
+#[test]
+fn a_principal_reaches_what_is_bound_to_its_very_name_and_what_its_containers_have() {
+    let reached = |given: &Given, service: &str| {
+        let names = reached_by_bindings(given.world(), service).into_iter();
+        names.map(|name| name.to_string()).collect::<Vec<_>>()
+    };
+    let bound = beside("prod/api");
+    assert_eq!(reached(&bound, "payments"), ["prod/db"]);
+    for other in ["payment", "shop/payments", "shop/web", "prod"] {
+        assert!(reached(&bound, other).is_empty(), "{other}");
+    }
+    let told = bound.and(told("shop/web"));
+    assert_eq!(reached(&told, "shop/web"), ["prod/db"]);
+    assert!(reached(&told, "web").is_empty(), "it is of a project");
+    // What it has it has, though nothing grants it any more.
+    let unbound = told.and(Command::Unbind {
+        name: binding_name(),
+    });
+    assert!(reached(&unbound, "payments").is_empty());
+    assert_eq!(reached(&unbound, "shop/web"), ["prod/db"]);
 }
 
 #[test]

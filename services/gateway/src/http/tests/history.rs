@@ -47,6 +47,11 @@ impl Bench {
 
     /// The host says that containers, named by the digit of their ids, run on a version.
     pub(super) async fn run_on(&self, version: u64, containers: &[String]) {
+        self.run_as("", version, containers).await;
+    }
+
+    /// The same of containers of a service.
+    pub(super) async fn run_as(&self, service: &str, version: u64, containers: &[String]) {
         let (binding, secret) = {
             let committed = self.api.view.read();
             let binding = committed.world.bindings.values().next().unwrap();
@@ -61,7 +66,7 @@ impl Bench {
             binding,
             secret,
             fact: Fact::Swapped { version, at },
-            service: String::new(),
+            service: service.to_owned(),
         };
         let items = ids.iter().map(item).collect();
         self.report(items, ids, false, version).await;

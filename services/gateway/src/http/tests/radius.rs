@@ -182,6 +182,91 @@ async fn a_scope_names_one_thing() {
     }
 }
 
+/// What a plan or an answer is about.
+fn secrets_in(all: &Value) -> BTreeSet<String> {
+    let all = all.as_array().unwrap().iter();
+    all.map(|one| one["secret"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_bindings_give_a_service_dies_though_no_policy_names_it() {
+    let bench = Bench::start().await;
+    bench.estate().await;
+    bench.apply(&MANIFEST.replace("prod/db", "web/key")).await;
+    bench.work().await;
+    // Nobody applied a set; the binding is called `web`, and `prod/db` lies on no path of that name.
+    let wanted = ["prod/db", "web/key"].map(str::to_owned);
+    let wanted = BTreeSet::from(wanted);
+    let (status, plan) = bench.see("revoke-plan?principal=service:web").await;
+    assert_eq!(status, 200, "{plan}");
+    assert_eq!(secrets_in(&plan["secrets"]), wanted);
+    assert_eq!(plan["containers"], 2, "{plan}");
+    // Its host tells whose containers they are: that service has it, whatever the binding is called.
+    let none = bench.see("revoke-plan?principal=service:shop/api").await;
+    assert_problem(&none, 404, "not_found", "nothing that is alive");
+    bench.run_as("shop/api", 1, &["a".to_owned()]).await;
+    let (status, plan) = bench.see("revoke-plan?principal=service:shop/api").await;
+    assert_eq!(status, 200, "{plan}");
+    let had = BTreeSet::from(["prod/db".to_owned()]);
+    assert_eq!(secrets_in(&plan["secrets"]), had);
+    let scope = json!({ "scope": { "principal": "service:web" }, "reason": "taken over" });
+    let (status, answer) = bench.revoke_by(&scope).await;
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["refused"], json!([]));
+    assert_eq!(secrets_in(&answer["revocations"]), wanted);
+}
+
+#[tokio::test]
+async fn under_a_set_of_ones_own_what_is_bound_and_what_was_given_before_it_die_too() {
+    let bench = Bench::start().await;
+    bench.estate().await;
+    bench.run_as("shop/api", 1, &["a".to_owned()]).await;
+    bench.apply(&MANIFEST.replace("prod/db", "prod/far")).await;
+    bench.work().await;
+    let (_, shipped) = bench.see("policies").await;
+    let shipped = shipped["policies"].as_str().unwrap();
+    let permit = |id: &str, service: &str, secret: &str| {
+        format!(
+            "@id(\"{id}\") permit (principal == Service::\"{service}\", action == Action::\"read\", resource == Secret::\"{secret}\");"
+        )
+    };
+    let far = permit("far", "shop/api", "prod/far");
+    let bound = permit("bound", "web", "prod/db");
+    let principals = [
+        ("shop/api", &["prod/db", "prod/far"][..]),
+        ("web", &["prod/db"][..]),
+    ];
+    let policies = format!("{shipped}\n{far}\n{bound}");
+    let applied = bench
+        .post("policies", json!({ "policies": policies }))
+        .await;
+    assert_eq!(applied.0, 200, "{}", applied.1);
+    for (service, wanted) in principals {
+        let path = format!("revoke-plan?principal=service:{service}");
+        let (status, plan) = bench.see(&path).await;
+        assert_eq!(status, 200, "{plan}");
+        let wanted = wanted.iter().map(|name| (*name).to_owned());
+        let wanted: BTreeSet<String> = wanted.collect();
+        assert_eq!(secrets_in(&plan["secrets"]), wanted, "{service}");
+    }
+    // This one takes `prod/db` from the binding, and what it gave lies in its containers still.
+    let policies = format!("{shipped}\n{far}");
+    let applied = bench
+        .post("policies", json!({ "policies": policies }))
+        .await;
+    assert_eq!(applied.0, 200, "{}", applied.1);
+    let scope = json!({ "scope": { "principal": "service:shop/api" }, "reason": "taken over" });
+    let (status, answer) = bench.revoke_by(&scope).await;
+    assert_eq!(status, 200, "{answer}");
+    let wanted = ["prod/db", "prod/far"].map(str::to_owned);
+    assert_eq!(
+        secrets_in(&answer["revocations"]),
+        BTreeSet::from(wanted),
+        "{answer}"
+    );
+}
+
 #[tokio::test]
 async fn what_policies_let_a_service_have_dies_and_people_have_no_values() {
     let bench = Bench::start().await;
@@ -199,18 +284,13 @@ async fn what_policies_let_a_service_have_dies_and_people_have_no_values() {
     assert_eq!(applied.0, 200, "{}", applied.1);
     let (status, plan) = bench.see("revoke-plan?principal=service:prod/shop").await;
     assert_eq!(status, 200, "{plan}");
-    let hit = |all: &Value| {
-        let all = all.as_array().unwrap().iter();
-        all.map(|one| one["secret"].as_str().unwrap().to_owned())
-            .collect::<BTreeSet<_>>()
-    };
     let wanted = ["prod/far", "prod/shop", "prod/shop/db"].map(str::to_owned);
     let wanted = BTreeSet::from(wanted);
-    assert_eq!(hit(&plan["secrets"]), wanted);
+    assert_eq!(secrets_in(&plan["secrets"]), wanted);
     let scope = json!({ "scope": { "principal": "service:prod/shop" }, "reason": "taken over" });
     let (status, answer) = bench.revoke_by(&scope).await;
     assert_eq!(status, 200, "{answer}");
-    assert_eq!(hit(&answer["revocations"]), wanted);
+    assert_eq!(secrets_in(&answer["revocations"]), wanted);
     for (asked, status, code, part) in [
         (
             "certificate:ada",
