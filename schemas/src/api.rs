@@ -5,6 +5,7 @@
 
 mod approval;
 mod backup;
+mod consistency;
 mod doctor;
 mod entitlement;
 mod host;
@@ -24,6 +25,7 @@ mod token;
 
 pub use approval::{ApprovalRequest, ApprovalView, BrokenGlassView};
 pub use backup::BackupView;
+pub use consistency::AuditConsistency;
 pub use doctor::DoctorReport;
 pub use entitlement::{EntitlementView, RefusedStartView, RulePart, RuleView};
 pub use host::{EvictAnswer, EvictRequest, HeldView, HostPage, HostView, JoinTokenAnswer};
@@ -123,6 +125,7 @@ macro_rules! of_shapes {
             LetterView,
             AuditExport,
             AuditProof,
+            AuditConsistency,
             AuditRetentionView,
             VerifyReport,
             EvidenceReport,

@@ -498,6 +498,12 @@ const OTHERS: &[Route] = &[
         Answer::One("AuditProof"),
     ),
     get(
+        "/v1/audit/consistency/{size}",
+        "continue_audit",
+        "That the audit goes on from an earlier checkpoint over so many records",
+        Answer::One("AuditConsistency"),
+    ),
+    get(
         "/v1/audit/retention",
         "audit_retention",
         "What became of old audit records, and what would become of them next",

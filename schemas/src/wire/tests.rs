@@ -526,6 +526,13 @@ fn plans_reports_effects_and_records_come_back_and_are_valid() {
         Principal::Stranger {
             address: "2001:db8::1".to_owned(),
         },
+        Principal::Token {
+            name: "ci".to_owned(),
+            owner: "certificate:ada".to_owned(),
+        },
+        Principal::Login {
+            name: "ada".to_owned(),
+        },
     ];
     let remote = principals.map(|principal| Record {
         principal,

@@ -43,6 +43,20 @@ impl Cache<SqliteTable> {
         file::empty_log(&mut state.table.connection, &path).await
     }
 
+    /// The mark of the root key that this cache belongs to.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub async fn own_mark(&self) -> Result<RootMark, Error> {
+        let mut state = self.lock().await;
+        let path = state.table.path.clone();
+        let mark: i32 = sqlx::query_scalar("PRAGMA application_id")
+            .fetch_one(&mut state.table.connection)
+            .await
+            .map_err(|source| Error::sqlite(&path, source))?;
+        Ok(mark.cast_unsigned())
+    }
+
     /// The mark of the root key that a file belongs to; nobody may have it open. None where there is no file.
     ///
     /// # Errors

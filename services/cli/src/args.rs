@@ -548,7 +548,7 @@ pub(crate) enum AuditVerb {
     },
     /// Verify the audit here, not in the server: every record, the tree over them, its signature.
     #[command(
-        after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n  keywheel audit verify --against /var/lib/keywheel/audit-sink/audit.jsonl\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here."
+        after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n  keywheel audit verify --against /var/lib/keywheel/audit-sink/audit.jsonl\n  keywheel audit verify --since checkpoint.txt     one that you kept: the log now begins with the one of then\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here."
     )]
     Verify {
         /// An export; without it the running server is asked for one.
@@ -564,6 +564,10 @@ pub(crate) enum AuditVerb {
         /// back has fewer records or others. Several files of one sink in their order.
         #[arg(long, value_name = "FILE", conflicts_with = "proof")]
         against: Vec<PathBuf>,
+        /// A checkpoint that you kept, or JSON with one as `audit export` and `audit prove` write it: the log has to go on
+        /// from it. A running server is asked for the proof alone, and no record is fetched.
+        #[arg(long, value_name = "FILE", conflicts_with = "proof")]
+        since: Option<PathBuf>,
     },
 }
 

@@ -89,8 +89,15 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
             file: Some(file),
             public_key,
             against,
+            since,
             ..
-        }) => audit::verify_file(screen, &file, public_key.as_deref(), &against),
+        }) => {
+            let elsewhere = audit::Elsewhere {
+                against: &against,
+                since: since.as_deref(),
+            };
+            audit::verify_file(screen, &file, public_key.as_deref(), elsewhere)
+        }
         Verb::Audit(AuditVerb::Verify {
             proof: Some(proof),
             public_key,
@@ -192,10 +199,23 @@ async fn ask_audit(desk: &Desk, verb: AuditVerb) -> Result<(), Failure> {
         }
         AuditVerb::Prove { index, file } => audit::proof::prove(desk, index, file.as_deref()).await,
         AuditVerb::Verify {
+            since: Some(since),
             public_key,
             against,
             ..
-        } => audit::verify(desk, public_key.as_deref(), &against).await,
+        } if against.is_empty() => audit::since::verify(desk, &since, public_key.as_deref()).await,
+        AuditVerb::Verify {
+            public_key,
+            against,
+            since,
+            ..
+        } => {
+            let elsewhere = audit::Elsewhere {
+                against: &against,
+                since: since.as_deref(),
+            };
+            audit::verify(desk, public_key.as_deref(), elsewhere).await
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use keywheel_gateway::admission::{Admission, entitlement};
 use keywheel_gateway::bus_server::{BusServer, Renewals};
 use keywheel_gateway::presence::{Listener, Presences};
 use keywheel_gateway::retention::Retention;
+use keywheel_gateway::root_key::RootKeys;
 use keywheel_gateway::socket;
 use keywheel_gateway::{dual, lifecycle};
 use keywheel_schemas::config::Config;
@@ -159,6 +160,11 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         journal: ports.journal.clone(),
         ids: ports.ids.clone(),
         presences: ends.presences.clone(),
+        roots: RootKeys::new(
+            ports.journal.clone(),
+            started.handle.clone(),
+            ports.clock.clone(),
+        ),
     };
     let retention = retention(ports, &ends);
     let server = BusServer {

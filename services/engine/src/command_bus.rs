@@ -400,6 +400,12 @@ impl CommandBus {
             Ok(true) => Err(conflict),
             Ok(false) => {
                 self.go_back();
+                if let Some(known) = self.on_record(&requests).await {
+                    let answer =
+                        |request: Request| request.answer(Ok(Decided::before(known.clone())));
+                    requests.into_iter().for_each(answer);
+                    return Ok(Again::Together(Vec::new()));
+                }
                 Ok(match requests.len() {
                     // Who was first may only not be seen yet.
                     1 if self.shared => Again::Together(requests),

@@ -39,6 +39,8 @@ pub const MAX_TEXT_CHARS: usize = 500;
 
 /// Name of the fact with which a store-sync says whether it has its unseal key.
 pub const SEAL_FACT: &str = "seal";
+/// Name of the fact with which a store-sync says which root key opened its cache: `RootKey::words`.
+pub const ROOT_KEY_FACT: &str = "root key";
 /// Name of the fact with what the audit's second copy says against the journal.
 pub const COPY_FACT: &str = "copy";
 /// A fact about a sink of the audit begins so; a problem does not count among those that take records.

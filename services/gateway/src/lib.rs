@@ -44,6 +44,7 @@ pub mod presence;
 pub mod registry;
 pub mod remote;
 pub mod retention;
+pub mod root_key;
 pub mod server;
 mod sinks;
 pub mod socket;

@@ -19,6 +19,7 @@ use keywheel_engine::presence::{Heard, Presence, Reached, Row, Table};
 use keywheel_engine::state::View;
 use tokio_util::sync::CancellationToken;
 
+use crate::root_key::RootKeys;
 use crate::sinks;
 
 /// Pause before it listens again.
@@ -152,6 +153,8 @@ pub struct Listener {
     pub ids: Arc<dyn Ids>,
     /// Where it is kept.
     pub presences: Presences,
+    /// Puts on record which root keys store-syncs have.
+    pub roots: RootKeys,
 }
 
 impl Listener {
@@ -159,7 +162,7 @@ impl Listener {
     ///
     /// # Errors
     /// Never: when the bus is away, it listens again.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), PortError> {
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), PortError> {
         // Each gateway hears everything, so each run has a name of its own.
         let consumer = format!("gateway-{}", EventId::from_bytes(self.ids.draw()));
         loop {
@@ -178,10 +181,11 @@ impl Listener {
         }
     }
 
-    async fn listen(&self, consumer: &str) -> Result<(), PortError> {
+    async fn listen(&mut self, consumer: &str) -> Result<(), PortError> {
         let mut heard = self.bus.subscribe(Topic::Presence, consumer).await?;
         while let Some(incoming) = heard.next().await {
             if let Body::Presence(presence) = incoming.message.body {
+                self.roots.hear(&presence).await;
                 let head = self.head_for(&presence).await;
                 if !self.presences.hear(*presence, head) {
                     tracing::debug!("presence passed over: older than what is known, or too many");

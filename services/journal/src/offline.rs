@@ -4,6 +4,7 @@
 //! the hash list allows it, else the smallest range the signed checkpoints allow. Whose key it is,
 //! the caller compares with what he got elsewhere: a key inside an export proves nothing by itself.
 
+pub mod continuation;
 mod json;
 pub mod part;
 pub mod sink;

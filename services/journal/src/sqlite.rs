@@ -28,7 +28,6 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::batch::{Batch, Signer, Tail};
 use crate::fault::{self, Beneath};
 use crate::lock::OwnerLock;
-use crate::merkle::Hash;
 use crate::place::Place;
 use crate::reserve::Reserve;
 use crate::rows::Rows as _;
@@ -150,16 +149,6 @@ impl SqliteJournal {
         if self.is_reserve_in_use() {
             self.writer.lock().await.reserve.restore();
         }
-    }
-
-    /// Proof that the audit tree of `old` leaves is the beginning of the one of `new` (RFC 9162
-    /// §2.1.4).
-    ///
-    /// # Errors
-    /// `NotFound` when the tree never had that size.
-    pub async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, PortError> {
-        let mut reader = self.reader.lock().await;
-        read::consistency_proof(&mut *reader, &self.place, (old, new)).await
     }
 
     /// One attempt; after a full disk the next one reads the tail again.
@@ -386,6 +375,11 @@ impl Journal for SqliteJournal {
     async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError> {
         let mut reader = self.reader.lock().await;
         read::inclusion_proof(&mut *reader, &self.place, (index, size)).await
+    }
+
+    async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<[u8; 32]>, PortError> {
+        let mut reader = self.reader.lock().await;
+        read::consistency_proof(&mut *reader, &self.place, (old, new)).await
     }
 
     async fn audit_begins(&self) -> Result<u64, PortError> {

@@ -78,6 +78,7 @@ impl Look for Handle {
             ..cache.clone()
         };
         let mut facts = vec![self.work(), cache, self.shared.seal.fact(), store];
+        facts.extend(self.shared.seal.root_fact().await);
         facts.extend(self.shared.seal.keys_fact());
         facts.extend(self.shared.registry.facts());
         Seen {

@@ -231,6 +231,11 @@ fn needs_no_value(keywheel: &Keywheel) -> Result<()> {
 
 /// Whoever has enough shares gives it a key file, with which it opens by itself.
 fn reseal_to_a_key_file(stage: &mut Stage, shares: &[String]) -> Result<()> {
+    let kept = stage.keywheel.scratch().join("kept.json");
+    let kept = kept.display().to_string();
+    let prove = ["audit", "prove", "0", "--file", &kept];
+    stage.keywheel.cli(&prove)?.ok()?;
+    on_record_once(&stage.keywheel, "init")?;
     stage.keywheel.stop()?;
     let keywheel = &stage.keywheel;
     let (data, key) = (keywheel.data_dir().display(), keywheel.unseal_key());
@@ -256,7 +261,25 @@ fn reseal_to_a_key_file(stage: &mut Stage, shares: &[String]) -> Result<()> {
     stage.keywheel.up(&Options::default())?;
     wait_sealed(&stage.keywheel, false)?;
     ensure!(current(&stage.keywheel, SECRET)? == 2);
-    stage.keywheel.json(&["rotate-kek", "--wait"]).map(drop)
+    stage.keywheel.json(&["rotate-kek", "--wait"])?;
+    on_record_once(&stage.keywheel, "reseal")?;
+    on_record_once(&stage.keywheel, "init")?;
+    let since = ["audit", "verify", "--since", &kept];
+    stage.keywheel.cli(&since)?.ok()?;
+    fs::remove_file(&kept)?;
+    Ok(())
+}
+
+/// What nobody asked a gateway for is on record within a few words of store-sync, once, however often it was started.
+fn on_record_once(keywheel: &Keywheel, verb: &str) -> Result<()> {
+    wait::until_true(verb, PATIENCE, || {
+        // Each look is a record, too.
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let found = keywheel.json(&["audit", "list", "--after", "0", "--verb", verb])?;
+        let found = items(&found).len();
+        ensure!(found < 2, "`{verb}` is on record {found} times");
+        Ok(found == 1)
+    })
 }
 
 /// Four shares that were taken, eight offers that were not, one sealing.

@@ -248,12 +248,26 @@ fn assert_against_sink(keywheel: &Keywheel, path: &Path) -> Result<()> {
     assert_eq!(said.code, 5, "a log that was put back: {}", said.said());
     let wanted = format!("audit record {} is at the sink", size.unwrap_or(0));
     assert!(said.said().contains(&wanted), "{}", said.said());
+    assert_goes_on(keywheel, path, &older)?;
     let part = keywheel.scratch().join("part.json");
     verify(keywheel, &part)?.ok()?;
     let said = verify_changed(keywheel, &part, |export| {
         alter(list(export, "records")?.first_mut())
     })?;
     assert_found(&said, "a changed record of a part");
+    Ok(())
+}
+
+/// Of the checkpoint in the older export the log is the continuation; of its own the older one is none.
+fn assert_goes_on(keywheel: &Keywheel, path: &Path, older: &Path) -> Result<()> {
+    let since = |export: &Path, kept: &Path| {
+        let (export, kept) = (export.display().to_string(), kept.display().to_string());
+        keywheel.cli(&["audit", "verify", "--file", &export, "--since", &kept])
+    };
+    since(path, older)?.ok()?;
+    let said = since(older, path)?;
+    assert_eq!(said.code, 5, "a log that was put back: {}", said.said());
+    assert!(said.said().contains("cut or put back"), "{}", said.said());
     Ok(())
 }
 

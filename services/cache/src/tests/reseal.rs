@@ -7,6 +7,7 @@ async fn after_a_reseal_the_new_root_opens_everything_and_the_old_one_nothing() 
     let place = Place::new();
     let cache = place.open().await;
     let value = secret(CANARY);
+    assert_eq!(cache.own_mark().await.unwrap(), 0);
     cache
         .insert_pending(SECRET, 1, token(1), &value)
         .await
@@ -23,6 +24,7 @@ async fn after_a_reseal_the_new_root_opens_everything_and_the_old_one_nothing() 
     assert!(matches!(wrong, Err(Error::WrongUnsealKey { .. })));
     let again = place.try_open(&file).await.unwrap();
     assert!(again.open_version(SECRET, 1).await.unwrap().ct_eq(&value));
+    assert_eq!(again.own_mark().await.unwrap(), 0xfedc_ba98);
     drop(again);
     let mark = Cache::root_mark(&place.path()).await.unwrap();
     assert_eq!(mark, Some(0xfedc_ba98));

@@ -3,6 +3,7 @@
 
 pub(super) mod offline;
 pub(super) mod proof;
+pub(super) mod since;
 mod sink;
 
 use std::fs::OpenOptions;
@@ -138,25 +139,36 @@ pub(super) fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
         })
 }
 
+/// What others kept of the log, with which it is compared.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Elsewhere<'a> {
+    /// Files of a sink, or exports of before.
+    pub(super) against: &'a [PathBuf],
+    /// A checkpoint of before.
+    pub(super) since: Option<&'a Path>,
+}
+
 pub(super) async fn verify(
     desk: &Desk,
     key: Option<&str>,
-    against: &[PathBuf],
+    elsewhere: Elsewhere<'_>,
 ) -> Result<(), Failure> {
-    let kept = sink::look(against)?;
+    let kept = sink::look(elsewhere.against)?;
+    let since = elsewhere.since.map(since::read).transpose()?;
     let export: AuditExport = desk.client.read_long(EXPORT).await?;
-    conclude(desk.screen, &found(&export, key, &kept)?)
+    conclude(desk.screen, &found(&export, key, (&kept, since.as_ref()))?)
 }
 
 pub(super) fn verify_file(
     screen: Screen,
     file: &Path,
     key: Option<&str>,
-    against: &[PathBuf],
+    elsewhere: Elsewhere<'_>,
 ) -> Result<(), Failure> {
     let export = read_export(file)?;
-    let kept = sink::look(against)?;
-    conclude(screen, &found(&export, key, &kept)?)
+    let kept = sink::look(elsewhere.against)?;
+    let since = elsewhere.since.map(since::read).transpose()?;
+    conclude(screen, &found(&export, key, (&kept, since.as_ref()))?)
 }
 
 /// Reads what `audit export` wrote.
@@ -174,9 +186,13 @@ fn read_export(file: &Path) -> Result<AuditExport, Failure> {
 fn found(
     export: &AuditExport,
     key: Option<&str>,
-    against: &[sink::Kept],
+    (against, since): (&[sink::Kept], Option<&since::Kept>),
 ) -> Result<Finding, Failure> {
     let finding = offline::verify(export, key)?;
+    let finding = match since {
+        Some(kept) => since::compare(export, finding, kept)?,
+        None => finding,
+    };
     if export.part.is_some() && !against.is_empty() {
         return Err(Failure::new(
             Exit::Usage,
@@ -245,6 +261,10 @@ fn words(finding: &Finding) -> String {
     ]);
     if let Some(gone) = finding.removed.and_then(|removed| gone(removed as u64)) {
         text.push_str(&fields(&[("removed", gone)]));
+    }
+    if let Some(since) = finding.since.filter(|_| finding.verified) {
+        let goes_on = format!("the {since} records of the checkpoint that was kept are its first");
+        text.push_str(&fields(&[("goes on", goes_on)]));
     }
     if let Some(compared) = finding.compared {
         let lines = match (compared, finding.compared_from) {

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::effects::react;
+use super::inbox::Request;
 use super::{CommandBus, Commit};
-use crate::port::journal::{MAX_READ, Mark, RecordedEvent};
+use crate::port::journal::{MAX_READ, Mark, RecordedEvent, Verdict};
 use crate::port::{ErrorKind, PortError};
 
 /// How often a log that others append to is looked at although no bell rang.
@@ -28,6 +29,16 @@ pub(super) async fn rung(bell: &mut Option<watch::Receiver<Mark>>) {
 }
 
 impl CommandBus {
+    /// The answer to whoever asks for a single record that is there already: another process was first, and gave it
+    /// the same id.
+    pub(super) async fn on_record(&self, requests: &[Request]) -> Option<Verdict> {
+        let [Request::Record(record, _)] = requests else {
+            return None;
+        };
+        let known = self.parts.journal.verdict(record.command).await;
+        known.ok().flatten()
+    }
+
     /// Reads and folds everything behind the committed state.
     pub(super) async fn follow(&mut self) -> Result<(), PortError> {
         self.go_back();

@@ -191,6 +191,9 @@ pub trait Journal: Subscriptions + Send + Sync {
     async fn head(&self) -> Result<Head, PortError>;
     /// Proof that a leaf is in the tree of a size (RFC 9162 §2.1.3).
     async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError>;
+    /// Proof that the tree of `old` leaves is the beginning of the one of `new` (RFC 9162 §2.1.4); `NotFound` when the
+    /// tree never had these sizes.
+    async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<[u8; 32]>, PortError>;
     /// Checks every hash, signature, sequence and leaf.
     async fn verify(&self) -> Result<Verification, PortError>;
 

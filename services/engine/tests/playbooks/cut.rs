@@ -213,6 +213,10 @@ impl Journal for Log {
         self.journal.inclusion_proof(index, size).await
     }
 
+    async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<[u8; 32]>, PortError> {
+        self.journal.consistency_proof(old, new).await
+    }
+
     async fn verify(&self) -> Result<Verification, PortError> {
         self.journal.verify().await
     }

@@ -191,6 +191,7 @@ fn look(route: &str, asked: &Asked<'_>) -> Option<Gate> {
         | "/v1/audit"
         | "/v1/audit/export"
         | "/v1/audit/proofs/{index}"
+        | "/v1/audit/consistency/{size}"
         | "/v1/audit/retention"
         | "/v1/journal/verify" => all(Verb::Audit),
         "/v1/policies" | "/v1/policies/explain" => Gate::Needs(vec![Demand {

@@ -9,6 +9,7 @@ mod backup;
 pub(crate) mod bearer;
 mod caller;
 mod change;
+mod consistency;
 mod entitlement;
 mod gates;
 mod history;
@@ -249,6 +250,7 @@ fn own_routes() -> Vec<Route> {
         look("/v1/audit", get(stream::audit)),
         look("/v1/audit/export", get(stream::export)),
         look("/v1/audit/proofs/{index}", get(stream::proof)),
+        look("/v1/audit/consistency/{size}", get(consistency::look)),
         look("/v1/audit/retention", get(retention::look)),
         look("/v1/journal/verify", get(read::verify)),
         change("/v1/apply", post(change::apply)),

@@ -67,6 +67,9 @@ impl Journal for Encoded {
     async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<[u8; 32]>, PortError> {
         self.journal.inclusion_proof(index, size).await
     }
+    async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<[u8; 32]>, PortError> {
+        self.journal.consistency_proof(old, new).await
+    }
     async fn verify(&self) -> Result<Verification, PortError> {
         self.journal.verify().await
     }

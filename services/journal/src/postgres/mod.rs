@@ -38,7 +38,6 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::batch::{Signer, Tail};
-use crate::merkle::Hash;
 use crate::place::Place;
 use crate::rows::Rows as _;
 use crate::subscriptions::{self, Change, subscriptions_by_change};
@@ -123,16 +122,6 @@ impl PostgresJournal {
     #[must_use]
     pub fn public_key(&self) -> VerifyingKey {
         self.signer.key.verifying_key()
-    }
-
-    /// Proof that the audit tree of `old` leaves is the beginning of the one of `new` (RFC 9162
-    /// §2.1.4).
-    ///
-    /// # Errors
-    /// `NotFound` when the tree never had that size.
-    pub async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, PortError> {
-        let mut connection = self.connection().await?;
-        read::consistency_proof(&mut *connection, &self.place, (old, new)).await
     }
 
     /// Ends every connection in order. Dropping the journal is safe too.
@@ -412,6 +401,14 @@ impl Journal for PostgresJournal {
         let read = async {
             let mut connection = self.connection().await?;
             read::inclusion_proof(&mut *connection, &self.place, (index, size)).await
+        };
+        self.within(read).await
+    }
+
+    async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<[u8; 32]>, PortError> {
+        let read = async {
+            let mut connection = self.connection().await?;
+            read::consistency_proof(&mut *connection, &self.place, (old, new)).await
         };
         self.within(read).await
     }

@@ -11,10 +11,11 @@ use keywheel_cache::{Cache, PostgresCache, REKEY_STEP, Rekeying, Stepped};
 use keywheel_daemon::failpoint::{self, Injected};
 use keywheel_daemon::{Shutdown, chain, names};
 use keywheel_engine::port::{ErrorKind, PortError};
-use keywheel_engine::presence::Fact;
-use keywheel_engine::unseal::SealState;
+use keywheel_engine::presence::{Fact, ROOT_KEY_FACT};
+use keywheel_engine::unseal::{Given, RootKey, SealState};
+use keywheel_seal::unseal::Provider;
 
-use super::Seal;
+use super::{Custody, Seal};
 
 /// How often it is looked whether a wrap replaced a key by its age or use, of which nobody is told.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
@@ -94,6 +95,30 @@ impl Seal {
         );
         let next = "`keywheel rotate` what its log names, or restore the data directory";
         (damaged > 0).then(|| Fact::warning("keys", note, next))
+    }
+
+    /// Which root key opened the cache, for the audit; nothing while it is sealed, or where the cache cannot be read.
+    pub(crate) async fn root_fact(&self) -> Option<Fact> {
+        let mark = match self.opened().ok()?.cache {
+            Some(cache) => cache.own_mark().await.ok()?,
+            // One that others share is opened by a key file, and never resealed.
+            None => 0,
+        };
+        let custody = self.inner.custody.as_ref().map(|(custody, _)| custody);
+        let sealed = custody.and_then(|custody| custody.root.as_ref());
+        let hexadecimal =
+            |id: [u8; 16]| -> String { id.iter().map(|byte| format!("{byte:02x}")).collect() };
+        let root = RootKey {
+            given: match mark {
+                0 => Given::Init,
+                _ => Given::Reseal,
+            },
+            provider: custody
+                .map_or(Provider::KeyFile.word(), Custody::word)
+                .to_owned(),
+            id: sealed.map(|sealed| hexadecimal(sealed.root.bytes())),
+        };
+        Some(Fact::ok(ROOT_KEY_FACT, root.words()))
     }
 
     /// Does the next rows; whether it is worth going on at once.

@@ -4,8 +4,8 @@
 use std::sync::Weak;
 
 use keywheel_cache::PostgresCache;
-use keywheel_engine::presence::{Health, Look as _, SEAL_FACT};
-use keywheel_engine::unseal::{self, SealState, Shares};
+use keywheel_engine::presence::{Health, Look as _, ROOT_KEY_FACT, SEAL_FACT};
+use keywheel_engine::unseal::{self, Given, RootKey, SealState, Shares};
 use keywheel_seal::unseal::{Cost, MIN_MEMORY_KIB, SealedRoot, Share};
 use keywheel_testkit::fake::FakeClock;
 use keywheel_testkit::server::postgres::PostgresServer;
@@ -316,6 +316,70 @@ pub(super) async fn seal_fact(handle: &crate::Handle) -> (Health, String) {
     let fact = facts.into_iter().find(|fact| fact.name == SEAL_FACT);
     let fact = fact.unwrap();
     (fact.health, fact.note)
+}
+
+async fn root_key(handle: &crate::Handle) -> Option<RootKey> {
+    let facts = handle.look().await.facts;
+    let fact = facts.into_iter().find(|fact| fact.name == ROOT_KEY_FACT)?;
+    Some(RootKey::parse(&fact.note).unwrap())
+}
+
+#[tokio::test]
+async fn once_it_is_open_it_says_which_root_key_opened_it_and_how_its_cache_came_by_it() {
+    let world = World::new().await;
+    let (root, made) = (
+        UnsealKey::generate(&OsEntropy),
+        UnsealKey::generate(&OsEntropy),
+    );
+    let known = made.to_file();
+    let by_passphrase = |root: &UnsealKey| {
+        let cheap = Cost::new(MIN_MEMORY_KIB, 1, 1).unwrap();
+        let by = (&bytes(PASSPHRASE), cheap);
+        SealedRoot::by_passphrase(*DEPLOYMENT.bytes(), root, by, &OsEntropy).unwrap()
+    };
+    let (first, next) = (by_passphrase(&made), by_passphrase(&root));
+    let hexadecimal = |sealed: &SealedRoot| -> String {
+        let id = sealed.root.bytes();
+        id.iter().map(|byte| format!("{byte:02x}")).collect()
+    };
+    let sealed = Sealed::with(Some(first.clone()));
+    let (handle, shutdown, task) = world.start_under(&sealed.seal);
+    assert_eq!(root_key(&handle).await, None, "nothing opened it yet");
+    sealed.offer(&bytes(PASSPHRASE)).await.unwrap();
+    let told = root_key(&handle).await.unwrap();
+    assert_eq!(
+        (told.given, told.id),
+        (Given::Init, Some(hexadecimal(&first)))
+    );
+    assert_eq!(told.provider, "passphrase");
+    shutdown.request();
+    task.await.unwrap();
+    sealed.seal.close().await.unwrap();
+    let opened = sealed.custodian.open(UnsealKey::from_file(&known).unwrap());
+    let cache = opened.await.unwrap().cache.unwrap();
+    cache.reseal(root, 7).await.unwrap();
+    drop(cache);
+    let custody = Custody {
+        deployment: DEPLOYMENT,
+        root: Some(next.clone()),
+        custodian: sealed.custodian.clone(),
+        service: None,
+        clock: sealed.clock.clone(),
+        entropy: Arc::new(OsEntropy),
+    };
+    let resealed = Seal::begin(custody, None);
+    let key = resealed.state().await.unwrap().key;
+    let offered = encrypt(key, &bytes(PASSPHRASE));
+    resealed.offer(&offered).await.unwrap();
+    let world = World::new().await;
+    let (handle, shutdown, task) = world.start_under(&resealed);
+    let told = root_key(&handle).await.unwrap();
+    assert_eq!(
+        (told.given, told.id),
+        (Given::Reseal, Some(hexadecimal(&next)))
+    );
+    shutdown.request();
+    task.await.unwrap();
 }
 
 #[tokio::test]

@@ -141,6 +141,33 @@ pub fn tree_path(index: usize, leaves: &[Vec<u8>]) -> Vec<[u8; 32]> {
     path
 }
 
+/// Consistency proof between the first leaves and all of them, by the recursive definition (RFC 9162 §2.1.4.1).
+#[must_use]
+pub fn tree_continuation(old: usize, leaves: &[Vec<u8>]) -> Vec<[u8; 32]> {
+    match old {
+        0 => Vec::new(),
+        _ => continuation(old, leaves, true),
+    }
+}
+
+fn continuation(old: usize, leaves: &[Vec<u8>], is_known: bool) -> Vec<[u8; 32]> {
+    if old == leaves.len() {
+        return match is_known {
+            true => Vec::new(),
+            false => vec![tree_root(leaves)],
+        };
+    }
+    let middle = split(leaves.len());
+    let (left, right) = leaves.split_at(middle);
+    let (mut path, sibling) = if old <= middle {
+        (continuation(old, left, is_known), tree_root(right))
+    } else {
+        (continuation(old - middle, right, false), tree_root(left))
+    };
+    path.push(sibling);
+    path
+}
+
 /// The largest power of two below a length of at least 2.
 fn split(length: usize) -> usize {
     length.next_power_of_two() / 2
@@ -430,6 +457,14 @@ async fn audit_records_are_leaves_of_the_tree(journal: &dyn Journal) {
                 "leaf {index} of {size}"
             );
         }
+        for old in 0..=size {
+            let proof = journal.consistency_proof(old as u64, size as u64).await;
+            assert_eq!(
+                proof.unwrap(),
+                tree_continuation(old, &leaves[..size]),
+                "{old} and then {size}"
+            );
+        }
     }
     let from: Vec<u64> = journal
         .read_audit(4, 3)
@@ -451,6 +486,13 @@ async fn proofs_outside_the_tree_are_not_found(journal: &dyn Journal) {
         assert!(
             proof.is_err_and(|error| error.kind == ErrorKind::NotFound),
             "{index} of {size}"
+        );
+    }
+    for (old, new) in [(2, 1), (1, 3), (3, 3), (u64::MAX, u64::MAX)] {
+        let proof = journal.consistency_proof(old, new).await;
+        assert!(
+            proof.is_err_and(|error| error.kind == ErrorKind::NotFound),
+            "{old} and then {new}"
         );
     }
 }

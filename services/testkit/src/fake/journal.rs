@@ -24,7 +24,7 @@ use keywheel_seal::digest::sha256;
 use keywheel_seal::sign::{Signature, SigningKey};
 use tokio::sync::watch;
 
-use crate::conformance::journal::{EVENT_CONTEXT, tree_path, tree_root};
+use crate::conformance::journal::{EVENT_CONTEXT, tree_continuation, tree_path, tree_root};
 
 #[derive(Default)]
 pub(super) struct State {
@@ -340,6 +340,18 @@ impl Journal for MemoryJournal {
             .map(|leaf| leaf.to_vec())
             .collect();
         Ok(tree_path(index as usize, &leaves))
+    }
+
+    async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<[u8; 32]>, PortError> {
+        let state = self.state();
+        let there = state.audit.len() as u64;
+        if old > new || new > there {
+            let text = format!("no trees of {old} and then {new} audit records; there are {there}");
+            return Err(PortError::new(ErrorKind::NotFound, text));
+        }
+        let leaves = state.audit.iter().take(new as usize);
+        let leaves: Vec<Vec<u8>> = leaves.map(|leaf| leaf.to_vec()).collect();
+        Ok(tree_continuation(old as usize, &leaves))
     }
 
     async fn verify(&self) -> Result<Verification, PortError> {

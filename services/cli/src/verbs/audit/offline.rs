@@ -46,6 +46,9 @@ pub(crate) struct Finding {
     /// So many records before the first were removed by their age; their hashes were verified with the others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) removed: Option<usize>,
+    /// Records at a checkpoint of before, where one was named: that these are the first of the log was verified as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) since: Option<u64>,
 }
 
 /// Where records stand that are not all.
@@ -89,7 +92,17 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
         compared_from: None,
         part,
         removed: Some(export.removed_hashes.len()).filter(|removed| *removed > 0),
+        since: None,
     })
+}
+
+/// Leaf hashes of all records, those that are gone first. A hash that is none was found before this.
+pub(super) fn leaves(export: &AuditExport) -> Vec<Hash> {
+    let removed = export.removed_hashes.iter();
+    let removed = removed.map(|hash| parse_hash(hash).unwrap_or_default());
+    let own = export.records.iter();
+    let own = own.map(|record| merkle::leaf_hash(record.as_bytes()));
+    removed.chain(own).collect()
 }
 
 /// A key that a person gave.

@@ -50,12 +50,7 @@ pub(super) fn compare(
     finding: Finding,
     files: &[Kept],
 ) -> Result<Finding, Failure> {
-    let own = export.records.iter();
-    let own = own.map(|record| merkle::leaf_hash(record.as_bytes()));
-    // One that is none was found before this.
-    let removed = export.removed_hashes.iter();
-    let removed = removed.map(|hash| parse_hash(hash).unwrap_or_default());
-    let leaves: Vec<Hash> = removed.chain(own).collect();
+    let leaves = offline::leaves(export);
     let mut comparison = Comparison::with(&leaves);
     let (mut fault, mut of_exports) = (None, 0);
     let mut first: Option<u64> = None;

@@ -91,6 +91,7 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
             "/v1/subscriptions/{name}" => "siem".to_owned(),
             "/v1/notifications/{name}" => "soc".to_owned(),
             "/v1/audit/proofs/{index}" => "0".to_owned(),
+            "/v1/audit/consistency/{size}" => "1".to_owned(),
             "/v1/playbooks/{name}" | "/v1/playbook-plan/{name}" => "ask".to_owned(),
             "/v1/playbook-runs/{id}" => run.clone(),
             "/v1/approvals/{id}" => approval.to_string(),
@@ -137,6 +138,8 @@ async fn what_is_not_there_and_what_is_not_understood_is_named() {
         assert_problem(&bench.see(path).await, 404, "not_found", "no");
     }
     assert_problem(&bench.see("audit/proofs/99").await, 404, "not_found", "99");
+    let grown = bench.see("audit/consistency/99").await;
+    assert_problem(&grown, 404, "not_found", "cut or put back");
     let wrong = [
         "secrets/UPPER",
         "rotations/x",
@@ -144,6 +147,7 @@ async fn what_is_not_there_and_what_is_not_understood_is_named() {
         "consumers?nonsense=1",
         "events?limit=x",
         "audit/proofs/x",
+        "audit/consistency/x",
     ];
     for path in wrong {
         assert_problem(&bench.see(path).await, 400, "invalid", "");

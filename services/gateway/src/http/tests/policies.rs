@@ -117,7 +117,9 @@ fn filled(path: &str) -> String {
     let path = path.replace("{*name}", "prod/db").replace("{name}", name);
     format!(
         "{}{query}",
-        path.replace("{id}", ID).replace("{index}", "0")
+        path.replace("{id}", ID)
+            .replace("{index}", "0")
+            .replace("{size}", "0")
     )
 }
 

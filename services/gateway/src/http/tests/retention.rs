@@ -11,11 +11,13 @@ use keywheel_core::time::Timestamp;
 use keywheel_engine::command_bus::{CommandBus, Parts, Started};
 use keywheel_engine::port::journal::{AuditLeaf, Journal};
 use keywheel_engine::presence::{COPY_FACT, Fact, Presence, Reached, Seen};
+use keywheel_journal::checkpoint::Checkpoint;
 use keywheel_journal::merkle::{self, Frontier};
+use keywheel_journal::offline::continuation::{ContinuationError, verify_proof};
 use keywheel_journal::offline::{Export, verify_export};
 use keywheel_journal::retention::{Word, word};
 use keywheel_journal::{JournalOptions, SqliteJournal};
-use keywheel_schemas::api::{AUDIT_BEGINS, AuditExport, AuditRetentionView};
+use keywheel_schemas::api::{AUDIT_BEGINS, AuditConsistency, AuditExport, AuditRetentionView};
 use keywheel_schemas::wire::audit_record_from_json;
 use keywheel_seal::SecretBytes;
 use keywheel_seal::sign::SigningKey;
@@ -133,6 +135,11 @@ impl Real {
     }
 }
 
+fn hash_of(text: &str) -> merkle::Hash {
+    let digit = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap();
+    std::array::from_fn(digit)
+}
+
 fn of_day(like: &Record, day: u32) -> Record {
     Record {
         time: Timestamp::default().plus(DAY * day),
@@ -226,6 +233,48 @@ async fn every_answer_says_what_is_no_longer_there() {
     assert_eq!(verify_export(&known).unwrap().removed, OLD as u64);
     let (_, report) = bench.see("journal/verify").await;
     assert_eq!(report["removed_records"], 512, "{report}");
+}
+
+#[tokio::test]
+async fn whoever_kept_a_checkpoint_is_shown_that_the_log_goes_on_from_it_or_finds_that_it_does_not()
+{
+    let real = Real::start(Some(KEEP)).await;
+    let signing_key = SigningKey::from_seed_bytes(&SecretBytes::from(vec![7; 32])).unwrap();
+    let key = signing_key.verifying_key();
+    let kept = real.retention.journal.head().await.unwrap();
+    let path = format!("audit/consistency/{}", kept.audit_size);
+    let ask = async || {
+        let (status, answer) = real.bench.see(&path).await;
+        assert_eq!(status, 200, "{answer}");
+        let answer: AuditConsistency = serde_json::from_value(answer).unwrap();
+        assert_eq!(answer.size, kept.audit_size);
+        assert_eq!(answer.public_key, STANDARD.encode(key.to_bytes()));
+        let path: Vec<merkle::Hash> = answer.path.iter().map(|hash| hash_of(hash)).collect();
+        (answer.checkpoint, path)
+    };
+    let (now, path) = ask().await;
+    let log = (ORIGIN, &key);
+    let found = verify_proof(log, (&kept.checkpoint, &now), &path).unwrap();
+    assert!(
+        found.1.size > found.0.size,
+        "the look is on record: {found:?}"
+    );
+    // Records that leave change no proof.
+    real.hear(1, ALL as u64);
+    real.retention.pass(KEEP, &mut 0).await.unwrap();
+    assert!(real.retention.journal.audit_begins().await.unwrap() > 0);
+    let (now, path) = ask().await;
+    verify_proof(log, (&kept.checkpoint, &now), &path).unwrap();
+    // The same key once signed for other records: the log was written anew behind that.
+    let other = Checkpoint {
+        origin: ORIGIN.to_owned(),
+        size: kept.audit_size,
+        root: merkle::leaf_hash(b"other"),
+    };
+    let other = other.sign(&signing_key);
+    let found = verify_proof(log, (&other, &now), &path);
+    let kept = kept.audit_size;
+    assert_eq!(found, Err(ContinuationError::Rewritten { kept }));
 }
 
 #[tokio::test]

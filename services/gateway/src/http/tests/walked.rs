@@ -362,7 +362,7 @@ fn changes() -> impl Iterator<Item = &'static Route> {
 
 fn filled(route: &Route) -> String {
     let path = route.path.replace("{name}", "x").replace("{id}", ID);
-    path.replace("{index}", "0")
+    path.replace("{index}", "0").replace("{size}", "0")
 }
 
 fn body(value: &Value) -> Body {
