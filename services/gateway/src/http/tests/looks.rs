@@ -80,6 +80,17 @@ fn asks_others(id: ApprovalId) -> Command {
 
 #[tokio::test]
 async fn every_look_of_the_route_table_answers_and_is_on_record() {
+    every_look(None, "reason: \"root\"").await;
+}
+
+#[tokio::test]
+async fn every_look_that_policies_permit_names_them_and_their_version() {
+    let set = json!({ "policies": super::walked::EVERYTHING });
+    every_look(Some(set), "policies version 1: ").await;
+}
+
+/// Asks for all there is, once this set is in force; each leaves one record that says so.
+async fn every_look(set: Option<Value>, said: &str) {
     let (bench, rotation, revocation) = Bench::with_one_of_each().await;
     bench.apply(super::stores::STORE).await;
     bench.apply(&MANIFEST.replace("prod/db", "prod/api")).await;
@@ -89,6 +100,9 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
     let run = bench.with_a_run().await;
     let approval = ApprovalId::from_bytes([6; 16]);
     bench.submit(Role::Gateway, asks_others(approval)).await;
+    if let Some(set) = set {
+        assert_eq!(bench.post("policies", set).await.0, 200);
+    }
     let mut asked = 0;
     for (method, path, _) in routes() {
         // A report leaves a second record, its seal: see `reports`. Nobody logs in here: see `logins`.
@@ -110,11 +124,9 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
             "/v1/approvals/{id}" => approval.to_string(),
             _ => "prod/db".to_owned(),
         };
-        let begin = path.split('{').next().unwrap();
-        let filled = match path.contains('{') {
-            true => format!("{begin}{object}"),
-            false => path.to_owned(),
-        };
+        let filled = path.split_once('{');
+        let filled =
+            filled.map_or_else(|| path.to_owned(), |(begin, _)| format!("{begin}{object}"));
         let before = bench.audit().await.len();
         let query = match path {
             "/v1/revoke-plan" => "?secret=prod/api",
@@ -129,10 +141,14 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
         let is_quiet = ["/v1/status", "/v1/store-key", "/v1/openapi.json"].contains(&path);
         assert_eq!(left.len(), usize::from(!is_quiet), "{filled}: {left:?}");
         let object = filled.strip_prefix("/v1/").unwrap();
-        assert!(
-            left.iter().all(|record| record.contains(object)),
-            "{left:?}"
-        );
+        // Whoever came in may see these, so no policy is asked.
+        let is_open = ["/v1/whoami", "/v1/seal"].contains(&path);
+        let is_its = |record: &String| {
+            record.contains(object)
+                && (is_open || record.contains(said))
+                && record.contains("Allowed")
+        };
+        assert!(left.iter().all(is_its), "{left:?}");
         asked += 1;
     }
     assert!(asked > 15, "the route table was not read");

@@ -261,7 +261,7 @@ async fn a_team_does_what_it_may_and_the_record_names_the_policy() {
     assert_eq!(status, 200, "{answer}");
     let last = bench.audit().await.pop().unwrap();
     assert!(
-        last.contains("\"rotate\"") && last.contains("\"team\""),
+        last.contains("\"rotate\"") && last.contains("\"policies version 1: team\""),
         "{last}"
     );
     for (name, what) in [
@@ -281,7 +281,7 @@ async fn a_team_does_what_it_may_and_the_record_names_the_policy() {
     assert_eq!(looked.0, 200);
     let last = bench.audit().await.pop().unwrap();
     assert!(
-        last.contains("\"describe\"") && last.contains("\"team\""),
+        last.contains("\"describe\"") && last.contains("\"policies version 1: team\""),
         "{last}"
     );
     // Their words stay beside the policy.
@@ -293,7 +293,7 @@ async fn a_team_does_what_it_may_and_the_record_names_the_policy() {
     assert!(
         audit
             .iter()
-            .any(|one| one.contains("a mistake (policy: team)")),
+            .any(|one| one.contains("a mistake (policies version 1: team)")),
         "{audit:?}"
     );
 }
