@@ -479,3 +479,29 @@ async fn every_change_that_is_not_understood_is_on_record_and_does_nothing() {
     assert!(asked > 15, "the route table was not read");
     assert_eq!(bench.journal.head().await.unwrap().number, before);
 }
+
+#[tokio::test]
+async fn every_removal_that_is_not_understood_is_on_record_and_does_nothing() {
+    let bench = Bench::made().await;
+    let before = bench.journal.head().await.unwrap().number;
+    let removals = ROUTES.iter().filter(|route| route.method == "delete");
+    let mut asked = 0;
+    for route in removals {
+        for no_name in ["not%20a%20name", "%FF"] {
+            let path = route.path.replace("{name}", no_name);
+            let path = path.replace("{id}", no_name);
+            let records = bench.audit().await.len();
+            let removes = bench.ask_as(OPERATOR, "DELETE", &path, Body::empty());
+            let (status, answer) = removes.await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {answer}");
+            let left = bench.audit().await.split_off(records);
+            assert!(
+                left.len() == 1 && left[0].contains("Malformed"),
+                "{path}: {left:?}"
+            );
+            asked += 1;
+        }
+    }
+    assert!(asked > 10, "the route table was not read");
+    assert_eq!(bench.journal.head().await.unwrap().number, before);
+}
