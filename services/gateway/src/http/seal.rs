@@ -20,9 +20,7 @@ use keywheel_schemas::api::{SealRequest, SealView, UnsealRequest};
 
 use super::payload::{Object, Payload};
 use super::{Api, Caller, Failure, UNSEAL_TIMEOUT, approvals, bounded, trace};
-
-/// What records of it are about.
-const OBJECT: &str = "store-sync";
+use crate::deeds::{ASKED, OBJECT};
 
 /// Every route of it.
 pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
@@ -147,7 +145,10 @@ async fn begin(
     (verb, reason): (&'static str, Option<&str>),
 ) -> Result<Deed, Failure> {
     let command = CommandId::from_bytes(api.ids.draw());
-    let words = bounded(reason.unwrap_or_default());
+    let words = match reason {
+        None | Some("") => ASKED.to_owned(),
+        Some(why) => format!("{ASKED} because: {}", bounded(why)),
+    };
     let deed = Deed { verb, command };
     let record = deed.record(api, caller, (Outcome::Allowed, &words));
     api.commands.record(record).await?;
