@@ -346,7 +346,7 @@ async fn guard(
     let answered = Answered::of(&response);
     let recorded = match look {
         Some(look) => look.end(answered).await,
-        None => record_failure(&api, (&came, &standing), what, answered).await,
+        None => record_failure(&api, (&came, &*standing), what, answered).await,
     };
     if let Err(error) = recorded {
         return Failure::from(error).into_response();
