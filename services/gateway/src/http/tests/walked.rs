@@ -397,7 +397,9 @@ async fn every_change_that_is_made_is_on_record_with_who_asked_for_it() {
 
 #[tokio::test]
 async fn every_change_that_policies_permit_names_them_and_their_version() {
-    for route in changes() {
+    // Until sinks are confirmed no set may be applied.
+    let changes = changes().filter(|route| route.operation != "confirm_sinks");
+    for route in changes {
         let case = granted(route.operation).await;
         let set = policy::Request {
             id: PolicySetId::from_bytes([4; 16]),
