@@ -1,3 +1,5 @@
+//! What is open after some records, and what a start makes of it.
+
 use keywheel_core::id::DeploymentId;
 use keywheel_engine::command_bus::{CommandBus, Parts, Started};
 use keywheel_journal::{JournalOptions, SqliteJournal};
