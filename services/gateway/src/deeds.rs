@@ -53,17 +53,18 @@ impl Deeds {
         let mut start = None;
         loop {
             let looked = match start {
-                None => self.size().await.map(|size| start = Some(size)),
-                Some(start) => match self.close(start).await {
+                None => self.size().await.map(Some),
+                Some(begun) => match self.close(begun).await {
                     Ok(()) => return,
                     Err(error) => Err(error),
                 },
             };
-            if let Err(error) = looked {
-                tracing::warn!(
+            match looked {
+                Ok(size) => start = size,
+                Err(error) => tracing::warn!(
                     { names::ERROR } = chain(&error),
                     "what was asked of store-sync before this start is not looked through now; trying again"
-                );
+                ),
             }
             tokio::select! {
                 () = stop.cancelled() => return,
