@@ -19,6 +19,7 @@ use keywheel_engine::publisher::Publisher;
 use keywheel_engine::state::View;
 use keywheel_gateway::admission::{Admission, entitlement};
 use keywheel_gateway::bus_server::{BusServer, Renewals};
+use keywheel_gateway::deeds::Deeds;
 use keywheel_gateway::presence::{Listener, Presences};
 use keywheel_gateway::retention::Retention;
 use keywheel_gateway::root_key::RootKeys;
@@ -198,8 +199,19 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         rights(ports, &ends).run(token.clone()),
     );
     spawn.tasks.spawn(retention.run(token.clone()));
+    spawn.tasks.spawn(deeds(ports, &ends).run(token.clone()));
     spawn.start("gateway's bus end", server.run(token));
     Ok(ends)
+}
+
+/// Closes what an earlier run left open at store-sync.
+fn deeds(ports: &GatewayPorts, ends: &Ends) -> Deeds {
+    Deeds {
+        journal: ports.journal.clone(),
+        commands: ends.handle.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+    }
 }
 
 /// Has old audit records leave, where they may.

@@ -128,7 +128,7 @@ pub fn note_admission(records: &mut [Record], by: &str) {
     for record in own.filter(|record| record.category == Category::Administration) {
         record.reason = match rules::is_of_people(&record.reason) {
             true => by.to_owned(),
-            false => format!("{} (policy: {by})", record.reason),
+            false => format!("{} ({by})", record.reason),
         };
     }
 }

@@ -256,7 +256,10 @@ impl CommandBus {
         for request in batch {
             let decision = match &request {
                 Request::Look(_) => Ok(None),
-                Request::Record(record, _) => Ok(Some(self.record_only((**record).clone()))),
+                Request::Record(record, own, _) => {
+                    let record = (**record).clone();
+                    Ok(Some(self.records_only(*own, record.time, vec![record])))
+                }
                 Request::Submit(submission, by, _) => {
                     let beside = decided.get(&submission.id).cloned();
                     let is_durable = beside.is_none();
@@ -425,10 +428,6 @@ impl CommandBus {
             }
             Err(error) => Err(error),
         }
-    }
-
-    fn record_only(&self, record: audit::Record) -> Decision {
-        self.records_only(record.command, record.time, vec![record])
     }
 
     /// What a person's repeat leaves: records, under an id of their own, and nothing else. A service

@@ -311,6 +311,18 @@ impl InForce {
         })
     }
 
+    /// Which policies decided, for a record: with their set, for names alone say nothing once it changed. `None` for the
+    /// shipped ones.
+    #[must_use]
+    pub fn decided(&self, by: &str) -> Option<String> {
+        self.version?;
+        let set = self.words();
+        Some(match by {
+            "" => set,
+            by => format!("{set}: {by}"),
+        })
+    }
+
     /// Which set it is, in words.
     #[must_use]
     pub fn words(&self) -> String {

@@ -30,6 +30,7 @@ pub mod access;
 pub mod admission;
 pub mod bus_server;
 pub mod claims;
+pub mod deeds;
 pub mod denials;
 pub mod door;
 pub mod dual;

@@ -26,6 +26,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::state::View;
 use keywheel_engine::unseal::SealState;
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
+use tokio::sync::Notify;
 
 pub(crate) use encoded::Encoded;
 
@@ -68,6 +69,8 @@ pub(crate) struct FakeStore {
     pub(crate) offered: Mutex<Vec<Vec<u8>>>,
     /// Whether what it is offered next is none.
     pub(crate) is_wrong: Mutex<bool>,
+    /// What it waits for before it answers.
+    pub(crate) holds: Mutex<Option<Arc<Notify>>>,
 }
 
 impl FakeStore {
@@ -112,6 +115,10 @@ impl Bus for FakeStore {
         _: Duration,
     ) -> Result<Body, PortError> {
         assert_eq!(to, Address::StoreSync);
+        let holds = self.holds.lock().unwrap().clone();
+        if let Some(holds) = holds {
+            holds.notified().await;
+        }
         if *self.is_away.lock().unwrap() {
             return Err(PortError::new(ErrorKind::Unavailable, "store-sync is away"));
         }

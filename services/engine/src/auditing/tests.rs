@@ -234,19 +234,23 @@ fn a_person_s_record_names_the_policies_that_let_it_in_beside_their_own_words() 
             command,
             &Ok(Vec::new()),
         );
-        note_admission(&mut left, "payments-team");
+        note_admission(&mut left, "policies version 7: payments-team");
         left.into_iter().map(|record| record.reason).next()
     };
     let rotate = Command::Rotate {
         rotation: ROTATION,
         secret: secret_name(),
     };
-    assert_eq!(named(&rotate).unwrap(), "payments-team");
+    let named_alone = named(&rotate).unwrap();
+    assert_eq!(named_alone, "policies version 7: payments-team");
     let evict = Command::EvictHost {
         host: HOST,
         reason: "stolen".to_owned(),
     };
-    assert_eq!(named(&evict).unwrap(), "stolen (policy: payments-team)");
+    assert_eq!(
+        named(&evict).unwrap(),
+        "stolen (policies version 7: payments-team)"
+    );
 }
 
 const APPROVAL: keywheel_core::id::ApprovalId =

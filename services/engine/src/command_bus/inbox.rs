@@ -6,6 +6,7 @@
 
 use keywheel_core::audit;
 use keywheel_core::command::Command;
+use keywheel_core::id::CommandId;
 use keywheel_core::token;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
@@ -61,7 +62,8 @@ pub(super) type Answer = oneshot::Sender<Result<Decided, PortError>>;
 pub(super) enum Request {
     /// What, and by which policies its sender may.
     Submit(Submission, Option<String>, Answer),
-    Record(Box<audit::Record>, Answer),
+    /// A record, and the id that it is decided under.
+    Record(Box<audit::Record>, CommandId, Answer),
     /// Nothing but to be at the log's head.
     Look(Answer),
 }
@@ -69,7 +71,7 @@ pub(super) enum Request {
 impl Request {
     /// Tells its sender, who may be gone.
     pub(super) fn answer(self, answer: Result<Decided, PortError>) {
-        let (Self::Submit(_, _, sender) | Self::Record(_, sender) | Self::Look(sender)) = self;
+        let (Self::Submit(_, _, sender) | Self::Record(_, _, sender) | Self::Look(sender)) = self;
         let _gone = sender.send(answer);
     }
 }
@@ -149,10 +151,19 @@ impl Handle {
     /// # Errors
     /// When it could not be made durable; then the request must not be answered with more.
     pub async fn record(&self, record: audit::Record) -> Result<(), PortError> {
+        let own = record.command;
+        self.record_as(own, record).await
+    }
+
+    /// The same of a record about a command that has one already: it is decided under an id of its own.
+    ///
+    /// # Errors
+    /// When it could not be made durable.
+    pub async fn record_as(&self, own: CommandId, record: audit::Record) -> Result<(), PortError> {
         let (sender, answer) = oneshot::channel();
         place(
             &self.records,
-            Request::Record(Box::new(record), sender),
+            Request::Record(Box::new(record), own, sender),
             || format!("{MAX_RECORDS} audit records wait already; try again in a moment"),
         )?;
         answer.await.map_err(|_| gone())?.map(|_| ())

@@ -373,6 +373,15 @@ async fn a_denied_request_is_on_record_though_it_is_no_command() {
 }
 
 #[tokio::test]
+async fn what_came_of_a_deed_is_on_record_under_an_id_of_its_own_beside_its_intent() {
+    let bench = start(Arc::default(), 1).await;
+    bench.handle.record(denial(3)).await.unwrap();
+    let own = CommandId::from_bytes([4; 16]);
+    bench.handle.record_as(own, denial(3)).await.unwrap();
+    assert_eq!(bench.audit().await, 2);
+}
+
+#[tokio::test]
 async fn revoking_cancels_the_rotation_under_way_and_its_late_outcome_counts_no_more() {
     let mut bench = start(Arc::default(), 1).await;
     bench.submit(1, user(), apply()).await;

@@ -414,8 +414,9 @@ impl Api {
         };
         self.commands.look_at_head().await?;
         let object = wanted.object.clone();
-        let id = self.granted(caller, wanted, needed, None).await?;
-        let reason = format!("approved: request {id}");
+        let by = caller.standing.by();
+        let id = self.granted(caller, wanted, needed, by).await?;
+        let reason = caller.standing.words(&format!("approved: request {id}"));
         let record = self.record(&caller.principal, verb, &object, Outcome::Allowed, &reason);
         Ok(self.commands.record(record).await?)
     }

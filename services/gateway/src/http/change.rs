@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keywheel_core::audit::{Outcome, Principal};
+use keywheel_core::audit::Outcome;
 use keywheel_core::command::{Command, Declaration, Replacing};
 use keywheel_core::decision::{self, Action, Context, Enrolment, Planned, Rejection};
 use keywheel_core::id::{
@@ -157,7 +157,7 @@ pub(super) async fn apply(
     let planned = if request.dry_run {
         let (planned, left) = plan_checked(&api, &caller, &request, &declarations).await?;
         untried = left;
-        record_dry_run(&api, &caller.principal, &manifests, &planned).await?;
+        record_dry_run(&api, &caller, &manifests, &planned).await?;
         planned.map_err(|no| Failure::rejected(no.kind(), no.to_string()))?
     } else {
         // What was decided already is neither planned nor checked anew: stores may be away by now.
@@ -255,7 +255,7 @@ async fn plan_checked(
     api.commands.look_at_head().await?;
     let planned = plan(api, &api.view.read().world, declarations);
     let untried = match planned.is_ok() && !request.no_check {
-        true => stores::check(api, &caller.principal, declarations).await?,
+        true => stores::check(api, caller, declarations).await?,
         false => stores::Untried::new(),
     };
     Ok((planned, untried))
@@ -284,7 +284,7 @@ async fn plan_of_then(
 
 async fn record_dry_run(
     api: &Api,
-    principal: &Principal,
+    caller: &Caller,
     manifests: &[Manifest],
     planned: &Result<Vec<Planned>, Rejection>,
 ) -> Result<(), Failure> {
@@ -292,10 +292,11 @@ async fn record_dry_run(
         .iter()
         .map(|manifest| format!("{}/{}", manifest.kind().to_lowercase(), manifest.name()));
     let object = bounded(&names.collect::<Vec<_>>().join(" "));
-    let (outcome, reason) = match planned {
+    let (outcome, own) = match planned {
         Ok(_) => (Outcome::Allowed, String::new()),
         Err(no) => (Outcome::Rejected, no.to_string()),
     };
+    let (principal, reason) = (&caller.principal, caller.standing.words(&own));
     let record = api.record(principal, "apply-dry-run", &object, outcome, &reason);
     Ok(api.commands.record(record).await?)
 }

@@ -23,6 +23,8 @@ use super::{Api, Caller, Failure};
 use crate::admission::{Demand, InForce, Refused, demands, identity};
 use crate::denials::{Attempt, Ruling};
 
+/// What a record of a list says of the policies that decided.
+const EACH_ROW: &str = "each row by itself";
 /// What decides where a right is in no scope.
 const OUT_OF_SCOPE: &str = "outside the scope of the token";
 
@@ -264,17 +266,16 @@ fn change(route: &str, asked: &Asked<'_>) -> Option<Gate> {
     })
 }
 
-/// Asks what a request's route needs. Gives the policies that decided; `None` where nothing was decided yet, or no set
-/// was applied.
+/// Asks what a request's route needs, and notes the policies that decided where a set was applied.
 pub(super) async fn pass(
     api: &Api,
     (principal, standing): (&Principal, &Arc<Standing>),
     parts: &mut Parts,
-) -> Result<Option<String>, Failure> {
+) -> Result<(), Failure> {
     let Some(route) = parts.extensions.get::<MatchedPath>().cloned() else {
         // There is no such thing to ask for, which its handler says.
         standing.note_judged();
-        return Ok(None);
+        return Ok(());
     };
     let name = parameter(api, parts).await;
     let query = queried(&parts.uri);
@@ -288,20 +289,25 @@ pub(super) async fn pass(
         gate(&parts.method, route.as_str(), &asked)
     };
     match gate {
-        Some(Gate::Needs(needs)) => api.admit((principal, standing), &needs).await,
+        Some(Gate::Needs(needs)) => api.admit((principal, standing), &needs).await.map(drop),
         Some(Gate::Open) => {
             standing.note_judged();
-            Ok(None)
+            Ok(())
         }
-        Some(Gate::Rows | Gate::Handler) => Ok(None),
+        Some(Gate::Rows) => {
+            standing.note_policies(api.in_force().decided(EACH_ROW));
+            Ok(())
+        }
+        Some(Gate::Handler) => Ok(()),
         // What a resource does not take is said by whoever knows what it does.
         None if !is_routed(&parts.method) => {
             standing.note_judged();
-            Ok(None)
+            Ok(())
         }
         None => {
-            api.admit((principal, standing), &[Demand::of_all(Verb::Grant)])
-                .await
+            let needs = [Demand::of_all(Verb::Grant)];
+            let by = api.admit((principal, standing), &needs).await;
+            by.map(drop)
         }
     }
 }
@@ -348,7 +354,7 @@ impl Api {
         match self.judge((principal, standing), &in_force, needs) {
             // Without a set of one's own the rule by which somebody came in says all, as before there were policies.
             Ok(by) => {
-                let by = in_force.version.map(|_| by);
+                let by = in_force.decided(&by);
                 standing.note_policies(by.clone());
                 standing.note_needs(needs);
                 Ok(by)

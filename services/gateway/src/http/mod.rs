@@ -17,6 +17,7 @@ mod hosts;
 mod interventions;
 mod lasting;
 mod login;
+mod looked;
 mod named;
 mod outward;
 mod pages;
@@ -80,6 +81,7 @@ pub use backup::BackupMaker;
 use bearer::Came;
 pub use caller::Caller;
 pub use hosts::{NewToken, TokenMaker};
+use looked::Look;
 use named::Named;
 pub use problem::Failure;
 pub use scans::{COME_AGAIN_AFTER, MAX_FOLDS, MAX_SCANS, Scans};
@@ -315,24 +317,17 @@ async fn guard(
     let principal = came.principal.clone();
     let standing = Arc::new(Standing::of(&came, verb.clone()));
     let (mut parts, body) = request.into_parts();
-    let by = match gates::pass(&api, (&principal, &standing), &mut parts).await {
-        Ok(by) => by,
-        Err(failure) => return failure.into_response(),
-    };
+    if let Err(failure) = gates::pass(&api, (&principal, &standing), &mut parts).await {
+        return failure.into_response();
+    }
     let request = Request::from_parts(parts, body);
     let is_get = is_reading(request.method());
     let looked = is_look(&request);
     if is_get && !looked {
         api.health_looks.fetch_add(1, Ordering::Relaxed);
     }
-    if looked && !is_repeated_wait(&api, &principal, &request) {
-        let by = by.as_deref().unwrap_or_else(|| came.proof());
-        let record = api.record(&principal, &verb, &object, Outcome::Allowed, by);
-        if let Err(error) = api.commands.record(record).await {
-            api.waits.forget(&principal, request.uri().path());
-            return Failure::from(error).into_response();
-        }
-    }
+    let what = (verb.as_str(), object.as_str());
+    let look = looked.then(|| Look::begin(&api, (&came, &standing), what, &request));
     let asked_tag = request.headers().get(header::IF_NONE_MATCH).cloned();
     let most = match came.is_visitor() {
         true => login::MAX_VISITOR_BODY_BYTES,
@@ -342,19 +337,21 @@ async fn guard(
         Ok(request) => trace::traced(&api, request, next).await,
         Err(failure) => failure.into_response(),
     };
-    if response.status().is_success() && !standing.is_judged() {
-        return gates::unjudged(&verb).into_response();
-    }
+    let response = match response.status().is_success() && !standing.is_judged() {
+        true => gates::unjudged(&verb).into_response(),
+        false => response,
+    };
     let response = match is_get {
         true => tags::tag(asked_tag, response).await,
         false => response,
     };
-    if is_unrecorded_failure(looked, &response) {
-        let status = response.status();
-        let recorded = record_failure(&api, &came, (&verb, &object), status).await;
-        if let Err(error) = recorded {
-            return Failure::from(error).into_response();
-        }
+    let answered = Answered::of(&response);
+    let recorded = match look {
+        Some(look) => look.end(answered).await,
+        None => record_failure(&api, (&came, &*standing), what, answered).await,
+    };
+    if let Err(error) = recorded {
+        return Failure::from(error).into_response();
     }
     let token = came.token();
     let asked = lasting::Asked {
@@ -370,15 +367,15 @@ async fn guard(
 /// Puts on record what an answer says that nobody recorded yet.
 async fn record_failure(
     api: &Api,
-    came: &Came,
+    (came, standing): (&Came, &Standing),
     (verb, object): (&str, &str),
-    status: StatusCode,
+    answered: Answered,
 ) -> Result<(), PortError> {
-    let outcome = match status.as_u16() {
-        400 | 405 | 408 | 413 | 415 | 422 => Outcome::Malformed,
-        _ => Outcome::Rejected,
-    };
-    let reason = format!("answered with status {}", status.as_u16());
+    if !answered.is_failure() || answered.is_recorded {
+        return Ok(());
+    }
+    let reason = standing.words(&answered.words());
+    let outcome = answered.outcome();
     let record = api.record(&came.principal, verb, object, outcome, &reason);
     match came.is_visitor() {
         true => login::record(api, &came.principal, record).await,
@@ -482,24 +479,41 @@ fn is_look(request: &Request) -> bool {
         .contains(&path)
 }
 
-/// Whether this is a wait for an end that a record speaks of already: a client asks again and again.
-fn is_repeated_wait(api: &Api, principal: &Principal, request: &Request) -> bool {
-    let uri = request.uri();
-    let path = uri.path();
-    let waits = uri.query().is_some_and(|query| query.starts_with("wait="));
-    let waited_for = ["/v1/rotations/", "/v1/revocations/", "/v1/playbook-runs/"];
-    let follows = waited_for.iter().any(|begin| path.starts_with(begin));
-    waits && follows && api.waits.is_repeated(api.clock.now(), principal, path)
-}
-
 /// Put into a response whose request left a record already: as a command, decided and refused.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Recorded;
 
-/// Whether an answer is a failure that nothing recorded yet.
-fn is_unrecorded_failure(looked: bool, response: &Response) -> bool {
-    let failed = response.status().is_client_error() || response.status().is_server_error();
-    failed && !looked && response.extensions().get::<Recorded>().is_none()
+/// What a record says of an answer.
+#[derive(Debug, Clone, Copy)]
+struct Answered {
+    status: StatusCode,
+    /// Whether it is on record already.
+    is_recorded: bool,
+}
+
+impl Answered {
+    fn of(response: &Response) -> Self {
+        Self {
+            status: response.status(),
+            is_recorded: response.extensions().get::<Recorded>().is_some(),
+        }
+    }
+
+    fn is_failure(self) -> bool {
+        self.status.is_client_error() || self.status.is_server_error()
+    }
+
+    fn outcome(self) -> Outcome {
+        match self.status.as_u16() {
+            400 | 405 | 408 | 413 | 415 | 422 => Outcome::Malformed,
+            _ if self.is_failure() => Outcome::Rejected,
+            _ => Outcome::Allowed,
+        }
+    }
+
+    fn words(self) -> String {
+        format!("answered with status {}", self.status.as_u16())
+    }
 }
 
 impl Api {

@@ -89,6 +89,12 @@ impl Standing {
         *self.by.lock().unwrap_or_else(PoisonError::into_inner) = by;
     }
 
+    /// By which policies they were let do what was asked for last.
+    pub(super) fn by(&self) -> Option<String> {
+        let by = self.by.lock();
+        by.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What they were permitted last.
     pub(super) fn note_needs(&self, needs: &[Demand]) {
         *self.needs.lock().unwrap_or_else(PoisonError::into_inner) = needs.to_vec();
@@ -108,11 +114,10 @@ impl Standing {
     /// Somebody's own words for a record, with the policies that let them do it; without a set of one's own, the words
     /// alone.
     pub(super) fn words(&self, own: &str) -> String {
-        let by = self.by.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*by {
+        match self.by() {
             None => own.to_owned(),
-            Some(by) if own.is_empty() => by.clone(),
-            Some(by) => format!("{own} (policy: {by})"),
+            Some(by) if own.is_empty() => by,
+            Some(by) => format!("{own} ({by})"),
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use keywheel_core::audit::{Outcome, Principal};
+use keywheel_core::audit::Outcome;
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::id::SecretId;
 use keywheel_core::name::{SecretName, StoreName};
@@ -202,7 +202,7 @@ fn planned(spec: &secret::Spec) -> Option<(&StoreName, PlannedUse)> {
 /// That credentials are about to be shown to a server is on record before they are.
 pub(super) async fn check(
     api: &Api,
-    principal: &Principal,
+    caller: &Caller,
     declarations: &[Declaration],
 ) -> Result<Untried, Failure> {
     let trials = trials(&api.view.read().world, declarations);
@@ -216,7 +216,7 @@ pub(super) async fn check(
                 trial.left_out
             ));
         }
-        record_trial(api, principal, &name, &trial.store.spec).await?;
+        record_trial(api, caller, &name, &trial.store.spec).await?;
         let body = Body::CheckStore {
             store: Box::new(trial.store),
             credentials: trial.credentials,
@@ -259,7 +259,7 @@ pub(super) async fn check(
 
 async fn record_trial(
     api: &Api,
-    principal: &Principal,
+    caller: &Caller,
     name: &StoreName,
     spec: &StoreSpec,
 ) -> Result<(), Failure> {
@@ -276,6 +276,7 @@ async fn record_trial(
         read.join(", ")
     ));
     let object = format!("store/{name}");
+    let (principal, reason) = (&caller.principal, caller.standing.words(&reason));
     let record = api.record(principal, "try-store", &object, Outcome::Allowed, &reason);
     Ok(api.commands.record(record).await?)
 }

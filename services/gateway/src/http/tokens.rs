@@ -32,6 +32,9 @@ use crate::admission::scope::Scope;
 use crate::admission::{Demand, identity};
 use crate::tokens::hash_of;
 
+/// What decides about one's own tokens, instead of a policy.
+const ONE_S_OWN: &str = "one's own";
+
 /// What there is to ask here.
 pub(super) fn routes() -> Vec<Route> {
     vec![
@@ -184,7 +187,7 @@ async fn revoke(
         is_there && named.all(|known| known.name != name || is_own(&caller, known))
     };
     let by = match is_own {
-        true => None,
+        true => api.in_force().decided(ONE_S_OWN),
         false => api.admit_caller(&caller, &[over_others()]).await?,
     };
     let Object(RevokeTokenRequest { reason }) = body?;
@@ -207,7 +210,7 @@ async fn revoke_all(
     }
     let is_own = caller.standing.held().is_none() && owner == identity(&caller.principal);
     let by = match is_own {
-        true => None,
+        true => api.in_force().decided(ONE_S_OWN),
         false => api.admit_caller(&caller, &[over_others()]).await?,
     };
     end(&api, &caller, (Which::Of(owner), reason), by).await

@@ -29,6 +29,11 @@ pub(super) fn current(ids: &dyn Ids) -> Context {
     current.unwrap_or(Context::new([1; 16], [1; 8]))
 }
 
+/// The same place for what goes on in a task of its own.
+pub(super) fn kept<F: Future>(ids: &dyn Ids, going: F) -> impl Future<Output = F::Output> + use<F> {
+    CURRENT.scope(current(ids), going)
+}
+
 /// Serves a request within its span. Looks have none: nothing follows from them.
 pub(super) async fn traced(api: &Api, request: Request, next: Next) -> Response {
     if request.method() == Method::GET {

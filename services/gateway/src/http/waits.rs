@@ -1,8 +1,8 @@
 //! Waits for the end of a rotation or revocation, so that one wait is one record though a client asks
 //! again and again.
 //!
-//! Invariants: the first request of a person for a thing is never called a repeat, nor one that comes
-//! [`WAIT_WINDOW`] after it; the number of waits that are remembered is bounded, and what is not
+//! Invariants: a request of a person for a thing is called a repeat only once a record of the first is made, and none that
+//! comes [`WAIT_WINDOW`] after it; the number of waits that are remembered is bounded, and what is not
 //! remembered is recorded.
 
 use std::collections::BTreeMap;
@@ -22,24 +22,19 @@ const MAX_WAITS: usize = 256;
 pub struct Waits(Mutex<BTreeMap<String, Timestamp>>);
 
 impl Waits {
-    /// Whether a record of this wait is there; otherwise one is to be made now.
-    pub fn is_repeated(&self, now: Timestamp, principal: &Principal, path: &str) -> bool {
+    /// Whether a record of this wait is there.
+    pub fn is_recorded(&self, now: Timestamp, principal: &Principal, path: &str) -> bool {
         let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         recorded.retain(|_, at| now < at.plus(WAIT_WINDOW));
-        let wait = key(principal, path);
-        if recorded.contains_key(&wait) {
-            return true;
-        }
-        if recorded.len() < MAX_WAITS {
-            recorded.insert(wait, now);
-        }
-        false
+        recorded.contains_key(&key(principal, path))
     }
 
-    /// The record of a person's wait could not be made: the next one is no repeat.
-    pub fn forget(&self, principal: &Principal, path: &str) {
+    /// A record of this wait was made.
+    pub fn note(&self, now: Timestamp, principal: &Principal, path: &str) {
         let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        recorded.remove(&key(principal, path));
+        if recorded.len() < MAX_WAITS {
+            recorded.insert(key(principal, path), now);
+        }
     }
 }
 
@@ -59,25 +54,25 @@ mod tests {
     #[test]
     fn a_wait_is_recorded_once_per_person_thing_and_window() {
         let (waits, begin) = (Waits::default(), Timestamp::default());
-        assert!(!waits.is_repeated(begin, &person(1), "a"));
-        assert!(waits.is_repeated(begin, &person(1), "a"));
-        assert!(!waits.is_repeated(begin, &person(2), "a"));
-        assert!(!waits.is_repeated(begin, &person(1), "b"));
-        waits.forget(&person(2), "a");
-        assert!(!waits.is_repeated(begin, &person(2), "a"));
-        let later = begin.plus(WAIT_WINDOW);
-        assert!(!waits.is_repeated(later, &person(1), "a"));
+        let is_recorded = |uid, path, at| waits.is_recorded(at, &person(uid), path);
+        assert!(!is_recorded(1, "a", begin));
+        // Asking alone makes none.
+        assert!(!is_recorded(1, "a", begin));
+        waits.note(begin, &person(1), "a");
+        assert!(is_recorded(1, "a", begin));
+        assert!(!is_recorded(2, "a", begin));
+        assert!(!is_recorded(1, "b", begin));
+        assert!(!is_recorded(1, "a", begin.plus(WAIT_WINDOW)));
     }
 
     #[test]
     fn what_does_not_fit_is_recorded_each_time() {
         let (waits, now) = (Waits::default(), Timestamp::default());
         for n in 0..MAX_WAITS {
-            assert!(!waits.is_repeated(now, &person(1), &n.to_string()));
+            waits.note(now, &person(1), &n.to_string());
         }
-        for _ in 0..2 {
-            assert!(!waits.is_repeated(now, &person(1), "one more"));
-        }
-        assert!(waits.is_repeated(now, &person(1), "0"));
+        waits.note(now, &person(1), "one more");
+        assert!(!waits.is_recorded(now, &person(1), "one more"));
+        assert!(waits.is_recorded(now, &person(1), "0"));
     }
 }

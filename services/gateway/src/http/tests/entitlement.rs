@@ -213,6 +213,10 @@ async fn a_set_takes_no_secrets_from_containers_unless_it_is_said_that_it_may() 
     let part = "binding `jobs` gives nothing any more, for service `jobs` may not read `secret/prod/db` (default deny)";
     assert_problem(&refused, 409, "conflict", part);
     assert_problem(&refused, 409, "conflict", "--withhold");
+    let last = bench.audit().await.pop().unwrap();
+    for part in ["apply-policies", "Rejected", "status 409"] {
+        assert!(last.contains(part), "{part}: {last}");
+    }
     assert_eq!(bench.withheld("jobs").await, Value::Null);
     let mut dry = set(WEB_HAS_IT, false);
     dry["dry_run"] = json!(true);

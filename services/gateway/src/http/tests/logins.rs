@@ -103,7 +103,7 @@ async fn whom_the_provider_names_may_what_policies_say_of_them_and_their_groups(
     assert_eq!(status, 200, "{answer}");
     let last = case.last().await;
     assert!(
-        last.contains("\"team\"") && last.contains("\"ada\""),
+        last.contains(": team\"") && last.contains("\"ada\""),
         "{last}"
     );
     let revoke = json!({ "secret": "prod/db", "reason": "a test" });

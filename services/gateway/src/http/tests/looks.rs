@@ -51,6 +51,19 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// What came since is one record of a look that ended so.
+    async fn is_one_failed_look(&self, before: usize, (outcome, status): (&str, u16)) {
+        let left = self.audit().await.split_off(before);
+        let words = format!("answered with status {status}");
+        assert!(
+            left.len() == 1 && left[0].contains(outcome) && left[0].contains(&words),
+            "{outcome}: {left:?}"
+        );
+        assert!(!left[0].contains("Allowed"), "{left:?}");
+    }
+}
+
 /// A request that takes several people.
 fn asks_others(id: ApprovalId) -> Command {
     Command::Approval(approval::Request::Ask(approval::Ask {
@@ -67,6 +80,17 @@ fn asks_others(id: ApprovalId) -> Command {
 
 #[tokio::test]
 async fn every_look_of_the_route_table_answers_and_is_on_record() {
+    every_look(None, "reason: \"root\"").await;
+}
+
+#[tokio::test]
+async fn every_look_that_policies_permit_names_them_and_their_version() {
+    let set = json!({ "policies": super::walked::EVERYTHING });
+    every_look(Some(set), "policies version 1: ").await;
+}
+
+/// Asks for all there is, once this set is in force; each leaves one record that says so.
+async fn every_look(set: Option<Value>, said: &str) {
     let (bench, rotation, revocation) = Bench::with_one_of_each().await;
     bench.apply(super::stores::STORE).await;
     bench.apply(&MANIFEST.replace("prod/db", "prod/api")).await;
@@ -76,10 +100,14 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
     let run = bench.with_a_run().await;
     let approval = ApprovalId::from_bytes([6; 16]);
     bench.submit(Role::Gateway, asks_others(approval)).await;
+    if let Some(set) = set {
+        assert_eq!(bench.post("policies", set).await.0, 200);
+    }
     let mut asked = 0;
     for (method, path, _) in routes() {
-        // A report leaves a second record, its seal: see `reports`.
-        if method != Method::GET || path.starts_with("/v1/reports/") {
+        // A report leaves a second record, its seal: see `reports`. Nobody logs in here: see `logins`.
+        let is_elsewhere = path.starts_with("/v1/reports/") || path.starts_with("/v1/log");
+        if method != Method::GET || is_elsewhere {
             continue;
         }
         let object = match path {
@@ -97,11 +125,9 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
             "/v1/approvals/{id}" => approval.to_string(),
             _ => "prod/db".to_owned(),
         };
-        let begin = path.split('{').next().unwrap();
-        let filled = match path.contains('{') {
-            true => format!("{begin}{object}"),
-            false => path.to_owned(),
-        };
+        let filled = path.split_once('{');
+        let filled =
+            filled.map_or_else(|| path.to_owned(), |(begin, _)| format!("{begin}{object}"));
         let before = bench.audit().await.len();
         let query = match path {
             "/v1/revoke-plan" => "?secret=prod/api",
@@ -116,42 +142,89 @@ async fn every_look_of_the_route_table_answers_and_is_on_record() {
         let is_quiet = ["/v1/status", "/v1/store-key", "/v1/openapi.json"].contains(&path);
         assert_eq!(left.len(), usize::from(!is_quiet), "{filled}: {left:?}");
         let object = filled.strip_prefix("/v1/").unwrap();
-        assert!(
-            left.iter().all(|record| record.contains(object)),
-            "{left:?}"
-        );
+        // Whoever came in may see these, so no policy is asked.
+        let is_open = ["/v1/whoami", "/v1/seal"].contains(&path);
+        let is_its = |record: &String| {
+            record.contains(object)
+                && (is_open || record.contains(said))
+                && record.contains("Allowed")
+        };
+        assert!(left.iter().all(is_its), "{left:?}");
         asked += 1;
     }
     assert!(asked > 15, "the route table was not read");
 }
 
 #[tokio::test]
-async fn what_is_not_there_and_what_is_not_understood_is_named() {
+async fn what_is_not_there_and_what_is_not_understood_is_named_and_on_record_as_that() {
     let bench = Bench::start().await;
     bench.apply(MANIFEST).await;
-    for path in [
-        "secrets/no/such",
-        "schedules/no",
-        "bindings/none",
-        "nonsense",
+    for (path, part) in [
+        ("secrets/no/such", "no"),
+        ("schedules/no", "no"),
+        ("bindings/none", "no"),
+        ("nonsense", "no"),
+        ("audit/proofs/99", "99"),
+        ("audit/consistency/99", "cut or put back"),
+        (
+            "rotations/00000000-0000-0000-0000-000000000001?wait=1",
+            "no",
+        ),
     ] {
-        assert_problem(&bench.see(path).await, 404, "not_found", "no");
+        let before = bench.audit().await.len();
+        assert_problem(&bench.see(path).await, 404, "not_found", part);
+        bench.is_one_failed_look(before, ("Rejected", 404)).await;
     }
-    assert_problem(&bench.see("audit/proofs/99").await, 404, "not_found", "99");
-    let grown = bench.see("audit/consistency/99").await;
-    assert_problem(&grown, 404, "not_found", "cut or put back");
     let wrong = [
         "secrets/UPPER",
         "rotations/x",
+        "rotations/x?wait=1",
         "revocations/x",
+        "approvals/x",
+        "secrets/%ff",
         "consumers?nonsense=1",
         "events?limit=x",
+        "audit?limit=x",
         "audit/proofs/x",
         "audit/consistency/x",
+        "policies?version=x",
     ];
     for path in wrong {
+        let before = bench.audit().await.len();
         assert_problem(&bench.see(path).await, 400, "invalid", "");
+        bench.is_one_failed_look(before, ("Malformed", 400)).await;
     }
+}
+
+#[tokio::test]
+async fn a_look_that_fails_with_us_is_on_record_as_that() {
+    let bench = Bench::start().await;
+    *bench.store.is_away.lock().unwrap() = true;
+    assert_eq!(bench.see("seal").await.0, 503);
+    bench.is_one_failed_look(0, ("Rejected", 503)).await;
+}
+
+#[tokio::test]
+async fn a_look_whose_answer_nobody_waits_for_is_on_record() {
+    let bench = Bench::start().await;
+    bench.apply(SCHEDULED).await;
+    let rotation = *bench.api.view.read().world.rotations.keys().next().unwrap();
+    let before = bench.audit().await.len();
+    let path = format!("rotations/{rotation}?wait=25");
+    let asked = tokio::time::timeout(Duration::from_millis(50), bench.see(&path)).await;
+    assert!(asked.is_err(), "it waits: {asked:?}");
+    let told = async {
+        while bench.audit().await.len() == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = Duration::from_secs(10);
+    tokio::time::timeout(patience, told).await.unwrap();
+    let left = bench.audit().await.split_off(before);
+    assert!(
+        left.len() == 1 && left[0].contains("no answer was given"),
+        "{left:?}"
+    );
 }
 
 /// Stands for the scheduler: says from when it counts, and as many fires as were asked for.

@@ -263,7 +263,7 @@ async fn a_team_does_what_it_may_and_the_record_names_the_policy() {
     assert_eq!(status, 200, "{answer}");
     let last = bench.audit().await.pop().unwrap();
     assert!(
-        last.contains("\"rotate\"") && last.contains("\"team\""),
+        last.contains("\"rotate\"") && last.contains("\"policies version 1: team\""),
         "{last}"
     );
     for (name, what) in [
@@ -283,7 +283,7 @@ async fn a_team_does_what_it_may_and_the_record_names_the_policy() {
     assert_eq!(looked.0, 200);
     let last = bench.audit().await.pop().unwrap();
     assert!(
-        last.contains("\"describe\"") && last.contains("\"team\""),
+        last.contains("\"describe\"") && last.contains("\"policies version 1: team\""),
         "{last}"
     );
     // Their words stay beside the policy.
@@ -295,7 +295,7 @@ async fn a_team_does_what_it_may_and_the_record_names_the_policy() {
     assert!(
         audit
             .iter()
-            .any(|one| one.contains("a mistake (policy: team)")),
+            .any(|one| one.contains("a mistake (policies version 1: team)")),
         "{audit:?}"
     );
 }
@@ -399,6 +399,10 @@ async fn sets_are_counted_shown_and_never_put_over_one_that_was_not_seen() {
         "conflict",
         "version 1",
     );
+    let last = bench.audit().await.pop().unwrap();
+    for part in ["apply-policies", "Rejected", "policies version 1: "] {
+        assert!(last.contains(part), "{part}: {last}");
+    }
     next["expected"] = json!(1);
     let (status, answer) = bench.post("policies", next).await;
     assert_eq!(
@@ -443,10 +447,16 @@ async fn a_set_that_does_not_fit_never_gets_into_the_log() {
         ),
         ("@id(\"a\") permit (principal, action", "is not Cedar"),
     ] {
+        let records = bench.audit().await.len();
         let refused = bench
             .post("policies", json!({ "policies": policies }))
             .await;
         assert_problem(&refused, 400, "invalid", part);
+        let left = bench.audit().await.split_off(records);
+        assert_eq!(left.len(), 1, "{left:?}");
+        for part in ["apply-policies", "Malformed", "status 400"] {
+            assert!(left[0].contains(part), "{part}: {left:?}");
+        }
     }
     let groups = json!({ "policies": "", "groups": { "root": ["certificate:eve"] } });
     assert_problem(
@@ -454,6 +464,11 @@ async fn a_set_that_does_not_fit_never_gets_into_the_log() {
         400,
         "invalid",
         "`root`",
+    );
+    let last = bench.audit().await.pop().unwrap();
+    assert!(
+        last.contains("apply-policies") && last.contains("Malformed"),
+        "{last}"
     );
     let mut dry = team();
     dry["dry_run"] = json!(true);

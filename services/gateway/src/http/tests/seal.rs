@@ -17,6 +17,12 @@ impl Bench {
     }
 }
 
+/// The command that a record is about.
+fn command_of(record: &str) -> String {
+    let (_, rest) = record.split_once("command: ").unwrap();
+    rest.split(", trace").next().unwrap().to_owned()
+}
+
 pub(super) fn sealed() -> Said {
     Said::SealState(SealState {
         sealed: true,
@@ -42,12 +48,15 @@ async fn an_offer_passes_unopened_and_is_on_record_before_it_does() {
     assert_eq!((status, &answer["sealed"]), (200, &json!(true)), "{answer}");
     assert_eq!(*bench.store.offered.lock().unwrap(), [vec![0, 1, 2]]);
     let left = bench.left(before).await;
-    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left.len(), 2, "{left:?}");
+    let is_its = |record: &String| record.contains("unseal") && record.contains("Allowed");
+    assert!(left.iter().all(is_its), "{left:?}");
+    assert!(left[1].contains("done: sealed, 1 of 3 shares"), "{left:?}");
+    assert_eq!(command_of(&left[0]), command_of(&left[1]), "{left:?}");
     assert!(
-        left[0].contains("unseal") && left[0].contains("Allowed"),
+        left.iter().all(|record| !record.contains("AAEC")),
         "{left:?}"
     );
-    assert!(!left[0].contains("AAEC"), "{left:?}");
 }
 
 #[tokio::test]
@@ -70,6 +79,68 @@ async fn a_refused_offer_has_two_records_and_no_reason() {
         left.iter().all(|record| record.contains("unseal")),
         "{left:?}"
     );
+    assert!(
+        left.iter().all(|record| !record.contains("not taken")),
+        "{left:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_was_asked_of_store_sync_has_its_outcome_also_where_nobody_knows_it() {
+    let bench = Bench::start().await;
+    let asks = [
+        ("unseal", json!({ "offer": "AAEC" })),
+        ("seal", json!({})),
+        ("rotate-kek", json!({})),
+    ];
+    let fault = Said::Failed {
+        kind: ErrorKind::Unavailable,
+        text: "the cache is busy".to_owned(),
+    };
+    for (is_away, words) in [
+        (false, "failed: the cache is busy"),
+        (true, "not known whether it was done: store-sync is away"),
+    ] {
+        bench.store_says(fault.clone());
+        *bench.store.is_away.lock().unwrap() = is_away;
+        for (verb, body) in asks.clone() {
+            let before = bench.audit().await.len();
+            assert_eq!(bench.post(verb, body).await.0, 503);
+            let left = bench.left(before).await;
+            assert_eq!(left.len(), 2, "{left:?}");
+            assert!(left[0].contains("Allowed"), "{left:?}");
+            assert!(
+                left[1].contains("Rejected") && left[1].contains(words),
+                "{left:?}"
+            );
+            assert_eq!(command_of(&left[0]), command_of(&left[1]), "{left:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_asked_may_go_and_what_came_of_it_is_on_record() {
+    let bench = Bench::start().await;
+    let holds = Arc::new(tokio::sync::Notify::new());
+    *bench.store.holds.lock().unwrap() = Some(holds.clone());
+    let begun = async {
+        while bench.audit().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    {
+        let mut asking = std::pin::pin!(bench.post("seal", json!({})));
+        tokio::select! {
+            answered = &mut asking => panic!("{answered:?}"),
+            () = begun => {}
+        }
+    }
+    holds.notify_one();
+    while bench.audit().await.len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let audit = bench.audit().await;
+    assert!(audit[1].contains("done: open"), "{audit:?}");
 }
 
 #[tokio::test]
@@ -108,9 +179,10 @@ async fn sealing_is_on_record_and_answers_how_it_is_then() {
     assert_eq!((status, &view["sealed"]), (200, &json!(true)), "{view}");
     let left = bench.left(before).await;
     assert!(
-        left.len() == 1 && left[0].contains("the disk leaves"),
+        left.len() == 2 && left[0].contains("the disk leaves"),
         "{left:?}"
     );
+    assert!(left[1].contains("done: sealed"), "{left:?}");
     *bench.store.is_away.lock().unwrap() = true;
     let answer = bench.post("seal", json!({})).await;
     assert_problem(&answer, 503, "unavailable", "away");
@@ -134,10 +206,10 @@ async fn a_fresh_key_is_on_record_and_its_answer_says_how_far_it_is() {
         "{view}"
     );
     let left = bench.left(before).await;
-    assert!(
-        left.len() == 1 && left[0].contains("rotate-kek"),
-        "{left:?}"
-    );
+    assert_eq!(left.len(), 2, "{left:?}");
+    let is_its = |record: &String| record.contains("rotate-kek") && record.contains("Allowed");
+    assert!(left.iter().all(is_its), "{left:?}");
+    assert!(left[1].contains("12 rows"), "{left:?}");
 }
 
 #[test]

@@ -478,7 +478,8 @@ async fn one_s_own_tokens_are_one_s_own_and_others_take_the_right_to_grant_or_re
         "{answer}"
     );
     let last = bench.audit().await.pop().unwrap();
-    for part in ["revoke-tokens", "owner/unix:0", "gone (policy: responders)"] {
+    let why = "gone (policies version 2: responders)";
+    for part in ["revoke-tokens", "owner/unix:0", why] {
         assert!(last.contains(part), "{part}: {last}");
     }
 }

@@ -10,8 +10,9 @@ use keywheel_core::approval::Operation;
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::host::{JOIN_TOKEN_LIFETIME, TokenRequest};
-use keywheel_core::id::{HostId, JoinTokenId, LetterId};
+use keywheel_core::id::{HostId, JoinTokenId, LetterId, PolicySetId};
 use keywheel_core::name::NotificationName;
+use keywheel_core::policy::{self, Policies};
 use keywheel_core::rotation::ACK_DEADLINE;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::deliveries::{Deliveries as _, Letter};
@@ -27,6 +28,8 @@ use crate::http::{NewToken, TokenMaker};
 const BINDING: &str = "---\napiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
 const SOURCE: &str = "apiVersion: keywheel.dev/v1\nkind: SignalSource\nmetadata: { name: pager }\nspec: { format: cloudEvents, keyFile: /etc/keywheel/signals/pager }\n";
 const CUT: &str = "apiVersion: keywheel.dev/v1\nkind: Playbook\nmetadata: { name: cut }\nspec:\n  steps:\n    - { name: cut, quarantine: { consumersOf: [prod/db], action: pause } }\n";
+/// Permits everything to everybody, and to every service.
+pub(super) const EVERYTHING: &str = "@id(\"everything\")\npermit (principal, action, resource);\n";
 /// Of any form that a path takes.
 const ID: &str = "0190c8f0-0000-7000-8000-000000000001";
 
@@ -393,6 +396,46 @@ async fn every_change_that_is_made_is_on_record_with_who_asked_for_it() {
 }
 
 #[tokio::test]
+async fn every_change_that_policies_permit_names_them_and_their_version() {
+    // Until sinks are confirmed no set may be applied.
+    let changes = changes().filter(|route| route.operation != "confirm_sinks");
+    for route in changes {
+        let case = granted(route.operation).await;
+        let set = policy::Request {
+            id: PolicySetId::from_bytes([4; 16]),
+            expected: None,
+            policies: Policies {
+                text: EVERYTHING.to_owned(),
+                groups: Vec::new(),
+            },
+            by: "unix:0".to_owned(),
+        };
+        let applies = Command::ApplyPolicies(set);
+        case.bench.submit(Role::Gateway, applies).await;
+        let before = case.bench.audit().await.len();
+        let (method, path) = (route.method.to_uppercase(), format!("/v1/{}", case.path));
+        let asked = case
+            .bench
+            .ask_as(case.peer.clone(), &method, &path, body(&case.body));
+        let (status, answer) = asked.await;
+        assert_eq!(status, StatusCode::OK, "{}: {answer}", route.operation);
+        let left = case.bench.audit().await.split_off(before);
+        let who = format!("{:?}", case.bench.api.access.principal(&case.peer));
+        let is_own =
+            |record: &&String| record.contains("category: Administration") && record.contains(&who);
+        let said = match route.operation {
+            "revoke_token" | "revoke_tokens" => "one's own",
+            _ => "everything",
+        };
+        let own: Vec<&String> = left.iter().filter(is_own).collect();
+        let is_named = own
+            .iter()
+            .all(|record| record.contains("policies version 1: ") && record.contains(said));
+        assert!(!own.is_empty() && is_named, "{}: {own:?}", route.operation);
+    }
+}
+
+#[tokio::test]
 async fn every_request_of_a_stranger_is_denied_on_record_and_does_nothing() {
     let bench = Bench::made().await;
     let before = bench.journal.head().await.unwrap().number;
@@ -436,5 +479,31 @@ async fn every_change_that_is_not_understood_is_on_record_and_does_nothing() {
         asked += 1;
     }
     assert!(asked > 15, "the route table was not read");
+    assert_eq!(bench.journal.head().await.unwrap().number, before);
+}
+
+#[tokio::test]
+async fn every_removal_that_is_not_understood_is_on_record_and_does_nothing() {
+    let bench = Bench::made().await;
+    let before = bench.journal.head().await.unwrap().number;
+    let removals = ROUTES.iter().filter(|route| route.method == "delete");
+    let mut asked = 0;
+    for route in removals {
+        for no_name in ["not%20a%20name", "%FF"] {
+            let path = route.path.replace("{name}", no_name);
+            let path = path.replace("{id}", no_name);
+            let records = bench.audit().await.len();
+            let removes = bench.ask_as(OPERATOR, "DELETE", &path, Body::empty());
+            let (status, answer) = removes.await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{path}: {answer}");
+            let left = bench.audit().await.split_off(records);
+            assert!(
+                left.len() == 1 && left[0].contains("Malformed"),
+                "{path}: {left:?}"
+            );
+            asked += 1;
+        }
+    }
+    assert!(asked > 10, "the route table was not read");
     assert_eq!(bench.journal.head().await.unwrap().number, before);
 }
