@@ -32,10 +32,10 @@ impl CommandBus {
     /// The answer to whoever asks for a single record that is there already: another process was first, and gave it
     /// the same id.
     pub(super) async fn on_record(&self, requests: &[Request]) -> Option<Verdict> {
-        let [Request::Record(record, _)] = requests else {
+        let [Request::Record(_, own, _)] = requests else {
             return None;
         };
-        let known = self.parts.journal.verdict(record.command).await;
+        let known = self.parts.journal.verdict(*own).await;
         known.ok().flatten()
     }
 
