@@ -300,11 +300,8 @@ impl Bench {
         } = CommandBus::start(parts).await.unwrap();
         let presences = Presences::new(clock.clone()).with_min_sinks(asked.min_sinks);
         let admission = Arc::new(Admission::new().unwrap().with_people(asked.people));
-        let bus = bus.with_hold_back(hold_back(
-            presences.clone(),
-            admission.clone(),
-            view.clone(),
-        ));
+        let (heard, asks) = (presences.clone(), admission.clone());
+        let bus = bus.with_hold_back(hold_back(heard, asks, view.clone()));
         let bus = bus.with_entitlement(entitlement::judge(&admission));
         tokio::spawn(bus.run());
         tokio::spawn(async move { while commits.recv().await.is_some() {} });
