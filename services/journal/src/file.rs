@@ -28,6 +28,9 @@ pub const MIN_SQLITE_VERSION: &str = "3.51.3";
 pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Has a connection wait for such a program again, as long as [`BUSY_TIMEOUT`].
 pub(crate) const WAIT_WHEN_BUSY: &str = "PRAGMA busy_timeout = 5000";
+/// Has what goes from a page overwritten there, and writes no page more for it: what lay in the first page before the
+/// tables grew out of it, above all.
+pub(crate) const OVERWRITE_WITHIN_PAGES: &str = "PRAGMA secure_delete = FAST";
 /// Pages in the write-ahead log before they are moved into the file: 16 MiB.
 pub(crate) const CHECKPOINT_PAGES: &str = "4000";
 
@@ -104,6 +107,7 @@ async fn connect(path: &Path) -> Result<SqliteConnection, PortError> {
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
         .pragma("mmap_size", "0")
+        .pragma("secure_delete", "FAST")
         .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
         // A whole page of events: its thread and the reader do not wait for each other row by row.
         .row_buffer_size(MAX_READ.saturating_add(1))

@@ -16,7 +16,7 @@ use sqlx::SqliteConnection;
 
 use super::SqliteJournal;
 use crate::deliveries::{self, Change, deliveries_by_change};
-use crate::file;
+use crate::file::{self, OVERWRITE_WITHIN_PAGES};
 use crate::tables::{from_sql, to_sql};
 
 impl SqliteJournal {
@@ -92,9 +92,9 @@ async fn overwriting(
     let on = sqlx::raw_sql("PRAGMA secure_delete = ON");
     on.execute(&mut *connection).await?;
     let written = deliveries::write(&mut *connection, change).await;
-    // Appends remove what was sent, which is no secret and not worth the write.
-    let off = sqlx::raw_sql("PRAGMA secure_delete = OFF");
-    off.execute(connection).await?;
+    // Appends remove what was sent, which is no secret and not worth the writing of whole pages.
+    let within = sqlx::raw_sql(OVERWRITE_WITHIN_PAGES);
+    within.execute(connection).await?;
     written
 }
 

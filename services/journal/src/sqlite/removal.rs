@@ -7,6 +7,7 @@ use keywheel_engine::port::PortError;
 use sqlx::{Connection as _, SqliteConnection};
 
 use super::SqliteJournal;
+use crate::file::OVERWRITE_WITHIN_PAGES;
 use crate::retention;
 
 impl SqliteJournal {
@@ -30,8 +31,8 @@ async fn overwriting(
     let on = sqlx::raw_sql("PRAGMA secure_delete = ON");
     on.execute(&mut *connection).await?;
     let removed = removing(connection, before).await;
-    let off = sqlx::raw_sql("PRAGMA secure_delete = OFF");
-    off.execute(connection).await?;
+    let within = sqlx::raw_sql(OVERWRITE_WITHIN_PAGES);
+    within.execute(connection).await?;
     removed
 }
 

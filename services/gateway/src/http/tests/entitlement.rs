@@ -132,8 +132,7 @@ async fn another_secret_of_a_binding_is_named_only_to_who_may_list_it() {
         told.contains("secret `stage/key` has no version"),
         "{answer}"
     );
-    let policies =
-        "@id(\"a\") permit (principal, action == Action::\"list\", resource in Path::\"prod\");";
+    let policies = "@id(\"a\") permit (principal, action == Action::\"list\", resource in Path::\"prod\");\n@id(\"b\") permit (principal is Service, action == Action::\"read\", resource is Secret);";
     let (status, answer) = bench
         .post("policies", json!({ "policies": policies }))
         .await;

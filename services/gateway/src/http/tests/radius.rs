@@ -253,7 +253,10 @@ async fn under_a_set_of_ones_own_what_is_bound_and_what_was_given_before_it_die_
     // This one takes `prod/db` from the binding, and what it gave lies in its containers still.
     let policies = format!("{shipped}\n{far}");
     let applied = bench
-        .post("policies", json!({ "policies": policies }))
+        .post(
+            "policies",
+            json!({ "policies": policies, "withhold": true }),
+        )
         .await;
     assert_eq!(applied.0, 200, "{}", applied.1);
     let scope = json!({ "scope": { "principal": "service:shop/api" }, "reason": "taken over" });

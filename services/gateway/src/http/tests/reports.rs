@@ -502,7 +502,7 @@ async fn a_run_whose_records_were_removed_has_no_report_and_a_later_one_has() {
     let journal = &real.bench.api.journal;
     let first = journal.read_audit(0, 1).await.unwrap().remove(0);
     let like = audit_record_from_json(&first.bytes).unwrap();
-    while journal.head().await.unwrap().audit_size < 256 {
+    while journal.head().await.unwrap().audit_size <= 256 {
         let record = Record {
             command: CommandId::from_bytes(real.bench.api.ids.draw()),
             ..like.clone()

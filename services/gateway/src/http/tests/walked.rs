@@ -425,6 +425,7 @@ async fn every_change_that_policies_permit_names_them_and_their_version() {
             |record: &&String| record.contains("category: Administration") && record.contains(&who);
         let said = match route.operation {
             "revoke_token" | "revoke_tokens" => "one's own",
+            "apply_policies" => "local-recovery",
             _ => "everything",
         };
         let own: Vec<&String> = left.iter().filter(is_own).collect();
