@@ -77,6 +77,7 @@ impl Tree {
                 .env("KEYWHEEL_VALKEY_DIR", self.at("valkey"))
                 .env("KEYWHEEL_MYSQL_DIR", self.at("mysql"))
                 .env("KEYWHEEL_RSYSLOG_DIR", self.at("rsyslog"))
+                .env("KEYWHEEL_GLEWLWYD_DIR", self.at("glewlwyd"))
                 .env("KEYWHEEL_ASYNCAPI_DIR", self.at("asyncapi"))
                 .env("KEYWHEEL_SCHEMATHESIS_DIR", self.at("schemathesis"))
                 .env("SUDO_USER", PERSON.1)
@@ -140,6 +141,7 @@ fn with_all_installed() -> Result<Tree> {
     tree.program(&valkey, "exit 0")?;
     tree.program("mysql/mysqld", "exit 0")?;
     tree.program("rsyslog/usr/sbin/rsyslogd", "exit 0")?;
+    tree.program("glewlwyd/glewlwyd", "exit 0")?;
     let rotel = between(&script, "ROTEL_VERSION=\"", "\"")?;
     let rotel = format!("home/.cache/keywheel/rotel/{rotel}/rotel/rotel-agent");
     tree.program(&rotel, "exit 0")?;
