@@ -225,16 +225,18 @@ async fn what_an_injector_refused_itself_is_its_own_after_its_crash() {
     running.wait_plan().await;
     let said = ask(folder.path(), 7).await;
     assert!(said.contains("\"ok\":false"), "{said}");
-    until("a start in vain", || engine.asked_starts() == [id(7)]).await;
+    until("a start in vain", || engine.asked_starts().contains(&id(7))).await;
     let file = folder.path().join("run/state/refused.json");
     until("the file", || {
         std::fs::read_to_string(&file).is_ok_and(|text| text.contains(id(7).as_str()))
     })
     .await;
     running.abandon().await;
+    let in_vain = engine.asked_starts().len();
     engine.refuse_starts(false);
     let mut running = starting(folder.path(), &bus, &engine);
     running.wait_plan().await;
-    until("its start", || engine.asked_starts() == [id(7), id(7)]).await;
+    until("its start", || engine.asked_starts().len() > in_vain).await;
+    assert!(engine.asked_starts().iter().all(|asked| *asked == id(7)));
     running.end_in(folder.path()).await;
 }
