@@ -504,6 +504,7 @@ async fn a_run_whose_records_were_removed_has_no_report_and_a_later_one_has() {
     let like = audit_record_from_json(&first.bytes).unwrap();
     while journal.head().await.unwrap().audit_size <= 256 {
         let record = Record {
+            time: real.bench.api.clock.now(),
             command: CommandId::from_bytes(real.bench.api.ids.draw()),
             ..like.clone()
         };
