@@ -81,7 +81,10 @@ fn arm(fleet: &mut Fleet, name: &str, action: &str) -> Result<()> {
 
 /// Both values, which are there before the first instruction.
 fn values(container: &Container) -> Result<[String; 2]> {
-    let variable = container.variable("API_TOKEN")?.context("no value")?;
+    // The engine says that it started a moment before its program takes the place of the runtime's.
+    let variable = wait::until("its program with a value", PATIENCE, || {
+        container.variable("API_TOKEN")
+    })?;
     ensure!(!variable.contains("keywheel"), "a placeholder was started");
     Ok([container.peek(FILE)?, variable])
 }
