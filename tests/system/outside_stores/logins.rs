@@ -115,7 +115,7 @@ impl Desk {
     }
 
     /// No text of a login is in what is written down.
-    fn is_nowhere(mut self, logins: &[String]) -> Result<()> {
+    fn lies_nowhere(mut self, logins: &[String]) -> Result<()> {
         let random = |text: &String| text.trim_start_matches("kw1_").as_bytes().to_vec();
         let canary = Canary::new(&logins.iter().map(random).collect::<Vec<_>>())?;
         self.keywheel.stop()?;
@@ -237,7 +237,7 @@ fn a_browser_brings_a_person_in_until_they_log_out_or_are_gone() -> Result<()> {
     desk.is_refused(&said, UNAVAILABLE, "")?;
 
     desk.is_on_record()?;
-    desk.is_nowhere(&[first, second])
+    desk.lies_nowhere(&[first, second])
 }
 
 /// A provider with keys of a test's own.
@@ -295,5 +295,5 @@ fn a_code_typed_anywhere_brings_a_person_in_and_the_provider_keeps_them_in() -> 
     );
     desk.ask(&["logout"])?.ok()?;
     desk.is_refused(&desk.ask(&["whoami"])?, DENIED, "may not use this socket")?;
-    desk.is_nowhere(&[first, second])
+    desk.lies_nowhere(&[first, second])
 }

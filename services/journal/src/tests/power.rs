@@ -195,7 +195,7 @@ async fn what_was_acknowledged_survives_a_loss_of_power_at_every_write() {
         synced.put(&torn);
         assert_eq!(survivor(&torn).await, next);
         disk = synced;
-        if next % (BATCH * APPENDS_BETWEEN_MOVES) != 0 {
+        if !next.is_multiple_of(BATCH * APPENDS_BETWEEN_MOVES) {
             continue;
         }
         journal.on_writer("PRAGMA wal_checkpoint(PASSIVE)").await;

@@ -1,5 +1,9 @@
 //! A seal that a key service opens: by itself when it answers, again and again when it does not, and not at all once
 //! a person sealed.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "pauses are measured in the time of the runtime, which these tests hold still"
+)]
 
 use keywheel_engine::port::key_service::{Binding, KeyService};
 use keywheel_engine::presence::{Health, SEAL_FACT};
