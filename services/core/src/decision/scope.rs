@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::revoke;
 use crate::assignment::Key;
-use crate::binding::Spec;
+use crate::binding::{Binding, Spec};
 use crate::host::Had;
-use crate::id::SecretId;
+use crate::id::{BindingId, SecretId};
 use crate::lease;
 use crate::name::{SecretName, StoreName};
 use crate::rotation::Rotation;
@@ -74,18 +74,30 @@ pub fn hits(world: &World, scope: &Scope) -> Vec<Hit> {
 }
 
 /// The secrets that bindings grant a service by the name that policies know it by, and those that its containers have, or
-/// are to have, whatever grants them. What gives leases stands for its leases.
+/// are to have, whatever grants them: also under a binding for it that grants nothing any more. What gives leases stands
+/// for its leases.
 #[must_use]
 pub fn reached_by_bindings(world: &World, service: &str) -> BTreeSet<SecretName> {
-    let granting = world.bindings.values().filter_map(|binding| {
-        let spec = binding.spec.as_ref()?;
-        (spec.service(&binding.name) == service).then_some(spec)
-    });
+    let all = world.bindings.values();
+    let its: Vec<&Binding> = all.filter(|known| is_for(known, service)).collect();
+    let granting = its.iter().filter_map(|known| known.spec.as_ref());
     let granted = granting.flat_map(Spec::secrets);
-    let had = had_by(world, |one| one.service == service).into_iter();
+    let ids: BTreeSet<BindingId> = its.iter().map(|known| known.id).collect();
+    let is_its = |one: &Seen<'_>| {
+        one.service == service || one.binding.is_some_and(|binding| ids.contains(&binding))
+    };
+    let had = had_by(world, is_its).into_iter();
     let reached = granted.chain(had.map(|hit| world.home(hit.secret)));
     let known = reached.filter_map(|id| world.secrets.get(&id));
     known.map(|secret| secret.name.clone()).collect()
+}
+
+/// Whether a binding is for a service, also while policies withhold it. One that is unbound is known by its name alone.
+fn is_for(binding: &Binding, service: &str) -> bool {
+    match binding.declared() {
+        Some(spec) => spec.service(&binding.name) == service,
+        None => binding.name.as_str() == service,
+    }
 }
 
 /// What revoking it kills, and the rotation that is cancelled by that.
@@ -159,6 +171,8 @@ struct Seen<'w> {
     name: &'w str,
     image_digest: &'w str,
     service: &'w str,
+    /// What gave it this; of what a container in quarantine had it is not known.
+    binding: Option<BindingId>,
 }
 
 /// What containers have, are to have, or run on, as far as it is alive; of those in quarantine what they had by then.
@@ -171,6 +185,7 @@ fn had_by(world: &World, is_meant: impl Fn(&Seen<'_>) -> bool) -> Vec<Hit> {
             name: &state.container_name,
             image_digest: &state.image_digest,
             service: &state.service,
+            binding: Some(key.binding),
         };
         if !is_meant(&seen) {
             continue;
@@ -191,6 +206,7 @@ fn had_by(world: &World, is_meant: impl Fn(&Seen<'_>) -> bool) -> Vec<Hit> {
             name: &one.subject.name,
             image_digest: &one.subject.image_digest,
             service: &one.subject.service,
+            binding: None,
         };
         for Had {
             secret, version, ..

@@ -4,7 +4,7 @@ use super::*;
 use crate::assignment;
 use crate::decision::scope::{Hit, Scope, hits, reached_by_bindings};
 use crate::name::SecretName;
-use crate::report::{Item, MAX_SERVICE_BYTES};
+use crate::report::{HostReport, Item, MAX_SERVICE_BYTES};
 use crate::testing::{container, of_consumer, reloaded};
 
 const OTHER: SecretId = SecretId::from_bytes([41; 16]);
@@ -129,8 +129,17 @@ fn a_principal_reaches_what_is_bound_to_its_very_name_and_what_its_containers_ha
     let unbound = told.and(Command::Unbind {
         name: binding_name(),
     });
-    assert!(reached(&unbound, "payments").is_empty());
-    assert_eq!(reached(&unbound, "shop/web"), ["prod/db"]);
+    for by in ["payments", "shop/web"] {
+        assert_eq!(reached(&unbound, by), ["prod/db"], "{by}");
+    }
+    assert!(reached(&unbound, "prod").is_empty());
+    let gone = unbound.and(Command::Report(HostReport {
+        containers: Vec::new(),
+        ..report(Vec::new(), &[])
+    }));
+    for by in ["payments", "shop/web"] {
+        assert!(reached(&gone, by).is_empty(), "{by}");
+    }
 }
 
 #[test]
