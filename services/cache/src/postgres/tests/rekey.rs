@@ -1,9 +1,12 @@
 //! Replacing the KEK of a cache that two store-syncs share: whoever of them, or the server, is killed.
 
 use async_trait::async_trait;
+use keywheel_postgres::session;
 use keywheel_testkit::conformance::vault_keys::{self, Ends, Home, Keys};
 
 use super::*;
+use crate::keys::Ring;
+use crate::postgres::{PostgresTable, SCHEMA, UPGRADES};
 use crate::tests::killed::{
     DONE, MOMENTS, MOST_KILLS, ORPHANS, OTHERS, Program, WRITES, WROTE, key_file, key_in, order,
     say, step, wait_for_the_end,
@@ -151,6 +154,56 @@ async fn a_killed_server_loses_no_row_of_it() {
     assert_eq!(finish(&other).await, Stepped::Done);
     assert_all_open(&one, &key_pair).await;
     assert_eq!(place.ask(KEKS), "1");
+}
+
+/// The cache with tables as they were before a row had to name a KEK that is there.
+async fn open_before(place: &Place) -> PostgresCache {
+    let address = Address::parse(&place.url, None).unwrap();
+    let pool = session::open(&address, SCHEMA, &UPGRADES[..2]).await;
+    let name = address.name().to_owned();
+    let table = PostgresTable {
+        name,
+        pool: pool.unwrap(),
+    };
+    let ring = Ring {
+        deployment: DEPLOYMENT,
+        unseal: UnsealKey::from_file(&place.key).unwrap(),
+        entropy: Arc::new(OsEntropy),
+    };
+    let opened = PostgresCache::over(table, true, ring, place.clock.clone());
+    opened.await.unwrap()
+}
+
+#[tokio::test]
+async fn tables_from_before_are_upgraded_under_a_store_sync_that_runs_and_lose_no_row() {
+    const FORMAT: &str = "SELECT number FROM format";
+    let place = Place::new();
+    let running = open_before(&place).await;
+    let key_pair = fill(&running).await;
+    // One key went over into another, as by age, and every row is under the first.
+    running.begin_rekey().await.unwrap();
+    assert_eq!(
+        (place.ask(FORMAT), place.ask(KEKS)),
+        ("2".to_owned(), "2".to_owned())
+    );
+    let upgraded = place.open().await;
+    assert_eq!(place.ask(FORMAT), UPGRADES.len().to_string());
+    assert_all_open(&upgraded, &key_pair).await;
+    upgraded.begin_rekey().await.unwrap();
+    // It knows two keys, and the one that it writes under goes.
+    insert(&running, 300, 300, CANARY).await.unwrap();
+    assert_eq!(finish(&upgraded).await, Stepped::Done);
+    insert(&running, 301, 301, CANARY).await.unwrap();
+    for cache in [&running, &upgraded] {
+        assert_all_open(cache, &key_pair).await;
+        for version in [300, 301] {
+            assert!(reads(cache, version).await.unwrap().ct_eq(&secret(CANARY)));
+        }
+    }
+    assert_eq!(
+        (place.ask(KEKS), place.ask(ORPHANS)),
+        ("1".to_owned(), "0".to_owned())
+    );
 }
 
 #[tokio::test]
