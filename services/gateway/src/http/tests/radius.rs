@@ -261,7 +261,8 @@ async fn under_a_set_of_ones_own_what_is_bound_and_what_was_given_before_it_die_
     assert_eq!(applied.0, 200, "{}", applied.1);
     let (status, plan) = bench.see("revoke-plan?principal=service:web").await;
     assert_eq!(status, 200, "{plan}");
-    assert_eq!(secrets_in(&plan["secrets"]), ["prod/db".to_owned()].into());
+    let had = BTreeSet::from(["prod/db".to_owned()]);
+    assert_eq!(secrets_in(&plan["secrets"]), had);
     let scope = json!({ "scope": { "principal": "service:shop/api" }, "reason": "taken over" });
     let (status, answer) = bench.revoke_by(&scope).await;
     assert_eq!(status, 200, "{answer}");
