@@ -31,6 +31,21 @@ async fn a_token_that_was_over_stays_so_when_the_clock_is_put_back() {
 }
 
 #[tokio::test]
+async fn a_token_that_was_over_at_one_gateway_is_so_at_another_whose_clock_is_behind() {
+    let [one, other] = Bench::pair().await;
+    let token = one.issue(wish("ci")).await;
+    assert_eq!(other.with(&token, ASKS, Value::Null).await.0, 200);
+    one.clock.advance(Duration::from_secs(HOUR));
+    assert_eq!(one.apply(MANIFEST).await.0, 200);
+    assert_eq!(other.with(&token, ASKS, Value::Null).await.0, 403);
+    // What it decides on says the same: the name is free.
+    let next = other.issue(wish("ci")).await;
+    assert_eq!(other.with(&next, ASKS, Value::Null).await.0, 200);
+    let read = replay(&*other.api.journal, &other.api.view).await.unwrap();
+    assert_eq!(read.difference, None);
+}
+
+#[tokio::test]
 async fn a_playbook_s_step_is_approved_by_people_and_by_no_token() {
     let bench = Bench::with_secrets().await;
     let id = bench.with_a_run().await;
