@@ -135,7 +135,10 @@ async fn break_glass(
         by,
         reason,
     };
-    api.submit(&caller, Command::Approval(request)).await?;
+    let command = Command::Approval(request);
+    api.admit_command(&caller, &command).await?;
+    came_themselves(&caller)?;
+    api.submit(&caller, command).await?;
     api.approval_view(approval)
 }
 
