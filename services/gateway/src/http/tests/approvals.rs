@@ -252,6 +252,11 @@ async fn an_export_of_the_audit_waits_and_says_by_which_request_it_was_made() {
         "waiting",
         "audit-export",
     );
+    let looked = bench.audit().await.pop().unwrap();
+    assert!(
+        looked.contains("Rejected") && looked.contains("answered with status 202"),
+        "{looked}"
+    );
     let id = bench.newest().await;
     assert_eq!(bench.word("bob", &id, "approve").await.0, 200);
     let whole = bench
