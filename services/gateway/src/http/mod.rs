@@ -371,7 +371,7 @@ async fn record_failure(
     (verb, object): (&str, &str),
     answered: Answered,
 ) -> Result<(), PortError> {
-    if !answered.is_failure() || answered.is_recorded {
+    if !answered.gave_nothing() || answered.is_recorded {
         return Ok(());
     }
     let reason = standing.words(&answered.words());

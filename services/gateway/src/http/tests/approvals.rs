@@ -92,6 +92,10 @@ async fn a_set_of_policies_that_takes_two_waits_and_is_put_in_force_once() {
     let id = bench.wants_policies("ada", ALL).await;
     assert_eq!(bench.version().await, 0, "nothing was done");
     assert_problem(&bench.applies("ada", ALL).await, 202, "waiting", &id);
+    let again = bench.audit().await.pop().unwrap();
+    for part in ["apply-policies", "Rejected", "answered with status 202"] {
+        assert!(again.contains(part), "{part}: {again}");
+    }
     let (_, all) = bench.see("approvals").await;
     assert_eq!(all.as_array().unwrap().len(), 1, "the same request");
     let (_, shown) = bench.see(&format!("approvals/{id}")).await;
