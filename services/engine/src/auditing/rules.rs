@@ -42,7 +42,7 @@ pub fn note_own_words(records: &mut [Record]) {
     }
 }
 
-/// Somebody's own words for a record that names no policies; such as would pass for a set of policies say whose they are.
+/// Somebody's own words for a record that names no policies; such as would pass for a set of them say whose they are.
 #[must_use]
 pub fn own_words(words: &str) -> String {
     match words.to_lowercase().contains(SET) {

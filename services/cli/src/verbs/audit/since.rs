@@ -50,7 +50,7 @@ struct Finding {
     public_key: String,
     /// Whether that key came from outside the answer.
     key_pinned: bool,
-    /// The checkpoint of now, to be kept for the next time; empty when it does not verify, so that nobody keeps that one.
+    /// The checkpoint of now, to be kept for the next time; empty when it does not verify: nobody is to keep it.
     checkpoint: String,
     /// What is wrong.
     faults: Vec<String>,
