@@ -25,6 +25,8 @@ mod revocations;
 mod rules;
 mod tokens;
 
+pub use rules::{note_own_words, own_words};
+
 /// Who asks, by what command, when.
 pub struct Deed<'a> {
     /// Who.

@@ -570,11 +570,12 @@ impl CommandBus {
     }
 }
 
-/// A decision whose records name the policies that let it in.
+/// A decision whose records name the policies that let it in, if any did.
 fn admitted(decision: Option<Decision>, by: &Option<String>) -> Option<Decision> {
     let mut decision = decision?;
-    if let Some(by) = by {
-        auditing::note_admission(&mut decision.audit, by);
+    match by {
+        Some(by) => auditing::note_admission(&mut decision.audit, by),
+        None => auditing::note_own_words(&mut decision.audit),
     }
     Some(decision)
 }

@@ -29,8 +29,8 @@ pub(crate) const ASKED: &str = "asked for";
 const VERBS: [&str; 3] = ["unseal", "seal", "rotate-kek"];
 /// So many of the newest records before the start are looked through.
 const LOOKED_BACK: u64 = 4096;
-/// Longer than whoever asked waits for an answer, and for its record.
-const SETTLED: Duration = Duration::from_secs(2 * UNSEAL_TIMEOUT.as_secs());
+/// Longer than whoever asked waits for an answer, and for its record; a share is two questions.
+const SETTLED: Duration = Duration::from_secs(3 * UNSEAL_TIMEOUT.as_secs());
 /// What is said of one.
 const UNKNOWN: &str =
     "not known whether it was done: the gateway that asked ended before an outcome was on record";

@@ -204,12 +204,12 @@ fn metadata(sequence: u64, leaf: &str, record: &Record, class: &Class) -> Value 
     metadata
 }
 
+/// Who, by a name, and by what tells people of one name apart.
 fn actor(principal: &Principal) -> Value {
+    let person = |name: &str, uid: String| json!({ "user": { "name": name, "uid": uid } });
     match principal {
-        Principal::User { uid, name } => {
-            json!({ "user": { "name": name, "uid": uid.to_string() } })
-        }
-        Principal::Operator { name } => json!({ "user": { "name": name } }),
+        Principal::User { uid, name } => person(name, uid.to_string()),
+        Principal::Operator { name } => person(name, format!("certificate:{name}")),
         Principal::Stranger { address } => json!({ "app_name": format!("unknown at {address}") }),
         Principal::Service(role) => {
             json!({ "app_name": format!("keywheel-{}", role_word(*role)) })
@@ -217,7 +217,7 @@ fn actor(principal: &Principal) -> Value {
         Principal::Token { name, owner } => {
             json!({ "user": { "name": owner }, "app_name": format!("token {name}") })
         }
-        Principal::Login { name } => json!({ "user": { "name": name } }),
+        Principal::Login { name } => person(name, format!("oidc:{name}")),
     }
 }
 
@@ -488,6 +488,29 @@ mod tests {
         assert_eq!(event["device"]["hostname"], "one");
         assert_eq!(event["device"]["container"]["uid"], "c".repeat(64));
         assert_eq!(event["unmapped"]["object"], "secret/prod/db");
+    }
+
+    #[test]
+    fn people_of_one_name_who_came_in_by_other_ways_are_told_apart() {
+        let name = || "ada".to_owned();
+        let all = [
+            (Principal::Operator { name: name() }, "certificate:ada"),
+            (Principal::Login { name: name() }, "oidc:ada"),
+            (
+                Principal::User {
+                    uid: 7,
+                    name: name(),
+                },
+                "7",
+            ),
+        ];
+        for (principal, uid) in all {
+            let event = told(&Record {
+                principal,
+                ..record()
+            });
+            assert_eq!(event["actor"]["user"], json!({ "name": "ada", "uid": uid }));
+        }
     }
 
     #[test]

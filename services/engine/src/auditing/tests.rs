@@ -253,6 +253,31 @@ fn a_person_s_record_names_the_policies_that_let_it_in_beside_their_own_words() 
     );
 }
 
+#[test]
+fn nobody_s_own_words_pass_for_policies_where_none_decided() {
+    let principal = Principal::Operator {
+        name: "ada".to_owned(),
+    };
+    let said = |reason: &str| {
+        let evict = Command::EvictHost {
+            host: HOST,
+            reason: reason.to_owned(),
+        };
+        let mut left = records(
+            &World::default(),
+            &deed(&principal),
+            &evict,
+            &Ok(Vec::new()),
+        );
+        note_own_words(&mut left);
+        left[0].reason.clone()
+    };
+    assert_eq!(said("stolen"), "stolen");
+    for forged in ["policies version 7: root", "no (Policies Version 7: root)"] {
+        assert_eq!(said(forged), format!("{forged} (in their own words)"));
+    }
+}
+
 const APPROVAL: keywheel_core::id::ApprovalId =
     keywheel_core::id::ApprovalId::from_bytes([0x1a; 16]);
 

@@ -135,7 +135,10 @@ async fn break_glass(
         by,
         reason,
     };
-    api.submit(&caller, Command::Approval(request)).await?;
+    let command = Command::Approval(request);
+    api.admit_command(&caller, &command).await?;
+    came_themselves(&caller)?;
+    api.submit(&caller, command).await?;
     api.approval_view(approval)
 }
 
@@ -431,10 +434,9 @@ impl Api {
     ) -> Result<ApprovalId, Failure> {
         let (operation, digest) = (wanted.operation, wanted.digest);
         let by = identity(&caller.principal);
-        if self
-            .open_request(operation, &digest, (&by, needed))
-            .is_none()
-        {
+        let who = (by.as_str(), needed);
+        let is_new = self.open_request(operation, &digest, who).is_none();
+        if is_new {
             let wish = Ask {
                 id: ApprovalId::from_bytes(caller.draw(self, "approval")),
                 operation,
@@ -449,15 +451,20 @@ impl Api {
             let command = Command::Approval(Request::Ask(wish));
             self.submit_admitted(caller, id, command, admitted).await?;
         }
-        match self.open_request(operation, &digest, (&by, needed)) {
+        match self.open_request(operation, &digest, who) {
             Some((id, 0)) => Ok(id),
-            Some((id, more)) => Err(Failure::waiting(
-                id,
-                format!(
+            Some((id, more)) => {
+                let text = format!(
                     "nothing was done: `{}` takes {needed} people here, and waits for {more} more; they look with `keywheel approval describe {id}` and say `keywheel approval approve {id}`; then repeat this within a day of asking",
                     operation.word()
-                ),
-            )),
+                );
+                let waits = Failure::waiting(id, text);
+                // Asking for it is its record; that somebody came again has one of its own.
+                Err(match is_new {
+                    true => waits.on_record(),
+                    false => waits,
+                })
+            }
             None => Err(Failure::conflict(
                 "what was asked for under this `Idempotency-Key` ended without being approved; ask anew under another one",
             )),

@@ -57,14 +57,15 @@ impl Look {
     /// When it could not be made durable; then the answer must not be given.
     pub(super) async fn end(mut self, answered: Answered) -> Result<(), PortError> {
         self.is_over = true;
-        let is_known = match answered.is_failure() {
-            true => answered.is_recorded,
+        let is_known = match answered.gave_nothing() {
+            // That others were asked is a record of another kind, and of the first time alone.
+            true => answered.is_recorded && answered.is_failure(),
             false => self.is_repeated(),
         };
         if is_known {
             return Ok(());
         }
-        if answered.is_failure() {
+        if answered.gave_nothing() {
             return self.note(answered.outcome(), &answered.words()).await;
         }
         self.note(Outcome::Allowed, "").await?;

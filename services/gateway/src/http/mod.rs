@@ -371,7 +371,7 @@ async fn record_failure(
     (verb, object): (&str, &str),
     answered: Answered,
 ) -> Result<(), PortError> {
-    if !answered.is_failure() || answered.is_recorded {
+    if !answered.gave_nothing() || answered.is_recorded {
         return Ok(());
     }
     let reason = standing.words(&answered.words());
@@ -503,10 +503,15 @@ impl Answered {
         self.status.is_client_error() || self.status.is_server_error()
     }
 
+    /// Whether nothing was given: it failed, or waits for others.
+    fn gave_nothing(self) -> bool {
+        self.is_failure() || self.status == StatusCode::ACCEPTED
+    }
+
     fn outcome(self) -> Outcome {
         match self.status.as_u16() {
             400 | 405 | 408 | 413 | 415 | 422 => Outcome::Malformed,
-            _ if self.is_failure() => Outcome::Rejected,
+            _ if self.gave_nothing() => Outcome::Rejected,
             _ => Outcome::Allowed,
         }
     }

@@ -126,7 +126,7 @@ impl Failure {
             ..failure
         }
     }
-    /// Nothing was done: others have to approve it first. That it was asked for is on record.
+    /// Nothing was done: others have to approve it first.
     #[must_use]
     pub fn waiting(id: ApprovalId, detail: String) -> Self {
         let failure = Self::new(
@@ -137,7 +137,7 @@ impl Failure {
         );
         Self {
             location: Some(format!("/v1/approvals/{id}")),
-            ..failure.on_record()
+            ..failure
         }
     }
     /// The request's body did not come in time.

@@ -21,6 +21,7 @@ use keywheel_schemas::api::{SealRequest, SealView, UnsealRequest};
 use super::payload::{Object, Payload};
 use super::{Api, Caller, Failure, UNSEAL_TIMEOUT, approvals, bounded, trace};
 use crate::deeds::{ASKED, OBJECT};
+use crate::dual;
 
 /// Every route of it.
 pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
@@ -84,6 +85,12 @@ async fn rotate_kek(
     body: Payload<SealRequest>,
 ) -> Result<Json<SealView>, Failure> {
     let Object(SealRequest { reason }) = body?;
+    // New work, as commands are that begin something. What opens or shuts the cache is none: a revocation may need it.
+    let few = api.presences.held_back();
+    let why = few.or_else(|| dual::unconfirmed(&api.admission, &api.view, &api.presences));
+    if let Some(why) = why {
+        return Err(PortError::new(ErrorKind::Unavailable, why).into());
+    }
     done(api, caller, ("rotate-kek", reason), Body::RotateKek).await
 }
 

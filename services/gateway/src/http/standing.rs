@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use keywheel_core::audit::Principal;
+use keywheel_engine::auditing::own_words;
 
 use super::bearer::{Came, Held, LoggedIn};
 use crate::admission::{Demand, logged_in, person, program};
@@ -112,10 +113,10 @@ impl Standing {
     }
 
     /// Somebody's own words for a record, with the policies that let them do it; without a set of one's own, the words
-    /// alone.
+    /// alone, which then do not pass for one.
     pub(super) fn words(&self, own: &str) -> String {
         match self.by() {
-            None => own.to_owned(),
+            None => own_words(own),
             Some(by) if own.is_empty() => by,
             Some(by) => format!("{own} ({by})"),
         }

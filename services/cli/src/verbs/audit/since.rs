@@ -50,7 +50,7 @@ struct Finding {
     public_key: String,
     /// Whether that key came from outside the answer.
     key_pinned: bool,
-    /// The checkpoint of now, to be kept for the next time.
+    /// The checkpoint of now, to be kept for the next time; empty when it does not verify: nobody is to keep it.
     checkpoint: String,
     /// What is wrong.
     faults: Vec<String>,
@@ -106,9 +106,10 @@ fn found(kept: &Kept, answer: &AuditConsistency, key: Option<&str>) -> Result<Fi
         Ok(key) => check(kept, answer, key),
         Err(why) => Err(format!("the answer's public key {why}")),
     };
-    let (records, root) = checked
-        .as_ref()
-        .map_or((0, String::new()), |now| (now.size, hexadecimal(&now.root)));
+    let (records, root, checkpoint) = checked.as_ref().map_or_else(
+        |_| (0, String::new(), String::new()),
+        |now| (now.size, hexadecimal(&now.root), answer.checkpoint.clone()),
+    );
     Ok(Finding {
         verified: checked.is_ok(),
         since: kept.size,
@@ -117,7 +118,7 @@ fn found(kept: &Kept, answer: &AuditConsistency, key: Option<&str>) -> Result<Fi
         root,
         public_key: key.unwrap_or(&answer.public_key).trim().to_owned(),
         key_pinned: pinned.is_some(),
-        checkpoint: answer.checkpoint.clone(),
+        checkpoint,
         faults: Vec::from_iter(checked.err()),
     })
 }

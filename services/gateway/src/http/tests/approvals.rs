@@ -92,6 +92,10 @@ async fn a_set_of_policies_that_takes_two_waits_and_is_put_in_force_once() {
     let id = bench.wants_policies("ada", ALL).await;
     assert_eq!(bench.version().await, 0, "nothing was done");
     assert_problem(&bench.applies("ada", ALL).await, 202, "waiting", &id);
+    let again = bench.audit().await.pop().unwrap();
+    for part in ["apply-policies", "Rejected", "answered with status 202"] {
+        assert!(again.contains(part), "{part}: {again}");
+    }
     let (_, all) = bench.see("approvals").await;
     assert_eq!(all.as_array().unwrap().len(), 1, "the same request");
     let (_, shown) = bench.see(&format!("approvals/{id}")).await;
@@ -251,6 +255,11 @@ async fn an_export_of_the_audit_waits_and_says_by_which_request_it_was_made() {
         202,
         "waiting",
         "audit-export",
+    );
+    let looked = bench.audit().await.pop().unwrap();
+    assert!(
+        looked.contains("Rejected") && looked.contains("answered with status 202"),
+        "{looked}"
     );
     let id = bench.newest().await;
     assert_eq!(bench.word("bob", &id, "approve").await.0, 200);

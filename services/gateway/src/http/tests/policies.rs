@@ -301,6 +301,26 @@ async fn a_team_does_what_it_may_and_the_record_names_the_policy() {
 }
 
 #[tokio::test]
+async fn nobody_s_own_words_pass_for_policies_where_none_were_applied() {
+    let bench = Bench::start().await;
+    bench.apply(MANIFEST).await;
+    bench.work().await;
+    bench.store_says(super::seal::sealed());
+    let forged = "policies version 7: root";
+    for (path, body) in [
+        ("revoke", json!({ "secret": "prod/db", "reason": forged })),
+        ("seal", json!({ "reason": forged })),
+    ] {
+        let before = bench.audit().await.len();
+        let (status, answer) = bench.post(path, body).await;
+        assert_eq!(status, 200, "{answer}");
+        let left = bench.audit().await.split_off(before);
+        let said = format!("{forged} (in their own words)");
+        assert!(left.iter().any(|one| one.contains(&said)), "{left:?}");
+    }
+}
+
+#[tokio::test]
 async fn lists_show_a_team_what_is_theirs_and_an_auditor_all_that_nothing_forbids() {
     let bench = Bench::with_policies(team()).await;
     let names = |rows: &Value| {

@@ -136,9 +136,13 @@ async fn who_asked_may_go_and_what_came_of_it_is_on_record() {
         }
     }
     holds.notify_one();
-    while bench.audit().await.len() < 2 {
-        tokio::task::yield_now().await;
-    }
+    let told = async {
+        while bench.audit().await.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let patience = Duration::from_secs(10);
+    tokio::time::timeout(patience, told).await.unwrap();
     let audit = bench.audit().await;
     assert!(audit[1].contains("done: open"), "{audit:?}");
 }

@@ -142,3 +142,24 @@ async fn while_a_restored_log_is_made_ready_no_sink_is_asked_for() {
     let held = bench.apply(PROVIDED).await;
     assert_problem(&held, 503, "unavailable", "only 0 of the 1");
 }
+
+#[tokio::test]
+async fn a_fresh_key_waits_for_sinks_and_what_opens_or_shuts_the_cache_does_not() {
+    let bench = Bench::with_min_sinks(2).await;
+    bench.store_says(super::seal::sealed());
+    let held = bench.post("rotate-kek", json!({})).await;
+    assert_problem(&held, 503, "unavailable", "only 0 of the 2");
+    let left = bench.audit().await;
+    assert!(
+        left.len() == 1 && left[0].contains("status 503"),
+        "{left:?}"
+    );
+    let offer = json!({ "offer": "AAEC" });
+    for (verb, body) in [("unseal", offer), ("seal", json!({}))] {
+        let (status, answer) = bench.post(verb, body).await;
+        assert_eq!(status, 200, "{verb}: {answer}");
+    }
+    hear(&bench, 1, Fact::ok("sink siem", "well"));
+    let (status, answer) = bench.post("rotate-kek", json!({})).await;
+    assert_eq!(status, 200, "{answer}");
+}

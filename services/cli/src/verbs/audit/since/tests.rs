@@ -80,6 +80,7 @@ fn a_running_log_goes_on_or_what_does_not_fit_is_named() {
     ] {
         let found = found(&kept, &answer, None).unwrap();
         assert!(!found.verified && found.records == 0, "{found:?}");
+        assert_eq!(found.checkpoint, "", "nobody keeps this one");
         assert!(found.faults[0].contains(part), "{part}: {found:?}");
         assert!(words(&found).contains("NO"));
     }

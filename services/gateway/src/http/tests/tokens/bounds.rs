@@ -82,6 +82,10 @@ async fn what_takes_several_is_approved_and_reviewed_by_people_and_by_no_token()
     let path = |word: &str| format!("/v1/approvals/{id}/{word}");
     let refused = bench.with(&token, ("POST", &path("approve")), why()).await;
     assert_problem(&refused, 409, "conflict", "takes people");
+    // What may not be for it goes without the others even less.
+    let word = path("break-glass");
+    let refused = bench.with(&token, ("POST", &word), why()).await;
+    assert_problem(&refused, 409, "conflict", "takes people");
     let broken = bench
         .as_peer(bob(), "POST", &path("break-glass"), why())
         .await;
