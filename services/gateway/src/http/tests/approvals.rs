@@ -6,7 +6,7 @@ use keywheel_core::approval::{APPROVAL_LIFETIME, Operation};
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::id::HostId;
-use keywheel_engine::presence::{COPY_FACT, Fact, Presence, Reached, SINK_SET_FACT, Seen};
+use keywheel_engine::presence::{COPY_FACT, Fact, SINK_SET_FACT};
 use keywheel_identity::name::OperatorName;
 
 use super::*;
@@ -17,24 +17,8 @@ const MORE: &str = "@id(\"all\")\npermit (principal, action, resource);\n@id(\"b
 
 /// What an audit sink says of the sinks that it was given.
 pub(super) fn hear(bench: &Bench, second: i64, set: &str) {
-    let at = keywheel_core::time::Timestamp::from_micros(second * 1_000_000);
-    let presence = Presence {
-        role: Role::AuditSink,
-        host: None,
-        instance: [1; 16],
-        machine: "m".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        started: at,
-        sent: at,
-        leaving: false,
-        certificate_end: None,
-        bus: None,
-        seen: Seen {
-            reached: Some(Reached::AuditRecords(0)),
-            facts: vec![Fact::ok(COPY_FACT, "well"), Fact::ok(SINK_SET_FACT, set)],
-        },
-    };
-    assert!(bench.api.presences.hear(presence, Some(0)));
+    let facts = vec![Fact::ok(COPY_FACT, "well"), Fact::ok(SINK_SET_FACT, set)];
+    bench.hear_sink(second, 0, facts);
 }
 
 impl Bench {

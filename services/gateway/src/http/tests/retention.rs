@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keywheel_core::audit::{Record, Role};
+use keywheel_core::audit::Record;
 use keywheel_core::id::CommandId;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::command_bus::{CommandBus, Parts, Started};
 use keywheel_engine::port::journal::{AuditLeaf, Journal};
-use keywheel_engine::presence::{COPY_FACT, Fact, Presence, Reached, Seen};
+use keywheel_engine::presence::{COPY_FACT, Fact};
 use keywheel_journal::checkpoint::Checkpoint;
 use keywheel_journal::merkle::{self, Frontier};
 use keywheel_journal::offline::continuation::{ContinuationError, verify_proof};
@@ -108,24 +108,8 @@ impl Real {
 
     /// What an audit sink's copy says of itself.
     fn hear(&self, second: i64, kept: u64) {
-        let at = Timestamp::from_micros(second * 1_000_000);
-        let presence = Presence {
-            role: Role::AuditSink,
-            host: None,
-            instance: [1; 16],
-            machine: "m".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: at,
-            sent: at,
-            leaving: false,
-            certificate_end: None,
-            bus: None,
-            seen: Seen {
-                reached: Some(Reached::AuditRecords(kept)),
-                facts: vec![Fact::ok(COPY_FACT, "well")],
-            },
-        };
-        assert!(self.bench.api.presences.hear(presence, Some(kept)));
+        self.bench
+            .hear_sink(second, kept, vec![Fact::ok(COPY_FACT, "well")]);
     }
 
     async fn newest(&self, count: u64) -> Vec<AuditLeaf> {

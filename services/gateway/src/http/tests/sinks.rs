@@ -7,26 +7,33 @@ use keywheel_engine::presence::{COPY_FACT, Fact, Presence, Reached, Seen};
 
 use super::*;
 
-/// What an audit sink says of itself, with this for its sink.
+impl Bench {
+    /// What an audit sink says of itself: how many records its copy has, and what else is so.
+    pub(super) fn hear_sink(&self, second: i64, kept: u64, facts: Vec<Fact>) {
+        let at = keywheel_core::time::Timestamp::from_micros(second * 1_000_000);
+        let presence = Presence {
+            role: Role::AuditSink,
+            host: None,
+            instance: [1; 16],
+            machine: "m".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: at,
+            sent: at,
+            leaving: false,
+            certificate_end: None,
+            bus: None,
+            seen: Seen {
+                reached: Some(Reached::AuditRecords(kept)),
+                facts,
+            },
+        };
+        assert!(self.api.presences.hear(presence, Some(kept)));
+    }
+}
+
+/// The same with this for its sink.
 pub(super) fn hear(bench: &Bench, second: i64, sink: Fact) {
-    let at = keywheel_core::time::Timestamp::from_micros(second * 1_000_000);
-    let presence = Presence {
-        role: Role::AuditSink,
-        host: None,
-        instance: [1; 16],
-        machine: "m".to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        started: at,
-        sent: at,
-        leaving: false,
-        certificate_end: None,
-        bus: None,
-        seen: Seen {
-            reached: Some(Reached::AuditRecords(0)),
-            facts: vec![Fact::ok(COPY_FACT, "well"), sink],
-        },
-    };
-    assert!(bench.api.presences.hear(presence, Some(0)));
+    bench.hear_sink(second, 0, vec![Fact::ok(COPY_FACT, "well"), sink]);
 }
 
 async fn findings(bench: &Bench) -> Vec<String> {
