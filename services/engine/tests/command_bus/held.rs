@@ -369,10 +369,12 @@ impl Bus for Ears {
     }
 }
 
-#[tokio::test]
-async fn what_a_step_leads_to_waits_in_the_log_and_its_worker_hears_of_it_once_there_are_sinks() {
-    let (why, bench) = held().await;
-    let (told, mut heard) = watch::channel(Heard::default());
+/// Has what is committed told, but for what is held; gives the log, who decides, and what was heard.
+fn told(
+    why: &Arc<Mutex<Option<String>>>,
+    bench: Bench,
+) -> (Arc<MemoryJournal>, Handle, watch::Receiver<Heard>) {
+    let (told, heard) = watch::channel(Heard::default());
     let asked = why.clone();
     let publisher = Publisher {
         journal: bench.journal.clone(),
@@ -386,7 +388,13 @@ async fn what_a_step_leads_to_waits_in_the_log_and_its_worker_hears_of_it_once_t
         }))),
     };
     tokio::spawn(publisher.run(bench.commits));
-    let (journal, handle) = (bench.journal, bench.handle);
+    (bench.journal, bench.handle, heard)
+}
+
+#[tokio::test]
+async fn what_a_step_leads_to_waits_in_the_log_and_its_worker_hears_of_it_once_there_are_sinks() {
+    let (why, bench) = held().await;
+    let (journal, handle, mut heard) = told(&why, bench);
     let applied = handle.submit(submission(1, user(), apply())).await;
     assert!(matches!(applied, Ok(Verdict::Accepted { .. })));
     heard
@@ -415,21 +423,7 @@ async fn what_a_step_leads_to_waits_in_the_log_and_its_worker_hears_of_it_once_t
 #[tokio::test]
 async fn work_that_a_revocation_waits_for_is_told_whatever_sinks_there_are() {
     let (why, bench) = held().await;
-    let (told, mut heard) = watch::channel(Heard::default());
-    let asked = why.clone();
-    let publisher = Publisher {
-        journal: bench.journal.clone(),
-        bus: Arc::new(Ears(told)),
-        clock: bench.clock.clone(),
-        ids: Arc::new(FakeIds::of_source(9)),
-        view: bench.view.clone(),
-        failpoint: |_| (),
-        hold: Some(HoldWork::new(Arc::new(move || {
-            asked.lock().unwrap().clone()
-        }))),
-    };
-    tokio::spawn(publisher.run(bench.commits));
-    let (journal, handle) = (bench.journal, bench.handle);
+    let (journal, handle, mut heard) = told(&why, bench);
     handle.submit(submission(1, user(), apply())).await.unwrap();
     for id in 10.. {
         let Some(open) = journal.open_effects().await.unwrap().pop() else {
