@@ -256,21 +256,26 @@ get_schemathesis() {
     "schemathesis==$SCHEMATHESIS_VERSION" "hypothesis==$HYPOTHESIS_VERSION"
 }
 
+# apt_can_fetch NAME ELSE: Debian's packages can be had from here, or the run ends with what else to do.
+apt_can_fetch() {
+  if ! command -v apt-get >/dev/null 2>&1; then
+    say "tests: $1 is missing, and without apt-get it cannot be fetched; $2" >&2
+    exit 69
+  fi
+  if [ "$apt_updated" = no ]; then
+    as_root apt-get update -qq
+    apt_updated=yes
+  fi
+}
+
 # get_systemd_analyze: the tool that reads units, and the systemd that runs them in a machine of a test's own.
 # Both are unpacked with what they lack here into a directory of our own; nothing is installed, and
 # this machine's first process stays what it is.
 get_systemd_analyze() {
   local dir="$HOME/.cache/keywheel/systemd" debs
   if command -v systemd-analyze >/dev/null 2>&1 || [ -x "$dir/usr/bin/systemd-analyze" ]; then return 0; fi
-  if ! command -v apt-get >/dev/null 2>&1; then
-    say "tests: systemd-analyze is missing, and without apt-get it cannot be fetched; install it by hand and repeat" >&2
-    exit 69
-  fi
+  apt_can_fetch systemd-analyze "install it by hand and repeat"
   say "tests: unpacking systemd into $dir: the units of deploy/ are checked and run by it"
-  if [ "$apt_updated" = no ]; then
-    as_root apt-get update -qq
-    apt_updated=yes
-  fi
   debs=$(mktemp -d)
   mkdir -p "$debs/partial"
   as_root apt-get install -y -qq --no-install-recommends --download-only -o Dir::Cache::archives="$debs" systemd
@@ -287,15 +292,8 @@ get_systemd_analyze() {
 get_promtool() {
   local dir="$HOME/.cache/keywheel/prometheus" debs
   if command -v promtool >/dev/null 2>&1 || [ -x "$dir/usr/bin/promtool" ]; then return 0; fi
-  if ! command -v apt-get >/dev/null 2>&1; then
-    say "tests: promtool is missing, and without apt-get it cannot be fetched; install it by hand and repeat" >&2
-    exit 69
-  fi
+  apt_can_fetch promtool "install it by hand and repeat"
   say "tests: unpacking promtool into $dir: it checks metrics and alert rules"
-  if [ "$apt_updated" = no ]; then
-    as_root apt-get update -qq
-    apt_updated=yes
-  fi
   debs=$(mktemp -d)
   (cd "$debs" && as_root apt-get download -qq prometheus)
   rm -rf "${dir:?}.new"
@@ -311,15 +309,8 @@ get_promtool() {
 get_glewlwyd() {
   local dir="${KEYWHEEL_GLEWLWYD_DIR:-$HOME/.cache/keywheel/glewlwyd}" debs deb
   if [ -x "$dir/glewlwyd" ]; then return 0; fi
-  if ! command -v apt-get >/dev/null 2>&1; then
-    say "tests: Glewlwyd is missing, and without apt-get it cannot be fetched; install it by hand and repeat" >&2
-    exit 69
-  fi
+  apt_can_fetch Glewlwyd "install it by hand and repeat"
   say "tests: unpacking Glewlwyd into $dir: people log in at it"
-  if [ "$apt_updated" = no ]; then
-    as_root apt-get update -qq
-    apt_updated=yes
-  fi
   debs=$(mktemp -d)
   mkdir -p "$debs/partial"
   as_root apt-get install -y -qq --no-install-recommends --download-only -o Dir::Cache::archives="$debs" glewlwyd
@@ -352,15 +343,8 @@ EOF
 get_rsyslog() {
   local dir="${KEYWHEEL_RSYSLOG_DIR:-$HOME/.cache/keywheel/rsyslog}" debs deb
   if [ -x "$dir/usr/sbin/rsyslogd" ]; then return 0; fi
-  if ! command -v apt-get >/dev/null 2>&1; then
-    say "tests: rsyslog is missing, and without apt-get it cannot be fetched; put it into $dir by hand and repeat" >&2
-    exit 69
-  fi
+  apt_can_fetch rsyslog "put it into $dir by hand and repeat"
   say "tests: unpacking rsyslog into $dir: the audit's syslog sink is tested against it"
-  if [ "$apt_updated" = no ]; then
-    as_root apt-get update -qq
-    apt_updated=yes
-  fi
   debs=$(mktemp -d)
   (cd "$debs" && as_root apt-get download -qq rsyslog rsyslog-openssl rsyslog-gnutls libestr0 libfastjson4)
   rm -rf "${dir:?}.new"
