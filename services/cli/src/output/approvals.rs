@@ -80,17 +80,20 @@ pub(crate) fn one(one: &ApprovalView) -> String {
 
 /// What a word came to.
 pub(crate) fn told(one: &ApprovalView) -> String {
+    let id = tame(&one.approval_id);
     let next = match (one.state.as_str(), is_unreviewed(one)) {
         ("approved", true) => {
             "; whoever asked repeats the command now, and somebody else reviews it afterwards"
+                .to_owned()
         }
-        ("approved", false) => "; whoever asked repeats the command now",
-        (_, true) => "; somebody else reviews it: `keywheel approval review`",
-        _ => "",
+        ("approved", false) => "; whoever asked repeats the command now".to_owned(),
+        (_, true) => {
+            format!("; somebody else reviews it: `keywheel approval review {id} --reason TEXT`")
+        }
+        _ => String::new(),
     };
     format!(
-        "request {} ({} on {}) {}{next}\n",
-        tame(&one.approval_id),
+        "request {id} ({} on {}) {}{next}\n",
         tame(&one.operation),
         tame(&one.object),
         state(one)
@@ -175,6 +178,8 @@ mod tests {
         };
         assert!(told(&approved).contains("repeats the command now"));
         assert!(told(&asked()).contains("waiting for 2 more\n"));
-        assert!(told(&broken(None)).contains("keywheel approval review"));
+        assert!(told(&broken(None)).contains(
+            "`keywheel approval review 0190c8f0-0000-7000-8000-000000000001 --reason TEXT`"
+        ));
     }
 }
