@@ -23,7 +23,7 @@ pub(crate) enum ApprovalVerb {
         /// Its id.
         id: String,
     },
-    /// Be for one. Who asked for it is counted already; one person is one word, also with a token.
+    /// Be for one. Who asked for it is counted already; one person is one word, and a token says none.
     #[command(
         after_help = "Example:\n  keywheel approval approve 0190c8f0-… --reason \"seen the ticket\"\n\nLook first: `keywheel approval describe` shows all that would happen. Who asked then repeats the command."
     )]

@@ -264,6 +264,15 @@ fn help_of_exit_codes_shows_the_table() {
     }
 }
 
+#[test]
+fn help_of_approve_says_that_a_token_says_no_word() {
+    let command = Cli::command();
+    let approval = command.find_subcommand("approval").unwrap();
+    let approve = approval.find_subcommand("approve").unwrap();
+    let about = approve.get_about().unwrap().to_string();
+    assert!(about.contains("a token says none"), "{about}");
+}
+
 /// A page that somebody reads at night has to name what there is.
 #[test]
 fn every_command_of_the_alerts_pages_is_understood() {

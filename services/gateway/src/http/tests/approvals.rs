@@ -116,7 +116,8 @@ async fn a_set_of_policies_that_takes_two_waits_and_is_put_in_force_once() {
         "{plan}"
     );
     let own = bench.word("ada", &id, "approve").await;
-    assert_problem(&own, 409, "conflict", "one person is one word");
+    let why = "one person is one word: somebody else has to";
+    assert_problem(&own, 409, "conflict", why);
     let (status, approved) = bench.word("bob", &id, "approve").await;
     assert_eq!(
         (status, &approved["state"]),
