@@ -1,6 +1,7 @@
 //! The argument table: what is understood, what is refused.
 
 use clap::{CommandFactory as _, Parser as _};
+use keywheel_core::approval::MAX_APPROVAL_REASON_CHARS;
 
 use super::*;
 
@@ -230,6 +231,20 @@ fn what_is_not_understood_is_refused() {
         let words = std::iter::once("keywheel").chain(line.split(' '));
         assert!(Cli::try_parse_from(words).is_err(), "{line}");
     }
+}
+
+#[test]
+fn broken_glass_takes_a_reason_before_anything_is_asked_for() {
+    let long = "r".repeat(MAX_APPROVAL_REASON_CHARS + 1);
+    let read = |reason: &str| {
+        let words = ["keywheel", "--break-glass", reason, "policy", "apply", "d"];
+        Cli::try_parse_from(words)
+    };
+    for reason in ["", " \t", long.as_str()] {
+        assert!(read(reason).is_err(), "{reason:?}");
+    }
+    let longest = read(&long[1..]).unwrap();
+    assert_eq!(longest.break_glass.as_deref(), Some(&long[1..]));
 }
 
 fn assert_has_example(command: &clap::Command, path: &str) {
