@@ -173,6 +173,9 @@ pub const PROBLEM_CODES: [&str; 8] = [
     "waiting",
 ];
 
+/// What the detail of a denial says of who may not come in at all, in difference to who may not do one thing.
+pub const NOT_LET_IN: &str = "may not use this socket";
+
 /// A failure, as RFC 9457 problem details with the next step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Problem {

@@ -89,7 +89,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) gateway_ca_file: Option<PathBuf>,
     /// Go on without others' approval, in an emergency, for this reason; somebody else has to review it.
-    #[arg(long, global = true, value_name = "TEXT")]
+    #[arg(long, global = true, value_name = "TEXT", value_parser = approval::parse_reason)]
     pub(crate) break_glass: Option<String>,
     /// How answers look; `tail` prints one JSON object a line.
     #[arg(

@@ -54,7 +54,9 @@ async fn examine(case: &Case<'_>) -> Vec<Fact> {
         if let Some(fact) = sealed {
             facts.push(fact);
         } else if role.map_or(!is_apart, keeps_keys) {
-            facts.push(local::unseal_key(&config.unseal_key_file, &config.data_dir));
+            let (key, data) = (&config.unseal_key_file, &config.data_dir);
+            // Services apart have theirs from `keywheel init`.
+            facts.push(local::unseal_key(key, data, role.is_none()));
         }
         if let Some(directory) = &config.apart.identity_dir {
             facts.extend(local::service_credentials(directory, role));

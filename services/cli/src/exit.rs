@@ -6,7 +6,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use keywheel_schemas::api::Problem;
+use keywheel_schemas::api::{NOT_LET_IN, Problem};
 
 /// Most lines of a failure that are shown; a tired person reads no more.
 pub(crate) const MAX_LINES: usize = 20;
@@ -107,25 +107,30 @@ impl Failure {
 
     /// What the gateway answered. `of_input` marks verbs that send a file: there, invalid means the file.
     pub(crate) fn of_problem(problem: &Problem, of_input: bool) -> Self {
+        let names_a_command = problem.detail.contains("`keywheel ");
+        let general = |next: &'static str| (!names_a_command).then_some(next);
+        // Who came in and may not do one thing is told which right it takes: being another user is none.
+        let is_shut_out = problem.detail.contains(NOT_LET_IN);
         let (exit, next) = match problem.code.as_str() {
             "invalid" if of_input => (Exit::Input, Some("correct it, then repeat the command")),
             "invalid" => (
                 Exit::Usage,
                 Some("correct the command; `--help` shows its form"),
             ),
+            // A text that names what to do is told alone: what is said of all such failures is not always so of one.
             "not_found" => (
                 Exit::NotFound,
-                Some(
+                general(
                     "`keywheel secret list` names the secrets there are, `keywheel get KIND` everything else",
                 ),
             ),
             "conflict" => (
                 Exit::Conflict,
-                Some("`keywheel status` and `keywheel get rotations` show what is under way"),
+                general("`keywheel status` and `keywheel get rotations` show what is under way"),
             ),
             "denied" => (
                 Exit::Denied,
-                Some(
+                is_shut_out.then_some(
                     "ask someone who may: root, the user the daemon runs as, or a member of the group `keywheel`",
                 ),
             ),
@@ -238,8 +243,45 @@ mod tests {
             );
             let failure = Failure::of_problem(&problem(code), true);
             assert_eq!(failure.exit.code(), of_input, "{code}");
-            assert!(failure.next.is_some(), "{code} has no next step");
+            let has_next = failure.next.is_some();
+            assert_eq!(has_next, code != "denied", "{code}: {failure}");
         }
+    }
+
+    fn next_of(code: &str, detail: &str) -> Option<String> {
+        let problem = Problem {
+            detail: detail.to_owned(),
+            ..problem(code)
+        };
+        Failure::of_problem(&problem, false).next
+    }
+
+    #[test]
+    fn only_who_may_not_come_in_is_told_to_be_another_user() {
+        let shut_out =
+            "user `nobody` (uid 65534) may not use this socket, and the attempt is on record";
+        let next = next_of("denied", shut_out).unwrap();
+        assert!(next.contains("root"), "{next}");
+        for refused in [
+            "`unix:0` may not rotate `secret/prod/db` (default deny, version 2); whoever may `grant` can change it",
+            "this token opens nothing here",
+            "this stream ends: `certificate:ada` may not audit `environment` any more",
+        ] {
+            assert_eq!(next_of("denied", refused), None, "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_text_that_names_a_command_is_followed_by_no_general_one() {
+        for code in ["not_found", "conflict"] {
+            let named = "no request a1 is at hand; `keywheel approval list` lists them";
+            assert_eq!(next_of(code, named), None, "{code}");
+            let next = next_of(code, "`keywheel` is the name of another one").unwrap();
+            assert!(next.contains("`keywheel "), "{next}");
+        }
+        // The others say how to go on with the same command.
+        let named = "store-sync is sealed; `keywheel unseal` opens it";
+        assert!(next_of("unavailable", named).is_some());
     }
 
     #[test]

@@ -288,7 +288,7 @@ pub enum Rejection {
     },
     /// One person is one word.
     #[error(
-        "`{by}` said yes to request {id} already, and one person is one word, also with a token: somebody else has to"
+        "`{by}` said yes to request {id} already, and one person is one word: somebody else has to"
     )]
     SamePerson {
         /// Which.

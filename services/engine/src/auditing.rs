@@ -25,7 +25,7 @@ mod revocations;
 mod rules;
 mod tokens;
 
-pub use rules::{note_own_words, own_words};
+pub use rules::{as_own_words, note_own_words};
 
 /// Who asks, by what command, when.
 pub struct Deed<'a> {

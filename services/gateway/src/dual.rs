@@ -263,7 +263,7 @@ pub fn unconfirmed(admission: &Admission, view: &View, presences: &Presences) ->
 }
 
 /// What to do about that.
-pub const CONFIRM_SINKS: &str = "look at the sinks that `keywheel status` names for audit-sink; `keywheel approval confirm-sinks` by as many people as the configuration says, or put the file of sinks back and start the audit sink again";
+pub const CONFIRM_SINKS: &str = "look at the sinks that `keywheel status` names for audit-sink; `keywheel approval confirm-sinks --reason TEXT` by as many people as the configuration says, or put the file of sinks back and start the audit sink again";
 
 #[cfg(test)]
 mod tests;

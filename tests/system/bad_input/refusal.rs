@@ -24,8 +24,8 @@ pub(crate) const BUSY: i32 = 75;
 /// The configuration or a key does not fit what is there.
 pub(crate) const CONFIG: i32 = 78;
 
-/// How a refusal names the next step: ours, and that of a wrong command line.
-const NEXT_STEPS: [&str; 2] = ["\n  next: ", "--help"];
+/// How a refusal names the next step: ours, that of a wrong command line, and a command within what is told.
+const NEXT_STEPS: [&str; 3] = ["\n  next: ", "--help", "`keywheel "];
 /// The secret that must survive every test.
 pub(crate) const KEPT: &str = "test/kept";
 

@@ -1,6 +1,7 @@
 //! `approval …` as clap reads it.
 
 use clap::{Args, Subcommand};
+use keywheel_core::approval::MAX_APPROVAL_REASON_CHARS;
 
 /// `approval …`.
 #[derive(Debug, Subcommand)]
@@ -23,7 +24,7 @@ pub(crate) enum ApprovalVerb {
         /// Its id.
         id: String,
     },
-    /// Be for one. Who asked for it is counted already; one person is one word, also with a token.
+    /// Be for one. Who asked for it is counted already; one person is one word, and a token says none.
     #[command(
         after_help = "Example:\n  keywheel approval approve 0190c8f0-… --reason \"seen the ticket\"\n\nLook first: `keywheel approval describe` shows all that would happen. Who asked then repeats the command."
     )]
@@ -58,6 +59,17 @@ pub(crate) enum ApprovalVerb {
         #[arg(long, value_name = "TEXT")]
         reason: String,
     },
+}
+
+/// Why the glass is broken: what no gateway would take is refused before anything is asked for.
+pub(super) fn parse_reason(text: &str) -> Result<String, String> {
+    let reason = text.trim();
+    if reason.is_empty() || reason.chars().count() > MAX_APPROVAL_REASON_CHARS {
+        return Err(format!(
+            "say why in 1 to {MAX_APPROVAL_REASON_CHARS} characters, for the record"
+        ));
+    }
+    Ok(reason.to_owned())
 }
 
 /// A word about a request.

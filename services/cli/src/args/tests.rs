@@ -1,6 +1,7 @@
 //! The argument table: what is understood, what is refused.
 
 use clap::{CommandFactory as _, Parser as _};
+use keywheel_core::approval::MAX_APPROVAL_REASON_CHARS;
 
 use super::*;
 
@@ -232,6 +233,20 @@ fn what_is_not_understood_is_refused() {
     }
 }
 
+#[test]
+fn broken_glass_takes_a_reason_before_anything_is_asked_for() {
+    let long = "r".repeat(MAX_APPROVAL_REASON_CHARS + 1);
+    let read = |reason: &str| {
+        let words = ["keywheel", "--break-glass", reason, "policy", "apply", "d"];
+        Cli::try_parse_from(words)
+    };
+    for reason in ["", " \t", long.as_str()] {
+        assert!(read(reason).is_err(), "{reason:?}");
+    }
+    let longest = read(&long[1..]).unwrap();
+    assert_eq!(longest.break_glass.as_deref(), Some(&long[1..]));
+}
+
 fn assert_has_example(command: &clap::Command, path: &str) {
     let verbs: Vec<_> = command.get_subcommands().collect();
     if verbs.is_empty() {
@@ -262,6 +277,15 @@ fn help_of_exit_codes_shows_the_table() {
             "{help}"
         );
     }
+}
+
+#[test]
+fn help_of_approve_says_that_a_token_says_no_word() {
+    let command = Cli::command();
+    let approval = command.find_subcommand("approval").unwrap();
+    let approve = approval.find_subcommand("approve").unwrap();
+    let about = approve.get_about().unwrap().to_string();
+    assert!(about.contains("a token says none"), "{about}");
 }
 
 /// A page that somebody reads at night has to name what there is.

@@ -95,12 +95,24 @@ pub(super) fn seal_file(config: &Config, role: Option<Role>) -> Option<Fact> {
     })
 }
 
-/// The unseal key's file: there, closed to others, apart from the data.
-pub(super) fn unseal_key(path: &Path, data_dir: &Path) -> Fact {
-    match layout::present_unseal_key(path, data_dir) {
-        Ok(_) => Fact::ok(
+/// The unseal key's file: there, closed to others, apart from the data. `is_made` marks a `keywheel up`, whose first
+/// start makes it.
+pub(super) fn unseal_key(path: &Path, data_dir: &Path, is_made: bool) -> Fact {
+    let found = match is_made {
+        true => layout::has_unseal_key(path, data_dir),
+        false => layout::present_unseal_key(path, data_dir).map(|_| true),
+    };
+    match found {
+        Ok(true) => Fact::ok(
             "unseal key",
             format!("{} is there and closed to others", path.display()),
+        ),
+        Ok(false) => Fact::ok(
+            "unseal key",
+            format!(
+                "{} is not there yet; the first start makes it",
+                path.display()
+            ),
         ),
         Err(error) => Fact::problem("unseal key", error.what, error.next),
     }

@@ -92,8 +92,20 @@ fn an_unseal_key_is_there_closed_and_apart_from_the_data() {
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
     let key = folder.path().join("unseal.key");
-    let look = || local::unseal_key(&key, &data);
-    assert_eq!(look().health, Health::Problem, "missing");
+    let look = || local::unseal_key(&key, &data, true);
+    let first = look();
+    assert_eq!(first.health, Health::Ok, "{first:?}");
+    assert!(first.note.contains("the first start makes it"), "{first:?}");
+    let missing = local::unseal_key(&key, &folder.path().join("none"), true);
+    assert_eq!(missing, first, "no data directory");
+    let apart = local::unseal_key(&key, &data, false);
+    assert_eq!(apart.health, Health::Problem, "nothing makes it: {apart:?}");
+    std::fs::write(data.join("up.lock"), "").unwrap();
+    assert_eq!(look(), first, "a start that ended before it made anything");
+    std::fs::write(data.join("journal.db"), "").unwrap();
+    let lost = look();
+    assert_eq!(lost.health, Health::Problem, "{lost:?}");
+    assert!(lost.note.contains("is not empty"), "{lost:?}");
     let fresh = UnsealKey::generate(&OsEntropy);
     // EXPOSE: a test's own key, into a file of the test.
     std::fs::write(&key, fresh.to_file().expose()).unwrap();
@@ -104,7 +116,8 @@ fn an_unseal_key_is_there_closed_and_apart_from_the_data() {
     assert_eq!(look().health, Health::Ok, "{:?}", look());
     let inside = data.join("unseal.key");
     std::fs::copy(&key, &inside).unwrap();
-    assert_eq!(local::unseal_key(&inside, &data).health, Health::Problem);
+    let inside = local::unseal_key(&inside, &data, true);
+    assert_eq!(inside.health, Health::Problem, "{inside:?}");
 }
 
 #[test]

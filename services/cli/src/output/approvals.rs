@@ -5,6 +5,9 @@ use keywheel_schemas::api::{ApprovalView, BrokenGlassView};
 use super::table::{columns, fields};
 use super::tame;
 
+/// The operation of confirming the audit's sinks.
+const SINK_CHANGE: &str = "sink-change";
+
 /// Whether it went without the others, and nobody has reviewed it.
 pub(crate) fn is_unreviewed(one: &ApprovalView) -> bool {
     let glass = one.broken_glass.as_ref();
@@ -80,16 +83,36 @@ pub(crate) fn one(one: &ApprovalView) -> String {
 
 /// What a word came to.
 pub(crate) fn told(one: &ApprovalView) -> String {
+    let id = tame(&one.approval_id);
+    // Confirming them is all there is to do of such a request.
+    let is_confirmed = one.operation == SINK_CHANGE && one.state == "used";
+    let done = match is_confirmed {
+        true => "; the sinks are confirmed, and new work begins",
+        false => "",
+    };
     let next = match (one.state.as_str(), is_unreviewed(one)) {
         ("approved", true) => {
             "; whoever asked repeats the command now, and somebody else reviews it afterwards"
+                .to_owned()
         }
-        ("approved", false) => "; whoever asked repeats the command now",
-        (_, true) => "; somebody else reviews it: `keywheel approval review`",
-        _ => "",
+        ("approved", false) => "; whoever asked repeats the command now".to_owned(),
+        (_, true) => {
+            format!("; somebody else reviews it: `keywheel approval review {id} --reason TEXT`")
+        }
+        _ => String::new(),
     };
+    format!("{}{done}{next}\n", sentence(one))
+}
+
+/// What a review came to: whoever asked is told nothing by it.
+pub(crate) fn reviewed(one: &ApprovalView) -> String {
+    format!("{}\n", sentence(one))
+}
+
+/// Which it is, and how it is.
+fn sentence(one: &ApprovalView) -> String {
     format!(
-        "request {} ({} on {}) {}{next}\n",
+        "request {} ({} on {}) {}",
         tame(&one.approval_id),
         tame(&one.operation),
         tame(&one.object),
@@ -99,6 +122,8 @@ pub(crate) fn told(one: &ApprovalView) -> String {
 
 #[cfg(test)]
 mod tests {
+    use keywheel_core::approval::Operation;
+
     use super::*;
 
     fn asked() -> ApprovalView {
@@ -174,7 +199,35 @@ mod tests {
             ..asked()
         };
         assert!(told(&approved).contains("repeats the command now"));
+        let used = ApprovalView {
+            state: "used".to_owned(),
+            ..approved
+        };
+        assert!(told(&used).ends_with(") used\n"), "{}", told(&used));
+        let sinks = ApprovalView {
+            operation: Operation::SinkChange.word().to_owned(),
+            ..used
+        };
+        let text = told(&sinks);
+        assert!(
+            text.ends_with("used; the sinks are confirmed, and new work begins\n"),
+            "{text}"
+        );
         assert!(told(&asked()).contains("waiting for 2 more\n"));
-        assert!(told(&broken(None)).contains("keywheel approval review"));
+        assert!(told(&broken(None)).contains(
+            "`keywheel approval review 0190c8f0-0000-7000-8000-000000000001 --reason TEXT`"
+        ));
+    }
+
+    #[test]
+    fn a_review_tells_nobody_to_repeat_the_command() {
+        let unused = ApprovalView {
+            state: "approved".to_owned(),
+            ..broken(Some("certificate:eve"))
+        };
+        for one in [unused, broken(Some("certificate:eve"))] {
+            let text = reviewed(&one);
+            assert!(text.ends_with(", without the others, reviewed\n"), "{text}");
+        }
     }
 }

@@ -61,16 +61,23 @@ fn facts(data: &Value) -> String {
     plain.collect::<Vec<_>>().join(" ")
 }
 
+/// Who acted, in a word; of a token, whose it is as well.
+fn who(record: &Value) -> String {
+    let name = text(record, "/principal/name");
+    match text(record, "/principal/kind") {
+        "user" | "operator" | "login" => name.to_owned(),
+        "token" => format!("{name} of {}", text(record, "/principal/owner")),
+        "stranger" => text(record, "/principal/address").to_owned(),
+        _ => text(record, "/principal/role").to_owned(),
+    }
+}
+
 /// An audit record: time, who, what, on what, how it ended, why.
 pub(crate) fn audit(line: &[u8]) -> String {
     let Ok(record) = serde_json::from_slice::<Value>(line) else {
         return tame(&String::from_utf8_lossy(line));
     };
-    let who = match text(&record, "/principal/kind") {
-        "user" | "operator" => text(&record, "/principal/name"),
-        "stranger" => text(&record, "/principal/address"),
-        _ => text(&record, "/principal/role"),
-    };
+    let who = who(&record);
     let version = record
         .get("version")
         .and_then(Value::as_u64)
@@ -94,6 +101,8 @@ pub(crate) fn audit(line: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use keywheel_schemas::wire::audit::{Principal, Role};
+
     use super::*;
 
     #[test]
@@ -116,6 +125,64 @@ mod tests {
         let shown = audit(line);
         for part in ["denied", "nobody", "list", "secrets", "not in the group"] {
             assert!(shown.contains(part), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_record_names_whoever_acted_of_every_kind() {
+        let name = || "ada".to_owned();
+        let all = [
+            (
+                Principal::User {
+                    uid: 7,
+                    name: name(),
+                },
+                "ada",
+            ),
+            (Principal::Operator { name: name() }, "ada"),
+            (Principal::Login { name: name() }, "ada"),
+            (
+                Principal::Token {
+                    name: "ci".to_owned(),
+                    owner: "certificate:ada".to_owned(),
+                },
+                "ci of certificate:ada",
+            ),
+            (
+                Principal::Stranger {
+                    address: "192.0.2.1".to_owned(),
+                },
+                "192.0.2.1",
+            ),
+            (
+                Principal::Service {
+                    role: Role::Scheduler,
+                },
+                "scheduler",
+            ),
+        ];
+        for (principal, who) in all {
+            // Another kind has to be in the table above.
+            match &principal {
+                Principal::User { .. }
+                | Principal::Operator { .. }
+                | Principal::Login { .. }
+                | Principal::Token { .. }
+                | Principal::Stranger { .. }
+                | Principal::Service { .. } => {}
+            }
+            let record = serde_json::json!({
+                "time": "2026-11-21T10:00:00.123456Z",
+                "principal": principal,
+                "verb": "list",
+                "object": "secrets",
+                "outcome": "allowed",
+            });
+            let shown = audit(record.to_string().as_bytes());
+            assert!(
+                shown.contains(&format!("  allowed   {who:<12}  list ")),
+                "{shown}"
+            );
         }
     }
 

@@ -148,7 +148,7 @@ fn holders(version: &VersionView) -> String {
     hosts.join(", ")
 }
 
-/// Bindings.
+/// Bindings; why one gives nothing stands below.
 pub(crate) fn bindings(bindings: &[BindingView], color: bool) -> String {
     let row = |binding: &BindingView| {
         vec![
@@ -168,7 +168,17 @@ pub(crate) fn bindings(bindings: &[BindingView], color: bool) -> String {
         "RELOAD",
         "CONSUMERS",
     ];
-    columns(&headers, bindings.iter().map(row).collect(), color)
+    let mut text = columns(&headers, bindings.iter().map(row).collect(), color);
+    for binding in bindings {
+        if let Some(withheld) = &binding.withheld {
+            text.push_str(&format!(
+                "\n{}: {}",
+                super::tame(&binding.name),
+                super::tame(withheld)
+            ));
+        }
+    }
+    text
 }
 
 fn secrets_of(binding: &BindingView) -> String {

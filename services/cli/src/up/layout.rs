@@ -128,6 +128,21 @@ pub(crate) fn present_unseal_key(path: &Path, protects: &Path) -> Result<UnsealK
     }
 }
 
+/// Whether the unseal key of a `keywheel up` is there: none is where its first start makes one.
+pub(crate) fn has_unseal_key(path: &Path, data_dir: &Path) -> Result<bool, Error> {
+    refuse_inside(path, data_dir)?;
+    let looked = fs::metadata(path);
+    let is_missing = looked.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    if is_missing {
+        let is_there = data_dir.try_exists();
+        let is_there = is_there.map_err(|e| Error::path(data_dir, &e))?;
+        if !is_there || is_fresh(data_dir)? {
+            return Ok(false);
+        }
+    }
+    present_unseal_key(path, data_dir).map(|_| true)
+}
+
 fn refuse_inside(key: &Path, data_dir: &Path) -> Result<(), Error> {
     match is_inside(key, data_dir)? {
         true => Err(Error::unseal_key_inside(key, data_dir)),

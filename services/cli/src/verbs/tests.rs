@@ -13,6 +13,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::*;
 
+mod approvals;
 mod audits;
 mod backups;
 mod revocations;

@@ -38,13 +38,13 @@ pub(super) fn is_of_people(reason: &str) -> bool {
 pub fn note_own_words(records: &mut [Record]) {
     let own = records.iter_mut();
     for record in own.filter(|record| record.category == Category::Administration) {
-        record.reason = own_words(&record.reason);
+        record.reason = as_own_words(&record.reason);
     }
 }
 
 /// Somebody's own words for a record that names no policies; such as would pass for a set of them say whose they are.
 #[must_use]
-pub fn own_words(words: &str) -> String {
+pub fn as_own_words(words: &str) -> String {
     match words.to_lowercase().contains(SET) {
         true => format!("{words} (in their own words)"),
         false => words.to_owned(),

@@ -195,7 +195,7 @@ async fn say(
     let people = api.admission.people(Operation::SinkChange);
     if is_for_it && operation == Some(Operation::SinkChange) && people > Some(needed) {
         return Err(Failure::conflict(
-            "sinks take more people by now than when this was asked for; ask anew with `keywheel approval confirm-sinks`",
+            "sinks take more people by now than when this was asked for; ask anew with `keywheel approval confirm-sinks --reason TEXT`",
         ));
     }
     if operation == Some(Operation::Unseal) {
@@ -330,7 +330,7 @@ fn last_unsealing(api: &Api, digest: &Digest, by: &str) -> Result<Last, Failure>
     }
     if known.words.contains(by) {
         return Err(Failure::conflict(format!(
-            "`{by}` gave a share to this unsealing already, and each has to come from somebody else; ask another custodian, or in an emergency `keywheel approval break-glass {}`",
+            "`{by}` gave a share to this unsealing already, and each has to come from somebody else; ask another custodian, or in an emergency `keywheel approval break-glass {} --reason TEXT`",
             known.id
         )));
     }
@@ -455,7 +455,7 @@ impl Api {
             Some((id, 0)) => Ok(id),
             Some((id, more)) => {
                 let text = format!(
-                    "nothing was done: `{}` takes {needed} people here, and waits for {more} more; they look with `keywheel approval describe {id}` and say `keywheel approval approve {id}`; then repeat this within a day of asking",
+                    "nothing was done: `{}` takes {needed} people here, and waits for {more} more; they look with `keywheel approval describe {id}` and say `keywheel approval approve {id} --reason TEXT`; then repeat this within a day of asking",
                     operation.word()
                 );
                 let waits = Failure::waiting(id, text);

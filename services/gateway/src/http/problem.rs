@@ -9,7 +9,7 @@ use keywheel_core::decision::RejectionKind;
 use keywheel_core::id::ApprovalId;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::unseal::is_sealed;
-use keywheel_schemas::api::Problem;
+use keywheel_schemas::api::{NOT_LET_IN, Problem};
 
 use super::Recorded;
 
@@ -86,7 +86,7 @@ impl Failure {
             Principal::Login { name } => format!("login `{name}`"),
         };
         let detail = format!(
-            "{who} may not use this socket, and the attempt is on record; use sudo, or ask an administrator to add you to the group `keywheel`"
+            "{who} {NOT_LET_IN}, and the attempt is on record; use sudo, or ask an administrator to add you to the group `keywheel`"
         );
         Self::new(StatusCode::FORBIDDEN, "denied", "denied", detail)
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use keywheel_core::audit::Principal;
-use keywheel_engine::auditing::own_words;
+use keywheel_engine::auditing::as_own_words;
 
 use super::bearer::{Came, Held, LoggedIn};
 use crate::admission::{Demand, logged_in, person, program};
@@ -116,7 +116,7 @@ impl Standing {
     /// alone, which then do not pass for one.
     pub(super) fn words(&self, own: &str) -> String {
         match self.by() {
-            None => own_words(own),
+            None => as_own_words(own),
             Some(by) if own.is_empty() => by,
             Some(by) => format!("{own} ({by})"),
         }

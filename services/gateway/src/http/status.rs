@@ -124,7 +124,7 @@ fn approvals(api: &Api) -> Vec<Fact> {
             glass.by, known.word, known.object, glass.reason
         );
         let next = format!(
-            "somebody else looks with `keywheel approval describe {0}` and at the audit, and says what they found: `keywheel approval review {0}`",
+            "somebody else looks with `keywheel approval describe {0}` and at the audit, and says what they found: `keywheel approval review {0} --reason TEXT`",
             known.id
         );
         Some(Fact::problem("break-glass", why, next))

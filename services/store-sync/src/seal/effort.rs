@@ -26,9 +26,12 @@ impl Effort {
         if self.refused.len() < MAX_REFUSED {
             return Ok(());
         }
+        let oldest = self.refused.front().copied().unwrap_or(now);
+        let left = REFUSED_SPAN.saturating_sub(now.saturating_sub(oldest));
+        // What is left of a second counts: who comes back then is looked at.
+        let seconds = left.as_secs() + u64::from(left.subsec_nanos() > 0);
         let text = format!(
-            "too many offers were refused: nothing was looked at; try again in {} seconds",
-            REFUSED_SPAN.as_secs()
+            "too many offers were refused: nothing was looked at; try again in {seconds} seconds"
         );
         Err(PortError::new(ErrorKind::Unavailable, text))
     }
@@ -53,7 +56,12 @@ mod tests {
         }
         let error = effort.check(at(59)).unwrap_err();
         assert_eq!(error.kind, ErrorKind::Unavailable);
-        assert!(error.text.contains("60 seconds"), "{error}");
+        assert!(error.text.ends_with(" in 1 seconds"), "{error}");
+        for (now, left) in [(at(4), 56), (Duration::from_millis(30_001), 30)] {
+            let error = effort.check(now).unwrap_err();
+            let said = format!("try again in {left} seconds");
+            assert!(error.text.ends_with(&said), "{error}");
+        }
         assert!(effort.check(at(60)).is_ok(), "the first is a minute old");
         effort.note(at(60));
         assert!(effort.check(at(60)).is_err());

@@ -111,3 +111,28 @@ fn a_gap_is_told_where_there_was_one() {
     told.timings.gap_ms = Some(42.3);
     assert!(rotation(&told, false).contains("gap:  42.3 ms"));
 }
+
+#[test]
+fn bindings_name_the_policy_that_withholds_what_one_would_give() {
+    let binding = |name: &str, withheld: Option<&str>| BindingView {
+        name: name.to_owned(),
+        id: "i".to_owned(),
+        secret: "shop/db".to_owned(),
+        also: Vec::new(),
+        selector: "service web".to_owned(),
+        target: "file /run/secrets/db".to_owned(),
+        reload: "none".to_owned(),
+        on_revoke: None,
+        consumers: 0,
+        note: None,
+        withheld: withheld.map(str::to_owned),
+    };
+    let why = "policies withhold it: service `shop/web` may not read\u{1b} secret/shop/db (no-db)";
+    let text = bindings(&[binding("one", None), binding("other", Some(why))], false);
+    let last = text.lines().last().unwrap();
+    assert_eq!(
+        last,
+        "other: policies withhold it: service `shop/web` may not read· secret/shop/db (no-db)"
+    );
+    assert!(!text.contains("one: "), "{text}");
+}

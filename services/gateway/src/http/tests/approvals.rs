@@ -63,10 +63,19 @@ impl Bench {
     }
 
     async fn is_told(&self, words: &str) -> bool {
+        self.finds("what", words).await
+    }
+
+    /// Whether it is the next step of a finding.
+    async fn is_advised(&self, words: &str) -> bool {
+        self.finds("next", words).await
+    }
+
+    async fn finds(&self, field: &str, words: &str) -> bool {
         let (_, status) = self.see("status").await;
         let findings = status["findings"].as_array().unwrap().iter();
-        let mut told = findings.filter_map(|finding| finding["what"].as_str());
-        told.any(|what| what.contains(words))
+        let mut texts = findings.filter_map(|finding| finding[field].as_str());
+        texts.any(|text| text.contains(words))
     }
 }
 
@@ -75,7 +84,9 @@ async fn a_set_of_policies_that_takes_two_waits_and_is_put_in_force_once() {
     let bench = Bench::taking(&[(Operation::PolicyChange, 2)]).await;
     let id = bench.wants_policies("ada", ALL).await;
     assert_eq!(bench.version().await, 0, "nothing was done");
-    assert_problem(&bench.applies("ada", ALL).await, 202, "waiting", &id);
+    // What is printed works as it is printed.
+    let next = format!("`keywheel approval approve {id} --reason TEXT`");
+    assert_problem(&bench.applies("ada", ALL).await, 202, "waiting", &next);
     let again = bench.audit().await.pop().unwrap();
     for part in ["apply-policies", "Rejected", "answered with status 202"] {
         assert!(again.contains(part), "{part}: {again}");
@@ -93,7 +104,8 @@ async fn a_set_of_policies_that_takes_two_waits_and_is_put_in_force_once() {
         "{plan}"
     );
     let own = bench.word("ada", &id, "approve").await;
-    assert_problem(&own, 409, "conflict", "one person is one word");
+    let why = "one person is one word: somebody else has to";
+    assert_problem(&own, 409, "conflict", why);
     let (status, approved) = bench.word("bob", &id, "approve").await;
     assert_eq!(
         (status, &approved["state"]),
@@ -215,6 +227,8 @@ async fn broken_glass_is_a_problem_until_somebody_else_has_reviewed_it() {
             .is_told("certificate:ada broke the glass for `policy-change`")
             .await
     );
+    let next = format!("`keywheel approval review {id} --reason TEXT`");
+    assert!(bench.is_advised(&next).await);
     assert_eq!(bench.applies("ada", ALL).await.0, 200);
     let own = bench.word("ada", &id, "review").await;
     assert_problem(&own, 409, "conflict", "somebody else has to review it");
@@ -284,6 +298,8 @@ async fn each_share_of_an_unsealing_is_somebody_else_s() {
         "one did not pass"
     );
     let id = bench.newest().await;
+    let next = format!("`keywheel approval break-glass {id} --reason TEXT`");
+    assert_problem(&second, 409, "conflict", &next);
     for (who, word) in [("eve", "approve"), ("eve", "deny")] {
         let refused = bench.word(who, &id, word).await;
         assert_problem(&refused, 409, "conflict", "takes shares and no words");
@@ -349,6 +365,11 @@ async fn other_sinks_hold_new_work_until_they_are_confirmed() {
             .is_told("other sinks than those that were confirmed")
             .await
     );
+    assert!(
+        bench
+            .is_advised("`keywheel approval confirm-sinks --reason TEXT`")
+            .await
+    );
     let (status, asked) = bench.says("ada", confirm, why()).await;
     assert_eq!(
         (status, &asked["state"]),
@@ -391,6 +412,7 @@ async fn what_was_asked_for_while_sinks_took_fewer_confirms_none_under_a_stricte
     bench.api.admission = Arc::new(stricter);
     let late = bench.word("bob", &first, "approve").await;
     assert_problem(&late, 409, "conflict", "more people by now");
+    assert_problem(&late, 409, "conflict", "confirm-sinks --reason TEXT`");
     for (who, state) in [("bob", "waiting"), ("ada", "waiting"), ("eve", "used")] {
         let (status, said) = bench.says(who, confirm, why()).await;
         assert_eq!((status, &said["state"]), (200, &json!(state)), "{said}");
