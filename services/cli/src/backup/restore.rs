@@ -29,9 +29,6 @@ use crate::up::held::{ACCEPT, AcceptAnswer, AcceptRequest};
 use crate::up::restored::{ACCEPTANCES, BESIDE, Note, Person, SINK, UNPACKING, words as words_of};
 use crate::up::{self, layout};
 
-/// What may be in a directory that counts as empty.
-const OURS: [&str; 2] = ["up.lock", "lost+found"];
-
 /// What was found, for programs.
 #[derive(Serialize)]
 struct Found {
@@ -172,7 +169,7 @@ fn refuse_full(data_dir: &Path) -> Result<(), Failure> {
     let names = entries
         .filter_map(Result::ok)
         .map(|entry| entry.file_name());
-    let mut others = names.filter(|name| !OURS.iter().any(|own| name == own));
+    let mut others = names.filter(|name| !layout::is_nothing(name));
     let Some(one) = others.next() else {
         return Ok(());
     };
