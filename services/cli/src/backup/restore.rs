@@ -102,7 +102,8 @@ pub(crate) async fn restore(
 /// Accepts, where an older log waits for it.
 pub(crate) async fn accept(client: &Client, screen: Screen, reason: &str) -> Result<(), Failure> {
     let reason = reason.to_owned();
-    let answer: AcceptAnswer = client.change(ACCEPT, &AcceptRequest { reason }).await?;
+    let asked = client.change(ACCEPT, &AcceptRequest { reason }).await;
+    let answer: AcceptAnswer = asked.map_err(nothing_waits)?;
     screen.show(&answer, |answer| {
         let next = match answer.is_accepted {
             true => {
@@ -115,6 +116,18 @@ pub(crate) async fn accept(client: &Client, screen: Screen, reason: &str) -> Res
             ("next", next),
         ])
     })
+}
+
+/// Whoever serves knows of no such request but while an older log waits.
+fn nothing_waits(failure: Failure) -> Failure {
+    match failure.exit {
+        Exit::NotFound => Failure::new(
+            Exit::NotFound,
+            "nothing waits to be accepted here: no older log was put back, or enough people accepted it",
+            "`keywheel status` says what is served, and what came of a restore",
+        ),
+        _ => failure,
+    }
 }
 
 /// The data directory and the key file, by flags and configuration.
