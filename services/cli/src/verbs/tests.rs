@@ -15,6 +15,7 @@ use super::*;
 
 mod audits;
 mod backups;
+mod policies;
 mod revocations;
 
 /// Requests as they came: line and body.
