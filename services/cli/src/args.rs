@@ -522,7 +522,7 @@ pub(crate) enum AuditVerb {
         /// Number of the record; the first is 0.
         #[arg(value_name = "N")]
         index: u64,
-        /// Where to; without it to stdout.
+        /// Where to, by a name that is not taken; without it to stdout.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
@@ -536,7 +536,7 @@ pub(crate) enum AuditVerb {
         after_help = "Examples:\n  keywheel audit export --file audit.json\n  keywheel audit export --from 100 --to 200 --file part.json     records 100 to 199, with their proof"
     )]
     Export {
-        /// Where to; without it to stdout.
+        /// Where to, by a name that is not taken; without it to stdout.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
         /// Only from this record on; the first is 0.

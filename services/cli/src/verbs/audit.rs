@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use self::offline::Finding;
 use super::{Desk, input};
+use crate::backup::fetch;
 use crate::exit::{Exit, Failure};
 use crate::http::MAX_ANSWER_BYTES;
 use crate::output::table::fields;
@@ -29,6 +30,7 @@ pub(super) async fn export(
     (from, to): (Option<u64>, Option<u64>),
     file: Option<&Path>,
 ) -> Result<(), Failure> {
+    refuse_taken(file)?;
     let parts = [("from", from), ("to", to)].into_iter();
     let part = |(name, number): (&str, Option<u64>)| Some(format!("{name}={}", number?));
     let query: Vec<String> = parts.filter_map(part).collect();
@@ -91,6 +93,12 @@ fn retention_words(view: &AuditRetentionView) -> String {
         rows.push(("the next are at", next.clone()));
     }
     fields(&rows)
+}
+
+/// Refuses a file that is there, before anything is asked: an older export shows what a newer one cannot.
+fn refuse_taken(file: Option<&Path>) -> Result<(), Failure> {
+    let next = "give a name that is not taken with --file: an export or a proof replaces nothing";
+    file.map_or(Ok(()), |file| fetch::refuse_taken(file, next))
 }
 
 /// Writes an answer as JSON, to a file or to stdout; says to which file.
