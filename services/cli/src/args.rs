@@ -494,7 +494,7 @@ pub(crate) struct ConsumersArgs {
 /// Which part of a stream.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PageArgs {
-    /// Begin after this number; without it `list` shows the latest, `tail` the last few.
+    /// Begin after this number; without it `list` shows the latest (with a filter, the first that fit), `tail` the last few.
     #[arg(long, value_name = "N")]
     pub(crate) after: Option<u64>,
     /// At most so many.
@@ -505,10 +505,10 @@ pub(crate) struct PageArgs {
 /// `audit …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditVerb {
-    /// List the records, oldest first; all of them, or those that were asked for.
+    /// List the records, oldest first: the latest of them, or those that were asked for.
     #[command(
         visible_alias = "query",
-        after_help = "Examples:\n  keywheel audit list --limit 50\n  keywheel audit list --outcome denied --since 24h\n  keywheel audit list --object secret/prod/ --who ada --until 2026-11-28T14:02:00Z"
+        after_help = "Examples:\n  keywheel audit list --limit 50\n  keywheel audit list --outcome denied --since 24h\n  keywheel audit list --object secret/prod/ --who ada --until 2026-11-28T14:02:00Z\n\nWithout a filter it shows the latest records, or the latest --limit of them. A filter looks through the\nwhole log, and shows all that it finds, or the first --limit of them, which are the OLDEST; for the latest\nsay --since, and no --limit."
     )]
     List(Box<AuditArgs>),
     /// Follow the records as they come; Ctrl-C ends it.
