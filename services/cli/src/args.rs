@@ -26,6 +26,7 @@ mod serve;
 mod setup;
 mod store;
 mod token;
+mod unseal;
 
 pub(crate) use approval::{ApprovalVerb, WordArgs};
 pub(crate) use backup::{
@@ -52,6 +53,7 @@ pub(crate) use serve::{
 pub(crate) use setup::{SetupDockerArgs, SetupPodmanArgs, SetupVerb};
 pub(crate) use store::{RefreshStoresArgs, StoreVerb};
 pub(crate) use token::{IssueTokenArgs, RevokeTokenArgs, TokenVerb};
+pub(crate) use unseal::UnsealArgs;
 
 use crate::{address, exit};
 
@@ -139,7 +141,7 @@ pub(crate) enum Verb {
     #[command(
         after_help = "Examples:\n  keywheel unseal                      asks, and shows nothing of what is typed\n  keywheel unseal < /mnt/usb/share     reads it from there\n\nShares are given one by one, each by whoever has it, from any terminal; they are forgotten when the\nothers do not come in time. What is wrong is refused without a reason, and on record."
     )]
-    Unseal,
+    Unseal(UnsealArgs),
     /// Make store-sync drop every key: no value is opened until it is unsealed. What runs goes on.
     #[command(
         after_help = "Example:\n  keywheel seal --yes\n\nA store-sync with a key file is unsealed again by its next start, too."

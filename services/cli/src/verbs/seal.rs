@@ -40,6 +40,15 @@ pub(super) async fn unseal(desk: &Desk) -> Result<(), Failure> {
     )
 }
 
+/// A share that was typed as an argument, of which nothing is repeated.
+pub(super) fn on_command_line() -> Failure {
+    Failure::new(
+        Exit::Usage,
+        "a share or passphrase is never given on the command line; nothing of it was sent, but it may be in your shell's history now, and others here may have seen it",
+        "take it out of the history; then `keywheel unseal`, which asks for it, or reads it from stdin",
+    )
+}
+
 pub(super) async fn seal(desk: &Desk, yes: bool, reason: Option<String>) -> Result<(), Failure> {
     if !yes {
         require_person(desk.screen, "seal")?;

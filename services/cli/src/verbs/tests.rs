@@ -17,6 +17,7 @@ mod audits;
 mod backups;
 mod policies;
 mod revocations;
+mod seals;
 
 /// Requests as they came: line and body.
 type Seen = Arc<Mutex<Vec<(String, String)>>>;
