@@ -139,7 +139,7 @@ pub(crate) enum Verb {
     Init(InitArgs),
     /// Give store-sync what opens its cache: one share, or the passphrase. Typed, or on stdin.
     #[command(
-        after_help = "Examples:\n  keywheel unseal                      asks, and shows nothing of what is typed\n  keywheel unseal < /mnt/usb/share     reads it from there\n\nShares are given one by one, each by whoever has it, from any terminal; they are forgotten when the\nothers do not come in time. What is wrong is refused without a reason, and on record."
+        after_help = "Examples:\n  keywheel unseal                      asks, and shows nothing of what is typed\n  keywheel unseal < /mnt/usb/share     reads it from there\n\nShares are given one by one, each by whoever has it, from any terminal (of stdin the first line is taken); they are forgotten when the\nothers do not come in time. What is wrong is refused without a reason, and on record."
     )]
     Unseal(UnsealArgs),
     /// Make store-sync drop every key: no value is opened until it is unsealed. What runs goes on.
