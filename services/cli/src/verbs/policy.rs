@@ -268,7 +268,7 @@ mod tests {
         };
         let first = format!("// The first.\n// It has three lines.\n{ONE}\n");
         let broken = "// The second.\n@id(\"two\") permitt (principal, action, resource);\n";
-        let what = told(&[("a.cedar", &first), ("b.cedar", broken)]);
+        let what = told(&[("a.cedar", first.as_str()), ("b.cedar", broken)]);
         assert!(
             what.contains("b.cedar") && what.contains("line 2 "),
             "{what}"
@@ -276,13 +276,13 @@ mod tests {
         assert!(!what.contains("a.cedar"), "{what}");
         // Together it would be found in the file behind it.
         let cut = "@id(\"zero\") permit (principal, action, resource)";
-        let what = told(&[("a.cedar", cut), ("b.cedar", &first)]);
+        let what = told(&[("a.cedar", cut), ("b.cedar", first.as_str())]);
         assert!(
             what.contains("a.cedar") && what.contains("line 1 "),
             "{what}"
         );
         // Nothing of that is asked where all of it is Cedar.
-        assert!(misread(directory(&[("a.cedar", &first)]).path()).is_none());
+        assert!(misread(directory(&[("a.cedar", first.as_str())]).path()).is_none());
     }
 
     #[test]
