@@ -26,6 +26,7 @@ mod serve;
 mod setup;
 mod store;
 mod token;
+mod unseal;
 
 pub(crate) use approval::{ApprovalVerb, WordArgs};
 pub(crate) use backup::{
@@ -52,6 +53,7 @@ pub(crate) use serve::{
 pub(crate) use setup::{SetupDockerArgs, SetupPodmanArgs, SetupVerb};
 pub(crate) use store::{RefreshStoresArgs, StoreVerb};
 pub(crate) use token::{IssueTokenArgs, RevokeTokenArgs, TokenVerb};
+pub(crate) use unseal::UnsealArgs;
 
 use crate::{address, exit};
 
@@ -137,9 +139,9 @@ pub(crate) enum Verb {
     Init(InitArgs),
     /// Give store-sync what opens its cache: one share, or the passphrase. Typed, or on stdin.
     #[command(
-        after_help = "Examples:\n  keywheel unseal                      asks, and shows nothing of what is typed\n  keywheel unseal < /mnt/usb/share     reads it from there\n\nShares are given one by one, each by whoever has it, from any terminal; they are forgotten when the\nothers do not come in time. What is wrong is refused without a reason, and on record."
+        after_help = "Examples:\n  keywheel unseal                      asks, and shows nothing of what is typed\n  keywheel unseal < /mnt/usb/share     reads it from there\n\nShares are given one by one, each by whoever has it, from any terminal (of stdin the first line is taken); they are forgotten when the\nothers do not come in time. What is wrong is refused without a reason, and on record."
     )]
-    Unseal,
+    Unseal(UnsealArgs),
     /// Make store-sync drop every key: no value is opened until it is unsealed. What runs goes on.
     #[command(
         after_help = "Example:\n  keywheel seal --yes\n\nA store-sync with a key file is unsealed again by its next start, too."
@@ -494,7 +496,7 @@ pub(crate) struct ConsumersArgs {
 /// Which part of a stream.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct PageArgs {
-    /// Begin after this number; without it `list` shows the latest, `tail` the last few.
+    /// Begin after this number; without it `list` shows the latest (with a filter, the first that fit), `tail` the last few.
     #[arg(long, value_name = "N")]
     pub(crate) after: Option<u64>,
     /// At most so many.
@@ -505,10 +507,10 @@ pub(crate) struct PageArgs {
 /// `audit …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditVerb {
-    /// List the records, oldest first; all of them, or those that were asked for.
+    /// List the records, oldest first: the latest of them, or those that were asked for.
     #[command(
         visible_alias = "query",
-        after_help = "Examples:\n  keywheel audit list --limit 50\n  keywheel audit list --outcome denied --since 24h\n  keywheel audit list --object secret/prod/ --who ada --until 2026-11-28T14:02:00Z"
+        after_help = "Examples:\n  keywheel audit list --limit 50\n  keywheel audit list --outcome denied --since 24h\n  keywheel audit list --object secret/prod/ --who ada --until 2026-11-28T14:02:00Z\n\nWithout a filter it shows the latest records, or the latest --limit of them. A filter looks through the\nwhole log, and shows all that it finds, or the first --limit of them, which are the OLDEST; for the latest\nsay --since, and no --limit."
     )]
     List(Box<AuditArgs>),
     /// Follow the records as they come; Ctrl-C ends it.
@@ -522,7 +524,7 @@ pub(crate) enum AuditVerb {
         /// Number of the record; the first is 0.
         #[arg(value_name = "N")]
         index: u64,
-        /// Where to; without it to stdout.
+        /// Where to, by a name that is not taken; without it to stdout.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
@@ -536,7 +538,7 @@ pub(crate) enum AuditVerb {
         after_help = "Examples:\n  keywheel audit export --file audit.json\n  keywheel audit export --from 100 --to 200 --file part.json     records 100 to 199, with their proof"
     )]
     Export {
-        /// Where to; without it to stdout.
+        /// Where to, by a name that is not taken; without it to stdout.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
         /// Only from this record on; the first is 0.

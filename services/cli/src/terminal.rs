@@ -4,6 +4,7 @@
 //! to give it as an argument or a variable. A value of a secret has its own way (`--value-file`).
 
 use std::io::{self, IsTerminal as _, Read, Write as _};
+use std::os::fd::AsFd;
 
 use keywheel_seal::SecretBytes;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -12,6 +13,8 @@ use crate::exit::{Exit, Failure};
 
 /// Longest line, in bytes.
 const MAX_LINE_BYTES: usize = 2048;
+/// Longest end of a file that is no line of its own, in bytes: one that is empty.
+const MAX_END_BYTES: u64 = 2;
 
 /// Asks for a secret without showing it; from a pipe or file it is the first line there.
 pub(crate) fn secret(question: &str) -> Result<SecretBytes, Failure> {
@@ -42,6 +45,15 @@ pub(crate) fn new_secret(question: &str) -> Result<SecretBytes, Failure> {
             "repeat the command",
         )),
     }
+}
+
+/// Whether more lies on stdin than the line that was taken. It is left there, for whoever reads next.
+pub(crate) fn is_more() -> bool {
+    !io::stdin().is_terminal() && has_more(io::stdin())
+}
+
+fn has_more(source: impl AsFd) -> bool {
+    rustix::io::ioctl_fionread(source).is_ok_and(|bytes| bytes > MAX_END_BYTES)
 }
 
 /// From now on this process cannot be dumped.
@@ -142,6 +154,35 @@ mod tests {
             let want = SecretBytes::from(b" pass phrase ".to_vec());
             assert!(read(bytes).unwrap().ct_eq(&want), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn lines_behind_the_first_one_are_seen_and_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("typed");
+        for (text, more) in [
+            ("one", false),
+            ("one\n", false),
+            ("one\r\n\r\n", false),
+            ("one\ntwo\n", true),
+            ("one\n\nthree", true),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let file = std::fs::File::open(&path).unwrap();
+            assert!(line(&file).is_ok());
+            assert_eq!(has_more(&file), more, "a file: {text:?}");
+            let (mut near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+            near.write_all(text.as_bytes()).unwrap();
+            drop(near);
+            assert!(line(&far).is_ok());
+            assert_eq!(has_more(&far), more, "a stream: {text:?}");
+        }
+        std::fs::write(&path, "one\ntwo").unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        assert!(line(&file).is_ok() && has_more(&file));
+        let second = line(&file).unwrap();
+        assert!(second.ct_eq(&SecretBytes::from(b"two".to_vec())));
+        assert!(!has_more(std::fs::File::open("/dev/null").unwrap()));
     }
 
     #[test]

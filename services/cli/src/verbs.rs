@@ -65,6 +65,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
         Verb::Reseal(args) => Box::pin(reseal::run(screen, &args)).await,
         Verb::Credentials(CredentialsVerb::Refresh(args)) => credentials::refresh(screen, &args),
         Verb::Nats(NatsVerb::Config(args)) => nats::config(screen, &args),
+        Verb::Unseal(args) if args.is_typed() => Err(seal::on_command_line()),
         Verb::Ca(verb) => ca::run(screen, &verb),
         Verb::Completion { shell } => plain::completion(screen, shell),
         Verb::Version => plain::version(screen),
@@ -125,7 +126,7 @@ pub(crate) async fn run(cli: Cli) -> Result<(), Failure> {
 async fn ask_daemon(desk: &Desk, verb: Verb) -> Result<(), Failure> {
     match verb {
         Verb::Status(args) => look::status(desk, &args).await,
-        Verb::Unseal => seal::unseal(desk).await,
+        Verb::Unseal(_) => seal::unseal(desk).await,
         Verb::Seal { yes, reason } => seal::seal(desk, yes, reason).await,
         Verb::RotateKek { wait } => seal::rotate_kek(desk, wait).await,
         Verb::Apply(args) => apply::apply(desk, &args).await,

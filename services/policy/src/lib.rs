@@ -25,7 +25,7 @@ pub use lint::{Estate, Finding, FindingKind};
 pub use many::Many;
 pub use set::{
     Fault, MAX_FAULTS, MAX_GROUPS, MAX_MEMBERS, MAX_POLICIES, MAX_POLICY_NAME_BYTES, MAX_SET_BYTES,
-    Set, Source, parse_groups,
+    Set, Source, check_syntax, parse_groups,
 };
 pub use words::{
     BUILT_IN_GROUPS, CLIENT_CERTIFICATE, DAEMON_USER, ENVIRONMENT, GROUP_KEYWHEEL, OIDC,

@@ -271,6 +271,16 @@ fn told(mut faults: Vec<Fault>) -> Result<(), Vec<Fault>> {
     }
 }
 
+/// Looks whether a part of a set's text is Cedar by itself, such as one file of several; at nothing else.
+///
+/// # Errors
+/// With where it is not, by the lines of that text.
+pub fn check_syntax(text: &str) -> Result<(), Fault> {
+    let is_syntax = |fault: &Fault| matches!(fault, Fault::Syntax { .. });
+    let faults = parse(text).err().unwrap_or_default();
+    faults.into_iter().find(is_syntax).map_or(Ok(()), Err)
+}
+
 fn parse(text: &str) -> Result<PolicySet, Vec<Fault>> {
     let set = PolicySet::from_str(text).map_err(|errors| {
         let reason = errors

@@ -122,7 +122,11 @@ fn people_unseal_it_share_by_share_and_containers_keep_what_they_have_meanwhile(
     );
 
     let (secret, token) = issue_token(&stage.keywheel)?;
-    give(&stage.keywheel, &shares[2])?.ok()?;
+    // Two at once count for one, and whoever gave them is told.
+    let both = format!("{}\n{}", shares[2], shares[0]);
+    let two = give(&stage.keywheel, &both)?.ok()?;
+    ensure!(two.stderr.contains("one share was taken"), "{}", two.said());
+    wait_sealed(&stage.keywheel, true)?;
     give_wrong_ones(&stage.keywheel, &shares[2], &foreign[0])?;
     let open = give_as_another(&stage.keywheel, &token, &shares[0])?;
     let open = open.ok()?.json()?;

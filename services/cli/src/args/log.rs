@@ -9,7 +9,7 @@ use super::PageArgs;
 pub(crate) enum EventsVerb {
     /// List what happened, oldest first.
     #[command(
-        after_help = "Examples:\n  keywheel events list --limit 50\n  keywheel events list --secret prod/db --since 24h\n  keywheel events list --type dev.keywheel.revocation. --since 2026-11-01T00:00:00Z\n\nA filter looks through the whole log, and shows all that it finds, or the first --limit of them."
+        after_help = "Examples:\n  keywheel events list --limit 50\n  keywheel events list --secret prod/db --since 24h\n  keywheel events list --type dev.keywheel.revocation. --since 2026-11-01T00:00:00Z\n\nA filter looks through the whole log, and shows all that it finds, or the first --limit of them, which are the OLDEST."
     )]
     List(ListEventsArgs),
     /// Follow what happens; Ctrl-C ends it.

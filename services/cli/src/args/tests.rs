@@ -267,6 +267,20 @@ fn every_verb_s_help_has_an_example() {
 }
 
 #[test]
+fn the_help_of_lists_says_which_end_a_limit_keeps_of_what_a_filter_finds() {
+    for noun in ["audit", "events"] {
+        let mut command = Cli::command();
+        let verbs = command.find_subcommand_mut(noun).unwrap();
+        let list = verbs.find_subcommand_mut("list").unwrap();
+        let help = list.render_long_help().to_string();
+        assert!(
+            help.contains("the first --limit of them, which are the OLDEST"),
+            "{help}"
+        );
+    }
+}
+
+#[test]
 fn help_of_exit_codes_shows_the_table() {
     let mut command = Cli::command();
     let codes = command.find_subcommand_mut("exit-codes").unwrap();

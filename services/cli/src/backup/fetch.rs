@@ -66,14 +66,23 @@ pub(crate) async fn backup(client: &Client, screen: Screen, out: &Path) -> Resul
     screen.show(&made, words)
 }
 
-fn begin(out: &Path) -> Result<(File, Beside), Failure> {
-    if fs::symlink_metadata(out).is_ok() {
-        return Err(Failure::new(
+/// Refuses a name that something has, be it a link that leads nowhere: what is kept as evidence replaces nothing.
+pub(crate) fn refuse_taken(out: &Path, next: &str) -> Result<(), Failure> {
+    match fs::symlink_metadata(out) {
+        Ok(_) => Err(Failure::new(
             Exit::CannotCreate,
             format!("{} is there already", out.display()),
-            "give a name that is not taken with --out: a backup replaces nothing",
-        ));
+            next,
+        )),
+        Err(_) => Ok(()),
     }
+}
+
+fn begin(out: &Path) -> Result<(File, Beside), Failure> {
+    refuse_taken(
+        out,
+        "give a name that is not taken with --out: a backup replaces nothing",
+    )?;
     let mut path = out.as_os_str().to_owned();
     path.push(format!(".{}.new", std::process::id()));
     let path = PathBuf::from(path);

@@ -29,9 +29,6 @@ use crate::up::held::{ACCEPT, AcceptAnswer, AcceptRequest};
 use crate::up::restored::{ACCEPTANCES, BESIDE, Note, Person, SINK, UNPACKING, words as words_of};
 use crate::up::{self, layout};
 
-/// What may be in a directory that counts as empty.
-const OURS: [&str; 2] = ["up.lock", "lost+found"];
-
 /// What was found, for programs.
 #[derive(Serialize)]
 struct Found {
@@ -105,7 +102,8 @@ pub(crate) async fn restore(
 /// Accepts, where an older log waits for it.
 pub(crate) async fn accept(client: &Client, screen: Screen, reason: &str) -> Result<(), Failure> {
     let reason = reason.to_owned();
-    let answer: AcceptAnswer = client.change(ACCEPT, &AcceptRequest { reason }).await?;
+    let asked = client.change(ACCEPT, &AcceptRequest { reason }).await;
+    let answer: AcceptAnswer = asked.map_err(nothing_waits)?;
     screen.show(&answer, |answer| {
         let next = match answer.is_accepted {
             true => {
@@ -118,6 +116,18 @@ pub(crate) async fn accept(client: &Client, screen: Screen, reason: &str) -> Res
             ("next", next),
         ])
     })
+}
+
+/// Whoever serves knows of no such request but while an older log waits.
+fn nothing_waits(failure: Failure) -> Failure {
+    match failure.exit {
+        Exit::NotFound => Failure::new(
+            Exit::NotFound,
+            "nothing waits to be accepted here: no older log was put back, or enough people accepted it",
+            "`keywheel status` says what is served, and what came of a restore",
+        ),
+        _ => failure,
+    }
 }
 
 /// The data directory and the key file, by flags and configuration.
@@ -172,7 +182,7 @@ fn refuse_full(data_dir: &Path) -> Result<(), Failure> {
     let names = entries
         .filter_map(Result::ok)
         .map(|entry| entry.file_name());
-    let mut others = names.filter(|name| !OURS.iter().any(|own| name == own));
+    let mut others = names.filter(|name| !layout::is_nothing(name));
     let Some(one) = others.next() else {
         return Ok(());
     };

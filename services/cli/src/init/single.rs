@@ -8,7 +8,7 @@ use crate::args::InitArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
 use crate::seal::making::{self, Wish};
-use crate::up;
+use crate::up::{self, layout};
 
 /// Makes key file, identity and seal file.
 pub(super) async fn run(screen: Screen, args: &InitArgs, wish: &Wish) -> Result<(), Failure> {
@@ -54,18 +54,20 @@ pub(super) async fn run(screen: Screen, args: &InitArgs, wish: &Wish) -> Result<
     screen.show(&json, |_| text)
 }
 
-/// Whether nothing is there yet; a directory that is made, or a disk's root, may be.
+/// Whether nothing is there yet; a directory that is made, a disk's root, or the lock of a try that was refused may be.
 fn is_empty(directory: &Path) -> bool {
     let Ok(entries) = fs::read_dir(directory) else {
         return !directory.exists();
     };
     entries
         .filter_map(Result::ok)
-        .all(|entry| entry.file_name() == "lost+found")
+        .all(|entry| layout::is_nothing(&entry.file_name()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -77,5 +79,25 @@ mod tests {
         fs::write(scratch.path().join("journal.db"), b"x").unwrap();
         assert!(!is_empty(scratch.path()));
         assert!(!is_empty(&scratch.path().join("journal.db")));
+    }
+
+    #[test]
+    fn a_try_that_was_refused_leaves_a_directory_that_the_next_one_takes() {
+        let scratch = tempfile::tempdir().unwrap();
+        let data_dir = scratch.path().join("data");
+        let inside = data_dir.join("unseal.key");
+        let shown = scratch.path().join("shown.key");
+        fs::write(&shown, "0".repeat(64)).unwrap();
+        fs::set_permissions(&shown, fs::Permissions::from_mode(0o644)).unwrap();
+        let junk = scratch.path().join("junk.key");
+        fs::write(&junk, "no key").unwrap();
+        fs::set_permissions(&junk, fs::Permissions::from_mode(0o600)).unwrap();
+        for key_file in [inside, shown, junk] {
+            assert!(up::prepare(&data_dir, &key_file).is_err());
+            assert!(data_dir.join("up.lock").exists(), "it held the directory");
+            assert!(is_empty(&data_dir), "{}", key_file.display());
+        }
+        assert!(up::prepare(&data_dir, &scratch.path().join("unseal.key")).is_ok());
+        assert!(!is_empty(&data_dir));
     }
 }

@@ -1,6 +1,7 @@
 //! Directories, lock and unseal key of `keywheel up`: made on an empty machine, refused where
 //! making them anew would lose something.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -12,6 +13,8 @@ use keywheel_seal::envelope::UnsealKey;
 use super::error::{Error, Kind};
 use crate::reading;
 
+/// The lock of a data directory.
+const LOCK: &str = "up.lock";
 /// Largest unseal key file, in bytes.
 const MAX_KEY_FILE_BYTES: usize = 4096;
 /// Most symbolic links on the way to a key or a directory, as the kernel has it.
@@ -54,7 +57,7 @@ pub(crate) fn open_directory(path: &Path) -> Result<(), Error> {
 
 /// Holds the data directory for this process; the kernel frees it when the process dies.
 pub(crate) fn lock(data_dir: &Path) -> Result<File, Error> {
-    let path = data_dir.join("up.lock");
+    let path = data_dir.join(LOCK);
     let mut options = OpenOptions::new();
     options
         .read(true)
@@ -86,10 +89,15 @@ pub(crate) fn lock(data_dir: &Path) -> Result<File, Error> {
 /// Whether nothing that a key would have to open is in the directory yet.
 fn is_fresh(data_dir: &Path) -> Result<bool, Error> {
     let entries = fs::read_dir(data_dir).map_err(|e| Error::path(data_dir, &e))?;
-    let ours = |name: &std::ffi::OsStr| name == "up.lock" || name == "lost+found";
     Ok(entries
         .filter_map(Result::ok)
-        .all(|entry| ours(&entry.file_name())))
+        .all(|entry| is_nothing(&entry.file_name())))
+}
+
+/// Whether a directory that has this and no more counts as empty: the lock of a run that ended before it made
+/// anything, and what a disk's root has.
+pub(crate) fn is_nothing(name: &OsStr) -> bool {
+    name == LOCK || name == "lost+found"
 }
 
 /// Reads the unseal key; makes one when the data directory is empty and none is there.

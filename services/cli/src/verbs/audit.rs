@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use self::offline::Finding;
 use super::{Desk, input};
+use crate::backup::fetch;
 use crate::exit::{Exit, Failure};
 use crate::http::MAX_ANSWER_BYTES;
 use crate::output::table::fields;
@@ -29,6 +30,7 @@ pub(super) async fn export(
     (from, to): (Option<u64>, Option<u64>),
     file: Option<&Path>,
 ) -> Result<(), Failure> {
+    refuse_taken(file)?;
     let parts = [("from", from), ("to", to)].into_iter();
     let part = |(name, number): (&str, Option<u64>)| Some(format!("{name}={}", number?));
     let query: Vec<String> = parts.filter_map(part).collect();
@@ -91,6 +93,12 @@ fn retention_words(view: &AuditRetentionView) -> String {
         rows.push(("the next are at", next.clone()));
     }
     fields(&rows)
+}
+
+/// Refuses a file that is there, before anything is asked: an older export shows what a newer one cannot.
+fn refuse_taken(file: Option<&Path>) -> Result<(), Failure> {
+    let next = "give a name that is not taken with --file: an export or a proof replaces nothing";
+    file.map_or(Ok(()), |file| fetch::refuse_taken(file, next))
 }
 
 /// Writes an answer as JSON, to a file or to stdout; says to which file.
@@ -211,14 +219,19 @@ fn conclude(screen: Screen, finding: &Finding) -> Result<(), Failure> {
     if finding.verified {
         return Ok(());
     }
-    Err(Failure::new(
-        Exit::Unverified,
-        format!(
-            "the audit does not verify: {}",
-            finding.faults.first().map_or("", String::as_str)
+    let fault = finding.faults.first().map_or("", String::as_str);
+    Err(match fault == sink::NOTHING_COMPARED {
+        true => Failure::new(
+            Exit::Unverified,
+            fault,
+            "name a file that has records; where a sink's file should have some, keep it as it is and look who emptied it",
         ),
-        "keep this export, the sinks' files and the data directory as they are; compare with an older export",
-    ))
+        false => Failure::new(
+            Exit::Unverified,
+            format!("the audit does not verify: {fault}"),
+            "keep this export, the sinks' files and the data directory as they are; compare with an older export",
+        ),
+    })
 }
 
 /// How many; of a part which, for it shows nothing of what is before and behind it.
@@ -322,6 +335,27 @@ mod tests {
         assert!(
             said.contains("for ever") && !said.contains("removed"),
             "{said}"
+        );
+    }
+
+    #[test]
+    fn an_empty_comparison_is_no_success_and_no_alarm_about_the_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let empty = directory.path().join("empty.jsonl");
+        std::fs::write(&empty, "").unwrap();
+        let kept = sink::look(&[empty]).unwrap();
+        let (whole, _) = offline::tests::export(3);
+        let finding = found(&whole, None, (&kept, None)).unwrap();
+        let screen = Screen::of_terminal(crate::args::Format::Json);
+        let failure = conclude(screen, &finding).unwrap_err();
+        assert_eq!(failure.exit, Exit::Unverified);
+        assert!(
+            failure.what.starts_with("nothing was compared"),
+            "{failure}"
+        );
+        assert!(
+            !failure.to_string().contains("does not verify"),
+            "{failure}"
         );
     }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use keywheel_policy::{Fault, MAX_SET_BYTES, Set, Source, parse_cases, parse_groups};
+use keywheel_policy::{Fault, MAX_SET_BYTES, Set, Source, check_syntax, parse_cases, parse_groups};
 use keywheel_schemas::api::{ApplyPoliciesRequest, PoliciesView, PolicyExplanation, PolicyFinding};
 
 use super::{Desk, input};
@@ -66,9 +66,11 @@ async fn apply(desk: &Desk, args: &ApplyPoliciesArgs) -> Result<(), Failure> {
         .change_by_input("/v1/policies", &request)
         .await
         .map_err(|failure| match failure.exit {
-            Exit::Input => failure.with_next(
-                "correct the set; `keywheel policy validate` checks it without a server",
-            ),
+            Exit::Input => misread(&args.set.path).unwrap_or_else(|| {
+                failure.with_next(
+                    "correct the set; `keywheel policy validate` checks it without a server",
+                )
+            }),
             _ => failure,
         })?;
     let dry_run = args.dry_run;
@@ -121,7 +123,22 @@ pub(super) fn test(screen: Screen, args: &SetArgs) -> Result<(), Failure> {
 }
 
 fn compile(path: &Path) -> Result<Set, Failure> {
-    Set::compile(&read(path)?).map_err(|faults| wrong(path, &faults))
+    Set::compile(&read(path)?)
+        .map_err(|faults| misread(path).unwrap_or_else(|| wrong(path, &faults)))
+}
+
+/// Where a set of several files is not Cedar: the first file that is not by itself, with its own lines, for nobody
+/// knows those of all files together.
+fn misread(path: &Path) -> Option<Failure> {
+    if !path.is_dir() {
+        return None;
+    }
+    check_syntax(&read(path).ok()?.policies).err()?;
+    files(path).ok()?.iter().find_map(|file| {
+        let text = input::text(file, MAX_SET_BYTES).ok()?;
+        let fault = check_syntax(&text).err()?;
+        Some(wrong(file, &[fault]))
+    })
 }
 
 fn wrong(path: &Path, faults: &[Fault]) -> Failure {
@@ -241,6 +258,31 @@ mod tests {
         assert!(unnamed.what.contains("@id"), "{}", unnamed.what);
         let groups = failure(&[("a.cedar", ONE), ("groups.json", "[]")]);
         assert!(groups.what.contains("groups.json"), "{}", groups.what);
+    }
+
+    #[test]
+    fn what_is_not_cedar_is_told_with_its_file_and_the_line_there() {
+        let told = |files: &[(&str, &str)]| {
+            let made = directory(files);
+            compile(made.path()).unwrap_err().what
+        };
+        let first = format!("// The first.\n// It has three lines.\n{ONE}\n");
+        let broken = "// The second.\n@id(\"two\") permitt (principal, action, resource);\n";
+        let what = told(&[("a.cedar", first.as_str()), ("b.cedar", broken)]);
+        assert!(
+            what.contains("b.cedar") && what.contains("line 2 "),
+            "{what}"
+        );
+        assert!(!what.contains("a.cedar"), "{what}");
+        // Together it would be found in the file behind it.
+        let cut = "@id(\"zero\") permit (principal, action, resource)";
+        let what = told(&[("a.cedar", cut), ("b.cedar", first.as_str())]);
+        assert!(
+            what.contains("a.cedar") && what.contains("line 1 "),
+            "{what}"
+        );
+        // Nothing of that is asked where all of it is Cedar.
+        assert!(misread(directory(&[("a.cedar", first.as_str())]).path()).is_none());
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::terminal;
 
 /// Between two looks at how far the keys are; each is on record.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
+/// Whoever gives several at once is told, for nothing else would say that the others do not count.
+const ONE_SHARE: &str = "one share was taken, the first line of stdin; the lines behind it were not read: give each share by a `keywheel unseal` of its own";
 /// Where the seal is.
 const PATH: &str = "/v1/seal";
 
@@ -34,9 +36,21 @@ pub(super) async fn unseal(desk: &Desk) -> Result<(), Failure> {
         offer: encrypt(&now, &offer)?,
     };
     let asked = desk.client.change("/v1/unseal", &request).await;
+    if now.provider == "shamir" && terminal::is_more() {
+        desk.screen.note(ONE_SHARE);
+    }
     show(
         desk,
         &asked.map_err(|failure| refused(failure, &now.provider))?,
+    )
+}
+
+/// A share that was typed as an argument, of which nothing is repeated.
+pub(super) fn on_command_line() -> Failure {
+    Failure::new(
+        Exit::Usage,
+        "a share or passphrase is never given on the command line; nothing of it was sent, but it may be in your shell's history now, and others here may have seen it",
+        "take it out of the history; then `keywheel unseal`, which asks for it, or reads it from stdin",
     )
 }
 

@@ -16,7 +16,9 @@ use super::*;
 mod approvals;
 mod audits;
 mod backups;
+mod policies;
 mod revocations;
+mod seals;
 
 /// Requests as they came: line and body.
 type Seen = Arc<Mutex<Vec<(String, String)>>>;

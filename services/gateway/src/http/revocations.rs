@@ -90,6 +90,28 @@ async fn scope_of(api: &Api, wish: RevokeScope) -> Result<Scope, Failure> {
     }
 }
 
+/// What was meant, as it was asked for.
+fn meant(wish: &RevokeScope) -> String {
+    let named = [
+        ("secret", &wish.secret),
+        ("path", &wish.prefix),
+        ("store", &wish.store),
+        ("container", &wish.container),
+        ("image", &wish.image),
+        ("service", &wish.service),
+        ("principal", &wish.principal),
+    ];
+    let one = named.into_iter().find_map(|(kind, name)| {
+        let name = name.as_deref()?;
+        Some(format!("{kind} `{}`", super::bounded(name)))
+    });
+    let one = one.unwrap_or_default();
+    match wish.version {
+        Some(version) => format!("version {version} of {one}"),
+        None => one,
+    }
+}
+
 /// Every secret that policies let a service have, that a binding grants it, or that its containers have.
 async fn reach_of(api: &Api, text: &str) -> Result<Scope, Failure> {
     let principal = Principal::parse(text).map_err(|e| Failure::invalid(e.to_string()))?;
@@ -146,7 +168,11 @@ fn store_scope(name: &str) -> Result<Scope, Failure> {
 }
 
 /// What it hits now. In an emergency all of a secret dies, whatever of it was named.
-fn hit_by(world: &World, scope: &Scope, emergency: bool) -> Result<Vec<Hit>, Failure> {
+fn hit_by(
+    world: &World,
+    (scope, meant): (&Scope, &str),
+    emergency: bool,
+) -> Result<Vec<Hit>, Failure> {
     let mut hit = hits(world, scope);
     if emergency {
         for one in &mut hit {
@@ -156,15 +182,15 @@ fn hit_by(world: &World, scope: &Scope, emergency: bool) -> Result<Vec<Hit>, Fai
         }
     }
     if hit.is_empty() {
-        let text = match scope {
+        let look = match scope {
             Scope::Container(_) | Scope::Image(_) | Scope::Service(_) => {
-                "nothing that is alive is meant by it, and what a container had that is stopped or removed is not known here any more: look in `keywheel history` and in the audit, and revoke it by the secrets' names"
+                ", and what a container had that is stopped or removed is not known here any more: look in `keywheel history` and in the audit, and revoke it by the secrets' names"
             }
-            _ => {
-                "nothing that is alive is meant by it; `keywheel get secrets` and `keywheel consumers` list what there is"
-            }
+            _ => "; `keywheel get secrets` and `keywheel consumers` list what there is",
         };
-        return Err(Failure::not_found(text));
+        return Err(Failure::not_found(format!(
+            "nothing that is alive is meant by {meant}{look}"
+        )));
     }
     bounded(hit.len(), MAX_SECRETS)?;
     Ok(hit)
@@ -195,11 +221,12 @@ pub(super) async fn plan(
         service: asked.service,
         principal: asked.principal,
     };
+    let meant = meant(&wish);
     let scope = scope_of(&api, wish).await?;
     api.commands.look_at_head().await?;
     let committed = api.view.read();
     let is_emergency = asked.emergency.unwrap_or(false);
-    let hit = hit_by(&committed.world, &scope, is_emergency)?;
+    let hit = hit_by(&committed.world, (&scope, &meant), is_emergency)?;
     let replace = asked.replace.filter(|replaces| *replaces);
     let replace = replace.map(|_| is_emergency);
     let contact = |host: HostId| api.view.contact(host);
@@ -231,6 +258,7 @@ pub(super) async fn revoke_by(
     body: Payload<RevokeByRequest>,
 ) -> Result<Json<RevokeByAnswer>, Failure> {
     let Object(request) = body?;
+    let meant = meant(&request.scope);
     let scope = scope_of(&api, request.scope).await?;
     api.commands.look_at_head().await?;
     let earlier = begun_before(&api, &caller);
@@ -239,7 +267,7 @@ pub(super) async fn revoke_by(
         // They were admitted then, and what is left is asked for one by one.
         false => Api::each_by_itself(&caller),
     }
-    let wanted = match commands_of(&api, &scope, request.emergency) {
+    let wanted = match commands_of(&api, (&scope, &meant), request.emergency) {
         // It is a repeat, and all of it is dead by now.
         Err(_) if !earlier.is_empty() => Vec::new(),
         wanted => wanted?,
@@ -342,11 +370,11 @@ fn drawn_for(name: &SecretName, version: Option<u64>) -> String {
     format!("revocation/{name}/{which}")
 }
 
-fn commands_of(api: &Api, scope: &Scope, emergency: bool) -> Result<Vec<One>, Failure> {
+fn commands_of(api: &Api, meant: (&Scope, &str), emergency: bool) -> Result<Vec<One>, Failure> {
     let committed = api.view.read();
     let world = &committed.world;
     let mut wanted = Vec::new();
-    for hit in hit_by(world, scope, emergency)? {
+    for hit in hit_by(world, meant, emergency)? {
         let Some(secret) = world.secrets.get(&hit.secret) else {
             continue;
         };

@@ -12,7 +12,7 @@ use keywheel_seal::sign::VerifyingKey;
 use serde::Serialize;
 
 use super::offline::{hexadecimal, parse_hash, parse_key, pinned_key};
-use super::{Desk, input, written};
+use super::{Desk, input, refuse_taken, written};
 use crate::exit::{Exit, Failure};
 use crate::output::table::fields;
 use crate::output::{Screen, records, tame};
@@ -48,6 +48,7 @@ pub(in crate::verbs) async fn prove(
     index: u64,
     file: Option<&Path>,
 ) -> Result<(), Failure> {
+    refuse_taken(file)?;
     let path = format!("/v1/audit/proofs/{index}");
     let proof: AuditProof = desk.client.read(&path).await?;
     let found = verify(&proof, None)?;

@@ -18,16 +18,26 @@ use crate::exit::{Exit, Failure};
 /// Longest line of a sink's file that is read, in bytes.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
+/// How a database of SQLite begins, as the audit's second copy is one.
+const DATABASE: &[u8] = b"SQLite format 3\0";
+/// What may be named.
+const TAKEN: &str = "name the file to which a sink of `type = \"file\"` writes, lines as another sink was told them, or what `keywheel audit export` wrote";
+/// What is wrong where nothing is: no record was held against the log, so nothing is shown.
+pub(super) const NOTHING_COMPARED: &str = "nothing was compared: there is no record in what was named, and the log is verified in itself alone";
+
 /// What a sink had before the log was asked: what it is told afterwards is not in the answer.
 pub(super) struct Kept {
     path: PathBuf,
     bytes: u64,
 }
 
-/// Looks how far the files are.
+/// Looks how far the files are, and that none is a database, which has no lines.
 pub(super) fn look(files: &[PathBuf]) -> Result<Vec<Kept>, Failure> {
     let kept = |path: &PathBuf| {
         let about = std::fs::metadata(path).map_err(|error| unread(path, &error))?;
+        if about.is_file() && begin(path, DATABASE.len())? == DATABASE {
+            return Err(database(path));
+        }
         Ok(Kept {
             path: path.clone(),
             bytes: about.len(),
@@ -37,11 +47,16 @@ pub(super) fn look(files: &[PathBuf]) -> Result<Vec<Kept>, Failure> {
 }
 
 fn unread(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(
-        Exit::NoInput,
-        format!("cannot read {}: {error}", path.display()),
-        "name the file to which a sink of `type = \"file\"` writes, or lines as another sink was told them",
-    )
+    let what = format!("cannot read {}: {error}", path.display());
+    Failure::new(Exit::NoInput, what, TAKEN)
+}
+
+fn database(path: &Path) -> Failure {
+    let what = format!(
+        "{} is a SQLite database; --against takes the lines of a sink, one record each, or an export of before",
+        path.display()
+    );
+    Failure::new(Exit::Input, what, TAKEN)
 }
 
 /// Adds to a finding what the sink says.
@@ -52,13 +67,14 @@ pub(super) fn compare(
 ) -> Result<Finding, Failure> {
     let leaves = offline::leaves(export);
     let mut comparison = Comparison::with(&leaves);
-    let (mut fault, mut of_exports) = (None, 0);
+    let (mut fault, mut of_exports, mut removed) = (None, 0, 0);
     let mut first: Option<u64> = None;
     for file in files {
         fault = match is_export(&file.path)? {
             true => {
                 let older = read_export(&file.path)?;
                 of_exports += older.records.len() as u64;
+                removed += older.removed_hashes.len();
                 let begins = older.part.as_ref().map_or(0, |part| part.first);
                 first = Some(first.map_or(begins, |known| known.min(begins)));
                 of_export((&leaves, &finding.public_key), &older, &file.path)?
@@ -69,9 +85,12 @@ pub(super) fn compare(
             break;
         }
     }
+    let held = comparison.lines() + of_exports;
+    let nothing = held == 0 && removed == 0;
+    let fault = fault.or_else(|| nothing.then(|| (None, NOTHING_COMPARED.to_owned())));
     let first = first.into_iter().chain(comparison.begins()).min();
     let mut finding = Finding {
-        compared: Some(comparison.lines() + of_exports),
+        compared: Some(held),
         compared_from: first.filter(|first| *first > 0),
         ..finding
     };
@@ -88,11 +107,17 @@ type Fault = (Option<u64>, String);
 
 /// Whether a file is what `audit export` writes, and no lines of a sink: these are a whole object each.
 fn is_export(path: &Path) -> Result<bool, Failure> {
+    Ok(begin(path, 2)? == b"{\n")
+}
+
+/// The first bytes of a file.
+fn begin(path: &Path, bytes: usize) -> Result<Vec<u8>, Failure> {
     let unread = |error: std::io::Error| unread(path, &error);
     let mut begin = Vec::new();
     let file = File::open(path).map_err(unread)?;
-    file.take(2).read_to_end(&mut begin).map_err(unread)?;
-    Ok(begin == b"{\n")
+    let mut first = file.take(bytes as u64);
+    first.read_to_end(&mut begin).map_err(unread)?;
+    Ok(begin)
 }
 
 /// An export of before: sound in itself by the same key, and its records are in the log, at their places.
@@ -301,6 +326,38 @@ mod tests {
         let finding = found(&export, std::slice::from_ref(&path));
         assert!(!finding.verified && finding.first_bad_index.is_none());
         assert!(look(&[directory.path().join("nowhere")]).is_err());
+    }
+
+    #[test]
+    fn a_database_is_no_lines_of_a_sink_and_is_told_so_before_anything_is_asked() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit-sink.db");
+        std::fs::write(&path, [DATABASE, &[16, 0, 1, 1]].concat()).unwrap();
+        let failure = look(std::slice::from_ref(&path)).err().unwrap();
+        assert_eq!(failure.exit, Exit::Input);
+        assert!(failure.what.contains("is a SQLite database"), "{failure}");
+        assert!(failure.what.contains("lines of a sink"), "{failure}");
+        // What only begins like one is looked at line by line.
+        std::fs::write(&path, "SQLite format 3 is what it says\n").unwrap();
+        assert!(look(&[path]).is_ok());
+    }
+
+    #[test]
+    fn a_sink_that_has_nothing_shows_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let (export, _) = export(3);
+        let file = files(&directory, &export.records).remove(0);
+        let empty = directory.path().join("empty.jsonl");
+        std::fs::write(&empty, "").unwrap();
+        let finding = found(&export, std::slice::from_ref(&empty));
+        assert!(!finding.verified && finding.compared == Some(0));
+        assert_eq!(finding.faults, [NOTHING_COMPARED]);
+        // Beside one that has records it is a file that was begun.
+        let finding = found(&export, &[file, empty]);
+        assert!(
+            finding.verified && finding.compared == Some(3),
+            "{finding:?}"
+        );
     }
 
     #[test]

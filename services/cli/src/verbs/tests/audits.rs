@@ -53,3 +53,38 @@ async fn a_log_is_held_against_a_kept_checkpoint_without_its_records() {
     let failure = Daemon::serve("since-older", older).run(&words).await;
     assert_eq!(failure.unwrap_err().exit, Exit::NotFound);
 }
+
+#[tokio::test]
+async fn an_export_or_a_proof_replaces_no_file_and_asks_for_nothing_then() {
+    let directory = tempfile::tempdir().unwrap();
+    let daemon = Daemon::serve("audit-taken", &[]);
+    let older = directory.path().join("older.json");
+    std::fs::write(&older, "evidence").unwrap();
+    let link = directory.path().join("link.json");
+    std::os::unix::fs::symlink("nowhere", &link).unwrap();
+    for taken in [&older, &link] {
+        let file = taken.to_str().unwrap();
+        for words in [
+            &["audit", "export", "--file", file][..],
+            &["audit", "prove", "0", "--file", file],
+        ] {
+            let failure = daemon.run(words).await.unwrap_err();
+            assert_eq!(failure.exit, Exit::CannotCreate, "{words:?}");
+            assert!(failure.what.contains("is there already"), "{failure}");
+        }
+    }
+    assert_eq!(std::fs::read(&older).unwrap(), b"evidence");
+    assert!(!directory.path().join("nowhere").exists());
+    assert!(daemon.seen.lock().unwrap().is_empty(), "nothing is asked");
+    // A name that is free is written to.
+    let (whole, ..) = kept();
+    let body: &'static str = Box::leak(serde_json::to_string(&whole).unwrap().into_boxed_str());
+    let good = Daemon::serve(
+        "audit-free",
+        served(vec![("GET /v1/audit/export ", 200, body)]),
+    );
+    let free = directory.path().join("free.json");
+    let words = ["audit", "export", "--file", free.to_str().unwrap()];
+    good.run(&words).await.unwrap();
+    assert!(free.exists());
+}

@@ -91,3 +91,24 @@ async fn what_is_not_what_was_made_or_cannot_be_read_leaves_nothing() {
     assert_eq!(away.exit, Exit::Denied, "{away}");
     assert_eq!(names(folder.path()), ["made"]);
 }
+
+#[tokio::test]
+async fn where_nothing_waits_an_acceptance_is_told_so_and_no_path_of_the_api() {
+    const PATH: &str = "POST /v1/restore/accept";
+    const NONE: &str = r#"{"type":"x","title":"t","status":404,"detail":"no such resource: POST /v1/restore/accept","code":"not_found"}"#;
+    const OTHER: &str = r#"{"type":"x","title":"t","status":409,"detail":"`ann` accepted it already","code":"conflict"}"#;
+    let words = ["restore", "accept", "--reason", "why"];
+    let none = Daemon::serve("accept-none", &[(PATH, 404, NONE)]);
+    let failure = none.run(&words).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::NotFound);
+    assert!(
+        failure.what.starts_with("nothing waits to be accepted"),
+        "{failure}"
+    );
+    let next = failure.next.unwrap_or_default();
+    assert!(next.contains("keywheel status"), "{next}");
+    let other = Daemon::serve("accept-other", &[(PATH, 409, OTHER)]);
+    let failure = other.run(&words).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Conflict);
+    assert!(failure.what.contains("ann"), "{failure}");
+}

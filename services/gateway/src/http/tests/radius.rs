@@ -107,7 +107,8 @@ async fn each_secret_below_a_path_is_revoked_by_itself_and_a_repeat_begins_nothi
     assert_eq!(all.as_array().unwrap().len(), 2, "{all}");
     let other = json!({ "scope": { "prefix": "prod/db" }, "reason": "again" });
     let nothing = bench.revoke_by(&other).await;
-    assert_problem(&nothing, 404, "not_found", "nothing that is alive");
+    let named = "nothing that is alive is meant by path `prod/db`;";
+    assert_problem(&nothing, 404, "not_found", named);
 }
 
 #[tokio::test]
@@ -176,9 +177,22 @@ async fn a_scope_names_one_thing() {
         let answer = bench.see(&format!("revoke-plan{query}")).await;
         assert_problem(&answer, 400, "invalid", part);
     }
-    for query in ["store=bao", "service=shop/web"] {
+    for (query, meant) in [
+        ("store=bao", "store `bao`;"),
+        ("service=shop/web", "service `shop/web`,"),
+        ("secret=prod/nope", "secret `prod/nope`;"),
+        (
+            "secret=prod/nope&version=99",
+            "version 99 of secret `prod/nope`;",
+        ),
+        (
+            "principal=service:shop/api",
+            "principal `service:shop/api`;",
+        ),
+    ] {
         let none = bench.see(&format!("revoke-plan?{query}")).await;
-        assert_problem(&none, 404, "not_found", "nothing that is alive");
+        let told = format!("nothing that is alive is meant by {meant}");
+        assert_problem(&none, 404, "not_found", &told);
     }
 }
 
