@@ -2,7 +2,7 @@
 //!
 //! Invariants: what is closed was on record before this start, and nobody can be at it any more: the longest that an
 //! asker waits is over; it is closed by a record of the same command; of several gateways that start together each may
-//! close it once. Only the newest [`LOOKED_BACK`] records are looked through, so a start costs the same on any log.
+//! close it once. Only the newest `LOOKED_BACK` records are looked through, so a start costs the same on any log.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

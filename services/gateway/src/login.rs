@@ -2,7 +2,7 @@
 //!
 //! The gateway is the provider's client: it has codes exchanged and verifies what comes back, so no secret of ours and
 //! no identity token passes a person's machine. Invariants: the issuer is the configured one; a name counts only after
-//! its token was verified ([`claims`]); keys are read anew for a name that is not known, and not more often than
+//! its token was verified (`claims`); keys are read anew for a name that is not known, and not more often than
 //! [`KEYS_AGAIN_AFTER`]; nothing is kept but documents that anybody may read, so any gateway serves any step; no text
 //! that is told or recorded holds what a provider sent, but for words of the standard.
 

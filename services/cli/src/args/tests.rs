@@ -272,7 +272,7 @@ fn the_help_of_lists_says_which_end_a_limit_keeps_of_what_a_filter_finds() {
         let mut command = Cli::command();
         let verbs = command.find_subcommand_mut(noun).unwrap();
         let list = verbs.find_subcommand_mut("list").unwrap();
-        let help = list.render_long_help().to_string();
+        let help = list.render_long_help().to_string().replace('\n', " ");
         assert!(
             help.contains("the first --limit of them, which are the OLDEST"),
             "{help}"
