@@ -27,6 +27,8 @@ pub const FAILPOINTS: &[&str] = &[
     "gateway.after_publish",
     "gateway.before_move",
     "gateway.after_move",
+    "gateway.before_deed",
+    "gateway.after_deed",
     "storesync.before_step",
     "storesync.after_step",
     "storesync.before_insert",

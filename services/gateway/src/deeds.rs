@@ -1,4 +1,5 @@
-//! What was asked of store-sync by a gateway that ended before an outcome was on record, closed at a later start.
+//! What is done outside the log, and what of it a gateway began that ended before an outcome was on record: closed at a
+//! later start.
 //!
 //! Invariants: what is closed was on record before this start, and nobody can be at it any more: the longest that an
 //! asker waits is over; it is closed by a record of the same command; of several gateways that start together each may
@@ -21,19 +22,72 @@ use tokio_util::sync::CancellationToken;
 
 use crate::http::UNSEAL_TIMEOUT;
 
-/// What records of such a deed are about.
-pub(crate) const OBJECT: &str = "store-sync";
 /// How the reason of an intent begins; no outcome's does.
 pub(crate) const ASKED: &str = "asked for";
-/// What is asked of store-sync, as records call it.
-const VERBS: [&str; 3] = ["unseal", "seal", "rotate-kek"];
 /// So many of the newest records before the start are looked through.
 const LOOKED_BACK: u64 = 4096;
-/// Longer than whoever asked waits for an answer, and for its record; a share is two questions.
+/// Longer than any gateway is at one, and waits for its record: a share is two questions.
 const SETTLED: Duration = Duration::from_secs(3 * UNSEAL_TIMEOUT.as_secs());
 /// What is said of one.
 const UNKNOWN: &str =
     "not known whether it was done: the gateway that asked ended before an outcome was on record";
+
+/// What a request does outside the log: at store-sync, at a receiver, beside the log in its database, on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Deed {
+    Unseal,
+    Seal,
+    RotateKek,
+    Refresh,
+    TryStore,
+    TestNotification,
+    ReplayNotification,
+    RetryLetter,
+    DiscardLetter,
+    Subscribe,
+    Acknowledge,
+    Unsubscribe,
+    /// Only where the gateway's process is the only one, so it is at none once another one starts.
+    Backup,
+}
+
+impl Deed {
+    /// Every one.
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Unseal,
+        Self::Seal,
+        Self::RotateKek,
+        Self::Refresh,
+        Self::TryStore,
+        Self::TestNotification,
+        Self::ReplayNotification,
+        Self::RetryLetter,
+        Self::DiscardLetter,
+        Self::Subscribe,
+        Self::Acknowledge,
+        Self::Unsubscribe,
+        Self::Backup,
+    ];
+
+    /// As records call it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Unseal => "unseal",
+            Self::Seal => "seal",
+            Self::RotateKek => "rotate-kek",
+            Self::Refresh => "refresh",
+            Self::TryStore => "try-store",
+            Self::TestNotification => "test-notification",
+            Self::ReplayNotification => "replay-notification",
+            Self::RetryLetter => "retry-letter",
+            Self::DiscardLetter => "discard-letter",
+            Self::Subscribe => "subscribe",
+            Self::Acknowledge => "acknowledge",
+            Self::Unsubscribe => "unsubscribe",
+            Self::Backup => "backup",
+        }
+    }
+}
 
 /// Closes what was left open.
 pub struct Deeds {
@@ -63,7 +117,7 @@ impl Deeds {
                 Ok(size) => start = size,
                 Err(error) => tracing::warn!(
                     { names::ERROR } = chain(&error),
-                    "what was asked of store-sync before this start is not looked through now; trying again"
+                    "what was begun before this start is not looked through now; trying again"
                 ),
             }
             tokio::select! {
@@ -126,7 +180,7 @@ impl Open {
         let Ok(record) = audit_record_from_json(&leaf.bytes) else {
             return;
         };
-        if record.object != OBJECT || !VERBS.contains(&record.verb.as_str()) {
+        if !Deed::ALL.iter().any(|deed| deed.word() == record.verb) {
             return;
         }
         if !is_intent(&record) {

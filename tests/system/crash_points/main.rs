@@ -10,6 +10,7 @@ mod accounts;
 #[path = "../under_load/app.rs"]
 mod app;
 mod creates;
+mod deeds;
 mod keys;
 mod moves;
 #[expect(dead_code, reason = "the order alone is looked at here")]

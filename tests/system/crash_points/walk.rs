@@ -61,6 +61,8 @@ pub(crate) const START: [&str; 3] = [
 ];
 /// Reached where a playbook runs: before and after each of its moves.
 pub(crate) const MOVE: [&str; 2] = ["gateway.before_move", "gateway.after_move"];
+/// Reached where a request does something outside the log: before it is done, and when it is.
+pub(crate) const DEED: [&str; 2] = ["gateway.before_deed", "gateway.after_deed"];
 /// Reached where the key that wraps data keys is replaced: before and after each of its steps.
 pub(crate) const REKEY: [&str; 2] = ["storesync.before_rekey", "storesync.after_rekey"];
 /// How the names of the rotators' failpoints begin: reached where accounts at servers rotate.
@@ -96,7 +98,9 @@ pub(crate) fn is_elsewhere(name: &str) -> bool {
 }
 
 fn elsewhere() -> impl Iterator<Item = &'static str> {
-    let lists: [&[&'static str]; 7] = [&RESTART, &STOP, &WITHDRAW, &FORGET, &CREATE, &MOVE, &REKEY];
+    let lists: [&[&'static str]; 8] = [
+        &RESTART, &STOP, &WITHDRAW, &FORGET, &CREATE, &MOVE, &REKEY, &DEED,
+    ];
     lists.into_iter().flatten().copied()
 }
 

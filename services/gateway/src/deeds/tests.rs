@@ -74,7 +74,7 @@ fn record(command: u8, verb: &str, (outcome, reason): (Outcome, &str)) -> Record
             name: "ada".to_owned(),
         },
         verb: verb.to_owned(),
-        object: OBJECT.to_owned(),
+        object: "store-sync".to_owned(),
         version: None,
         outcome,
         reason: reason.to_owned(),
@@ -115,7 +115,7 @@ fn what_has_an_outcome_is_closed_and_what_came_since_is_somebody_s_who_runs() {
         record(2, "unseal", failed),
         record(4, "seal", done),
         record(5, "seal", (Outcome::Denied, "asked for")),
-        intent(6, "backup"),
+        intent(6, "rotate"),
         record(1, "seal", done),
         intent(7, "seal"),
     ];

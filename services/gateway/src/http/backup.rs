@@ -6,11 +6,12 @@
 use async_trait::async_trait;
 use axum::Json;
 use axum::extract::{Extension, State};
-use keywheel_core::audit::Outcome;
-use keywheel_engine::port::{ErrorKind, PortError};
+use keywheel_engine::port::PortError;
 use keywheel_schemas::api::BackupView;
 
+use super::deed::{self, Ended, Task};
 use super::{Api, Caller, Failure};
+use crate::deeds::Deed;
 
 /// What a record names.
 const OBJECT: &str = "deployment";
@@ -34,45 +35,24 @@ pub(super) async fn backup(
     let Some(maker) = api.backups.clone() else {
         return Err(Failure::conflict(ELSEWHERE));
     };
-    // A handler ends with its connection.
-    let making = tokio::spawn(async move { made(&api, &caller, &*maker).await });
-    making.await.unwrap_or_else(|error| {
-        let text = "the backup was not made to its end; ask again";
-        Err(PortError::caused(ErrorKind::Unavailable, text, error).into())
-    })
-}
-
-async fn made(
-    api: &Api,
-    caller: &Caller,
-    maker: &dyn BackupMaker,
-) -> Result<Json<BackupView>, Failure> {
-    note(api, caller, (Outcome::Allowed, "asked for")).await?;
-    let made = match maker.make().await {
-        Ok(made) => made,
-        Err(error) => {
-            let words = format!("not made: {error}");
-            note(api, caller, (Outcome::Rejected, &words)).await?;
-            return Err(Failure::from(error).on_record());
+    let making = async move {
+        match maker.make().await {
+            Ok(made) => {
+                let words = words(&made);
+                Ended::done(Json(made), &words)
+            }
+            Err(error) => Ended::failed(error),
         }
     };
+    deed::done(&api, &caller, Task::new(Deed::Backup, OBJECT), making).await
+}
+
+fn words(made: &BackupView) -> String {
     let BackupView {
         head,
         records,
         sha256,
         ..
-    } = &made;
-    let words = format!("made: up to event {head} and {records} records, sha256 {sha256}");
-    note(api, caller, (Outcome::Allowed, &words)).await?;
-    Ok(Json(made))
-}
-
-async fn note(
-    api: &Api,
-    caller: &Caller,
-    (outcome, words): (Outcome, &str),
-) -> Result<(), Failure> {
-    let words = caller.standing.words(words);
-    let record = api.record(&caller.principal, "backup", OBJECT, outcome, &words);
-    Ok(api.commands.record(record).await?)
+    } = made;
+    format!("made up to event {head} and {records} records, sha256 {sha256}")
 }

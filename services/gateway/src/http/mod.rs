@@ -10,6 +10,7 @@ pub(crate) mod bearer;
 mod caller;
 mod change;
 mod consistency;
+mod deed;
 mod entitlement;
 mod gates;
 mod history;

@@ -1,6 +1,6 @@
 //! Notifications, sources of signals and letters: looking at them, testing, replaying, retrying, removing.
 //!
-//! Invariant: every change is on record before it is made; none but a removal is an event.
+//! Invariant: a removal of what was declared is an event, and every other change a deed with both its records.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,6 @@ use axum::extract::{Extension, State};
 use axum::http::Method;
 use axum::response::Response;
 use axum::routing::{delete, get, post};
-use keywheel_core::audit::Outcome;
 use keywheel_core::command::{Command, Outward};
 use keywheel_core::id::{LetterId, NotificationId};
 use keywheel_core::name::{NotificationName, SignalSourceName};
@@ -24,10 +23,12 @@ use keywheel_schemas::api::{
 };
 use keywheel_schemas::mirror::TextForm as _;
 
+use super::deed::{self, Ended, Task};
 use super::pages::{self, Order, Paged};
 use super::payload::{Object, Payload};
 use super::subscriptions::{head, is_there};
 use super::{Api, Caller, Failure, Named, Route};
+use crate::deeds::Deed;
 
 /// What there is to ask here.
 pub(super) fn routes() -> Vec<Route> {
@@ -141,9 +142,18 @@ pub(super) async fn test(
     Named(name): Named,
 ) -> Result<Json<NotificationView>, Failure> {
     let known = find(&api, &name)?;
-    let object = format!("notification/{}", known.name);
-    record(&api, &caller, ("test-notification", &object), "").await?;
-    api.outside.test(&known.name).await?;
+    let task = Task::new(
+        Deed::TestNotification,
+        format!("notification/{}", known.name),
+    );
+    let (outside, name) = (api.outside.clone(), known.name.clone());
+    let telling = async move {
+        match outside.test(&name).await {
+            Ok(()) => Ended::done((), "its receiver took it"),
+            Err(error) => Ended::failed(error),
+        }
+    };
+    deed::done(&api, &caller, task, telling).await?;
     Ok(Json(Standing::now(&api).await?.view(&known)))
 }
 
@@ -156,16 +166,25 @@ pub(super) async fn replay(
     let Object(request) = body?;
     let known = find(&api, &name)?;
     let after = is_there(request.after, head(&api).await?)?;
-    let object = format!("notification/{}", known.name);
-    let reason = format!("after event {after}");
-    record(&api, &caller, ("replay-notification", &object), &reason).await?;
-    if !api.deliveries.rewind(known.id, after).await? {
-        return Err(Failure::conflict(format!(
-            "notification `{}` has not come to event {after} yet, so there is nothing to tell again; give the number of an earlier one",
-            known.name
-        )));
-    }
-    api.outside.call();
+    let task = Task::new(
+        Deed::ReplayNotification,
+        format!("notification/{}", known.name),
+    )
+    .saying(format!("after event {after}"));
+    let (own, name, id) = (api.clone(), known.name.clone(), known.id);
+    let going_back = async move {
+        match own.deliveries.rewind(id, after).await {
+            Ok(true) => {
+                own.outside.call();
+                Ended::done((), "what came after it is told again")
+            }
+            Ok(false) => Ended::failed(Failure::conflict(format!(
+                "notification `{name}` has not come to event {after} yet, so there is nothing to tell again; give the number of an earlier one"
+            ))),
+            Err(error) => Ended::kept(error),
+        }
+    };
+    deed::done(&api, &caller, task, going_back).await?;
     Ok(Json(Standing::now(&api).await?.view(&known)))
 }
 
@@ -242,12 +261,21 @@ pub(super) async fn retry(
     Named(id): Named,
 ) -> Result<Json<LetterView>, Failure> {
     let letter = find_letter(&api, &id).await?;
-    let object = format!("letter/{}", letter.id);
-    let reason = format!("{}, {}", letter.owner, letter.heading);
-    record(&api, &caller, ("retry-letter", &object), &reason).await?;
-    api.outside.retry(&letter, &caller.principal).await?;
-    api.deliveries.discard(letter.id).await?;
-    Ok(Json(letter_view(&letter)))
+    let task = task_with(Deed::RetryLetter, &letter);
+    let (own, by) = (api.clone(), caller.principal.clone());
+    let retrying = async move {
+        if let Err(error) = own.outside.retry(&letter, &by).await {
+            return Ended::failed(error);
+        }
+        match own.deliveries.discard(letter.id).await {
+            Ok(_) => Ended::done(Json(letter_view(&letter)), "it was taken"),
+            Err(error) => {
+                let words = format!("it was taken, and the letter may stay: {}", error.text);
+                Ended::not(error.into(), words)
+            }
+        }
+    };
+    deed::done(&api, &caller, task, retrying).await
 }
 
 pub(super) async fn discard(
@@ -256,11 +284,20 @@ pub(super) async fn discard(
     Named(id): Named,
 ) -> Result<Json<LetterView>, Failure> {
     let letter = find_letter(&api, &id).await?;
-    let object = format!("letter/{}", letter.id);
-    let reason = format!("{}, {}", letter.owner, letter.heading);
-    record(&api, &caller, ("discard-letter", &object), &reason).await?;
-    api.deliveries.discard(letter.id).await?;
-    Ok(Json(letter_view(&letter)))
+    let task = task_with(Deed::DiscardLetter, &letter);
+    let own = api.clone();
+    let discarding = async move {
+        match own.deliveries.discard(letter.id).await {
+            Ok(_) => Ended::done(Json(letter_view(&letter)), ""),
+            Err(error) => Ended::kept(error),
+        }
+    };
+    deed::done(&api, &caller, task, discarding).await
+}
+
+fn task_with(deed: Deed, letter: &Letter) -> Task {
+    let about = format!("about {}, {}", letter.owner, letter.heading);
+    Task::new(deed, format!("letter/{}", letter.id)).saying(about)
 }
 
 fn letter_view(letter: &Letter) -> LetterView {
@@ -304,15 +341,4 @@ async fn find_letter(api: &Api, id: &str) -> Result<Letter, Failure> {
         PortError::new(ErrorKind::NotFound, text)
     };
     Ok(found.ok_or_else(unknown)?)
-}
-
-async fn record(
-    api: &Api,
-    caller: &Caller,
-    (verb, object): (&str, &str),
-    reason: &str,
-) -> Result<(), Failure> {
-    let reason = caller.standing.words(reason);
-    let record = api.record(&caller.principal, verb, object, Outcome::Allowed, &reason);
-    Ok(api.commands.record(record).await?)
 }

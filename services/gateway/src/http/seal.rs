@@ -1,8 +1,7 @@
 //! The seal of store-sync: how it is, offering what opens it, closing it; and the keys below its root key.
 //!
-//! Invariants: an offer passes unopened; whatever is asked for is on record before store-sync hears of it, and what came
-//! of it before its sender does, by a record of the same command; that is so also where who asked does not wait for it;
-//! no record and no answer says why an offer was refused.
+//! Invariants: an offer passes unopened; whatever is asked for is a deed with both its records; no record and no answer
+//! says why an offer was refused.
 
 use axum::Json;
 use axum::extract::{Extension, State};
@@ -10,18 +9,19 @@ use axum::http::Method;
 use axum::routing::{MethodRouter, get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use keywheel_core::audit::{Outcome, Record};
-use keywheel_core::id::CommandId;
 use keywheel_engine::port::bus::{Address, Body};
-use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::unseal::SealState;
 use keywheel_schemas::api::{SealRequest, SealView, UnsealRequest};
 
+use super::deed::{self, Begun, Ended, Task};
 use super::payload::{Object, Payload};
-use super::{Api, Caller, Failure, UNSEAL_TIMEOUT, approvals, bounded, trace};
-use crate::deeds::{ASKED, OBJECT};
+use super::{Api, Caller, Failure, UNSEAL_TIMEOUT, approvals};
+use crate::deeds::Deed;
 use crate::dual;
+
+/// What its records are about.
+const OBJECT: &str = "store-sync";
 
 /// Every route of it.
 pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
@@ -46,24 +46,23 @@ async fn unseal(
     let offered = STANDARD
         .decode(&request.offer)
         .map_err(|e| Failure::invalid(format!("field `offer` is not base64: {e}")))?;
-    let ids = api.ids.clone();
-    to_its_end(&*ids, async move { offer(&api, &caller, offered).await }).await
+    let own = api.clone();
+    deed::to_its_end(&api, async move { offer(&own, &caller, offered).await }).await
 }
 
 async fn offer(api: &Api, caller: &Caller, offered: Vec<u8>) -> Result<Json<SealView>, Failure> {
-    let deed = begin(api, caller, ("unseal", None)).await?;
+    let begun = Begun::new(api, caller, Task::new(Deed::Unseal, OBJECT)).await?;
     let given = match approvals::note_share(api, caller).await {
         Ok(given) => given,
         Err(no) => {
-            let words = format!("not offered: {}", bounded(no.detail()));
-            deed.note(api, caller, (Outcome::Rejected, &words)).await?;
-            return Err(no.on_record());
+            let words = format!("not offered: {}", no.detail());
+            return begun.end(Ended::not(no, words)).await;
         }
     };
     let answer = ask_store_sync(api, Body::Unseal { offered }).await;
     // Without an answer it may have been taken.
     let is_refused = matches!(answer, Ok(Body::Failed { .. }));
-    let came = end(api, caller, &deed, answer).await;
+    let came = begun.end(ended(answer)).await;
     if let Some(given) = given.filter(|_| is_refused) {
         approvals::take_share_back(api, caller, &given).await?;
     }
@@ -76,7 +75,7 @@ async fn seal(
     body: Payload<SealRequest>,
 ) -> Result<Json<SealView>, Failure> {
     let Object(SealRequest { reason }) = body?;
-    done(api, caller, ("seal", reason), Body::Seal).await
+    done(&api, &caller, (Deed::Seal, reason), Body::Seal).await
 }
 
 async fn rotate_kek(
@@ -91,104 +90,38 @@ async fn rotate_kek(
     if let Some(why) = why {
         return Err(PortError::new(ErrorKind::Unavailable, why).into());
     }
-    done(api, caller, ("rotate-kek", reason), Body::RotateKek).await
+    done(&api, &caller, (Deed::RotateKek, reason), Body::RotateKek).await
 }
 
 async fn done(
-    api: Api,
-    caller: Caller,
-    (verb, reason): (&'static str, Option<String>),
+    api: &Api,
+    caller: &Caller,
+    (what, reason): (Deed, Option<String>),
     body: Body,
 ) -> Result<Json<SealView>, Failure> {
-    let ids = api.ids.clone();
-    let doing = async move {
-        let deed = begin(&api, &caller, (verb, reason.as_deref())).await?;
-        let answer = ask_store_sync(&api, body).await;
-        let state = end(&api, &caller, &deed, answer).await?;
-        Ok(Json(view(&api, state)))
-    };
-    to_its_end(&*ids, doing).await
+    let reason = reason.filter(|why| !why.is_empty());
+    let more = reason.map(|why| format!("because: {why}"));
+    let task = Task::new(what, OBJECT).saying(more.unwrap_or_default());
+    let own = api.clone();
+    let asking = async move { ended(ask_store_sync(&own, body).await) };
+    let state = deed::done(api, caller, task, asking).await?;
+    Ok(Json(view(api, state)))
 }
 
-/// A handler ends with its connection; what was begun comes to its end, and on record, all the same.
-async fn to_its_end(
-    ids: &dyn Ids,
-    doing: impl Future<Output = Result<Json<SealView>, Failure>> + Send + 'static,
-) -> Result<Json<SealView>, Failure> {
-    let doing = tokio::spawn(trace::kept(ids, doing));
-    doing.await.unwrap_or_else(|error| {
-        let text = "what was asked of store-sync did not come to its end; `keywheel unseal` without an offer shows how the seal is";
-        Err(PortError::caused(ErrorKind::Unavailable, text, error).into())
-    })
-}
-
-/// What is on record that it was begun.
-struct Deed {
-    verb: &'static str,
-    command: CommandId,
-}
-
-impl Deed {
-    fn record(&self, api: &Api, caller: &Caller, (outcome, words): (Outcome, &str)) -> Record {
-        let reason = caller.standing.words(words);
-        Record {
-            command: self.command,
-            ..api.record(&caller.principal, self.verb, OBJECT, outcome, &reason)
+/// What came of it, by store-sync's answer.
+fn ended(answer: Result<Body, PortError>) -> Ended<SealState> {
+    match answer {
+        Ok(Body::SealState(state)) => {
+            let words = how_it_is(&state);
+            Ended::done(state, &words)
         }
-    }
-
-    /// Puts on record what came of it.
-    async fn note(&self, api: &Api, caller: &Caller, came: (Outcome, &str)) -> Result<(), Failure> {
-        let own = CommandId::from_bytes(api.ids.draw());
-        let record = self.record(api, caller, came);
-        Ok(api.commands.record_as(own, record).await?)
-    }
-}
-
-/// The intent.
-async fn begin(
-    api: &Api,
-    caller: &Caller,
-    (verb, reason): (&'static str, Option<&str>),
-) -> Result<Deed, Failure> {
-    let command = CommandId::from_bytes(api.ids.draw());
-    let words = match reason {
-        None | Some("") => ASKED.to_owned(),
-        Some(why) => format!("{ASKED} because: {}", bounded(why)),
-    };
-    let deed = Deed { verb, command };
-    let record = deed.record(api, caller, (Outcome::Allowed, &words));
-    api.commands.record(record).await?;
-    Ok(deed)
-}
-
-/// What came of it, by store-sync's answer: on record before anybody hears of it.
-async fn end(
-    api: &Api,
-    caller: &Caller,
-    deed: &Deed,
-    answer: Result<Body, PortError>,
-) -> Result<SealState, Failure> {
-    let (outcome, words) = match &answer {
-        Ok(Body::SealState(state)) => (Outcome::Allowed, format!("done: {}", how_it_is(state))),
         // Why, nobody learns.
         Ok(Body::Failed {
             kind: ErrorKind::Denied,
-            ..
-        }) => (Outcome::Rejected, "refused by store-sync".to_owned()),
-        Ok(Body::Failed { text, .. }) => (Outcome::Rejected, format!("failed: {}", bounded(text))),
-        Ok(_) => {
-            let words = "failed: store-sync did not understand";
-            (Outcome::Rejected, words.to_owned())
-        }
-        Err(error) => {
-            let words = format!("not known whether it was done: {}", bounded(&error.text));
-            (Outcome::Rejected, words)
-        }
-    };
-    deed.note(api, caller, (outcome, &words)).await?;
-    let came = answer.map_err(Failure::from).and_then(understood);
-    came.map_err(Failure::on_record)
+            text,
+        }) => Ended::not(Failure::refused(text), "refused by store-sync"),
+        other => Ended::other(other),
+    }
 }
 
 fn how_it_is(state: &SealState) -> String {

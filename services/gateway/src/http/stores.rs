@@ -8,7 +8,6 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use keywheel_core::audit::Outcome;
 use keywheel_core::command::{Command, Declaration};
 use keywheel_core::id::SecretId;
 use keywheel_core::name::{SecretName, StoreName};
@@ -26,10 +25,12 @@ use keywheel_schemas::api::{
     StoreSecret, StoreView,
 };
 
+use super::deed::{self, Ended, FAILED, Task, UNKNOWN};
 use super::pages::{self, Order, Paged};
 use super::payload::{Object, Payload};
-use super::{Api, Caller, Failure, Named, bounded};
+use super::{Api, Caller, Failure, Named};
 use crate::admission::Demand;
+use crate::deeds::Deed;
 use crate::views;
 
 /// How long store-sync may take to try a store: a request to it is bounded by less.
@@ -216,39 +217,16 @@ pub(super) async fn check(
                 trial.left_out
             ));
         }
-        record_trial(api, caller, &name, &trial.store.spec).await?;
-        let body = Body::CheckStore {
-            store: Box::new(trial.store),
-            credentials: trial.credentials,
-            places: trial.places,
-        };
-        let asked = api
-            .bus
-            .request(Address::StoreSync, None, body, CHECK_TIMEOUT);
-        match asked.await? {
-            Body::Tried(more) => notes.extend(more),
-            Body::Failed {
-                kind: ErrorKind::Unavailable,
-                text,
-            } if trial.is_known => notes.push(format!("no place was checked: {text}")),
-            Body::Failed { kind, text } if is_sealed(kind, &text) => {
-                return Err(PortError::new(kind, text).into());
+        let (is_known, task) = (trial.is_known, trying(&name, &trial.store.spec));
+        let own = api.clone();
+        let trying = async move { tried(&own, trial).await };
+        match deed::done(api, caller, task, trying).await? {
+            Tried::Works(more) => notes.extend(more),
+            Tried::No(error) if error.kind == ErrorKind::Unavailable && is_known => {
+                notes.push(format!("no place was checked: {}", error.text));
             }
-            Body::Failed { kind, text } => {
-                let text = format!(
-                    "nothing was applied: store `{name}` was tried and does not work: {text}; mend that, or say `--no-check` to declare it all the same"
-                );
-                // What store-sync may not or cannot read there says nothing about who asks here.
-                return Err(match kind {
-                    ErrorKind::Unavailable => PortError::new(kind, text).into(),
-                    _ => Failure::invalid(text),
-                });
-            }
-            _ => {
-                let text =
-                    "store-sync did not understand the store; run the same version everywhere";
-                return Err(PortError::new(ErrorKind::Unavailable, text).into());
-            }
+            Tried::No(error) => return Err(does_not_work(&name, error)),
+            Tried::Unanswered(error) => return Err(error.into()),
         }
         if !notes.is_empty() {
             untried.insert(name, notes.join("; "));
@@ -257,12 +235,68 @@ pub(super) async fn check(
     Ok(untried)
 }
 
-async fn record_trial(
-    api: &Api,
-    caller: &Caller,
-    name: &StoreName,
-    spec: &StoreSpec,
-) -> Result<(), Failure> {
+/// What came of a trial.
+enum Tried {
+    /// With what could not be tried.
+    Works(Vec<String>),
+    /// Store-sync could not use it.
+    No(PortError),
+    /// Store-sync said nothing that is understood.
+    Unanswered(PortError),
+}
+
+async fn tried(api: &Api, trial: Trial) -> Ended<Tried> {
+    let body = Body::CheckStore {
+        store: Box::new(trial.store),
+        credentials: trial.credentials,
+        places: trial.places,
+    };
+    let asking = api
+        .bus
+        .request(Address::StoreSync, None, body, CHECK_TIMEOUT);
+    match asking.await {
+        Ok(Body::Tried(more)) => {
+            let words = match more.len() {
+                0 => "it works".to_owned(),
+                some => format!("it works; not tried: {some}"),
+            };
+            Ended::done(Tried::Works(more), &words)
+        }
+        Ok(Body::Failed { kind, text }) => {
+            let words = format!("{FAILED}{text}");
+            Ended::not_done(Tried::No(PortError::new(kind, text)), words)
+        }
+        Ok(_) => {
+            let text = "store-sync did not understand the store; run the same version everywhere";
+            let words = format!("{FAILED}{text}");
+            let error = PortError::new(ErrorKind::Unavailable, text);
+            Ended::not_done(Tried::Unanswered(error), words)
+        }
+        Err(error) => {
+            let words = format!("{UNKNOWN}{}", error.text);
+            Ended::not_done(Tried::Unanswered(error), words)
+        }
+    }
+}
+
+/// Why nothing is applied, where a store was tried in vain.
+fn does_not_work(name: &StoreName, error: PortError) -> Failure {
+    if is_sealed(error.kind, &error.text) {
+        return error.into();
+    }
+    let PortError { kind, text, .. } = error;
+    let text = format!(
+        "nothing was applied: store `{name}` was tried and does not work: {text}; mend that, or say `--no-check` to declare it all the same"
+    );
+    // What store-sync may not or cannot read there says nothing about who asks here.
+    match kind {
+        ErrorKind::Unavailable => PortError::new(kind, text).into(),
+        _ => Failure::invalid(text),
+    }
+}
+
+/// That credentials are about to be shown to a server.
+fn trying(name: &StoreName, spec: &StoreSpec) -> Task {
     let read = spec.backend.credentials().into_iter();
     let read: Vec<String> = read
         .map(|from| match from {
@@ -270,15 +304,8 @@ async fn record_trial(
             CredentialRef::Secret(name) => format!("secret/{name}"),
         })
         .collect();
-    let reason = bounded(&format!(
-        "at {} with {}",
-        spec.backend.server(),
-        read.join(", ")
-    ));
-    let object = format!("store/{name}");
-    let (principal, reason) = (&caller.principal, caller.standing.words(&reason));
-    let record = api.record(principal, "try-store", &object, Outcome::Allowed, &reason);
-    Ok(api.commands.record(record).await?)
+    let more = format!("at {} with {}", spec.backend.server(), read.join(", "));
+    Task::new(Deed::TryStore, format!("store/{name}")).saying(more)
 }
 
 pub(super) async fn refresh(
@@ -294,27 +321,15 @@ pub(super) async fn refresh(
         .map(|name| Resource::Secret(name.to_string()));
     let meant = meant.unwrap_or(Resource::Environment);
     let needs = Demand::new(Verb::Rotate, meant);
-    let by = api.admit_caller(&caller, &[needs]).await?;
-    let by = by.unwrap_or_default();
+    api.admit_caller(&caller, &[needs]).await?;
     let secret = match &named {
         Some(name) => Some(outside(&api, name)?),
         None => None,
     };
     let object = named.map_or_else(|| "stores".to_owned(), |name| format!("secret/{name}"));
-    let record = api.record(&caller.principal, "refresh", &object, Outcome::Allowed, &by);
-    api.commands.record(record).await?;
-    let body = Body::LookNow { secret };
-    let asked = api
-        .bus
-        .request(Address::StoreSync, None, body, LOOK_TIMEOUT);
-    let looks = match asked.await? {
-        Body::Looked(looks) => looks,
-        Body::Failed { kind, text } => return Err(PortError::new(kind, text).into()),
-        _ => {
-            let text = "store-sync did not understand; run the same version everywhere";
-            return Err(PortError::new(ErrorKind::Unavailable, text).into());
-        }
-    };
+    let own = api.clone();
+    let looking = async move { looked(&own, secret).await };
+    let looks = deed::done(&api, &caller, Task::new(Deed::Refresh, object), looking).await?;
     let world = &api.view.read().world;
     let told = |looked: &Looked| {
         let secret = world.secrets.get(&looked.secret)?;
@@ -333,6 +348,36 @@ pub(super) async fn refresh(
     let results: BTreeMap<String, Refreshed> = looks.iter().filter_map(told).collect();
     let results = results.into_values().collect();
     Ok(Json(RefreshAnswer { results }))
+}
+
+/// Has store-sync look, at one secret or at all.
+async fn looked(api: &Api, secret: Option<SecretId>) -> Ended<Vec<Looked>> {
+    let body = Body::LookNow { secret };
+    let asking = api
+        .bus
+        .request(Address::StoreSync, None, body, LOOK_TIMEOUT);
+    match asking.await {
+        Ok(Body::Looked(looks)) => {
+            let words = found_words(&looks);
+            Ended::done(looks, &words)
+        }
+        other => Ended::other(other),
+    }
+}
+
+/// How many were found how.
+fn found_words(looks: &[Looked]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for looked in looks {
+        *counts.entry(words(&looked.found).0).or_default() += 1;
+    }
+    if counts.is_empty() {
+        return "nothing lies outside".to_owned();
+    }
+    let each = counts
+        .into_iter()
+        .map(|(word, count)| format!("{count} {word}"));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 fn outside(api: &Api, name: &SecretName) -> Result<SecretId, Failure> {

@@ -1,21 +1,22 @@
 //! Subscriptions: places in the stream of events, kept for clients across restarts and gateways.
 //!
-//! Invariant: every change is on record before it is made. None is an event: a client that acknowledges
-//! what it read would else make more to read.
+//! Invariant: every change is a deed with both its records. None is an event: a client that acknowledges what it read
+//! would else make more to read.
 
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use keywheel_core::audit::Outcome;
 use keywheel_core::id::SubscriptionId;
 use keywheel_core::name::SubscriptionName;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::subscriptions::{self, Subscription};
 use keywheel_schemas::api::{AcknowledgeRequest, SubscribeRequest, SubscriptionView};
 
+use super::deed::{self, Ended, Task};
 use super::pages::{self, Order, Paged};
 use super::payload::{Object, Payload};
 use super::{Api, Caller, Failure, Named};
+use crate::deeds::Deed;
 
 pub(super) async fn list(State(api): State<Api>, page: Paged) -> Result<Response, Failure> {
     let page = page?.0;
@@ -44,15 +45,13 @@ pub(super) async fn subscribe(
     let head = head(&api).await?;
     let after = request.after.unwrap_or(head);
     let after = is_there(after, head)?;
-    record(
-        &api,
-        &caller,
-        ("subscribe", &name),
-        &format!("after event {after}"),
-    )
-    .await?;
-    let id = SubscriptionId::from_bytes(api.ids.draw());
-    let made = api.journal.subscribe(&name, id, after).await?;
+    let task = task(Deed::Subscribe, &name).saying(format!("after event {after}"));
+    let (journal, id) = (
+        api.journal.clone(),
+        SubscriptionId::from_bytes(api.ids.draw()),
+    );
+    let making = async move { kept(journal.subscribe(&name, id, after).await) };
+    let made = deed::done(&api, &caller, task, making).await?;
     Ok(Json(view(head, &made)))
 }
 
@@ -74,9 +73,10 @@ pub(super) async fn acknowledge(
     }
     let head = head(&api).await?;
     let number = is_there(request.number, head)?;
-    let reason = format!("up to event {number}");
-    record(&api, &caller, ("acknowledge", &known.name), &reason).await?;
-    let moved = api.journal.acknowledge(&known.name, id, number).await?;
+    let task = task(Deed::Acknowledge, &known.name).saying(format!("up to event {number}"));
+    let journal = api.journal.clone();
+    let moving = async move { kept(journal.acknowledge(&known.name, id, number).await) };
+    let moved = deed::done(&api, &caller, task, moving).await?;
     Ok(Json(view(head, &moved)))
 }
 
@@ -86,10 +86,13 @@ pub(super) async fn unsubscribe(
     Named(name): Named,
 ) -> Result<Json<SubscriptionView>, Failure> {
     let known = find(&api, &name).await?;
-    let reason = format!("it stood at event {}", known.acknowledged);
-    record(&api, &caller, ("unsubscribe", &known.name), &reason).await?;
-    api.journal.unsubscribe(&known.name).await?;
-    Ok(Json(view(head(&api).await?, &known)))
+    let head = head(&api).await?;
+    let more = format!("where it stood at event {}", known.acknowledged);
+    let task = task(Deed::Unsubscribe, &known.name).saying(more);
+    let (journal, name) = (api.journal.clone(), known.name.clone());
+    let removing = async move { kept(journal.unsubscribe(&name).await) };
+    deed::done(&api, &caller, task, removing).await?;
+    Ok(Json(view(head, &known)))
 }
 
 /// A subscription that is there.
@@ -129,14 +132,14 @@ fn view(head: u64, one: &Subscription) -> SubscriptionView {
     }
 }
 
-async fn record(
-    api: &Api,
-    caller: &Caller,
-    (verb, name): (&str, &SubscriptionName),
-    reason: &str,
-) -> Result<(), Failure> {
-    let object = format!("subscription/{name}");
-    let reason = caller.standing.words(reason);
-    let record = api.record(&caller.principal, verb, &object, Outcome::Allowed, &reason);
-    Ok(api.commands.record(record).await?)
+fn task(deed: Deed, name: &SubscriptionName) -> Task {
+    Task::new(deed, format!("subscription/{name}"))
+}
+
+/// What came of a change in the database.
+fn kept<T>(changed: Result<T, PortError>) -> Ended<T> {
+    match changed {
+        Ok(now) => Ended::done(now, ""),
+        Err(error) => Ended::kept(error),
+    }
 }

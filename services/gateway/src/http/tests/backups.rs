@@ -8,6 +8,7 @@ use keywheel_engine::port::journal::Journal;
 use keywheel_schemas::api::BackupView;
 use tokio::sync::Notify;
 
+use super::seal::command_of;
 use super::*;
 
 /// Notes how much was on record when it was asked; fails every time but the first.
@@ -68,6 +69,7 @@ async fn a_backup_is_on_record_before_it_is_made_and_when_it_was() {
     assert!(audit.iter().all(|record| record.contains("\"backup\"")));
     assert!(audit[0].contains("asked for"), "{audit:?}");
     assert!(audit[1].contains(&"ab".repeat(32)), "{audit:?}");
+    assert_eq!(command_of(&audit[0]), command_of(&audit[1]), "{audit:?}");
     let refused = bench.post("backup", json!({})).await;
     assert_problem(&refused, 409, "conflict", "wait for it");
     let audit = bench.audit().await.split_off(2);
@@ -117,7 +119,7 @@ async fn who_asked_may_go_and_it_is_made_to_its_end_and_on_record() {
         tokio::task::yield_now().await;
     }
     let audit = bench.audit().await;
-    assert!(audit[1].contains("made: up to event 7"), "{audit:?}");
+    assert!(audit[1].contains("done: made up to event 7"), "{audit:?}");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use keywheel_core::name::NotificationName;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::deliveries::{Deliveries as _, Letter};
 
+use super::seal::command_of;
 use super::*;
 
 pub(super) const NOTIFICATION: &str = "apiVersion: keywheel.dev/v1\nkind: Notification\nmetadata: { name: soc }\nspec: { slack: { urlFile: /etc/keywheel/signals/slack }, when: 'event.secret != \"\"' }\n";
@@ -27,6 +28,27 @@ fn letter(owner: &str) -> Letter {
         time: Timestamp::from_micros(0),
         reason: "refused".to_owned(),
         body: b"2".to_vec(),
+    }
+}
+
+/// Each deed of this kind has an intent, and then an outcome of the same command with these words.
+async fn ends(bench: &Bench, verb: &str, outcomes: &[&str]) {
+    let verb = format!("verb: \"{verb}\"");
+    // What names nothing that is there is no deed.
+    let is_none = |record: &String| {
+        ["404", "400"]
+            .iter()
+            .any(|s| record.contains(&format!("status {s}")))
+    };
+    let is_deed = |record: &String| record.contains(&verb) && !is_none(record);
+    let deeds: Vec<String> = bench.audit().await.into_iter().filter(is_deed).collect();
+    assert_eq!(deeds.len(), 2 * outcomes.len(), "{deeds:?}");
+    for (pair, words) in deeds.chunks(2).zip(outcomes) {
+        assert!(pair[0].contains("reason: \"asked for"), "{pair:?}");
+        assert!(pair[1].contains(&format!("reason: \"{words}")), "{pair:?}");
+        assert_eq!(command_of(&pair[0]), command_of(&pair[1]), "{pair:?}");
+        let is_done = words.starts_with("done");
+        assert_eq!(pair[1].contains("Allowed"), is_done, "{pair:?}");
     }
 }
 
@@ -72,8 +94,12 @@ async fn a_test_is_on_record_and_answered_as_it_ended() {
         *bench.outside.asked.lock().unwrap(),
         ["test soc", "test soc"]
     );
-    let records = bench.audit().await.join("\n");
-    assert!(records.contains("test-notification"), "{records}");
+    ends(
+        &bench,
+        "test-notification",
+        &["done: its receiver took it", "failed: it is away"],
+    )
+    .await;
     let unknown = bench.post("notifications/none/test", json!({})).await;
     assert_problem(&unknown, 404, "not_found", "notification list");
 }
@@ -95,6 +121,11 @@ async fn a_replay_goes_back_and_never_on() {
     assert_eq!(*bench.outside.asked.lock().unwrap(), ["call"]);
     assert_problem(&replay(1).await, 409, "conflict", "an earlier one");
     assert_problem(&replay(99).await, 400, "invalid", "there is no event 99");
+    let words = [
+        "done: what came after",
+        "failed: notification `soc` has not come",
+    ];
+    ends(&bench, "replay-notification", &words).await;
 }
 
 #[tokio::test]
@@ -125,10 +156,9 @@ async fn a_letter_is_shown_retried_and_thrown_away() {
     let path = format!("/v1/letters/{id}");
     let (status, _) = bench.ask_as(OPERATOR, "DELETE", &path, Body::empty()).await;
     assert_eq!(status, StatusCode::OK);
-    let records = bench.audit().await.join("\n");
-    for verb in ["retry-letter", "discard-letter"] {
-        assert!(records.contains(verb), "{records}");
-    }
+    let words = ["failed: still away", "done: it was taken"];
+    ends(&bench, "retry-letter", &words).await;
+    ends(&bench, "discard-letter", &["done"]).await;
     let bad = bench.post("letters/x/retry", json!({})).await;
     assert_problem(&bad, 400, "invalid", "is not an id");
 }

@@ -12,13 +12,13 @@ impl Bench {
     }
 
     /// Records since then.
-    async fn left(&self, before: usize) -> Vec<String> {
+    pub(super) async fn left(&self, before: usize) -> Vec<String> {
         self.audit().await.split_off(before)
     }
 }
 
 /// The command that a record is about.
-fn command_of(record: &str) -> String {
+pub(super) fn command_of(record: &str) -> String {
     let (_, rest) = record.split_once("command: ").unwrap();
     rest.split(", trace").next().unwrap().to_owned()
 }

@@ -5,6 +5,7 @@ use keywheel_core::command::{Command, Observation};
 use keywheel_core::id::SecretId;
 use keywheel_core::store::{Found, Looked, PlannedUse, RemoteVersion, Source};
 
+use super::seal::command_of;
 use super::*;
 use crate::http::stores::MAX_TRIED_PLACES;
 
@@ -39,6 +40,8 @@ async fn a_store_is_tried_before_anything_is_applied_and_only_when_it_is_new() {
         records.contains("at https://bao:8200 with file /etc/t"),
         "{records}"
     );
+    let why = "reason: \"failed: no route to bao:8200";
+    assert_eq!(records.matches(why).count(), 2, "{records}");
     let unchecked = json!({ "manifests": both(), "source": "t", "no_check": true });
     assert_eq!(bench.post("apply", unchecked).await.0, 200);
     assert_eq!(bench.store.tried.lock().unwrap().len(), 2);
@@ -195,7 +198,16 @@ async fn a_look_now_says_what_was_found_and_which_rotation_takes_it_over() {
         (&json!("prod/far"), &json!("changed"))
     );
     assert_eq!(first["rotation"], rotation.to_string());
-    assert!(bench.audit().await.join("\n").contains("\"refresh\""));
+    let audit = bench.audit().await;
+    let [intent, outcome] = &audit[audit.len() - 2..] else {
+        panic!("{audit:?}");
+    };
+    assert!(
+        intent.contains("\"refresh\"") && intent.contains("\"asked for"),
+        "{intent}"
+    );
+    assert!(outcome.contains("reason: \"done: 1 changed"), "{outcome}");
+    assert_eq!(command_of(intent), command_of(outcome));
     bench.apply(MANIFEST).await;
     for (name, status, code, part) in [
         ("no/such", 404, "not_found", "get secrets"),
@@ -208,4 +220,7 @@ async fn a_look_now_says_what_was_found_and_which_rotation_takes_it_over() {
     *bench.store.is_away.lock().unwrap() = true;
     let away = bench.post("refresh", json!({})).await;
     assert_problem(&away, 503, "unavailable", "store-sync is away");
+    let last = bench.audit().await.pop().unwrap();
+    let words = "not known whether it was done: store-sync is away";
+    assert!(last.contains(words) && last.contains("Rejected"), "{last}");
 }

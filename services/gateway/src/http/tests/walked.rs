@@ -3,6 +3,7 @@
 //!
 //! A route that is in no row fails here before anything else: whoever adds one says how it is asked.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,9 @@ use keywheel_schemas::openapi::{ROUTES, Route};
 use keywheel_seal::SecretBytes;
 
 use super::backups::FakeMaker;
+use super::seal::command_of;
 use super::*;
+use crate::deeds::Deed;
 use crate::http::{NewToken, TokenMaker};
 
 const BINDING: &str = "---\napiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
@@ -48,6 +51,25 @@ fn case(bench: Bench, path: impl Into<String>, body: Value) -> Option<Case> {
         path: path.into(),
         body,
     })
+}
+
+impl Case {
+    /// What the request leaves on record.
+    async fn asked(&self, route: &Route) -> Vec<String> {
+        let before = self.bench.audit().await.len();
+        let (method, path) = (route.method.to_uppercase(), format!("/v1/{}", self.path));
+        let asked = self
+            .bench
+            .ask_as(self.peer.clone(), &method, &path, body(&self.body));
+        let (status, answer) = asked.await;
+        assert_eq!(status, StatusCode::OK, "{}: {answer}", route.operation);
+        self.bench.left(before).await
+    }
+
+    /// How many events there are.
+    async fn events(&self) -> u64 {
+        self.bench.journal.head().await.unwrap().number
+    }
 }
 
 fn why() -> Value {
@@ -379,20 +401,50 @@ fn body(value: &Value) -> Body {
 async fn every_change_that_is_made_is_on_record_with_who_asked_for_it() {
     for route in changes() {
         let case = granted(route.operation).await;
-        let before = case.bench.audit().await.len();
-        let (method, path) = (route.method.to_uppercase(), format!("/v1/{}", case.path));
-        let asked = case
-            .bench
-            .ask_as(case.peer.clone(), &method, &path, body(&case.body));
-        let (status, answer) = asked.await;
-        assert_eq!(status, StatusCode::OK, "{}: {answer}", route.operation);
-        let left = case.bench.audit().await.split_off(before);
+        let left = case.asked(route).await;
         let who = format!("{:?}", case.bench.api.access.principal(&case.peer));
         let is_its = |record: &&String| record.contains("Allowed") && record.contains(&who);
         let own = left.iter().filter(is_its).count();
         assert!(own > 0, "{} left no record: {left:?}", route.operation);
     }
     assert!(changes().count() > 25, "the route table was not read");
+}
+
+#[tokio::test]
+async fn every_change_is_one_command_or_has_its_intent_and_its_outcome() {
+    let mut deeds = BTreeSet::new();
+    for route in changes() {
+        let case = granted(route.operation).await;
+        let events = case.events().await;
+        let left = case.asked(route).await;
+        let is_intent = |record: &&String| record.contains("reason: \"asked for");
+        let intents: Vec<&String> = left.iter().filter(is_intent).collect();
+        let has_events = case.events().await > events;
+        // What is an event is on record in its transaction; what is none has both records.
+        assert!(
+            has_events || intents.len() == 1,
+            "{}: {left:?}",
+            route.operation
+        );
+        for intent in intents {
+            let command = command_of(intent);
+            let own: Vec<&String> = left
+                .iter()
+                .filter(|record| command_of(record) == command)
+                .collect();
+            assert_eq!(own.len(), 2, "{}: {own:?}", route.operation);
+            assert!(own[1].contains("reason: \"done"), "{own:?}");
+            let verb = own[1].split("verb: ").nth(1).unwrap();
+            deeds.insert(verb.split(',').next().unwrap().trim_matches('"').to_owned());
+        }
+    }
+    let all = Deed::ALL.map(|deed| deed.word().to_owned());
+    let met: BTreeSet<String> = all
+        .into_iter()
+        // An apply tries stores; `stores` shows its records.
+        .filter(|word| word != Deed::TryStore.word())
+        .collect();
+    assert_eq!(deeds, met);
 }
 
 #[tokio::test]
@@ -412,14 +464,7 @@ async fn every_change_that_policies_permit_names_them_and_their_version() {
         };
         let applies = Command::ApplyPolicies(set);
         case.bench.submit(Role::Gateway, applies).await;
-        let before = case.bench.audit().await.len();
-        let (method, path) = (route.method.to_uppercase(), format!("/v1/{}", case.path));
-        let asked = case
-            .bench
-            .ask_as(case.peer.clone(), &method, &path, body(&case.body));
-        let (status, answer) = asked.await;
-        assert_eq!(status, StatusCode::OK, "{}: {answer}", route.operation);
-        let left = case.bench.audit().await.split_off(before);
+        let left = case.asked(route).await;
         let who = format!("{:?}", case.bench.api.access.principal(&case.peer));
         let is_own =
             |record: &&String| record.contains("category: Administration") && record.contains(&who);

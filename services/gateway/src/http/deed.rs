@@ -1,0 +1,196 @@
+//! What a request does outside the log: an intent on record before it, an outcome on record before anybody hears of it.
+//!
+//! Invariants: both are records of one command; what was begun comes to its end, and on record, also where who asked does
+//! not wait for it; what a killed gateway leaves open a later start closes, since there is no deed that `deeds` does not
+//! know.
+
+use keywheel_core::audit::{Outcome, Record};
+use keywheel_core::id::CommandId;
+use keywheel_daemon::failpoint;
+use keywheel_engine::port::bus::Body;
+use keywheel_engine::port::{ErrorKind, PortError};
+
+use super::{Api, Caller, Failure, bounded, trace};
+use crate::deeds::{ASKED, Deed};
+
+/// How the words of an outcome begin where it was not done.
+pub(super) const FAILED: &str = "failed: ";
+/// The same where that is open.
+pub(super) const UNKNOWN: &str = "not known whether it was done: ";
+
+/// What is done, to what, and what the intent says of it beside that it was asked for.
+pub(super) struct Task {
+    pub(super) deed: Deed,
+    pub(super) object: String,
+    pub(super) more: String,
+}
+
+impl Task {
+    pub(super) fn new(deed: Deed, object: impl Into<String>) -> Self {
+        Self {
+            deed,
+            object: object.into(),
+            more: String::new(),
+        }
+    }
+
+    /// With what the intent says besides.
+    pub(super) fn saying(self, more: impl Into<String>) -> Self {
+        Self {
+            more: more.into(),
+            ..self
+        }
+    }
+}
+
+/// How a deed ended: what its sender hears, and what the record says.
+pub(super) struct Ended<T> {
+    answer: Result<T, Failure>,
+    outcome: Outcome,
+    words: String,
+}
+
+impl<T> Ended<T> {
+    /// It was done.
+    pub(super) fn done(answer: T, words: &str) -> Self {
+        let words = match words {
+            "" => "done".to_owned(),
+            words => format!("done: {words}"),
+        };
+        Self {
+            answer: Ok(answer),
+            outcome: Outcome::Allowed,
+            words,
+        }
+    }
+
+    /// It was not done, which does not end what it is a part of.
+    pub(super) fn not_done(answer: T, words: impl Into<String>) -> Self {
+        Self {
+            answer: Ok(answer),
+            outcome: Outcome::Rejected,
+            words: words.into(),
+        }
+    }
+
+    /// It was not done, for this reason.
+    pub(super) fn failed(failure: impl Into<Failure>) -> Self {
+        let failure = failure.into();
+        let words = format!("{FAILED}{}", failure.detail());
+        Self::not(failure, words)
+    }
+
+    /// No answer came, or one that leaves it open.
+    pub(super) fn unknown(failure: impl Into<Failure>) -> Self {
+        let failure = failure.into();
+        let words = format!("{UNKNOWN}{}", failure.detail());
+        Self::not(failure, words)
+    }
+
+    /// It was not done, and the record says this instead of what its sender hears.
+    pub(super) fn not(failure: Failure, words: impl Into<String>) -> Self {
+        Self {
+            answer: Err(failure),
+            outcome: Outcome::Rejected,
+            words: words.into(),
+        }
+    }
+
+    /// Of a database: what it could not answer it may have done.
+    pub(super) fn kept(error: PortError) -> Self {
+        match error.kind {
+            ErrorKind::Unavailable => Self::unknown(error),
+            _ => Self::failed(error),
+        }
+    }
+
+    /// Of another service: without an answer it may have done it, and one that is not understood is none.
+    pub(super) fn other(answer: Result<Body, PortError>) -> Self {
+        match answer {
+            Err(error) => Self::unknown(error),
+            Ok(Body::Failed { kind, text }) => Self::failed(PortError::new(kind, text)),
+            Ok(_) => {
+                let text = "store-sync did not understand; run the same version everywhere";
+                Self::failed(PortError::new(ErrorKind::Unavailable, text))
+            }
+        }
+    }
+}
+
+/// A deed whose intent is on record.
+pub(super) struct Begun {
+    api: Api,
+    caller: Caller,
+    task: Task,
+    command: CommandId,
+}
+
+impl Begun {
+    /// Puts the intent on record.
+    pub(super) async fn new(api: &Api, caller: &Caller, task: Task) -> Result<Self, Failure> {
+        let words = match task.more.as_str() {
+            "" => ASKED.to_owned(),
+            more => format!("{ASKED} {}", bounded(more)),
+        };
+        let begun = Self {
+            api: api.clone(),
+            caller: caller.clone(),
+            task,
+            command: CommandId::from_bytes(api.ids.draw()),
+        };
+        let record = begun.record(Outcome::Allowed, &words);
+        api.commands.record(record).await?;
+        let _injected = failpoint::hit_async("gateway.before_deed").await;
+        Ok(begun)
+    }
+
+    /// Puts on record how it ended.
+    pub(super) async fn end<T>(&self, ended: Ended<T>) -> Result<T, Failure> {
+        let _injected = failpoint::hit_async("gateway.after_deed").await;
+        let own = CommandId::from_bytes(self.api.ids.draw());
+        let record = self.record(ended.outcome, &bounded(&ended.words));
+        self.api.commands.record_as(own, record).await?;
+        ended.answer.map_err(Failure::on_record)
+    }
+
+    fn record(&self, outcome: Outcome, words: &str) -> Record {
+        let (principal, standing) = (&self.caller.principal, &self.caller.standing);
+        let (verb, object) = (self.task.deed.word(), &self.task.object);
+        let reason = standing.words(words);
+        Record {
+            command: self.command,
+            ..self.api.record(principal, verb, object, outcome, &reason)
+        }
+    }
+}
+
+/// Does it between its two records, and to its end.
+pub(super) async fn done<T, F>(
+    api: &Api,
+    caller: &Caller,
+    task: Task,
+    doing: F,
+) -> Result<T, Failure>
+where
+    T: Send + 'static,
+    F: Future<Output = Ended<T>> + Send + 'static,
+{
+    let (own, caller) = (api.clone(), caller.clone());
+    let whole = async move {
+        let begun = Begun::new(&own, &caller, task).await?;
+        begun.end(doing.await).await
+    };
+    to_its_end(api, whole).await
+}
+
+/// A handler ends with its connection; what was begun comes to its end, and on record, all the same.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    api: &Api,
+    doing: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    let doing = tokio::spawn(trace::kept(&*api.ids, doing));
+    doing.await.unwrap_or_else(|error| {
+        let text = "what was asked for did not come to its end here; look at how it is before you ask again";
+        Err(PortError::caused(ErrorKind::Unavailable, text, error).into())
+    })
+}
