@@ -35,6 +35,7 @@ use crate::views::playbooks as views;
 pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
     let look = |path, handler| (Method::GET, path, handler);
     let change = |path, handler| (Method::POST, path, handler);
+    let step = |path, into| change(path, intervening(into));
     vec![
         look("/v1/playbooks", get(list)),
         look("/v1/playbooks/{name}", get(describe)),
@@ -44,9 +45,9 @@ pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         look("/v1/playbook-runs", get(runs)),
         look("/v1/playbook-runs/{id}", get(describe_run)),
         change("/v1/playbook-runs/{id}/approve", post(approve)),
-        change("/v1/playbook-runs/{id}/pause", post(pause)),
-        change("/v1/playbook-runs/{id}/resume", post(resume)),
-        change("/v1/playbook-runs/{id}/cancel", post(cancel)),
+        step("/v1/playbook-runs/{id}/pause", Intervention::Pause),
+        step("/v1/playbook-runs/{id}/resume", Intervention::Resume),
+        step("/v1/playbook-runs/{id}/cancel", Intervention::Cancel),
         look("/v1/quarantines", get(quarantines)),
         change("/v1/quarantines/{name}/lift", post(lift)),
     ]
@@ -204,48 +205,27 @@ async fn approve(
     shown(&api.view.read(), run, api.clock.now()).map(Json)
 }
 
-async fn pause(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-    body: Payload<InterveneRequest>,
-) -> Result<Json<PlaybookRunView>, Failure> {
-    intervene((&api, &caller), &id, body, Intervention::Pause).await
-}
-
-async fn resume(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-    body: Payload<InterveneRequest>,
-) -> Result<Json<PlaybookRunView>, Failure> {
-    intervene((&api, &caller), &id, body, Intervention::Resume).await
-}
-
-async fn cancel(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-    body: Payload<InterveneRequest>,
-) -> Result<Json<PlaybookRunView>, Failure> {
-    intervene((&api, &caller), &id, body, Intervention::Cancel).await
+/// A person's step into a run.
+fn intervening(intervention: Intervention) -> MethodRouter<Api> {
+    post(move |api, caller, id, body| intervene(api, caller, id, body, intervention))
 }
 
 async fn intervene(
-    (api, caller): (&Api, &Caller),
-    id: &str,
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Named(id): Named,
     body: Payload<InterveneRequest>,
     intervention: Intervention,
 ) -> Result<Json<PlaybookRunView>, Failure> {
     let Object(InterveneRequest { reason }) = body?;
-    let run = run_id(id)?;
+    let run = run_id(&id)?;
     let request = Request::Intervene {
         run,
         intervention,
         by: identity(&caller.principal),
         reason,
     };
-    api.submit(caller, Command::Playbook(request)).await?;
+    api.submit(&caller, Command::Playbook(request)).await?;
     shown(&api.view.read(), run, api.clock.now()).map(Json)
 }
 
