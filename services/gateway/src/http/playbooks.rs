@@ -7,7 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
 use axum::http::Method;
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{delete, get, post};
 use keywheel_core::command::Command;
 use keywheel_core::decision::{self, Context, Enrolment};
 use keywheel_core::id::RunId;
@@ -27,15 +27,14 @@ use serde::Deserialize;
 use super::pages::{self, Order, Paged};
 use super::payload::{Object, Payload};
 use super::read::{WaitQuery, wait_for};
-use super::{Api, Caller, Failure, Named};
+use super::{Api, Caller, Failure, Named, Route};
 use crate::admission::{identity, steps};
 use crate::views::playbooks as views;
 
 /// Every route of playbooks and their runs.
-pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
+pub(super) fn routes() -> Vec<Route> {
     let look = |path, handler| (Method::GET, path, handler);
     let change = |path, handler| (Method::POST, path, handler);
-    let step = |path, into| change(path, intervening(into));
     vec![
         look("/v1/playbooks", get(list)),
         look("/v1/playbooks/{name}", get(describe)),
@@ -51,6 +50,12 @@ pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         look("/v1/quarantines", get(quarantines)),
         change("/v1/quarantines/{name}/lift", post(lift)),
     ]
+}
+
+/// A person's step into a run.
+fn step(path: &'static str, intervention: Intervention) -> Route {
+    let handler = move |api, caller, id, body| intervene(api, caller, id, body, intervention);
+    (Method::POST, path, post(handler))
 }
 
 async fn list(
@@ -203,11 +208,6 @@ async fn approve(
     };
     api.submit(&caller, Command::Playbook(request)).await?;
     shown(&api.view.read(), run, api.clock.now()).map(Json)
-}
-
-/// A person's step into a run.
-fn intervening(intervention: Intervention) -> MethodRouter<Api> {
-    post(move |api, caller, id, body| intervene(api, caller, id, body, intervention))
 }
 
 async fn intervene(
