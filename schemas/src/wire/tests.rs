@@ -1,36 +1,30 @@
 //! Tests of bus messages: there and back, refusals, and validity under the generated schemas.
 
+mod commands;
+mod plans;
 mod resource;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
-
 use keywheel_core::audit::{Category, ContainerRef, Outcome, Principal, Record, Role};
-use keywheel_core::binding::{ImageSelector, OnRevoke, Reload, Rollout, Selector, SetFile, Target};
-use keywheel_core::command::{Command, Declaration, ProofTaken, Replacing};
+use keywheel_core::binding::{Reload, Selector, Target};
+use keywheel_core::command::{Command, Declaration, Replacing};
 use keywheel_core::effect::{Effect, Key, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
-    BindingId, CommandId, ContainerId, DeliveryId, HostId, RevocationId, RotationId, RunId,
-    SecretId, SlotId,
+    BindingId, CommandId, ContainerId, HostId, RevocationId, RotationId, SecretId,
 };
-use keywheel_core::name::{
-    BindingName, Directory, EnvName, FileName, HostName, PlaybookName, SecretName,
-};
-use keywheel_core::plan::{
-    Grant, HostPlan, Leave, Order, PlannedBinding, PlannedPrevious, PlannedSecret, Staged, Task,
-};
-use keywheel_core::playbook_run;
+use keywheel_core::name::{BindingName, EnvName, SecretName};
 use keywheel_core::report::{
     DeniedStart, Executed, Fact, HostReport, Item, OrderState, OrderTold, RestartState,
     RestartWish, StalePlan, UsageKind, UsageNote,
 };
-use keywheel_core::revocation::Proof;
 use keywheel_core::rollout::Due;
-use keywheel_core::rotation::{Intervention, Sessions, Step};
+use keywheel_core::rotation::{Intervention, Step};
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_core::time::Timestamp;
 use proptest::prelude::*;
 use serde_json::Value;
+
+use commands::workers_commands;
+use plans::plan;
 
 use super::{
     DecodeError, MAX_MESSAGE_BYTES, audit_record_from_json, audit_record_to_json,
@@ -38,7 +32,7 @@ use super::{
     effect_key_to_string, effect_to_json, plan_from_json, plan_to_json, report_from_json,
     report_to_json, sealed, stored_effect_from_json, stored_effect_to_json,
 };
-use crate::{catalogue, examples};
+use crate::catalogue;
 
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
 const HOST: HostId = HostId::from_bytes([2; 16]);
@@ -49,158 +43,6 @@ const AT: Timestamp = Timestamp::from_micros(1_767_492_000_000_001);
 
 fn container() -> ContainerId {
     ContainerId::parse(&"ab".repeat(32)).unwrap()
-}
-
-fn planned(
-    target: Target,
-    reload: Reload,
-    image: ImageSelector,
-    current: Option<Grant>,
-) -> PlannedBinding {
-    PlannedBinding {
-        binding: BINDING,
-        name: BindingName::parse("payments").unwrap(),
-        secret: SECRET,
-        secret_name: SecretName::parse("prod/db").unwrap(),
-        also: Vec::new(),
-        previous: Vec::new(),
-        selector: Selector {
-            host: Some(HostName::parse("web-1").unwrap()),
-            image: Some(image),
-            labels: BTreeMap::from([("app".to_owned(), "payments".to_owned())]),
-            insecure: true,
-            container: None,
-            name: None,
-            user: None,
-        },
-        target,
-        reload,
-        current,
-        floor: 3,
-        dead: BTreeSet::from([5, 7]),
-        traceparent: Some(examples::TRACE.to_owned()),
-        leases: false,
-        on_revoke: keywheel_core::binding::OnRevoke::Remove,
-    }
-}
-
-fn of_template(template: &str) -> Target {
-    Target::File {
-        directory: Directory::parse("/etc/app").unwrap(),
-        name: FileName::parse("app.conf").unwrap(),
-        uid: 0,
-        gid: 0,
-        mode: 0o400,
-        template: Some(template.to_owned()),
-    }
-}
-
-/// A binding whose template names two secrets, one without a version.
-fn of_several(image: ImageSelector, grant: Grant) -> PlannedBinding {
-    let form = of_template("{{ secret(\"prod/db\") }}{{ secret(\"prod/api\") }}");
-    let further = |number: u8, name: &str, current| PlannedSecret {
-        secret: SecretId::from_bytes([number; 16]),
-        name: SecretName::parse(name).unwrap(),
-        current,
-        floor: 1,
-        dead: BTreeSet::from([4]),
-        traceparent: current.map(|_| examples::TRACE.to_owned()),
-    };
-    let mut several = planned(form, Reload::None, image, Some(grant));
-    several.also = vec![
-        further(7, "prod/api", Some(grant)),
-        further(8, "prod/mail", None),
-    ];
-    several.previous = vec![PlannedPrevious {
-        secret: SECRET,
-        grant,
-    }];
-    several
-}
-
-fn plan() -> HostPlan {
-    let file = Target::File {
-        directory: Directory::parse("/run/secrets").unwrap(),
-        name: FileName::parse("db_password").unwrap(),
-        uid: 1000,
-        gid: 0,
-        mode: 0o440,
-        template: None,
-    };
-    let set = Target::Files {
-        directory: Directory::parse("/run/secrets").unwrap(),
-        name: FileName::parse("db").unwrap(),
-        uid: 1000,
-        gid: 0,
-        mode: 0o440,
-        files: vec![SetFile {
-            name: FileName::parse("user").unwrap(),
-            template: "{{ secret(\"prod/db\").user }}".to_owned(),
-        }],
-    };
-    let form = of_template("url = \"{{ secret(\"prod/db\").url }}\"\n");
-    let bare = of_template("{{ secret(\"prod/db\") }}");
-    let command = Reload::Command {
-        argv: ["nginx", "-s", "reload \"now\"", ""]
-            .map(str::to_owned)
-            .into(),
-        timeout: Duration::from_millis(2500),
-    };
-    let env = Target::Env {
-        name: EnvName::parse("DB_PASSWORD").unwrap(),
-    };
-    let restart = Reload::Restart {
-        settle: Duration::from_millis(1500),
-        health_timeout: Duration::from_secs(120),
-        rollout: Some(Rollout {
-            max_parallel: 2,
-            max_unavailable: 3,
-            delay: Duration::from_secs(30),
-            monitor: Duration::from_millis(1),
-        }),
-    };
-    let grant = Grant {
-        version: 8,
-        delivery: DeliveryId::from_bytes([6; 16]),
-    };
-    let digest = ImageSelector::Digest(format!("sha256:{}", "0".repeat(64)));
-    let repository = ImageSelector::Repository("shop/payments".to_owned());
-    HostPlan {
-        host: HOST,
-        host_name: HostName::parse("web-1").unwrap(),
-        generation: u64::MAX,
-        bindings: vec![
-            planned(file.clone(), Reload::Signal(1), digest.clone(), Some(grant)),
-            planned(env, restart, repository, None),
-            planned(file, Reload::None, digest.clone(), None),
-            planned(form, command, digest.clone(), Some(grant)),
-            planned(set, Reload::None, digest.clone(), Some(grant)),
-            planned(bare, Reload::Label, digest.clone(), Some(grant)),
-            of_several(digest, grant),
-        ],
-        leaves: vec![Leave {
-            container: container(),
-            number: u64::MAX,
-            not_before: Some(AT),
-        }],
-        staged: vec![staged(grant)],
-        orders: orders(),
-    }
-}
-
-fn orders() -> Vec<Order> {
-    let order = |task| Order {
-        container: container(),
-        number: 7,
-        task,
-    };
-    let action = OnRevoke::Pause;
-    let not_before = Some(AT);
-    vec![
-        order(Task::Quarantine { action }),
-        order(Task::Restart { not_before }),
-        order(Task::Restart { not_before: None }),
-    ]
 }
 
 fn orders_told() -> Vec<OrderTold> {
@@ -216,15 +58,6 @@ fn orders_told() -> Vec<OrderTold> {
         state,
     })
     .to_vec()
-}
-
-fn staged(grant: Grant) -> Staged {
-    let secret = SECRET;
-    Staged {
-        secret,
-        grant,
-        canaries: vec![container()],
-    }
 }
 
 fn restarts() -> Vec<RestartWish> {
@@ -353,104 +186,6 @@ fn effects() -> Vec<Effect> {
             }),
         },
     ]
-}
-
-fn unproven() -> ProofTaken {
-    ProofTaken {
-        revocation: REVOCATION,
-        attempt: 3,
-        proof: Proof::lacking("its value is gone"),
-    }
-}
-
-fn workers_commands() -> Vec<Command> {
-    let failure = Some("the store did not answer".to_owned());
-    vec![
-        Command::Due {
-            rotation: ROTATION,
-            secret: SECRET,
-            slot: SlotId::from_bytes([7; 16]),
-            scheduled: AT,
-            after: None,
-            tzdata: Some("2026a".to_owned()),
-        },
-        Command::Due {
-            rotation: ROTATION,
-            secret: SECRET,
-            slot: SlotId::from_bytes([7; 16]),
-            scheduled: AT,
-            after: Some(42),
-            tzdata: None,
-        },
-        Command::EnrolHost {
-            host: HOST,
-            name: HostName::parse("web-1").unwrap(),
-            sealing_key: [9; 32],
-        },
-        Command::StepOutcome {
-            rotation: ROTATION,
-            step: Step::Finish,
-            attempt: 1,
-            failure: None,
-            is_away: false,
-            remote: None,
-            sessions: None,
-        },
-        Command::StepOutcome {
-            rotation: ROTATION,
-            step: Step::RollBack,
-            attempt: 5,
-            failure: failure.clone(),
-            is_away: false,
-            remote: None,
-            sessions: None,
-        },
-        revoke_outcome(failure),
-        Command::StepOutcome {
-            rotation: ROTATION,
-            step: Step::Drain,
-            attempt: 2,
-            failure: None,
-            is_away: false,
-            remote: None,
-            sessions: Some(Sessions {
-                mark: i64::MAX,
-                left: 3,
-            }),
-        },
-        Command::RetryStep { rotation: ROTATION },
-        Command::RetryRevoke {
-            revocation: REVOCATION,
-        },
-        Command::DeadlinePassed { rotation: ROTATION },
-        Command::LingerEnded { secret: SECRET },
-        Command::ProofOutcome(unproven()),
-        Command::Playbook(started()),
-        Command::Playbook(playbook_run::Request::Due {
-            run: RunId::from_bytes([0x0b; 16]),
-            step: "approve".to_owned(),
-        }),
-        Command::Report(report()),
-    ]
-}
-
-fn started() -> playbook_run::Request {
-    playbook_run::Request::Start {
-        run: RunId::from_bytes([0x0b; 16]),
-        playbook: PlaybookName::parse("leaked").unwrap(),
-        arguments: [("secret".to_owned(), "prod/db".to_owned())].into(),
-        by: String::new(),
-        reason: "event 7".to_owned(),
-        cause: playbook_run::Cause::Event { number: 7 },
-    }
-}
-
-fn revoke_outcome(failure: Option<String>) -> Command {
-    Command::RevokeOutcome {
-        revocation: REVOCATION,
-        attempt: 1,
-        failure,
-    }
 }
 
 fn record() -> Record {

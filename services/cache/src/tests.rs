@@ -113,6 +113,20 @@ fn secret(bytes: &[u8]) -> SecretBytes {
     SecretBytes::from(bytes.to_vec())
 }
 
+/// Puts a value in as this version, under the token of the same number.
+async fn put(cache: &Cache, version: u64, value: &[u8]) -> Inserted {
+    cache
+        .insert_pending(SECRET, version, token(version), &secret(value))
+        .await
+        .unwrap()
+}
+
+/// Whether a version has this value.
+async fn holds(cache: &Cache, version: u64, value: &[u8]) -> bool {
+    let found = cache.open_version(SECRET, version).await.unwrap();
+    found.ct_eq(&secret(value))
+}
+
 /// A blob column of one version's row, as the file holds it.
 async fn column(cache: &Cache, name: &'static str, version: i64) -> Vec<u8> {
     let sql = match name {
@@ -152,20 +166,11 @@ async fn the_adapter_keeps_the_laws_of_the_port() {
 async fn a_value_survives_a_reopen() {
     let place = Place::new();
     let cache = place.open().await;
-    let inserted = cache
-        .insert_pending(SECRET, 1, token(1), &secret(CANARY))
-        .await
-        .unwrap();
+    let inserted = put(&cache, 1, CANARY).await;
     assert_eq!(inserted, Inserted::New);
     cache.close().await.unwrap();
     let cache = place.open().await;
-    assert!(
-        cache
-            .open_version(SECRET, 1)
-            .await
-            .unwrap()
-            .ct_eq(&secret(CANARY))
-    );
+    assert!(holds(&cache, 1, CANARY).await);
     assert_eq!(cache.list(SECRET).await.unwrap(), [1]);
     assert!(cache.list(OTHER).await.unwrap().is_empty());
 }
@@ -174,10 +179,7 @@ async fn a_value_survives_a_reopen() {
 async fn a_value_survives_a_kill() {
     let place = Place::new();
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(CANARY))
-        .await
-        .unwrap();
+    put(&cache, 1, CANARY).await;
     // What a killed program leaves behind: the file and its log, no orderly close.
     let killed = Place::new();
     for entry in std::fs::read_dir(place.directory.path()).unwrap() {
@@ -202,32 +204,17 @@ async fn a_value_survives_a_kill() {
 async fn the_first_value_under_a_token_wins() {
     let place = Place::new();
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(b"first"))
-        .await
-        .unwrap();
-    let again = cache
-        .insert_pending(SECRET, 1, token(1), &secret(b"second"))
-        .await
-        .unwrap();
+    put(&cache, 1, b"first").await;
+    let again = put(&cache, 1, b"second").await;
     assert_eq!(again, Inserted::Existing);
-    assert!(
-        cache
-            .open_version(SECRET, 1)
-            .await
-            .unwrap()
-            .ct_eq(&secret(b"first"))
-    );
+    assert!(holds(&cache, 1, b"first").await);
 }
 
 #[tokio::test]
 async fn version_and_token_belong_together() {
     let place = Place::new();
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(b"first"))
-        .await
-        .unwrap();
+    put(&cache, 1, b"first").await;
     for (version, token) in [(1, token(2)), (2, token(1))] {
         let refused = cache
             .insert_pending(SECRET, version, token, &secret(b"x"))
@@ -272,10 +259,7 @@ async fn a_value_over_the_limit_is_refused_and_the_largest_is_not() {
 async fn a_wrong_unseal_key_opens_nothing_and_changes_nothing() {
     let place = Place::new();
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(CANARY))
-        .await
-        .unwrap();
+    put(&cache, 1, CANARY).await;
     cache.close().await.unwrap();
     let before = place.bytes();
     let wrong = UnsealKey::generate(&OsEntropy).to_file();
@@ -332,10 +316,7 @@ async fn files_are_for_their_owner_only() {
     )
     .await
     .unwrap();
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(b"v"))
-        .await
-        .unwrap();
+    put(&cache, 1, b"v").await;
     let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(inner.parent().unwrap()), 0o700);
     for entry in std::fs::read_dir(inner.parent().unwrap()).unwrap() {
@@ -364,18 +345,12 @@ async fn a_destroyed_version_leaves_neither_key_nor_ciphertext() {
     let place = Place::new();
     let cache = place.open().await;
     // One row small enough for its page, one that spills over many.
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(CANARY))
-        .await
-        .unwrap();
+    put(&cache, 1, CANARY).await;
     cache
         .insert_pending(SECRET, 2, token(2), &SecretBytes::from(vec![3; 20_000]))
         .await
         .unwrap();
-    cache
-        .insert_pending(SECRET, 3, token(3), &secret(b"stays"))
-        .await
-        .unwrap();
+    put(&cache, 3, b"stays").await;
     for version in [1, 2] {
         let dek = column(&cache, "wrapped_dek", version).await;
         let ciphertext = column(&cache, "ciphertext", version).await;
@@ -402,23 +377,14 @@ async fn a_destroyed_version_leaves_neither_key_nor_ciphertext() {
     let error = cache.open_version(SECRET, 1).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Destroyed);
     assert_eq!(cache.list(SECRET).await.unwrap(), [3]);
-    assert!(
-        cache
-            .open_version(SECRET, 3)
-            .await
-            .unwrap()
-            .ct_eq(&secret(b"stays"))
-    );
+    assert!(holds(&cache, 3, b"stays").await);
 }
 
 #[tokio::test]
 async fn a_destroyed_version_never_comes_back() {
     let place = Place::new();
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(b"v"))
-        .await
-        .unwrap();
+    put(&cache, 1, b"v").await;
     for version in [1, 1, 9, 9] {
         cache.destroy(SECRET, version).await.unwrap();
     }
@@ -436,10 +402,7 @@ async fn a_destroyed_version_never_comes_back() {
 async fn no_plaintext_reaches_the_files() {
     let place = Place::new();
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(CANARY))
-        .await
-        .unwrap();
+    put(&cache, 1, CANARY).await;
     cache.stash(token(2), &secret(CANARY)).await.unwrap();
     cache.open_version(SECRET, 1).await.unwrap();
     let hex: String = CANARY.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -465,23 +428,14 @@ async fn wraps_are_counted_on_disk_before_use() {
     let block = i64::try_from(RESERVED_WRAPS).unwrap();
     assert_eq!(wraps(&cache).await, 0);
     for version in 1..=RESERVED_WRAPS {
-        cache
-            .insert_pending(SECRET, version, token(version), &secret(b"v"))
-            .await
-            .unwrap();
+        put(&cache, version, b"v").await;
         assert_eq!(wraps(&cache).await, block);
     }
-    cache
-        .insert_pending(SECRET, 900, token(900), &secret(b"v"))
-        .await
-        .unwrap();
+    put(&cache, 900, b"v").await;
     assert_eq!(wraps(&cache).await, 2 * block);
     cache.close().await.unwrap();
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 901, token(901), &secret(b"v"))
-        .await
-        .unwrap();
+    put(&cache, 901, b"v").await;
     assert_eq!(
         wraps(&cache).await,
         3 * block,
@@ -493,20 +447,14 @@ async fn wraps_are_counted_on_disk_before_use() {
 async fn a_used_up_kek_gives_way_to_a_fresh_one_and_stays_readable() {
     let place = Place::new();
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(b"old key"))
-        .await
-        .unwrap();
+    put(&cache, 1, b"old key").await;
     sqlx::query("UPDATE kek SET wraps = $1")
         .bind(i64::try_from(MAX_WRAPS).unwrap())
         .execute(&mut cache.state().await.table.connection)
         .await
         .unwrap();
     for version in 2..=RESERVED_WRAPS + 2 {
-        cache
-            .insert_pending(SECRET, version, token(version), &secret(b"new key"))
-            .await
-            .unwrap();
+        put(&cache, version, b"new key").await;
     }
     let keks: i64 = sqlx::query_scalar("SELECT COUNT(DISTINCT key_id) FROM version")
         .fetch_one(&mut cache.state().await.table.connection)
@@ -515,20 +463,8 @@ async fn a_used_up_kek_gives_way_to_a_fresh_one_and_stays_readable() {
     assert_eq!(keks, 2);
     cache.close().await.unwrap();
     let cache = place.open().await;
-    assert!(
-        cache
-            .open_version(SECRET, 1)
-            .await
-            .unwrap()
-            .ct_eq(&secret(b"old key"))
-    );
-    assert!(
-        cache
-            .open_version(SECRET, 60)
-            .await
-            .unwrap()
-            .ct_eq(&secret(b"new key"))
-    );
+    assert!(holds(&cache, 1, b"old key").await);
+    assert!(holds(&cache, 60, b"new key").await);
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ mod orders;
 mod refused;
 mod restarts;
 mod runtime;
+mod several;
 mod staged;
 mod stale;
 mod support;

@@ -22,10 +22,7 @@ async fn a_changed_column_is_never_served() {
         "UPDATE version SET nonce = zeroblob(3) WHERE version = 8",
     ];
     for (version, change) in (1..).zip(changes) {
-        cache
-            .insert_pending(SECRET, version, token(version), &secret(b"v"))
-            .await
-            .unwrap();
+        put(&cache, version, b"v").await;
         assert!(cache.open_version(SECRET, version).await.is_ok());
         execute(&cache, change).await;
         corrupt(&cache, SECRET, version).await;
@@ -36,14 +33,8 @@ async fn a_changed_column_is_never_served() {
 async fn swapped_rows_are_never_served() {
     let place = Place::new();
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(b"one"))
-        .await
-        .unwrap();
-    cache
-        .insert_pending(SECRET, 2, token(2), &secret(b"two"))
-        .await
-        .unwrap();
+    put(&cache, 1, b"one").await;
+    put(&cache, 2, b"two").await;
     cache
         .insert_pending(OTHER, 1, token(1), &secret(b"other"))
         .await
@@ -64,14 +55,8 @@ async fn swapped_rows_are_never_served() {
 async fn an_old_version_copied_over_a_new_one_is_never_served() {
     let place = Place::new();
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(b"old"))
-        .await
-        .unwrap();
-    cache
-        .insert_pending(SECRET, 2, token(2), &secret(b"new"))
-        .await
-        .unwrap();
+    put(&cache, 1, b"old").await;
+    put(&cache, 2, b"new").await;
     execute(
         &cache,
         "UPDATE version SET (wrapped_dek, nonce, ciphertext, commitment) = \
@@ -86,10 +71,7 @@ async fn an_old_version_copied_over_a_new_one_is_never_served() {
 async fn a_row_of_another_cache_is_never_served() {
     let (place, foreign) = (Place::new(), Place::new());
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(b"v"))
-        .await
-        .unwrap();
+    put(&cache, 1, b"v").await;
     let other = foreign.open().await;
     other
         .insert_pending(SECRET, 1, token(1), &secret(b"planted"))
@@ -109,10 +91,7 @@ async fn a_damaged_file_is_refused_at_open() {
     let place = Place::new();
     let cache = place.open().await;
     for version in 1..40 {
-        cache
-            .insert_pending(SECRET, version, token(version), &secret(b"v"))
-            .await
-            .unwrap();
+        put(&cache, version, b"v").await;
     }
     cache.close().await.unwrap();
     let good = std::fs::read(place.path()).unwrap();
@@ -133,10 +112,7 @@ async fn a_damaged_file_is_refused_at_open() {
 async fn a_full_disk_is_named_and_changes_nothing() {
     let place = Place::new();
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(b"v"))
-        .await
-        .unwrap();
+    put(&cache, 1, b"v").await;
     // The library answers a real "no space left" with the same code as this page limit.
     execute(&cache, "PRAGMA max_page_count = 1").await;
     let large = SecretBytes::from(vec![1; 500_000]);

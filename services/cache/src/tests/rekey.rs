@@ -110,10 +110,7 @@ async fn values_are_given_out_put_and_destroyed_meanwhile() {
     cache.begin_rekey().await.unwrap();
     assert_eq!(cache.rekey_step(3).await.unwrap(), Stepped::More);
     cache.destroy(OTHER, 50).await.unwrap();
-    cache
-        .insert_pending(SECRET, 60, token(60), &secret(CANARY))
-        .await
-        .unwrap();
+    put(&cache, 60, CANARY).await;
     assert_all_open(&cache, &key_pair).await;
     cache.destroy(SECRET, 60).await.unwrap();
     while cache.rekey_step(3).await.unwrap() == Stepped::More {}

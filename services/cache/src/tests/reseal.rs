@@ -42,10 +42,7 @@ async fn a_cache_that_was_never_resealed_has_no_mark_and_none_that_is_not_there(
 async fn a_reseal_that_is_cut_off_changed_nothing() {
     let place = Place::new();
     let cache = place.open().await;
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(CANARY))
-        .await
-        .unwrap();
+    put(&cache, 1, CANARY).await;
     let refuse = "CREATE TRIGGER no_reseal BEFORE UPDATE OF sealed ON kek BEGIN SELECT RAISE(ABORT, 'a test'); END";
     execute(&cache, refuse).await;
     let cut = cache.reseal(UnsealKey::generate(&OsEntropy), 7).await;

@@ -51,10 +51,7 @@ async fn a_value_under_another_token_or_in_the_other_table_does_not_open() {
     let place = Place::new();
     let cache = place.open().await;
     cache.stash(token(1), &secret(b"v")).await.unwrap();
-    cache
-        .insert_pending(SECRET, 1, token(1), &secret(b"x"))
-        .await
-        .unwrap();
+    put(&cache, 1, b"x").await;
     execute(
         &cache,
         "UPDATE version SET (key_id, wrapped_dek, nonce, ciphertext, commitment) = \
@@ -144,10 +141,7 @@ async fn destroying_a_version_takes_what_its_rotation_left() {
     let cache = place.open().await;
     for number in [1, 2] {
         cache.stash(token(number), &secret(CANARY)).await.unwrap();
-        cache
-            .insert_pending(SECRET, number, token(number), &secret(CANARY))
-            .await
-            .unwrap();
+        put(&cache, number, CANARY).await;
     }
     cache.destroy(SECRET, 1).await.unwrap();
     assert!(cache.stashed(token(1)).await.unwrap().is_none());

@@ -26,19 +26,52 @@ use crate::views::approvals as views;
 /// Why somebody says a word by giving a share.
 const BY_SHARE: &str = "gives a share";
 
+/// What somebody says of a request: of which, who, and why.
+type Word = fn(ApprovalId, String, String) -> Request;
+
 /// What there is to ask here.
 pub(super) fn routes() -> Vec<Route> {
-    let word = |path, handler| (Method::POST, path, handler);
+    let change = |path, handler| (Method::POST, path, handler);
     vec![
         (Method::GET, "/v1/approvals", get(list)),
         (Method::GET, "/v1/approvals/{id}", get(describe)),
-        word("/v1/approvals/{id}/approve", post(approve)),
-        word("/v1/approvals/{id}/deny", post(deny)),
-        word("/v1/approvals/{id}/withdraw", post(withdraw)),
-        word("/v1/approvals/{id}/break-glass", post(break_glass)),
-        word("/v1/approvals/{id}/review", post(review)),
-        word("/v1/audit/confirm-sinks", post(confirm_sinks)),
+        word("/v1/approvals/{id}/approve", |approval, by, reason| {
+            Request::Approve {
+                approval,
+                by,
+                reason,
+            }
+        }),
+        word("/v1/approvals/{id}/deny", |approval, by, reason| {
+            Request::Deny {
+                approval,
+                by,
+                reason,
+            }
+        }),
+        change("/v1/approvals/{id}/withdraw", post(withdraw)),
+        word("/v1/approvals/{id}/break-glass", |approval, by, reason| {
+            Request::BreakGlass {
+                approval,
+                by,
+                reason,
+            }
+        }),
+        word("/v1/approvals/{id}/review", |approval, by, reason| {
+            Request::Review {
+                approval,
+                by,
+                reason,
+            }
+        }),
+        change("/v1/audit/confirm-sinks", post(confirm_sinks)),
     ]
+}
+
+/// Where something is said with a reason.
+fn word(path: &'static str, word: Word) -> Route {
+    let handler = move |api, caller, id, body| said(api, caller, id, body, word);
+    (Method::POST, path, post(handler))
 }
 
 async fn list(
@@ -81,35 +114,17 @@ fn parse(id: &str) -> Result<ApprovalId, Failure> {
     ApprovalId::parse(id).map_err(|error| Failure::invalid(error.to_string()))
 }
 
-async fn approve(
+/// A word with its reason.
+async fn said(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
     Named(id): Named,
     body: Payload<ApprovalRequest>,
+    word: Word,
 ) -> Result<Json<ApprovalView>, Failure> {
     let Object(ApprovalRequest { reason }) = body?;
-    let (approval, by) = (parse(&id)?, identity(&caller.principal));
-    let request = Request::Approve {
-        approval,
-        by,
-        reason,
-    };
-    say(&api, &caller, approval, request).await
-}
-
-async fn deny(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-    body: Payload<ApprovalRequest>,
-) -> Result<Json<ApprovalView>, Failure> {
-    let Object(ApprovalRequest { reason }) = body?;
-    let (approval, by) = (parse(&id)?, identity(&caller.principal));
-    let request = Request::Deny {
-        approval,
-        by,
-        reason,
-    };
+    let approval = parse(&id)?;
+    let request = word(approval, identity(&caller.principal), reason);
     say(&api, &caller, approval, request).await
 }
 
@@ -120,46 +135,6 @@ async fn withdraw(
 ) -> Result<Json<ApprovalView>, Failure> {
     let (approval, by) = (parse(&id)?, identity(&caller.principal));
     say(&api, &caller, approval, Request::Withdraw { approval, by }).await
-}
-
-async fn break_glass(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-    body: Payload<ApprovalRequest>,
-) -> Result<Json<ApprovalView>, Failure> {
-    let Object(ApprovalRequest { reason }) = body?;
-    let (approval, by) = (parse(&id)?, identity(&caller.principal));
-    let request = Request::BreakGlass {
-        approval,
-        by,
-        reason,
-    };
-    let command = Command::Approval(request);
-    api.admit_command(&caller, &command).await?;
-    came_themselves(&caller)?;
-    api.submit(&caller, command).await?;
-    api.approval_view(approval)
-}
-
-async fn review(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-    body: Payload<ApprovalRequest>,
-) -> Result<Json<ApprovalView>, Failure> {
-    let Object(ApprovalRequest { reason }) = body?;
-    let (approval, by) = (parse(&id)?, identity(&caller.principal));
-    let request = Request::Review {
-        approval,
-        by,
-        reason,
-    };
-    let command = Command::Approval(request);
-    api.admit_command(&caller, &command).await?;
-    came_themselves(&caller)?;
-    api.submit(&caller, command).await?;
-    api.approval_view(approval)
 }
 
 /// Whether it is a person who says it: who has somebody's token need not be that person.
@@ -173,7 +148,7 @@ fn came_themselves(caller: &Caller) -> Result<(), Failure> {
     )))
 }
 
-/// A word, where words are words: those for an unsealing are its shares.
+/// Submits what somebody says of a request.
 async fn say(
     api: &Api,
     caller: &Caller,
@@ -181,11 +156,25 @@ async fn say(
     request: Request,
 ) -> Result<Json<ApprovalView>, Failure> {
     let is_for_it = matches!(&request, Request::Approve { .. });
+    // What goes or went without words.
+    let is_of_glass = matches!(
+        &request,
+        Request::BreakGlass { .. } | Request::Review { .. }
+    );
     let command = Command::Approval(request);
     api.admit_command(caller, &command).await?;
-    if is_for_it {
+    if is_for_it || is_of_glass {
         came_themselves(caller)?;
     }
+    if !is_of_glass {
+        takes_words(api, id, is_for_it)?;
+    }
+    api.submit(caller, command).await?;
+    api.approval_view(id)
+}
+
+/// Whether words are words: those for an unsealing are its shares.
+fn takes_words(api: &Api, id: ApprovalId, is_for_it: bool) -> Result<(), Failure> {
     let (operation, needed) = {
         let committed = api.view.read();
         let known = committed.world.approvals.by_id(id);
@@ -203,8 +192,7 @@ async fn say(
             "an unsealing takes shares and no words: who is for it gives a share with `keywheel unseal`, who is against it gives none",
         ));
     }
-    api.submit(caller, command).await?;
-    api.approval_view(id)
+    Ok(())
 }
 
 /// Is for the sinks that are told now: the first who says so asks, and others are for it.

@@ -2,6 +2,8 @@
 
 use axum::Json;
 use axum::extract::{Extension, State};
+use axum::http::Method;
+use axum::routing::{get, post};
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
 use keywheel_core::decision::{self, Context, Enrolment};
@@ -12,58 +14,45 @@ use keywheel_engine::presence::SILENT_AFTER;
 use keywheel_schemas::api::{InterveneRequest, RotationPlan, RotationView};
 
 use super::payload::{Object, Payload};
-use super::{Api, Caller, Failure, Named};
+use super::{Api, Caller, Failure, Named, Route};
 use crate::views;
 
+/// Every step into a rotation, and the look at one before.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        step("/v1/rotations/{id}/abort", Intervention::Abort),
+        step("/v1/rotations/{id}/retry", Intervention::Retry),
+        step("/v1/rotations/{id}/force", Intervention::Force),
+        (Method::GET, "/v1/rotation-plan/{*name}", get(plan)),
+    ]
+}
+
+/// A person's step into a rotation.
+fn step(path: &'static str, intervention: Intervention) -> Route {
+    let handler = move |api, caller, id, body| intervene(api, caller, id, body, intervention);
+    (Method::POST, path, post(handler))
+}
+
 async fn intervene(
-    (api, caller): (&Api, &Caller),
-    id: &str,
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Named(id): Named,
     body: Payload<InterveneRequest>,
     intervention: Intervention,
 ) -> Result<Json<RotationView>, Failure> {
     let Object(InterveneRequest { reason }) = body?;
-    let rotation = RotationId::parse(id).map_err(|error| Failure::invalid(error.to_string()))?;
+    let rotation = RotationId::parse(&id).map_err(|error| Failure::invalid(error.to_string()))?;
     let command = Command::Intervene {
         rotation,
         intervention,
         reason,
     };
-    api.submit(caller, command).await?;
+    api.submit(&caller, command).await?;
     api.rotation_view(rotation).map(Json)
 }
 
-pub(super) async fn abort(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-    body: Payload<InterveneRequest>,
-) -> Result<Json<RotationView>, Failure> {
-    intervene((&api, &caller), &id, body, Intervention::Abort).await
-}
-
-pub(super) async fn retry(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-    body: Payload<InterveneRequest>,
-) -> Result<Json<RotationView>, Failure> {
-    intervene((&api, &caller), &id, body, Intervention::Retry).await
-}
-
-pub(super) async fn force(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-    body: Payload<InterveneRequest>,
-) -> Result<Json<RotationView>, Failure> {
-    intervene((&api, &caller), &id, body, Intervention::Force).await
-}
-
 /// What `POST /v1/rotate` would begin; decided on the log's head, and nothing is appended.
-pub(super) async fn plan(
-    State(api): State<Api>,
-    Named(name): Named,
-) -> Result<Json<RotationPlan>, Failure> {
+async fn plan(State(api): State<Api>, Named(name): Named) -> Result<Json<RotationPlan>, Failure> {
     let name = SecretName::parse(&name).map_err(|error| Failure::invalid(error.to_string()))?;
     api.commands.look_at_head().await?;
     let ctx = Context {

@@ -218,10 +218,6 @@ fn own_routes() -> Vec<Route> {
         ),
         look("/v1/rotations", get(read::rotations)),
         look("/v1/rotations/{id}", get(read::rotation)),
-        change("/v1/rotations/{id}/abort", post(interventions::abort)),
-        change("/v1/rotations/{id}/retry", post(interventions::retry)),
-        change("/v1/rotations/{id}/force", post(interventions::force)),
-        look("/v1/rotation-plan/{*name}", get(interventions::plan)),
         look("/v1/revocations", get(read::revocations)),
         look("/v1/revocations/{id}", get(read::revocation)),
         change("/v1/revocations/{id}/forget", post(revocations::forget)),
@@ -262,6 +258,7 @@ fn own_routes() -> Vec<Route> {
         change("/v1/revoke", post(change::revoke)),
         change("/v1/backup", post(backup::backup)),
     ];
+    routes.extend(interventions::routes());
     routes.extend(playbooks::routes());
     routes.extend(seal::routes());
     routes

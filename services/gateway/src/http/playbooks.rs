@@ -7,7 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
 use axum::http::Method;
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{delete, get, post};
 use keywheel_core::command::Command;
 use keywheel_core::decision::{self, Context, Enrolment};
 use keywheel_core::id::RunId;
@@ -27,12 +27,12 @@ use serde::Deserialize;
 use super::pages::{self, Order, Paged};
 use super::payload::{Object, Payload};
 use super::read::{WaitQuery, wait_for};
-use super::{Api, Caller, Failure, Named};
+use super::{Api, Caller, Failure, Named, Route};
 use crate::admission::{identity, steps};
 use crate::views::playbooks as views;
 
 /// Every route of playbooks and their runs.
-pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
+pub(super) fn routes() -> Vec<Route> {
     let look = |path, handler| (Method::GET, path, handler);
     let change = |path, handler| (Method::POST, path, handler);
     vec![
@@ -44,12 +44,18 @@ pub(super) fn routes() -> Vec<(Method, &'static str, MethodRouter<Api>)> {
         look("/v1/playbook-runs", get(runs)),
         look("/v1/playbook-runs/{id}", get(describe_run)),
         change("/v1/playbook-runs/{id}/approve", post(approve)),
-        change("/v1/playbook-runs/{id}/pause", post(pause)),
-        change("/v1/playbook-runs/{id}/resume", post(resume)),
-        change("/v1/playbook-runs/{id}/cancel", post(cancel)),
+        step("/v1/playbook-runs/{id}/pause", Intervention::Pause),
+        step("/v1/playbook-runs/{id}/resume", Intervention::Resume),
+        step("/v1/playbook-runs/{id}/cancel", Intervention::Cancel),
         look("/v1/quarantines", get(quarantines)),
         change("/v1/quarantines/{name}/lift", post(lift)),
     ]
+}
+
+/// A person's step into a run.
+fn step(path: &'static str, intervention: Intervention) -> Route {
+    let handler = move |api, caller, id, body| intervene(api, caller, id, body, intervention);
+    (Method::POST, path, post(handler))
 }
 
 async fn list(
@@ -204,48 +210,22 @@ async fn approve(
     shown(&api.view.read(), run, api.clock.now()).map(Json)
 }
 
-async fn pause(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-    body: Payload<InterveneRequest>,
-) -> Result<Json<PlaybookRunView>, Failure> {
-    intervene((&api, &caller), &id, body, Intervention::Pause).await
-}
-
-async fn resume(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-    body: Payload<InterveneRequest>,
-) -> Result<Json<PlaybookRunView>, Failure> {
-    intervene((&api, &caller), &id, body, Intervention::Resume).await
-}
-
-async fn cancel(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    Named(id): Named,
-    body: Payload<InterveneRequest>,
-) -> Result<Json<PlaybookRunView>, Failure> {
-    intervene((&api, &caller), &id, body, Intervention::Cancel).await
-}
-
 async fn intervene(
-    (api, caller): (&Api, &Caller),
-    id: &str,
+    State(api): State<Api>,
+    Extension(caller): Extension<Caller>,
+    Named(id): Named,
     body: Payload<InterveneRequest>,
     intervention: Intervention,
 ) -> Result<Json<PlaybookRunView>, Failure> {
     let Object(InterveneRequest { reason }) = body?;
-    let run = run_id(id)?;
+    let run = run_id(&id)?;
     let request = Request::Intervene {
         run,
         intervention,
         by: identity(&caller.principal),
         reason,
     };
-    api.submit(caller, Command::Playbook(request)).await?;
+    api.submit(&caller, Command::Playbook(request)).await?;
     shown(&api.view.read(), run, api.clock.now()).map(Json)
 }
 
