@@ -471,6 +471,9 @@ mod tests {
     fn who_accepted_first_is_told_what_the_other_one_types() {
         let said = another(1);
         assert!(said.contains("1 more is needed"), "{said}");
-        assert!(said.contains("`keywheel restore accept --reason "), "{said}");
+        assert!(
+            said.contains("`keywheel restore accept --reason "),
+            "{said}"
+        );
     }
 }
