@@ -14,7 +14,7 @@ const ENDS: [&str; 2] = ["Usage: ", "For more information, try "];
 pub(crate) fn failure(error: &clap::Error, words: impl IntoIterator<Item = String>) -> Failure {
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim);
-    let said = lines.take_while(|line| !ENDS.iter().any(|end| line.starts_with(end)));
+    let said = lines.take_while(|line| !ENDS.iter().any(|end| line.starts_with(*end)));
     let said: Vec<String> = said.filter(|line| !line.is_empty()).map(tame).collect();
     let said = said.join("\n");
     Failure::new(
