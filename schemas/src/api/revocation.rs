@@ -145,6 +145,9 @@ pub struct RevokeByRequest {
 /// What came of `POST /v1/revoke-by`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RevokeByAnswer {
+    /// What whoever asked should look at first, such as a service that no binding and no container names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Those that began.
     pub revocations: Vec<RevocationView>,
     /// Those that did not, and why. The others go on.
@@ -163,6 +166,9 @@ pub struct RefusedRevocation {
 /// `GET /v1/revoke-plan`: the blast radius of a revocation begun now. Nothing is begun.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RevokePlan {
+    /// What whoever asked should look at first, such as a service that no binding and no container names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Every secret that is hit, in the order of names.
     pub secrets: Vec<PlannedRevocation>,
     /// How many containers lose something.

@@ -51,6 +51,10 @@ pub(super) const AUDIT: &[Parameter] = &[
     number("after", "Begin at this record; the first is 0."),
     number("limit", "At most so many; without it all there are."),
     flag("follow", "Stay, and send what comes."),
+    flag(
+        "numbered",
+        "Send `{\"index\":N,\"record\":…}` for each, with the number by which it is proven.",
+    ),
     text("who", "Only of this name, user id, role or address."),
     text("verb", "Only this verb."),
     text(

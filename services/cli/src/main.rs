@@ -28,6 +28,7 @@ mod init;
 mod login;
 mod logins;
 mod metrics;
+mod misread;
 mod nats;
 mod output;
 mod outside;
@@ -49,8 +50,8 @@ mod wiring;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use clap::Parser as _;
 use clap::error::ErrorKind;
-use clap::{CommandFactory as _, Parser as _};
 
 use crate::args::Cli;
 use crate::exit::{Exit, Failure};
@@ -59,7 +60,7 @@ fn main() -> ExitCode {
     keywheel_daemon::panics::withhold_messages();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return misread(&error).into(),
+        Err(error) => return refuse(&error).into(),
     };
     match serve(cli) {
         Ok(()) => Exit::Ok.into(),
@@ -83,22 +84,23 @@ fn serve(cli: Cli) -> Result<(), Failure> {
     })?
 }
 
-/// Help and version are answers; everything else is a wrong command line, shown with its usage.
-fn misread(error: &clap::Error) -> Exit {
+/// Help and version are answers; everything else is a wrong command line. One without a verb is shown the verbs.
+fn refuse(error: &clap::Error) -> Exit {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
             let _ = write!(std::io::stdout().lock(), "{}", error.render());
             Exit::Ok
         }
-        _ => {
-            let text = error.render().to_string();
-            let usage = if text.contains("Usage:") {
-                String::new()
-            } else {
-                format!("\n{}\n", Cli::command().render_usage())
-            };
-            let _ = write!(std::io::stderr().lock(), "{text}{usage}");
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = write!(std::io::stderr().lock(), "{}", error.render());
             Exit::Usage
+        }
+        _ => {
+            let words = std::env::args_os().skip(1);
+            let words = words.map(|word| word.to_string_lossy().into_owned());
+            let failure = misread::failure(error, words);
+            let _ = writeln!(std::io::stderr().lock(), "{failure}");
+            failure.exit
         }
     }
 }

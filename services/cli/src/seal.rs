@@ -27,7 +27,7 @@ use self::custodian::Custodian;
 use crate::up::{Error, Kind, cache_error};
 
 /// What to put right when the file is not as it was written.
-const RESTORE: &str = "restore it from your backup; without it nothing opens the cache";
+const RESTORE: &str = "copy it back from where you keep it, or out of a backup, which `keywheel restore FILE --data-dir EMPTY_DIR` unpacks; without it nothing opens the cache";
 
 /// store-sync's own cache under its seal: unsealed by its key file or its key service, or sealed until a person comes
 /// or that service answers.

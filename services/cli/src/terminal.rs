@@ -59,7 +59,7 @@ fn has_more(source: impl AsFd) -> bool {
 /// From now on this process cannot be dumped.
 pub(crate) fn harden() -> Result<(), Failure> {
     keywheel_sys::harden::transient().map_err(|error| {
-        let next = "a share or passphrase is read only where it cannot be dumped";
+        let next = "repeat the command outside of whatever forbids it to keep others from dumping it; nothing was read";
         Failure::new(Exit::Unexpected, error.to_string(), next)
     })
 }

@@ -201,7 +201,7 @@ fn of_bytes(file: &Path, key_file: &Path, error: &io::Error) -> Failure {
                 key_file.display(),
                 file.display()
             ),
-            "give the key of the deployment that made it with --unseal-key-file",
+            "repeat the command with --unseal-key-file FILE, the key of the deployment that made it",
         ),
         (Some(bad), _) => refused(file, bad),
         (None, io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) => {
@@ -224,15 +224,15 @@ fn unproven(file: &Path, what: &str) -> Failure {
     Failure::new(
         Exit::Unverified,
         format!("{} does not verify: {what}", file.display()),
-        "take another backup; keep this one for whoever has to find out what happened to it",
+        "take another backup, which `keywheel backup verify FILE` finds whole; keep this one for whoever has to find out what happened to it",
     )
 }
 
-pub(super) fn cannot_read(file: &Path, error: &io::Error) -> Failure {
+fn cannot_read(file: &Path, error: &io::Error) -> Failure {
     Failure::new(
         Exit::NoInput,
         format!("cannot read {}: {error}", file.display()),
-        "name a backup that is there and that you may read",
+        "name a backup that is there and that you may read, as `keywheel backup --out FILE` wrote it",
     )
 }
 

@@ -19,7 +19,7 @@ use keywheel_seal::envelope::UnsealKey;
 use serde::Serialize;
 
 use super::older::{Log, Standing};
-use super::open::{Examined, Folder, cannot_read, cannot_write, examine, whose};
+use super::open::{Examined, Folder, cannot_write, examine, whose};
 use crate::args::{KeyArgs, RestoreArgs, VerifyBackupArgs};
 use crate::client::Client;
 use crate::exit::{Exit, Failure};
@@ -80,16 +80,17 @@ pub(crate) async fn restore(
     refuse_deployment(file, args.deployment.as_deref())?;
     layout::private_directory(&data_dir)?;
     let _lock = layout::lock(&data_dir)?;
-    refuse_full(&data_dir)?;
+    refuse_full(&data_dir, file)?;
     let unseal = key_of(&key_file, &data_dir)?;
     let folder = Folder::make(data_dir.join(UNPACKING))?;
     let examined = examine(file, (unseal, &key_file), folder.path()).await?;
     let compared = compare(&examined, folder.path(), args).await?;
     if compared.is_older && !args.accept_older {
-        return Err(older(file, &compared));
+        return Err(older(file, &compared, args));
     }
     let note = note(&examined, &compared, args);
-    place(&data_dir, folder, (&note, &compared)).map_err(|error| not_placed(&data_dir, &error))?;
+    place(&data_dir, folder, (&note, &compared))
+        .map_err(|error| not_placed(file, &data_dir, &error))?;
     let found = Found {
         restored_into: Some(data_dir.display().to_string()),
         compared_with: Some(compared.words),
@@ -109,13 +110,21 @@ pub(crate) async fn accept(client: &Client, screen: Screen, reason: &str) -> Res
             true => {
                 "it is served from now on; `keywheel status` says what was made so again".to_owned()
             }
-            false => format!("{ACCEPTANCES} different people have to; another one is needed"),
+            false => another(answer.accepted_by.len()),
         };
         fields(&[
             ("accepted by", answer.accepted_by.join(", ")),
             ("next", next),
         ])
     })
+}
+
+/// What is left to be done for an older log to be served.
+fn another(accepted: usize) -> String {
+    let left = ACCEPTANCES.saturating_sub(accepted);
+    format!(
+        "{ACCEPTANCES} different people have to accept it, and {left} more is needed: `keywheel restore accept --reason \"…\"`, as another user"
+    )
 }
 
 /// Whoever serves knows of no such request but while an older log waits.
@@ -151,7 +160,7 @@ fn key_of(key_file: &Path, beside: &Path) -> Result<UnsealKey, Failure> {
                 "the unseal key {} is missing, and it opens the backup, whatever unseals store-sync",
                 key_file.display()
             ),
-            "bring it from where you keep it apart from the backups, or name its place with --unseal-key-file",
+            "bring it from where you keep it apart from the backups, or repeat the command with --unseal-key-file FILE",
         ));
     }
     Ok(layout::present_unseal_key(key_file, beside)?)
@@ -172,12 +181,14 @@ fn refuse_deployment(file: &Path, wanted: Option<&str>) -> Result<(), Failure> {
                 "{} is a backup of deployment {found}, not of {wanted}",
                 file.display()
             ),
-            "take a backup of the deployment you mean",
+            format!(
+                "`keywheel restore FILE --deployment {wanted}` with another backup; `keywheel backup verify FILE` says whose one is"
+            ),
         )),
     }
 }
 
-fn refuse_full(data_dir: &Path) -> Result<(), Failure> {
+fn refuse_full(data_dir: &Path, file: &Path) -> Result<(), Failure> {
     let entries = fs::read_dir(data_dir).map_err(|error| cannot_write(data_dir, &error))?;
     let names = entries
         .filter_map(Result::ok)
@@ -193,8 +204,20 @@ fn refuse_full(data_dir: &Path) -> Result<(), Failure> {
             data_dir.display(),
             one.to_string_lossy()
         ),
-        "move the directory away and keep it, its audit-sink.db is what --sink takes; then restore into an empty one",
+        into_empty(data_dir, file),
     ))
+}
+
+/// How a directory that has something is kept, and an empty one restored into.
+fn into_empty(data_dir: &Path, file: &Path) -> String {
+    let (there, file) = (data_dir.display(), file.display());
+    let sink = match data_dir.join(SINK).exists() {
+        true => format!(" --sink {there}.before/{SINK}"),
+        false => String::new(),
+    };
+    format!(
+        "keep what is there: `mv {there} {there}.before`; then `keywheel restore {file} --data-dir {there}{sink}`"
+    )
 }
 
 async fn compare(
@@ -208,7 +231,7 @@ async fn compare(
     let mut sink = None;
     if let Some(path) = &args.sink {
         let copy = copy_sink(path, folder)?;
-        let standing = standing(&copy, records, folder).await?;
+        let standing = standing((path, &copy), records, folder).await?;
         if let Standing::Other { index } = standing {
             return Err(Failure::new(
                 Exit::Conflict,
@@ -216,7 +239,10 @@ async fn compare(
                     "{} is the copy of another log: from record {index} on it differs from the backup",
                     path.display()
                 ),
-                "give the audit-sink.db of the deployment that made the backup; if it is that, one of the two was altered",
+                format!(
+                    "repeat the command with --sink DIR/{SINK} of the deployment that made the backup, {}; if it is that, one of the two was altered: keep both as they are",
+                    examined.deployment
+                ),
             ));
         }
         words.push(words_of(standing).unwrap_or_else(|| "the sink kept nothing newer".to_owned()));
@@ -245,26 +271,40 @@ async fn compare(
 /// A copy of the sink's file: what is evidence is not opened itself.
 fn copy_sink(path: &Path, folder: &Path) -> Result<PathBuf, Failure> {
     let copy = folder.join(SINK);
-    fs::copy(path, &copy).map_err(|error| cannot_read(path, &error))?;
+    fs::copy(path, &copy).map_err(|error| no_sink(path, &error))?;
     let log = |path: &Path| {
         let mut name = path.as_os_str().to_owned();
         name.push("-wal");
         PathBuf::from(name)
     };
     match fs::copy(log(path), log(&copy)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(cannot_read(&log(path), &error))
-        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(no_sink(&log(path), &error)),
         _ => Ok(copy),
     }
 }
 
-async fn standing(sink: &Path, records: u64, folder: &Path) -> Result<Standing, Failure> {
+/// What is done where no sink's file can be compared with.
+fn other_sink() -> String {
+    format!(
+        "repeat the command with --sink DIR/{SINK} of an audit sink that does not run; where there is none, with --seen-records N, as many as a person or a metric last saw"
+    )
+}
+
+fn no_sink(path: &Path, error: &io::Error) -> Failure {
+    let what = format!("cannot read the sink {}: {error}", path.display());
+    Failure::new(Exit::NoInput, what, other_sink())
+}
+
+async fn standing(
+    (named, copy): (&Path, &Path),
+    records: u64,
+    folder: &Path,
+) -> Result<Standing, Failure> {
     let unread = |why: String| {
-        let next = "give the audit-sink.db of an audit sink that does not run";
-        Failure::new(Exit::Input, format!("the sink cannot be read: {why}"), next)
+        let what = format!("the sink {} cannot be read: {why}", named.display());
+        Failure::new(Exit::Input, what, other_sink())
     };
-    let opened = KeptRecords::open(sink).await;
+    let opened = KeptRecords::open(copy).await;
     let mut kept = opened.map_err(|error| unread(keywheel_daemon::chain(&error)))?;
     let journal = folder.join("journal.db");
     let standing = Log::File(&journal).stands_wholly(records, &mut kept).await;
@@ -273,7 +313,11 @@ async fn standing(sink: &Path, records: u64, folder: &Path) -> Result<Standing, 
     standing.map_err(unread)
 }
 
-fn older(file: &Path, compared: &Compared) -> Failure {
+fn older(file: &Path, compared: &Compared, args: &RestoreArgs) -> Failure {
+    let sink = args.sink.as_ref();
+    let sink = sink.map(|sink| format!(" --sink {}", sink.display()));
+    let seen = args.seen_records;
+    let seen = seen.map(|seen| format!(" --seen-records {seen}"));
     Failure::new(
         Exit::Conflict,
         format!(
@@ -281,7 +325,12 @@ fn older(file: &Path, compared: &Compared) -> Failure {
             file.display(),
             compared.words
         ),
-        "take a newer backup; when there is none: --accept-older --reason \"…\", and then two different people accept it where `keywheel up` runs",
+        format!(
+            "restore a newer backup; when there is none: `keywheel restore {}{}{} --accept-older --reason \"…\"` with the other words as before, then `keywheel up`, and two different people `keywheel restore accept --reason \"…\"`",
+            file.display(),
+            sink.unwrap_or_default(),
+            seen.unwrap_or_default()
+        ),
     )
 }
 
@@ -339,14 +388,18 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn not_placed(data_dir: &Path, error: &io::Error) -> Failure {
+fn not_placed(file: &Path, data_dir: &Path, error: &io::Error) -> Failure {
     Failure::new(
         Exit::CannotCreate,
         format!(
             "the backup was not restored whole into {}: {error}",
             data_dir.display()
         ),
-        "empty the directory, then restore again; the backup is as it was",
+        format!(
+            "empty the directory, then `keywheel restore {} --data-dir {}` again; the backup is as it was",
+            file.display(),
+            data_dir.display()
+        ),
     )
 }
 
@@ -408,4 +461,19 @@ fn words(found: &Found) -> String {
         ),
         ("next", next),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_accepted_first_is_told_what_the_other_one_types() {
+        let said = another(1);
+        assert!(said.contains("1 more is needed"), "{said}");
+        assert!(
+            said.contains("`keywheel restore accept --reason "),
+            "{said}"
+        );
+    }
 }

@@ -1,7 +1,8 @@
 //! A token as a client brings it: read from a file or stdin, never from the command line.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{File, Metadata};
+use std::io::{self, Read, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use keywheel_seal::SecretBytes;
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::exit::{Exit, Failure};
+use crate::output::tame;
 
 /// Most bytes that are read of a file of a token: one line, and what an editor may leave around it.
 const MAX_FILE_BYTES: usize = 256;
@@ -25,7 +27,24 @@ pub(super) fn read(path: &Path) -> Result<SecretBytes, Failure> {
     }
     let name = path.display().to_string();
     let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
+    let about = file.metadata().map_err(|error| unreadable(&name, &error))?;
+    if let Some(warning) = exposed(&name, &about) {
+        // When stderr is gone, nobody is left to be told.
+        let _ = writeln!(io::stderr().lock(), "{warning}");
+    }
     read_from(Box::new(file), &name)
+}
+
+/// What is said of a file that others may open. It is taken all the same: into a container it may be mounted only so.
+fn exposed(name: &str, about: &Metadata) -> Option<String> {
+    let mode = about.mode() & 0o777;
+    let is_exposed = about.is_file() && mode & 0o007 != 0;
+    is_exposed.then(|| {
+        let name = tame(name);
+        format!(
+            "warning: {name} holds a token, and everybody on this machine may open it (mode {mode:04o})\n  next: `chmod 600 {name}`"
+        )
+    })
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Failure {
@@ -79,6 +98,8 @@ pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, Failur
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn read_text(text: &str) -> Result<SecretBytes, Failure> {
@@ -96,6 +117,25 @@ mod tests {
             let read = read_text(&text).unwrap();
             assert!(read.ct_eq(&SecretBytes::from(token.clone().into_bytes())));
         }
+    }
+
+    #[test]
+    fn a_token_that_everybody_may_read_is_taken_with_a_warning_that_names_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        let token = format!("{PREFIX}{}", "a".repeat(TOKEN_CHARS - PREFIX.len()));
+        std::fs::write(&path, &token).unwrap();
+        let name = path.display().to_string();
+        for (mode, warns) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let said = exposed(&name, &std::fs::metadata(&path).unwrap());
+            assert_eq!(said.is_some(), warns, "{said:?}");
+            let next = format!("`chmod 600 {name}`");
+            assert!(said.is_none_or(|said| said.contains(&next)), "{next}");
+            assert!(read(&path).is_ok());
+        }
+        let pipe = exposed("/dev/null", &std::fs::metadata("/dev/null").unwrap());
+        assert_eq!(pipe, None, "it is no file");
     }
 
     #[test]

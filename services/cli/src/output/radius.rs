@@ -16,7 +16,8 @@ pub(crate) fn plan(plan: &RevokePlan, color: bool) -> String {
     let headers = [
         "SECRET", "VERSIONS", "STORE", "RESOURCE", "PROOF", "CANCELS", "HOSTS",
     ];
-    let mut text = columns(&headers, secrets.collect(), color);
+    let mut text = first(plan.note.as_deref());
+    text.push_str(&columns(&headers, secrets.collect(), color));
     more(&mut text, plan.secrets.len());
     for one in plan.secrets.iter().take(MAX_LINES) {
         let words = one.replacement.iter();
@@ -62,6 +63,13 @@ pub(crate) fn plan(plan: &RevokePlan, color: bool) -> String {
     }
     more(&mut text, plan.away.len());
     text
+}
+
+/// What has to be seen before everything else.
+fn first(note: Option<&str>) -> String {
+    note.map_or_else(String::new, |note| {
+        format!("warning: {}\n\n", super::tame(note))
+    })
 }
 
 /// A line about a host that is not heard.
@@ -122,7 +130,8 @@ fn more(text: &mut String, all: usize) {
 
 /// What came of it.
 pub(crate) fn answer(answer: &RevokeByAnswer, color: bool) -> String {
-    let mut text = revocations(&answer.revocations, color);
+    let mut text = first(answer.note.as_deref());
+    text.push_str(&revocations(&answer.revocations, color));
     for refused in &answer.refused {
         text.push_str(&format!(
             "\nnot revoked: {}: {}",
@@ -164,6 +173,7 @@ mod tests {
     #[test]
     fn a_radius_names_secret_resource_host_container_and_image_and_counts_what_is_beyond() {
         let mut radius = RevokePlan {
+            note: None,
             secrets: vec![one("prod/db")],
             containers: 1,
             stops: 0,
@@ -190,6 +200,23 @@ mod tests {
             assert!(text.contains(words), "{text}");
         }
         assert!(!text.contains("more;"), "{text}");
+        assert!(text.starts_with("SECRET"), "{text}");
+        radius.note = Some("no binding names it".to_owned());
+        let text = plan(&radius, false);
+        assert!(
+            text.starts_with("warning: no binding names it\n\nSECRET"),
+            "{text}"
+        );
+        let begun = RevokeByAnswer {
+            note: radius.note.clone(),
+            revocations: Vec::new(),
+            refused: Vec::new(),
+        };
+        let text = answer(&begun, false);
+        assert!(
+            text.starts_with("warning: no binding names it\n\n"),
+            "{text}"
+        );
         radius.secrets = (0..=MAX_LINES).map(|n| one(&n.to_string())).collect();
         assert!(plan(&radius, false).contains("and 1 more"));
     }

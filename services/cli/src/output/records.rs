@@ -72,29 +72,52 @@ fn who(record: &Value) -> String {
     }
 }
 
+/// An audit record behind its number, which `audit prove` takes; one that comes without is shown without.
+pub(crate) fn numbered_audit(line: &[u8]) -> String {
+    match numbered(line) {
+        Some((index, record)) => format!("{index:>7}  {}", audit_words(&record)),
+        None => audit(line),
+    }
+}
+
+/// Where to go on behind an audit record that comes with its number.
+pub(crate) fn behind_audit(line: &[u8]) -> Option<u64> {
+    numbered(line).and_then(|(index, _)| index.checked_add(1))
+}
+
+fn numbered(line: &[u8]) -> Option<(u64, Value)> {
+    let mut numbered = serde_json::from_slice::<Value>(line).ok()?;
+    let index = numbered.get("index")?.as_u64()?;
+    Some((index, numbered.get_mut("record")?.take()))
+}
+
 /// An audit record: time, who, what, on what, how it ended, why.
 pub(crate) fn audit(line: &[u8]) -> String {
-    let Ok(record) = serde_json::from_slice::<Value>(line) else {
-        return tame(&String::from_utf8_lossy(line));
-    };
-    let who = who(&record);
+    serde_json::from_slice::<Value>(line).map_or_else(
+        |_| tame(&String::from_utf8_lossy(line)),
+        |record| audit_words(&record),
+    )
+}
+
+fn audit_words(record: &Value) -> String {
+    let who = who(record);
     let version = record
         .get("version")
         .and_then(Value::as_u64)
         .map(|v| format!(" v{v}"))
         .unwrap_or_default();
-    let container = text(&record, "/container/name");
-    let container = match text(&record, "/container/id").get(..SHORT_ID) {
+    let container = text(record, "/container/name");
+    let container = match text(record, "/container/id").get(..SHORT_ID) {
         Some(id) => format!(" in {container} ({id})"),
         None => String::new(),
     };
     let shown = format!(
         "{}  {:<8}  {who:<12}  {:<10}  {}{version}{container}  {}",
-        instant(text(&record, "/time")),
-        text(&record, "/outcome"),
-        text(&record, "/verb"),
-        text(&record, "/object"),
-        text(&record, "/reason"),
+        instant(text(record, "/time")),
+        text(record, "/outcome"),
+        text(record, "/verb"),
+        text(record, "/object"),
+        text(record, "/reason"),
     );
     tame(shown.trim_end())
 }
@@ -126,6 +149,24 @@ mod tests {
         for part in ["denied", "nobody", "list", "secrets", "not in the group"] {
             assert!(shown.contains(part), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_record_stands_behind_the_number_by_which_it_is_proven() {
+        let record = r#"{"time":"2026-11-21T10:00:00.123456Z","principal":{"kind":"user","uid":7,"name":"ada"},"verb":"list","object":"secrets","outcome":"allowed"}"#;
+        let line = format!(r#"{{"index":41,"record":{record}}}"#);
+        let shown = numbered_audit(line.as_bytes());
+        let alone = audit(record.as_bytes());
+        assert_eq!(shown, format!("     41  {alone}"));
+        assert!(
+            alone.starts_with("2026-11-21 10:00:00.123Z  allowed "),
+            "{alone}"
+        );
+        assert_eq!(behind_audit(line.as_bytes()), Some(42));
+        // One without is shown as it is.
+        assert_eq!(numbered_audit(record.as_bytes()), alone);
+        assert_eq!(behind_audit(record.as_bytes()), None);
+        assert_eq!(numbered_audit(b"\x1b"), "·");
     }
 
     #[test]

@@ -282,7 +282,9 @@ pub(crate) fn told(shares: &[String], wish: &Wish) -> String {
     for (number, share) in (1..).zip(shares) {
         text.push_str(&format!("  {number}: {share}\n"));
     }
-    text.push_str("give each to another person, clear this screen, and try `keywheel unseal` before values lie there\n");
+    text.push_str(&format!(
+        "give each to another person, clear this screen, and try `keywheel unseal`, {threshold} times with a share each, before values lie there\n"
+    ));
     text
 }
 
@@ -338,6 +340,7 @@ mod tests {
         let shares = texts(&asked.write(scratch.path(), deployment).await.unwrap());
         let said = told(&shares, &wish);
         assert!(shares.len() == 3 && shares.iter().all(|share| said.contains(share)));
+        assert!(said.contains("`keywheel unseal`, 2 times"), "{said}");
         let sealed = crate::seal::read(&scratch.path().join(file::NAME), deployment);
         let sealed = sealed.ok().unwrap().unwrap();
         let mut gathered = sealed.gather().unwrap();

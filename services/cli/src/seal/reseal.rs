@@ -53,8 +53,22 @@ pub(crate) async fn run(screen: Screen, args: &ResealArgs) -> Result<(), Failure
         screen.show(&json, |_| shown(&args.to, &wish, shares))
     };
     place.change(root, &asked, show).await?;
-    screen.note("done: what opened it before opens nothing of it any more. Start it, then `keywheel rotate-kek`: copies from before hold the key that wraps data keys now.");
+    screen.note(&format!(
+        "done: what opened it before opens nothing of it any more. Start it{}, then `keywheel rotate-kek --wait`: copies from before hold the key that wraps data keys now.",
+        unsealing(&wish)
+    ));
     Ok(())
+}
+
+/// What opens it behind its start, where that does not by itself.
+fn unsealing(wish: &Wish) -> String {
+    match wish {
+        Wish::Shares { threshold, .. } => {
+            format!(", then `keywheel unseal` {threshold} times, a share each")
+        }
+        Wish::Passphrase => ", then `keywheel unseal`".to_owned(),
+        Wish::KeyFile | Wish::Service { .. } => String::new(),
+    }
 }
 
 fn shown(to: &str, wish: &Wish, shares: &[String]) -> String {
@@ -163,17 +177,23 @@ pub(super) async fn open_root(
         }
     };
     opened.map_err(|error| {
-        let next = "give what opens it now; nothing was changed";
+        let next =
+            "`keywheel reseal --to PROVIDER` again, with what opens it now; nothing was changed";
         Failure::new(Exit::Config, error.to_string(), next)
     })
 }
 
 fn by_shares(sealed: &SealedRoot) -> Result<UnsealKey, Failure> {
+    let gathered = sealed.gather();
+    let need = gathered
+        .as_ref()
+        .map_or(0, |gathered| gathered.progress().need);
     let refused = |what: String| {
-        let next = "give as many different shares as open it now, one a line; nothing was changed";
+        let next = format!(
+            "`keywheel reseal --to PROVIDER` again, with {need} different shares of those that open it now, one a line; nothing was changed"
+        );
         Failure::new(Exit::Config, what, next)
     };
-    let gathered = sealed.gather();
     let mut gathered = gathered.ok_or_else(|| refused("it has no shares".to_owned()))?;
     while !gathered.progress().is_enough() {
         let progress = gathered.progress();
@@ -183,4 +203,19 @@ fn by_shares(sealed: &SealedRoot) -> Result<UnsealKey, Failure> {
     }
     let opened = sealed.open_with_shares(&gathered);
     opened.map_err(|error| refused(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_has_to_do_behind_the_start_is_said() {
+        let said = |text| unsealing(&Wish::parse(text).unwrap());
+        assert!(said("shamir:3/5").contains("`keywheel unseal` 3 times"));
+        assert!(said("passphrase").contains("`keywheel unseal`"));
+        for by_itself in ["key-file", "kms:/etc/u.toml"] {
+            assert_eq!(said(by_itself), "", "{by_itself}");
+        }
+    }
 }

@@ -167,7 +167,7 @@ impl Note {
                     "{} is not what a restore of this build writes",
                     path.display()
                 ),
-                "restore the backup again into an empty directory",
+                "`keywheel restore FILE --data-dir DIR` again, into an empty directory",
             )
         })
     }
@@ -198,7 +198,10 @@ pub(crate) fn refuse_half_done(data_dir: &Path) -> Result<(), Error> {
             "a restore into {} did not come to its end",
             data_dir.display()
         ),
-        "empty the directory, then restore the backup again",
+        format!(
+            "empty the directory, then `keywheel restore FILE --data-dir {}` again",
+            data_dir.display()
+        ),
     ))
 }
 

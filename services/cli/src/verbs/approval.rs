@@ -70,6 +70,10 @@ async fn list(desk: &Desk, waiting: bool, unreviewed: bool) -> Result<(), Failur
     if unreviewed {
         all.retain(texts::is_unreviewed);
     }
+    if all.is_empty() && (waiting || unreviewed) && !desk.screen.is_json() {
+        desk.screen
+            .note("no request fits; `keywheel approval list` lists all");
+    }
     desk.screen
         .show(&all, |all| texts::list(all, desk.screen.color))
 }

@@ -229,9 +229,20 @@ fn conclude(screen: Screen, finding: &Finding) -> Result<(), Failure> {
         false => Failure::new(
             Exit::Unverified,
             format!("the audit does not verify: {fault}"),
-            "keep this export, the sinks' files and the data directory as they are; compare with an older export",
+            next(finding, fault),
         ),
     })
+}
+
+/// What is done about it.
+fn next(finding: &Finding, fault: &str) -> &'static str {
+    match finding.since {
+        Some(_) => since::next(fault, finding.names_other_key),
+        None if finding.names_other_key => offline::OTHER_KEY,
+        None => {
+            "keep this export, the sinks' files and the data directory as they are; `keywheel audit verify --file OLDER` says whether an older export is sound, and --against OLDER compares with it"
+        }
+    }
 }
 
 /// How many; of a part which, for it shows nothing of what is before and behind it.
@@ -357,6 +368,24 @@ mod tests {
             !failure.to_string().contains("does not verify"),
             "{failure}"
         );
+    }
+
+    #[test]
+    fn whoever_gave_another_key_is_told_where_the_right_one_is_had() {
+        let (whole, _) = offline::tests::export(3);
+        let other = offline::tests::export(1).0.public_key;
+        let screen = Screen::of_terminal(crate::args::Format::Json);
+        let ended = |key: &str| {
+            let finding = found(&whole, Some(key), (&[], None)).unwrap();
+            conclude(screen, &finding).map_err(|failure| failure.next.unwrap())
+        };
+        assert_eq!(ended(&whole.public_key), Ok(()));
+        assert_eq!(ended(&other).unwrap_err(), offline::OTHER_KEY);
+        let mut changed = whole.clone();
+        changed.records[1].push(' ');
+        let finding = found(&changed, Some(&changed.public_key), (&[], None)).unwrap();
+        let next = conclude(screen, &finding).unwrap_err().next.unwrap();
+        assert!(next.contains("--against OLDER"), "{next}");
     }
 
     #[test]

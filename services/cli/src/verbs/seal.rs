@@ -39,10 +39,7 @@ pub(super) async fn unseal(desk: &Desk) -> Result<(), Failure> {
     if now.provider == "shamir" && terminal::is_more() {
         desk.screen.note(ONE_SHARE);
     }
-    show(
-        desk,
-        &asked.map_err(|failure| refused(failure, &now.provider))?,
-    )
+    show(desk, &asked.map_err(|failure| refused(failure, &now))?)
 }
 
 /// A share that was typed as an argument, of which nothing is repeated.
@@ -85,16 +82,26 @@ pub(super) async fn rotate_kek(desk: &Desk, wait: bool) -> Result<(), Failure> {
 }
 
 /// Who may not use keywheel at all was told so before the question.
-fn refused(failure: Failure, provider: &str) -> Failure {
-    match failure.exit {
-        Exit::Denied if is_service(provider) => failure.with_next(
-            "put right what is named there: store-sync asks the key service again by itself, or at once by `keywheel unseal`",
+fn refused(failure: Failure, seal: &SealView) -> Failure {
+    let next = match (failure.exit, left(seal)) {
+        (Exit::Denied, _) if is_service(&seal.provider) => {
+            "put right what is named there: store-sync asks the key service again by itself, or at once by `keywheel unseal`".to_owned()
+        }
+        (Exit::Denied, Some(left)) => format!(
+            "`keywheel unseal` again with another share, {left} more have to come; after a few wrong ones nothing is looked at for a minute"
         ),
-        Exit::Denied => failure.with_next(
-            "`keywheel unseal` again with another share, or with the right passphrase; after a few wrong ones nothing is looked at for a minute",
-        ),
-        _ => failure,
-    }
+        (Exit::Denied, None) => {
+            "`keywheel unseal` again with the right passphrase; after a few wrong ones nothing is looked at for a minute".to_owned()
+        }
+        _ => return failure,
+    };
+    failure.with_next(next)
+}
+
+/// How many shares have to come yet.
+fn left(seal: &SealView) -> Option<u32> {
+    let (have, need) = (seal.shares?, seal.shares_needed?);
+    Some(u32::from(need.saturating_sub(have)))
 }
 
 /// Whether a key service opens it, and nobody types anything.
@@ -126,7 +133,7 @@ fn share(typed: &SecretBytes) -> Result<SecretBytes, Failure> {
         Failure::new(
             Exit::Input,
             error.to_string(),
-            "compare it with what `keywheel init` showed, from KWS1 to its end; nothing was sent",
+            "compare it with what `keywheel init` or `keywheel reseal` showed, from KWS1 to its end, then `keywheel unseal` again; nothing was sent",
         )
     })?;
     Ok(share.to_text())
@@ -165,9 +172,15 @@ fn words(seal: &SealView) -> String {
             format!("store-sync is unsealed, by {}{keys}", seal.provider)
         }
         (true, Some(have), Some(need)) => {
-            format!("store-sync is sealed; {have} of {need} shares are there")
+            let left = need.saturating_sub(have);
+            format!(
+                "store-sync is sealed; {have} of {need} shares are there\nnext: `keywheel unseal` by whoever has another share; {left} more have to come, within half an hour of the first"
+            )
         }
-        (true, ..) => format!("store-sync is sealed, by {}", seal.provider),
+        (true, ..) => format!(
+            "store-sync is sealed, by {}\nnext: `keywheel unseal`",
+            seal.provider
+        ),
     }
 }
 
@@ -227,10 +240,31 @@ mod tests {
     fn what_a_person_is_told() {
         let pair = HostKeyPair::generate(&OsEntropy);
         let sealed = view(&pair, "shamir");
-        assert_eq!(
-            words(&sealed),
-            "store-sync is sealed; 1 of 3 shares are there"
+        let said = words(&sealed);
+        assert!(
+            said.starts_with(
+                "store-sync is sealed; 1 of 3 shares are there\nnext: `keywheel unseal` "
+            ),
+            "{said}"
         );
+        assert!(said.contains("2 more have to come"), "{said}");
+        let denied = || Failure::new(Exit::Denied, "it was not taken", "x");
+        let next = refused(denied(), &sealed).next.unwrap();
+        assert!(
+            next.contains("`keywheel unseal` again") && next.contains("2 more"),
+            "{next}"
+        );
+        let by_passphrase = SealView {
+            shares: None,
+            shares_needed: None,
+            ..view(&pair, "passphrase")
+        };
+        let next = refused(denied(), &by_passphrase).next.unwrap();
+        assert!(
+            next.contains("passphrase") && !next.contains("share"),
+            "{next}"
+        );
+        assert!(words(&by_passphrase).ends_with("next: `keywheel unseal`"));
         let open = SealView {
             sealed: false,
             shares: None,
@@ -255,7 +289,7 @@ mod tests {
             let offer = read_offer(&view(&pair, provider)).unwrap();
             assert!(offer.is_empty(), "nobody is asked for anything");
             let denied = Failure::new(Exit::Denied, "the key is disabled", "x");
-            let next = refused(denied, provider).next.unwrap();
+            let next = refused(denied, &view(&pair, provider)).next.unwrap();
             assert_eq!(next.contains("key service"), provider != "key-file");
         }
     }

@@ -26,8 +26,14 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub(super) struct Source {
     path: &'static str,
     name: &'static str,
+    /// One of them.
+    one: &'static str,
+    /// Shows the latest.
+    latest: &'static str,
     words: fn(&[u8]) -> String,
-    /// The number a line says it has.
+    /// Asks for lines that have their number; a program gets them as they are.
+    numbered: &'static str,
+    /// The `--after` that a line says is behind it: an event's own number, the number of the record behind a record.
     number: fn(&[u8]) -> Option<u64>,
     total: fn(&Status) -> u64,
 }
@@ -36,7 +42,11 @@ pub(super) struct Source {
 pub(super) const EVENTS: Source = Source {
     path: "/v1/events",
     name: "events",
+    one: "event",
+    latest: "keywheel events list --limit 50",
     words: records::event,
+    // They have it already.
+    numbered: "",
     number: records::number,
     total: |status| status.events,
 };
@@ -44,8 +54,11 @@ pub(super) const EVENTS: Source = Source {
 pub(super) const AUDIT: Source = Source {
     path: "/v1/audit",
     name: "audit records",
-    words: records::audit,
-    number: |_| None,
+    one: "audit record",
+    latest: "keywheel audit list --limit 50",
+    words: records::numbered_audit,
+    numbered: "&numbered=true",
+    number: records::behind_audit,
     total: |status| status.audit_records,
 };
 
@@ -130,9 +143,13 @@ impl Wish {
         Ok((source.total)(&status).saturating_sub(rows))
     }
 
-    fn path(&self, source: &Source, after: u64, rest: &str) -> String {
+    fn path(&self, (screen, source): (Screen, &Source), after: u64, rest: &str) -> String {
         let filters = self.filters.concat();
-        format!("{}?after={after}{rest}{filters}", source.path)
+        let numbered = match screen.is_json() {
+            true => "",
+            false => source.numbered,
+        };
+        format!("{}?after={after}{rest}{numbered}{filters}", source.path)
     }
 }
 
@@ -168,7 +185,7 @@ pub(super) async fn list(
         }
     };
     let limit = limit.map(|limit| format!("&limit={limit}"));
-    let path = wish.path(source, after, &limit.unwrap_or_default());
+    let path = wish.path((desk.screen, source), after, &limit.unwrap_or_default());
     let lines = desk.client.lines(&path).await?;
     let gone = gone(lines.begins()).filter(|_| after < lines.begins());
     let (shown, last) = if desk.screen.is_json() {
@@ -182,10 +199,23 @@ pub(super) async fn list(
             source.name
         ));
     }
+    if shown == 0 && !desk.screen.is_json() {
+        desk.screen.note(&nothing(source, is_filtered, after));
+    }
     if let Some(gone) = gone {
         desk.screen.note(&gone);
     }
     Ok(last)
+}
+
+/// What a person is told where nothing was shown: silence would look like a list that went wrong.
+fn nothing(source: &Source, is_filtered: bool, after: u64) -> String {
+    let Source { one, latest, .. } = source;
+    match (is_filtered, after) {
+        (true, _) => format!("no {one} fits; leave out a filter, or `{latest}` shows the latest"),
+        (false, 0) => format!("there is no {one} yet"),
+        (false, _) => format!("no {one} is behind --after {after}; `{latest}` shows the latest"),
+    }
 }
 
 /// How many lines were shown, and the number of the last one.
@@ -233,7 +263,8 @@ pub(super) async fn tail(desk: &Desk, source: &Source, wish: &Wish) -> Result<()
     let mut after = wish.beginning(desk, source, rows).await?;
     let limit = wish.limit.map(|limit| format!("&limit={limit}"));
     let rest = format!("&follow=true{}", limit.unwrap_or_default());
-    let mut lines = desk.client.lines(&wish.path(source, after, &rest)).await?;
+    let path = wish.path((desk.screen, source), after, &rest);
+    let mut lines = desk.client.lines(&path).await?;
     let mut shown = 0;
     let broken = loop {
         let line = match lines.next().await {
@@ -263,4 +294,42 @@ pub(super) async fn tail(desk: &Desk, source: &Source, wish: &Wish) -> Result<()
             next,
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::{Cli, Format};
+
+    #[test]
+    fn where_nothing_fits_a_person_is_told_what_shows_more() {
+        for (source, one) in [(&AUDIT, "no audit record"), (&EVENTS, "no event")] {
+            let latest = format!("`{}`", source.latest);
+            for (is_filtered, after) in [(true, 0), (true, 7), (false, 7)] {
+                let said = nothing(source, is_filtered, after);
+                assert!(said.starts_with(one) && said.contains(&latest), "{said}");
+                assert_eq!(said.contains("leave out a filter"), is_filtered, "{said}");
+                assert_eq!(said.lines().count(), 1, "{said}");
+            }
+            assert!(!nothing(source, false, 0).contains("--after"));
+            assert!(Cli::try_parse_from(source.latest.split(' ')).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_person_gets_numbers_and_a_program_the_records_as_they_are() {
+        let wish = Wish {
+            filters: vec!["&verb=inject".to_owned()],
+            ..Wish::default()
+        };
+        let table = Screen::of_terminal(Format::Table);
+        let json = Screen::of_terminal(Format::Json);
+        let path = |screen, source| wish.path((screen, source), 7, "&limit=2");
+        let asked = "/v1/audit?after=7&limit=2&numbered=true&verb=inject";
+        assert_eq!(path(table, &AUDIT), asked);
+        assert_eq!(path(json, &AUDIT), "/v1/audit?after=7&limit=2&verb=inject");
+        assert_eq!(path(table, &EVENTS), path(json, &EVENTS));
+    }
 }

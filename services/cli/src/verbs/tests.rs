@@ -370,6 +370,11 @@ async fn streams_begin_where_asked_and_a_tail_that_ends_is_a_failure() {
                 "{\"a\":1}\n{\"a\":2}\n",
             ),
             ("GET /v1/audit?after=7&follow=true ", 200, "{}\n"),
+            (
+                "GET /v1/audit?after=7&follow=true&numbered=true ",
+                200,
+                "{\"index\":40,\"record\":{}}\n",
+            ),
         ],
     );
     daemon
@@ -378,14 +383,15 @@ async fn streams_begin_where_asked_and_a_tail_that_ends_is_a_failure() {
         ])
         .await
         .unwrap();
-    let failure = daemon
-        .run(&["audit", "tail", "--after", "7"])
-        .await
-        .unwrap_err();
-    assert!(
-        failure.exit == Exit::Unavailable && failure.to_string().contains("--after 8"),
-        "{failure}"
-    );
+    // A program gets no numbers with the records, a person does.
+    for (format, next) in [("json", "--after 8"), ("table", "--after 41")] {
+        let tail = ["audit", "tail", "--after", "7", "-o", format];
+        let failure = daemon.run(&tail).await.unwrap_err();
+        assert!(
+            failure.exit == Exit::Unavailable && failure.to_string().contains(next),
+            "{failure}"
+        );
+    }
 }
 
 #[tokio::test]

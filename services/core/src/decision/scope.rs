@@ -92,6 +92,17 @@ pub fn reached_by_bindings(world: &World, service: &str) -> BTreeSet<SecretName>
     known.map(|secret| secret.name.clone()).collect()
 }
 
+/// Whether a binding is for a service of this name, or a container of it is known. Where not, the name may be mistyped.
+#[must_use]
+pub fn is_known_service(world: &World, service: &str) -> bool {
+    let mut bindings = world.bindings.values();
+    let mut assigned = world.assignments.values();
+    let mut quarantined = world.quarantines();
+    bindings.any(|known| is_for(known, service))
+        || assigned.any(|state| state.service == service)
+        || quarantined.any(|(_, one)| one.subject.service == service)
+}
+
 /// Whether a binding is for a service, also while policies withhold it. One that is unbound is known by its name alone.
 fn is_for(binding: &Binding, service: &str) -> bool {
     match binding.declared() {

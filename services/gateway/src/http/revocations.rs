@@ -10,7 +10,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
 use futures_util::{StreamExt as _, stream};
 use keywheel_core::command::{Command, Replacing};
-use keywheel_core::decision::scope::{Hit, Scope, hits, reached_by_bindings};
+use keywheel_core::decision::scope::{Hit, Scope, hits, is_known_service, reached_by_bindings};
 use keywheel_core::id::{CommandId, HostId, RevocationId, RotationId};
 use keywheel_core::name::{SecretName, StoreName};
 use keywheel_core::revocation::Revocation;
@@ -33,6 +33,8 @@ use crate::views;
 const MAX_SECRETS: usize = 20_000;
 /// Revocations of one request that are decided at once; others' have places beside them.
 const AT_ONCE: usize = 64;
+/// A service that is none: what policies let it have, they let every service have.
+const NOBODY: &str = "-";
 
 /// A scope, as it stands in a query.
 #[derive(Debug, Deserialize)]
@@ -50,8 +52,8 @@ pub(super) struct ScopeQuery {
     principal: Option<String>,
 }
 
-/// The one thing that a scope names.
-async fn scope_of(api: &Api, wish: RevokeScope) -> Result<Scope, Failure> {
+/// The one thing that a scope names, and what whoever asks should look at first.
+async fn scope_of(api: &Api, wish: RevokeScope) -> Result<(Scope, Option<String>), Failure> {
     let RevokeScope {
         secret,
         version,
@@ -66,8 +68,12 @@ async fn scope_of(api: &Api, wish: RevokeScope) -> Result<Scope, Failure> {
         let text = "`version` is of one secret; name that with `secret`";
         return Err(Failure::invalid(text));
     }
+    let mut note = None;
     let principal = match principal {
-        Some(text) => Some(reach_of(api, &text).await),
+        Some(text) => Some(reach_of(api, &text).await.map(|(scope, said)| {
+            note = said;
+            scope
+        })),
         None => None,
     };
     let named: Vec<Result<Scope, Failure>> = [
@@ -83,7 +89,7 @@ async fn scope_of(api: &Api, wish: RevokeScope) -> Result<Scope, Failure> {
     .flatten()
     .collect();
     match <[_; 1]>::try_from(named) {
-        Ok([one]) => one,
+        Ok([one]) => one.map(|scope| (scope, note)),
         Err(_) => Err(Failure::invalid(
             "name exactly one of `secret`, `prefix`, `store`, `container`, `image`, `service` and `principal`",
         )),
@@ -112,8 +118,9 @@ fn meant(wish: &RevokeScope) -> String {
     }
 }
 
-/// Every secret that policies let a service have, that a binding grants it, or that its containers have.
-async fn reach_of(api: &Api, text: &str) -> Result<Scope, Failure> {
+/// Every secret that policies let a service have, that a binding grants it, or that its containers have; and a word to
+/// whoever named one that nothing here knows.
+async fn reach_of(api: &Api, text: &str) -> Result<(Scope, Option<String>), Failure> {
     let principal = Principal::parse(text).map_err(|e| Failure::invalid(e.to_string()))?;
     let Principal::Service { name: service, .. } = &principal else {
         return Err(Failure::invalid(format!(
@@ -121,32 +128,43 @@ async fn reach_of(api: &Api, text: &str) -> Result<Scope, Failure> {
         )));
     };
     api.commands.look_at_head().await?;
-    let (names, bound) = {
+    let (names, bound, is_known) = {
         let committed = api.view.read();
         let world = &committed.world;
         let all = world.declared_secrets();
         let names: Vec<SecretName> = all.map(|secret| secret.name.clone()).collect();
         // Without a set of one's own a binding gives by itself, and what was given before one lies there yet.
-        (names, reached_by_bindings(world, service))
+        let bound = reached_by_bindings(world, service);
+        (names, bound, is_known_service(world, service))
     };
     let (in_force, now) = (api.in_force(), gates::seconds(api.clock.now()));
     // A decision for each secret takes a while; other requests go on meanwhile.
     let asking = tokio::task::spawn_blocking(move || {
-        let may = |name: &SecretName| {
+        let may = |who: &Principal, name: &SecretName| {
             let need = Demand::new(Verb::Read, Resource::Secret(name.to_string()));
-            in_force.admit(&principal, &[need], now).is_ok()
+            in_force.admit(who, &[need], now).is_ok()
         };
-        names
-            .into_iter()
-            .filter(may)
-            .collect::<BTreeSet<SecretName>>()
+        let names = names.into_iter().filter(|name| may(&principal, name));
+        let reached: BTreeSet<SecretName> = names.collect();
+        let nobody = Principal::Service {
+            name: NOBODY.to_owned(),
+            path: NOBODY.to_owned(),
+        };
+        let is_strange = !is_known && reached.iter().all(|name| may(&nobody, name));
+        (reached, is_strange)
     });
-    let mut reached = asking.await.map_err(|_| {
+    let (mut reached, is_strange) = asking.await.map_err(|_| {
         let text = "the policies were not asked to the end; try again";
         PortError::new(ErrorKind::Unavailable, text)
     })?;
     reached.extend(bound);
-    Ok(Scope::Each(reached))
+    let note = is_strange.then(|| {
+        format!(
+            "no binding names `{}` and no container of it is known: this is what policies let every service have; `keywheel get bindings` shows whether the name is right",
+            super::bounded(text)
+        )
+    });
+    Ok((Scope::Each(reached), note))
 }
 
 fn secret_scope(name: &str, version: Option<u64>) -> Result<Scope, Failure> {
@@ -222,7 +240,7 @@ pub(super) async fn plan(
         principal: asked.principal,
     };
     let meant = meant(&wish);
-    let scope = scope_of(&api, wish).await?;
+    let (scope, note) = scope_of(&api, wish).await?;
     api.commands.look_at_head().await?;
     let committed = api.view.read();
     let is_emergency = asked.emergency.unwrap_or(false);
@@ -232,7 +250,7 @@ pub(super) async fn plan(
     let contact = |host: HostId| api.view.contact(host);
     let now = api.clock.now();
     let plan = views::radius::revoke_plan(&committed.world, &hit, &contact, (now, replace));
-    Ok(Json(plan))
+    Ok(Json(RevokePlan { note, ..plan }))
 }
 
 /// One command of a request that leads to many.
@@ -259,7 +277,7 @@ pub(super) async fn revoke_by(
 ) -> Result<Json<RevokeByAnswer>, Failure> {
     let Object(request) = body?;
     let meant = meant(&request.scope);
-    let scope = scope_of(&api, request.scope).await?;
+    let (scope, note) = scope_of(&api, request.scope).await?;
     api.commands.look_at_head().await?;
     let earlier = begun_before(&api, &caller);
     match earlier.is_empty() {
@@ -291,6 +309,7 @@ pub(super) async fn revoke_by(
         }
     }
     Ok(Json(RevokeByAnswer {
+        note,
         revocations,
         refused,
     }))

@@ -49,6 +49,9 @@ pub(super) struct AuditQuery {
     /// Stay and send what comes.
     #[serde(default)]
     follow: bool,
+    /// Send the number of each record with it.
+    #[serde(default)]
+    numbered: bool,
     who: Option<String>,
     verb: Option<String>,
     object: Option<String>,
@@ -103,8 +106,14 @@ struct Cursor {
 }
 
 enum Kind {
-    Events { filter: Filter, form: Form },
-    Audit(Option<Wanted>),
+    Events {
+        filter: Filter,
+        form: Form,
+    },
+    Audit {
+        wanted: Option<Wanted>,
+        is_numbered: bool,
+    },
 }
 
 /// How an event is written.
@@ -142,6 +151,15 @@ fn write(form: Form, event: &RecordedEvent, into: &mut Vec<u8>) {
     }
 }
 
+/// A record as it is, or behind its number. It is JSON of one line, so it stands there byte by byte.
+fn write_record(is_numbered: bool, leaf: &AuditLeaf, into: &mut Vec<u8>) {
+    if is_numbered {
+        into.extend_from_slice(format!("{{\"index\":{},\"record\":", leaf.index).as_bytes());
+    }
+    into.extend_from_slice(&leaf.bytes);
+    into.extend_from_slice(if is_numbered { b"}\n" } else { b"\n" });
+}
+
 impl Cursor {
     async fn look(&mut self) -> Result<Found, PortError> {
         let mut found = Found {
@@ -165,7 +183,10 @@ impl Cursor {
                     }
                 }
             }
-            Kind::Audit(wanted) => {
+            Kind::Audit {
+                wanted,
+                is_numbered,
+            } => {
                 let limit = match wanted {
                     Some(_) => MAX_PAGE,
                     None => usize::try_from(self.left).unwrap_or(MAX_PAGE).min(MAX_PAGE),
@@ -177,8 +198,7 @@ impl Cursor {
                     self.next = leaf.index + 1;
                     found.is_more = true;
                     if is_wanted(wanted.as_ref(), &leaf) {
-                        found.bytes.extend_from_slice(&leaf.bytes);
-                        found.bytes.push(b'\n');
+                        write_record(*is_numbered, &leaf, &mut found.bytes);
                         found.rows += 1;
                     }
                 }
@@ -383,7 +403,10 @@ pub(super) async fn audit(
         left: query.limit.unwrap_or(u64::MAX),
         follow: query.follow,
         bell,
-        of: Kind::Audit(wanted),
+        of: Kind::Audit {
+            wanted,
+            is_numbered: query.numbered,
+        },
         said,
         scans,
         place,

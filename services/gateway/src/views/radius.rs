@@ -70,6 +70,7 @@ pub fn revoke_plan(
     let restarting = restarting.difference(&stopping).count();
     let away = away(world, &hosts, contact, now);
     RevokePlan {
+        note: None,
         secrets,
         containers: count(losing.len()),
         stops: count(stopping.len()),

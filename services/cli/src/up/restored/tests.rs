@@ -168,6 +168,18 @@ async fn a_backup_is_made_while_it_is_used_verified_and_restored_into_an_empty_d
     // Somewhere that has something it is not restored, and what is there stays.
     let again = scene.run(&["restore"], &file, "new").await.unwrap_err();
     assert_eq!(again.exit, Exit::Conflict, "{again}");
+    let (new, next) = (new.display(), again.next.unwrap());
+    let typed = format!("`mv {new} {new}.before`; then `keywheel restore ");
+    assert!(next.contains(&typed), "{next}");
+    assert!(
+        next.ends_with(&format!("--data-dir {new}`")),
+        "no copy is there: {next}"
+    );
+    let new = scene.at("new");
+    fs::write(new.join(SINK), "a copy").unwrap();
+    let again = scene.run(&["restore"], &file, "new").await.unwrap_err();
+    let sink = format!(" --sink {}.before/{SINK}`", new.display());
+    assert!(again.next.unwrap().ends_with(&sink), "{sink}");
     assert!(Note::load(&new).unwrap().is_some());
 }
 
@@ -219,6 +231,21 @@ async fn an_older_backup_is_refused_and_with_a_reason_it_waits_for_two_people() 
     let refused = scene.run(&words, &file, "new").await.unwrap_err();
     assert_eq!(refused.exit, Exit::Conflict, "{refused}");
     assert!(refused.what.contains("6 records were seen"), "{refused}");
+    let next = refused.next.unwrap();
+    let again = format!("`keywheel restore {} --seen-records 6 ", file.display());
+    for typed in [
+        again.as_str(),
+        " --accept-older ",
+        "`keywheel up`",
+        "`keywheel restore accept --reason ",
+    ] {
+        assert!(next.contains(typed), "{typed}: {next}");
+    }
+    let words = ["restore", "--sink", "/nowhere/audit-sink.db"];
+    let refused = scene.run(&words, &file, "new").await.unwrap_err();
+    assert_eq!(refused.exit, Exit::NoInput, "{refused}");
+    assert!(refused.next.unwrap().contains("--seen-records N"));
+    let words = ["restore", "--seen-records", "6"];
     let words = [&words[..], &["--accept-older", "--reason", "lost"]].concat();
     scene.run(&words, &file, "new").await.unwrap();
     let note = Note::load(&scene.at("new")).unwrap().unwrap();

@@ -30,6 +30,9 @@ pub(crate) struct Finding {
     pub(crate) public_key: String,
     /// Whether that key came from outside the export.
     pub(crate) key_pinned: bool,
+    /// Whether the export names another key itself.
+    #[serde(skip)]
+    pub(crate) names_other_key: bool,
     /// Index of the first record that is not the one that was recorded, or may be the first.
     pub(crate) first_bad_index: Option<u64>,
     /// What is wrong, first first.
@@ -60,6 +63,14 @@ pub(crate) struct Span {
     pub(crate) of: u64,
 }
 
+/// What is done first where something names another key than the one that a person gave.
+pub(super) const OTHER_KEY: &str = "look at the key first: `keywheel audit verify` on the gateway's own machine prints the right one behind `signed by`, to be given as --public-key; where that is the one you gave, keep this file and the data directory as they are";
+
+/// Whether a person gave another key than the one that something names itself.
+pub(super) fn is_other_key(given: Option<[u8; 32]>, own: &str) -> bool {
+    given.is_some_and(|given| parse_key(own) != Ok(given))
+}
+
 /// Verifies; `key` is base64 and takes the place of the export's own.
 pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding, Failure> {
     let pinned = key.map(pinned_key).transpose()?;
@@ -86,6 +97,7 @@ pub(crate) fn verify(export: &AuditExport, key: Option<&str>) -> Result<Finding,
         root,
         public_key,
         key_pinned,
+        names_other_key: is_other_key(pinned, &export.public_key),
         first_bad_index,
         faults,
         compared: None,
@@ -111,7 +123,7 @@ pub(super) fn pinned_key(text: &str) -> Result<[u8; 32], Failure> {
         Failure::new(
             Exit::Usage,
             format!("--public-key {why}"),
-            "give the key as `keywheel audit verify` prints it",
+            "give the key as `keywheel audit verify` prints it behind `signed by`",
         )
     })
 }

@@ -11,7 +11,7 @@ use keywheel_schemas::api::AuditProof;
 use keywheel_seal::sign::VerifyingKey;
 use serde::Serialize;
 
-use super::offline::{hexadecimal, parse_hash, parse_key, pinned_key};
+use super::offline::{OTHER_KEY, hexadecimal, is_other_key, parse_hash, parse_key, pinned_key};
 use super::{Desk, input, refuse_taken, written};
 use crate::exit::{Exit, Failure};
 use crate::output::table::fields;
@@ -39,6 +39,9 @@ struct Finding {
     public_key: String,
     /// Whether that key came from outside the proof.
     key_pinned: bool,
+    /// Whether the proof names another key itself.
+    #[serde(skip)]
+    names_other_key: bool,
     /// What is wrong.
     faults: Vec<String>,
 }
@@ -98,6 +101,7 @@ fn verify(proof: &AuditProof, key: Option<&str>) -> Result<Finding, Failure> {
         root,
         public_key: key.unwrap_or(&proof.public_key).trim().to_owned(),
         key_pinned: pinned.is_some(),
+        names_other_key: is_other_key(pinned, &proof.public_key),
         faults: Vec::from_iter(checked.err()),
     })
 }
@@ -122,7 +126,12 @@ fn refuse_unproven(found: &Finding) -> Result<(), Failure> {
     Err(Failure::new(
         Exit::Unverified,
         format!("the record is not proven: {fault}"),
-        "keep the proof as it is; `keywheel audit verify` says whether the whole log is sound",
+        match found.names_other_key {
+            true => OTHER_KEY,
+            false => {
+                "keep the proof as it is; `keywheel audit verify` says whether the whole log is sound"
+            }
+        },
     ))
 }
 
@@ -200,7 +209,14 @@ mod tests {
             assert_eq!(failure.exit, Exit::Unverified);
         }
         let other = export(1).0.public_key;
-        assert!(!verify(&proof(), Some(&other)).unwrap().verified);
+        let found = verify(&proof(), Some(&other)).unwrap();
+        assert!(!found.verified);
+        let next = refuse_unproven(&found).unwrap_err().next.unwrap();
+        assert!(
+            next.contains("`keywheel audit verify` on the gateway's"),
+            "{next}"
+        );
+        assert!(!verify(&proof(), None).unwrap().names_other_key);
         assert!(verify(&proof(), Some("short")).is_err());
     }
 }

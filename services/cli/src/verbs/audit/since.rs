@@ -13,12 +13,17 @@ use keywheel_schemas::api::{AuditConsistency, AuditExport};
 use keywheel_seal::sign::VerifyingKey;
 use serde::{Deserialize, Serialize};
 
-use super::offline::{self, hexadecimal, parse_hash, parse_key, pinned_key};
+use super::offline::{
+    self, OTHER_KEY, hexadecimal, is_other_key, parse_hash, parse_key, pinned_key,
+};
 use super::{Desk, input};
 use crate::exit::{Exit, Failure};
 use crate::http::MAX_ANSWER_BYTES;
 use crate::output::table::fields;
 use crate::output::{Screen, tame};
+
+/// How the fault of a checkpoint begins that this log's key never signed.
+const OF_ANOTHER: &str = "the checkpoint that was kept is not one of this log";
 
 /// A checkpoint that somebody kept.
 pub(super) struct Kept {
@@ -52,6 +57,9 @@ struct Finding {
     key_pinned: bool,
     /// The checkpoint of now, to be kept for the next time; empty when it does not verify: nobody is to keep it.
     checkpoint: String,
+    /// Whether the answer names another key itself.
+    #[serde(skip)]
+    names_other_key: bool,
     /// What is wrong.
     faults: Vec<String>,
 }
@@ -63,7 +71,7 @@ pub(super) fn read(file: &Path) -> Result<Kept, Failure> {
         Failure::new(
             Exit::Unverified,
             format!("{} has no checkpoint of the audit: {why}", file.display()),
-            "name a checkpoint that you kept, or a file that `audit export` or `audit prove` wrote",
+            "name a checkpoint that you kept, or a file that `keywheel audit export` or `audit prove` wrote; the first one is had with `keywheel audit prove 0 --file kept.json`",
         )
     };
     let note = match text.trim_start().starts_with('{') {
@@ -118,6 +126,7 @@ fn found(kept: &Kept, answer: &AuditConsistency, key: Option<&str>) -> Result<Fi
         root,
         public_key: key.unwrap_or(&answer.public_key).trim().to_owned(),
         key_pinned: pinned.is_some(),
+        names_other_key: is_other_key(pinned, &answer.public_key),
         checkpoint,
         faults: Vec::from_iter(checked.err()),
     })
@@ -178,8 +187,21 @@ fn conclude(screen: Screen, found: &Finding) -> Result<(), Failure> {
     Err(Failure::new(
         Exit::Unverified,
         format!("the audit does not go on from the checkpoint that was kept: {fault}"),
-        "keep the checkpoint, the sinks' files and the data directory as they are; `keywheel audit verify --against FILE` names the first record that differs from a sink's or an older export's",
+        next(fault, found.names_other_key),
     ))
+}
+
+/// What is done about it: a wrong key or a wrong file is looked for first.
+pub(super) fn next(fault: &str, names_other_key: bool) -> &'static str {
+    match (names_other_key, fault.starts_with(OF_ANOTHER)) {
+        (true, _) => OTHER_KEY,
+        (false, true) => {
+            "look at the file first: a checkpoint names its log in its first line, and is kept unchanged; one of the log as it is now is had with `keywheel audit prove 0 --file kept.json`, and shows nothing of the time before. Where it is the one that you kept of this log, keep everything as it is"
+        }
+        (false, false) => {
+            "keep the checkpoint, the sinks' files and the data directory as they are; `keywheel audit verify --against FILE` names the first record that differs from a sink's or an older export's"
+        }
+    }
 }
 
 fn words(found: &Finding) -> String {

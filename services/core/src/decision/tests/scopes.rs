@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::assignment;
-use crate::decision::scope::{Hit, Scope, hits, reached_by_bindings};
+use crate::decision::scope::{Hit, Scope, hits, is_known_service, reached_by_bindings};
 use crate::name::SecretName;
 use crate::report::{HostReport, Item, MAX_SERVICE_BYTES};
 use crate::testing::{container, of_consumer, reloaded};
@@ -121,8 +121,12 @@ fn a_principal_reaches_what_is_bound_to_its_very_name_and_what_its_containers_ha
     assert_eq!(reached(&bound, "payments"), ["prod/db"]);
     for other in ["payment", "shop/payments", "shop/web", "prod"] {
         assert!(reached(&bound, other).is_empty(), "{other}");
+        assert!(!is_known_service(bound.world(), other), "{other}");
     }
+    assert!(is_known_service(bound.world(), "payments"));
     let told = bound.and(told("shop/web"));
+    assert!(is_known_service(told.world(), "shop/web"));
+    assert!(!is_known_service(told.world(), "web"), "it is of a project");
     assert_eq!(reached(&told, "shop/web"), ["prod/db"]);
     assert!(reached(&told, "web").is_empty(), "it is of a project");
     // What it has it has, though nothing grants it any more.

@@ -326,3 +326,41 @@ async fn what_policies_let_a_service_have_dies_and_people_have_no_values() {
         assert_problem(&bench.see(&path).await, status, code, part);
     }
 }
+
+#[tokio::test]
+async fn a_service_that_nothing_here_knows_is_told_so_before_what_every_service_has_dies() {
+    let bench = Bench::start().await;
+    bench.estate().await;
+    bench.run_as("shop/api", 1, &["a".to_owned()]).await;
+    let note = async |service: &str| {
+        let path = format!("revoke-plan?principal=service:{service}");
+        let (status, plan) = bench.see(&path).await;
+        assert_eq!(status, 200, "{plan}");
+        plan["note"].clone()
+    };
+    // What lies on its own path no other service has.
+    assert_eq!(note("prod").await, Value::Null);
+    let (_, shipped) = bench.see("policies").await;
+    let every = "@id(\"every\") permit (principal is Service, action == Action::\"read\", resource is Secret);";
+    let policies = format!("{}\n{every}", shipped["policies"].as_str().unwrap());
+    let applied = bench
+        .post("policies", json!({ "policies": policies }))
+        .await;
+    assert_eq!(applied.0, 200, "{}", applied.1);
+    for known in ["web", "shop/api"] {
+        assert_eq!(note(known).await, Value::Null, "{known}");
+    }
+    let mistyped = note("shop/aip").await;
+    let mistyped = mistyped.as_str().unwrap();
+    assert!(
+        mistyped.starts_with("no binding names `service:shop/aip`"),
+        "{mistyped}"
+    );
+    let scope = json!({ "scope": { "principal": "service:shop/aip" }, "reason": "taken over" });
+    let (status, answer) = bench.revoke_by(&scope).await;
+    assert_eq!(
+        (status, &answer["note"]),
+        (200, &json!(mistyped)),
+        "{answer}"
+    );
+}

@@ -193,6 +193,9 @@ async fn every_answer_says_what_is_no_longer_there() {
     assert_eq!(listed.headers()[AUDIT_BEGINS], "512");
     let lines = text_of(listed).await;
     assert!(lines.lines().count() >= ALL - OLD && lines.lines().all(|line| !line.is_empty()));
+    let numbered = ("GET", "/v1/audit?after=5&limit=1&numbered=true");
+    let first = text_of(bench.send(numbered, &[], Body::empty()).await).await;
+    assert!(first.starts_with("{\"index\":512,"), "{first}");
     let proof = bench.see("audit/proofs/5").await;
     assert_problem(&proof, 404, "not_found", "by its age");
     let part = bench.see("audit/export?from=0&to=100").await;

@@ -382,3 +382,24 @@ async fn what_a_subscription_cannot_be_is_refused_by_name() {
     );
     assert_eq!(bench.see("subscriptions/s0").await.0, 200);
 }
+
+#[tokio::test]
+async fn a_record_comes_with_the_number_by_which_it_is_proven_also_behind_a_filter() {
+    let bench = busy().await;
+    for query in ["limit=5", "verb=promote-version"] {
+        let read = async |query: &str| {
+            let path = format!("/v1/audit?{query}");
+            text_of(bench.send(("GET", &path), &[], Body::empty()).await).await
+        };
+        let numbered = read(&format!("{query}&numbered=true")).await;
+        let plain = read(query).await;
+        for (line, record) in numbered.lines().zip(plain.lines()) {
+            let told: Value = serde_json::from_str(line).unwrap();
+            let (status, proof) = bench.see(&format!("audit/proofs/{}", told["index"])).await;
+            assert_eq!(status, 200, "{line}");
+            assert_eq!(proof["record"].as_str(), Some(record), "byte by byte");
+            assert!(line.ends_with(&format!("\"record\":{record}}}")), "{line}");
+        }
+        assert!(!plain.is_empty() && !plain.contains("\"index\""), "{plain}");
+    }
+}

@@ -89,6 +89,26 @@ fn a_running_log_goes_on_or_what_does_not_fit_is_named() {
 }
 
 #[test]
+fn whoever_gave_a_wrong_key_or_file_is_told_where_the_right_one_is_had() {
+    let (now, key, note) = kept();
+    let kept = of(note);
+    let foreign = export(9).0;
+    let strange = found(&kept, &answer(&foreign, &key, 5), None).unwrap();
+    let said = next(&strange.faults[0], strange.names_other_key);
+    assert!(
+        said.contains("`keywheel audit prove 0 --file kept.json`"),
+        "{said}"
+    );
+    let wrong = found(&kept, &answer(&now, &key, 5), Some(&foreign.public_key)).unwrap();
+    assert!(!wrong.verified && wrong.names_other_key, "{wrong:?}");
+    assert_eq!(next(&wrong.faults[0], wrong.names_other_key), OTHER_KEY);
+    // What the log itself did is no matter of a key or a file.
+    let anew = found(&kept, &answer(&anew(&now, &key), &key, 5), None).unwrap();
+    let said = next(&anew.faults[0], anew.names_other_key);
+    assert!(said.contains("--against FILE"), "{said}");
+}
+
+#[test]
 fn an_export_that_is_sound_in_itself_is_held_against_the_checkpoint() {
     let (now, key, note) = kept();
     let kept = of(note);
