@@ -26,7 +26,7 @@ use keywheel_schemas::api::{
 use keywheel_schemas::manifest::{self, Manifest};
 
 use super::payload::{Object, Payload};
-use super::{Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, history, stores, trace};
+use super::{Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, deed, history, stores, trace};
 use crate::admission::demands;
 use crate::views;
 
@@ -404,6 +404,7 @@ pub(super) async fn put(
             .map_err(|e| Failure::invalid(format!("field `sealed` is not base64: {e}")))?;
         // A repeat brings a value that was taken already.
         if !api.is_answered(&caller).await? {
+            deed::may_begin(&api)?;
             keep(&api, rotation, sealed).await?;
         }
     }
