@@ -66,7 +66,7 @@ async fn list(
     let one = |id: ApprovalId| {
         let committed = api.view.read();
         let known = committed.world.approvals.by_id(id);
-        known.map(|known| views::one(known, now))
+        known.map(|known| views::one(&committed.world, known, now))
     };
     pages::answer_of("/v1/approvals", rows, (Order::Other, key), (&page, one))
 }
@@ -138,6 +138,7 @@ async fn break_glass(
     let command = Command::Approval(request);
     api.admit_command(&caller, &command).await?;
     came_themselves(&caller)?;
+    api.refuse_overtaken(approval)?;
     api.submit(&caller, command).await?;
     api.approval_view(approval)
 }
@@ -185,6 +186,7 @@ async fn say(
     api.admit_command(caller, &command).await?;
     if is_for_it {
         came_themselves(caller)?;
+        api.refuse_overtaken(id)?;
     }
     let (operation, needed) = {
         let committed = api.view.read();
@@ -367,7 +369,19 @@ impl Api {
                 "no request {id} is at hand; `keywheel approval list` lists them"
             ))
         })?;
-        Ok(Json(views::one(known, self.clock.now())))
+        let now = self.clock.now();
+        Ok(Json(views::one(&committed.world, known, now)))
+    }
+
+    /// Nobody says yes to what can never be done any more.
+    fn refuse_overtaken(&self, id: ApprovalId) -> Result<(), Failure> {
+        let committed = self.view.read();
+        let known = committed.world.approvals.by_id(id);
+        let known = known.filter(|known| known.is_open(self.clock.now()));
+        match known.and_then(|known| views::overtaken(&committed.world, known)) {
+            Some(why) => Err(Failure::conflict(why)),
+            None => Ok(()),
+        }
     }
 
     /// A command that takes others, once they are for it; else it is asked for, and waits for them.
