@@ -28,6 +28,7 @@ mod replaced;
 mod reports;
 mod retention;
 mod seal;
+mod sealed;
 mod sinks;
 mod stores;
 mod streams;

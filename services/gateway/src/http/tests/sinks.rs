@@ -184,7 +184,7 @@ async fn with_too_few_sinks_no_credential_is_shown_to_a_store_and_no_value_is_ke
     let value = json!({ "name": "prod/key", "token": token, "sealed": "AAAA" });
     let held = bench.post("put", value).await;
     assert_problem(&held, 503, "unavailable", "only 1 of the 2");
-    assert!(bench.store.stashed.lock().unwrap().is_empty());
+    assert!(bench.store.kept.lock().unwrap().is_empty());
     let audit = bench.audit().await.join("\n");
     assert!(!audit.contains("try-store"), "{audit}");
 }
