@@ -462,7 +462,11 @@ async fn with_too_few_sinks_no_deed_is_begun_that_is_new_work() {
             assert_eq!(status, StatusCode::OK, "{operation}: {answer}");
             continue;
         }
-        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{operation}: {answer}");
+        assert_eq!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{operation}: {answer}"
+        );
         assert!(answer.contains("only 0 of the 2"), "{answer}");
         let is_refusal = left.len() == 1 && left[0].contains("status 503");
         assert!(is_refusal, "{operation}: {left:?}");
