@@ -1,4 +1,5 @@
-//! What a person does with the authorities at the gateway's machine, noted beside them until a gateway puts it on record.
+//! What a person does with the authorities at the gateway's machine, noted beside them until a gateway puts it on
+//! record.
 //!
 //! Invariants: [`Ledger::begin`] has an intent on the disk before anything is changed, [`Deed::end`] what came of it
 //! before anything is said. Whoever is at a deed holds the file's lock from before the one until after the other, over
@@ -258,8 +259,8 @@ impl Ledger {
     /// before.
     ///
     /// # Errors
-    /// When no authority lies in the directory, another thing stands in the ledger's place, it is full, or the disk says
-    /// no: then it must not be done.
+    /// When no authority lies in the directory, another thing stands in the ledger's place, it is full, or the disk
+    /// says no: then it must not be done.
     pub fn begin(
         &self,
         asked: &Asked<'_>,
