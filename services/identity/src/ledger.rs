@@ -209,6 +209,7 @@ pub struct Ledger {
 
 /// A deed that is under way; nobody else begins one until this is gone.
 #[derive(Debug)]
+#[must_use = "a deed that is not ended is recorded as not known"]
 pub struct Deed {
     ledger: Ledger,
     /// Has the lock.
