@@ -6,7 +6,6 @@ use keywheel_core::id::ContainerId;
 use keywheel_core::report::{DeniedStart, HostReport};
 
 use super::reports::{HOST, Real};
-use super::*;
 
 /// More than are read at once.
 const OTHERS: usize = 1_100;
