@@ -16,7 +16,7 @@ use crate::views::Horizon;
 const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: payments }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
 const SCHEDULED: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: prod/db }\nspec: { store: local, generator: { length: 20 }, rotation: { interval: 1h } }\n";
 
-/// Who logs in or out is somebody else afterwards, so these have a file of their own (`logins`). Spelt out, and so that
+/// Who logs in or out is somebody else afterwards, so these have a file of their own (`logins`). Spelt out, so that
 /// a path below one of them is walked with all others.
 pub(super) const OF_LOGINS: [&str; 3] = ["/v1/login", "/v1/login/device", "/v1/logout"];
 /// A report leaves a second record, its seal, so these have a file of their own, too (`reports`).
