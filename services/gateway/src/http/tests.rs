@@ -23,6 +23,7 @@ mod outward;
 mod playbooks;
 mod policies;
 mod radius;
+mod refused;
 mod repeats;
 mod replaced;
 mod reports;
