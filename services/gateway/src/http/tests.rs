@@ -32,6 +32,7 @@ mod sinks;
 mod stores;
 mod streams;
 mod tokens;
+mod unanswered;
 mod walked;
 mod wishes;
 
