@@ -105,6 +105,7 @@ impl Joins {
             clock: self.api.clock.clone(),
             ids: self.api.ids.clone(),
             renewals: Some(self.registry.clone()),
+            unenrolled: Arc::default(),
         }
     }
 
