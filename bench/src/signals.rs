@@ -207,7 +207,7 @@ fn answered(keywheel: &Keywheel, scanner: &Scanner, leaking: &Leaking<'_>) -> Re
     thread::sleep(HOLD_OFF);
     let head = due::head(keywheel)?;
     let told = clock().now();
-    scanner.tell(LEAK, leaking.secret)?;
+    scanner.tell(keywheel, LEAK, leaking.secret)?;
     let run = wait::until("the run to end", PATIENCE, || {
         thread::sleep(LOOK);
         Ok(ended(&due::after(keywheel, &head)?))

@@ -91,8 +91,8 @@ impl Scanner {
         Ok(())
     }
 
-    /// Says something about a secret.
-    pub fn tell(&self, kind: &str, secret: &str) -> Result<()> {
+    /// Says something about a secret; what it is answered is kept for the canary.
+    pub fn tell(&self, keywheel: &Keywheel, kind: &str, secret: &str) -> Result<()> {
         let event = json!({
             "specversion": "1.0", "id": unique("signal"), "source": "https://scan.example", "type": kind,
             "data": { "secret": secret },
@@ -107,6 +107,7 @@ impl Scanner {
             None => self.send(&request),
             Some(namespace) => self.send_from(namespace, &request),
         }?;
+        keywheel.hear_answer("a signal", &answer);
         ensure!(answer.starts_with("HTTP/1.1 202"), "{answer}");
         ensure!(answer.contains("\"taken\":1"), "{answer}");
         Ok(())

@@ -462,10 +462,24 @@ impl Keywheel {
     /// Runs a changed client command; whatever it answers is kept for the canary.
     pub fn hear(&self, command: &mut Command) -> Result<Output> {
         let output = Output::of(command)?;
-        if let Ok(mut heard) = self.heard.lock() {
-            heard.push(output.clone());
-        }
+        self.keep(output.clone());
         Ok(output)
+    }
+
+    /// Keeps for the canary what somebody was answered who is no client of ours.
+    pub fn hear_answer(&self, to: &str, answer: &str) {
+        self.keep(Output {
+            line: to.to_owned(),
+            code: 0,
+            stdout: answer.to_owned(),
+            stderr: String::new(),
+        });
+    }
+
+    fn keep(&self, output: Output) {
+        if let Ok(mut heard) = self.heard.lock() {
+            heard.push(output);
+        }
     }
 
     /// Runs a client verb with `-o json`; it must succeed.
@@ -482,7 +496,7 @@ impl Keywheel {
         }
     }
 
-    /// Everything the client ever said in this test.
+    /// Everything that the client ever said in this test, and what others were answered.
     #[must_use]
     pub fn heard(&self) -> Vec<Output> {
         self.heard

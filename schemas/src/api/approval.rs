@@ -20,8 +20,11 @@ pub struct ApprovalView {
     pub by: String,
     /// Why.
     pub reason: String,
-    /// `waiting`, `approved`, `used`, `denied`, `withdrawn` or `expired`.
+    /// `waiting`, `approved`, `used`, `denied`, `withdrawn`, `expired`, or `overtaken` by what was done since.
     pub state: String,
+    /// Why nothing can be done with it any more, where it was overtaken.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub over: Option<String>,
     /// How many people it takes, whoever asked being one.
     pub needed: u64,
     /// How many more have to be for it.

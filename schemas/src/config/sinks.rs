@@ -3,14 +3,16 @@
 //! Invariant (rule A7): sinks are in this file and nowhere else; no request, event or manifest makes one, so nobody who
 //! may only ask has a file written or an address called. No secret is in here: keys come by file path.
 
-use std::collections::BTreeSet;
+mod faults;
+
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use toml::de::DeTable;
 
+use self::faults::Found;
 use super::ConfigError;
-use crate::leaf::shorten;
 
 /// Most sinks.
 pub const MAX_SINKS: usize = 16;
@@ -176,76 +178,12 @@ impl Sink {
             | Self::Http { format, .. } => *format,
         }
     }
-
-    /// The files that it names.
-    fn files(&self) -> Vec<&str> {
-        let optional: Vec<&Option<String>> = match self {
-            Self::File { .. } => Vec::new(),
-            Self::Syslog {
-                ca_file,
-                cert_file,
-                key_file,
-                ..
-            } => vec![ca_file, cert_file, key_file],
-            Self::Nats {
-                credentials_file,
-                ca_file,
-                ..
-            } => vec![credentials_file, ca_file],
-            Self::Otlp {
-                authorization_file,
-                ca_file,
-                ..
-            } => vec![authorization_file, ca_file],
-            Self::Http { ca_file, .. } => vec![ca_file],
-        };
-        let own = match self {
-            Self::File { path, .. } => Some(path.as_str()),
-            Self::Http { key_file, .. } => Some(key_file.as_str()),
-            Self::Syslog { .. } | Self::Nats { .. } | Self::Otlp { .. } => None,
-        };
-        let optional = optional.into_iter().flatten().map(String::as_str);
-        own.into_iter().chain(optional).collect()
-    }
-
-    fn faults(&self) -> Vec<String> {
-        let mut faults: Vec<String> = self.files().into_iter().filter_map(path_fault).collect();
-        faults.extend(name_fault(self.name()));
-        match self {
-            Self::File { max_bytes, .. } => {
-                let is_small = *max_bytes < MIN_SINK_FILE_BYTES;
-                faults.extend(is_small.then(|| {
-                    format!("`max_bytes` is {max_bytes}; at least {MIN_SINK_FILE_BYTES} are needed")
-                }));
-            }
-            Self::Syslog {
-                address,
-                cert_file,
-                key_file,
-                ..
-            } => {
-                faults.extend(address_fault(address));
-                if cert_file.is_some() != key_file.is_some() {
-                    let text = "`cert_file` and `key_file` belong together; name both or neither";
-                    faults.push(text.to_owned());
-                }
-            }
-            Self::Nats { url, subject, .. } => {
-                faults.extend(url_fault(url, ["tls://", "nats://"]));
-                faults.extend(subject_fault(subject));
-            }
-            Self::Otlp { url, .. } | Self::Http { url, .. } => {
-                faults.extend(url_fault(url, ["https://", "http://"]));
-            }
-        }
-        faults
-    }
 }
 
 /// Reads the file of sinks.
 ///
 /// # Errors
-/// With every fault of it.
+/// With every fault of it, each with its line; where it is no TOML with those alone.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Sink>, Vec<ConfigError>> {
     let fault = |message: String| ConfigError {
         origin: path.display().to_string(),
@@ -258,114 +196,38 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Sink>, Vec<ConfigError>> {
         );
         return Err(vec![fault(message)]);
     }
-    let read: Result<SinksFile, _> = toml::from_str(text);
-    let sinks = read.map_err(|error| {
+    let (table, broken) = DeTable::parse_recoverable(text);
+    let broken = broken.iter().map(|error| {
         let at = error.span().map_or(0, |span| span.start);
-        let line = text.get(..at).unwrap_or(text).matches('\n').count() + 1;
-        let message = format!("line {line}: {}", error.message());
-        vec![fault(message)]
-    })?;
-    let faults = faults(&sinks.sink);
-    match faults.is_empty() {
-        true => Ok(sinks.sink),
-        false => Err(faults.into_iter().map(fault).collect()),
-    }
-}
-
-fn faults(sinks: &[Sink]) -> Vec<String> {
-    let mut faults = Vec::new();
-    if sinks.len() > MAX_SINKS {
-        faults.push(format!(
-            "there are {} sinks; at most {MAX_SINKS} are allowed",
-            sinks.len()
-        ));
-    }
-    let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
-    for sink in sinks {
-        let name = shorten(sink.name());
-        let own = sink.faults().into_iter();
-        faults.extend(own.map(|fault| format!("sink `{name}`: {fault}")));
-        if !names.insert(sink.name()) {
-            faults.push(format!("two sinks are named `{name}`; give each its own"));
-        }
-        if let Sink::File { path, .. } = sink
-            && !paths.insert(path)
-        {
-            faults.push(format!(
-                "sink `{name}`: another sink writes to the same file; name one of its own"
-            ));
-        }
-    }
-    faults
-}
-
-fn name_fault(name: &str) -> Option<String> {
-    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let is_name =
-        !name.is_empty() && name.len() <= MAX_SINK_NAME_BYTES && name.chars().all(is_plain);
-    (!is_name).then(|| {
-        format!("its name has to be 1 to {MAX_SINK_NAME_BYTES} small letters, digits and hyphens")
-    })
-}
-
-fn path_fault(path: &str) -> Option<String> {
-    let is_path = path.starts_with('/')
-        && !path.ends_with('/')
-        && !path.contains('\0')
-        && path.len() <= MAX_SINK_TEXT_BYTES;
-    (!is_path).then(|| {
-        format!(
-            "`{}` is not the absolute path of a file of at most {MAX_SINK_TEXT_BYTES} bytes",
-            shorten(path)
-        )
-    })
-}
-
-fn address_fault(address: &str) -> Option<String> {
-    let parts = address.rsplit_once(':');
-    let is_address = parts.is_some_and(|(host, port)| {
-        !host.is_empty()
-            && host.chars().all(|c| c.is_ascii_graphic() && c != '/')
-            && port.parse::<u16>().is_ok_and(|port| port > 0)
+        (at, format!("this is not TOML: {}", error.message()))
     });
-    (!is_address || address.len() > MAX_SINK_TEXT_BYTES).then(|| {
-        format!(
-            "`{}` is not an address; write HOST:PORT, for example siem.example.org:6514",
-            shorten(address)
-        )
+    let mut found: Vec<Found> = broken.collect();
+    // What stands in a broken line is nobody's to know, nor what is missing for it.
+    if found.is_empty() {
+        found = faults::of_file(table.get_ref());
+    }
+    found.sort_by_key(|(at, _)| *at);
+    let told = found
+        .into_iter()
+        .map(|(at, what)| fault(format!("line {}: {what}", line_of(text, at))));
+    let told: Vec<ConfigError> = told.collect();
+    if !told.is_empty() {
+        return Err(told);
+    }
+    let read: Result<SinksFile, _> = toml::from_str(text);
+    read.map(|file| file.sink).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        vec![fault(format!(
+            "line {}: {}",
+            line_of(text, at),
+            error.message()
+        ))]
     })
 }
 
-/// Shows no more of it than its scheme: a path may be a credential.
-fn url_fault(url: &str, schemes: [&str; 2]) -> Option<String> {
-    let rest = schemes.iter().find_map(|scheme| url.strip_prefix(scheme));
-    let authority = rest.map(|rest| rest.split('/').next().unwrap_or_default());
-    let is_url = authority
-        .is_some_and(|authority| !authority.is_empty() && !authority.contains('@'))
-        && url.chars().all(|c| c.is_ascii_graphic())
-        && url.len() <= MAX_SINK_TEXT_BYTES;
-    (!is_url).then(|| {
-        format!(
-            "`url` is no address without a login; write {}HOST:PORT, or {} of this machine",
-            schemes[0], schemes[1]
-        )
-    })
-}
-
-fn subject_fault(subject: &str) -> Option<String> {
-    let is_token = |token: &str| {
-        !token.is_empty()
-            && token
-                .chars()
-                .all(|c| c.is_ascii_graphic() && c != '*' && c != '>')
-    };
-    let is_subject = subject.len() <= MAX_SINK_TEXT_BYTES && subject.split('.').all(is_token);
-    (!is_subject).then(|| {
-        format!(
-            "`{}` is not a subject; write words with dots between, for example keywheel.audit",
-            shorten(subject)
-        )
-    })
+/// The line that a byte is in, counted from 1.
+fn line_of(text: &str, byte: usize) -> usize {
+    text.get(..byte).unwrap_or(text).matches('\n').count() + 1
 }
 
 #[cfg(test)]

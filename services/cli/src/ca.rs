@@ -1,5 +1,5 @@
 //! `keywheel ca`: another root for the deployment, without a connection lost. At the gateway's machine;
-//! a running gateway takes the changed file up by itself.
+//! a running gateway takes the changed file up by itself, and puts on record what was done.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -7,22 +7,29 @@ use std::path::Path;
 use std::time::Duration;
 
 use keywheel_core::id::DeploymentId;
-use keywheel_core::time::Timestamp;
 use keywheel_daemon::SystemClock;
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_identity::authority::{Authority, LongLived, MEMBER_LIFETIME_MOST};
+use keywheel_identity::ledger::Verb;
 use keywheel_member::ends;
 use keywheel_schemas::config::apart::MIN_CREDENTIAL_LIFETIME;
 use keywheel_seal::{OsEntropy, SecretBytes};
 
 use crate::args::{CaArgs, CaVerb, FinishArgs, OwnCa};
 use crate::credentials::{Opened, open};
+use crate::deed::{About, noted};
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
 use crate::span;
 
 /// Largest file of a certificate or key, in bytes.
 const MAX_PEM_BYTES: u64 = 64 << 10;
+/// What the audit calls the deployment's authority.
+const OBJECT: &str = "ca";
+/// What is so after `begin`.
+const BEGUN: &str = "certificates come from the new root; both are trusted";
+/// What is so after `finish`.
+const FINISHED: &str = "the old root is trusted no more";
 
 /// Does what `ca` says.
 pub(crate) fn run(screen: Screen, verb: &CaVerb) -> Result<(), Failure> {
@@ -64,6 +71,18 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 fn begin(screen: Screen, args: &CaArgs) -> Result<(), Failure> {
+    let root = args.own.ca_cert.as_ref();
+    let words = root.map(|file| format!("to the authority in {}", file.display()));
+    let about = About {
+        verb: Verb::BeginCaRollover,
+        object: OBJECT,
+        words: words.as_deref().unwrap_or_default(),
+    };
+    let authority = noted(&args.home, about, || begun(args), |_| BEGUN.to_owned())?;
+    tell(screen, &authority, &format!("{BEGUN}\n"))
+}
+
+fn begun(args: &CaArgs) -> Result<Authority, Failure> {
     let mut opened = open(&args.home)?;
     let deployment = opened.identity.deployment;
     let now = SystemClock::new().now();
@@ -74,31 +93,33 @@ fn begin(screen: Screen, args: &CaArgs) -> Result<(), Failure> {
     let begun = opened.authority.begin_rollover(next, now, &OsEntropy);
     begun.map_err(|e| refused(&e))?;
     keep(&opened)?;
-    tell(
-        screen,
-        &opened.authority,
-        "certificates come from the new root; both are trusted\n",
-    )
+    Ok(opened.authority)
 }
 
 fn finish(screen: Screen, args: &FinishArgs) -> Result<(), Failure> {
-    let mut opened = open(&args.home)?;
     let life = lifetime(args.lifetime.as_deref())?;
-    opened.authority = opened.authority.with_member_lifetime(life);
-    let old = if args.drop_long_lived {
-        LongLived::Drop
-    } else {
-        LongLived::Wait
+    let (old, words) = match args.drop_long_lived {
+        true => (LongLived::Drop, "not waiting for people and bus servers"),
+        false => (LongLived::Wait, ""),
     };
-    let now: Timestamp = SystemClock::new().now();
+    let about = About {
+        verb: Verb::FinishCaRollover,
+        object: OBJECT,
+        words,
+    };
+    let work = || finished(args, life, old);
+    let authority = noted(&args.home, about, work, |_| FINISHED.to_owned())?;
+    tell(screen, &authority, &format!("{FINISHED}\n"))
+}
+
+fn finished(args: &FinishArgs, life: Duration, old: LongLived) -> Result<Authority, Failure> {
+    let mut opened = open(&args.home)?;
+    opened.authority = opened.authority.with_member_lifetime(life);
+    let now = SystemClock::new().now();
     let finished = opened.authority.finish_rollover(now, old);
     finished.map_err(|e| refused(&e))?;
     keep(&opened)?;
-    tell(
-        screen,
-        &opened.authority,
-        "the old root is trusted no more\n",
-    )
+    Ok(opened.authority)
 }
 
 fn lifetime(given: Option<&str>) -> Result<Duration, Failure> {
@@ -147,4 +168,95 @@ fn tell(screen: Screen, authority: &Authority, done: &str) -> Result<(), Failure
         ),
         _ => format!("{done}no rollover is under way\n"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use keywheel_identity::init::{NewDeployment, init};
+    use keywheel_identity::ledger::{LEDGER_FILE, Ledger, Stage};
+    use keywheel_identity::name::OperatorName;
+
+    use super::*;
+    use crate::args::{Format, HomeArgs};
+    use crate::up::layout;
+
+    /// A deployment of which no service runs.
+    fn home(scratch: &Path) -> HomeArgs {
+        let (out, key) = (scratch.join("deployment"), scratch.join("gateway.key"));
+        let now = SystemClock::new().now();
+        let deployment = DeploymentId::from_bytes([7; 16]);
+        let new = NewDeployment {
+            deployment,
+            authority: Authority::create(deployment, now, &OsEntropy).unwrap(),
+            operator: OperatorName::parse("ada").unwrap(),
+            addresses: BTreeMap::new(),
+            servers: Vec::new(),
+            urls: Vec::new(),
+            tls: true,
+            unseal: &layout::first_unseal_key(&key, &out).unwrap(),
+            entropy: &OsEntropy,
+            now,
+        };
+        init(&out, &new).unwrap();
+        HomeArgs {
+            gateway_dir: out.join("gateway"),
+            unseal_key_file: key,
+        }
+    }
+
+    fn begin_at(home: &HomeArgs) -> Result<(), Failure> {
+        let own = OwnCa {
+            ca_cert: None,
+            ca_key: None,
+        };
+        let home = home.clone();
+        begin(Screen::of_terminal(Format::Json), &CaArgs { home, own })
+    }
+
+    #[test]
+    fn another_root_and_what_is_refused_of_it_are_noted_before_and_after() {
+        let scratch = tempfile::tempdir().unwrap();
+        let home = home(scratch.path());
+        begin_at(&home).unwrap();
+        assert!(open(&home).unwrap().authority.is_rolling_over());
+        let again = begin_at(&home).unwrap_err();
+        let early = FinishArgs {
+            home: home.clone(),
+            drop_long_lived: true,
+            lifetime: None,
+        };
+        let too_early = finish(Screen::of_terminal(Format::Json), &early).unwrap_err();
+        let wrong_line = FinishArgs {
+            lifetime: Some("a week".to_owned()),
+            ..early
+        };
+        finish(Screen::of_terminal(Format::Json), &wrong_line).unwrap_err();
+        let noted = Ledger::new(&home.gateway_dir).read().unwrap().unwrap();
+        let all: Vec<(Verb, Stage)> = noted.lines.iter().map(|l| (l.verb, l.stage)).collect();
+        let expected = [
+            (Verb::BeginCaRollover, Stage::Asked),
+            (Verb::BeginCaRollover, Stage::Done),
+            (Verb::BeginCaRollover, Stage::Asked),
+            (Verb::BeginCaRollover, Stage::Failed),
+            (Verb::FinishCaRollover, Stage::Asked),
+            (Verb::FinishCaRollover, Stage::Failed),
+        ];
+        assert_eq!(all, expected);
+        let failed = [&noted.lines[3].words, &noted.lines[5].words];
+        for (words, failure) in failed.into_iter().zip([again, too_early]) {
+            assert!(failure.what.starts_with(words.as_str()), "{words}");
+        }
+    }
+
+    #[test]
+    fn where_nothing_can_be_noted_the_root_stays() {
+        let scratch = tempfile::tempdir().unwrap();
+        let home = home(scratch.path());
+        std::fs::create_dir(home.gateway_dir.join(LEDGER_FILE)).unwrap();
+        let refused = begin_at(&home).unwrap_err();
+        assert!(refused.what.contains("nothing was changed"));
+        assert!(!open(&home).unwrap().authority.is_rolling_over());
+    }
 }

@@ -1,5 +1,5 @@
 //! `keywheel credentials`: at the gateway's machine, with its authorities and its unseal key. Nothing is
-//! asked of a running gateway.
+//! asked of a running gateway; each directory is a deed of its own, which a gateway puts on record.
 
 use std::path::{Path, PathBuf};
 
@@ -10,18 +10,25 @@ use keywheel_identity::authority::{Authority, MEMBER_LIFETIME_MOST};
 use keywheel_identity::bundle::{Bundle, Identity};
 use keywheel_identity::enrol::Registrar;
 use keywheel_identity::init::{Home, InitError};
+use keywheel_identity::ledger::Verb;
 use keywheel_identity::name::PeerName;
 use keywheel_identity::nats::BusAuthority;
-use keywheel_identity::refresh::{RefreshError, refresh_any};
+use keywheel_identity::refresh::{RefreshError, refresh_any, whose};
 use keywheel_member::ends;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
 use serde::Serialize;
 
 use crate::args::{HomeArgs, RefreshArgs};
+use crate::deed::{About, noted};
 use crate::exit::{Exit, Failure};
 use crate::output::Screen;
 use crate::up::layout;
+
+/// What the audit calls a bus server's credentials.
+pub(crate) const BUS_SERVER: &str = "bus-server";
+/// What it calls credentials that cannot be read.
+const UNKNOWN: &str = "directory";
 
 /// The authorities in the gateway's directory, opened.
 pub(crate) struct Opened {
@@ -42,16 +49,18 @@ struct Refreshed {
 
 /// Makes directories fresh, one after the other; the first that cannot be ends it.
 pub(crate) fn refresh(screen: Screen, args: &RefreshArgs) -> Result<(), Failure> {
-    let opened = open(&args.home)?;
-    let now = SystemClock::new().now();
     let mut done = Vec::new();
     for directory in &args.directories {
-        let (name, end) = opened.refresh(directory, now)?;
-        done.push(Refreshed {
-            directory: directory.clone(),
-            name: name.uri(opened.identity.deployment),
-            ends: ends(end),
-        });
+        let place = std::path::absolute(directory);
+        let place = place.unwrap_or_else(|_| directory.clone());
+        let about = About {
+            verb: Verb::RefreshCredentials,
+            object: &object(directory),
+            words: &format!("directory {}", place.display()),
+        };
+        let work = || refreshed(&args.home, directory);
+        let said = |one: &Refreshed| format!("fresh until {}", one.ends);
+        done.push(noted(&args.home, about, work, said)?);
     }
     screen.show(&done, |done| {
         let line = |one: &Refreshed| {
@@ -62,6 +71,27 @@ pub(crate) fn refresh(screen: Screen, args: &RefreshArgs) -> Result<(), Failure>
         text.push_str("bring each back to its machine and start the service again; a bus server reads its files anew on SIGHUP\n");
         text
     })
+}
+
+fn refreshed(home: &HomeArgs, directory: &Path) -> Result<Refreshed, Failure> {
+    let opened = open(home)?;
+    let (name, end) = opened.refresh(directory, SystemClock::new().now())?;
+    Ok(Refreshed {
+        directory: directory.to_owned(),
+        name: name.uri(opened.identity.deployment),
+        ends: ends(end),
+    })
+}
+
+/// Whose credentials they are, as other records name them.
+fn object(directory: &Path) -> String {
+    match whose(directory) {
+        Ok(PeerName::Service(role)) => format!("service/{role:?}"),
+        Ok(PeerName::BusServer) => BUS_SERVER.to_owned(),
+        Ok(PeerName::Host(host)) => format!("host/{host}"),
+        Ok(PeerName::Operator(name)) => format!("operator/{name}"),
+        Err(_) => UNKNOWN.to_owned(),
+    }
 }
 
 impl Opened {

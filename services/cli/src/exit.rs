@@ -8,6 +8,8 @@ use std::process::ExitCode;
 
 use keywheel_schemas::api::{NOT_LET_IN, Problem};
 
+/// What a text names that is told instead of every answer, of `keywheel status` too: a log waits to be accepted.
+const ACCEPTED_WITH: &str = "`keywheel restore accept";
 /// Most lines of a failure that are shown; a tired person reads no more.
 pub(crate) const MAX_LINES: usize = 20;
 
@@ -136,7 +138,8 @@ impl Failure {
             ),
             "unavailable" => (
                 Exit::Unavailable,
-                Some("`keywheel status` shows what is missing; then repeat the command"),
+                (!problem.detail.contains(ACCEPTED_WITH))
+                    .then_some("`keywheel status` shows what is missing; then repeat the command"),
             ),
             "sealed" => (
                 Exit::Unavailable,
@@ -282,6 +285,9 @@ mod tests {
         // The others say how to go on with the same command.
         let named = "store-sync is sealed; `keywheel unseal` opens it";
         assert!(next_of("unavailable", named).is_some());
+        // But where status itself gets no other answer.
+        let held = "nothing is served: accept it with `keywheel restore accept --reason TEXT`";
+        assert_eq!(next_of("unavailable", held), None);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod backup;
 mod ca;
 mod client;
 mod credentials;
+mod deed;
 mod doctor;
 mod exit;
 mod http;

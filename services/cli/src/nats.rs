@@ -1,43 +1,50 @@
 //! `keywheel nats config`: a bus server's configuration again, from the gateway's authorities; for a
-//! server that is new, lost its files or listens elsewhere now.
+//! server that is new, lost its files or listens elsewhere now. A certificate that is made with it is a deed, which a
+//! gateway puts on record; what is only printed holds no secret and gives nobody anything.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use keywheel_daemon::SystemClock;
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_identity::init::{NewServer, bus_server, plain, write_bus_server};
+use keywheel_identity::ledger::Verb;
 use keywheel_identity::name::PeerName;
-use keywheel_identity::nats::server_config;
+use keywheel_identity::nats::{BusServer, server_config};
 use keywheel_seal::OsEntropy;
 
 use crate::args::NatsConfigArgs;
-use crate::credentials::open;
+use crate::credentials::{BUS_SERVER, Opened, open};
+use crate::deed::{About, noted};
 use crate::exit::{Exit, Failure};
 use crate::init::{Named, servers};
 use crate::output::Screen;
 
 /// Prints the configuration, or writes it with a certificate.
 pub(crate) fn config(screen: Screen, args: &NatsConfigArgs) -> Result<(), Failure> {
-    let opened = open(&args.home)?;
     let named = args.bus.iter().map(|text| Named::parse(text));
     let named = named.collect::<Result<Vec<_>, _>>()?;
     let tls = args.bus_tls || !named.iter().all(Named::is_loopback);
     let all = servers(&named, &args.installed, &args.bus_store);
     let server = find(&all, &args.node)?;
-    let now = SystemClock::new().now();
-    let mut revocations = opened.home.revocations().map_err(|e| refused(&e))?;
     let configured = bus_server(server, &all, tls);
-    let config = server_config(&opened.bus, &mut revocations, &configured, now);
-    let config = config.map_err(|e| refused(&e))?;
     let Some(out) = &args.out else {
+        let config = text(&open(&args.home)?, &configured)?;
         return std::io::stdout()
             .write_all(config.as_bytes())
             .map_err(|e| refused(&e));
     };
-    let name = PeerName::BusServer;
-    let certificate = plain(&opened.authority, &name, &server.addresses, now, &OsEntropy);
-    let certificate = certificate.map_err(|e| refused(&e))?;
-    write_bus_server(out, &certificate, config).map_err(|e| refused(&e))?;
+    let place = std::path::absolute(out).unwrap_or_else(|_| out.clone());
+    let about = About {
+        verb: Verb::IssueCredentials,
+        object: BUS_SERVER,
+        words: &format!("{}, directory {}", server.name, place.display()),
+    };
+    let work = || {
+        let opened = open(&args.home)?;
+        write(&opened, server, &configured, out)
+    };
+    noted(&args.home, about, work, |()| "written".to_owned())?;
     let installed = server.installed.display();
     let json =
         serde_json::json!({ "node": server.name, "directory": out, "installed": server.installed });
@@ -48,6 +55,26 @@ pub(crate) fn config(screen: Screen, args: &NatsConfigArgs) -> Result<(), Failur
             server.name
         )
     })
+}
+
+fn text(opened: &Opened, configured: &BusServer) -> Result<String, Failure> {
+    let mut revocations = opened.home.revocations().map_err(|e| refused(&e))?;
+    let now = SystemClock::new().now();
+    let config = server_config(&opened.bus, &mut revocations, configured, now);
+    config.map_err(|e| refused(&e))
+}
+
+fn write(
+    opened: &Opened,
+    server: &NewServer,
+    configured: &BusServer,
+    out: &Path,
+) -> Result<(), Failure> {
+    let config = text(opened, configured)?;
+    let (name, now) = (PeerName::BusServer, SystemClock::new().now());
+    let certificate = plain(&opened.authority, &name, &server.addresses, now, &OsEntropy);
+    let certificate = certificate.map_err(|e| refused(&e))?;
+    write_bus_server(out, &certificate, config).map_err(|e| refused(&e))
 }
 
 fn find<'a>(all: &'a [NewServer], node: &str) -> Result<&'a NewServer, Failure> {

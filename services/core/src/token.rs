@@ -18,6 +18,8 @@ pub type TokenHash = [u8; 32];
 pub const MAX_TOKENS_PER_OWNER: usize = 100;
 /// Tokens of all people that are alive at once.
 pub const MAX_TOKENS: usize = 10_000;
+/// Tokens that are gone and whose names are still known.
+pub const MAX_GONE_TOKENS: usize = 4096;
 /// How long a token lives at least.
 pub const MIN_TOKEN_LIFETIME: Duration = Duration::from_secs(60);
 /// How long a token lives at most.
@@ -235,6 +237,15 @@ impl Rejection {
                 | Self::ReasonTooLong
         )
     }
+}
+
+/// How a token went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// Somebody revoked it.
+    Revoked,
+    /// Its time was over.
+    Over,
 }
 
 /// A token that was issued and not revoked.

@@ -176,6 +176,12 @@ pub struct Presence {
 pub trait Look: Send + Sync {
     /// How it is now.
     async fn look(&self) -> Seen;
+
+    /// Comes back when something changed that is told at once, and not with the next beat. What changes between two
+    /// calls is not lost. By default nothing is.
+    async fn changed(&self) {
+        std::future::pending().await
+    }
 }
 
 /// What waits on the bus server for this process.

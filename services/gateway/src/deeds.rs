@@ -87,6 +87,23 @@ impl Deed {
             Self::Backup => "backup",
         }
     }
+
+    /// Whether it is done while the audit has too few sinks, as revocations are: what opens the cache, since they may
+    /// need it, and shuts it; a letter, which may be a signal of a leak; and what saves what there is.
+    pub(crate) const fn goes_on_without_sinks(self) -> bool {
+        match self {
+            Self::Unseal | Self::Seal | Self::RetryLetter | Self::Backup => true,
+            Self::RotateKek
+            | Self::Refresh
+            | Self::TryStore
+            | Self::TestNotification
+            | Self::ReplayNotification
+            | Self::DiscardLetter
+            | Self::Subscribe
+            | Self::Acknowledge
+            | Self::Unsubscribe => false,
+        }
+    }
 }
 
 /// Closes what was left open.

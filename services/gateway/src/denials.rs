@@ -85,7 +85,8 @@ impl Counted {
     }
 }
 
-fn instant(time: Timestamp) -> String {
+/// A moment as records tell it in words.
+pub(crate) fn instant(time: Timestamp) -> String {
     jiff::Timestamp::from_microsecond(time.micros())
         .map_or_else(|_| time.to_string(), |instant| instant.to_string())
 }

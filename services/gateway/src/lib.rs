@@ -28,6 +28,7 @@
 
 pub mod access;
 pub mod admission;
+pub mod at_machine;
 pub mod bus_server;
 pub mod claims;
 pub mod deeds;

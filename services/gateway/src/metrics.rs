@@ -316,7 +316,8 @@ fn runs(page: &mut Page, world: &World, now: Timestamp) {
 /// What takes several people: what waits for them, and what went without.
 fn approvals(page: &mut Page, world: &World, now: Timestamp) {
     let all = || world.approvals.iter();
-    let waiting = all().filter(|known| known.is_open(now) && known.missing() > 0);
+    let waiting = all()
+        .filter(|known| known.is_open(now) && known.missing() > 0 && !world.is_overtaken(known));
     page.count(&names::APPROVALS_WAITING, &[], count(waiting.count()));
     let unreviewed = all().filter(|known| known.is_unreviewed());
     page.count(

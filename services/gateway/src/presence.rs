@@ -15,7 +15,7 @@ use keywheel_engine::port::bus::{Body, Bus, Topic};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::Journal;
-use keywheel_engine::presence::{Heard, Presence, Reached, Row, Table};
+use keywheel_engine::presence::{Health, Heard, Presence, Reached, Row, SEAL_FACT, Table};
 use keywheel_engine::state::View;
 use tokio_util::sync::CancellationToken;
 
@@ -116,6 +116,16 @@ impl Presences {
     #[must_use]
     pub fn audit_sinks(&self) -> Vec<Row> {
         self.table.heard(Role::AuditSink, self.clock.monotonic())
+    }
+
+    /// Whether store-syncs are heard and all of them say that they are sealed. Of one that is not heard nobody knows.
+    #[must_use]
+    pub fn says_sealed(&self) -> bool {
+        let heard = self.table.heard(Role::StoreSync, self.clock.monotonic());
+        let facts = heard.iter().flat_map(|row| &row.presence.seen.facts);
+        let told = facts.filter(|fact| fact.name == SEAL_FACT);
+        let told: Vec<Health> = told.map(|fact| fact.health).collect();
+        !told.is_empty() && !told.contains(&Health::Ok)
     }
 
     /// Everything that is known now.

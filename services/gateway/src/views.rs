@@ -15,6 +15,7 @@ pub mod stores;
 
 pub use fires::{Horizon, NextFires, Outlook, ScheduleDraft, SecretDraft, schedule, secret};
 pub use hosts::{held, host, host_page, hosts};
+pub use next::while_sealed;
 
 use std::collections::BTreeSet;
 

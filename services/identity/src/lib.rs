@@ -40,7 +40,14 @@
 //! refresh::refresh(dir: &Path, &Registrar, now, entropy) -> Result<(TlsCredentials, Identity), RefreshError>
 //!                                   // the gateway's own directory, or a service's that was down too long
 //! refresh::refresh_any(dir, &Registrar, now, entropy) -> Result<(PeerName, Timestamp), RefreshError>
+//! refresh::whose(dir) -> Result<PeerName, RefreshError>
 //! authority::Authority::{create, from_pem, issue, sign, begin_rollover, finish_rollover, seal, open, pin}
+//!
+//! // What a person does at the gateway's machine, until a gateway has it on record.
+//! ledger::Ledger::new(gateway_dir).begin(&ledger::Asked, now, entropy) -> Result<ledger::Deed, LedgerError>
+//! ledger::Deed::end(self, ledger::Came, now) -> Result<(), LedgerError>
+//! ledger::Ledger::read(&self) -> Result<Option<ledger::Noted>, LedgerError>    // the gateway's end
+//! ledger::Ledger::empty(&self, &ledger::Noted) -> Result<bool, LedgerError>
 //!
 //! // Joining. Gateway: JoinToken::issue → command IssueJoinToken(token.request(now)) → print token.text();
 //! // JoinAsk::check → command JoinHost(checked.request) → answer_join. Machine: the other half.
@@ -83,6 +90,7 @@ pub mod enrol;
 mod hex;
 pub mod init;
 pub mod jwt;
+pub mod ledger;
 pub mod life;
 pub mod name;
 pub mod nats;

@@ -93,6 +93,16 @@ pub fn refresh_any(
     Ok((name, end))
 }
 
+/// Whose a directory of credentials is, expired or not.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn whose(directory: &Path) -> Result<PeerName, RefreshError> {
+    let tls = Bundle::read(directory)?.tls;
+    let credentials = tls.credentials(tls.deployment()?)?;
+    Ok(credentials.name().clone())
+}
+
 fn write_plain(
     directory: &Path,
     registrar: &Registrar<'_>,
@@ -186,6 +196,8 @@ mod tests {
         let (scheduler, _) = Bundle::read_speaker(&out.join("scheduler")).unwrap();
         assert!(scheduler.claims.is_none());
         let ada = PeerName::Operator(OperatorName::parse("ada").unwrap());
+        assert_eq!(whose(&out.join("operators/ada")).unwrap(), ada);
+        assert!(whose(&out).is_err());
         assert_eq!(any("operators/ada"), (ada, later.plus(OPERATOR_LIFETIME)));
     }
 }

@@ -269,13 +269,14 @@ impl Desk {
         message: &Message,
     ) -> Result<(), PortError> {
         let mut sender = Sender::new(self.inner());
-        match sender.send(receiver, message).await {
-            Told::Done => Ok(()),
-            Told::Refused(reason) | Told::Later(reason) => {
-                let text = format!("notification `{name}` was not told: {reason}");
-                Err(PortError::new(ErrorKind::Conflict, text))
-            }
-        }
+        let (kind, reason) = match sender.send(receiver, message).await {
+            Told::Done => return Ok(()),
+            Told::Refused(reason) => (ErrorKind::Conflict, reason),
+            // It may have it all the same, where only its answer was lost.
+            Told::Later(reason) => (ErrorKind::Unavailable, reason),
+        };
+        let text = format!("notification `{name}` was not told: {reason}");
+        Err(PortError::new(kind, text))
     }
 
     /// Delivers the event of a letter.

@@ -1,5 +1,5 @@
 //! What store-sync tells about itself: what waits and runs, and whether its cache and every store
-//! outside answer.
+//! outside answer. That it was sealed or unsealed is told at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use keywheel_core::id::RotationId;
 use keywheel_engine::presence::{Fact, Look, Seen};
 use keywheel_telemetry::{Page, Source};
+use tokio::sync::{Mutex, watch};
 
 use crate::service::Shared;
 
@@ -18,6 +19,8 @@ const NOBODY: RotationId = RotationId::from_bytes([0; 16]);
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
+    /// Rings when it is sealed or unsealed.
+    sealed: Arc<Mutex<watch::Receiver<bool>>>,
 }
 
 /// Kept by the loop over work.
@@ -30,8 +33,11 @@ pub(crate) struct Counts {
 }
 
 impl Handle {
-    pub(crate) const fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            sealed: Arc::new(Mutex::new(shared.seal.bell())),
+            shared,
+        }
     }
 
     async fn cache(&self) -> Fact {
@@ -84,6 +90,14 @@ impl Look for Handle {
         Seen {
             reached: None,
             facts,
+        }
+    }
+
+    async fn changed(&self) {
+        let changed = self.sealed.lock().await.changed().await;
+        if changed.is_err() {
+            // The seal is gone, and its service with it.
+            std::future::pending::<()>().await;
         }
     }
 }

@@ -36,7 +36,7 @@ const NAMED: [Named; 4] = [
     Named {
         setting: ("audit", "sinks_file"),
         text: "[[sink]]\ntype = \"file\"\nname = \"local\"\npath = \"not/absolute\"\n",
-        words: ["local", "absolute", "audit.md"],
+        words: ["line 4", "absolute", "audit.md"],
     },
     Named {
         setting: ("login", "provider_file"),

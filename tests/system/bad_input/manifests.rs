@@ -1,6 +1,7 @@
 //! What `apply` refuses, each with its position and the nearest good word.
 
 use anyhow::Result;
+use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::manifest;
 
 use crate::refusal::{
@@ -132,14 +133,30 @@ fn binding_rows() -> Vec<Row> {
     ]
 }
 
+/// How many records there are of manifests that were refused.
+fn refused(keywheel: &Keywheel) -> Result<usize> {
+    let records = keywheel.stream("audit")?;
+    let is_refused = |record: &&serde_json::Value| {
+        let is_of_manifests = ["apply", "bind"].iter().any(|verb| record["verb"] == *verb);
+        let outcomes = ["malformed", "rejected"];
+        is_of_manifests && outcomes.iter().any(|one| record["outcome"] == *one)
+    };
+    Ok(records.iter().filter(is_refused).count())
+}
+
 #[test]
-fn every_bad_manifest_is_refused_and_nothing_is_lost() -> Result<()> {
+fn every_bad_manifest_is_refused_on_record_and_nothing_is_lost() -> Result<()> {
     let keywheel = with_something()?;
-    for (fault, yaml, words) in [document_rows(), secret_rows(), binding_rows()].concat() {
+    let before = refused(&keywheel)?;
+    let rows = [document_rows(), secret_rows(), binding_rows()].concat();
+    let asked = rows.len();
+    for (fault, yaml, words) in rows {
         let said = keywheel.try_apply(&yaml)?;
         eprintln!("--- {fault} (exit {}): {}", said.code, said.stderr);
         assert_refused(&said, BAD_INPUT, words);
     }
+    // The client sends every manifest as it is: what is wrong with it is the server's to say.
+    assert_eq!(refused(&keywheel)? - before, asked, "not all are on record");
     let list = keywheel.json(&["secret", "list"])?.to_string();
     assert!(
         !list.contains("test/new"),

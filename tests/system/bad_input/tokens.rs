@@ -78,7 +78,7 @@ fn a_stranger_with_a_token_does_what_it_says_until_it_is_revoked_and_its_text_is
         "issue-token",
         "revoke-token",
         "\"kind\":\"token\"",
-        "no such token, or one that was revoked",
+        "token `ci` was revoked",
     ] {
         ensure!(is_known(part), "no record has {part}");
     }

@@ -8,9 +8,9 @@ use std::thread;
 use anyhow::{Context as _, Result, ensure};
 use keywheel_testkit::server::port::held_port;
 use keywheel_tests::keywheel::{Keywheel, Options, READY};
-use keywheel_tests::manifest;
+use keywheel_tests::planted::{self, PLANTED};
 use keywheel_tests::scratch::Scratch;
-use keywheel_tests::{stage, wait};
+use keywheel_tests::{manifest, stage, wait};
 use serde_json::{Value, json};
 
 const LEAKY: &str = "test/leaky";
@@ -73,8 +73,8 @@ fn take(mut stream: &TcpStream, kept: &Mutex<Vec<String>>) -> Result<()> {
     Ok(())
 }
 
-/// Sends a CloudEvent; the answer.
-fn tell(at: SocketAddr, id: &str) -> Result<String> {
+/// Sends a CloudEvent; the answer, which is kept for the canary.
+fn tell(keywheel: &Keywheel, at: SocketAddr, id: &str) -> Result<String> {
     let event = json!({
         "specversion": "1.0", "id": id, "source": "https://scan.example", "type": "com.example.leak",
         "data": { "secret": LEAKY },
@@ -89,6 +89,7 @@ fn tell(at: SocketAddr, id: &str) -> Result<String> {
     stream.write_all(body.as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
+    keywheel.hear_answer("a signal", &answer);
     ensure!(answer.starts_with("HTTP/1.1 202"), "{answer}");
     Ok(answer)
 }
@@ -132,13 +133,14 @@ fn a_leak_told_from_outside_rotates_the_secret_once_and_whoever_watches_is_told(
     let mut keywheel = Keywheel::start_with(&options)?;
     keywheel.apply(&manifests(&keys, &hook))?;
     stage::wait_current(&keywheel, LEAKY, 1)?;
+    planted::plant(&keywheel, PLANTED)?;
     keywheel.json(&["notification", "test", "soc"])?;
-    tell(door, "7")?;
+    tell(&keywheel, door, "7")?;
     stage::wait_current(&keywheel, LEAKY, 2)?;
     keywheel.restart(&options)?;
-    let again = tell(door, "7")?;
+    let again = tell(&keywheel, door, "7")?;
     ensure!(again.contains("\"repeated\":1"), "taken twice: {again}");
-    tell(door, "8")?;
+    tell(&keywheel, door, "8")?;
     stage::wait_current(&keywheel, LEAKY, 3)?;
     wait::until_true("three ends at the receiver", READY, || {
         Ok(hook.closed().len() >= 3)
@@ -157,5 +159,5 @@ fn a_leak_told_from_outside_rotates_the_secret_once_and_whoever_watches_is_told(
         "{first}"
     );
     keywheel.json(&["journal", "verify"])?;
-    Ok(())
+    planted::assert_clean(&keywheel, &[])
 }

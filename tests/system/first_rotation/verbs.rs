@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use keywheel_tests::keywheel::Keywheel;
 use keywheel_tests::planted::{PLANTED, plant};
 use keywheel_tests::stage::{SECRET, Stage};
-use keywheel_tests::{apart, docker};
+use keywheel_tests::{apart, docker, scratch};
 
 /// How a verb is walked.
 enum How {
@@ -33,8 +33,9 @@ const ENDLESS: &str = "the stream of `list`, without an end";
 const MACHINE: &str =
     "changes this machine's engine; suites `quickstart`, `engines` and `migrate` call it";
 
-/// Every verb; `{secret}`, `{planted}`, `{container}`, `{host}`, `{none}` and `{key}` stand for what the test has, and
-/// `{run}` for a folder that is searched at the end, `{format}` for the one that is asked for.
+/// Every verb; `{secret}`, `{planted}`, `{container}`, `{host}`, `{none}` and `{key}` stand for what the test has, `{set}`
+/// for a shipped set of policies, and `{run}` for a folder that is searched at the end, `{format}` for the one that is
+/// asked for.
 const VERBS: &[(&str, How)] = &[
     ("up", Not(SERVES)),
     ("server", Not(SERVES)),
@@ -103,8 +104,8 @@ const VERBS: &[(&str, How)] = &[
     ("playbook lift", May("none --reason walked")),
     ("playbook remove", May("none --yes")),
     ("policy apply", May("/nonexistent")),
-    ("policy validate", May("/nonexistent")),
-    ("policy test", May("/nonexistent")),
+    ("policy validate", Must("{set}")),
+    ("policy test", Must("{set}")),
     ("policy explain", Must("unix:0 rotate secret/{secret}")),
     ("policy show", Must("")),
     ("token issue", May("walked --verb list --on environment")),
@@ -243,6 +244,7 @@ fn no_verb_of_the_command_line_shows_a_value() -> Result<()> {
         "in no row, or a row of no verb: {unwalked:?}"
     );
     let mut values = vec![first, given];
+    let set = scratch::root().join("deploy/policies/team-scoped");
     for (verb, how) in VERBS {
         let (words, has_to) = match how {
             Must(words) => (words, true),
@@ -262,6 +264,7 @@ fn no_verb_of_the_command_line_shows_a_value() -> Result<()> {
             .replace("{container}", container.id())
             .replace("{host}", &stage.host)
             .replace("{none}", NONE)
+            .replace("{set}", &set.display().to_string())
             .replace("{run}", &stage.keywheel.run_dir().display().to_string())
             .replace("{key}", &stage.keywheel.unseal_key().display().to_string());
         walk(&stage.keywheel, verb, &words, has_to)?;

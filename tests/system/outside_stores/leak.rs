@@ -43,7 +43,7 @@ pub(crate) fn of_leases(
 ) -> Result<[Login; 2]> {
     let keywheel = &scene.stage.keywheel;
     scanner.declare(keywheel, &[LEAKED])?;
-    scanner.tell(LEAK, SECRET)?;
+    scanner.tell(keywheel, LEAK, SECRET)?;
     let run = incident::ended(keywheel, PLAYBOOK, SECRET)?;
     incident::check_run(&run, 2)?;
     ensure!(run["score"]["targets"] == 2, "{run}");
@@ -148,7 +148,7 @@ fn a_leaked_password_that_aws_keeps_is_replaced_there_and_in_containers_and_prov
         Ok(items(&known).into_iter().filter(has_it).count() == 2)
     })?;
 
-    scanner.tell(LEAK, SECRET)?;
+    scanner.tell(keywheel, LEAK, SECRET)?;
     let run = incident::ended(keywheel, PLAYBOOK, SECRET)?;
     incident::check_run(&run, 1)?;
     let after = Login::read(&stage.value_in(one)?)?;

@@ -163,7 +163,7 @@ fn cut_off_midway(
 ) -> Result<String> {
     let first = value(near)?;
     fleet.process(Role::Injector, CUT)?.pause()?;
-    scanner.tell(LEAK, LEAKY)?;
+    scanner.tell(&fleet.keywheel, LEAK, LEAKY)?;
     wait::until_true("the new value on the other host", PATIENCE, || {
         Ok(value(near)? != first)
     })?;

@@ -10,7 +10,9 @@ use keywheel_tests::apart::Role;
 use keywheel_tests::output::Output;
 use keywheel_tests::process::Process;
 use keywheel_tests::scratch::binary;
+use keywheel_tests::stage::items;
 use keywheel_tests::{stage, wait};
+use serde_json::Value;
 
 use crate::SECRET;
 use crate::deployment::{Deployment, PATIENCE};
@@ -50,6 +52,8 @@ pub(crate) fn roll_over(
         Ok(roots()?.iter().all(has_both))
     })?;
     refresh_bus_servers(all)?;
+    is_on_record(all, "begin-ca-rollover", "ca")?;
+    is_on_record(all, "refresh-credentials", "bus-server")?;
 
     let life = format!("{}s", life.as_secs());
     let finish = ["finish", "--drop-long-lived", "--lifetime", &life];
@@ -63,6 +67,7 @@ pub(crate) fn roll_over(
         Ok(roots()?.iter().all(is_new))
     })?;
     refresh_bus_servers(all)?;
+    is_on_record(all, "finish-ca-rollover", "ca")?;
     is_refused(all, &old, &deployment.join("gateway/ca.pem"))?;
     meanwhile(all, "a rotation under the new root", &|| Ok(true))?;
     let last = stage::current(&all.keywheel, SECRET)?;
@@ -78,6 +83,17 @@ fn ca(all: &Deployment, words: &[&str]) -> Result<Output> {
         all,
         Command::new(binary("keywheel")?).arg("ca").args(words),
     ))
+}
+
+/// Intent and outcome of what nobody was asked for, read at the gateway of the other directory.
+fn is_on_record(all: &Deployment, verb: &str, object: &str) -> Result<()> {
+    let words = ["audit", "list", "--verb", verb, "--object", object];
+    wait::until_true(verb, PATIENCE, || {
+        let listed = all.json(1, &[&words[..], &["--limit", "1000"]].concat())?;
+        let records: Vec<String> = items(&listed).into_iter().map(Value::to_string).collect();
+        let says = |words: &str| records.iter().any(|record| record.contains(words));
+        Ok(says("\"asked for at ") && says("\"done: "))
+    })
 }
 
 fn at_home<'a>(all: &Deployment, command: &'a mut Command) -> &'a mut Command {

@@ -138,7 +138,7 @@ impl Scene {
         let (keywheel, secret) = (&self.stage.keywheel, self.database.secret);
         let before = login(apps.first().context("no container")?)?;
         ensure!(self.database.admits(&before)?, "the first login is refused");
-        self.scanner.tell(LEAK, secret)?;
+        self.scanner.tell(keywheel, LEAK, secret)?;
         let run = incident::ended(keywheel, ANSWER, secret)?;
         let passwords = self.replaced(apps, &before, &run)?;
         let course = Course::of(keywheel, secret, (1, apps.len()))?;
@@ -222,7 +222,7 @@ fn a_leak_while_the_server_is_away_is_answered_when_it_is_back_and_files_are_gon
     let secret = scene.database.secret;
     let before = login(apps.first().context("no container")?)?;
     scene.database.kill();
-    scene.scanner.tell(LEAK, secret)?;
+    scene.scanner.tell(&scene.stage.keywheel, LEAK, secret)?;
     wait::until_true("steps to fail again and again", PATIENCE, || {
         let failed = order::count(&scene.stage.keywheel, "rotation.step_failed")?;
         Ok(failed >= FAILURES)
@@ -240,7 +240,7 @@ fn a_leak_while_the_server_is_away_is_answered_when_it_is_back_and_files_are_gon
 
     let held = login(apps.first().context("no container")?)?;
     scene.database.kill();
-    scene.scanner.tell(GONE, secret)?;
+    scene.scanner.tell(&scene.stage.keywheel, GONE, secret)?;
     gone_and_not_dead(&scene, &apps)?;
     scene.database.restart();
     let run = incident::ended(&scene.stage.keywheel, AT_ONCE, secret)?;

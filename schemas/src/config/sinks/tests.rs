@@ -69,7 +69,11 @@ fn every_sort_of_sink_is_read() {
 fn what_is_not_known_or_not_whole_is_refused_with_its_place() {
     for (from, to, told) in [
         ("keep = 12", "kept = 12", "line "),
-        ("type = \"otlp\"", "type = \"kafka\"", "unknown variant"),
+        (
+            "type = \"otlp\"",
+            "type = \"kafka\"",
+            "type `kafka` is not known",
+        ),
         ("key_file = \"/etc/keywheel/hook.key\"", "", "key_file"),
         ("max_bytes = 1048576", "max_bytes = 10", "`max_bytes` is 10"),
         ("\"archive\"", "\"Archive\"", "small letters"),
@@ -140,4 +144,105 @@ fn there_are_as_many_sinks_as_the_limit_and_not_one_more() {
     assert!(of(MAX_SINKS + 1).unwrap_err().contains("at most 16"));
     let long = format!("#{}", "x".repeat(MAX_SINKS_BYTES));
     assert!(read(&long).unwrap_err().contains("at most 65536"));
+}
+
+#[test]
+fn every_fault_is_told_at_once_and_each_with_its_line() {
+    let text = r#"[[sink]]
+name = "Archive"
+type = "file"
+path = "audit.jsonl"
+max_bytes = 10
+kept = 12
+
+[[sink]]
+name = "siem"
+type = "syslog"
+cert_file = "/etc/keywheel/siem.pem"
+format = "xml"
+
+[[sink]]
+name = "siem"
+type = "otpl"
+url = 7
+
+[[sinks]]
+"#;
+    let faults = parse(Path::new("sinks.toml"), text).unwrap_err();
+    let wanted = [
+        ("line 2: sink `Archive`: ", "small letters"),
+        ("line 4: sink `Archive`: ", "absolute path"),
+        ("line 5: sink `Archive`: ", "`max_bytes` is 10"),
+        (
+            "line 6: sink `Archive`: setting `kept` ",
+            "did you mean `keep`?",
+        ),
+        ("line 8: sink `siem`: ", "`address` is missing"),
+        ("line 11: sink `siem`: ", "belong together"),
+        ("line 12: sink `siem`: ", "`format` is `xml`"),
+        ("line 15: ", "two sinks are named `siem`"),
+        ("line 16: sink `siem`: ", "did you mean `otlp`?"),
+        ("line 17: sink `siem`: ", "`url` has to be text"),
+        ("line 19: `sinks` ", "did you mean `sink`?"),
+    ];
+    assert_eq!(faults.len(), wanted.len(), "{faults:?}");
+    for (fault, (begin, part)) in faults.iter().zip(wanted) {
+        assert_eq!(fault.origin, "sinks.toml");
+        let told = &fault.message;
+        assert!(told.starts_with(begin) && told.contains(part), "{told}");
+    }
+}
+
+#[test]
+fn what_is_no_toml_is_told_alone_and_with_its_line() {
+    let text = "[[sink]]\nname = \"archive\"\ntype = file\n";
+    let faults = parse(Path::new("sinks.toml"), text).unwrap_err();
+    let told: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+    let is_syntax = |told: &&str| told.starts_with("line 3: this is not TOML: ");
+    assert!(!told.is_empty() && told.iter().all(is_syntax), "{told:?}");
+}
+
+#[test]
+fn the_settings_of_each_sort_are_those_that_such_a_sink_has() {
+    for sink in read(ALL).unwrap() {
+        let written = serde_json::to_value(&sink).unwrap();
+        let sort = faults::SORTS.iter().find(|sort| sort.word == sink.kind());
+        let sort = sort.unwrap();
+        let mut known = [["type"].as_slice(), sort.needed, sort.optional].concat();
+        known.sort_unstable();
+        let written = written.as_object().unwrap().keys();
+        let mut written: Vec<&str> = written.map(String::as_str).collect();
+        written.sort_unstable();
+        assert_eq!(written, known);
+    }
+}
+
+#[test]
+fn a_sink_is_read_with_what_it_needs_and_names_what_it_lacks_of_that() {
+    for sort in &faults::SORTS {
+        let line = |name: &str| {
+            let value = match name {
+                "name" => "n",
+                "address" => "siem.example.org:6514",
+                "subject" => "keywheel.audit",
+                "url" if sort.word == "nats" => "tls://nats.example.org:4222",
+                "url" => "https://audit.example.org/",
+                _ => "/var/lib/keywheel/file",
+            };
+            format!("{name} = \"{value}\"\n")
+        };
+        let head = format!("[[sink]]\ntype = \"{}\"\n", sort.word);
+        let with = |names: Vec<&str>| {
+            let lines: String = names.into_iter().map(line).collect();
+            read(&format!("{head}{lines}"))
+        };
+        assert_eq!(with(sort.needed.to_vec()).unwrap().len(), 1);
+        for left_out in sort.needed {
+            let others = sort.needed.iter().copied();
+            let fault = with(others.filter(|name| name != left_out).collect()).unwrap_err();
+            let missing = format!("`{left_out}` is missing");
+            assert!(fault.contains(&missing), "{fault}");
+            assert!(fault.contains("line 1: "), "{fault}");
+        }
+    }
 }

@@ -1,11 +1,15 @@
 //! Why there is no answer, in words for a person, and what to do about it.
 
 use std::io;
+use std::path::Path;
 
 use keywheel_identity::tls::Refusal;
+use keywheel_schemas::config::DEFAULT_DATA_DIR;
 
+use crate::address;
 use crate::exit::{Exit, Failure};
 use crate::http::{Fault, MAX_ANSWER_BYTES, Target};
+use crate::up::restored::NOTE;
 
 /// What to read of a daemon's log.
 const LOG: &str = "look into the log of keywheel there; what was acknowledged before is kept";
@@ -56,17 +60,34 @@ fn unreached(target: &Target, there: &str, error: &io::Error) -> Failure {
         ),
         io::ErrorKind::NotFound
         | io::ErrorKind::ConnectionRefused
-        | io::ErrorKind::NotADirectory => Failure::new(
-            Exit::Unavailable,
-            format!("no keywheel is serving {there}"),
-            "start it with `keywheel up`, or name its socket with --address unix:///PATH",
-        ),
+        | io::ErrorKind::NotADirectory => {
+            // Of another socket nobody knows here where its data is.
+            let is_default = address::DEFAULT.strip_prefix("unix://") == Some(there);
+            let data_dir = is_default.then_some(Path::new(DEFAULT_DATA_DIR));
+            unserved(there, data_dir)
+        }
         _ => Failure::new(
             Exit::Unavailable,
             format!("cannot connect to {there}: {error}"),
             "check that `keywheel up` runs and that --address names its socket",
         ),
     }
+}
+
+/// Nobody serves a socket; where its data was restored and that is not settled yet, that may be why.
+fn unserved(there: &str, data_dir: Option<&Path>) -> Failure {
+    let what = format!("no keywheel is serving {there}");
+    let note = data_dir.map(|data_dir| data_dir.join(NOTE));
+    let next = match note.filter(|note| note.exists()) {
+        Some(note) => format!(
+            "its log was put back ({}), and that is not settled: start it with `keywheel up`, whose log says how far it is; where the log is older than what is known of it, two people accept that, each with `keywheel restore accept --reason TEXT`, before anything is served",
+            note.display()
+        ),
+        None => {
+            "start it with `keywheel up`, or name its socket with --address unix:///PATH".to_owned()
+        }
+    };
+    Failure::new(Exit::Unavailable, what, next)
 }
 
 fn untrusted(there: &str, refusal: &Refusal) -> Failure {
@@ -90,4 +111,23 @@ fn untrusted(there: &str, refusal: &Refusal) -> Failure {
     };
     let what = format!("no trusted connection with {there}: {refusal}");
     Failure::new(exit, what, next)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restore_that_is_not_settled_is_told_where_nobody_serves() {
+        let folder = tempfile::tempdir().unwrap();
+        let next = |data_dir| unserved("/run/k.sock", data_dir).next.unwrap();
+        let plain = next(Some(folder.path()));
+        assert!(plain.contains("--address unix:///PATH"), "{plain}");
+        std::fs::write(folder.path().join(NOTE), "{}").unwrap();
+        let told = next(Some(folder.path()));
+        for part in ["restored.json", "`keywheel up`", "`keywheel restore accept"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert_eq!(next(None), plain);
+    }
 }

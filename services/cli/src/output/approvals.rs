@@ -54,6 +54,7 @@ pub(crate) fn one(one: &ApprovalView) -> String {
         ("what", tame(&one.operation)),
         ("on", tame(&one.object)),
         ("state", state(one)),
+        ("it is over", tame(one.over.as_deref().unwrap_or_default())),
         ("people", one.needed.to_string()),
         ("asked by", tame(&one.by)),
         ("reason", tame(&one.reason)),
@@ -136,6 +137,7 @@ mod tests {
             by: "certificate:ada".to_owned(),
             reason: "bob joined".to_owned(),
             state: "waiting".to_owned(),
+            over: None,
             needed: 3,
             missing: 2,
             approved_by: vec!["certificate:ada".to_owned()],
@@ -173,6 +175,20 @@ mod tests {
         }
         assert!(is_unreviewed(&broken(None)) && !is_unreviewed(&broken(Some("certificate:eve"))));
         assert!(!is_unreviewed(&asked()));
+    }
+
+    #[test]
+    fn one_that_was_overtaken_waits_for_nobody_and_says_why() {
+        let over = ApprovalView {
+            state: "overtaken".to_owned(),
+            over: Some("a set came since\u{1b}[31m".to_owned()),
+            ..asked()
+        };
+        let listed = list(std::slice::from_ref(&over), false);
+        assert!(listed.contains("overtaken"), "{listed}");
+        assert!(!listed.contains("for 2 more"), "{listed}");
+        let text = one(&over);
+        assert!(text.contains("a set came since·[31m"), "{text}");
     }
 
     #[test]

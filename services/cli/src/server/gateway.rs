@@ -14,6 +14,7 @@ use keywheel_engine::port::deliveries::Deliveries;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::presence::Fact;
 use keywheel_gateway::access::Access;
+use keywheel_gateway::at_machine::AtMachine;
 use keywheel_gateway::claims::{BusDesk, Claims, Told};
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::http::{Scans, TokenMaker};
@@ -25,6 +26,7 @@ use keywheel_gateway::remote::RemoteServer;
 use keywheel_gateway::server::{Server, Spans};
 use keywheel_gateway::views::status::Part;
 use keywheel_gateway::{door, evictions, http};
+use keywheel_identity::ledger::Ledger;
 use keywheel_identity::tls::{TlsError, TlsIdentity};
 use keywheel_journal::{JournalOptions, PostgresJournal, SqliteJournal};
 use keywheel_signals::Desk;
@@ -65,6 +67,8 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         keep_records: opened.config.audit.keep_records,
     };
     let ends = start_gateway(&ports, spawn).await?;
+    let deeds = at_machine(opened, &ports, &ends);
+    spawn.tasks.spawn(deeds.run(spawn.shutdown.token()));
     let deliveries = log.deliveries();
     let outside_ports = OutsidePorts {
         journal: ports.journal.clone(),
@@ -99,6 +103,22 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
         server.run(listener, token).await;
     });
     Ok(lock)
+}
+
+/// Puts on record what a person does with the authorities in this gateway's directory.
+fn at_machine(opened: &Opened, ports: &GatewayPorts, ends: &Ends) -> AtMachine {
+    AtMachine::new(
+        Ledger::new(&opened.directory),
+        ports.journal.clone(),
+        ends.handle.clone(),
+        ports.clock.clone(),
+        own_access(),
+    )
+}
+
+/// Who may use the socket on this machine.
+fn own_access() -> Access {
+    Access::of_machine(rustix::process::geteuid().as_raw())
 }
 
 /// What hosts are known by counts for this gateway's end of the bus as soon as it is folded, and
@@ -293,7 +313,7 @@ fn api(
         bus: ports.bus,
         clock: ports.clock,
         ids: ports.ids,
-        access: Access::of_machine(rustix::process::geteuid().as_raw()),
+        access: own_access(),
         deployment: opened.deployment(),
         host: opened.host_name.clone(),
         data_dir: opened.config.data_dir.display().to_string(),

@@ -5,6 +5,8 @@
 //! everything else (`grant` of the environment, since with it come back the rights of then); an acceptance is on record
 //! before it counts; one principal counts once; a flood of people who may not fills no log.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
@@ -46,9 +48,11 @@ const MAX_WAITING: usize = 16;
 const MAX_DENIALS: u32 = 32;
 /// How long answers under way may take at the end.
 const END: Duration = Duration::from_secs(2);
-/// What everybody is told who asks for something else.
-const HELD: &str = "nothing is served: this log was put back to a time before the newest that is known of it. \
-    Two different people have to accept that, each with `keywheel restore accept --reason \"…\"`; \
+/// Why nothing is served.
+const HELD: &str =
+    "nothing is served: this log was put back to a time before the newest that is known of it";
+/// What to do about that.
+const HELD_NEXT: &str = "Two different people have to accept that, each with `keywheel restore accept --reason \"…\"`; \
     deploy/docs/backup.md says what it means. If nobody meant to put it back: stop, keep the data directory, \
     and compare it with your backup";
 
@@ -97,6 +101,14 @@ struct Ask {
     answer: oneshot::Sender<Answer>,
 }
 
+/// Where requests come in.
+#[derive(Debug, Clone)]
+struct Porch {
+    asks: mpsc::Sender<Ask>,
+    /// How many accepted by now.
+    accepted: Arc<AtomicUsize>,
+}
+
 /// What is answered.
 type Answer = Result<AcceptAnswer, (StatusCode, &'static str, String)>;
 
@@ -108,10 +120,15 @@ pub(super) async fn until_accepted(
 ) -> Result<bool, Error> {
     let listener = listen(&opened.config)?;
     let (sender, mut asks) = mpsc::channel(MAX_WAITING);
+    let accepted = Arc::new(AtomicUsize::new(note.accepted.len()));
+    let porch = Porch {
+        asks: sender,
+        accepted: Arc::clone(&accepted),
+    };
     let router = Router::new()
         .route(ACCEPT, post(accept))
         .fallback(held)
-        .with_state(sender)
+        .with_state(porch)
         .into_make_service_with_connect_info::<Caller>();
     let end = CancellationToken::new();
     let ended = end.clone().cancelled_owned();
@@ -132,6 +149,7 @@ pub(super) async fn until_accepted(
             ask = asks.recv() => {
                 let Some(ask) = ask else { return Ok(false) };
                 let decided = decide(opened, note, &mut door, (&ask.peer, &ask.reason)).await?;
+                accepted.store(note.accepted.len(), Ordering::Relaxed);
                 // Who asked may be gone.
                 let _ = ask.answer.send(decided);
             }
@@ -275,7 +293,7 @@ fn refused(status: StatusCode, code: &'static str, why: &str) -> Answer {
 }
 
 async fn accept(
-    State(asks): State<mpsc::Sender<Ask>>,
+    State(Porch { asks, .. }): State<Porch>,
     ConnectInfo(Caller(peer)): ConnectInfo<Caller>,
     body: Result<Json<AcceptRequest>, axum::extract::rejection::JsonRejection>,
 ) -> Response {
@@ -305,8 +323,14 @@ async fn accept(
     }
 }
 
-async fn held() -> Response {
-    problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", HELD)
+/// What everybody is told who asks for something else.
+async fn held(State(Porch { accepted, .. }): State<Porch>) -> Response {
+    let told = held_words(accepted.load(Ordering::Relaxed));
+    problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &told)
+}
+
+fn held_words(accepted: usize) -> String {
+    format!("{HELD}. {HELD_NEXT}. {accepted} of {ACCEPTANCES} accepted it by now")
 }
 
 fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
@@ -378,6 +402,14 @@ mod tests {
             assert_eq!(refuses(Some("this is no policy"), uid), None, "{uid}");
         }
         assert!(refuses(Some("this is no policy"), 1001).is_some());
+    }
+
+    #[test]
+    fn whoever_asks_is_told_what_is_waited_for_and_how_far_that_is() {
+        let told = held_words(1);
+        for part in ["nothing is served", "`keywheel restore accept", "1 of 2"] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::World;
+use crate::approval::{Approval, Operation};
 use crate::id::PolicySetId;
 use crate::policy::{Applied, Event, KEPT_POLICY_SETS};
 
@@ -16,6 +17,15 @@ impl World {
     /// Sets that are kept, the oldest first and the one in force last.
     pub fn policies_kept(&self) -> impl Iterator<Item = &Arc<Applied>> {
         self.policies.iter()
+    }
+
+    /// Whether a request that nobody ended can never be done any more: a change of the policies is made over the set
+    /// that was in force when it was asked for, and another one came since.
+    #[must_use]
+    pub fn is_overtaken(&self, asked: &Approval) -> bool {
+        let is_change = asked.operation == Some(Operation::PolicyChange);
+        let came_since = |set: &Arc<Applied>| set.number > asked.number;
+        is_change && asked.end.is_none() && self.policies().is_some_and(came_since)
     }
 
     pub(super) fn apply_policy(&mut self, number: u64, id: PolicySetId, event: &Event) {

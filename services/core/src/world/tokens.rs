@@ -1,19 +1,23 @@
-//! Tokens that were issued and not revoked.
+//! Tokens that were issued and not revoked, and the names of the last others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::ends::Ends;
 use crate::id::TokenId;
 use crate::name::TokenName;
 use crate::time::Timestamp;
-use crate::token::{Event, Token, TokenHash};
+use crate::token::{Event, Gone, MAX_GONE_TOKENS, Token, TokenHash};
 
-/// Tokens by id and by the hash of their text. Those that are over stay until another one is issued.
+/// Tokens by id and by the hash of their text. Those that are over stay until another one is issued; of the last that
+/// are gone the name is known, for the record of whoever still comes with one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tokens {
     by_id: BTreeMap<TokenId, Token>,
     by_hash: BTreeMap<TokenHash, TokenId>,
     ends: Ends<TokenId>,
+    gone: BTreeMap<TokenHash, (TokenName, Gone)>,
+    /// Those, the oldest first.
+    gone_in_order: VecDeque<TokenHash>,
 }
 
 impl Tokens {
@@ -32,6 +36,13 @@ impl Tokens {
     #[must_use]
     pub fn by_hash(&self, hash: &TokenHash) -> Option<&Token> {
         self.by_id.get(self.by_hash.get(hash)?)
+    }
+
+    /// What is known of one that is gone, by the hash of its text: its name, and how it went.
+    #[must_use]
+    pub fn gone(&self, hash: &TokenHash) -> Option<(&TokenName, Gone)> {
+        let (name, how) = self.gone.get(hash)?;
+        Some((name, *how))
     }
 
     /// The newest one of a name.
@@ -57,7 +68,7 @@ impl Tokens {
                 let over = self.by_id.values().filter(|known| over(known));
                 let over: Vec<TokenId> = over.map(|known| known.id).collect();
                 for id in over {
-                    self.forget(id);
+                    self.forget(id, Gone::Over);
                 }
                 self.by_hash.insert(*hash, id);
                 let token = Token {
@@ -81,14 +92,26 @@ impl Tokens {
                     known.taken = known.taken.saturating_add(*uses);
                 }
             }
-            Event::Revoked { .. } => self.forget(id),
+            Event::Revoked { .. } => self.forget(id, Gone::Revoked),
         }
     }
 
-    fn forget(&mut self, id: TokenId) {
+    fn forget(&mut self, id: TokenId, how: Gone) {
         if let Some(known) = self.by_id.remove(&id) {
             self.by_hash.remove(&known.hash);
             self.ends.remove(known.expires_at, id);
+            self.remember(known.hash, known.name, how);
+        }
+    }
+
+    fn remember(&mut self, hash: TokenHash, name: TokenName, how: Gone) {
+        if self.gone.insert(hash, (name, how)).is_none() {
+            self.gone_in_order.push_back(hash);
+        }
+        if self.gone_in_order.len() > MAX_GONE_TOKENS
+            && let Some(oldest) = self.gone_in_order.pop_front()
+        {
+            self.gone.remove(&oldest);
         }
     }
 

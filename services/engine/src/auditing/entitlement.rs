@@ -5,6 +5,7 @@ use keywheel_core::binding::{self, Denial};
 use keywheel_core::command::Command;
 use keywheel_core::decision::Refusal;
 use keywheel_core::event::Event;
+use keywheel_core::policy;
 use keywheel_core::world::World;
 
 use super::{Deed, blank, secret_object};
@@ -17,6 +18,7 @@ pub(super) fn records(
     decided: &Result<Vec<Event>, Refusal>,
 ) -> Vec<Record> {
     let events = decided.iter().flatten();
+    let by = set_of(before, decided);
     let of = |event: &Event| {
         let Event::Binding(_, event) = event else {
             return None;
@@ -25,13 +27,16 @@ pub(super) fn records(
             binding::Event::Withheld { name, denial, .. } => Some(Record {
                 object: format!("binding/{name}"),
                 outcome: Outcome::Denied,
-                reason: words(before, denial),
+                reason: with(words(before, denial), by.as_deref()),
                 ..blank(deed, Category::System, "withhold")
             }),
             binding::Event::Bound { name, .. } if !matches!(command, Command::Apply(_)) => {
                 Some(Record {
                     object: format!("binding/{name}"),
-                    reason: "policies permit again what it grants".to_owned(),
+                    reason: with(
+                        "policies permit again what it grants".to_owned(),
+                        by.as_deref(),
+                    ),
                     ..blank(deed, Category::System, "give-back")
                 })
             }
@@ -39,6 +44,23 @@ pub(super) fn records(
         }
     };
     events.filter_map(of).collect()
+}
+
+/// The set that decided: what this decision put in force, else what was; `None` where there is none.
+fn set_of(before: &World, decided: &Result<Vec<Event>, Refusal>) -> Option<String> {
+    let applied = decided.iter().flatten().find_map(|event| match event {
+        Event::Policy(_, policy::Event::Applied { version, .. }) => Some(*version),
+        _ => None,
+    });
+    let version = applied.or_else(|| before.policies().map(|set| set.version));
+    version.map(|version| format!("policies version {version}"))
+}
+
+fn with(words: String, by: Option<&str>) -> String {
+    match by {
+        None => words,
+        Some(set) => format!("{words} ({set})"),
+    }
 }
 
 fn words(before: &World, denial: &Denial) -> String {

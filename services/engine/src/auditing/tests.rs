@@ -11,6 +11,7 @@ use keywheel_core::{host, secret};
 
 use super::*;
 
+mod given_back;
 mod hosts;
 mod notes;
 mod people;

@@ -1,6 +1,7 @@
 //! The whole table: every command and every body against every role and destination.
 
 mod commands;
+mod recorded;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -61,7 +61,8 @@ pub struct Beat {
 }
 
 impl Beat {
-    /// Tells at once and then every [`BEAT_INTERVAL`], and a last time when the service ends.
+    /// Tells at once, then every [`BEAT_INTERVAL`] and when its look says that something changed, and a last time when
+    /// the service ends.
     ///
     /// # Errors
     /// Never: what is not heard now is heard with the next beat.
@@ -76,6 +77,7 @@ impl Beat {
                     return Ok(());
                 }
                 _ = beat.tick() => {}
+                () = self.look.changed() => {}
             }
             let seen = tokio::time::timeout(LOOK_TIMEOUT, self.look.look()).await;
             let seen = seen.unwrap_or_else(|_| hangs());

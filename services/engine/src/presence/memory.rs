@@ -43,6 +43,10 @@ impl Look for WithMemory {
         }
         seen
     }
+
+    async fn changed(&self) {
+        self.look.changed().await;
+    }
 }
 
 fn fact(state: &State) -> Option<Fact> {

@@ -99,7 +99,7 @@ async fn list(
     let one = |id: ApprovalId| {
         let committed = api.view.read();
         let known = committed.world.approvals.by_id(id);
-        known.map(|known| views::one(known, now))
+        known.map(|known| views::one(&committed.world, known, now))
     };
     pages::answer_of("/v1/approvals", rows, (Order::Other, key), (&page, one))
 }
@@ -161,10 +161,14 @@ async fn say(
         &request,
         Request::BreakGlass { .. } | Request::Review { .. }
     );
+    let is_yes = is_for_it || matches!(&request, Request::BreakGlass { .. });
     let command = Command::Approval(request);
     api.admit_command(caller, &command).await?;
     if is_for_it || is_of_glass {
         came_themselves(caller)?;
+    }
+    if is_yes {
+        api.refuse_overtaken(id)?;
     }
     if !is_of_glass {
         takes_words(api, id, is_for_it)?;
@@ -355,7 +359,19 @@ impl Api {
                 "no request {id} is at hand; `keywheel approval list` lists them"
             ))
         })?;
-        Ok(Json(views::one(known, self.clock.now())))
+        let now = self.clock.now();
+        Ok(Json(views::one(&committed.world, known, now)))
+    }
+
+    /// Nobody says yes to what can never be done any more.
+    fn refuse_overtaken(&self, id: ApprovalId) -> Result<(), Failure> {
+        let committed = self.view.read();
+        let known = committed.world.approvals.by_id(id);
+        let known = known.filter(|known| known.is_open(self.clock.now()));
+        match known.and_then(|known| views::overtaken(&committed.world, known)) {
+            Some(why) => Err(Failure::conflict(why)),
+            None => Ok(()),
+        }
     }
 
     /// A command that takes others, once they are for it; else it is asked for, and waits for them.

@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse as _, Response};
 use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::id::TokenId;
-use keywheel_core::token::{Token, TokenHash};
+use keywheel_core::token::{Gone, Token, TokenHash};
 use keywheel_engine::port::PortError;
 use keywheel_policy::{OIDC, Resource, TOKEN, Verb};
 
@@ -95,8 +95,10 @@ impl Came {
 enum Flaw {
     #[error("what came with `Authorization` is no token of ours")]
     Malformed,
-    #[error("no such token, or one that was revoked")]
+    #[error("no token that is known has this text")]
     Unknown,
+    #[error("token `{0}` was revoked")]
+    Revoked(String),
     #[error("token `{0}` is over")]
     Over(String),
     #[error("token `{0}`: its owner `{1}` may not come in here")]
@@ -180,15 +182,11 @@ fn shown(headers: &HeaderMap) -> Result<Option<TokenHash>, Flaw> {
 /// Asks at the log's head, so that what was revoked anywhere opens nothing anywhere. Whose attempts are only counted by
 /// now has guesses looked up in what is known here.
 async fn accept(api: &Api, from: &Principal, hash: &TokenHash) -> Result<Came, No> {
-    let known = || {
-        let committed = api.view.read();
-        committed.world.tokens.by_hash(hash).cloned()
-    };
-    if api.denials.is_over(from) && known().is_none() {
-        return Err(No::Flaw(Flaw::Unknown));
+    if api.denials.is_over(from) {
+        known(api, hash).map_err(No::Flaw)?;
     }
     api.commands.look_at_head().await?;
-    let known = known().ok_or(No::Flaw(Flaw::Unknown))?;
+    let known = known(api, hash).map_err(No::Flaw)?;
     let name = known.name.to_string();
     if !known.is_alive(api.clock.now()) {
         return Err(No::Flaw(Flaw::Over(name)));
@@ -217,6 +215,20 @@ async fn accept(api: &Api, from: &Principal, hash: &TokenHash) -> Result<Came, N
             scope,
         }),
         login: None,
+    })
+}
+
+/// The token with this hash; of one that is gone the record says which it was.
+fn known(api: &Api, hash: &TokenHash) -> Result<Token, Flaw> {
+    let committed = api.view.read();
+    let tokens = &committed.world.tokens;
+    if let Some(known) = tokens.by_hash(hash) {
+        return Ok(known.clone());
+    }
+    Err(match tokens.gone(hash) {
+        Some((name, Gone::Revoked)) => Flaw::Revoked(name.to_string()),
+        Some((name, Gone::Over)) => Flaw::Over(name.to_string()),
+        None => Flaw::Unknown,
     })
 }
 

@@ -26,6 +26,7 @@ use keywheel_schemas::api::{
 use keywheel_schemas::manifest::{self, Manifest};
 
 use super::payload::{Object, Payload};
+use super::read::rotation_told;
 use super::{
     Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, deed, history, stores, trace, unanswered,
 };
@@ -110,7 +111,8 @@ impl Api {
     }
 
     pub(super) fn rotation_view(&self, id: RotationId) -> Result<RotationView, Failure> {
-        views::rotation(&self.view.read(), id)
+        let is_sealed = self.presences.says_sealed();
+        rotation_told(&self.view.read(), id, is_sealed)
             .ok_or_else(|| Failure::not_found(format!("no rotation {id}")))
     }
 }
@@ -424,6 +426,7 @@ async fn put_to_its_end(
     if let Some(sealed) = sealed {
         // A repeat brings a value that was taken already.
         if !api.is_answered(caller).await? {
+            deed::may_begin(api)?;
             keep(api, rotation, sealed).await?;
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariants: both are records of one command; what was begun comes to its end, and on record, also where who asked does
 //! not wait for it; what a killed gateway leaves open a later start closes, since there is no deed that `deeds` does not
-//! know.
+//! know; with too few sinks of the audit none is begun that is new work.
 
 use keywheel_core::audit::{Outcome, Record};
 use keywheel_core::id::CommandId;
@@ -12,6 +12,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 
 use super::{Api, Caller, Failure, bounded, trace};
 use crate::deeds::{ASKED, Deed};
+use crate::dual;
 
 /// How the words of an outcome begin where it was not done.
 pub(super) const FAILED: &str = "failed: ";
@@ -96,7 +97,7 @@ impl<T> Ended<T> {
         }
     }
 
-    /// Of a database: what it could not answer it may have done.
+    /// Of a database or a receiver: what it could not answer it may have done.
     pub(super) fn kept(error: PortError) -> Self {
         match error.kind {
             ErrorKind::Unavailable => Self::unknown(error),
@@ -126,8 +127,11 @@ pub(super) struct Begun {
 }
 
 impl Begun {
-    /// Puts the intent on record.
+    /// Puts the intent on record, where new work may begin or this is none.
     pub(super) async fn new(api: &Api, caller: &Caller, task: Task) -> Result<Self, Failure> {
+        if !task.deed.goes_on_without_sinks() {
+            may_begin(api)?;
+        }
         let words = match task.more.as_str() {
             "" => ASKED.to_owned(),
             more => format!("{ASKED} {}", bounded(more)),
@@ -161,6 +165,16 @@ impl Begun {
             command: self.command,
             ..self.api.record(principal, verb, object, outcome, &reason)
         }
+    }
+}
+
+/// Whether new work may begin: the audit has sinks enough, and those that were confirmed.
+pub(super) fn may_begin(api: &Api) -> Result<(), Failure> {
+    let few = api.presences.held_back();
+    let why = few.or_else(|| dual::unconfirmed(&api.admission, &api.view, &api.presences));
+    match why {
+        Some(why) => Err(PortError::new(ErrorKind::Unavailable, why).into()),
+        None => Ok(()),
     }
 }
 

@@ -150,7 +150,7 @@ pub(super) async fn test(
     let telling = async move {
         match outside.test(&name).await {
             Ok(()) => Ended::done((), "its receiver took it"),
-            Err(error) => Ended::failed(error),
+            Err(error) => Ended::kept(error),
         }
     };
     deed::done(&api, &caller, task, telling).await?;
@@ -265,7 +265,7 @@ pub(super) async fn retry(
     let (own, by) = (api.clone(), caller.principal.clone());
     let retrying = async move {
         if let Err(error) = own.outside.retry(&letter, &by).await {
-            return Ended::failed(error);
+            return Ended::kept(error);
         }
         match own.deliveries.discard(letter.id).await {
             Ok(_) => Ended::done(Json(letter_view(&letter)), "it was taken"),

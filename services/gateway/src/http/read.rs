@@ -249,10 +249,11 @@ pub(super) async fn rotations(
     page: Paged,
 ) -> Result<Response, Failure> {
     let page = page?.0;
+    let is_sealed = api.presences.says_sealed();
     let views = {
         let committed = api.view.read();
         let ids = committed.rotations_newest_first().into_iter();
-        let views = ids.filter_map(|id| views::rotation(&committed, id));
+        let views = ids.filter_map(|id| rotation_told(&committed, id, is_sealed));
         views.collect()
     };
     let of = |view: &RotationView| [Resource::Secret(view.secret.clone())];
@@ -329,7 +330,7 @@ pub(super) async fn rotation(
     let id = RotationId::parse(&id).map_err(|e| Failure::invalid(e.to_string()))?;
     let is_open = |world: &World| world.rotations.get(&id).is_some_and(Rotation::is_open);
     wait_for(&api, query?.0.wait, is_open, |committed| {
-        views::rotation(committed, id).ok_or_else(|| {
+        rotation_told(committed, id, api.presences.says_sealed()).ok_or_else(|| {
             Failure::not_found(format!(
                 "no rotation {id}, or it ended long ago; `keywheel events list` has all of them"
             ))
@@ -353,6 +354,19 @@ pub(super) async fn revocation(
         })
     })
     .await
+}
+
+/// One rotation, with what is in no log: whether store-sync, which does its steps, is sealed.
+pub(super) fn rotation_told(
+    committed: &Committed,
+    id: RotationId,
+    is_sealed: bool,
+) -> Option<RotationView> {
+    let view = views::rotation(committed, id)?;
+    Some(match is_sealed {
+        true => views::while_sealed(&committed.world, id, view),
+        false => view,
+    })
 }
 
 /// One revocation, with what this gateway heard of the hosts that it waits for.

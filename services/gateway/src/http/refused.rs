@@ -1,4 +1,10 @@
 //! Starts that were refused for want of a secret: the audit alone has them, since no assignment came of them.
+//!
+//! It is read back page by page, and others have their turn between two pages; how far is bounded, so that a look costs
+//! the same on any log.
+
+use std::iter;
+use std::ops::Range;
 
 use keywheel_engine::port::journal::AuditLeaf;
 use keywheel_schemas::api::RefusedStartView;
@@ -7,9 +13,11 @@ use keywheel_schemas::wire::audit_record_from_json;
 
 use super::{Api, Failure};
 
-/// So many of the newest records are looked through.
-const LOOKED_BACK: u16 = 1000;
-/// Most starts that are told.
+/// So many of the newest records are looked through at most.
+const LOOKED_BACK: u16 = 20_000;
+/// So many of them are read at once.
+const PAGE: u16 = 1000;
+/// Most starts that are told; what is older than these is not looked for.
 const MAX_TOLD: usize = 10;
 /// The verb of such a record.
 const REFUSE: &str = "refuse";
@@ -17,9 +25,28 @@ const REFUSE: &str = "refuse";
 /// The newest ones.
 pub(super) async fn recent(api: &Api, secret: &str) -> Result<Vec<RefusedStartView>, Failure> {
     let size = api.journal.head().await?.audit_size;
-    let from = size.saturating_sub(LOOKED_BACK.into());
-    let leaves = api.journal.read_audit(from, LOOKED_BACK.into()).await?;
-    Ok(told(&leaves, secret))
+    let mut found = Vec::new();
+    for page in pages(size) {
+        let mut leaves = api.journal.read_audit(page.start, PAGE.into()).await?;
+        // Where records were removed, the first that is there may be of a later page.
+        leaves.retain(|leaf| leaf.index < page.end);
+        found.extend(told(&leaves, secret));
+        if found.len() >= MAX_TOLD {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    found.truncate(MAX_TOLD);
+    Ok(found)
+}
+
+/// Where to look among so many records, the newest first.
+fn pages(size: u64) -> impl Iterator<Item = Range<u64>> {
+    let oldest = size.saturating_sub(LOOKED_BACK.into());
+    let before = |end: u64| end.saturating_sub(PAGE.into());
+    let ends = iter::successors(Some(size), move |end| Some(before(*end)));
+    let ends = ends.take_while(move |end| *end > oldest);
+    ends.map(move |end| before(end).max(oldest)..end)
 }
 
 fn told(leaves: &[AuditLeaf], secret: &str) -> Vec<RefusedStartView> {
@@ -95,5 +122,19 @@ mod tests {
             (told[0].container.as_str(), told[0].host.as_str()),
             ("web", "web-1")
         );
+    }
+
+    #[test]
+    fn all_records_up_to_so_many_are_looked_through_from_the_newest_on_and_none_twice() {
+        let of = |size| Vec::from_iter(pages(size));
+        assert!(of(0).is_empty());
+        let few = of(7);
+        assert_eq!((few.len(), few.first()), (1, Some(&(0..7))));
+        assert_eq!(of(2500), [1500..2500, 500..1500, 0..500]);
+        let many = of(1_000_123);
+        let looked: u64 = many.iter().map(|page| page.end - page.start).sum();
+        assert_eq!(looked, u64::from(LOOKED_BACK));
+        assert_eq!(many.first(), Some(&(999_123..1_000_123)));
+        assert!(many.windows(2).all(|two| two[0].start == two[1].end));
     }
 }

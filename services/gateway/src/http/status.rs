@@ -115,7 +115,8 @@ fn held_back(api: &Api) -> Vec<Fact> {
 fn approvals(api: &Api) -> Vec<Fact> {
     let now = api.clock.now();
     let committed = api.view.read();
-    let all = &committed.world.approvals;
+    let world = &committed.world;
+    let all = &world.approvals;
     let unreviewed = all.iter().filter(|known| known.is_unreviewed());
     let unreviewed = unreviewed.filter_map(|known| {
         let glass = known.glass.as_ref()?;
@@ -130,7 +131,8 @@ fn approvals(api: &Api) -> Vec<Fact> {
         Some(Fact::problem("break-glass", why, next))
     });
     let unreviewed: Vec<Fact> = unreviewed.take(MAX_UNREVIEWED).collect();
-    let waits = |known: &&Approval| known.is_open(now) && known.missing() > 0;
+    let waits =
+        |known: &&Approval| known.is_open(now) && known.missing() > 0 && !world.is_overtaken(known);
     let waiting = all.iter().filter(waits).count();
     let waiting = (waiting > 0).then(|| {
         let note =

@@ -2,12 +2,13 @@
 
 use keywheel_core::approval::{Approval, End, Glass};
 use keywheel_core::time::Timestamp;
+use keywheel_core::world::World;
 use keywheel_schemas::api::{ApprovalView, BrokenGlassView};
 use keywheel_schemas::mirror::TextForm as _;
 
 /// One request.
 #[must_use]
-pub fn one(known: &Approval, now: Timestamp) -> ApprovalView {
+pub fn one(world: &World, known: &Approval, now: Timestamp) -> ApprovalView {
     ApprovalView {
         approval_id: known.id.to_string(),
         operation: known.word.clone(),
@@ -16,7 +17,8 @@ pub fn one(known: &Approval, now: Timestamp) -> ApprovalView {
         digest: known.digest.iter().map(|b| format!("{b:02x}")).collect(),
         by: known.by.clone(),
         reason: known.reason.clone(),
-        state: state(known, now).to_owned(),
+        state: state(world, known, now).to_owned(),
+        over: overtaken(world, known).filter(|_| known.is_open(now)),
         needed: known.needed,
         missing: known.missing(),
         approved_by: known.words.iter().cloned().collect(),
@@ -26,12 +28,23 @@ pub fn one(known: &Approval, now: Timestamp) -> ApprovalView {
     }
 }
 
-fn state(known: &Approval, now: Timestamp) -> &'static str {
+/// Why nothing can be done with a request that nobody ended; no event says it.
+#[must_use]
+pub fn overtaken(world: &World, known: &Approval) -> Option<String> {
+    let set = world.policies().filter(|_| world.is_overtaken(known))?;
+    Some(format!(
+        "request {} is over: it was made over an older set than version {} of the policies, which came since, and takes the place of none that nobody looked at; ask anew by giving the command again",
+        known.id, set.version
+    ))
+}
+
+fn state(world: &World, known: &Approval, now: Timestamp) -> &'static str {
     match known.end {
         Some(End::Denied) => "denied",
         Some(End::Withdrawn) => "withdrawn",
         Some(End::Used) => "used",
         None if !known.is_open(now) => "expired",
+        None if world.is_overtaken(known) => "overtaken",
         None if known.missing() == 0 => "approved",
         None => "waiting",
     }

@@ -1,12 +1,28 @@
 //! What a person can do about a rotation, where something is left to a person. Pure.
 
+use keywheel_core::id::RotationId;
 use keywheel_core::lease;
 use keywheel_core::revocation::Backend;
 use keywheel_core::rotation::{Outcome, Phase, Rotation, Step};
 use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
+use keywheel_schemas::api::RotationView;
 
 use super::replacement;
+
+/// What holds up every rotation that is open while store-sync is sealed; no event says it.
+const SEALED: &str = "store-sync is sealed, so that no step of it is done and no value is given out: `keywheel unseal` takes what opens it, and then it goes on by itself";
+
+/// What is told of a rotation while store-sync is sealed.
+#[must_use]
+pub fn while_sealed(world: &World, id: RotationId, mut view: RotationView) -> RotationView {
+    if world.rotations.get(&id).is_some_and(Rotation::is_open) {
+        let own = view.next_step.take();
+        let own = own.map(|own| format!("; {own}"));
+        view.next_step = Some(format!("{SEALED}{}", own.unwrap_or_default()));
+    }
+    view
+}
 
 /// The next step, and what waits for its end; `None` while it goes on by itself, and once nothing is left to do.
 pub(super) fn step(world: &World, rotation: &Rotation) -> Option<String> {

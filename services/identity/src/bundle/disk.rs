@@ -2,11 +2,14 @@
 //!
 //! Steps of a replacement: every new file beside (`NAME.new`), synced; the marker, synced: from here
 //! on the new ones count; each renamed; the marker removed. [`finish`] completes what a crash left
-//! after the marker; what it left before the marker is overwritten by the next attempt.
+//! after the marker; what it left before the marker is overwritten by the next attempt. What root writes belongs to
+//! the directory's owner.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
+};
 use std::path::{Path, PathBuf};
 
 use keywheel_seal::SecretBytes;
@@ -128,10 +131,22 @@ fn write_synced(path: &Path, content: &[u8]) -> Result<(), BundleError> {
             .mode(FILE_MODE);
         let mut file = options.open(path)?;
         file.set_permissions(Permissions::from_mode(FILE_MODE))?;
+        if let Some(directory) = path.parent() {
+            give(directory, &file)?;
+        }
         file.write_all(content)?;
         file.sync_all()
     };
     write().map_err(|error| failed(path, "write", error))
+}
+
+/// Gives a file to the directory's owner, who otherwise could not read what root left there.
+pub(crate) fn give(directory: &Path, file: &File) -> std::io::Result<()> {
+    let (is, wanted) = (file.metadata()?, fs::metadata(directory)?);
+    if is.uid() == wanted.uid() {
+        return Ok(());
+    }
+    fchown(file, Some(wanted.uid()), Some(wanted.gid()))
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), BundleError> {

@@ -1,7 +1,7 @@
 //! Credentials on a real disk.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 
 use keywheel_seal::OsEntropy;
 
@@ -199,5 +199,23 @@ fn what_was_replaced_is_overwritten_on_the_disk() {
         before.read_to_end(&mut content).unwrap();
         assert!(content.iter().all(|byte| *byte == 0), "{name}");
         assert!(Bundle::read(&directory).is_ok());
+    }
+}
+
+#[test]
+fn what_root_writes_into_a_service_s_directory_is_the_service_s() {
+    const SERVICE: u32 = 4242;
+    let (_scratch, directory) = fresh();
+    let written = bundle(&authority(), &host(), &host());
+    written.write(&directory).unwrap();
+    if fs::metadata(&directory).unwrap().uid() != 0 {
+        return;
+    }
+    chown(&directory, Some(SERVICE), Some(SERVICE)).unwrap();
+    written.write(&directory).unwrap();
+    for file in [CA_FILE, KEY_FILE, IDENTITY_FILE, BUS_FILE] {
+        let about = fs::metadata(directory.join(file)).unwrap();
+        let who = (about.uid(), about.gid(), about.mode() & 0o777);
+        assert_eq!(who, (SERVICE, SERVICE, 0o600), "{file}");
     }
 }

@@ -1,6 +1,8 @@
 //! The seal: nothing is opened before the right people came, work waits for them, and nothing is left after it
 //! was closed.
 
+mod told;
+
 use std::sync::Weak;
 
 use keywheel_cache::PostgresCache;

@@ -1,6 +1,7 @@
 //! Every test that a document names as a proof exists: `tests/README.md` has a table from the rows of
 //! the fault matrix to tests, each row once, and one from what went wrong elsewhere; `deploy/docs/security.md` has
-//! tables from what is asked, and from who attacks, to tests. And every metric is judged by some test.
+//! tables from what is asked, and from who attacks, to tests, each with the suite that runs it where it is one with
+//! real containers. And every metric is judged by some test.
 //!
 //! A name is what stands in backticks and has a `_`; a test is a function of that name among tests or
 //! in their kit. Nothing is left to work that is done. A metric is judged where its name is spelt out,
@@ -32,6 +33,8 @@ const ASKED: [&str; 43] = [
     "TH12",
 ];
 const SHOWN_BY: usize = 3;
+/// Where suites with real containers are, each in a directory of its name.
+const SUITES: &str = "tests/system/";
 /// How a row would leave something to work that is done: that on containers, and that on trust.
 const DONE: [&str; 2] = ["(issue 5)", "(issue 8)"];
 /// Where the laws of ports are, which are tests of every adapter.
@@ -92,10 +95,7 @@ pub(super) fn check(document: &str, sources: &[Source]) -> Vec<String> {
 
 /// Rows of the document on security that name no test or one that is gone, and what has no row.
 pub(super) fn security(document: &str, sources: &[Source]) -> Vec<String> {
-    let functions: BTreeSet<&str> = sources
-        .iter()
-        .flat_map(|source| functions(of_tests(source)))
-        .collect();
+    let places = places(sources);
     let mut findings = Vec::new();
     let mut spoken_of: Vec<&str> = Vec::new();
     for line in document.lines().filter(|line| line.starts_with('|')) {
@@ -110,10 +110,9 @@ pub(super) fn security(document: &str, sources: &[Source]) -> Vec<String> {
         if quoted(shown).next().is_none() {
             findings.push(format!("{SECURITY}: row {first} names no test"));
         }
-        let gone = quoted(shown).filter(|name| !functions.contains(name));
-        findings.extend(gone.map(|name| {
-            format!("{SECURITY}: row {first}: there is no test `{name}`; name what shows it now")
-        }));
+        let proofs = with_suites(shown).into_iter();
+        let wrong = proofs.filter_map(|proof| misplaced(proof, &places));
+        findings.extend(wrong.map(|what| format!("{SECURITY}: row {first}: {what}")));
     }
     for asked in ASKED {
         let times = spoken_of.iter().filter(|one| **one == asked).count();
@@ -122,6 +121,39 @@ pub(super) fn security(document: &str, sources: &[Source]) -> Vec<String> {
         }
     }
     findings
+}
+
+/// Where each test is: in which suites with real containers, and `None` for everywhere else.
+fn places(sources: &[Source]) -> BTreeMap<&str, BTreeSet<Option<&str>>> {
+    let mut places: BTreeMap<&str, BTreeSet<Option<&str>>> = BTreeMap::new();
+    for source in sources {
+        let suite = source.path.strip_prefix(SUITES);
+        let suite = suite.and_then(|path| path.split_once('/'));
+        let suite = suite.map(|(suite, _)| suite);
+        for name in functions(of_tests(source)) {
+            places.entry(name).or_default().insert(suite);
+        }
+    }
+    places
+}
+
+/// What is wrong with a test that is named, and with the suite that is said to run it.
+fn misplaced(
+    (name, suite): (&str, Option<&str>),
+    places: &BTreeMap<&str, BTreeSet<Option<&str>>>,
+) -> Option<String> {
+    let Some(found) = places.get(name) else {
+        return Some(format!("there is no test `{name}`; name what shows it now"));
+    };
+    if found.contains(&suite) {
+        return None;
+    }
+    let there_are: Vec<&str> = found.iter().map(|place| place.unwrap_or("none")).collect();
+    let there_are = there_are.join(", ");
+    Some(match suite {
+        Some(suite) => format!("`{name}` is not of suite `{suite}`, but of: {there_are}"),
+        None => format!("`{name}` lacks the suite that runs it: {there_are}"),
+    })
 }
 
 /// Rows of the matrix that the table lacks, has twice, or says nothing of.
@@ -186,6 +218,21 @@ fn table<'d>(document: &'d str, heading: &str) -> impl Iterator<Item = &'d str> 
 fn quoted(text: &str) -> impl Iterator<Item = &str> {
     let quoted = text.split('`').skip(1).step_by(2);
     quoted.filter(|name| name.contains('_'))
+}
+
+/// Names of tests in a text, each with the suite that stands in brackets behind it.
+fn with_suites(text: &str) -> Vec<(&str, Option<&str>)> {
+    let pieces: Vec<&str> = text.split('`').skip(1).collect();
+    let pairs = pieces.chunks(2).map(|pair| {
+        let after = pair.get(1).copied().unwrap_or_default();
+        let bracket = after.strip_prefix(" (");
+        let suite = bracket.and_then(|after| after.split_once(')'));
+        (
+            pair.first().copied().unwrap_or_default(),
+            suite.map(|(suite, _)| suite),
+        )
+    });
+    pairs.filter(|(name, _)| name.contains('_')).collect()
 }
 
 /// Names in the rows of both tables.
@@ -343,11 +390,15 @@ mod tests {
         }
     }
 
+    fn unit(text: &str) -> Source {
+        at("services/core/tests/a.rs", text)
+    }
+
     /// A document that says the same of everything that is asked, but for one row.
     fn secure(other: Option<(&str, &str)>) -> String {
         let row = |asked: &&str| match other {
             Some((one, line)) if one == *asked => line.to_owned(),
-            _ => format!("| {asked} | a | b | `it_holds` (suite) | c |\n"),
+            _ => format!("| {asked} | a | b | `it_holds` | c |\n"),
         };
         let rows: String = ASKED.iter().map(row).collect();
         format!("# Security\n\n| | asked | how | shown by | not |\n|---|---|---|---|---|\n{rows}")
@@ -355,7 +406,7 @@ mod tests {
 
     #[test]
     fn all_that_is_asked_of_security_has_one_row_with_a_test_that_is_there() {
-        let sources = [source("fn it_holds() {}")];
+        let sources = [unit("fn it_holds() {}")];
         assert_eq!(security(&secure(None), &sources), Vec::<String>::new());
         for (line, finding) in [
             ("", "C4 has 0 rows"),
@@ -379,9 +430,51 @@ mod tests {
     }
 
     #[test]
+    fn a_test_stands_with_the_suite_that_runs_it_and_with_no_other() {
+        let both = "fn it_holds() {}\nfn it_is_everywhere() {}\n";
+        let sources = [
+            unit(both),
+            source("fn it_runs() {}\nfn it_is_everywhere() {}\n"),
+            at("tests/system/b/main.rs", "fn it_runs() {}\n"),
+            at("tests/system/c/main.rs", "fn it_is_seen() {}\n"),
+        ];
+        for (shown, finding) in [
+            ("`it_holds`, `it_runs` (a), `it_holds`", None),
+            ("`it_runs` (a), `it_runs` (b), `it_is_seen` (c)", None),
+            ("`it_is_everywhere` (a), `it_is_everywhere`", None),
+            (
+                "`it_holds` (a)",
+                Some("`it_holds` is not of suite `a`, but of: none"),
+            ),
+            (
+                "`it_runs` (c)",
+                Some("`it_runs` is not of suite `c`, but of: a, b"),
+            ),
+            (
+                "`it_is_seen`",
+                Some("`it_is_seen` lacks the suite that runs it: c"),
+            ),
+            (
+                "`it_is_everywhere` (b)",
+                Some("is not of suite `b`, but of: none, a"),
+            ),
+        ] {
+            let row = format!("| C4 | a | b | {shown} | c |\n");
+            let found = security(&secure(Some(("C4", &row))), &sources);
+            assert_eq!(
+                found.len(),
+                usize::from(finding.is_some()),
+                "{shown}: {found:?}"
+            );
+            let is_told = |finding: &str| found.iter().any(|one| one.contains(finding));
+            assert!(finding.is_none_or(is_told), "{shown}: {found:?}");
+        }
+    }
+
+    #[test]
     fn what_a_row_names_beside_tests_is_no_test() {
         let row = "| C4 | a | `memory.require_locked` | `it_holds` | `keywheel_looks_total` |\n";
-        let found = security(&secure(Some(("C4", row))), &[source("fn it_holds() {}")]);
+        let found = security(&secure(Some(("C4", row))), &[unit("fn it_holds() {}")]);
         assert_eq!(found, Vec::<String>::new());
     }
 

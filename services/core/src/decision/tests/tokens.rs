@@ -9,9 +9,9 @@ use crate::id::TokenId;
 use crate::name::TokenName;
 use crate::time::Timestamp;
 use crate::token::{
-    self, Issue, Login, MAX_LOGIN_GROUP_BYTES, MAX_LOGIN_GROUPS, MAX_SCOPE_WORD_BYTES,
-    MAX_SCOPE_WORDS, MAX_TOKEN_LIFETIME, MAX_TOKEN_REASON_CHARS, MAX_TOKEN_USES,
-    MAX_TOKENS_PER_OWNER, MIN_TOKEN_LIFETIME, Request, Scope, Which,
+    self, Gone, Issue, Login, MAX_GONE_TOKENS, MAX_LOGIN_GROUP_BYTES, MAX_LOGIN_GROUPS,
+    MAX_SCOPE_WORD_BYTES, MAX_SCOPE_WORDS, MAX_TOKEN_LIFETIME, MAX_TOKEN_REASON_CHARS,
+    MAX_TOKEN_USES, MAX_TOKENS_PER_OWNER, MIN_TOKEN_LIFETIME, Request, Scope, Which,
 };
 use crate::world::World;
 
@@ -159,6 +159,43 @@ fn a_token_is_found_by_the_hash_of_its_text_until_it_is_revoked() {
     assert_eq!(told.world.tokens.iter().count(), 0);
     let unknown = token::Rejection::Unknown(name("ci"));
     assert_eq!(told.revoke(Which::Named(name("ci")), "again"), Err(unknown));
+}
+
+#[test]
+fn of_a_token_that_is_gone_the_name_is_known_and_how_it_went() {
+    let mut told = Told::default();
+    told.issue(0, wish(1, "ci")).unwrap();
+    told.issue(0, wish(2, "deploy")).unwrap();
+    assert_eq!(told.world.tokens.gone(&[1; 32]), None, "it is alive");
+    told.revoke(Which::Named(name("ci")), "leaked").unwrap();
+    // The next one has the name, and the text of the first is still known as its own.
+    told.issue(3600, wish(3, "ci")).unwrap();
+    let gone = |hash| told.world.tokens.gone(hash);
+    assert_eq!(gone(&[1; 32]), Some((&name("ci"), Gone::Revoked)));
+    assert_eq!(gone(&[2; 32]), Some((&name("deploy"), Gone::Over)));
+    assert_eq!((gone(&[3; 32]), gone(&[4; 32])), (None, None));
+}
+
+#[test]
+fn so_many_tokens_that_are_gone_are_known_and_the_oldest_goes_first() {
+    let mut told = Told::default();
+    let hash_of = |n: usize| {
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&n.to_be_bytes());
+        hash
+    };
+    for n in 0..=MAX_GONE_TOKENS {
+        let wish = Issue {
+            hash: hash_of(n),
+            ..wish(1, "ci")
+        };
+        told.issue(1, wish).unwrap();
+        told.revoke(Which::Named(name("ci")), "a test").unwrap();
+    }
+    let tokens = &told.world.tokens;
+    assert_eq!(tokens.gone(&hash_of(0)), None);
+    let is_known = |n: usize| tokens.gone(&hash_of(n)).is_some();
+    assert!((1..=MAX_GONE_TOKENS).all(is_known));
 }
 
 #[test]

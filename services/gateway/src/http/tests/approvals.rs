@@ -71,6 +71,12 @@ impl Bench {
         self.finds("next", words).await
     }
 
+    /// Whether `keywheel status` says that requests wait for others.
+    async fn is_advised_of_waiting(&self) -> bool {
+        let (_, status) = self.see("status").await;
+        status.to_string().contains("requests wait for others")
+    }
+
     async fn finds(&self, field: &str, words: &str) -> bool {
         let (_, status) = self.see("status").await;
         let findings = status["findings"].as_array().unwrap().iter();
@@ -157,6 +163,42 @@ async fn what_was_approved_is_not_put_over_a_set_that_came_meanwhile() {
     let answer = bench.applies("ada", ALL).await;
     assert_problem(&answer, 202, "waiting", "waits for 1 more");
     assert_eq!(bench.version().await, 1);
+}
+
+#[tokio::test]
+async fn a_request_over_a_set_that_is_gone_is_over_and_says_so() {
+    let bench = Bench::taking(&[(Operation::PolicyChange, 2)]).await;
+    let approved = bench.wants_policies("ada", ALL).await;
+    let waiting = bench.wants_policies("eve", ALL).await;
+    let done = bench.wants_policies("bob", MORE).await;
+    for id in [&approved, &done] {
+        assert_eq!(bench.word("eve", id, "approve").await.0, 200);
+    }
+    assert!(bench.is_advised_of_waiting().await);
+    assert_eq!(bench.applies("bob", MORE).await.0, 200);
+    for id in [&approved, &waiting] {
+        let (_, shown) = bench.see(&format!("approvals/{id}")).await;
+        assert_eq!(shown["state"], "overtaken", "{shown}");
+        let why = shown["over"].as_str().unwrap();
+        assert!(why.contains("version 1 of the policies"), "{why}");
+    }
+    let (_, all) = bench.see("approvals").await;
+    let states = all.as_array().unwrap().iter();
+    let states: Vec<&str> = states.map(|row| row["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["used", "overtaken", "overtaken"]);
+    assert!(!bench.is_advised_of_waiting().await);
+    // Nobody says yes to it any more; who is against it, or takes it back, may say so.
+    for word in ["approve", "break-glass"] {
+        let refused = bench.word("bob", &waiting, word).await;
+        assert_problem(&refused, 409, "conflict", "ask anew");
+    }
+    let (status, denied) = bench.word("bob", &waiting, "deny").await;
+    assert_eq!((status, &denied["state"]), (200, &json!("denied")));
+    assert_eq!(denied["over"], Value::Null);
+    // Asked anew it is over the set in force.
+    let anew = bench.wants_policies("ada", ALL).await;
+    let (_, shown) = bench.see(&format!("approvals/{anew}")).await;
+    assert_eq!(shown["state"], "waiting", "{shown}");
 }
 
 #[tokio::test]

@@ -263,6 +263,13 @@ async fn a_binding_alone_does_not_suffice_where_a_policy_forbids_and_explain_nam
         .explained("prod/db", &format!("host=web-1&{WEB}"))
         .await;
     assert_eq!(answer["entitled"], true, "{answer}");
+    let said = bench.audit().await;
+    let is_named = |verb: &str, set: &str| {
+        let mut own = said.iter().filter(|record| record.contains(verb));
+        own.any(|record| record.contains(set))
+    };
+    assert!(is_named("withhold", "(policies version 1)"), "{said:?}");
+    assert!(is_named("give-back", "(policies version 2)"), "{said:?}");
 }
 
 #[tokio::test]

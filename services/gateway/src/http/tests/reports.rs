@@ -23,20 +23,20 @@ use tempfile::TempDir;
 use super::*;
 
 const ORIGIN: &str = "keywheel.test/reports";
-const HOST: HostId = HostId::from_bytes([6; 16]);
+pub(super) const HOST: HostId = HostId::from_bytes([6; 16]);
 const BINDING: &str = "apiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: prod/db\n  containers: { labels: { app: web }, insecureSelector: true }\n  file: { name: db }\n  reload: none\n";
 
 const REPLACE: &str = "apiVersion: keywheel.dev/v1\nkind: Playbook\nmetadata: { name: replace }\nspec:\n  parameters: [{ name: secret }]\n  steps:\n    - { name: replace, rotate: { secrets: [\"${secret}\"] } }\n    - { name: converge, wait: {} }\n    - { name: revoke, revoke: { secrets: [\"${secret}\"], versions: alive } }\n    - { name: prove, prove: {} }\n";
 
 /// A gateway over a journal on disk.
-struct Real {
-    bench: Bench,
+pub(super) struct Real {
+    pub(super) bench: Bench,
     key: VerifyingKey,
     _dir: TempDir,
 }
 
 impl Real {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let seed = SecretBytes::from(vec![7; 32]);
         let signing_key = SigningKey::from_seed_bytes(&seed).unwrap();
@@ -141,7 +141,7 @@ impl Real {
     }
 
     /// Two containers that run on version 1, and a secret beside theirs.
-    async fn serve(&self) {
+    pub(super) async fn serve(&self) {
         let enrol = Command::EnrolHost {
             host: HOST,
             name: HostName::parse("web-1").unwrap(),

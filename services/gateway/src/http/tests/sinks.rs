@@ -170,3 +170,21 @@ async fn a_fresh_key_waits_for_sinks_and_what_opens_or_shuts_the_cache_does_not(
     let (status, answer) = bench.post("rotate-kek", json!({})).await;
     assert_eq!(status, 200, "{answer}");
 }
+
+#[tokio::test]
+async fn with_too_few_sinks_no_credential_is_shown_to_a_store_and_no_value_is_kept() {
+    let bench = Bench::with_min_sinks(2).await;
+    let held = bench.apply(super::stores::STORE).await;
+    assert_problem(&held, 503, "unavailable", "only 0 of the 2");
+    assert!(bench.store.tried.lock().unwrap().is_empty());
+    hear(&bench, 1, Fact::ok("sink siem", "well"));
+    assert_eq!(bench.apply(PROVIDED).await.0, 200);
+    hear(&bench, 2, Fact::problem("sink siem", "no route", "mend it"));
+    let token = "01010101-0101-0101-0101-010101010101";
+    let value = json!({ "name": "prod/key", "token": token, "sealed": "AAAA" });
+    let held = bench.post("put", value).await;
+    assert_problem(&held, 503, "unavailable", "only 1 of the 2");
+    assert!(bench.store.kept.lock().unwrap().is_empty());
+    let audit = bench.audit().await.join("\n");
+    assert!(!audit.contains("try-store"), "{audit}");
+}

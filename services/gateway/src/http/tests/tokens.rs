@@ -250,8 +250,8 @@ async fn whatever_is_wrong_with_a_token_the_answer_is_the_same_and_the_record_sa
         (&[""], "no token of ours"),
         (&[&right, &right], "no token of ours"),
         (&[&right[..right.len() - 1]], "no token of ours"),
-        (&[&other], "no such token, or one that was revoked"),
-        (&[&revoked], "no such token, or one that was revoked"),
+        (&[&other], "no token that is known has this text"),
+        (&[&revoked], "token `revoked` was revoked"),
         (&[&used_up], "token `once`: its uses are used up"),
     ];
     let asks = ("GET", "/v1/secrets");

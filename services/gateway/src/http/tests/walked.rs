@@ -54,14 +54,17 @@ fn case(bench: Bench, path: impl Into<String>, body: Value) -> Option<Case> {
 }
 
 impl Case {
+    async fn ask(&self, route: &Route) -> (StatusCode, String) {
+        let (method, path) = (route.method.to_uppercase(), format!("/v1/{}", self.path));
+        let body = body(&self.body);
+        let asked = self.bench.ask_as(self.peer.clone(), &method, &path, body);
+        asked.await
+    }
+
     /// What the request leaves on record.
     async fn asked(&self, route: &Route) -> Vec<String> {
         let before = self.bench.audit().await.len();
-        let (method, path) = (route.method.to_uppercase(), format!("/v1/{}", self.path));
-        let asked = self
-            .bench
-            .ask_as(self.peer.clone(), &method, &path, body(&self.body));
-        let (status, answer) = asked.await;
+        let (status, answer) = self.ask(route).await;
         assert_eq!(status, StatusCode::OK, "{}: {answer}", route.operation);
         self.bench.left(before).await
     }
@@ -374,10 +377,10 @@ async fn granted(operation: &str) -> Case {
     panic!("`{operation}` is in no row: how is it asked, and by whom?")
 }
 
-/// Who logs in or out is somebody else afterwards, so those have a file of their own (`logins`).
+/// All but who logs in or out, which `logins` walks.
 fn changes() -> impl Iterator<Item = &'static Route> {
     let all = ROUTES.iter().filter(|route| route.method != "get");
-    all.filter(|route| !route.path.starts_with("/v1/log"))
+    all.filter(|route| !super::looks::OF_LOGINS.contains(&route.path))
 }
 
 fn filled(route: &Route) -> String {
@@ -440,6 +443,36 @@ async fn every_change_is_one_command_or_has_its_intent_and_its_outcome() {
         .filter(|word| word != Deed::TryStore.word())
         .collect();
     assert_eq!(deeds, met);
+}
+
+#[tokio::test]
+async fn with_too_few_sinks_no_deed_is_begun_that_is_new_work() {
+    // What an apply tries is `stores`' to show.
+    let deeds = || Deed::ALL.into_iter().filter(|deed| *deed != Deed::TryStore);
+    for deed in deeds() {
+        let operation = deed.word().replace('-', "_");
+        let route = changes().find(|route| route.operation == operation);
+        let route = route.unwrap_or_else(|| panic!("`{operation}` is no route"));
+        let mut case = granted(route.operation).await;
+        case.bench.api.presences = case.bench.api.presences.clone().with_min_sinks(2);
+        let before = case.bench.audit().await.len();
+        let (status, answer) = case.ask(route).await;
+        let left = case.bench.left(before).await;
+        if deed.goes_on_without_sinks() {
+            assert_eq!(status, StatusCode::OK, "{operation}: {answer}");
+            continue;
+        }
+        assert_eq!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{operation}: {answer}"
+        );
+        assert!(answer.contains("only 0 of the 2"), "{answer}");
+        let is_refusal = left.len() == 1 && left[0].contains("status 503");
+        assert!(is_refusal, "{operation}: {left:?}");
+    }
+    let going_on = deeds().filter(|deed| deed.goes_on_without_sinks());
+    assert_eq!(going_on.count(), 4);
 }
 
 #[tokio::test]

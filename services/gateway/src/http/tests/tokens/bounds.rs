@@ -25,6 +25,10 @@ async fn a_token_that_was_over_stays_so_when_the_clock_is_put_back() {
     // The name is free, and what is issued now counts by the clock as it is.
     let next = bench.issue(wish("ci")).await;
     assert_eq!(bench.with(&next, ASKS, Value::Null).await.0, 200);
+    // The first one's row went with that, and whoever comes with it is still on record by its name.
+    assert_eq!(bench.with(&token, ASKS, Value::Null).await.0, 403);
+    let last = bench.audit().await.pop().unwrap();
+    assert!(last.contains("token `ci` is over"), "{last}");
     // Whoever reads the log anew knows the same.
     let read = replay(&*bench.api.journal, &bench.api.view).await.unwrap();
     assert_eq!(read.difference, None);
