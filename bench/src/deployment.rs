@@ -128,6 +128,7 @@ impl Gateway {
             clock,
             ids,
             renewals: None,
+            unenrolled: Arc::default(),
         };
         tokio::spawn(deciding.run());
         tokio::spawn(publisher.run(commits));

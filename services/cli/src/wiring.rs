@@ -176,6 +176,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         clock: ports.clock.clone(),
         ids: ports.ids.clone(),
         renewals: ports.renewals.clone(),
+        unenrolled: Arc::default(),
     };
     let token = spawn.shutdown.token();
     let bus = started.bus.with_enrolment(ports.enrolment);

@@ -1,8 +1,11 @@
 //! What the gateway answers on the bus: submits of workers, reads of the log, plans and grants.
 //!
-//! A role submits only what its table allows (rules TH6, TH9); anything else is refused and audited.
+//! A role submits only what its table allows (rules TH6, TH9); anything else is refused and audited. So is a renewal that
+//! makes no sense or is refused, and a host that asks for a plan and is not enrolled: of each such host once, since an
+//! injector asks again and again.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use keywheel_core::audit::{Category, Outcome, Principal, Record, Role};
@@ -29,6 +32,9 @@ const SERVICE: &str = "gateway";
 
 /// Most requests served at once.
 pub const MAX_SERVED: usize = 256;
+
+/// So many hosts that are not enrolled are remembered; beyond that they are told of anew.
+const MAX_UNENROLLED: usize = 1024;
 
 /// How long a request for what changed about stores waits for a change: well within what store-sync
 /// gives it, and within the age of a request.
@@ -70,6 +76,29 @@ pub(crate) struct Member {
     pub(crate) traceparent: Option<String>,
 }
 
+/// Hosts that are not enrolled and asked for a plan, which is on record.
+#[derive(Debug, Default)]
+pub struct Unenrolled(Mutex<BTreeSet<HostId>>);
+
+impl Unenrolled {
+    fn hosts(&self) -> MutexGuard<'_, BTreeSet<HostId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is the first time that this one asks.
+    fn note(&self, host: HostId) -> bool {
+        let mut hosts = self.hosts();
+        if hosts.len() >= MAX_UNENROLLED && !hosts.contains(&host) {
+            hosts.clear();
+        }
+        hosts.insert(host)
+    }
+
+    fn forget(&self, host: HostId) {
+        self.hosts().remove(&host);
+    }
+}
+
 /// Answers requests at [`Address::Gateway`].
 #[derive(Clone)]
 pub struct BusServer {
@@ -87,6 +116,8 @@ pub struct BusServer {
     pub ids: Arc<dyn Ids>,
     /// Makes credentials fresh; `None` where members have none.
     pub renewals: Option<Arc<dyn Renewals>>,
+    /// Hosts that are not enrolled.
+    pub unenrolled: Arc<Unenrolled>,
 }
 
 impl BusServer {
@@ -239,7 +270,7 @@ impl BusServer {
         }
     }
 
-    /// A host's plan; one that was evicted has none, and asking is on record.
+    /// A host's plan; one that was evicted or is not enrolled has none, and asking is on record.
     async fn plan(&self, sender: Role, host: HostId) -> Result<Body, PortError> {
         self.view.note_contact(host, self.clock.now());
         let (plan, is_evicted) = {
@@ -250,32 +281,64 @@ impl BusServer {
         if let Some(plan) = plan {
             return Ok(Body::Plan(plan));
         }
-        if !is_evicted {
-            let text = format!("host {host} is not enrolled");
-            return Err(PortError::new(ErrorKind::NotFound, text));
+        if is_evicted {
+            self.record_no_plan(sender, host, "the host was evicted")
+                .await?;
+            let text = format!("host {host} was evicted and has no plan");
+            return Err(PortError::new(ErrorKind::Denied, text));
         }
+        if self.unenrolled.note(host) {
+            let recorded = self.record_no_plan(sender, host, "the host is not enrolled");
+            if let Err(error) = recorded.await {
+                self.unenrolled.forget(host);
+                return Err(error);
+            }
+        }
+        let text = format!("host {host} is not enrolled");
+        Err(PortError::new(ErrorKind::NotFound, text))
+    }
+
+    async fn record_no_plan(&self, sender: Role, host: HostId, why: &str) -> Result<(), PortError> {
         let mut record = self.denied(Principal::Service(sender), self.fresh_command());
         record.verb = "read-plan".to_owned();
         record.object = format!("host/{host}");
-        record.reason = "the host was evicted".to_owned();
-        self.commands.record(record).await?;
-        let text = format!("host {host} was evicted and has no plan");
-        Err(PortError::new(ErrorKind::Denied, text))
+        record.reason = why.to_owned();
+        self.commands.record(record).await
     }
 
-    /// Fresh credentials for the sender, who is known by its signature.
+    /// Fresh credentials for the sender, who is known by its signature; why there are none is on record.
     async fn renew(&self, message: &Message, ask: &[u8]) -> Result<Body, PortError> {
         let who = Member {
             role: message.sender,
             host: message.host,
             traceparent: message.traceparent.clone(),
         };
-        let made = self.fresh(&who, ask, "known by its signature").await?;
-        Ok(Body::Renewed(made))
+        let error = match self.fresh(&who, ask, "known by its signature").await {
+            Ok(made) => return Ok(Body::Renewed(made)),
+            Err(error) => error,
+        };
+        // What is away refused nothing: it is asked again. A command that was refused on the way has a record of its own.
+        if error.kind != ErrorKind::Unavailable {
+            let mut record = self.renewal_of(&who);
+            record.reason = error.text.clone();
+            self.commands.record(record).await?;
+        }
+        Err(error)
+    }
+
+    /// The record of a renewal, as one that is denied.
+    fn renewal_of(&self, who: &Member) -> Record {
+        let mut record = self.denied(Principal::Service(who.role), self.fresh_command());
+        record.verb = "renew-credentials".to_owned();
+        record.object = match who.host {
+            Some(host) => format!("host/{host}"),
+            None => format!("service/{:?}", who.role),
+        };
+        record
     }
 
     /// Fresh credentials for a member that is known, `how` as the record says, and its new sealing
-    /// key, if it brings one. On record.
+    /// key, if it brings one. On record; an error is put there by who asks this, in their own words for who it is.
     pub(crate) async fn fresh(
         &self,
         who: &Member,
@@ -288,17 +351,11 @@ impl BusServer {
             ));
         };
         let (role, host) = (who.role, who.host);
-        let mut record = self.denied(Principal::Service(role), self.fresh_command());
-        record.verb = "renew-credentials".to_owned();
-        record.object = host.map_or_else(|| format!("service/{role:?}"), |h| format!("host/{h}"));
         let now = self.clock.now();
         if let Some(host) = host {
-            let Some(known) = self.joined(host) else {
-                record.reason = "the host has not joined, or was evicted".to_owned();
-                let text = format!("host {host} has not joined, or was evicted");
-                self.commands.record(record).await?;
-                return Err(denied_as(text));
-            };
+            let known = self
+                .joined(host)
+                .ok_or_else(|| denied_as(format!("host {host} has not joined, or was evicted")))?;
             self.take_key(who, known, &*renewals, ask).await?;
             let (key, expires_at) = renewals.permit(ask, now).map_err(denied_as)?;
             let wish = PermitRequest {
@@ -312,6 +369,7 @@ impl BusServer {
         let making = tokio::task::spawn_blocking(move || renewals.renew(role, host, &ask, now));
         let made = making.await.map_err(|error| error.to_string());
         let made = made.and_then(|made| made).map_err(denied_as)?;
+        let mut record = self.renewal_of(who);
         record.outcome = Outcome::Allowed;
         record.reason = how.to_owned();
         self.commands.record(record).await?;

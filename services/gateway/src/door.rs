@@ -165,6 +165,7 @@ impl Door {
             return;
         };
         let connection = Connection {
+            api: self.api.clone(),
             router: self.router.clone(),
             peer,
             head: self.spans.head,

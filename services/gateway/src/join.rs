@@ -1,10 +1,10 @@
 //! The join port: a machine comes with a token and goes with the credentials of a host; a host that
 //! was away for longer than its credentials live comes with its pinned key.
 //!
-//! Invariants: who connects shows no certificate and gets two paths; the token is spent by a command
-//! before anything about it is checked, and its record is durable before the answer; what is asked
-//! is bounded in bytes, time, connections and attempts. No answer says more than the reason; no
-//! secret half of a token is in a text, record or log line.
+//! Invariants: who connects shows no certificate and gets two paths, and whatever else is asked is on record or counted;
+//! the token is spent by a command before anything about it is checked, and its record is durable before the answer; what
+//! is asked is bounded in bytes, time, connections and attempts. No answer says more than the reason; no secret half of a
+//! token is in a text, record or log line.
 
 mod returning;
 
@@ -106,13 +106,27 @@ fn router(joins: Joins) -> Router {
         .route(PATH, post(join))
         .route(RETURN_PATH, post(returning::renew))
         .fallback(unknown_path)
+        .method_not_allowed_fallback(unknown_method)
         .with_state(joins)
 }
 
-async fn unknown_path() -> Failure {
-    Failure::not_found(format!(
-        "machines join here, with POST {PATH}; `keywheel-injector join` does it"
-    ))
+async fn unknown_path(State(joins): State<Joins>, ConnectInfo(peer): ConnectInfo<Peer>) -> Failure {
+    joins.elsewhere(&peer).await
+}
+
+async fn unknown_method(
+    State(joins): State<Joins>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+) -> Failure {
+    let failure = Failure::wrong_method(hint());
+    joins
+        .misdirected(&peer, failure, "the method is not POST")
+        .await
+}
+
+/// What there is to ask here.
+fn hint() -> String {
+    format!("machines join here, with POST {PATH}; `keywheel-injector join` does it")
 }
 
 async fn join(
@@ -121,7 +135,7 @@ async fn join(
     request: Request,
 ) -> Response {
     let Peer::Stranger(from) = peer else {
-        return unknown_path().await.into_response();
+        return joins.elsewhere(&peer).await.into_response();
     };
     let principal = joins.api.access.principal(&peer);
     if !joins.attempts.admit(from, joins.api.clock.monotonic()) {
@@ -224,20 +238,44 @@ impl Joins {
         made.and_then(|made| made.map_err(|error| keywheel_daemon::chain(&error)))
     }
 
+    /// Answers who asks for what is not here.
+    async fn elsewhere(&self, peer: &Peer) -> Failure {
+        let failure = Failure::not_found(hint());
+        let why = "the path is none of this port";
+        self.misdirected(peer, failure, why).await
+    }
+
+    /// The same of any request that is none of this port's, with its own answer.
+    async fn misdirected(&self, peer: &Peer, failure: Failure, why: &str) -> Failure {
+        let principal = self.api.access.principal(peer);
+        let noted = self.note_malformed(&principal, "join", why).await;
+        noted.map_or_else(Failure::from, |()| failure)
+    }
+
     /// Answers what makes no sense, after it is on record or counted.
     async fn malformed(&self, principal: &Principal, verb: &str, why: String) -> Failure {
+        let noted = self.note_malformed(principal, verb, &why).await;
+        noted.map_or_else(Failure::from, |()| Failure::invalid(why))
+    }
+
+    async fn note_malformed(
+        &self,
+        principal: &Principal,
+        verb: &str,
+        why: &str,
+    ) -> Result<(), PortError> {
         let what = format!("{verb}: not a request to {verb}");
         let attempt = Attempt::new(self.api.clock.now(), &what);
         if self.api.denials.note(principal, attempt.clone()) == Ruling::Record {
             let record = self
                 .api
-                .record(principal, verb, "", Outcome::Malformed, &why);
+                .record(principal, verb, "", Outcome::Malformed, why);
             if let Err(error) = self.api.commands.record(record).await {
                 self.api.denials.put_back(principal, attempt);
-                return error.into();
+                return Err(error);
             }
         }
-        Failure::invalid(why)
+        Ok(())
     }
 
     fn count(&self, principal: &Principal, what: &str) {

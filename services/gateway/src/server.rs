@@ -2,8 +2,10 @@
 //!
 //! Invariants: who may use no verb keeps no operator out, neither by many connections nor by slow
 //! ones; a request's head comes in time or its connection ends, and so does one that idles; a
-//! stranger's connection ends soon, whatever it does; what was counted is written when a window
-//! ends, and before this ends. An operator's stream stays open as long as it is read.
+//! stranger's connection ends soon, whatever it does; what is no request is counted as what is denied; what was counted
+//! is written when a window ends, and before this ends. An operator's stream stays open as long as it is read.
+
+mod heard;
 
 use std::io;
 use std::time::Duration;
@@ -31,6 +33,7 @@ use crate::http::bearer::Stay;
 use crate::http::whoami::Until;
 use crate::http::{self, Api};
 use crate::places::{Holder, Place, Places, Standing};
+use heard::{Heard, Said};
 
 /// How long the head of a request may take, and how long a connection may idle between two.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -143,6 +146,7 @@ impl Server {
         };
         let lifetime = (standing == Standing::Stranger).then_some(self.spans.stranger);
         let connection = Connection {
+            api: self.api.clone(),
             router: self.router.clone(),
             peer,
             head: self.spans.head,
@@ -179,6 +183,7 @@ pub(crate) struct Bound(pub(crate) Binding);
 
 /// One connection that has a place.
 pub(crate) struct Connection {
+    pub(crate) api: Api,
     pub(crate) router: Router,
     pub(crate) peer: Peer,
     pub(crate) head: Duration,
@@ -217,6 +222,11 @@ impl Connection {
             }
             router.call(request)
         });
+        let said = Said::default();
+        let stream = Heard {
+            stream,
+            said: said.clone(),
+        };
         let serving = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.head)
@@ -236,6 +246,7 @@ impl Connection {
         tokio::select! {
             ended = serving.as_mut() => {
                 if let Err(error) = ended {
+                    said.count(&self.api, &self.peer, &error);
                     tracing::debug!(peer = ?self.peer, error = %error, "connection ended badly");
                 }
                 return;

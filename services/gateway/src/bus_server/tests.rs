@@ -24,6 +24,7 @@ fn server_of(bench: &Bench) -> BusServer {
         clock: api.clock,
         ids: api.ids,
         renewals: None,
+        unenrolled: Arc::default(),
     }
 }
 
@@ -144,5 +145,95 @@ async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
             matches!(&said[..], [one] if one.contains("open-value")),
             "{said:?}"
         );
+    }
+}
+
+fn asked_by(sender: Role, host: Option<HostId>, body: Body) -> Message {
+    Message {
+        id: [1; 16],
+        sender,
+        host,
+        traceparent: None,
+        body,
+    }
+}
+
+#[tokio::test]
+async fn each_host_that_is_not_enrolled_and_asks_for_a_plan_is_on_record_once() {
+    let bench = Bench::start().await;
+    let server = server_of(&bench);
+    let other = HostId::from_bytes([5; 16]);
+    bench.journal.fail_next_append(ErrorKind::Unavailable);
+    for (host, kind, count) in [
+        // It is told of before it is answered.
+        (HOST, ErrorKind::Unavailable, 0),
+        (HOST, ErrorKind::NotFound, 1),
+        (HOST, ErrorKind::NotFound, 1),
+        (other, ErrorKind::NotFound, 2),
+    ] {
+        let ask = asked_by(Role::Injector, Some(host), Body::ReadPlan { host });
+        assert_eq!(server.answer(&ask).await.unwrap_err().kind, kind);
+        let audit = bench.audit().await;
+        assert_eq!(audit.len(), count, "{audit:?}");
+        let is_its = |record: &String| {
+            record.contains("\"read-plan\"")
+                && record.contains("Denied")
+                && record.contains("is not enrolled")
+        };
+        assert!(audit.iter().all(is_its), "{audit:?}");
+    }
+}
+
+#[test]
+fn so_many_hosts_that_are_not_enrolled_are_remembered() {
+    let unenrolled = Unenrolled::default();
+    let host = |n: usize| {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        HostId::from_bytes(id)
+    };
+    for n in 0..=MAX_UNENROLLED {
+        assert!(unenrolled.note(host(n)));
+        assert!(!unenrolled.note(host(n)));
+        assert!(unenrolled.hosts().len() <= MAX_UNENROLLED);
+    }
+    assert!(unenrolled.note(host(0)), "forgotten, so it is told anew");
+}
+
+/// Refuses what a test says.
+struct Refusing(&'static str);
+
+impl Renewals for Refusing {
+    fn permit(&self, _: &[u8], _: Timestamp) -> Result<(BusKey, Timestamp), String> {
+        Err(self.0.to_owned())
+    }
+    fn sealing_key(&self, _: &[u8]) -> Result<Option<(u64, [u8; 32])>, String> {
+        Err(self.0.to_owned())
+    }
+    fn renew(&self, _: Role, _: Option<HostId>, _: &[u8], _: Timestamp) -> Result<Vec<u8>, String> {
+        Err(self.0.to_owned())
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_refused_is_on_record_once_with_the_reason() {
+    let bench = Bench::start().await;
+    let mut server = server_of(&bench);
+    for (renewals, host, words) in [
+        (None, None, "there are no credentials to renew here"),
+        (Some(Refusing("no such ask")), None, "no such ask"),
+        (Some(Refusing("no such ask")), Some(HOST), "has not joined"),
+    ] {
+        server.renewals = renewals.map(|renewals| Arc::new(renewals) as Arc<dyn Renewals>);
+        let role = host.map_or(Role::Scheduler, |_| Role::Injector);
+        let ask = asked_by(role, host, Body::Renew(b"{}".to_vec()));
+        let before = bench.audit().await.len();
+        let refused = server.answer(&ask).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Denied);
+        let said = bench.audit().await.split_off(before);
+        let is_its = |one: &String| {
+            one.contains("renew-credentials") && one.contains("Denied") && one.contains(words)
+        };
+        assert!(said.len() == 1 && said.iter().all(is_its), "{said:?}");
     }
 }

@@ -27,7 +27,9 @@ use keywheel_schemas::manifest::{self, Manifest};
 
 use super::payload::{Object, Payload};
 use super::read::rotation_told;
-use super::{Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, deed, history, stores, trace};
+use super::{
+    Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, deed, history, stores, trace, unanswered,
+};
 use crate::admission::demands;
 use crate::views;
 
@@ -82,8 +84,8 @@ impl Api {
             traceparent: Some(trace::current(&*self.ids).to_string()),
             command,
         };
-        let decided = self.commands.decide_admitted(submission, by).await?;
-        let Decided { verdict, is_repeat } = decided;
+        let deciding = self.commands.decide_admitted(submission, by);
+        let Decided { verdict, is_repeat } = unanswered::by(deciding).await?;
         let number = match verdict {
             Verdict::Accepted { number } => number,
             Verdict::Rejected { kind, text } => return Err(Failure::rejected(kind, text)),
@@ -257,7 +259,7 @@ async fn plan_checked(
     api.commands.look_at_head().await?;
     let planned = plan(api, &api.view.read().world, declarations);
     let untried = match planned.is_ok() && !request.no_check {
-        true => stores::check(api, caller, declarations).await?,
+        true => unanswered::part(stores::check(api, caller, declarations)).await?,
         false => stores::Untried::new(),
     };
     Ok((planned, untried))
@@ -300,7 +302,7 @@ async fn record_dry_run(
     };
     let (principal, reason) = (&caller.principal, caller.standing.words(&own));
     let record = api.record(principal, "apply-dry-run", &object, outcome, &reason);
-    Ok(api.commands.record(record).await?)
+    Ok(unanswered::by(api.commands.record(record)).await?)
 }
 
 const fn action_word(action: Action) -> &'static str {
@@ -400,22 +402,39 @@ pub(super) async fn put(
     };
     // Before the value goes anywhere.
     api.admit_command(&caller, &command).await?;
-    if let Some(sealed) = &request.sealed {
-        let sealed = STANDARD
-            .decode(sealed)
-            .map_err(|e| Failure::invalid(format!("field `sealed` is not base64: {e}")))?;
+    let sealed = request.sealed.as_ref().map(|text| STANDARD.decode(text));
+    let sealed = sealed
+        .transpose()
+        .map_err(|e| Failure::invalid(format!("field `sealed` is not base64: {e}")))?;
+    let own = api.clone();
+    let putting = async move {
+        let put = put_to_its_end(&own, &caller, (rotation, sealed), command).await;
+        unanswered::ended(&own, &caller, "put", put).await
+    };
+    deed::to_its_end(&api, putting).await?;
+    api.rotation_view(rotation).map(Json)
+}
+
+/// Has store-sync keep the value that comes with it, if one does, and drops it where the command is refused.
+async fn put_to_its_end(
+    api: &Api,
+    caller: &Caller,
+    (rotation, sealed): (RotationId, Option<Vec<u8>>),
+    command: Command,
+) -> Result<(), Failure> {
+    let provided = sealed.is_some();
+    if let Some(sealed) = sealed {
         // A repeat brings a value that was taken already.
-        if !api.is_answered(&caller).await? {
-            deed::may_begin(&api)?;
-            keep(&api, rotation, sealed).await?;
+        if !api.is_answered(caller).await? {
+            deed::may_begin(api)?;
+            keep(api, rotation, sealed).await?;
         }
     }
-    let submitted = api.submit(&caller, command).await;
+    let submitted = api.submit(caller, command).await;
     if submitted.as_ref().is_err_and(Failure::is_rejection) && provided {
-        drop_stash(&api, rotation).await;
+        drop_stash(api, rotation).await;
     }
-    submitted?;
-    api.rotation_view(rotation).map(Json)
+    submitted.map(drop)
 }
 
 /// Drops the value of a refused command. When that fails it goes by its age; and a rotation that is

@@ -19,7 +19,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_policy::{Resource, Verb};
 
 use super::standing::Standing;
-use super::{Api, Caller, Failure};
+use super::{Api, Caller, Failure, unanswered};
 use crate::admission::{Demand, InForce, Refused, demands, identity};
 use crate::denials::{Attempt, Ruling};
 
@@ -430,7 +430,7 @@ impl Api {
             Outcome::Denied,
             &reason,
         );
-        match self.commands.record(record).await {
+        match unanswered::by(self.commands.record(record)).await {
             Ok(()) => Failure::refused(detail).on_record(),
             Err(error) => {
                 // It is not durable; it comes with the next count.

@@ -1,8 +1,8 @@
 //! Logging in and out over HTTP. A login is a token of a short life that a provider of identities stands behind.
 //!
 //! Invariants: whoever comes without any right may try, as often as denials are recorded and no more; each login and
-//! each refusal is on record or counted, with the reason; a login is shown once, to who proved who they are; it never
-//! lives longer than the provider's word counts.
+//! each refusal is on record or counted, with the reason, also where who asked left while the provider was asked; a login
+//! is shown once, to who proved who they are; it never lives longer than the provider's word counts.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ use keywheel_schemas::api::{
 use keywheel_seal::SecretBytes;
 
 use super::payload::{Object, Payload};
-use super::{Api, Caller, Failure, Route, tokens, trace};
+use super::{Api, Caller, Failure, Route, deed, tokens, trace, unanswered};
 use crate::admission::identity;
 use crate::denials::{Attempt, Ruling};
 use crate::login::{Identity, LoginError, Logins, Outcome as Asked, Refusal};
@@ -99,17 +99,27 @@ async fn device(
     State(api): State<Api>,
     Extension(caller): Extension<Caller>,
 ) -> Result<Json<DeviceLogin>, Failure> {
-    let logins = logins(&api)?;
+    logins(&api)?;
     not_too_often(&api, &caller)?;
-    match logins.begin_device().await {
+    let own = api.clone();
+    let beginning = async move {
+        let begun = begin(&own, &caller).await;
+        unanswered::ended(&own, &caller, "login/device", begun).await
+    };
+    deed::to_its_end(&api, beginning).await.map(Json)
+}
+
+/// Has the provider make a code, which is on record before anybody has it.
+async fn begin(api: &Api, caller: &Caller) -> Result<DeviceLogin, Failure> {
+    match logins(api)?.begin_device().await {
         Ok(begun) => {
             let reason = "a code for a browser was begun";
             let who = &caller.principal;
             let record = api.record(who, "login", "login/device", Outcome::Allowed, reason);
             api.commands.record(record).await?;
-            Ok(Json(begun))
+            Ok(begun)
         }
-        Err(error) => Err(refuse(&api, &caller, "device", error).await),
+        Err(error) => Err(refuse(api, caller, "device", error).await),
     }
 }
 
@@ -118,24 +128,36 @@ async fn login(
     Extension(caller): Extension<Caller>,
     body: Payload<LoginRequest>,
 ) -> Result<Json<LoginAnswer>, Failure> {
-    let logins = logins(&api)?;
+    logins(&api)?;
     not_too_often(&api, &caller)?;
     let Object(request) = body?;
+    let own = api.clone();
+    let asking = async move {
+        let answered = ask(&own, &caller, &request).await;
+        unanswered::ended(&own, &caller, "login", answered).await
+    };
+    deed::to_its_end(&api, asking).await.map(Json)
+}
+
+/// Asks the provider who it is, and gives whom it names a login.
+async fn ask(api: &Api, caller: &Caller, request: &LoginRequest) -> Result<LoginAnswer, Failure> {
+    let logins = logins(api)?;
     let way = request.way();
-    match logins.ask(&request).await {
-        Ok(Asked::Pending { interval }) => Ok(Json(LoginAnswer {
+    match logins.ask(request).await {
+        // A question is no deed: nothing is on record of it.
+        Ok(Asked::Pending { interval }) => Ok(LoginAnswer {
             state: "pending".to_owned(),
             interval_seconds: interval,
             token: None,
             login: None,
             refresh_token: None,
-        })),
+        }),
         Ok(Asked::Named { identity, refresh }) => {
             let from = self::identity(&caller.principal);
             let how = format!("{OIDC} by {way}, from {from}");
-            issue(&api, logins, (identity, how), refresh).await
+            issue(api, logins, (identity, how), refresh).await
         }
-        Err(error) => Err(refuse(&api, &caller, way, error).await),
+        Err(error) => Err(refuse(api, caller, way, error).await),
     }
 }
 
@@ -155,7 +177,7 @@ async fn issue(
     logins: &Logins,
     (named, how): (Identity, String),
     refresh: Option<SecretBytes>,
-) -> Result<Json<LoginAnswer>, Failure> {
+) -> Result<LoginAnswer, Failure> {
     let principal = Principal::Login {
         name: named.name.clone(),
     };
@@ -187,13 +209,13 @@ async fn issue(
     let issued = issued.ok_or_else(|| Failure::conflict("the login was revoked meanwhile"))?;
     // EXPOSE: the one answer that carries them to who proved who they are.
     let shown = |secret: &SecretBytes| String::from_utf8_lossy(secret.expose()).into_owned();
-    Ok(Json(LoginAnswer {
+    Ok(LoginAnswer {
         state: "done".to_owned(),
         interval_seconds: None,
         token: Some(shown(&text)),
         login: Some(issued),
         refresh_token: refresh.as_ref().map(shown),
-    }))
+    })
 }
 
 /// What a list shows of a login: a person may what policies let them.
@@ -241,20 +263,35 @@ async fn logout(
         ));
     };
     let Object(LogoutRequest { refresh_token }) = body?;
+    let own = api.clone();
+    let ending = async move {
+        let ended = end(&own, &caller, name, refresh_token).await;
+        unanswered::ended(&own, &caller, "logout", ended).await
+    };
+    deed::to_its_end(&api, ending).await.map(Json)
+}
+
+/// Ends a login, and has the provider take back what the next one would be asked for with.
+async fn end(
+    api: &Api,
+    caller: &Caller,
+    name: TokenName,
+    refresh_token: Option<String>,
+) -> Result<LogoutAnswer, Failure> {
     let revoke = token::Request::Revoke {
         which: Which::Named(name.clone()),
         by: identity(&caller.principal),
         reason: "logged out".to_owned(),
     };
-    submit(&api, caller.principal.clone(), revoke, None).await?;
+    submit(api, caller.principal.clone(), revoke, None).await?;
     let is_taken_back = match (&api.logins, &refresh_token) {
         (Some(logins), Some(refresh)) => Some(logins.take_back(refresh).await),
         _ => None,
     };
-    Ok(Json(LogoutAnswer {
+    Ok(LogoutAnswer {
         revoked: name.to_string(),
         is_taken_back,
-    }))
+    })
 }
 
 /// Answers who got no login, after the reason is on record or counted.

@@ -12,10 +12,8 @@ use keywheel_engine::port::PortError;
 
 use super::bearer::Came;
 use super::standing::Standing;
+use super::unanswered::UNANSWERED;
 use super::{Answered, Api};
-
-/// Why there is no more to say of one.
-const UNANSWERED: &str = "no answer was given: who asked left before";
 
 /// A look under way.
 pub(super) struct Look {

@@ -42,6 +42,7 @@ mod subscriptions;
 mod tags;
 mod tokens;
 mod trace;
+mod unanswered;
 mod waits;
 pub(crate) mod whoami;
 
@@ -89,6 +90,7 @@ pub use scans::{COME_AGAIN_AFTER, MAX_FOLDS, MAX_SCANS, Scans};
 use standing::Standing;
 pub use stream::KEEP_ALIVE_AFTER;
 pub use tags::MAX_TAGGED_BYTES;
+use unanswered::{Change, Spoken};
 pub use waits::Waits;
 
 /// How long store-sync may take to keep a provided value.
@@ -300,7 +302,8 @@ async fn unknown_method(request: Request) -> Failure {
     ))
 }
 
-/// Lets in who may, and records who may not, and every look at what is there.
+/// Lets in who may, and records who may not, every look at what is there, and what came of every other request that no
+/// command speaks of. Who leaves before the answer is on record, too; of a look that is only counted that is counted.
 async fn guard(
     State(api): State<Api>,
     ConnectInfo(peer): ConnectInfo<Peer>,
@@ -326,13 +329,15 @@ async fn guard(
     }
     let what = (verb.as_str(), object.as_str());
     let look = looked.then(|| Look::begin(&api, (&came, &standing), what, &request));
+    let spoken = Spoken::default();
+    let change = (!is_get).then(|| Change::begin(&api, (&came, &standing), what, &spoken));
     let asked_tag = request.headers().get(header::IF_NONE_MATCH).cloned();
     let most = match came.is_visitor() {
         true => login::MAX_VISITOR_BODY_BYTES,
         false => MAX_BODY_BYTES,
     };
     let response = match with_whole_body((&principal, &standing), request, most).await {
-        Ok(request) => trace::traced(&api, request, next).await,
+        Ok(request) => spoken.within(trace::traced(&api, request, next)).await,
         Err(failure) => failure.into_response(),
     };
     let response = match response.status().is_success() && !standing.is_judged() {
@@ -344,6 +349,9 @@ async fn guard(
         false => response,
     };
     let answered = Answered::of(&response);
+    if let Some(change) = change {
+        change.over();
+    }
     let recorded = match look {
         Some(look) => look.end(answered).await,
         None => record_failure(&api, (&came, &*standing), what, answered).await,
@@ -375,10 +383,16 @@ async fn record_failure(
     let reason = standing.words(&answered.words());
     let outcome = answered.outcome();
     let record = api.record(&came.principal, verb, object, outcome, &reason);
-    match came.is_visitor() {
-        true => login::record(api, &came.principal, record).await,
-        false => api.commands.record(record).await,
+    keep_record(api, standing, record).await
+}
+
+/// Makes a record durable; what somebody without any right did is counted when much came before it.
+async fn keep_record(api: &Api, standing: &Standing, record: Record) -> Result<(), PortError> {
+    if !standing.is_visitor() {
+        return api.commands.record(record).await;
     }
+    let principal = record.principal.clone();
+    login::record(api, &principal, record).await
 }
 
 /// Answers someone who may not: after the denial is on record, or counted when many came before it.

@@ -24,7 +24,7 @@ use keywheel_schemas::api::{
 use serde::Deserialize;
 
 use super::payload::{Object, Payload};
-use super::{Api, Caller, Failure, Route};
+use super::{Api, Caller, Failure, Route, unanswered};
 use crate::admission::entitlement::{Taken, taken_by};
 use crate::admission::{Demand, identity, source_of};
 
@@ -175,7 +175,7 @@ async fn apply(
             Outcome::Allowed,
             &by,
         );
-        api.commands.record(record).await?;
+        unanswered::by(api.commands.record(record)).await?;
         return Ok(Json(PoliciesView {
             version: 0,
             in_force: false,

@@ -11,7 +11,7 @@ use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_engine::unseal::is_sealed;
 use keywheel_schemas::api::{NOT_LET_IN, Problem};
 
-use super::Recorded;
+use super::{Answered, Recorded};
 
 /// A request that is not served, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,6 +155,13 @@ impl Failure {
     #[must_use]
     pub const fn is_rejection(&self) -> bool {
         self.recorded
+    }
+    /// What a record says of it.
+    pub(super) const fn answered(&self) -> Answered {
+        Answered {
+            status: self.status,
+            is_recorded: self.recorded,
+        }
     }
     /// The same, of a request that left a record already.
     #[must_use]

@@ -53,6 +53,11 @@ impl Standing {
         }
     }
 
+    /// Of somebody who showed nothing, and may do no more than log in.
+    pub(super) const fn is_visitor(&self) -> bool {
+        self.rule.is_empty()
+    }
+
     /// By which rule they came in, or their token's owner would.
     pub(super) const fn rule(&self) -> &'static str {
         self.rule

@@ -34,6 +34,7 @@ mod sinks;
 mod stores;
 mod streams;
 mod tokens;
+mod unanswered;
 mod walked;
 mod wishes;
 

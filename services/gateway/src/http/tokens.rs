@@ -27,7 +27,7 @@ use keywheel_schemas::mirror::TextForm as _;
 use super::change::COMMAND;
 use super::pages::{self, Order, Paged};
 use super::payload::{Object, Payload};
-use super::{Api, Caller, Failure, Named, Route, trace};
+use super::{Api, Caller, Failure, Named, Route, trace, unanswered};
 use crate::admission::scope::Scope;
 use crate::admission::{Demand, identity};
 use crate::tokens::hash_of;
@@ -261,7 +261,8 @@ async fn submit(
         traceparent: Some(trace::current(&*api.ids).to_string()),
         command: Command::Token(request),
     };
-    let Decided { verdict, is_repeat } = api.commands.decide_admitted(submission, by).await?;
+    let deciding = api.commands.decide_admitted(submission, by);
+    let Decided { verdict, is_repeat } = unanswered::by(deciding).await?;
     match verdict {
         Verdict::Accepted { .. } => Ok(is_repeat),
         Verdict::Rejected { kind, text } => Err(Failure::rejected(kind, text)),

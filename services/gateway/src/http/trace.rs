@@ -10,7 +10,7 @@ use keywheel_engine::port::ids::Ids;
 use keywheel_engine::trace::Context;
 use keywheel_telemetry::traces::{Kind, Span, names};
 
-use super::Api;
+use super::{Api, unanswered};
 
 /// Whose spans these are.
 const SERVICE: &str = "gateway";
@@ -29,8 +29,9 @@ pub(super) fn current(ids: &dyn Ids) -> Context {
     current.unwrap_or(Context::new([1; 16], [1; 8]))
 }
 
-/// The same place for what goes on in a task of its own.
+/// The same place for what goes on in a task of its own, which then has to be on record however it ends.
 pub(super) fn kept<F: Future>(ids: &dyn Ids, going: F) -> impl Future<Output = F::Output> + use<F> {
+    unanswered::goes_on();
     CURRENT.scope(current(ids), going)
 }
 

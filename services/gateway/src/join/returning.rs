@@ -14,7 +14,7 @@ use keywheel_engine::port::ErrorKind;
 use keywheel_identity::enrol::{CheckedReturn, ReturnAsk};
 use keywheel_identity::tls::Binding;
 
-use super::{Joins, read_json, unknown_path};
+use super::{Joins, read_json};
 use crate::access::Peer;
 use crate::bus_server::{BusServer, Member};
 use crate::denials::{Attempt, Ruling};
@@ -33,7 +33,7 @@ pub(super) async fn renew(
     request: Request,
 ) -> Response {
     let (Peer::Stranger(from), Some(Extension(Bound(binding)))) = (&peer, bound) else {
-        return unknown_path().await.into_response();
+        return joins.elsewhere(&peer).await.into_response();
     };
     let principal = joins.api.access.principal(&peer);
     if !joins.returns.admit(*from, joins.api.clock.monotonic()) {
@@ -105,6 +105,7 @@ impl Joins {
             clock: self.api.clock.clone(),
             ids: self.api.ids.clone(),
             renewals: Some(self.registry.clone()),
+            unenrolled: Arc::default(),
         }
     }
 

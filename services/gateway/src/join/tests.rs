@@ -90,8 +90,13 @@ async fn what_is_no_request_or_too_large_is_refused_on_record_and_not_repeated()
         assert!(said.starts_with("HTTP/1.1 400"), "{said}");
         assert!(!said.contains("kept-to-itself"), "{said}");
     }
+    for (line, status) in [("GET /v1/join", "405"), ("POST /v1/kept-to-itself", "404")] {
+        let said = members.ask_join(&token, line, b"").await.unwrap();
+        assert!(said.starts_with(&format!("HTTP/1.1 {status}")), "{said}");
+        assert!(said.contains("machines join here, with POST"), "{said}");
+    }
     let records = members.records(&["malformed", "127.0.0.1"]).await;
-    assert_eq!(records.len(), 3, "{records:?}");
+    assert_eq!(records.len(), 5, "{records:?}");
     assert!(!records.concat().contains("kept-to-itself"));
     assert_eq!(members.bench.api.view.read().world.join_tokens.len(), 1);
 }

@@ -25,6 +25,7 @@ fn end_of(members: &Members) -> BusServer {
         clock: api.clock,
         ids: api.ids,
         renewals: Some(members.registry.clone()),
+        unenrolled: Arc::default(),
     }
 }
 
@@ -91,6 +92,13 @@ async fn a_host_renews_with_its_next_sealing_key_until_it_is_evicted() {
     let ask = message(Role::Injector, Some(host), asked(&skipping));
     let refused = end.answer(&ask).await.unwrap_err();
     assert_eq!(refused.kind, ErrorKind::Conflict);
+    let nonsense = message(Role::Injector, Some(host), b"{}".to_vec());
+    let refused = end.answer(&nonsense).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Denied);
+    for why in ["does not follow", "is not as expected"] {
+        let words = ["renew-credentials", &host.to_string(), "denied", why];
+        assert_eq!(members.records(&words).await.len(), 1, "{why}");
+    }
 
     members.evict(host).await;
     let renewing = Renewing::begin().unwrap();
@@ -139,6 +147,10 @@ async fn a_service_gets_credentials_of_its_own_role_and_nonsense_gets_none() {
     for nonsense in [b"{}".to_vec(), vec![b'x'; MAX_ASK_BYTES + 1]] {
         let ask = message(Role::Scheduler, None, nonsense);
         assert_eq!(end.answer(&ask).await.unwrap_err().kind, ErrorKind::Denied);
+    }
+    for (whose, count) in [("service/storesync", 1), ("service/scheduler", 2)] {
+        let words = ["renew-credentials", "denied", whose];
+        assert_eq!(members.records(&words).await.len(), count, "{whose}");
     }
 }
 

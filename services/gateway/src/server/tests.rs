@@ -145,7 +145,41 @@ async fn a_head_that_trickles_and_an_idle_connection_end_and_a_stream_does_not()
         assert_ne!(count, 0, "the stream was closed: {seen}");
         seen.push_str(&String::from_utf8_lossy(&bytes[..count]));
     }
-    rig.end().await;
+    // The head that did not end, and neither what idled after an answer nor what is cut off now.
+    let mut silent = rig.connect("operator").await;
+    assert_eq!(read(&mut silent).await, "");
+    assert_one_misread(rig.end().await, "its head did not end in time").await;
+}
+
+/// One request was not understood, for this reason, and is on record with the window's count.
+async fn assert_one_misread(bench: Bench, why: &str) {
+    let mut audit = bench.audit().await;
+    audit.retain(|record| record.contains("a request that is not understood"));
+    assert!(
+        audit.len() == 1
+            && audit[0].contains("1 more requests denied")
+            && audit[0].contains(why)
+            && audit[0].contains("uid: 0"),
+        "{audit:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_counted_and_what_breaks_off_is_not() {
+    let rig = Rig::start("garbage", Spans::default()).await;
+    let mut stream = rig.connect("operator").await;
+    stream
+        .write_all(b"\x16\x03\x01 garbage\r\n\r\n")
+        .await
+        .unwrap();
+    let said = read(&mut stream).await;
+    assert!(said.starts_with("HTTP/1.1 400"), "{said}");
+    let mut half = rig.connect("operator").await;
+    half.write_all(b"GET /v1/status HT").await.unwrap();
+    half.shutdown().await.unwrap();
+    assert_eq!(read(&mut half).await, "");
+    drop(rig.connect("operator").await);
+    assert_one_misread(rig.end().await, "it is not HTTP").await;
 }
 
 #[tokio::test]
@@ -209,7 +243,7 @@ async fn a_head_over_the_limit_is_refused() {
         refused.is_empty() || refused.starts_with("HTTP/1.1 431"),
         "{refused}"
     );
-    rig.end().await;
+    assert_one_misread(rig.end().await, "its head is too large").await;
 }
 
 #[tokio::test]

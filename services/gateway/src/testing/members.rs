@@ -219,10 +219,20 @@ impl Members {
 
     /// Posts a body at the join port.
     pub(crate) async fn post(&self, token: &JoinToken, body: &[u8]) -> Result<String, String> {
+        let line = format!("POST {}", join::PATH);
+        self.ask_join(token, &line, body).await
+    }
+
+    /// Asks for anything there.
+    pub(crate) async fn ask_join(
+        &self,
+        token: &JoinToken,
+        line: &str,
+        body: &[u8],
+    ) -> Result<String, String> {
         let clock = self.bench.clock.clone();
         let client = join_client_config(token.deployment, token.pin, clock).unwrap();
-        let request = http(&format!("POST {}", join::PATH), body);
-        exchange(self.dial_join().await, client, &request).await
+        exchange(self.dial_join().await, client, &http(line, body)).await
     }
 
     /// Posts at the join port as a host does whose credentials have ended; `make` sees what the

@@ -14,6 +14,7 @@ use keywheel_seal::SecretBytes;
 use keywheel_testkit::fake::FakeClock;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use crate::login::Logins;
 
@@ -42,6 +43,8 @@ pub(crate) struct FakeProvider {
     says: Mutex<Says>,
     /// What it was asked: documents by their path, forms as they came.
     pub(crate) asked: Mutex<Vec<String>>,
+    /// What it waits for before it answers a form.
+    pub(crate) holds: Mutex<Option<Arc<Notify>>>,
 }
 
 impl FakeProvider {
@@ -57,6 +60,7 @@ impl FakeProvider {
                 token: None,
             }),
             asked: Mutex::default(),
+            holds: Mutex::default(),
         })
     }
 
@@ -237,6 +241,10 @@ impl Provider for FakeProvider {
         // EXPOSE: tests look at what was sent.
         let form = String::from_utf8(form.expose().to_vec()).unwrap();
         self.asked.lock().unwrap().push(format!("{path} {form}"));
+        let holds = self.holds.lock().unwrap().clone();
+        if let Some(holds) = holds {
+            holds.notified().await;
+        }
         Ok(replied(match path {
             "/device" => {
                 let says = self.says.lock().unwrap();

@@ -1,9 +1,10 @@
 //! The door at which signals come: `POST /signals/NAME`, plain HTTP on loopback, behind a proxy with TLS.
 //!
 //! Invariants: nothing is read of who names no declared source; nothing is taken, or kept, before its sender is
-//! proven; a refusal is on record, a body that never came whole among them, and of a flood of them how many more
-//! there were, and the last; connections, bodies, time and signals a minute are bounded, what one source sends slowly
-//! leaves places to the others, and who waits is told when to come again; what is answered as taken is durable.
+//! proven; a refusal is on record, a body that never came whole and what is no HTTP among them, and of a flood of them
+//! how many more there were, and the last; connections, bodies, time and signals a minute are bounded, what one source
+//! sends slowly leaves places to the others, and who waits is told when to come again; what is answered as taken is
+//! durable.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -33,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zeroize::Zeroizing;
 
+use super::heard::{misread, says_something};
 use super::limit::{BURST, Bucket};
 use super::proof::{NoProof, verify};
 use super::reading::{Arrived, MAX_BATCH, Unread, may_be_kept, read};
@@ -59,6 +61,8 @@ const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// After how many seconds to come again when something is away here.
 const COME_AGAIN: u64 = 5;
 const PATH: &str = "/signals/";
+/// What the audit calls a source whose name cannot be one.
+const UNKNOWN: &str = "unknown";
 
 const _: () = assert!(
     MAX_READING_PER_SOURCE * 2 <= MAX_CONNECTIONS,
@@ -211,21 +215,31 @@ async fn serve(
     stop: CancellationToken,
 ) {
     let _place = place;
+    let answering = Arc::clone(&shared);
     let service = service_fn(move |request: Request<Incoming>| {
-        let shared = Arc::clone(&shared);
+        let shared = Arc::clone(&answering);
         async move { Ok::<_, Infallible>(shared.answer(request, from).await) }
     });
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .keep_alive(false)
-        .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+    let serving = async move {
+        // A connection that says nothing asks for nothing.
+        if !says_something(&stream, HEAD_TIMEOUT).await {
+            return Ok(());
+        }
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .keep_alive(false)
+            .max_buf_size(MAX_HEAD_BYTES)
+            .serve_connection(TokioIo::new(stream), service)
+            .await
+    };
     let most = HEAD_TIMEOUT + REQUEST_TIMEOUT;
     tokio::select! {
         () = stop.cancelled() => {}
         // Who sends sees a broken answer, and sends again: what was taken is known by its id.
-        _ = tokio::time::timeout(most, serving) => {}
+        ended = tokio::time::timeout(most, serving) => if let Ok(Err(error)) = ended {
+            shared.count_misread(&error, from);
+        },
     }
 }
 
@@ -409,7 +423,7 @@ impl Shared {
         let refusal = Refusal {
             time: clock.now(),
             principal,
-            source: name.map_or_else(|| "unknown".to_owned(), |name| name.to_string()),
+            source: name.map_or_else(|| UNKNOWN.to_owned(), |name| name.to_string()),
             fault: no.detail.clone(),
         };
         let pot = self.pot(&refusal.source);
@@ -431,6 +445,22 @@ impl Shared {
                 No::away(error.text)
             }
         }
+    }
+
+    /// Counts what ended a connection where it was a request that is not understood: it names no source.
+    fn count_misread(&self, error: &hyper::Error, from: IpAddr) {
+        let Some(fault) = misread(error) else {
+            return;
+        };
+        let refusal = Refusal {
+            time: self.inner.parts.clock.now(),
+            principal: Principal::Stranger {
+                address: from.to_string(),
+            },
+            source: UNKNOWN.to_owned(),
+            fault: fault.to_owned(),
+        };
+        self.refusals().count("", refusal, 1);
     }
 
     /// Under which name a refusal is counted: all that are declared by nobody are one.

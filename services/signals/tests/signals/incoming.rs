@@ -29,11 +29,11 @@ use crate::bench::{Bench, KEY};
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) const CANARY: &str = "ghp_canary0123456789";
 /// How often something is looked at that has to come.
-const MAX_TRIES: u32 = 3000;
+pub(crate) const MAX_TRIES: u32 = 3000;
 const STRUCTURED: &str = "application/cloudevents+json";
 
 pub(crate) struct Door {
-    at: SocketAddr,
+    pub(crate) at: SocketAddr,
     _running: DropGuard,
 }
 
@@ -529,7 +529,7 @@ async fn bodies_that_never_come_whole_leave_places_to_other_sources_and_are_on_r
 }
 
 /// Reasons of records about refused signals.
-async fn refused(bench: &Bench) -> Vec<String> {
+pub(crate) async fn refused(bench: &Bench) -> Vec<String> {
     let leaves = bench.journal.read_audit(0, 1000).await.unwrap();
     let text = leaves
         .iter()

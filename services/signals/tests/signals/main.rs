@@ -14,6 +14,7 @@ mod crashes;
 mod hook;
 mod incoming;
 mod mail;
+mod misread;
 mod nats;
 mod outgoing;
 mod store_sync;

@@ -28,7 +28,7 @@ fn recorded_as(body: &Body) -> Recorded {
     match body {
         // One that the role's table does not hold. What it holds leaves the records of its command (`auditing`).
         Body::Submit { .. } => Recorded::OfItsOwn("submit"),
-        // Of a host that was evicted.
+        // Of a host that was evicted, or is not enrolled.
         Body::ReadPlan { .. } => Recorded::OfItsOwn("read-plan"),
         Body::Renew(_) => Recorded::OfItsOwn("renew-credentials"),
         // What is not granted. Of what is, the host reports what came of it.

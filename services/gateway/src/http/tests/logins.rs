@@ -5,6 +5,9 @@ use futures_util::StreamExt as _;
 use keywheel_engine::presence::Fact;
 use keywheel_schemas::config::login::DEFAULT_LOGIN_LIFETIME;
 
+use tokio::sync::Notify;
+
+use super::unanswered::{endless, leave};
 use super::*;
 use crate::testing::provider::{FakeProvider, ISSUER};
 
@@ -445,6 +448,67 @@ async fn a_visitor_may_log_in_and_nothing_else_and_is_on_record_so_often_and_the
     assert!(refused.iter().all(|status| *status == 429), "{statuses:?}");
     assert_eq!(case.provider.asked.lock().unwrap().len(), asked);
     assert_eq!(case.bench.api.denials.turn()[0].count, 5);
+}
+
+#[tokio::test]
+async fn what_a_provider_is_asked_comes_to_its_end_and_on_record_though_who_asked_left() {
+    let case = Case::with_policies().await;
+    let denied = json!({ "error": "invalid_grant" });
+    let logs_in = ("/v1/login", code());
+    let begins = ("/v1/login/device", json!({}));
+    let code = json!({
+        "device_code": "device-canary", "user_code": "WDJB-MJHT", "verification_uri": "https://x",
+        "expires_in": 600,
+    });
+    for (turn, (says, (path, body), [outcome, words])) in [
+        (
+            Some((400, denied)),
+            logs_in.clone(),
+            ["Denied", "invalid_grant"],
+        ),
+        (None, logs_in, ["Allowed", "oidc by code"]),
+        (Some((200, code)), begins, ["Allowed", "was begun"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        match says {
+            Some((status, body)) => case.provider.answers(status, body),
+            None => case.provider.answers_with_tokens(),
+        }
+        let holds = Arc::new(Notify::new());
+        *case.provider.holds.lock().unwrap() = Some(holds.clone());
+        let before = case.bench.audit().await.len();
+        leave(case.ask(("POST", path), "", body)).await;
+        assert_eq!(case.bench.came_since(before, 0).await, [""; 0]);
+        holds.notify_one();
+        let left = case.bench.came_since(before, 1).await;
+        assert!(
+            left.len() == 1 && left[0].contains(outcome) && left[0].contains(words),
+            "{turn}: {left:?}"
+        );
+        // The refusal counts as one that was waited for does.
+        assert_eq!(case.bench.api.denials.total(), 1, "{turn}");
+    }
+    assert_eq!(case.bench.api.view.read().world.tokens.iter().count(), 1);
+}
+
+#[tokio::test]
+async fn a_visitor_who_leaves_is_on_record_so_often_and_then_counted() {
+    let case = Case::with_policies().await;
+    let before = case.bench.audit().await.len();
+    for turn in 1..=u64::from(RECORDED_PER_UID) + 2 {
+        let asking = case.bench.ask_as(STRANGER, "POST", "/v1/login", endless());
+        leave(asking).await;
+        while case.bench.api.denials.total() < turn {
+            tokio::task::yield_now().await;
+        }
+    }
+    let singly = RECORDED_PER_UID as usize;
+    let left = case.bench.came_since(before, singly).await;
+    assert_eq!(left.len(), singly, "{left:?}");
+    assert!(left[0].contains("no answer was given"), "{left:?}");
+    assert_eq!(case.bench.api.denials.turn()[0].count, 2);
 }
 
 #[tokio::test]

@@ -146,6 +146,35 @@ async fn who_is_no_host_of_this_key_on_this_connection_always_hears_the_same() {
 }
 
 #[tokio::test]
+async fn a_renewal_that_is_refused_behind_the_port_is_on_record_once() {
+    let (members, bundle, mut identity, host) = ended().await;
+    let pair = keywheel_seal::hpke::HostKeyPair::generate(&OsEntropy);
+    identity
+        .sealing
+        .push(keywheel_identity::bundle::SealingKey {
+            generation: 9,
+            made: members.now(),
+            pair,
+        });
+    let renewing = Renewing::begin().unwrap();
+    let renewing = renewing.with_sealing_key(identity.newest_sealing().unwrap());
+    let key = SigningKey::from_seed_bytes(&identity.signing.seed()).unwrap();
+    let ask = renewing.ask();
+    let said = members
+        .come_back(&bundle, |binding| {
+            signed(&ask, &members, host, &key, binding)
+        })
+        .await
+        .unwrap();
+    assert!(said.starts_with("HTTP/1.1 403"), "{said}");
+    let denied = members.records(&["renew-credentials", "denied"]).await;
+    assert!(
+        denied.len() == 1 && denied[0].contains("does not follow"),
+        "{denied:?}"
+    );
+}
+
+#[tokio::test]
 async fn what_is_no_request_is_refused_on_record_and_not_repeated() {
     let (members, bundle, _, _) = ended().await;
     for sent in [&b"{}"[..], b"kept-to-itself", b"{\"v\":1,\"host\":\"h\"}"] {
