@@ -4,6 +4,8 @@
 //! who is refused always hears the same, whether the host is unknown, evicted or somebody else, and
 //! the reason is on record or counted; the log decides last, so an eviction at another gateway counts.
 
+use std::sync::Arc;
+
 use axum::Extension;
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::CONTENT_TYPE;
