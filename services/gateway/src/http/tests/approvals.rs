@@ -45,6 +45,15 @@ impl Bench {
         self.newest().await
     }
 
+    /// A request of somebody for the audit's first record, which no set of policies that comes meanwhile overtakes.
+    pub(super) async fn wants_export(&self, who: &str) -> String {
+        assert_eq!(self.see("secrets").await.0, 200);
+        let first = ("GET", "audit/export?from=0&to=1");
+        let answer = self.says(who, first, Value::Null).await;
+        assert_problem(&answer, 202, "waiting", "audit-export");
+        self.newest().await
+    }
+
     async fn newest(&self) -> String {
         let (status, all) = self.see("approvals").await;
         assert_eq!(status, 200, "{all}");

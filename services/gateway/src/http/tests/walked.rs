@@ -335,8 +335,8 @@ async fn of_approvals(operation: &str) -> Option<Case> {
         return case(bench, "audit/confirm-sinks", why());
     }
     let (_, word) = words.into_iter().find(|(name, _)| *name == operation)?;
-    let bench = Bench::taking(&[(Operation::PolicyChange, 2)]).await;
-    let id = bench.wants_policies("ada", super::approvals::ALL).await;
+    let bench = Bench::taking(&[(Operation::AuditExport, 2)]).await;
+    let id = bench.wants_export("ada").await;
     let ada = Peer::Operator(OperatorName::parse("ada").unwrap());
     let path = format!("approvals/{id}/{word}");
     if word == "review" {
