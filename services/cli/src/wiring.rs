@@ -168,16 +168,7 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
         ),
     };
     let retention = retention(ports, &ends);
-    let server = BusServer {
-        bus: ports.bus.clone(),
-        commands: started.handle.clone(),
-        view: started.view,
-        journal: ports.journal.clone(),
-        clock: ports.clock.clone(),
-        ids: ports.ids.clone(),
-        renewals: ports.renewals.clone(),
-        unenrolled: Arc::default(),
-    };
+    let server = bus_end(ports, &ends);
     let token = spawn.shutdown.token();
     let bus = started.bus.with_enrolment(ports.enrolment);
     let bus = bus.with_entitlement(entitlement::judge(&ends.admission));
@@ -205,7 +196,21 @@ pub(crate) async fn start_gateway(ports: &GatewayPorts, spawn: &Spawner) -> Resu
     Ok(ends)
 }
 
-/// Closes what an earlier run left open at store-sync.
+/// Answers other services.
+fn bus_end(ports: &GatewayPorts, ends: &Ends) -> BusServer {
+    BusServer {
+        bus: ports.bus.clone(),
+        commands: ends.handle.clone(),
+        view: ends.view.clone(),
+        journal: ports.journal.clone(),
+        clock: ports.clock.clone(),
+        ids: ports.ids.clone(),
+        renewals: ports.renewals.clone(),
+        unenrolled: Arc::default(),
+    }
+}
+
+/// Closes what an earlier run left open.
 fn deeds(ports: &GatewayPorts, ends: &Ends) -> Deeds {
     Deeds {
         journal: ports.journal.clone(),

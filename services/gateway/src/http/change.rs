@@ -259,7 +259,7 @@ async fn plan_checked(
     api.commands.look_at_head().await?;
     let planned = plan(api, &api.view.read().world, declarations);
     let untried = match planned.is_ok() && !request.no_check {
-        true => unanswered::part(stores::check(api, caller, declarations)).await?,
+        true => unanswered::part(Box::pin(stores::check(api, caller, declarations))).await?,
         false => stores::Untried::new(),
     };
     Ok((planned, untried))
