@@ -1,12 +1,15 @@
 //! What a request does outside the log: an intent on record before it, an outcome on record before anybody hears of it.
 //!
 //! Invariants: both are records of one command; what was begun comes to its end, and on record, also where who asked does
-//! not wait for it; what a killed gateway leaves open a later start closes, since there is no deed that `deeds` does not
-//! know; with too few sinks of the audit none is begun that is new work.
+//! not wait for it, or where the log takes no outcome for a while; what a killed gateway leaves open a later start closes,
+//! since there is no deed that `deeds` does not know; with too few sinks of the audit none is begun that is new work.
+
+use std::time::Duration;
 
 use keywheel_core::audit::{Outcome, Record};
 use keywheel_core::id::CommandId;
 use keywheel_daemon::failpoint;
+use keywheel_engine::command_bus::Handle;
 use keywheel_engine::port::bus::Body;
 use keywheel_engine::port::{ErrorKind, PortError};
 
@@ -14,6 +17,10 @@ use super::{Api, Caller, Failure, bounded, trace};
 use crate::deeds::{ASKED, Deed};
 use crate::dual;
 
+/// Pause before an outcome that the log did not take is offered again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// So often it is offered again; longer than a database takes to find another server.
+const MOST_AGAIN: u32 = 600;
 /// How the words of an outcome begin where it was not done.
 pub(super) const FAILED: &str = "failed: ";
 /// The same where that is open.
@@ -148,12 +155,20 @@ impl Begun {
         Ok(begun)
     }
 
-    /// Puts on record how it ended.
+    /// Puts on record how it ended. Where that cannot be now, its sender hears no more than that, and it is tried again.
     pub(super) async fn end<T>(&self, ended: Ended<T>) -> Result<T, Failure> {
         let _injected = failpoint::hit_async("gateway.after_deed").await;
         let own = CommandId::from_bytes(self.api.ids.draw());
         let record = self.record(ended.outcome, &bounded(&ended.words));
-        self.api.commands.record_as(own, record).await?;
+        let commands = &self.api.commands;
+        if let Err(error) = commands.record_as(own, record.clone()).await {
+            tokio::spawn(record_later(commands.clone(), own, record));
+            let text = format!(
+                "it came to its end, and how cannot be put on record now: {}; look at how it is before you ask again",
+                error.text
+            );
+            return Err(PortError::caused(error.kind, text, error).into());
+        }
         ended.answer.map_err(Failure::on_record)
     }
 
@@ -166,6 +181,23 @@ impl Begun {
             ..self.api.record(principal, verb, object, outcome, &reason)
         }
     }
+}
+
+/// Offers an outcome again until it is on record, where a start of another gateway may have closed it meanwhile. The log
+/// takes it once, also where it took it and nobody heard.
+async fn record_later(commands: Handle, own: CommandId, record: Record) {
+    for _ in 0..MOST_AGAIN {
+        tokio::time::sleep(AGAIN_AFTER).await;
+        if commands.record_as(own, record.clone()).await.is_ok() {
+            return;
+        }
+    }
+    let (verb, object) = (record.verb, record.object);
+    tracing::warn!(
+        verb,
+        object,
+        "how it ended is not on record; a later start closes it"
+    );
 }
 
 /// Whether new work may begin: the audit has sinks enough, and those that were confirmed.

@@ -3,6 +3,7 @@
 use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 
+use super::seal::command_of;
 use super::*;
 
 /// Long enough for a request to get where it waits.
@@ -136,4 +137,31 @@ async fn the_record_of_a_part_does_not_speak_for_the_whole() {
     let left = bench.came_since(0, 3).await;
     assert!(left[2].contains("\"try-store\""), "{left:?}");
     assert_eq!(left.len(), 3, "{left:?}");
+}
+
+#[tokio::test]
+async fn an_outcome_that_the_log_does_not_take_now_is_on_record_later_once() {
+    let bench = Bench::start().await;
+    let holds = bench.hold_store();
+    let failing = async {
+        while bench.audit().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        bench.journal.fail_appends(Some(ErrorKind::Unavailable));
+        holds.notify_one();
+    };
+    let (answered, ()) = tokio::join!(bench.post("rotate-kek", json!({})), failing);
+    assert_eq!(answered.0, 503);
+    assert_eq!(bench.audit().await.len(), 1, "the intent alone");
+    bench.journal.fail_appends(None);
+    let left = bench.came_since(1, 1).await;
+    assert!(
+        left.len() == 1 && left[0].contains("done: ") && left[0].contains("Allowed"),
+        "{left:?}"
+    );
+    let intent = bench.audit().await.remove(0);
+    assert_eq!(command_of(&intent), command_of(&left[0]));
+    // Nobody offers it a second time.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(bench.audit().await.len(), 2, "{left:?}");
 }
