@@ -58,10 +58,20 @@ fn refused(error: &LedgerError) -> Failure {
             Exit::Unavailable,
             "start the gateway of this directory: it takes up what is there; then repeat the command",
         ),
+        LedgerError::Held(_) => (
+            Exit::Conflict,
+            "let the other `keywheel` in this directory come to its end, or end it, and repeat the command",
+        ),
         LedgerError::Strange { .. } => (
             Exit::Conflict,
-            "look who put it there, move it away, and repeat the command",
+            "look who put it there; give it to the directory's owner with mode 0600, or move it away, and repeat the command",
         ),
+        LedgerError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            (
+                Exit::CannotCreate,
+                "run it as root (sudo), or as the owner of the gateway's directory",
+            )
+        }
         LedgerError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => (
             Exit::Unavailable,
             "free space on that disk, and repeat the command",
@@ -182,6 +192,24 @@ mod tests {
         assert_eq!(failure.exit, Exit::Unavailable);
         assert!(failure.what.contains("/g/deeds.jsonl is full"));
         assert!(failure.next.unwrap().contains("start the gateway"));
+    }
+
+    #[test]
+    fn who_may_not_is_told_to_be_root_and_who_waits_in_vain_who_is_waited_for() {
+        let held = refused(&LedgerError::Held("/g/deeds.jsonl".into()));
+        assert_eq!(held.exit, Exit::Conflict);
+        assert!(held.next.unwrap().contains("the other `keywheel`"));
+        let of = |kind: std::io::ErrorKind| {
+            refused(&LedgerError::Io {
+                path: "/g/authority.json".into(),
+                action: "look at",
+                source: kind.into(),
+            })
+        };
+        let denied = of(std::io::ErrorKind::PermissionDenied);
+        assert_eq!(denied.exit, Exit::CannotCreate);
+        assert!(denied.next.unwrap().contains("sudo"));
+        assert_eq!(of(std::io::ErrorKind::NotFound).exit, Exit::Config);
     }
 
     #[test]

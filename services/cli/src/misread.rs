@@ -1,6 +1,9 @@
 //! A command line that is not understood, as a failure like the others: clap's words for the thing and the reason, its
 //! similar word where it knows one, and the verb whose help says more. Pure.
+//!
+//! Invariant: a word that is one too many is not repeated, for it may be a value that somebody typed behind `put`.
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory as _};
 
 use crate::args::Cli;
@@ -9,10 +12,15 @@ use crate::output::tame;
 
 /// What clap says at the end: a line of use, which of a verb with many flags says little, and where help is.
 const ENDS: [&str; 2] = ["Usage: ", "For more information, try "];
+/// What is said of a word that is no flag.
+const TOO_MANY: &str = "there is a word too many, or one whose flag is missing; it is not repeated here, for it may be a value";
 
 /// The failure behind clap's error, for the words behind the program's name.
 pub(crate) fn failure(error: &clap::Error, words: impl IntoIterator<Item = String>) -> Failure {
-    let text = error.render().to_string();
+    let text = match is_word_too_many(error) {
+        true => TOO_MANY.to_owned(),
+        false => error.render().to_string(),
+    };
     let lines = text.lines().map(str::trim);
     let said = lines.take_while(|line| !ENDS.iter().any(|end| line.starts_with(*end)));
     let said: Vec<String> = said.filter(|line| !line.is_empty()).map(tame).collect();
@@ -22,6 +30,17 @@ pub(crate) fn failure(error: &clap::Error, words: impl IntoIterator<Item = Strin
         said.strip_prefix("error: ").unwrap_or(&said),
         format!("`{} --help` shows how it is used", verb(words)),
     )
+}
+
+/// Whether clap would repeat a word that is no flag: one of two hyphens, or of one and a letter.
+fn is_word_too_many(error: &clap::Error) -> bool {
+    match (error.kind(), error.get(ContextKind::InvalidArg)) {
+        (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) => {
+            let is_short = word.starts_with('-') && word.chars().count() <= 2;
+            !word.starts_with("--") && !is_short
+        }
+        _ => false,
+    }
 }
 
 /// The verb that was meant, as far as there is one: `keywheel audit list`.
@@ -119,6 +138,28 @@ mod tests {
             let text = misread(line).to_string();
             assert!(text.contains(part), "{line}: {text}");
         }
+    }
+
+    #[test]
+    fn a_word_too_many_is_not_repeated_for_it_may_be_a_value() {
+        for line in [
+            "put a/b hunter2",
+            "put a/b -- -hunter2",
+            "put a/b --valu=hunter2",
+            "rotate-kek hunter2",
+            "seal hunter2",
+        ] {
+            let text = misread(line).to_string();
+            assert!(!text.contains("hunter2"), "{line}: {text}");
+        }
+        let said = misread("seal hunter2");
+        assert_eq!(said.what, TOO_MANY);
+        assert_eq!(
+            said.next.unwrap(),
+            "`keywheel seal --help` shows how it is used"
+        );
+        let flag = misread("seal --valu=hunter2").to_string();
+        assert!(flag.contains("'--valu'"), "{flag}");
     }
 
     #[test]

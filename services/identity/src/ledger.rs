@@ -5,14 +5,17 @@
 //! before anything is said. Whoever is at a deed holds the file's lock from before the one until after the other, over
 //! all processes, so an intent without an outcome in a file that nobody holds is nobody's any more. A line counts once
 //! its newline is there: what a crash left behind the last one is none. An intent is noted only where there is room for
-//! its outcome, too. No link is followed, and the file stays: it is emptied, never removed, so that a lock is one lock.
-//! Who may write in the directory may take lines away before a gateway has them; this hides nothing from root.
+//! its outcome, too. The file stays: it is emptied, never removed, so that a lock is one lock. Root works in a directory
+//! of somebody else: no link is followed, only what was made just now is given to the directory's owner, what others own
+//! is refused, and a lock is waited for for a time only. Who may write in the directory may take lines away before a
+//! gateway has them, and write lines of their own that name whom they like; this hides nothing from root.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use keywheel_core::id::CommandId;
 use keywheel_core::time::Timestamp;
@@ -31,6 +34,10 @@ pub const MAX_LINE_BYTES: u64 = 4096;
 /// Most characters of what is said, and of a name.
 pub const MAX_WORDS_CHARS: usize = 300;
 const FILE_MODE: u32 = 0o600;
+/// Pause between two tries for the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(150);
+/// Most tries: for half a minute, which no deed takes.
+const LOCK_TRIES: u32 = 200;
 
 /// Why a deed cannot be noted, or what was noted not be read.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +61,9 @@ pub enum LedgerError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// Somebody is at a deed, or keeps the file, for longer than is waited for.
+    #[error("{0} is held by somebody else, who does not come to an end")]
+    Held(PathBuf),
     /// There is no room for an intent with its outcome.
     #[error("{0} is full: no gateway has taken up what was done here before")]
     Full(PathBuf),
@@ -260,8 +270,8 @@ impl Ledger {
     /// before.
     ///
     /// # Errors
-    /// When no authority lies in the directory, another thing stands in the ledger's place, it is full, or the disk
-    /// says no: then it must not be done.
+    /// When no authority lies in the directory, another thing stands in the ledger's place, somebody holds it for too
+    /// long, it is full, or the disk says no: then it must not be done.
     pub fn begin(
         &self,
         asked: &Asked<'_>,
@@ -274,9 +284,8 @@ impl Ledger {
             Some(file) => file,
             None => self.make()?,
         };
-        file.lock().map_err(|error| self.failed("lock", error))?;
+        self.lock(&file, LOCK_TRIES)?;
         self.refuse_another(&file)?;
-        disk::give(&self.directory, &file).map_err(|error| self.failed("give away", error))?;
         let bytes = self.content(&file)?;
         let there = whole(&bytes).len() as u64;
         if there + 2 * MAX_LINE_BYTES > MAX_LEDGER_BYTES {
@@ -352,6 +361,17 @@ impl Ledger {
         Ok(true)
     }
 
+    /// Waits until the lock is ours, and not for ever: who has it may be stopped, or keep it on purpose.
+    fn lock(&self, file: &File, tries: u32) -> Result<(), LedgerError> {
+        for _ in 0..tries {
+            if self.try_lock(file)? {
+                return Ok(());
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        Err(LedgerError::Held(self.path.clone()))
+    }
+
     /// Whether the lock is ours now; it is free again when the file is closed.
     fn try_lock(&self, file: &File) -> Result<bool, LedgerError> {
         match file.try_lock() {
@@ -373,7 +393,7 @@ impl Ledger {
         opened.map(Some).map_err(|error| self.failed("open", error))
     }
 
-    /// Makes it, its name on the disk, too.
+    /// Makes it for the directory's owner, its name on the disk, too.
     fn make(&self) -> Result<File, LedgerError> {
         let mut options = OpenOptions::new();
         options
@@ -383,6 +403,8 @@ impl Ledger {
             .mode(FILE_MODE);
         match options.open(&self.path) {
             Ok(file) => {
+                let given = disk::give(&self.directory, &file);
+                given.map_err(|error| self.failed("give away", error))?;
                 let directory = File::open(&self.directory);
                 let synced = directory.and_then(|directory| directory.sync_all());
                 synced.map_err(|error| failed(&self.directory, "sync", error))?;
@@ -397,7 +419,8 @@ impl Ledger {
         }
     }
 
-    /// What was opened has to be what the name says now, under this name alone, and its owner's alone.
+    /// What was opened has to be what the name says now, under this name alone, the directory's owner's, and nobody
+    /// else's. The owner is what counts: links come and go between two looks.
     fn refuse_another(&self, file: &File) -> Result<(), LedgerError> {
         let named = fs::symlink_metadata(&self.path);
         let named = named.map_err(|error| self.failed("look at", error))?;
@@ -409,6 +432,11 @@ impl Ledger {
         }
         if open.nlink() != 1 {
             return Err(self.strange("has another name, too"));
+        }
+        let directory = fs::metadata(&self.directory);
+        let directory = directory.map_err(|error| failed(&self.directory, "look at", error))?;
+        if open.uid() != directory.uid() {
+            return Err(self.strange("belongs to another user than its directory"));
         }
         if open.mode() & 0o077 != 0 {
             return Err(self.strange("is open to others"));

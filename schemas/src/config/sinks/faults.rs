@@ -1,6 +1,7 @@
 //! What is wrong in a file of sinks, all of it: each setting is looked at by itself, whatever is wrong with others.
 //!
-//! Pure. Of a URL nothing is told but its schemes: its path may be a credential.
+//! Pure. Of a URL nothing is told but its schemes: its path may be a credential. Nor is what stands where the path of a
+//! secret's file belongs: it may be that secret.
 
 use std::collections::BTreeSet;
 
@@ -238,6 +239,7 @@ fn text_fault(sort: Option<&Sort>, name: &str, text: &str) -> Option<String> {
         "subject" => subject_fault(text),
         "url" => url_fault(text, schemes(sort?)),
         "format" => format_fault(text),
+        "authorization_file" | "credentials_file" | "key_file" => secret_fault(name, text),
         _ => path_fault(text),
     }
 }
@@ -277,12 +279,24 @@ fn name_fault(name: &str) -> Option<String> {
     })
 }
 
-fn path_fault(path: &str) -> Option<String> {
-    let is_path = path.starts_with('/')
+fn is_path(path: &str) -> bool {
+    path.starts_with('/')
         && !path.ends_with('/')
         && !path.contains('\0')
-        && path.len() <= MAX_SINK_TEXT_BYTES;
-    (!is_path).then(|| {
+        && path.len() <= MAX_SINK_TEXT_BYTES
+}
+
+/// Of a file that holds a secret.
+fn secret_fault(name: &str, path: &str) -> Option<String> {
+    (!is_path(path)).then(|| {
+        format!(
+            "`{name}` is not the absolute path of a file of at most {MAX_SINK_TEXT_BYTES} bytes; what it says is not repeated, for it may be what belongs into that file"
+        )
+    })
+}
+
+fn path_fault(path: &str) -> Option<String> {
+    (!is_path(path)).then(|| {
         format!(
             "`{}` is not the absolute path of a file of at most {MAX_SINK_TEXT_BYTES} bytes",
             shorten(path)

@@ -83,6 +83,16 @@ fn what_is_not_known_or_not_whole_is_refused_with_its_place() {
             "audit.jsonl",
             "absolute path",
         ),
+        (
+            "/etc/keywheel/hook.key",
+            "canary",
+            "`key_file` is not the absolute path",
+        ),
+        (
+            "credentials_file = \"/etc/keywheel/lake.creds\"",
+            "credentials_file = \"canary\"",
+            "`credentials_file` is not the absolute path",
+        ),
         ("siem.example.org:6514", "siem.example.org", "HOST:PORT"),
         ("siem.example.org:6514", ":6514", "HOST:PORT"),
         (

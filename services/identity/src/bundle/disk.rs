@@ -2,8 +2,9 @@
 //!
 //! Steps of a replacement: every new file beside (`NAME.new`), synced; the marker, synced: from here
 //! on the new ones count; each renamed; the marker removed. [`finish`] completes what a crash left
-//! after the marker; what it left before the marker is overwritten by the next attempt. What root writes belongs to
-//! the directory's owner.
+//! after the marker; what it left before the marker makes way for the next attempt. What root writes belongs to
+//! the directory's owner, who may put anything in its way: a name that is written is always made anew, so that no link
+//! is followed and nothing is given away that was there before.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -60,7 +61,7 @@ fn finish_locked(directory: &Path) -> Result<(), BundleError> {
         let from = beside(directory, name);
         if plain && from.exists() {
             let to = directory.join(name);
-            let before = File::options().write(true).open(&to).ok();
+            let before = plain_file(&to);
             rename(&from, &to)?;
             if let Some(before) = before {
                 overwrite(&before)
@@ -113,22 +114,33 @@ pub(crate) fn make_directory(directory: &Path) -> Result<(), BundleError> {
     }
 }
 
+/// What a name stands for, to be written; `None` where that is a link, or no file.
+fn plain_file(path: &Path) -> Option<File> {
+    let found = fs::symlink_metadata(path).ok()?;
+    let open = || File::options().read(true).write(true).open(path).ok();
+    found.is_file().then(open).flatten()
+}
+
 /// Writes zeros over what a file held that has no name any more: keys are not left to whoever reads
-/// the disk. File systems that never write in place keep copies that are out of reach here.
+/// the disk. One that has a name elsewhere is somebody's, and stays. File systems that never write in place keep copies
+/// that are out of reach here.
 fn overwrite(mut file: &File) -> std::io::Result<()> {
-    let length = file.metadata()?.len();
-    std::io::copy(&mut std::io::repeat(0).take(length), &mut file)?;
+    let about = file.metadata()?;
+    if about.nlink() > 0 {
+        return Ok(());
+    }
+    std::io::copy(&mut std::io::repeat(0).take(about.len()), &mut file)?;
     file.sync_data()
 }
 
 fn write_synced(path: &Path, content: &[u8]) -> Result<(), BundleError> {
     let write = || {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = OpenOptions::new();
-        options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(FILE_MODE);
+        options.write(true).create_new(true).mode(FILE_MODE);
         let mut file = options.open(path)?;
         file.set_permissions(Permissions::from_mode(FILE_MODE))?;
         if let Some(directory) = path.parent() {
@@ -140,7 +152,7 @@ fn write_synced(path: &Path, content: &[u8]) -> Result<(), BundleError> {
     write().map_err(|error| failed(path, "write", error))
 }
 
-/// Gives a file to the directory's owner, who otherwise could not read what root left there.
+/// Gives a file that was made just now to the directory's owner, who otherwise could not read what root left there.
 pub(crate) fn give(directory: &Path, file: &File) -> std::io::Result<()> {
     let (is, wanted) = (file.metadata()?, fs::metadata(directory)?);
     if is.uid() == wanted.uid() {

@@ -1,7 +1,7 @@
 //! Credentials on a real disk.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 
 use keywheel_seal::OsEntropy;
 
@@ -218,4 +218,37 @@ fn what_root_writes_into_a_service_s_directory_is_the_service_s() {
         let who = (about.uid(), about.gid(), about.mode() & 0o777);
         assert_eq!(who, (SERVICE, SERVICE, 0o600), "{file}");
     }
+}
+
+#[test]
+fn what_a_directory_s_owner_put_in_the_way_is_neither_followed_nor_changed() {
+    let (scratch, directory) = fresh();
+    let written = bundle(&authority(), &host(), &host());
+    written.write(&directory).unwrap();
+    let elsewhere = scratch.path().join("elsewhere");
+    fs::write(&elsewhere, "kept").unwrap();
+    let owner = fs::metadata(&elsewhere).unwrap().uid();
+    let in_the_way = |name: &str| {
+        let path = directory.join(name);
+        let _it_need_not_be_there = fs::remove_file(&path);
+        path
+    };
+    let new = |name: &str| format!("{name}.new");
+    symlink(&elsewhere, in_the_way(&new(KEY_FILE))).unwrap();
+    symlink(&elsewhere, in_the_way("replacing.new")).unwrap();
+    symlink(&elsewhere, in_the_way(CA_FILE)).unwrap();
+    fs::hard_link(&elsewhere, in_the_way(&new(BUS_FILE))).unwrap();
+    fs::hard_link(&elsewhere, in_the_way(IDENTITY_FILE)).unwrap();
+    if owner == 0 {
+        chown(&directory, Some(4242), Some(4242)).unwrap();
+    }
+    written.write(&directory).unwrap();
+    let about = fs::metadata(&elsewhere).unwrap();
+    assert_eq!((about.uid(), about.nlink()), (owner, 1));
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "kept");
+    for name in [CA_FILE, KEY_FILE, IDENTITY_FILE, BUS_FILE] {
+        let found = fs::symlink_metadata(directory.join(name)).unwrap();
+        assert!(found.is_file() && found.nlink() == 1, "{name}");
+    }
+    assert!(Bundle::read(&directory).is_ok());
 }

@@ -149,6 +149,17 @@ fn nobody_begins_before_the_one_at_it_has_ended() {
 }
 
 #[test]
+fn whoever_keeps_the_lock_is_waited_for_for_a_time_only() {
+    let (_scratch, ledger) = home();
+    let held = begin(&ledger, Verb::BeginCaRollover, "").unwrap();
+    let file = ledger.open().unwrap().unwrap();
+    let refused = ledger.lock(&file, 2).unwrap_err();
+    assert!(matches!(refused, LedgerError::Held(_)), "{refused}");
+    drop(held);
+    ledger.lock(&file, 2).unwrap();
+}
+
+#[test]
 fn an_intent_is_abandoned_once_nobody_holds_it_and_none_is_emptied_before() {
     let (_scratch, ledger) = home();
     let deed = begin(&ledger, Verb::RefreshCredentials, "").unwrap();
@@ -256,4 +267,22 @@ fn what_root_notes_the_gateway_s_own_user_can_take_up() {
     drop(begin(&ledger, Verb::BeginCaRollover, "").unwrap());
     let about = fs::metadata(&ledger.path).unwrap();
     assert_eq!((about.uid(), about.gid()), (GATEWAY, GATEWAY));
+}
+
+#[test]
+fn what_belongs_to_somebody_else_is_neither_given_away_nor_written() {
+    const GATEWAY: u32 = 4242;
+    let (scratch, ledger) = home();
+    if fs::metadata(scratch.path()).unwrap().uid() != 0 {
+        return;
+    }
+    // Root's own file, which the directory's owner moved there.
+    let text = "kept, and no whole line";
+    fs::write(&ledger.path, text).unwrap();
+    fs::set_permissions(&ledger.path, fs::Permissions::from_mode(FILE_MODE)).unwrap();
+    chown(scratch.path(), Some(GATEWAY), Some(GATEWAY)).unwrap();
+    let refused = begin(&ledger, Verb::BeginCaRollover, "").unwrap_err();
+    assert!(refused.to_string().contains("another user"), "{refused}");
+    assert_eq!(fs::metadata(&ledger.path).unwrap().uid(), 0);
+    assert_eq!(fs::read_to_string(&ledger.path).unwrap(), text);
 }
