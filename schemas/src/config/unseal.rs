@@ -251,8 +251,7 @@ fn path_fault(name: &str, path: Option<&String>) -> Option<String> {
         && path.len() <= MAX_UNSEAL_TEXT_BYTES;
     (!is_path).then(|| {
         format!(
-            "`{name}` `{}` is not the absolute path of a file of at most {MAX_UNSEAL_TEXT_BYTES} bytes",
-            shorten(path)
+            "`{name}` is not the absolute path of a file of at most {MAX_UNSEAL_TEXT_BYTES} bytes; what it says is not repeated, for it may be the credential itself"
         )
     })
 }

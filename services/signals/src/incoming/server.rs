@@ -220,14 +220,17 @@ async fn serve(
         let shared = Arc::clone(&answering);
         async move { Ok::<_, Infallible>(shared.answer(request, from).await) }
     });
+    let clock = Arc::clone(&shared.inner.parts.clock);
     let serving = async move {
+        let begun = clock.monotonic();
         // A connection that says nothing asks for nothing.
         if !says_something(&stream, HEAD_TIMEOUT).await {
             return Ok(());
         }
+        let waited = clock.monotonic().saturating_sub(begun);
         http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_TIMEOUT)
+            .header_read_timeout(HEAD_TIMEOUT.saturating_sub(waited))
             .keep_alive(false)
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(TokioIo::new(stream), service)
