@@ -271,9 +271,9 @@ impl Desk {
         let mut sender = Sender::new(self.inner());
         let (kind, reason) = match sender.send(receiver, message).await {
             Told::Done => return Ok(()),
-            Told::Refused(reason) => (ErrorKind::Conflict, reason),
-            // It may have it all the same, where only its answer was lost.
-            Told::Later(reason) => (ErrorKind::Unavailable, reason),
+            Told::Refused(reason) | Told::Later(reason) => (ErrorKind::Conflict, reason),
+            // It may have it all the same.
+            Told::Unheard(reason) => (ErrorKind::Unavailable, reason),
         };
         let text = format!("notification `{name}` was not told: {reason}");
         Err(PortError::new(kind, text))

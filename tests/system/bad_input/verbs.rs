@@ -86,13 +86,13 @@ fn a_value_over_the_limit_or_without_a_byte_is_refused() -> Result<()> {
 #[test]
 fn a_wrong_command_line_gets_help_not_a_guess() -> Result<()> {
     let keywheel = Keywheel::prepare()?;
-    for words in [
-        vec!["rotat"],
-        vec!["rotate"],
-        vec!["status", "--nonsense"],
-        vec!["status", "-o", "xml"],
+    for (words, next) in [
+        (vec!["rotat"], "`keywheel --help`"),
+        (vec!["rotate"], "`keywheel rotate --help`"),
+        (vec!["status", "--nonsense"], "`keywheel status --help`"),
+        (vec!["status", "-o", "xml"], "`keywheel status --help`"),
     ] {
-        assert_refused(&keywheel.cli(&words)?, USAGE, &["usage"]);
+        assert_refused(&keywheel.cli(&words)?, USAGE, &[next]);
     }
     let help = keywheel.cli(&["--help"])?;
     assert_eq!(help.code, 0);

@@ -318,7 +318,7 @@ impl Run {
                 calls::answer(&self.inner, self.id, event, None).await?;
                 return Ok(Ended::Told);
             }
-            Told::Later(reason) => match self.is_given_up(event) {
+            Told::Later(reason) | Told::Unheard(reason) => match self.is_given_up(event) {
                 None => return Ok(Ended::Later(reason)),
                 Some(hours) => {
                     let text = format!("given up after {hours} hours: {reason}");

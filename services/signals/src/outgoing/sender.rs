@@ -39,6 +39,8 @@ pub(crate) enum Told {
     Refused(String),
     /// It was not told now.
     Later(String),
+    /// The same, but it may have it: something was on its way, and no answer came.
+    Unheard(String),
 }
 
 /// Sends messages to one receiver, over connections that it keeps.
@@ -48,6 +50,8 @@ pub(crate) struct Sender {
     /// The URL to which connections are kept.
     kept: SecretBytes,
     nats: Option<(Receiver, Outward)>,
+    /// Whether the message may be on its way.
+    is_out: bool,
 }
 
 impl Sender {
@@ -64,6 +68,7 @@ impl Sender {
 
     /// Sends one.
     pub(crate) async fn send(&mut self, receiver: &Receiver, message: &Message) -> Told {
+        self.is_out = false;
         let sending = async {
             match receiver {
                 Receiver::Webhook {
@@ -92,11 +97,18 @@ impl Sender {
         let sent = tokio::time::timeout(SEND_TIMEOUT, sending).await;
         match sent {
             Ok(Ok(told)) => told,
-            Ok(Err(error)) => Told::Later(error.text),
+            Ok(Err(error)) => self.untold(error.text),
             Err(_) => {
                 self.nats = None;
-                Told::Later(format!("it does not answer within {SEND_TIMEOUT:?}"))
+                self.untold(format!("it does not answer within {SEND_TIMEOUT:?}"))
             }
+        }
+    }
+
+    fn untold(&self, reason: String) -> Told {
+        match self.is_out {
+            true => Told::Unheard(reason),
+            false => Told::Later(reason),
         }
     }
 
@@ -173,12 +185,13 @@ impl Sender {
             is_passing: |_, _| false,
         };
         let make = || request(&endpoint, fill);
+        self.is_out = true;
         let answer = self.client.send(&endpoint, &make, again, call).await?;
         Ok(told(answer.status))
     }
 
     async fn mail(
-        &self,
+        &mut self,
         ((url, ca_file), credentials_file): ((&str, &str), &str),
         envelope: Envelope<'_>,
         message: &Message,
@@ -192,6 +205,7 @@ impl Sender {
         let endpoint = Endpoint::parse_mail(url, authorities)?;
         let stream = endpoint.allowing(&parts.near, ALLOW).open().await?;
         let now = parts.clock.now();
+        self.is_out = true;
         mail::submit(stream, login.as_ref(), envelope, (message, now)).await
     }
 
@@ -221,6 +235,7 @@ impl Sender {
             }
         };
         // One that failed is not kept: the next message connects anew.
+        self.is_out = true;
         line.publish(subject, &message.id, &message.body).await?;
         self.nats = Some((known, line));
         Ok(Told::Done)

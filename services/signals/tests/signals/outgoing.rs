@@ -7,6 +7,7 @@ use keywheel_core::audit::Principal;
 use keywheel_core::command::{Command, Outward};
 use keywheel_core::name::NotificationName;
 use keywheel_core::notification::Receiver;
+use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::deliveries::Deliveries as _;
 use keywheel_engine::port::outside::Outside as _;
 use keywheel_rotators::webhook::Keys;
@@ -295,6 +296,7 @@ async fn a_test_is_told_at_once_and_a_removal_ends_it_all() {
     hook.answer_with(&[500]);
     let failed = desk.test(&name).await.unwrap_err();
     assert!(failed.text.contains("status 500"), "{failed}");
+    assert_eq!(failed.kind, ErrorKind::Conflict, "it was not taken");
     bench.until_place(id, Some(1)).await;
     let removal = Outward::RemoveNotification(name.clone());
     bench.submit(Command::Outward(removal)).await;
@@ -302,6 +304,28 @@ async fn a_test_is_told_at_once_and_a_removal_ends_it_all() {
     bench.happen("prod/a").await;
     assert!(desk.test(&name).await.is_err());
     assert_eq!(hook.got().len(), 2);
+}
+
+#[tokio::test]
+async fn whether_a_test_arrived_nobody_knows_where_no_answer_came_once_it_was_sent() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = silent.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = silent.accept().await {
+            let mut some = [0; 64];
+            let _read = stream.read(&mut some).await;
+        }
+    });
+    let bench = Bench::start(&[at]).await;
+    let receiver = bench.webhook(format!("http://{at}/hook"));
+    bench.declare("soc", receiver, "").await;
+    let name = NotificationName::parse("soc").unwrap();
+    let desk = bench.desk();
+    let unheard = desk.test(&name).await.unwrap_err();
+    assert_eq!(unheard.kind, ErrorKind::Unavailable, "{unheard}");
+    bench.write_key("key", "none");
+    let unsent = desk.test(&name).await.unwrap_err();
+    assert_eq!(unsent.kind, ErrorKind::Conflict, "{unsent}");
 }
 
 #[tokio::test]
