@@ -63,6 +63,7 @@ impl Sender {
             inner,
             kept: SecretBytes::from(Vec::new()),
             nats: None,
+            is_out: false,
         }
     }
 
