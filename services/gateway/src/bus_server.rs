@@ -4,7 +4,7 @@
 //! makes no sense or is refused, and a host that asks for a plan and is not enrolled: of each such host once, since an
 //! injector asks again and again.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub const MAX_SERVED: usize = 256;
 
 /// So many hosts that are not enrolled are remembered; beyond that they are told of anew.
 const MAX_UNENROLLED: usize = 1024;
+/// A host that comes asks for its plan while it is being enrolled; so long that counts as coming.
+const ENROLMENT_GRACE: Duration = Duration::from_secs(10);
 
 /// How long a request for what changed about stores waits for a change: well within what store-sync
 /// gives it, and within the age of a request.
@@ -76,26 +78,41 @@ pub(crate) struct Member {
     pub(crate) traceparent: Option<String>,
 }
 
-/// Hosts that are not enrolled and asked for a plan, which is on record.
+/// A host that is not enrolled and asks for a plan.
+#[derive(Debug)]
+struct Asking {
+    /// When it was heard first, by the monotonic clock.
+    since: Duration,
+    is_told: bool,
+}
+
+/// Hosts that are not enrolled and ask for a plan, which is on record once they keep asking.
 #[derive(Debug, Default)]
-pub struct Unenrolled(Mutex<BTreeSet<HostId>>);
+pub struct Unenrolled(Mutex<BTreeMap<HostId, Asking>>);
 
 impl Unenrolled {
-    fn hosts(&self) -> MutexGuard<'_, BTreeSet<HostId>> {
+    fn hosts(&self) -> MutexGuard<'_, BTreeMap<HostId, Asking>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is the first time that this one asks.
-    fn note(&self, host: HostId) -> bool {
+    /// Whether it is to be told of now: it still asks, after a host that comes is enrolled, and was not told of yet.
+    fn note(&self, host: HostId, now: Duration) -> bool {
         let mut hosts = self.hosts();
-        if hosts.len() >= MAX_UNENROLLED && !hosts.contains(&host) {
+        if hosts.len() >= MAX_UNENROLLED && !hosts.contains_key(&host) {
             hosts.clear();
         }
-        hosts.insert(host)
+        let asking = hosts.entry(host).or_insert(Asking {
+            since: now,
+            is_told: false,
+        });
+        let is_due = now.saturating_sub(asking.since) >= ENROLMENT_GRACE;
+        is_due && !std::mem::replace(&mut asking.is_told, true)
     }
 
     fn forget(&self, host: HostId) {
-        self.hosts().remove(&host);
+        if let Some(asking) = self.hosts().get_mut(&host) {
+            asking.is_told = false;
+        }
     }
 }
 
@@ -287,7 +304,7 @@ impl BusServer {
             let text = format!("host {host} was evicted and has no plan");
             return Err(PortError::new(ErrorKind::Denied, text));
         }
-        if self.unenrolled.note(host) {
+        if self.unenrolled.note(host, self.clock.monotonic()) {
             let recorded = self.record_no_plan(sender, host, "the host is not enrolled");
             if let Err(error) = recorded.await {
                 self.unenrolled.forget(host);

@@ -159,18 +159,11 @@ fn asked_by(sender: Role, host: Option<HostId>, body: Body) -> Message {
 }
 
 #[tokio::test]
-async fn each_host_that_is_not_enrolled_and_asks_for_a_plan_is_on_record_once() {
+async fn each_host_that_is_not_enrolled_and_keeps_asking_for_a_plan_is_on_record_once() {
     let bench = Bench::start().await;
     let server = server_of(&bench);
     let other = HostId::from_bytes([5; 16]);
-    bench.journal.fail_next_append(ErrorKind::Unavailable);
-    for (host, kind, count) in [
-        // It is told of before it is answered.
-        (HOST, ErrorKind::Unavailable, 0),
-        (HOST, ErrorKind::NotFound, 1),
-        (HOST, ErrorKind::NotFound, 1),
-        (other, ErrorKind::NotFound, 2),
-    ] {
+    let asks = async |host: HostId, kind: ErrorKind, count: usize| {
         let ask = asked_by(Role::Injector, Some(host), Body::ReadPlan { host });
         assert_eq!(server.answer(&ask).await.unwrap_err().kind, kind);
         let audit = bench.audit().await;
@@ -181,7 +174,18 @@ async fn each_host_that_is_not_enrolled_and_asks_for_a_plan_is_on_record_once() 
                 && record.contains("is not enrolled")
         };
         assert!(audit.iter().all(is_its), "{audit:?}");
-    }
+    };
+    // It may be on its way.
+    asks(HOST, ErrorKind::NotFound, 0).await;
+    bench.clock.advance(ENROLMENT_GRACE);
+    asks(other, ErrorKind::NotFound, 0).await;
+    // It is told of before it is answered.
+    bench.journal.fail_next_append(ErrorKind::Unavailable);
+    asks(HOST, ErrorKind::Unavailable, 0).await;
+    asks(HOST, ErrorKind::NotFound, 1).await;
+    asks(HOST, ErrorKind::NotFound, 1).await;
+    bench.clock.advance(ENROLMENT_GRACE);
+    asks(other, ErrorKind::NotFound, 2).await;
 }
 
 #[test]
@@ -193,11 +197,13 @@ fn so_many_hosts_that_are_not_enrolled_are_remembered() {
         HostId::from_bytes(id)
     };
     for n in 0..=MAX_UNENROLLED {
-        assert!(unenrolled.note(host(n)));
-        assert!(!unenrolled.note(host(n)));
+        assert!(!unenrolled.note(host(n), Duration::ZERO));
+        assert!(unenrolled.note(host(n), ENROLMENT_GRACE));
+        assert!(!unenrolled.note(host(n), ENROLMENT_GRACE));
         assert!(unenrolled.hosts().len() <= MAX_UNENROLLED);
     }
-    assert!(unenrolled.note(host(0)), "forgotten, so it is told anew");
+    let is_told = unenrolled.note(host(0), 2 * ENROLMENT_GRACE);
+    assert!(!is_told, "forgotten, so it counts as one that comes");
 }
 
 /// Refuses what a test says.
