@@ -171,7 +171,7 @@ fn tell(screen: Screen, authority: &Authority, done: &str) -> Result<(), Failure
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use keywheel_identity::init::{NewDeployment, init};
@@ -183,7 +183,7 @@ mod tests {
     use crate::up::layout;
 
     /// A deployment of which no service runs.
-    fn home(scratch: &Path) -> HomeArgs {
+    pub(crate) fn home(scratch: &Path) -> HomeArgs {
         let (out, key) = (scratch.join("deployment"), scratch.join("gateway.key"));
         let now = SystemClock::new().now();
         let deployment = DeploymentId::from_bytes([7; 16]);

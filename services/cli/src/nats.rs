@@ -100,3 +100,46 @@ fn refused(error: &(dyn std::error::Error + 'static)) -> Failure {
         "correct what is named above and try again; nothing that runs was changed",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use keywheel_identity::ledger::{Ledger, Stage};
+
+    use super::*;
+    use crate::args::Format;
+    use crate::ca::tests::home;
+
+    #[test]
+    fn a_bus_server_s_certificate_is_noted_before_and_after_and_what_is_refused_of_it_too() {
+        let scratch = tempfile::tempdir().unwrap();
+        let home = home(scratch.path());
+        let out = scratch.path().join("bus-1");
+        let args = NatsConfigArgs {
+            home: home.clone(),
+            bus: vec!["127.0.0.1:4222".to_owned()],
+            node: "bus-1".to_owned(),
+            bus_tls: true,
+            bus_store: scratch.path().join("store"),
+            installed: scratch.path().join("installed"),
+            out: Some(out.clone()),
+        };
+        config(Screen::of_terminal(Format::Json), &args).unwrap();
+        assert!(out.is_dir());
+        let other_key = NatsConfigArgs {
+            home: crate::args::HomeArgs {
+                unseal_key_file: scratch.path().join("none"),
+                ..home.clone()
+            },
+            ..args
+        };
+        config(Screen::of_terminal(Format::Json), &other_key).unwrap_err();
+        let noted = Ledger::new(&home.gateway_dir).read().unwrap().unwrap();
+        let all: Vec<Stage> = noted.lines.iter().map(|line| line.stage).collect();
+        let expected = [Stage::Asked, Stage::Done, Stage::Asked, Stage::Failed];
+        assert_eq!(all, expected);
+        let is_its = |line: &keywheel_identity::ledger::Line| {
+            line.verb == Verb::IssueCredentials && line.object == BUS_SERVER
+        };
+        assert!(noted.lines.iter().all(is_its), "{:?}", noted.lines);
+    }
+}

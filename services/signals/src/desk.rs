@@ -269,14 +269,17 @@ impl Desk {
         message: &Message,
     ) -> Result<(), PortError> {
         let mut sender = Sender::new(self.inner());
-        let (kind, reason) = match sender.send(receiver, message).await {
-            Told::Done => return Ok(()),
-            Told::Refused(reason) | Told::Later(reason) => (ErrorKind::Conflict, reason),
-            // It may have it all the same.
-            Told::Unheard(reason) => (ErrorKind::Unavailable, reason),
-        };
-        let text = format!("notification `{name}` was not told: {reason}");
-        Err(PortError::new(kind, text))
+        match sender.send(receiver, message).await {
+            Told::Done => Ok(()),
+            Told::Refused(reason) | Told::Later(reason) => {
+                let text = format!("notification `{name}` was not told: {reason}");
+                Err(PortError::new(ErrorKind::Conflict, text))
+            }
+            Told::Unheard(reason) => {
+                let text = format!("whether notification `{name}` was told is open: {reason}");
+                Err(PortError::new(ErrorKind::Unavailable, text))
+            }
+        }
     }
 
     /// Delivers the event of a letter.

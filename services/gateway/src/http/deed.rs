@@ -42,6 +42,13 @@ impl Task {
         }
     }
 
+    fn may_begin(&self, api: &Api) -> Result<(), Failure> {
+        match self.deed.goes_on_without_sinks() {
+            true => Ok(()),
+            false => may_begin(api),
+        }
+    }
+
     /// With what the intent says besides.
     pub(super) fn saying(self, more: impl Into<String>) -> Self {
         Self {
@@ -136,9 +143,7 @@ pub(super) struct Begun {
 impl Begun {
     /// Puts the intent on record, where new work may begin or this is none.
     pub(super) async fn new(api: &Api, caller: &Caller, task: Task) -> Result<Self, Failure> {
-        if !task.deed.goes_on_without_sinks() {
-            may_begin(api)?;
-        }
+        task.may_begin(api)?;
         let words = match task.more.as_str() {
             "" => ASKED.to_owned(),
             more => format!("{ASKED} {}", bounded(more)),
@@ -221,6 +226,8 @@ where
     T: Send + 'static,
     F: Future<Output = Ended<T>> + Send + 'static,
 {
+    // Here, since what goes on in a task of its own speaks for itself.
+    task.may_begin(api)?;
     let (own, caller) = (api.clone(), caller.clone());
     let whole = async move {
         let begun = Begun::new(&own, &caller, task).await?;

@@ -25,7 +25,7 @@ use keywheel_schemas::api::{
 use serde::Deserialize;
 
 use super::payload::{Object, Payload};
-use super::{Api, Caller, Failure, Named, gates};
+use super::{Api, Caller, Failure, Named, deed, gates};
 use crate::admission::{Demand, demands};
 use crate::views;
 
@@ -290,17 +290,25 @@ pub(super) async fn revoke_by(
         Err(_) if !earlier.is_empty() => Vec::new(),
         wanted => wanted?,
     };
-    let how = How {
-        reason: &request.reason,
-        is_emergency: request.emergency,
-        replace: request.replace,
+    let (own, reason) = (api.clone(), request.reason);
+    let (is_emergency, replace) = (request.emergency, request.replace);
+    let left = by_secret(not_begun(wanted, &earlier));
+    // Each leaves its record, and each is begun, also where who asked is gone.
+    let revoking = async move {
+        let how = How {
+            reason: &reason,
+            is_emergency,
+            replace,
+        };
+        let works = left.into_iter();
+        let works = works.map(|versions| revoke_in_turn(&own, &caller, versions, how));
+        let works: Vec<_> = works.collect();
+        Ok(stream::iter(works)
+            .buffered(AT_ONCE)
+            .collect::<Vec<_>>()
+            .await)
     };
-    let works: Vec<_> = by_secret(not_begun(wanted, &earlier))
-        .into_iter()
-        .map(|versions| revoke_in_turn(&api, &caller, versions, how))
-        .collect();
-    let begun: Vec<Vec<Result<RevocationView, RefusedRevocation>>> =
-        stream::iter(works).buffered(AT_ONCE).collect().await;
+    let begun = deed::to_its_end(&api, revoking).await?;
     let (mut revocations, mut refused) = (earlier, Vec::new());
     for one in begun.into_iter().flatten() {
         match one {

@@ -5,8 +5,10 @@
 //! for only that may pass.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, header};
@@ -17,7 +19,7 @@ use keywheel_engine::until::Until;
 use keywheel_rotators::endpoint::{Endpoint, refuse_near};
 use keywheel_rotators::webhook::Keys;
 use keywheel_seal::SecretBytes;
-use keywheel_stores::http::{Again, Call, Client, Door as _};
+use keywheel_stores::http::{Again, Call, Client, Door, Stream};
 
 use super::mail::{self, Envelope};
 use super::message::Message;
@@ -51,7 +53,26 @@ pub(crate) struct Sender {
     kept: SecretBytes,
     nats: Option<(Receiver, Outward)>,
     /// Whether the message may be on its way.
-    is_out: bool,
+    is_out: Arc<AtomicBool>,
+}
+
+/// Notes that a connection was opened: from then on the message may be on its way.
+struct Watched<'a> {
+    endpoint: &'a Endpoint,
+    is_out: &'a AtomicBool,
+}
+
+#[async_trait]
+impl Door for Watched<'_> {
+    fn name(&self) -> &str {
+        self.endpoint.name()
+    }
+
+    async fn open(&self) -> Result<Box<dyn Stream>, PortError> {
+        let stream = self.endpoint.open().await?;
+        self.is_out.store(true, Ordering::Relaxed);
+        Ok(stream)
+    }
 }
 
 impl Sender {
@@ -63,13 +84,13 @@ impl Sender {
             inner,
             kept: SecretBytes::from(Vec::new()),
             nats: None,
-            is_out: false,
+            is_out: Arc::default(),
         }
     }
 
     /// Sends one.
     pub(crate) async fn send(&mut self, receiver: &Receiver, message: &Message) -> Told {
-        self.is_out = false;
+        self.is_out.store(false, Ordering::Relaxed);
         let sending = async {
             match receiver {
                 Receiver::Webhook {
@@ -107,7 +128,7 @@ impl Sender {
     }
 
     fn untold(&self, reason: String) -> Told {
-        match self.is_out {
+        match self.is_out.load(Ordering::Relaxed) {
             true => Told::Unheard(reason),
             false => Told::Later(reason),
         }
@@ -186,13 +207,16 @@ impl Sender {
             is_passing: |_, _| false,
         };
         let make = || request(&endpoint, fill);
-        self.is_out = true;
-        let answer = self.client.send(&endpoint, &make, again, call).await?;
+        let door = Watched {
+            endpoint: &endpoint,
+            is_out: &self.is_out,
+        };
+        let answer = self.client.send(&door, &make, again, call).await?;
         Ok(told(answer.status))
     }
 
     async fn mail(
-        &mut self,
+        &self,
         ((url, ca_file), credentials_file): ((&str, &str), &str),
         envelope: Envelope<'_>,
         message: &Message,
@@ -206,7 +230,7 @@ impl Sender {
         let endpoint = Endpoint::parse_mail(url, authorities)?;
         let stream = endpoint.allowing(&parts.near, ALLOW).open().await?;
         let now = parts.clock.now();
-        self.is_out = true;
+        self.is_out.store(true, Ordering::Relaxed);
         mail::submit(stream, login.as_ref(), envelope, (message, now)).await
     }
 
@@ -236,7 +260,7 @@ impl Sender {
             }
         };
         // One that failed is not kept: the next message connects anew.
-        self.is_out = true;
+        self.is_out.store(true, Ordering::Relaxed);
         line.publish(subject, &message.id, &message.body).await?;
         self.nats = Some((known, line));
         Ok(Told::Done)

@@ -310,7 +310,7 @@ async fn a_test_is_told_at_once_and_a_removal_ends_it_all() {
 async fn whether_a_test_arrived_nobody_knows_where_no_answer_came_once_it_was_sent() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = silent.local_addr().unwrap();
-    tokio::spawn(async move {
+    let listening = tokio::spawn(async move {
         while let Ok((mut stream, _)) = silent.accept().await {
             let mut some = [0; 64];
             let _read = stream.read(&mut some).await;
@@ -323,6 +323,10 @@ async fn whether_a_test_arrived_nobody_knows_where_no_answer_came_once_it_was_se
     let desk = bench.desk();
     let unheard = desk.test(&name).await.unwrap_err();
     assert_eq!(unheard.kind, ErrorKind::Unavailable, "{unheard}");
+    listening.abort();
+    assert!(listening.await.unwrap_err().is_cancelled());
+    let unopened = desk.test(&name).await.unwrap_err();
+    assert_eq!(unopened.kind, ErrorKind::Conflict, "{unopened}");
     bench.write_key("key", "none");
     let unsent = desk.test(&name).await.unwrap_err();
     assert_eq!(unsent.kind, ErrorKind::Conflict, "{unsent}");

@@ -411,6 +411,8 @@ async fn other_sinks_hold_new_work_until_they_are_confirmed() {
         "unavailable",
         "other sinks",
     );
+    let looked = bench.post("refresh", json!({})).await;
+    assert_problem(&looked, 503, "unavailable", "other sinks");
     assert!(
         bench
             .is_told("other sinks than those that were confirmed")
