@@ -32,7 +32,7 @@ use crate::views;
 /// Secrets that one request revokes.
 const MAX_SECRETS: usize = 20_000;
 /// Revocations of one request that are decided at once; others' have places beside them.
-const AT_ONCE: usize = 64;
+pub(super) const AT_ONCE: usize = 64;
 /// A service that is none: what policies let it have, they let every service have.
 const NOBODY: &str = "-";
 

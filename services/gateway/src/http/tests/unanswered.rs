@@ -5,6 +5,7 @@ use tokio::sync::Notify;
 
 use super::seal::command_of;
 use super::*;
+use crate::http::revocations::AT_ONCE;
 
 /// Long enough for a request to get where it waits.
 const SOON: Duration = Duration::from_millis(50);
@@ -79,6 +80,41 @@ async fn a_command_is_decided_though_its_asker_left_and_its_record_is_the_only_o
         left.len() == 1 && left[0].contains("\"rotate\"") && left[0].contains("Allowed"),
         "{left:?}"
     );
+}
+
+#[tokio::test]
+async fn all_that_a_revocation_of_many_means_is_begun_though_its_asker_left() {
+    let bench = Bench::start().await;
+    // More than are begun side by side.
+    let count = AT_ONCE + 6;
+    let each: Vec<String> = (0..count)
+        .map(|n| MANIFEST.replace("prod/db", &format!("many/db-{n}")))
+        .collect();
+    assert_eq!(bench.apply(&each.join("\n---\n")).await.0, 200);
+    bench.work().await;
+    let before = bench.audit().await.len();
+    let revoked = async || {
+        let all = bench.left(before).await;
+        let is_its = |record: &&String| record.contains("verb: \"revoke\"");
+        all.iter().filter(is_its).count()
+    };
+    let until = async |least: usize| {
+        while revoked().await < least {
+            tokio::task::yield_now().await;
+        }
+    };
+    {
+        let wish = json!({ "scope": { "prefix": "many" }, "reason": "leaked" });
+        let mut asking = std::pin::pin!(bench.post("revoke-by", wish));
+        tokio::select! {
+            biased;
+            () = until(1) => {}
+            answered = &mut asking => panic!("{answered:?}"),
+        }
+    }
+    let patience = Duration::from_secs(30);
+    let in_time = tokio::time::timeout(patience, until(count)).await;
+    assert!(in_time.is_ok(), "{} were revoked", revoked().await);
 }
 
 #[tokio::test]
