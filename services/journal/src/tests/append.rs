@@ -140,12 +140,15 @@ async fn a_second_opener_is_told_who_holds_it() {
     open(&path).await;
 }
 
+/// Makes options each time anew, with the words that refuse them.
+type Refused = (fn() -> JournalOptions, &'static str);
+
 #[tokio::test]
 async fn another_deployment_key_or_name_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("journal.db");
     open(&path).await.close().await.unwrap();
-    let cases: [(fn() -> JournalOptions, &str); 4] = [
+    let cases: [Refused; 4] = [
         (
             || JournalOptions {
                 deployment: DeploymentId::from_bytes([8; 16]),
