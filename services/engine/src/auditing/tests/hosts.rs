@@ -190,23 +190,7 @@ fn a_wish_is_no_usage_and_a_new_consumer_s_fact_is_named_by_it() {
 
 #[test]
 fn a_report_that_is_refused_leaves_a_denial() {
-    let host = HostId::from_bytes([1; 16]);
-    let command = Command::Report(HostReport {
-        host,
-        generation: 1,
-        items: Vec::new(),
-        holds: Vec::new(),
-        complete: true,
-        containers: Vec::new(),
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
-        knows_staged: false,
-        orders: None,
-    });
+    let command = report();
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),
         id: CommandId::from_bytes([2; 16]),
@@ -214,13 +198,13 @@ fn a_report_that_is_refused_leaves_a_denial() {
         traceparent: None,
     };
     let evicted = host::Rejection::Evicted {
-        host,
+        host: HOST,
         name: HostName::parse("web-1").unwrap(),
     };
     let refused = Err(Rejection::from(evicted).into());
     let left = records(&World::default(), &deed, &command, &refused);
     assert_eq!((left.len(), left[0].outcome), (1, Outcome::Denied));
-    assert_eq!(left[0].object, format!("host/{host}"));
+    assert_eq!(left[0].object, format!("host/{HOST}"));
     assert!(left[0].reason.contains("evicted"), "{}", left[0].reason);
     assert!(records(&World::default(), &deed, &command, &Ok(Vec::new())).is_empty());
 }
