@@ -287,20 +287,12 @@ pub(crate) fn reloaded(n: u8, version: u64) -> Item {
 /// A complete report of [`HOST`] about a plan that is newer than all.
 pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
     HostReport {
-        host: HOST,
         generation: u64::MAX,
         containers: (1..10).map(container).collect(),
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
         items,
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,
-        knows_staged: false,
-        orders: None,
+        ..HostReport::empty(HOST)
     }
 }
 

@@ -111,20 +111,9 @@ async fn hosts_are_listed_with_what_is_known_of_them() {
     assert_eq!(listed[0].get("last_seen"), None, "nobody has heard of it");
     let generation = listed[0]["generation"].as_u64().unwrap();
     let told = HostReport {
-        host: HOST,
         generation: generation - 1,
-        items: Vec::new(),
-        holds: Vec::new(),
         complete: true,
-        containers: Vec::new(),
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
-        knows_staged: false,
-        orders: None,
+        ..HostReport::empty(HOST)
     };
     submit(&bench, Command::Report(told)).await;
     let (_, listed) = ask(&bench, "GET /v1/hosts", Value::Null).await;

@@ -120,20 +120,12 @@ impl Real {
                 service: String::new(),
             };
             HostReport {
-                host: HOST,
                 generation: world.host_generation(HOST),
                 items: ids.iter().map(item).collect(),
                 holds: held.into_iter().map(|version| (secret, version)).collect(),
                 complete: true,
                 containers: ids.to_vec(),
-                denied: Vec::new(),
-                stale: Vec::new(),
-                executed: Vec::new(),
-                notes: Vec::new(),
-                restarts: Vec::new(),
-                staged: Vec::new(),
-                knows_staged: false,
-                orders: None,
+                ..HostReport::empty(HOST)
             }
         };
         let told = Command::Report(report);
