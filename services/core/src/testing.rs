@@ -14,6 +14,7 @@ use crate::id::{
 };
 use crate::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use crate::report::{Fact, HostReport, Item};
+use crate::resource::{Kind, Resource, Strategy};
 use crate::rotation::Step;
 use crate::secret::{Generator, Spec};
 use crate::time::Timestamp;
@@ -151,6 +152,39 @@ pub(crate) fn assigned(version: u64) -> assignment::Event {
         version,
         container_name: "web".to_owned(),
         image_digest: "sha256:1".to_owned(),
+    }
+}
+
+/// The declaration of a secret that may do everything at a server.
+pub(crate) fn apply_admin(of: &Resource, id: SecretId, rotation: RotationId) -> Command {
+    Command::Apply(vec![Declaration::Secret {
+        id,
+        rotation,
+        name: of.admin.clone(),
+        spec: Spec {
+            credential_for: Some(of.credential_server()),
+            ..Spec::default()
+        },
+    }])
+}
+
+/// One account with one password: a rotation cuts it over.
+pub(crate) fn one_account() -> Resource {
+    Resource {
+        kind: Kind::Postgres,
+        connection: "postgres://admin@db.example/shop".to_owned(),
+        accounts: vec!["app".to_owned()],
+        admin: SecretName::parse("shop/admin").unwrap(),
+        strategy: Strategy::SingleUser,
+        ca: None,
+    }
+}
+
+/// A secret that is generated and opens this.
+pub(crate) fn opening(resource: Resource) -> Spec {
+    Spec {
+        rotator: Some(Box::new(resource)),
+        ..generated()
     }
 }
 

@@ -9,10 +9,11 @@ use keywheel_core::rotation::Step;
 use keywheel_core::secret::Generator;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::accounts::{Accounts, Login};
-use keywheel_engine::port::rotator::{Probed, Rotator as _};
+use keywheel_engine::port::rotator::Rotator as _;
 use keywheel_rotators::{AccountRotator, form};
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::accounts;
+use keywheel_testkit::conformance::rotator::traps::perform_losing_a_call;
 use keywheel_testkit::conformance::store::{plenty, refused};
 use keywheel_testkit::fake::{Cut, CuttingAccounts, FakeVault};
 
@@ -222,29 +223,6 @@ async fn a_revoked_version_is_refused_and_its_sessions_end() {
     assert!(secret.vault.value(SECRET, 1).is_none());
 }
 
-/// A step as the worker asks for it; when a call was lost, once more, and the probe comes first.
-async fn performed(rotator: &AccountRotator, work: &StepWork) {
-    let once = |is_first: bool| async move {
-        let until = plenty();
-        if !is_first && rotator.probe(work, &until).await? != Probed::NotDone {
-            return Ok(());
-        }
-        match work.step {
-            Step::Create => rotator.create(work, &until).await,
-            Step::Set => rotator.set(work, &until).await,
-            Step::Test => rotator.test(work, &until).await,
-            Step::Finish => rotator.finish(work, &until).await.map(drop),
-            Step::RollBack => rotator.roll_back(work, &until).await,
-            Step::RevokeOld => rotator.retire(SECRET, &work.versions, None, &until).await,
-            Step::Drain => rotator.sessions(work, &until).await.map(drop),
-        }
-    };
-    if let Err(error) = once(true).await {
-        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-        once(false).await.unwrap();
-    }
-}
-
 /// Each rotation loses another call, until one is through without: the old credential is good as long as
 /// the new one is not retired for, and then refused.
 #[tokio::test]
@@ -267,12 +245,12 @@ async fn whatever_call_is_lost_one_new_credential_is_good_and_the_old_one_dies()
             version += 1;
             let rotator = secret.over(Arc::clone(&cutting) as _, Some(version - 1), &[]);
             for step in [Step::Create, Step::Set, Step::Test, Step::Finish] {
-                performed(&rotator, &work(step, version, version)).await;
+                perform_losing_a_call(&rotator, &work(step, version, version)).await;
                 assert!(secret.admits(&before).await, "{cut:?} {at} {step:?}");
             }
             let after = secret.opened(version);
             let rotator = secret.over(Arc::clone(&cutting) as _, Some(version), &[]);
-            performed(&rotator, &work(Step::RevokeOld, version, version - 1)).await;
+            perform_losing_a_call(&rotator, &work(Step::RevokeOld, version, version - 1)).await;
             assert!(secret.admits(&after).await, "{cut:?} {at}");
             assert!(!secret.admits(&before).await, "{cut:?} {at}");
             before = after;
