@@ -45,7 +45,18 @@ struct Alternating<'s> {
     resource: Resource,
 }
 
-impl Alternating<'_> {
+impl<'s> Alternating<'s> {
+    /// Of two accounts, for which the admin was granted what it needs.
+    fn at(shop: &'s Shop) -> Self {
+        let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
+        shop.grant(&resource);
+        Self {
+            shop,
+            vault: Arc::default(),
+            resource,
+        }
+    }
+
     fn rotator(&self, current: Option<u64>, kept: &[u64]) -> AccountRotator {
         self.over(Arc::new(self.shop.of(&self.resource)), current, kept)
     }
@@ -104,13 +115,7 @@ impl Alternating<'_> {
 #[tokio::test]
 async fn two_accounts_take_turns_and_the_old_one_is_locked_with_each() {
     let shop = Shop::open();
-    let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
-    shop.grant(&resource);
-    let secret = Alternating {
-        shop: &shop,
-        vault: Arc::default(),
-        resource,
-    };
+    let secret = Alternating::at(&shop);
     let mut before = secret.make(1, None).await;
     for version in 2..=4 {
         let after = secret.make(version, Some(version - 1)).await;
@@ -133,13 +138,7 @@ async fn two_accounts_take_turns_and_the_old_one_is_locked_with_each() {
 #[tokio::test]
 async fn a_standby_account_is_not_reused_while_a_session_of_it_is_open() {
     let shop = Shop::open();
-    let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
-    shop.grant(&resource);
-    let secret = Alternating {
-        shop: &shop,
-        vault: Arc::default(),
-        resource,
-    };
+    let secret = Alternating::at(&shop);
     let first = secret.make(1, None).await;
     let login = Login::of(first.account.clone().unwrap());
     let held = accounts::Resource::session(&shop, &login, &first.password).await;
@@ -166,13 +165,7 @@ async fn a_standby_account_is_not_reused_while_a_session_of_it_is_open() {
 #[tokio::test]
 async fn sessions_of_the_old_account_are_told_until_they_end() {
     let shop = Shop::open();
-    let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
-    shop.grant(&resource);
-    let secret = Alternating {
-        shop: &shop,
-        vault: Arc::default(),
-        resource,
-    };
+    let secret = Alternating::at(&shop);
     let first = secret.make(1, None).await;
     let login = Login::of(first.account.clone().unwrap());
     let held = accounts::Resource::session(&shop, &login, &first.password).await;
@@ -206,13 +199,7 @@ async fn sessions_of_the_old_account_are_told_until_they_end() {
 #[tokio::test]
 async fn a_revoked_version_is_refused_and_its_sessions_end() {
     let shop = Shop::open();
-    let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
-    shop.grant(&resource);
-    let secret = Alternating {
-        shop: &shop,
-        vault: Arc::default(),
-        resource,
-    };
+    let secret = Alternating::at(&shop);
     let leaked = secret.make(1, None).await;
     let login = Login::of(leaked.account.clone().unwrap());
     let mut thief = accounts::Resource::session(&shop, &login, &leaked.password).await;
@@ -228,13 +215,7 @@ async fn a_revoked_version_is_refused_and_its_sessions_end() {
 #[tokio::test]
 async fn whatever_call_is_lost_one_new_credential_is_good_and_the_old_one_dies() {
     let shop = Shop::open();
-    let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
-    shop.grant(&resource);
-    let secret = Alternating {
-        shop: &shop,
-        vault: Arc::default(),
-        resource,
-    };
+    let secret = Alternating::at(&shop);
     let mut before = secret.make(1, None).await;
     let mut version = 1;
     for cut in [Cut::Before, Cut::After] {
