@@ -34,7 +34,7 @@ use crate::access::{Access, Peer};
 use crate::admission::{Admission, entitlement};
 use crate::denials::Denials;
 use crate::dual;
-use crate::http::{Api, Scans};
+use crate::http::{Api, Scans, UnderWay};
 use crate::presence::Presences;
 
 /// May use every verb.
@@ -334,6 +334,7 @@ impl Bench {
             tokens: Arc::default(),
             backups: None,
             logins: None,
+            under_way: UnderWay::default(),
             health_looks: Arc::default(),
         };
         Self {
