@@ -110,10 +110,17 @@ impl Contact {
         *self.enrolled.borrow()
     }
 
-    /// The gateway refuses this host its plan; `draw` spreads when it is asked again.
+    /// The gateway refuses this host its plan; `draw` spreads when it is asked again. Who was asked side by side says
+    /// it once.
     fn bar(&self, now: Duration, why: &str, draw: u8) {
         let mut state = self.state();
-        let before = state.barred.as_ref().map_or(0, |barred| barred.refusals);
+        let (until, before) = match &state.barred {
+            Some(barred) => (barred.until, barred.refusals),
+            None => (now, 0),
+        };
+        if now < until {
+            return;
+        }
         state.barred = Some(Barred {
             until: now.saturating_add(barred_for(before, draw)),
             refusals: before.saturating_add(1),
