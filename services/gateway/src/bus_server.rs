@@ -33,6 +33,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::denials::{Denials, WINDOW};
+use refusals::Wish;
 
 /// Whose spans these are.
 const SERVICE: &str = "gateway";
@@ -399,8 +400,7 @@ impl BusServer {
                 key,
                 expires_at,
             };
-            let rule = |known: &Host| known.decide_permit(&wish, now).err();
-            if let Some(why) = self.refused_by_rules(host, rule).await? {
+            if let Some(why) = self.refused_by_rules(Wish::Permit(&wish, now)).await? {
                 return Err(denied_as(why));
             }
             note_permit(&self.commands, self.fresh_command(), wish).await?;
@@ -448,8 +448,7 @@ impl BusServer {
         if next == known {
             return Ok(());
         }
-        let rule = |known: &Host| known.decide_rotate_keys(&next).err();
-        if let Some(why) = self.refused_by_rules(next.host, rule).await? {
+        if let Some(why) = self.refused_by_rules(Wish::Keys(&next)).await? {
             return Err(PortError::new(ErrorKind::Conflict, why));
         }
         let submission = Submission {

@@ -8,8 +8,9 @@
 use std::time::Duration;
 
 use keywheel_core::audit::{Principal, Record};
-use keywheel_core::host::{Host, Rejection};
+use keywheel_core::host::{KeyRequest, PermitRequest};
 use keywheel_core::id::HostId;
+use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,15 @@ use crate::denials::{Asker, Attempt, Counted, Ruling};
 
 /// How long writing the last counts may take.
 const LAST_COUNTS: Duration = Duration::from_secs(3);
+
+/// What the renewal of a host asks the log for.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wish<'a> {
+    /// A permit, now.
+    Permit(&'a PermitRequest, Timestamp),
+    /// Its next keys.
+    Keys(&'a KeyRequest),
+}
 
 impl BusServer {
     /// Puts on record what a member is refused, or counts it when much came before it in this window.
@@ -44,28 +54,27 @@ impl BusServer {
         recorded
     }
 
-    /// What the rules refuse a host, as of the log's head.
+    /// Why the rules refuse what a renewal asks for, as of the log's head.
     pub(super) async fn refused_by_rules(
         &self,
-        host: HostId,
-        rule: impl Fn(&Host) -> Option<Rejection> + Send + Sync,
+        wish: Wish<'_>,
     ) -> Result<Option<String>, PortError> {
-        if self.refused_here(host, &rule).is_none() {
+        if self.refused_here(wish).is_none() {
             return Ok(None);
         }
         // Another gateway may have taken what this one follows.
         self.commands.look_at_head().await?;
-        Ok(self.refused_here(host, &rule))
+        Ok(self.refused_here(wish))
     }
 
-    fn refused_here(
-        &self,
-        host: HostId,
-        rule: impl Fn(&Host) -> Option<Rejection>,
-    ) -> Option<String> {
+    fn refused_here(&self, wish: Wish<'_>) -> Option<String> {
         let committed = self.view.read();
-        let refused = rule(committed.world.live_host(host)?)?;
-        Some(refused.to_string())
+        let world = &committed.world;
+        let refused = match wish {
+            Wish::Permit(wish, now) => world.live_host(wish.host)?.decide_permit(wish, now).err(),
+            Wish::Keys(next) => world.live_host(next.host)?.decide_rotate_keys(next).err(),
+        };
+        refused.map(|why| why.to_string())
     }
 
     /// Writes what was counted, again and again, until told to stop.
