@@ -210,6 +210,7 @@ fn bus_end(ports: &GatewayPorts, ends: &Ends) -> BusServer {
         ids: ports.ids.clone(),
         renewals: ports.renewals.clone(),
         unenrolled: Arc::default(),
+        refused: Arc::default(),
     }
 }
 

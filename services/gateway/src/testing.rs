@@ -38,7 +38,7 @@ use crate::access::{Access, Peer};
 use crate::admission::{Admission, entitlement};
 use crate::denials::Denials;
 use crate::dual;
-use crate::http::{Api, Scans};
+use crate::http::{Api, Scans, UnderWay};
 use crate::presence::Presences;
 
 /// May use every verb.
@@ -338,6 +338,7 @@ impl Bench {
             tokens: Arc::default(),
             backups: None,
             logins: None,
+            under_way: UnderWay::default(),
             health_looks: Arc::default(),
         };
         Self {

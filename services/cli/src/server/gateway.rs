@@ -17,7 +17,7 @@ use keywheel_gateway::access::Access;
 use keywheel_gateway::at_machine::AtMachine;
 use keywheel_gateway::claims::{BusDesk, Claims, Told};
 use keywheel_gateway::denials::Denials;
-use keywheel_gateway::http::{Scans, TokenMaker};
+use keywheel_gateway::http::{Scans, TokenMaker, UnderWay};
 use keywheel_gateway::join::JoinServer;
 use keywheel_gateway::login::Logins;
 use keywheel_gateway::metrics::Metrics;
@@ -332,6 +332,7 @@ fn api(
         tokens: Arc::default(),
         backups: None,
         logins,
+        under_way: UnderWay::default(),
         health_looks: Arc::default(),
     }
 }

@@ -336,6 +336,7 @@ fn serve_socket(
         tokens: Arc::default(),
         backups: Some(Arc::new(maker(opened))),
         logins,
+        under_way: http::UnderWay::default(),
         health_looks: Arc::default(),
     };
     spawn.shown.add(Arc::new(Metrics::new(api.clone())));

@@ -27,6 +27,7 @@ use keywheel_schemas::manifest::{self, Manifest};
 
 use super::payload::{Object, Payload};
 use super::read::rotation_told;
+use super::under_way::Kind;
 use super::{
     Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, deed, history, stores, trace, unanswered,
 };
@@ -406,12 +407,13 @@ pub(super) async fn put(
     let sealed = sealed
         .transpose()
         .map_err(|e| Failure::invalid(format!("field `sealed` is not base64: {e}")))?;
+    let place = api.under_way.place(Kind::Put, &caller.principal)?;
     let own = api.clone();
     let putting = async move {
         let put = put_to_its_end(&own, &caller, (rotation, sealed), command).await;
         unanswered::ended(&own, &caller, "put", put).await
     };
-    deed::to_its_end(&api, putting).await?;
+    deed::to_its_end(&api, place, putting).await?;
     api.rotation_view(rotation).map(Json)
 }
 

@@ -25,6 +25,7 @@ use keywheel_schemas::api::{
 use serde::Deserialize;
 
 use super::payload::{Object, Payload};
+use super::under_way::Kind;
 use super::{Api, Caller, Failure, Named, deed, gates};
 use crate::admission::{Demand, demands};
 use crate::views;
@@ -290,6 +291,7 @@ pub(super) async fn revoke_by(
         Err(_) if !earlier.is_empty() => Vec::new(),
         wanted => wanted?,
     };
+    let place = api.under_way.place(Kind::Revoke, &caller.principal)?;
     let (own, reason) = (api.clone(), request.reason);
     let (is_emergency, replace) = (request.emergency, request.replace);
     let left = by_secret(not_begun(wanted, &earlier));
@@ -308,7 +310,7 @@ pub(super) async fn revoke_by(
             .collect::<Vec<_>>()
             .await)
     };
-    let begun = deed::to_its_end(&api, revoking).await?;
+    let begun = deed::to_its_end(&api, place, revoking).await?;
     let (mut revocations, mut refused) = (earlier, Vec::new());
     for one in begun.into_iter().flatten() {
         match one {
