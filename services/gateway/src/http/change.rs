@@ -26,7 +26,7 @@ use keywheel_schemas::api::{
 use keywheel_schemas::manifest::{self, Manifest};
 
 use super::payload::{Object, Payload};
-use super::read::rotation_told;
+use super::read::{revocation_told, rotation_told};
 use super::under_way::Kind;
 use super::{
     Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, deed, history, stores, trace, unanswered,
@@ -115,6 +115,12 @@ impl Api {
         let is_sealed = self.presences.says_sealed();
         rotation_told(&self.view.read(), id, is_sealed)
             .ok_or_else(|| Failure::not_found(format!("no rotation {id}")))
+    }
+
+    pub(super) fn revocation_view(&self, id: RevocationId) -> Result<RevocationView, Failure> {
+        let is_sealed = self.presences.says_sealed();
+        revocation_told(&self.view.read(), id, is_sealed)
+            .ok_or_else(|| Failure::not_found(format!("no revocation {id}")))
     }
 }
 
@@ -518,7 +524,5 @@ pub(super) async fn revoke(
         }),
     };
     api.submit(&caller, command).await?;
-    views::revocation(&api.view.read(), revocation)
-        .map(Json)
-        .ok_or_else(|| Failure::not_found(format!("no revocation {revocation}")))
+    api.revocation_view(revocation).map(Json)
 }
