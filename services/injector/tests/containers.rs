@@ -431,7 +431,7 @@ async fn without_the_wrapper_a_restart_is_done_once_and_has_failed_only_without_
     }
     let plan = |version, rollout| {
         let reload = Reload::Restart {
-            settle: Duration::from_millis(200),
+            settle: Duration::from_secs(1),
             health_timeout: Duration::from_secs(5),
             rollout,
         };

@@ -33,7 +33,8 @@ use crate::support::settings::{options, reloaded, swapped};
 use crate::support::through::{Otherwise, Through};
 use crate::support::{FakeBus, binding, can_run, env, file};
 
-const SETTLE: Duration = Duration::from_millis(300);
+/// Longer than a program that does not like its value takes to end, on a busy machine too.
+const SETTLE: Duration = Duration::from_secs(2);
 /// Says what it was started with, and runs on unless the value is `broken`.
 const SCRIPT: &str = "echo \"$TOKEN|$(/bin/busybox cat /run/secrets/db)\"; [ \"$TOKEN\" = pre-broken ] && exit 3; exec /bin/busybox sleep 600";
 

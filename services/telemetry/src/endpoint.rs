@@ -307,7 +307,8 @@ mod tests {
     async fn who_keeps_all_places_is_let_go_in_time_for_the_next() {
         let listen = Listen::Tcp("127.0.0.1:0".parse().unwrap());
         let mut endpoint = Endpoint::bind(&listen, vec![Arc::new(One)]).await.unwrap();
-        endpoint.head = Duration::from_millis(50);
+        // Long enough for all of them to come, and for the next to have asked before it is let in.
+        endpoint.head = Duration::from_secs(2);
         let at = endpoint.address().unwrap();
         let stop = CancellationToken::new();
         tokio::spawn(endpoint.run(stop.clone()));

@@ -20,6 +20,8 @@ use crate::refusal::{UNAVAILABLE, assert_refused};
 const OFTEN: &str = "test/often";
 /// Every second second.
 const SCHEDULE: &str = "rotation: { schedule: \"*/2 * * * * *\", timezone: UTC }";
+/// A receiver that works is not so late, on a busy machine either: whoever asks for something then is refused.
+const MAX_LAG: &str = "10s";
 /// So long nothing may begin: some of its slots.
 const NOTHING: Duration = Duration::from_secs(5);
 /// How the finding begins that says how many are missing.
@@ -44,7 +46,7 @@ fn receiver(files: &Scratch) -> Result<(RsyslogServer, Options)> {
         environment: vec![
             variable("KEYWHEEL_AUDIT_SINKS_FILE", sinks.display().to_string()),
             variable("KEYWHEEL_AUDIT_MIN_SINKS", "2".to_owned()),
-            variable("KEYWHEEL_AUDIT_MAX_LAG", "3s".to_owned()),
+            variable("KEYWHEEL_AUDIT_MAX_LAG", MAX_LAG.to_owned()),
         ],
         ..Options::default()
     };

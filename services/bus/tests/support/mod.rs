@@ -28,7 +28,7 @@ use keywheel_testkit::conformance::bus::{Forgery, HOST};
 
 /// After what time an unacknowledged message comes again. No test's machine should stand still so long
 /// between taking a message and acknowledging it.
-pub const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+pub const ACK_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long to wait for what is going to happen: far above every single timeout of the bus.
 pub const SOON: Duration = Duration::from_secs(180);
 pub const DEPLOYMENT: DeploymentId = DeploymentId::from_bytes([3; 16]);

@@ -316,10 +316,17 @@ async fn of_a_copy_that_began_later_a_sink_is_told_from_its_first_record_on() {
     let world = World::new().await;
     let receiver = Receiver::new(Mood::Takes);
     // It waits before there is anything, and is told once there is.
-    let (_, task) = world.start("siem", &receiver);
+    let (state, task) = world.start("siem", &receiver);
     world.copy.begin_at(512).await.unwrap();
     world.grow(516).await;
     assert_eq!(receiver.has(4).await, [512, 513, 514, 515]);
+    // The place is noted right after, unless it is stopped between the two.
+    let noted = async {
+        while state.standing(516, Duration::ZERO).told < 516 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, noted).await.unwrap();
     world.stop.cancel();
     task.await.unwrap();
     assert_eq!(world.copy.place("siem").await.unwrap(), 516);

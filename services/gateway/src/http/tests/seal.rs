@@ -3,6 +3,7 @@
 use keywheel_engine::port::bus::Body as Said;
 use keywheel_engine::unseal::{self, SealState, Shares};
 
+use super::unanswered::PATIENCE;
 use super::*;
 
 impl Bench {
@@ -141,8 +142,7 @@ async fn who_asked_may_go_and_what_came_of_it_is_on_record() {
             tokio::task::yield_now().await;
         }
     };
-    let patience = Duration::from_secs(10);
-    tokio::time::timeout(patience, told).await.unwrap();
+    tokio::time::timeout(PATIENCE, told).await.unwrap();
     let audit = bench.audit().await;
     assert!(audit[1].contains("done: open"), "{audit:?}");
 }
