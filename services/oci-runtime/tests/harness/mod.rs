@@ -3,7 +3,6 @@
 //! Nothing is registered with any engine. All state lies in one temporary directory per test and is removed.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -92,7 +91,12 @@ impl Scene {
         for sub in ["proc", "sys", "dev", "tmp", "etc"] {
             std::fs::create_dir_all(dir.join("bundle/rootfs").join(sub)).unwrap();
         }
-        std::fs::copy(BUSYBOX, bin.join("busybox")).unwrap();
+        // By a process of its own, as hooks are written: what a test beside this one starts meanwhile would have the
+        // file open for writing until it runs, and nobody may run the file then.
+        let copy = Command::new("cp")
+            .args([Path::new(BUSYBOX), &bin.join("busybox")])
+            .status();
+        assert!(copy.unwrap().success());
         for applet in [
             "sh", "cat", "env", "sleep", "ls", "mount", "umount", "rm", "ln", "grep",
         ] {
@@ -262,11 +266,15 @@ impl Scene {
         state.output().unwrap().status.success()
     }
 
-    /// A hook script on the host.
+    /// A hook script on the host, which may be run at once.
     pub(crate) fn hook(&self, name: &str, body: &str) -> PathBuf {
         let path = self.dir.join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let write = Command::new("sh")
+            .args(["-c", "printf '%s' \"$1\" >\"$0\" && chmod 755 \"$0\""])
+            .arg(&path)
+            .arg(format!("#!/bin/sh\n{body}\n"))
+            .status();
+        assert!(write.unwrap().success());
         path
     }
 }
