@@ -14,6 +14,7 @@ use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{
     FileAttr, SecretDir, SecretFs, mount_private_tmpfs, probe, unmount_private,
 };
+use keywheel_testkit::executable;
 use serde_json::{Value, json};
 
 pub(crate) const RUNTIME: &str = env!("CARGO_BIN_EXE_keywheel-runtime");
@@ -91,12 +92,7 @@ impl Scene {
         for sub in ["proc", "sys", "dev", "tmp", "etc"] {
             std::fs::create_dir_all(dir.join("bundle/rootfs").join(sub)).unwrap();
         }
-        // By a process of its own, as hooks are written: what a test beside this one starts meanwhile would have the
-        // file open for writing until it runs, and nobody may run the file then.
-        let copy = Command::new("cp")
-            .args([Path::new(BUSYBOX), &bin.join("busybox")])
-            .status();
-        assert!(copy.unwrap().success());
+        executable::copy(Path::new(BUSYBOX), &bin.join("busybox"));
         for applet in [
             "sh", "cat", "env", "sleep", "ls", "mount", "umount", "rm", "ln", "grep",
         ] {
@@ -269,12 +265,7 @@ impl Scene {
     /// A hook script on the host, which may be run at once.
     pub(crate) fn hook(&self, name: &str, body: &str) -> PathBuf {
         let path = self.dir.join(name);
-        let write = Command::new("sh")
-            .args(["-c", "printf '%s' \"$1\" >\"$0\" && chmod 755 \"$0\""])
-            .arg(&path)
-            .arg(format!("#!/bin/sh\n{body}\n"))
-            .status();
-        assert!(write.unwrap().success());
+        executable::write(&path, &format!("#!/bin/sh\n{body}\n"));
         path
     }
 }
