@@ -8,13 +8,17 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, SocketFlags, SocketType, bind, getsockname, socket_with, sockopt,
 };
+use tokio::net::TcpStream;
 
 /// Tries for two ports so far apart.
 const PAIR_TRIES: usize = 100;
+/// How long a listener may be there that was closed.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What is held; it goes with the process.
 static HELD: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
@@ -66,6 +70,21 @@ pub fn held_pair(above: u16) -> u16 {
     panic!("no two free ports {above} apart on loopback")
 }
 
+/// Waits until nobody listens at an address any more. Where its listener was closed, what a test beside this one has just
+/// started has a copy of it until its own program begins, and the kernel takes connections for that.
+///
+/// # Panics
+/// When somebody goes on listening.
+pub async fn closed(at: SocketAddr) {
+    let waiting = async {
+        while TcpStream::connect(at).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    assert!(waited.is_ok(), "somebody listens at {at}");
+}
+
 /// Whether nobody serves or holds a port: only who would not share it is told.
 fn is_free(port: u16) -> bool {
     let unshared = socket_with(
@@ -84,7 +103,25 @@ mod tests {
 
     use rustix::net::{Shutdown, shutdown};
 
-    use super::*;
+    use super::{Ipv4Addr, closed, held_pair, held_port};
+
+    #[tokio::test]
+    async fn a_listener_of_which_a_child_has_a_copy_is_waited_for() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (at, copy) = (
+            listener.local_addr().unwrap(),
+            listener.try_clone().unwrap(),
+        );
+        drop(listener);
+        let begun = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            drop(copy);
+        });
+        assert!(TcpStream::connect(at).is_ok(), "it is there still");
+        closed(at).await;
+        assert!(TcpStream::connect(at).is_err());
+        begun.join().unwrap();
+    }
 
     #[test]
     fn a_held_port_is_served_again_and_again_and_given_to_nobody_else() {
