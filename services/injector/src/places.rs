@@ -7,7 +7,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use keywheel_core::id::ContainerId;
-use keywheel_daemon::{chain, names};
+use keywheel_daemon::{chain, names, take_lock};
 use keywheel_sys::nsjoin::Helper;
 use keywheel_sys::secretfs::{Features, mount_private_tmpfs, probe, unmount_private};
 
