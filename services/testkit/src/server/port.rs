@@ -17,8 +17,9 @@ use tokio::net::TcpStream;
 
 /// Tries for two ports so far apart.
 const PAIR_TRIES: usize = 100;
-/// How long a listener may be there that was closed.
+/// How long a listener may be there that was closed, and the time between two looks.
 const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(10);
 /// What is held; it goes with the process.
 static HELD: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
@@ -78,7 +79,7 @@ pub fn held_pair(above: u16) -> u16 {
 pub async fn closed(at: SocketAddr) {
     let waiting = async {
         while TcpStream::connect(at).await.is_ok() {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(LOOK).await;
         }
     };
     let waited = tokio::time::timeout(PATIENCE, waiting).await;
