@@ -71,8 +71,9 @@ pub fn held_pair(above: u16) -> u16 {
     panic!("no two free ports {above} apart on loopback")
 }
 
-/// Waits until nobody listens at an address any more. Where its listener was closed, what a test beside this one has just
-/// started has a copy of it until its own program begins, and the kernel takes connections for that.
+/// Waits until nobody listens at an address any more. Where its listener was closed, what a test
+/// beside this one has just started has a copy of it until its own program begins, and the kernel
+/// takes connections for that.
 ///
 /// # Panics
 /// When somebody goes on listening.
@@ -114,11 +115,11 @@ mod tests {
             listener.try_clone().unwrap(),
         );
         drop(listener);
+        assert!(TcpStream::connect(at).is_ok(), "it is there still");
         let begun = std::thread::spawn(move || {
             std::thread::sleep(std::time::Duration::from_millis(50));
             drop(copy);
         });
-        assert!(TcpStream::connect(at).is_ok(), "it is there still");
         closed(at).await;
         assert!(TcpStream::connect(at).is_err());
         begun.join().unwrap();
