@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use keywheel_testkit::executable;
 use serde_json::Value;
 
 use crate::apart::{self, Apart, Role, Shape};
@@ -445,9 +446,7 @@ impl Keywheel {
     pub fn stranger(&self, args: &[&str]) -> Result<Command> {
         let copy = self.scratch.join("client");
         if !copy.exists() {
-            // By a process of its own: what a test beside this one starts meanwhile would have the file open for writing,
-            // and nobody may run it then.
-            Output::of(Command::new("cp").arg(binary("keywheel")?).arg(&copy))?.ok()?;
+            executable::copy(&binary("keywheel")?, &copy);
         }
         let mut command = Command::new("setpriv");
         command

@@ -231,7 +231,10 @@ mod tests {
             .arg("600")
             .env("KEYWHEEL_TEST_PLAINTEXT", &value)
             .spawn()?;
-        let hits = search(&canary, child.id());
+        // The kernel may be at its start still, when its memory is moved.
+        let hits = wait::until("the child's memory", wait::PATIENCE, || {
+            Ok(Some(search(&canary, child.id())?).filter(|hits| !hits.is_empty()))
+        });
         child.kill()?;
         child.wait()?;
         let hits = hits?;

@@ -2,11 +2,12 @@
 //! does not forgive. The scripts run in a tree of their own, with stand-ins for the programs they call.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use keywheel_testkit::executable;
 
 use crate::output::Output;
 use crate::scratch::{Scratch, root};
@@ -55,11 +56,8 @@ impl Tree {
     fn program(&self, path: &str, body: &str) -> Result<()> {
         let path = self.at(path);
         fs::create_dir_all(path.parent().context("no folder")?)?;
-        fs::write(&path, format!("#!/bin/sh\n{body}\n"))?;
-        Ok(fs::set_permissions(
-            path,
-            fs::Permissions::from_mode(0o755),
-        )?)
+        executable::write(&path, &format!("#!/bin/sh\n{body}\n"));
+        Ok(())
     }
 
     fn run(&self, words: &[&str]) -> Result<Output> {

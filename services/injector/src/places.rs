@@ -3,12 +3,11 @@
 //! Owns how they are made and left; what lies in them is `spool`'s, `state`'s and `runtime`'s.
 
 use std::collections::BTreeMap;
-use std::fs::{File, TryLockError};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use keywheel_core::id::ContainerId;
-use keywheel_daemon::{chain, names};
+use keywheel_daemon::{chain, names, take_lock};
 use keywheel_sys::nsjoin::Helper;
 use keywheel_sys::secretfs::{Features, mount_private_tmpfs, probe, unmount_private};
 
@@ -24,9 +23,6 @@ use crate::turns::{self, Turns};
 const BUNDLES_BYTES: u64 = 64 << 20;
 /// File in the run directory that a running injector keeps locked.
 const LOCK_NAME: &str = "injector.lock";
-/// How often a run directory that somebody has is asked for, and the time between.
-const LOCK_TRIES: usize = 50;
-const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// Nobody asks any more; the next start makes it anew. In use or gone, it may stay.
 pub(crate) async fn leave_bundles(bundles: PathBuf) {
@@ -142,16 +138,12 @@ fn lock(run_dir: &Path) -> Result<File, InjectorError> {
         .append(true)
         .open(&path)
         .map_err(fault)?;
-    for _ in 0..LOCK_TRIES {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),
-            Err(TryLockError::Error(source)) => return Err(fault(source)),
-        }
+    if !take_lock(&file).map_err(fault)? {
+        return Err(InjectorError::Taken {
+            path: run_dir.to_owned(),
+        });
     }
-    Err(InjectorError::Taken {
-        path: run_dir.to_owned(),
-    })
+    Ok(file)
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<(), InjectorError> {
@@ -207,20 +199,6 @@ mod tests {
         move_mount: true,
         open_tree: true,
     };
-
-    #[test]
-    fn who_lets_go_of_a_run_directory_is_waited_for_and_who_does_not_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let held = lock(folder.path()).unwrap();
-        let refused = lock(folder.path()).unwrap_err();
-        assert!(matches!(refused, InjectorError::Taken { path } if path == folder.path()));
-        let soon = std::thread::spawn(move || {
-            std::thread::sleep(BETWEEN_TRIES * 3);
-            drop(held);
-        });
-        assert!(lock(folder.path()).is_ok());
-        soon.join().unwrap();
-    }
 
     #[test]
     fn a_kernel_on_which_nothing_can_be_served_is_refused_by_name_with_the_next_step() {
@@ -280,8 +258,9 @@ mod tests {
     fn a_run_directory_has_one_injector() {
         let folder = tempfile::tempdir().unwrap();
         let held = lock(folder.path()).unwrap();
-        let refused = lock(folder.path()).unwrap_err().to_string();
-        assert!(refused.contains("--socket"), "{refused}");
+        let refused = lock(folder.path()).unwrap_err();
+        assert!(matches!(&refused, InjectorError::Taken { path } if path == folder.path()));
+        assert!(refused.to_string().contains("--socket"), "{refused}");
         drop(held);
         assert!(lock(folder.path()).is_ok());
     }

@@ -1,12 +1,14 @@
 //! One owner per journal: a lock file beside it, held as long as the journal is open.
 //!
 //! Invariant: the kernel frees the lock when its holder ends, however that happens, so a killed
-//! process leaves nothing to clean up. The process id in the file is for people only.
+//! process leaves nothing to clean up. A child that the holder had just begun holds it, too, until it
+//! runs its own program: that is waited for. The process id in the file is for people only.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use keywheel_engine::port::{ErrorKind, PortError};
 
@@ -14,13 +16,16 @@ use crate::fault;
 
 /// Longest process id that is read from a lock file.
 const MAX_PID_BYTES: u64 = 20;
+/// How often a journal that somebody has is asked for, and the time between.
+const TRIES: usize = 50;
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// Holds the lock until dropped.
 #[derive(Debug)]
 pub(crate) struct OwnerLock(#[expect(dead_code, reason = "held for its lock")] File);
 
 impl OwnerLock {
-    /// Takes the lock of a journal.
+    /// Takes the lock of a journal. Blocks, for a moment at most.
     pub(crate) fn take(journal: &Path) -> Result<Self, PortError> {
         let path = lock_path(journal);
         let mut file = OpenOptions::new()
@@ -31,12 +36,8 @@ impl OwnerLock {
             .mode(0o600)
             .open(&path)
             .map_err(|source| fault::place(&path, "its lock file cannot be opened", source))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(held(journal, &mut file)),
-            Err(TryLockError::Error(source)) => {
-                return Err(fault::place(&path, "it cannot be locked", source));
-            }
+        if !lock(&file).map_err(|source| fault::place(&path, "it cannot be locked", source))? {
+            return Err(held(journal, &mut file));
         }
         let written = file
             .set_len(0)
@@ -48,6 +49,18 @@ impl OwnerLock {
         }
         Ok(Self(file))
     }
+}
+
+/// Whether it is ours; who is letting go is waited for.
+fn lock(file: &File) -> io::Result<bool> {
+    for _ in 0..TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(BETWEEN_TRIES),
+            Err(TryLockError::Error(source)) => return Err(source),
+        }
+    }
+    Ok(false)
 }
 
 fn lock_path(journal: &Path) -> PathBuf {
@@ -93,6 +106,19 @@ mod tests {
         );
         drop(first);
         assert!(OwnerLock::take(&path).is_ok());
+    }
+
+    #[test]
+    fn who_lets_go_of_a_journal_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal.db");
+        let held = OwnerLock::take(&path).unwrap();
+        let soon = std::thread::spawn(move || {
+            std::thread::sleep(BETWEEN_TRIES * 3);
+            drop(held);
+        });
+        assert!(OwnerLock::take(&path).is_ok());
+        soon.join().unwrap();
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Test code that several crates share: fakes of the ports, and one conformance suite per port.
+//! Test code that several crates share: fakes of the ports, one conformance suite per port, real servers, small disks,
+//! and programs that a test makes and runs.
 //!
 //! A fake and every adapter pass the same suite. Nothing here is shipped.
 
@@ -11,6 +12,8 @@
 )]
 
 pub mod conformance;
+pub mod disk;
+pub mod executable;
 pub mod fake;
 mod hostile;
 pub mod server;

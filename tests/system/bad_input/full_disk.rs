@@ -100,7 +100,12 @@ impl SmallDisk {
 
     /// A disk that works again, with what reached it before.
     pub(crate) fn mend(&self) -> Result<()> {
-        Output::of(Command::new("umount").arg(self.folder()))?.ok()?;
+        // What was just started beside this test, or by a server that was killed, has what was open here until it runs.
+        wait::until_true("nobody at a broken disk", PATIENCE, || {
+            Output::of(Command::new("umount").arg(self.folder()))?
+                .ok()
+                .map(|_| true)
+        })?;
         self.mount()
     }
 

@@ -341,7 +341,7 @@ mod tests {
     #[tokio::test]
     async fn strays_end_nothing_a_browser_is_sent_on_once_and_the_code_ends_it() {
         let loopback = Loopback::open().await.unwrap();
-        let at = ("127.0.0.1", loopback.port);
+        let at = (std::net::Ipv4Addr::LOCALHOST, loopback.port);
         let host = format!("127.0.0.1:{}", loopback.port);
         assert_eq!(loopback.redirect_uri(), format!("http://{host}/callback"));
         let asking = async {
@@ -373,6 +373,6 @@ mod tests {
         assert!(answers[1].contains("Location: https://id.example.org/authorize?x=y\r\n"));
         assert!(answers[2].starts_with("HTTP/1.1 404"), "{answers:?}");
         assert!(answers[3].contains(DONE) && answers[3].contains("no-store"));
-        assert!(TcpStream::connect(at).await.is_err());
+        keywheel_testkit::server::port::closed(at.into()).await;
     }
 }

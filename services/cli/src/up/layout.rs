@@ -2,11 +2,12 @@
 //! making them anew would lose something.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
+use keywheel_daemon::take_lock;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
 
@@ -55,7 +56,8 @@ pub(crate) fn open_directory(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Holds the data directory for this process; the kernel frees it when the process dies.
+/// Holds the data directory for this process; the kernel frees it when the process dies. Who lets go of it is waited
+/// for. Blocks, for a moment at most.
 pub(crate) fn lock(data_dir: &Path) -> Result<File, Error> {
     let path = data_dir.join(LOCK);
     let mut options = OpenOptions::new();
@@ -66,20 +68,16 @@ pub(crate) fn lock(data_dir: &Path) -> Result<File, Error> {
         .truncate(false)
         .mode(0o600);
     let mut file = options.open(&path).map_err(|e| Error::path(&path, &e))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _unreadable = (&mut file).take(32).read_to_string(&mut holder);
-            let holder = holder.trim();
-            let words = if holder.is_empty() {
-                String::new()
-            } else {
-                format!(" (pid {holder})")
-            };
-            return Err(Error::already_running(data_dir, &words));
-        }
-        Err(TryLockError::Error(error)) => return Err(Error::path(&path, &error)),
+    if !take_lock(&file).map_err(|e| Error::path(&path, &e))? {
+        let mut holder = String::new();
+        let _unreadable = (&mut file).take(32).read_to_string(&mut holder);
+        let holder = holder.trim();
+        let words = if holder.is_empty() {
+            String::new()
+        } else {
+            format!(" (pid {holder})")
+        };
+        return Err(Error::already_running(data_dir, &words));
     }
     file.set_len(0).map_err(|e| Error::path(&path, &e))?;
     writeln!(file, "{}", std::process::id()).map_err(|e| Error::path(&path, &e))?;

@@ -9,6 +9,7 @@ use crate::tests::open;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::journal::{Decision, Journal};
 use keywheel_testkit::conformance::journal::decision;
+use keywheel_testkit::disk::settle;
 
 /// Bytes of a page of SQLite.
 const PAGE: u64 = 4096;
@@ -48,6 +49,7 @@ impl SmallDisk {
 
     /// Leaves this much room.
     fn fill(&self, left: u64) {
+        settle(self.0.path());
         let filler = File::create(self.0.path().join("filler")).unwrap();
         let room = self.reserve().room();
         fallocate(&filler, FallocateFlags::empty(), 0, room - left).unwrap();

@@ -3,7 +3,6 @@
 //! Nothing is registered with any engine. All state lies in one temporary directory per test and is removed.
 
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -15,6 +14,7 @@ use keywheel_sys::procfs::PinnedPid;
 use keywheel_sys::secretfs::{
     FileAttr, SecretDir, SecretFs, mount_private_tmpfs, probe, unmount_private,
 };
+use keywheel_testkit::executable;
 use serde_json::{Value, json};
 
 pub(crate) const RUNTIME: &str = env!("CARGO_BIN_EXE_keywheel-runtime");
@@ -92,7 +92,7 @@ impl Scene {
         for sub in ["proc", "sys", "dev", "tmp", "etc"] {
             std::fs::create_dir_all(dir.join("bundle/rootfs").join(sub)).unwrap();
         }
-        std::fs::copy(BUSYBOX, bin.join("busybox")).unwrap();
+        executable::copy(Path::new(BUSYBOX), &bin.join("busybox"));
         for applet in [
             "sh", "cat", "env", "sleep", "ls", "mount", "umount", "rm", "ln", "grep",
         ] {
@@ -262,11 +262,10 @@ impl Scene {
         state.output().unwrap().status.success()
     }
 
-    /// A hook script on the host.
+    /// A hook script on the host, which may be run at once.
     pub(crate) fn hook(&self, name: &str, body: &str) -> PathBuf {
         let path = self.dir.join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        executable::write(&path, &format!("#!/bin/sh\n{body}\n"));
         path
     }
 }

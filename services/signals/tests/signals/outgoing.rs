@@ -13,6 +13,7 @@ use keywheel_engine::port::outside::Outside as _;
 use keywheel_rotators::webhook::Keys;
 use keywheel_seal::SecretBytes;
 use keywheel_signals::{GIVE_UP_AFTER, GIVE_UP_PATIENCE};
+use keywheel_testkit::server::port::closed;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -325,6 +326,7 @@ async fn whether_a_test_arrived_nobody_knows_where_no_answer_came_once_it_was_se
     assert_eq!(unheard.kind, ErrorKind::Unavailable, "{unheard}");
     listening.abort();
     assert!(listening.await.unwrap_err().is_cancelled());
+    closed(at).await;
     let unopened = desk.test(&name).await.unwrap_err();
     assert_eq!(unopened.kind, ErrorKind::Conflict, "{unopened}");
     bench.write_key("key", "none");

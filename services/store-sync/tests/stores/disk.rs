@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use keywheel_cache::{Cache, Error};
@@ -25,6 +26,7 @@ use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_stores::LocalStore;
 use keywheel_testkit::conformance::rotator::Home;
 use keywheel_testkit::conformance::rotator::faults::{Fault, Faulty};
+use keywheel_testkit::disk::settle;
 use tempfile::TempDir;
 use tokio::sync::RwLock;
 
@@ -33,6 +35,9 @@ use crate::{DEPLOYMENT, clock};
 /// Size of the disk.
 const SIZE: &str = "size=2m";
 const FILLER: &str = "filler";
+/// How often a disk is mounted anew until that is done, and the time between.
+const REMOUNTS: usize = 3000;
+const BETWEEN_REMOUNTS: Duration = Duration::from_millis(20);
 /// A torn write's parts.
 const PARTS: usize = 8;
 
@@ -255,14 +260,21 @@ impl Mounted {
         self.0.path()
     }
 
+    /// What a test beside this one just starts has what was open for writing here, until it runs: so long the disk does
+    /// not become read-only.
     fn remount(&self, how: &str) {
         let how = format!("remount,{how},{SIZE}");
-        assert!(ran(Command::new("mount")
-            .args(["-o", &how])
-            .arg(self.path())));
+        for _ in 0..REMOUNTS {
+            if ran(Command::new("mount").args(["-o", &how]).arg(self.path())) {
+                return;
+            }
+            std::thread::sleep(BETWEEN_REMOUNTS);
+        }
+        panic!("it is not mounted anew: {how}");
     }
 
     fn fill(&self) {
+        settle(self.path());
         for size in [1 << 16, 4096, 1] {
             let chunk = vec![0; size];
             let mut number = 0;
