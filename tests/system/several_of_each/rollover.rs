@@ -98,9 +98,8 @@ fn ca(all: &Deployment, words: &[&str]) -> Result<Output> {
 
 /// Every bus server's certificates, made fresh so often.
 fn of_bus_servers(rounds: usize) -> Vec<Recorded> {
-    let one = (1..=BUS_SERVERS).map(|number| Recorded::refresh(&format!("/bus-{number}")));
-    let one: Vec<Recorded> = one.collect();
-    one.repeat(rounds)
+    let one = || (1..=BUS_SERVERS).map(|number| Recorded::refresh(&format!("/bus-{number}")));
+    (0..rounds).flat_map(|_| one()).collect()
 }
 
 fn at_home<'a>(all: &Deployment, command: &'a mut Command) -> &'a mut Command {
