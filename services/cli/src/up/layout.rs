@@ -4,11 +4,12 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
+use rustix::fs::OFlags;
 
 use super::error::{Error, Kind};
 use crate::reading;
@@ -58,14 +59,7 @@ pub(crate) fn open_directory(path: &Path) -> Result<(), Error> {
 /// Holds the data directory for this process; the kernel frees it when the process dies.
 pub(crate) fn lock(data_dir: &Path) -> Result<File, Error> {
     let path = data_dir.join(LOCK);
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600);
-    let mut file = options.open(&path).map_err(|e| Error::path(&path, &e))?;
+    let mut file = open_lock(&path).map_err(|e| Error::path(&path, &e))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -83,6 +77,27 @@ pub(crate) fn lock(data_dir: &Path) -> Result<File, Error> {
     }
     file.set_len(0).map_err(|e| Error::path(&path, &e))?;
     writeln!(file, "{}", std::process::id()).map_err(|e| Error::path(&path, &e))?;
+    Ok(file)
+}
+
+/// Opens the lock, or makes it. It is written anew, and root may hold a directory of somebody else, who can have put a
+/// link in its place: that would be another file, which is neither cut nor waited for.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags.bits().cast_signed());
+    let file = options.open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() || about.nlink() != 1 {
+        let text = "it is no lock of ours: a pipe, or a file that has another name, too";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    }
     Ok(file)
 }
 
