@@ -9,6 +9,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
 };
@@ -105,6 +106,33 @@ fn open(directory: &Path, path: &Path, options: &mut OpenOptions) -> std::io::Re
         return Err(std::io::Error::new(ErrorKind::PermissionDenied, text));
     }
     Ok(file)
+}
+
+/// A directory as it was opened, whatever its name comes to stand for.
+pub(crate) struct Pinned {
+    _held: File,
+    path: PathBuf,
+}
+
+impl Pinned {
+    /// The one that the name stands for now: whoever owns the directory above could put another one there between a
+    /// look and a change.
+    pub(crate) fn open(directory: &Path) -> Result<Self, BundleError> {
+        let held = open_directory(directory)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
+        Ok(Self { _held: held, path })
+    }
+
+    /// Another name of it, for this process.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn open_directory(directory: &Path) -> Result<File, BundleError> {
+    let flags = OFlags::DIRECTORY | OFlags::NONBLOCK;
+    let opened = open_with(directory, OpenOptions::new().read(true), flags);
+    opened.map_err(|error| failed(directory, "open", error))
 }
 
 /// Opens what stands under a name now, whatever a look at it said before: no link is followed, and nobody is waited for.
@@ -218,12 +246,7 @@ fn lock(directory: &Path) -> Result<File, BundleError> {
 
 /// The same, for so many tries: who has it may be stopped, or keep it on purpose.
 pub(super) fn lock_within(directory: &Path, tries: u32) -> Result<File, BundleError> {
-    let opened = open_with(
-        directory,
-        OpenOptions::new().read(true),
-        OFlags::DIRECTORY | OFlags::NONBLOCK,
-    );
-    let file = opened.map_err(|error| failed(directory, "open", error))?;
+    let file = open_directory(directory)?;
     for _ in 0..tries {
         match file.try_lock() {
             Ok(()) => return Ok(file),

@@ -315,3 +315,29 @@ fn a_pipe_in_the_place_of_a_file_and_a_lock_that_is_kept_hold_nobody_up() {
     drop(held);
     assert!(Bundle::read(&directory).is_ok());
 }
+
+#[test]
+fn a_directory_that_was_opened_stays_the_one_whatever_its_name_stands_for() {
+    let (scratch, directory) = fresh();
+    let other = scratch.path().join("other");
+    let ca = authority();
+    let (first, second) = (bundle(&ca, &host(), &host()), bundle(&ca, &host(), &host()));
+    first.write(&directory).unwrap();
+    second.write(&other).unwrap();
+    let pinned = disk::Pinned::open(&directory).unwrap();
+    let aside = scratch.path().join("aside");
+    fs::rename(&directory, &aside).unwrap();
+    symlink(&other, &directory).unwrap();
+    let is_first = |read: Bundle| read.tls.key_pem.ct_eq(&first.tls.key_pem);
+    assert!(is_first(Bundle::read(pinned.path()).unwrap()));
+    let third = bundle(&ca, &host(), &host());
+    third.write(pinned.path()).unwrap();
+    let read = |directory: &Path| Bundle::read(directory).unwrap().tls.key_pem;
+    assert!(read(&aside).ct_eq(&third.tls.key_pem));
+    assert!(read(&other).ct_eq(&second.tls.key_pem));
+    fs::remove_file(aside.join(KEY_FILE)).unwrap();
+    let error = Bundle::read(pinned.path()).err().unwrap();
+    let said = error.renamed(pinned.path(), &directory).to_string();
+    let path = directory.join(KEY_FILE);
+    assert!(said.contains(&path.display().to_string()), "{said}");
+}
