@@ -107,6 +107,15 @@ pub(super) fn note_permit(
 ) -> Result<Vec<Event>, Rejection> {
     let host = wish.host;
     let known = world.hosts.get(&host).ok_or(No::NotEnrolled(host))?;
+    // With one host's eviction its keys are refused, whoever has them as well.
+    let mut others = world.hosts.values().filter(|other| other.id != host);
+    let is_alive = |other: &Host| {
+        let end = other.permits.get(&wish.key);
+        end.is_some_and(|end| *end > ctx.now)
+    };
+    if others.any(is_alive) {
+        return Err(No::PermitOfAnother(known.name.clone()).into());
+    }
     let noted = known.decide_permit(wish, ctx.now)?;
     Ok(vec![Event::Host(host, noted)])
 }

@@ -112,6 +112,11 @@ pub enum Rejection {
         "host `{0}` has {MAX_PERMITS} permits for the bus already; its next one is made when one of them ends"
     )]
     TooManyPermits(HostName),
+    /// What is refused with it would be refused to another one.
+    #[error(
+        "host `{0}` came with a key for the bus that another host has a permit for; each makes its own"
+    )]
+    PermitOfAnother(HostName),
     /// An eviction needs a reason on the record.
     #[error("an eviction needs a reason; give one with --reason \"…\"")]
     ReasonMissing,
