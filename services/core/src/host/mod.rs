@@ -402,6 +402,25 @@ pub struct RefusedKey {
     pub expires_at: Timestamp,
 }
 
+/// What is noted of the permit that a host asks for, which nobody else may have one for: with its eviction the key is
+/// refused, whoever has it as well.
+///
+/// # Errors
+/// [`Rejection::NotEnrolled`], [`Rejection::PermitOfAnother`], and those of [`Host::decide_permit`].
+pub fn permit_of(world: &World, wish: &PermitRequest, now: Timestamp) -> Result<Event, Rejection> {
+    let known = world.hosts.get(&wish.host);
+    let known = known.ok_or(Rejection::NotEnrolled(wish.host))?;
+    let mut others = world.hosts.values().filter(|other| other.id != known.id);
+    let has_it = |other: &Host| {
+        let end = other.permits.get(&wish.key);
+        end.is_some_and(|end| *end > now)
+    };
+    match others.any(has_it) {
+        true => Err(Rejection::PermitOfAnother(known.name.clone())),
+        false => known.decide_permit(wish, now),
+    }
+}
+
 /// Keys of evicted hosts whose permits may still live.
 #[must_use]
 pub fn refused_keys(world: &World) -> Vec<RefusedKey> {
