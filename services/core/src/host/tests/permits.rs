@@ -110,6 +110,7 @@ fn no_host_gets_a_permit_for_another_one_s_key_so_its_eviction_takes_the_bus_fro
         .collect();
     assert_eq!(keys, [key(2)]);
     // What has ended is nobody's.
-    let given = given.at(later(LIFE));
-    given.and(wish(2, later(2 * LIFE)));
+    let given = given.at(later(LIFE)).and(wish(2, later(2 * LIFE)));
+    let known = given.world().live_host(HOST).unwrap();
+    assert!(known.permits.contains_key(&key(2)));
 }
