@@ -39,7 +39,7 @@ impl KeptRecords {
             .disable_statement_logging();
         let mut connection = options.connect().await.map_err(opened)?;
         let ends: (Option<i64>, Option<i64>) =
-            sqlx::query_as("SELECT MIN(idx), MAX(idx) FROM leaf")
+            sqlx::query_as("SELECT MIN(idx), MAX(idx) FROM leaf WHERE idx >= 0")
                 .fetch_one(&mut connection)
                 .await
                 .map_err(opened)?;
@@ -73,10 +73,14 @@ impl KeptRecords {
         from: u64,
         limit: usize,
     ) -> Result<Vec<AuditLeaf>, AuditSinkError> {
+        // Behind the last number that a file can have there is nothing; as a signed one it would be the first again.
+        let Ok(from) = i64::try_from(from) else {
+            return Ok(Vec::new());
+        };
         let sql = "SELECT idx, bytes FROM leaf WHERE idx >= $1 ORDER BY idx LIMIT $2";
         let limit = i64::try_from(limit.min(MAX_READ)).unwrap_or(i64::MAX);
         let rows: Result<Vec<(i64, Vec<u8>)>, _> = sqlx::query_as(sql)
-            .bind(from.cast_signed())
+            .bind(from)
             .bind(limit)
             .fetch_all(&mut self.connection)
             .await;
@@ -126,6 +130,36 @@ mod tests {
         assert!(why(KeptRecords::open(&path).await).is_unmade());
         std::fs::write(&path, "x".repeat(4096)).unwrap();
         assert!(!why(KeptRecords::open(&path).await).is_unmade());
+    }
+
+    #[tokio::test]
+    async fn a_record_of_the_last_number_that_there_is_does_not_begin_the_reading_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit-sink.db");
+        let file = File::open(&path).await.unwrap();
+        file.append(&[leaf(0), leaf(1)]).await.unwrap();
+        drop(file);
+        let options = SqliteConnectOptions::new().filename(&path);
+        let mut connection = options.connect().await.unwrap();
+        // Whoever may write the file can put in any number.
+        for index in [i64::MAX, -1] {
+            sqlx::query("INSERT INTO leaf (idx, bytes) VALUES ($1, $2)")
+                .bind(index)
+                .bind(b"{}".to_vec())
+                .execute(&mut connection)
+                .await
+                .unwrap();
+        }
+        connection.close().await.unwrap();
+        let mut kept = KeptRecords::open(&path).await.unwrap();
+        assert_eq!((kept.begins(), kept.size()), (0, 1 << 63));
+        let last = i64::MAX.cast_unsigned();
+        let read = kept.read(2, 10).await.unwrap();
+        assert_eq!(
+            read.iter().map(|leaf| leaf.index).collect::<Vec<_>>(),
+            [last]
+        );
+        assert!(kept.read(last + 1, 10).await.unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
@@ -15,6 +16,8 @@ use crate::error::Error;
 
 /// Older releases can corrupt a database in WAL mode.
 pub const MIN_SQLITE_VERSION: &str = "3.51.3";
+/// User id of root.
+const ROOT: u32 = 0;
 /// Format of the tables.
 pub(crate) const FORMAT: i64 = 3;
 /// The format before KEKs had a time of making; it and all later ones are upgraded when the cache is
@@ -229,29 +232,35 @@ fn secure_location(path: &Path) -> Result<(), Error> {
         .mode(0o700)
         .create(directory)
         .map_err(|error| refuse(directory, format!("the directory cannot be made ({error})")))?;
-    let mode = directory
+    let about = directory
         .metadata()
-        .map_err(|error| refuse(directory, error.to_string()))?
-        .mode();
-    if mode & 0o077 != 0 {
+        .map_err(|error| refuse(directory, error.to_string()))?;
+    if about.mode() & 0o077 != 0 {
         let reason = format!(
             "other users may enter the directory; run `chmod 700 {}`",
             directory.display()
         );
         return Err(refuse(directory, reason));
     }
+    // Root may open the cache of somebody else, who can have put a link there: nothing is made where it leads to.
+    let is_theirs = ![ROOT, rustix::process::geteuid().as_raw()].contains(&about.uid());
+    let mut flags = OFlags::NONBLOCK;
+    flags.set(OFlags::NOFOLLOW, is_theirs);
     let file = OpenOptions::new()
         .create(true)
         .append(true)
         .mode(0o600)
+        .custom_flags(flags.bits().cast_signed())
         .open(path);
     let file =
         file.map_err(|error| refuse(path, format!("the file cannot be opened ({error})")))?;
-    let mode = file
+    let found = file
         .metadata()
-        .map_err(|error| refuse(path, error.to_string()))?
-        .mode();
-    if mode & 0o077 != 0 {
+        .map_err(|error| refuse(path, error.to_string()))?;
+    if !found.is_file() {
+        return Err(refuse(path, "it is no file".to_owned()));
+    }
+    if found.mode() & 0o077 != 0 {
         let reason = format!(
             "other users may read the file; run `chmod 600 {}`",
             path.display()
@@ -264,6 +273,28 @@ fn secure_location(path: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_makes_nothing_where_a_link_in_somebody_else_s_directory_leads_to() {
+        use std::os::unix::fs::{chown, symlink};
+        const STORE_SYNC: u32 = 4242;
+        let scratch = tempfile::tempdir().unwrap();
+        let (data, elsewhere) = (
+            scratch.path().join("data"),
+            scratch.path().join("elsewhere"),
+        );
+        DirBuilder::new().mode(0o700).create(&data).unwrap();
+        if std::fs::metadata(&data).unwrap().uid() != ROOT {
+            return;
+        }
+        chown(&data, Some(STORE_SYNC), Some(STORE_SYNC)).unwrap();
+        let path = data.join("cache.db");
+        symlink(&elsewhere, &path).unwrap();
+        assert!(secure_location(&path).is_err());
+        assert!(!elsewhere.exists());
+        std::fs::remove_file(&path).unwrap();
+        assert!(secure_location(&path).is_ok());
+    }
 
     #[test]
     fn libraries_with_the_log_bug_are_refused() {

@@ -1,12 +1,14 @@
 //! How a run ends: the exit codes, one table for code, help and README, and the failure that carries one.
 //!
 //! Invariant: a code once released keeps its meaning. A failure says what, why and the next step; it
-//! never holds a value.
+//! never holds a value, and what others wrote into it does not steer the terminal.
 
 use std::fmt;
 use std::process::ExitCode;
 
 use keywheel_schemas::api::{NOT_LET_IN, Problem};
+
+use crate::output::tame;
 
 /// What a text names that is told instead of every answer, of `keywheel status` too: a log waits to be accepted.
 const ACCEPTED_WITH: &str = "`keywheel restore accept";
@@ -171,14 +173,16 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<&str> = self.what.lines().collect();
+        // Names and texts of others are in both.
+        let tamed = |text: &str| -> Vec<String> { text.lines().map(tame).collect() };
+        let lines = tamed(&self.what);
         let (shown, left) = lines.split_at(lines.len().min(MAX_LINES));
         write!(f, "error: {}", shown.join("\n  "))?;
         if !left.is_empty() {
             write!(f, "\n  … and {} more", left.len())?;
         }
         match &self.next {
-            Some(next) => write!(f, "\n  next: {next}"),
+            Some(next) => write!(f, "\n  next: {}", tamed(next).join("\n  ")),
             None => Ok(()),
         }
     }
@@ -288,6 +292,19 @@ mod tests {
         // But where status itself gets no other answer.
         let held = "nothing is served: accept it with `keywheel restore accept --reason TEXT`";
         assert_eq!(next_of("unavailable", held), None);
+    }
+
+    #[test]
+    fn what_others_wrote_into_a_failure_steers_no_terminal() {
+        let failure = Failure::new(
+            Exit::Unverified,
+            "the checkpoint is not of `\u{1b}]0;x\u{7}\u{9b}2J`\nnor of `\u{202e}b`",
+            "look at \u{1b}[31mx",
+        );
+        assert_eq!(
+            failure.to_string(),
+            "error: the checkpoint is not of `·]0;x··2J`\n  nor of `·b`\n  next: look at ·[31mx"
+        );
     }
 
     #[test]

@@ -17,7 +17,8 @@ const TOO_MANY: &str = "there is a word too many, or one whose flag is missing; 
 
 /// The failure behind clap's error, for the words behind the program's name.
 pub(crate) fn failure(error: &clap::Error, words: impl IntoIterator<Item = String>) -> Failure {
-    let text = match is_word_too_many(error) {
+    let words: Vec<String> = words.into_iter().collect();
+    let text = match is_word_too_many(error, &words) {
         true => TOO_MANY.to_owned(),
         false => error.render().to_string(),
     };
@@ -32,12 +33,13 @@ pub(crate) fn failure(error: &clap::Error, words: impl IntoIterator<Item = Strin
     )
 }
 
-/// Whether clap would repeat a word that is no flag: one of two hyphens, or of one and a letter.
-fn is_word_too_many(error: &clap::Error) -> bool {
+/// Whether clap would repeat a word that is no flag: one of two hyphens, or of one and a letter. Behind `--` none is.
+fn is_word_too_many(error: &clap::Error, words: &[String]) -> bool {
     match (error.kind(), error.get(ContextKind::InvalidArg)) {
         (ErrorKind::UnknownArgument, Some(ContextValue::String(word))) => {
             let is_short = word.starts_with('-') && word.chars().count() <= 2;
-            !word.starts_with("--") && !is_short
+            let is_flag = word.starts_with("--") || is_short;
+            !is_flag || words.iter().any(|word| word == "--")
         }
         _ => false,
     }
@@ -145,6 +147,7 @@ mod tests {
         for line in [
             "put a/b hunter2",
             "put a/b -- -hunter2",
+            "put a/b -- --hunter2",
             "put a/b --valu=hunter2",
             "rotate-kek hunter2",
             "seal hunter2",

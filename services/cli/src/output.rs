@@ -96,13 +96,13 @@ impl Screen {
     /// Tells a person something beside the answer.
     pub(crate) fn note(self, text: &str) {
         // When stderr is gone, nobody is left to be told.
-        let _ = writeln!(io::stderr().lock(), "{text}");
+        let _ = writeln!(io::stderr().lock(), "{}", tame_lines(text));
     }
 
     /// Asks a person for a line.
     pub(crate) fn ask(self, question: &str) -> Result<String, Failure> {
         let mut error = io::stderr().lock();
-        let _ = write!(error, "{question} ");
+        let _ = write!(error, "{} ", tame_lines(question));
         let _ = error.flush();
         let mut line = String::new();
         let mut input = io::Read::take(io::stdin().lock(), MAX_ANSWER_BYTES);
@@ -141,6 +141,12 @@ pub(crate) fn tame(text: &str) -> String {
         .collect()
 }
 
+/// The same of each line of a text of ours, into which others' words are put.
+fn tame_lines(text: &str) -> String {
+    let lines: Vec<String> = text.split('\n').map(tame).collect();
+    lines.join("\n")
+}
+
 /// Whether a character does something to what stands around it: controls, and marks that turn the direction of text or
 /// show nothing.
 pub(crate) fn is_steering(character: char) -> bool {
@@ -157,6 +163,11 @@ pub(crate) fn is_steering(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_told_beside_an_answer_keeps_its_lines_and_nothing_that_steers() {
+        assert_eq!(tame_lines("a\n\n  b\u{1b}[2J\r\n"), "a\n\n  b·[2J·\n");
+    }
 
     #[test]
     fn escape_sequences_do_not_reach_the_terminal() {

@@ -9,7 +9,7 @@ use keywheel_core::approval::{Digest, MAX_PLAN_BYTES, Operation};
 use keywheel_core::command::Command;
 use keywheel_core::host::Host;
 use keywheel_core::name::HostName;
-use keywheel_core::policy::{Group, Policies, Request};
+use keywheel_core::policy::{self, Group, Policies, Request};
 use keywheel_core::world::World;
 use keywheel_engine::presence::{Row, SINK_SET_FACT};
 use keywheel_engine::state::View;
@@ -73,6 +73,18 @@ pub fn bound(world: &World, command: Command) -> Command {
         }
         other => other,
     }
+}
+
+/// Why a command is not asked for, nor done as one that changes nothing: its sender counts on another set than the one in
+/// force. That one may come before it is decided, and nobody approved anything over it.
+#[must_use]
+pub fn moved(world: &World, command: &Command) -> Option<policy::Rejection> {
+    let Command::ApplyPolicies(wish) = command else {
+        return None;
+    };
+    let found = world.policies().map_or(0, |known| known.version);
+    let expected = wish.expected.filter(|expected| *expected != found)?;
+    Some(policy::Rejection::Moved { expected, found })
 }
 
 /// Of what changes nothing nobody has to approve.

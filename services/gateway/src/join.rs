@@ -9,7 +9,7 @@
 mod returning;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ use crate::bus_server::note_permit;
 use crate::denials::{Attempt, Ruling};
 use crate::door::{Door, Spans};
 use crate::http::{Api, BODY_TIMEOUT, Failure};
-use crate::places::Places;
+use crate::places::{Places, network_of};
 use crate::registry::Registry;
 
 /// Where a machine comes with a token.
@@ -284,7 +284,8 @@ impl Joins {
     }
 }
 
-/// Who tried how often in the window that runs. As many addresses as attempts at most.
+/// Who tried how often in the window that runs. As many addresses as attempts at most. A network of IPv6, of which one
+/// machine has as many addresses as it likes, has half of all.
 #[derive(Debug)]
 struct Attempts {
     most: u32,
@@ -296,6 +297,7 @@ struct Window {
     began: Duration,
     all: u32,
     by_address: BTreeMap<IpAddr, u32>,
+    by_network: BTreeMap<Ipv6Addr, u32>,
 }
 
 impl Attempts {
@@ -317,12 +319,22 @@ impl Attempts {
         if window.all >= self.most {
             return false;
         }
+        let network = network_of(from);
+        let beside = network.and_then(|network| window.by_network.get(&network).copied());
+        let beside = beside.unwrap_or(0);
+        // Before its address is remembered: of these there is no end.
+        if beside >= self.most / 2 {
+            return false;
+        }
         let own = window.by_address.entry(from).or_default();
         if *own >= MAX_ATTEMPTS_PER_ADDRESS {
             return false;
         }
         *own += 1;
         window.all += 1;
+        if let Some(network) = network {
+            window.by_network.insert(network, beside + 1);
+        }
         true
     }
 }

@@ -1,11 +1,11 @@
 //! How many connections a listener serves at once, and for whom.
 //!
 //! Invariants: strangers and operators have places of their own, so that no number of strangers
-//! keeps an operator out; one user never has all places of its kind; a place is free again when its
-//! connection ends, however it ends.
+//! keeps an operator out; one user never has all places of its kind, and no network of IPv6 has those of strangers; a
+//! place is free again when its connection ends, however it ends.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keywheel_identity::name::OperatorName;
@@ -16,6 +16,8 @@ pub const MAX_CONNECTIONS: usize = 512;
 pub const MAX_STRANGERS: usize = 128;
 /// Most connections of one user who may use no verb.
 pub const MAX_PER_STRANGER: usize = 16;
+/// Most connections of strangers from one network of IPv6: a machine has as many addresses there as it likes.
+pub const MAX_PER_NETWORK: usize = MAX_STRANGERS / 2;
 /// Most connections of one user who may; event streams hold one each.
 pub const MAX_PER_OPERATOR: usize = 128;
 
@@ -48,11 +50,32 @@ pub enum Holder {
     Address(IpAddr),
 }
 
+impl Holder {
+    const fn network(&self) -> Option<Ipv6Addr> {
+        match self {
+            Self::Address(address) => network_of(*address),
+            Self::User(_) | Self::Operator(_) => None,
+        }
+    }
+}
+
+/// The network of an address of IPv6, by its first 64 bits: so much a machine's link has at least.
+pub(crate) const fn network_of(address: IpAddr) -> Option<Ipv6Addr> {
+    match address {
+        IpAddr::V4(_) => None,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Some(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
 /// Who holds how many. Bounded by the number of places.
 #[derive(Debug, Default)]
 struct Held {
     by_standing: HashMap<Standing, usize>,
     by_user: HashMap<(Standing, Holder), usize>,
+    by_network: HashMap<Ipv6Addr, usize>,
 }
 
 /// All places. Clones are one.
@@ -82,8 +105,14 @@ impl Places {
         let all = held.by_standing.get(&standing).copied().unwrap_or(0);
         let key = (standing, holder.clone());
         let own = held.by_user.get(&key).copied().unwrap_or(0);
-        if all >= in_all || own >= per_user {
+        let network = holder.network();
+        let beside = network.and_then(|network| held.by_network.get(&network).copied());
+        let beside = beside.unwrap_or(0);
+        if all >= in_all || own >= per_user || beside >= MAX_PER_NETWORK {
             return None;
+        }
+        if let Some(network) = network {
+            held.by_network.insert(network, beside + 1);
         }
         held.by_standing.insert(standing, all + 1);
         held.by_user.insert(key, own + 1);
@@ -101,6 +130,13 @@ impl Drop for Place {
         let mut held = self.places.held();
         if let Some(all) = held.by_standing.get_mut(&self.standing) {
             *all = all.saturating_sub(1);
+        }
+        if let Some(network) = self.holder.network() {
+            let left = held.by_network.get(&network).copied().unwrap_or(0);
+            match left.saturating_sub(1) {
+                0 => held.by_network.remove(&network),
+                left => held.by_network.insert(network, left),
+            };
         }
         let user = (self.standing, self.holder.clone());
         let own = held.by_user.get(&user).copied().unwrap_or(0);
@@ -137,6 +173,26 @@ mod tests {
             taken.extend(places.take(standing, Holder::User(7)));
             assert_eq!(taken.len(), limit);
         }
+    }
+
+    #[test]
+    fn one_machine_with_a_network_of_addresses_leaves_places_to_others() {
+        let places = Places::default();
+        let address = |network: u16, host: u16| {
+            let all = Ipv6Addr::new(0x2001, 0xdb8, 0, network, 0, 0, 0, host);
+            Holder::Address(IpAddr::V6(all))
+        };
+        let take = |network, host| places.take(Standing::Stranger, address(network, host));
+        let mut taken: Vec<Place> = (0..1000).filter_map(|host| take(1, host)).collect();
+        assert_eq!(taken.len(), MAX_PER_NETWORK);
+        let other = take(2, 1).unwrap();
+        let old = Holder::Address(IpAddr::from([192, 0, 2, 1]));
+        assert!(places.take(Standing::Stranger, old).is_some());
+        taken.pop();
+        taken.extend(take(1, 2000));
+        assert_eq!(taken.len(), MAX_PER_NETWORK, "one that ended is free again");
+        drop((taken, other));
+        assert!(places.held().by_network.is_empty(), "none is remembered");
     }
 
     #[test]

@@ -85,6 +85,41 @@ pub enum BundleError {
     },
 }
 
+impl BundleError {
+    /// The same of a directory that has another name, too.
+    pub(crate) fn renamed(self, from: &Path, to: &Path) -> Self {
+        let other = |path: &Path| match path.strip_prefix(from) {
+            Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
+            Ok(rest) => to.join(rest),
+            Err(_) => path.to_owned(),
+        };
+        match self {
+            Self::Io {
+                path,
+                action,
+                source,
+            } => Self::Io {
+                path: other(&path),
+                action,
+                source,
+            },
+            Self::Open { path, mode, wanted } => Self::Open {
+                path: other(&path),
+                mode,
+                wanted,
+            },
+            Self::Damaged { path, reason } => Self::Damaged {
+                path: other(&path),
+                reason,
+            },
+            Self::Tls { path, source } => Self::Tls {
+                path: other(&path),
+                source,
+            },
+        }
+    }
+}
+
 /// PEM of a certificate, its key and the roots.
 pub struct TlsFiles {
     /// The certificate with its chain.

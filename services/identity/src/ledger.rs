@@ -404,7 +404,7 @@ impl Ledger {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.failed("look at", error)),
         }
-        let opened = File::options().read(true).write(true).open(&self.path);
+        let opened = disk::open_plain(&self.path, File::options().read(true).write(true));
         opened.map(Some).map_err(|error| self.failed("open", error))
     }
 

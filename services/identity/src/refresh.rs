@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use keywheel_core::time::Timestamp;
 use keywheel_seal::{Entropy, SecretBytes};
 
-use crate::bundle::{Bundle, BundleError, Identity};
+use crate::bundle::{Bundle, BundleError, Identity, disk};
 use crate::enrol::{EnrolError, Registrar, Renewing, answer_renewal};
 use crate::init::plain;
 use crate::name::PeerName;
@@ -63,11 +63,25 @@ pub fn refresh(
 }
 
 /// Makes any directory of credentials fresh but a host's: a service's, a person's, a bus server's.
-/// Whose it is and until when.
+/// Whose it is and until when. What is written goes to where it was read, whatever the name stands for by then.
 ///
 /// # Errors
 /// When the directory cannot be read or written, an authority refuses, or it is a host's.
 pub fn refresh_any(
+    directory: &Path,
+    registrar: &Registrar<'_>,
+    now: Timestamp,
+    entropy: &dyn Entropy,
+) -> Result<(PeerName, Timestamp), RefreshError> {
+    let pinned = disk::Pinned::open(directory)?;
+    refreshed(pinned.path(), registrar, now, entropy).map_err(|error| match error {
+        RefreshError::Bundle(error) => error.renamed(pinned.path(), directory).into(),
+        RefreshError::Host(_) => RefreshError::Host(directory.to_owned()),
+        other => other,
+    })
+}
+
+fn refreshed(
     directory: &Path,
     registrar: &Registrar<'_>,
     now: Timestamp,

@@ -4,11 +4,12 @@
 //! there is replaced; nothing is removed for a server's word that is no backup by its name.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use keywheel_schemas::api::BackupView;
+use rustix::fs::OFlags;
 use serde_json::json;
 
 use super::make::{FOLDER, SEALED};
@@ -38,9 +39,11 @@ pub(crate) async fn backup(client: &Client, screen: Screen, out: &Path) -> Resul
     let (mut file, beside) = begin(out)?;
     let made: BackupView = client.change_many("/v1/backup", &json!({})).await?;
     let from = PathBuf::from(&made.path);
-    let mut opened = File::open(&from).map_err(|error| not_here(&from, &error))?;
+    let opened = open(&from).map_err(|error| not_here(&from, &error))?;
     let failed = |error: io::Error| cannot_write(out, &error);
-    let written = pack::copy(&mut opened, &mut file).map_err(failed)?;
+    // A byte more shows that it is another one; without an end it would fill the disk.
+    let mut most = opened.take(made.bytes.saturating_add(1));
+    let written = pack::copy(&mut most, &mut file).map_err(failed)?;
     file.sync_all().map_err(failed)?;
     let meant = (made.bytes, made.sha256.clone());
     let read_back = pack::copy(
@@ -64,6 +67,18 @@ pub(crate) async fn backup(client: &Client, screen: Screen, out: &Path) -> Resul
         ..made
     };
     screen.show(&made, words)
+}
+
+/// Opens what a server says that it made: a file, and no pipe that is waited for.
+fn open(from: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.bits().cast_signed());
+    let file = options.open(from)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file")),
+    }
 }
 
 /// Refuses a name that something has, be it a link that leads nowhere: what is kept as evidence replaces nothing.
@@ -127,4 +142,22 @@ fn words(made: &BackupView) -> String {
                 .to_owned(),
         ),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_a_pipe_and_a_directory_are_no_backup_and_nobody_waits_for_them() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, at("pipe"), mode).unwrap();
+        for strange in [at("pipe"), PathBuf::from("/dev/zero"), at(".")] {
+            assert!(open(&strange).is_err(), "{}", strange.display());
+        }
+        fs::write(at("backup"), "sealed").unwrap();
+        assert!(open(&at("backup")).is_ok());
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use keywheel_seal::OsEntropy;
 use keywheel_seal::backup::{BackupKey, BadBackup, deployment_of};
 use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::sign::VerifyingKey;
+use rustix::fs::OFlags;
 
 use super::pack::{self, Opener};
 use crate::exit::{Exit, Failure};
@@ -28,6 +30,8 @@ use crate::up;
 /// A directory that is removed with what is in it, unless it is kept.
 pub(crate) struct Folder {
     path: PathBuf,
+    /// Itself, whatever its name comes to stand for: whoever owns the directory above can rename it.
+    held: File,
     is_kept: bool,
 }
 
@@ -44,19 +48,26 @@ impl Folder {
     /// Makes it, for our user only.
     pub(crate) fn make(path: PathBuf) -> Result<Self, Failure> {
         let made = DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|error| cannot_write(&path, &error))?;
+        let held = made.and_then(|()| hold(&path));
+        let held = held.map_err(|error| cannot_write(&path, &error))?;
         Ok(Self {
             path,
+            held,
             is_kept: false,
         })
+    }
+
+    /// Another name of it, for this process and as long as it is there.
+    pub(crate) fn pinned(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.held.as_raw_fd()))
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Leaves it where it is.
-    pub(crate) fn keep(mut self) {
+    /// From now on it is left where it is.
+    pub(crate) fn keep(&mut self) {
         self.is_kept = true;
     }
 }
@@ -69,6 +80,14 @@ impl Drop for Folder {
             let _ = fs::remove_dir_all(&self.path);
         }
     }
+}
+
+/// Opens a directory that was made just now, and no link that came in its place.
+fn hold(path: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(flags.bits().cast_signed());
+    options.open(path)
 }
 
 /// Whose backup a file says that it is.

@@ -360,8 +360,13 @@ fn person() -> Person {
 
 /// Gives what was unpacked its names, in any order: until the last one has its own the directory that they come from
 /// is there.
-fn place(data_dir: &Path, folder: Folder, (note, compared): (&Note, &Compared)) -> io::Result<()> {
-    let from = folder.path().to_owned();
+fn place(
+    data_dir: &Path,
+    mut folder: Folder,
+    (note, compared): (&Note, &Compared),
+) -> io::Result<()> {
+    // Where it was unpacked, and nothing that came in its place since: all that lies there is moved.
+    let from = folder.pinned();
     // From here on its being there says that this did not come to its end.
     folder.keep();
     if compared.sink.is_none() {
@@ -377,7 +382,7 @@ fn place(data_dir: &Path, folder: Folder, (note, compared): (&Note, &Compared)) 
         fs::rename(from.join(&name), data_dir.join(&name))?;
     }
     fs::File::open(data_dir)?.sync_all()?;
-    fs::remove_dir(&from)?;
+    fs::remove_dir(folder.path())?;
     fs::File::open(data_dir)?.sync_all()
 }
 
@@ -466,6 +471,39 @@ fn words(found: &Found) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_came_in_the_place_of_the_directory_is_not_moved() {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        fs::create_dir(at("data")).unwrap();
+        fs::create_dir(at("elsewhere")).unwrap();
+        fs::write(at("elsewhere/theirs"), "kept").unwrap();
+        let folder = Folder::make(at("data").join(UNPACKING)).unwrap();
+        fs::write(folder.path().join("journal.db"), "journal").unwrap();
+        // Whoever owns the data directory can do this at any time.
+        fs::rename(folder.path(), at("data/aside")).unwrap();
+        std::os::unix::fs::symlink(at("elsewhere"), folder.path()).unwrap();
+        let person = Person {
+            uid: 0,
+            name: "root".to_owned(),
+        };
+        let note = Note::of_restore(person, (String::new(), ""), (1, false));
+        let compared = Compared {
+            words: String::new(),
+            is_older: false,
+            sink: None,
+        };
+        std::os::unix::fs::symlink(at("elsewhere/theirs"), at("data/restored.new")).unwrap();
+        let placed = place(&at("data"), folder, (&note, &compared));
+        assert!(placed.is_err(), "a link is no directory to be removed");
+        let kept = fs::read_to_string(at("elsewhere/theirs")).unwrap();
+        assert_eq!(kept, "kept");
+        assert_eq!(
+            fs::read_to_string(at("data/journal.db")).unwrap(),
+            "journal"
+        );
+    }
 
     #[test]
     fn who_accepted_first_is_told_what_the_other_one_types() {

@@ -5,7 +5,7 @@
 //! belongs to the other: one that cannot be read just now may be all that opens it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
@@ -29,12 +29,18 @@ pub(crate) fn mark(root: &SealedRoot) -> RootMark {
     u32::from_be_bytes([a, b, c, d]).max(1)
 }
 
-/// Writes it, durably, for whom the data directory belongs to: root may have been asked to reseal.
+/// Writes it, durably, for whom the data directory belongs to: root may have been asked to reseal. The name is made anew,
+/// so that no link of that one is followed, and nothing is given away that was there before.
 pub(crate) fn write(directory: &Path, data_dir: &Path, text: &str) -> Result<(), Error> {
     let path = path(directory);
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(true).mode(0o600);
-    let written = options.open(&path).and_then(|mut file| {
+    let written = || {
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        let mut file = options.open(&path)?;
         let owner = fs::metadata(data_dir)?;
         if file.metadata()?.uid() != owner.uid() {
             fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
@@ -42,8 +48,8 @@ pub(crate) fn write(directory: &Path, data_dir: &Path, text: &str) -> Result<(),
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         File::open(directory)?.sync_all()
-    });
-    written.map_err(|error| Error::path(&path, &error))
+    };
+    written().map_err(|error| Error::path(&path, &error))
 }
 
 /// Ends a reseal that is under way: forwards when the cache belongs to the next root key, back when it belongs to the
@@ -121,6 +127,33 @@ mod tests {
         settle((directory, OWN), (&cache, failed)).await.unwrap();
         assert!(!path(directory).exists());
         crate::seal::read(&directory.join(file::NAME), OWN).unwrap()
+    }
+
+    #[test]
+    fn what_the_directory_s_owner_put_in_its_place_is_neither_written_nor_given_away() {
+        const STORE_SYNC: u32 = 4242;
+        let scratch = tempfile::tempdir().unwrap();
+        let (directory, elsewhere) = (scratch.path().join("data"), scratch.path().join("ours"));
+        fs::create_dir(&directory).unwrap();
+        fs::write(&elsewhere, "kept").unwrap();
+        let owner = fs::metadata(&elsewhere).unwrap().uid();
+        if owner == 0 {
+            std::os::unix::fs::chown(&directory, Some(STORE_SYNC), Some(STORE_SYNC)).unwrap();
+        }
+        for is_hard in [false, true] {
+            match is_hard {
+                false => std::os::unix::fs::symlink(&elsewhere, path(&directory)).unwrap(),
+                true => fs::hard_link(&elsewhere, path(&directory)).unwrap(),
+            }
+            write(&directory, &directory, "sealed").unwrap();
+            assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "kept");
+            assert_eq!(fs::metadata(&elsewhere).unwrap().uid(), owner);
+            let made = fs::symlink_metadata(path(&directory)).unwrap();
+            assert!(made.is_file() && made.nlink() == 1);
+            assert_eq!(made.uid(), fs::metadata(&directory).unwrap().uid());
+            assert_eq!(fs::read_to_string(path(&directory)).unwrap(), "sealed");
+            fs::remove_file(path(&directory)).unwrap();
+        }
     }
 
     #[tokio::test]

@@ -4,12 +4,13 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 use keywheel_daemon::take_lock;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::envelope::UnsealKey;
+use rustix::fs::OFlags;
 
 use super::error::{Error, Kind};
 use crate::reading;
@@ -60,14 +61,7 @@ pub(crate) fn open_directory(path: &Path) -> Result<(), Error> {
 /// for. Blocks, for a moment at most.
 pub(crate) fn lock(data_dir: &Path) -> Result<File, Error> {
     let path = data_dir.join(LOCK);
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600);
-    let mut file = options.open(&path).map_err(|e| Error::path(&path, &e))?;
+    let mut file = open_lock(&path).map_err(|e| Error::path(&path, &e))?;
     if !take_lock(&file).map_err(|e| Error::path(&path, &e))? {
         let mut holder = String::new();
         let _unreadable = (&mut file).take(32).read_to_string(&mut holder);
@@ -81,6 +75,27 @@ pub(crate) fn lock(data_dir: &Path) -> Result<File, Error> {
     }
     file.set_len(0).map_err(|e| Error::path(&path, &e))?;
     writeln!(file, "{}", std::process::id()).map_err(|e| Error::path(&path, &e))?;
+    Ok(file)
+}
+
+/// Opens the lock, or makes it. It is written anew, and root may hold a directory of somebody else, who can have put a
+/// link in its place: that would be another file, which is neither cut nor waited for.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags.bits().cast_signed());
+    let file = options.open(path)?;
+    let about = file.metadata()?;
+    if !about.is_file() || about.nlink() != 1 {
+        let text = "it is no lock of ours: a pipe, or a file that has another name, too";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    }
     Ok(file)
 }
 

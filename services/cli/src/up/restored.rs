@@ -172,12 +172,16 @@ impl Note {
         })
     }
 
-    /// Writes beside, syncs, renames.
+    /// Writes beside, anew, so that no link there is followed; syncs, renames.
     pub(crate) fn save(&self, data_dir: &Path) -> io::Result<()> {
         let path = data_dir.join(NOTE);
         let beside = path.with_extension("new");
+        match fs::remove_file(&beside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
+        options.write(true).create_new(true).mode(0o600);
         let mut file = options.open(&beside)?;
         file.write_all(&serde_json::to_vec_pretty(self)?)?;
         file.sync_all()?;

@@ -23,6 +23,10 @@ use crate::output::table::fields;
 use crate::output::{Screen, tame};
 
 const EXPORT: &str = "/v1/audit/export";
+/// An export has a quotation mark in so many bytes, if it has many: two for a hash or a record, which are longer.
+const BYTES_PER_QUOTE: usize = 16;
+/// So many are never too many.
+const FEW_QUOTES: usize = 64 * 1024;
 const RETENTION: &str = "/v1/audit/retention";
 
 pub(super) async fn export(
@@ -123,15 +127,16 @@ fn written<'a>(
     Ok(Some(file.display()))
 }
 
-/// Writes beside and renames, so that nobody finds half an export.
+/// Writes beside and renames, so that nobody finds half an export. What stands there already, as somebody else may put it
+/// into a directory that all may write to, is not followed.
 pub(super) fn write_whole(file: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(format!(".{}.new", std::process::id()));
     let beside = Path::new(&beside);
+    let _it_need_not_be_there = std::fs::remove_file(beside);
     let written = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(0o640)
         .open(beside);
     let written = written.and_then(|mut out| out.write_all(bytes).and_then(|()| out.sync_all()));
@@ -182,13 +187,33 @@ pub(super) fn verify_file(
 /// Reads what `audit export` wrote.
 fn read_export(file: &Path) -> Result<AuditExport, Failure> {
     let text = input::text(file, MAX_ANSWER_BYTES)?;
-    serde_json::from_str(&text).map_err(|error| {
+    let strange = |why: String| {
         Failure::new(
             Exit::Unverified,
-            format!("{} is not an export of the audit: {error}", file.display()),
+            format!("{} is not an export of the audit: {why}", file.display()),
             "make one with `keywheel audit export --file FILE`",
         )
-    })
+    };
+    if !has_strings_of_an_export(text.as_bytes()) {
+        return Err(strange(
+            "it has more and shorter texts than one has".to_owned(),
+        ));
+    }
+    serde_json::from_str(&text).map_err(|error| strange(error.to_string()))
+}
+
+/// Whether there are no more texts than in an export: of empty ones a small file has so many that they fill the memory.
+fn has_strings_of_an_export(text: &[u8]) -> bool {
+    let (mut quotes, mut is_escaped) = (0_usize, false);
+    for byte in text {
+        match (is_escaped, byte) {
+            (true, _) => is_escaped = false,
+            (false, b'\\') => is_escaped = true,
+            (false, b'"') => quotes = quotes.saturating_add(1),
+            (false, _) => {}
+        }
+    }
+    quotes <= FEW_QUOTES.max(text.len() / BYTES_PER_QUOTE)
 }
 
 fn found(
@@ -346,6 +371,53 @@ mod tests {
         assert!(
             said.contains("for ever") && !said.contains("removed"),
             "{said}"
+        );
+    }
+
+    #[test]
+    fn a_file_of_very_many_empty_texts_is_refused_before_they_fill_the_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("export.json");
+        let (whole, _) = offline::tests::export(500);
+        let text = serde_json::to_string_pretty(&whole).unwrap();
+        std::fs::write(&file, &text).unwrap();
+        assert_eq!(read_export(&file).unwrap(), whole);
+        let hostile = |count: usize| {
+            let empty = vec![String::new(); count];
+            let changed = AuditExport {
+                records: empty,
+                ..whole.clone()
+            };
+            std::fs::write(&file, serde_json::to_string(&changed).unwrap()).unwrap();
+            read_export(&file)
+        };
+        assert_eq!(
+            hostile(9).unwrap().records.len(),
+            9,
+            "it is for the check of it"
+        );
+        let refused = hostile(FEW_QUOTES).unwrap_err();
+        assert_eq!(refused.exit, Exit::Unverified);
+        assert!(refused.what.contains("shorter texts"), "{refused}");
+        // What is escaped is in a text, and begins none.
+        let escaped = serde_json::to_string(&"\"".repeat(FEW_QUOTES * 2)).unwrap();
+        assert!(has_strings_of_an_export(escaped.as_bytes()));
+    }
+
+    #[test]
+    fn a_link_beside_what_is_written_is_not_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("ours"), "kept").unwrap();
+        let beside = format!("export.json.{}.new", std::process::id());
+        std::os::unix::fs::symlink(at("ours"), at(&beside)).unwrap();
+        write_whole(&at("export.json"), b"written").unwrap();
+        assert_eq!(std::fs::read(at("ours")).unwrap(), b"kept");
+        assert_eq!(std::fs::read(at("export.json")).unwrap(), b"written");
+        assert!(
+            std::fs::symlink_metadata(at("export.json"))
+                .unwrap()
+                .is_file()
         );
     }
 

@@ -5,7 +5,7 @@ use super::{Context, Enrolment, Refusal, Rejection};
 use crate::event::Event;
 use crate::host::{
     Event as Fact, Host, JOIN_TOKEN_LIFETIME, JoinRequest, JoinToken, KeyRequest,
-    MAX_OPEN_JOIN_TOKENS, PermitRequest, Rejection as No, SealingKey, TokenRequest,
+    MAX_OPEN_JOIN_TOKENS, PermitRequest, Rejection as No, SealingKey, TokenRequest, permit_of,
 };
 use crate::id::{DeliveryId, HostId};
 use crate::name::HostName;
@@ -105,10 +105,8 @@ pub(super) fn note_permit(
     wish: &PermitRequest,
     ctx: &Context,
 ) -> Result<Vec<Event>, Rejection> {
-    let host = wish.host;
-    let known = world.hosts.get(&host).ok_or(No::NotEnrolled(host))?;
-    let noted = known.decide_permit(wish, ctx.now)?;
-    Ok(vec![Event::Host(host, noted)])
+    let noted = permit_of(world, wish, ctx.now)?;
+    Ok(vec![Event::Host(wish.host, noted)])
 }
 
 pub(super) fn enrol(

@@ -112,6 +112,11 @@ pub enum Rejection {
         "host `{0}` has {MAX_PERMITS} permits for the bus already; its next one is made when one of them ends"
     )]
     TooManyPermits(HostName),
+    /// What is refused with it would be refused to another one.
+    #[error(
+        "host `{0}` came with a key for the bus that another host has a permit for; each makes its own"
+    )]
+    PermitOfAnother(HostName),
     /// An eviction needs a reason on the record.
     #[error("an eviction needs a reason; give one with --reason \"…\"")]
     ReasonMissing,
@@ -395,6 +400,25 @@ pub struct RefusedKey {
     pub key: BusKey,
     /// When its permit ends by itself.
     pub expires_at: Timestamp,
+}
+
+/// What is noted of the permit that a host asks for, which nobody else may have one for: with its eviction the key is
+/// refused, whoever has it as well.
+///
+/// # Errors
+/// [`Rejection::NotEnrolled`], [`Rejection::PermitOfAnother`], and those of [`Host::decide_permit`].
+pub fn permit_of(world: &World, wish: &PermitRequest, now: Timestamp) -> Result<Event, Rejection> {
+    let known = world.hosts.get(&wish.host);
+    let known = known.ok_or(Rejection::NotEnrolled(wish.host))?;
+    let mut others = world.hosts.values().filter(|other| other.id != known.id);
+    let has_it = |other: &Host| {
+        let end = other.permits.get(&wish.key);
+        end.is_some_and(|end| *end > now)
+    };
+    match others.any(has_it) {
+        true => Err(Rejection::PermitOfAnother(known.name.clone())),
+        false => known.decide_permit(wish, now),
+    }
 }
 
 /// Keys of evicted hosts whose permits may still live.

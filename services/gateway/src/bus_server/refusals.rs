@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use keywheel_core::audit::{Principal, Record};
-use keywheel_core::host::{KeyRequest, PermitRequest};
+use keywheel_core::host::{KeyRequest, PermitRequest, permit_of};
 use keywheel_core::id::HostId;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
@@ -71,7 +71,10 @@ impl BusServer {
         let committed = self.view.read();
         let world = &committed.world;
         let refused = match wish {
-            Wish::Permit(wish, now) => world.live_host(wish.host)?.decide_permit(wish, now).err(),
+            Wish::Permit(wish, now) => {
+                world.live_host(wish.host)?;
+                permit_of(world, wish, now).err()
+            }
             Wish::Keys(next) => world.live_host(next.host)?.decide_rotate_keys(next).err(),
         };
         refused.map(|why| why.to_string())

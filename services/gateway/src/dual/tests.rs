@@ -3,7 +3,6 @@
 use keywheel_core::event::Event;
 use keywheel_core::host;
 use keywheel_core::id::{HostId, JoinTokenId, PolicySetId};
-use keywheel_core::policy;
 use keywheel_core::time::Timestamp;
 
 use super::*;
@@ -114,6 +113,31 @@ fn what_was_approved_over_one_set_is_not_done_over_another() {
         "whoever asked knows better"
     );
     assert_eq!(bound(&world, join("web-1")), join("web-1"));
+}
+
+#[test]
+fn who_counts_on_a_set_that_is_to_come_gets_nothing_done_over_it() {
+    let world = in_force(set("a", Vec::new()));
+    let counting_on = |expected, text| {
+        let Command::ApplyPolicies(wish) = wish(set(text, Vec::new())) else {
+            panic!("it is another command");
+        };
+        moved(
+            &world,
+            &Command::ApplyPolicies(Request { expected, ..wish }),
+        )
+    };
+    // The set in force, which changes nothing now, as well as another one.
+    for text in ["a", "b"] {
+        let later = policy::Rejection::Moved {
+            expected: 5,
+            found: 4,
+        };
+        assert_eq!(counting_on(Some(5), text), Some(later));
+        assert_eq!(counting_on(Some(4), text), None);
+        assert_eq!(counting_on(None, text), None);
+    }
+    assert_eq!(moved(&world, &join("web-1")), None);
 }
 
 #[test]

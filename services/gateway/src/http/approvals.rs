@@ -394,6 +394,9 @@ impl Api {
         let (wanted, command) = {
             let committed = self.view.read();
             let world = &committed.world;
+            if let Some(moved) = dual::moved(world, &command) {
+                return Err(Failure::conflict(moved.to_string()));
+            }
             (dual::wanted(world, &command), dual::bound(world, command))
         };
         let wanted = wanted.map_err(|much| Failure::invalid(much.to_string()))?;

@@ -9,6 +9,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Query, State};
 use futures_util::{StreamExt as _, stream};
+use keywheel_core::audit::Outcome;
 use keywheel_core::command::{Command, Replacing};
 use keywheel_core::decision::scope::{Hit, Scope, hits, is_known_service, reached_by_bindings};
 use keywheel_core::id::{CommandId, HostId, RevocationId, RotationId};
@@ -27,7 +28,7 @@ use serde::Deserialize;
 use super::payload::{Object, Payload};
 use super::read::revocation_told;
 use super::under_way::Kind;
-use super::{Api, Caller, Failure, Named, deed, gates};
+use super::{Api, Caller, Failure, Named, deed, gates, unanswered};
 use crate::admission::{Demand, demands};
 use crate::views;
 
@@ -37,6 +38,9 @@ const MAX_SECRETS: usize = 20_000;
 pub(super) const AT_ONCE: usize = 64;
 /// A service that is none: what policies let it have, they let every service have.
 const NOBODY: &str = "-";
+
+/// What a record says of a request that came again and had begun everything.
+const REPEATED: &str = "a repeat: it began nothing, and what the first one began was told again";
 
 /// A scope, as it stands in a query.
 #[derive(Debug, Deserialize)]
@@ -296,6 +300,9 @@ pub(super) async fn revoke_by(
     let (own, reason) = (api.clone(), request.reason);
     let (is_emergency, replace) = (request.emergency, request.replace);
     let left = by_secret(not_begun(wanted, &earlier));
+    if left.is_empty() {
+        note_repeat(&api, &caller).await?;
+    }
     // Each leaves its record, and each is begun, also where who asked is gone.
     let revoking = async move {
         let how = How {
@@ -324,6 +331,13 @@ pub(super) async fn revoke_by(
         revocations,
         refused,
     }))
+}
+
+/// Of a repeat that begins nothing no command speaks.
+async fn note_repeat(api: &Api, caller: &Caller) -> Result<(), Failure> {
+    let (verb, words) = (caller.standing.verb(), caller.standing.words(REPEATED));
+    let record = api.record(&caller.principal, verb, verb, Outcome::Allowed, &words);
+    Ok(unanswered::by(api.commands.record(record)).await?)
 }
 
 /// Whether all that is meant is theirs to revoke. What a store, container, image or service has, or may have, can be anybody's: where

@@ -138,3 +138,16 @@ fn all_addresses_together_have_so_many_attempts_a_minute() {
         assert!(attempts.admit(from(0), ATTEMPT_WINDOW));
     }
 }
+
+#[test]
+fn one_machine_with_a_network_of_addresses_leaves_attempts_to_others() {
+    let attempts = Attempts::of(MAX_ATTEMPTS);
+    let from = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);
+    let admitted = (0..2000).filter(|host| attempts.admit(from(1, *host), Duration::ZERO));
+    assert_eq!(admitted.count(), (MAX_ATTEMPTS / 2) as usize);
+    let remembered = attempts.window.lock().unwrap().by_address.len();
+    assert_eq!(remembered, (MAX_ATTEMPTS / 2) as usize);
+    assert!(attempts.admit(from(2, 1), Duration::ZERO));
+    assert!(attempts.admit(IpAddr::from([192, 0, 2, 1]), Duration::ZERO));
+    assert!(attempts.admit(from(1, 1), ATTEMPT_WINDOW));
+}

@@ -4,16 +4,20 @@
 //! on the new ones count; each renamed; the marker removed. [`finish`] completes what a crash left
 //! after the marker; what it left before the marker makes way for the next attempt. What root writes belongs to
 //! the directory's owner, who may put anything in its way: a name that is written is always made anew, so that no link
-//! is followed and nothing is given away that was there before.
+//! is followed and nothing is given away that was there before. What root reads there is the owner's own, and no link: a
+//! file of ours in its place would be written anew, and given to that one. Nobody keeps us waiting for ever.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{
     DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
 };
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use keywheel_seal::SecretBytes;
+use rustix::fs::OFlags;
 
 use super::BundleError;
 
@@ -23,6 +27,12 @@ const MARKER: &str = "replacing";
 pub(super) const MAX_FILE_BYTES: u64 = 1 << 20;
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
+/// Pause between two tries for the lock.
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+/// Most tries: for half a minute, which no replacement takes.
+const LOCK_TRIES: u32 = 1500;
+/// User id of root.
+const ROOT: u32 = 0;
 
 /// Makes the directory if it is not there (its parent must be), and puts all files into it.
 pub(crate) fn replace(directory: &Path, files: &[(&str, SecretBytes)]) -> Result<(), BundleError> {
@@ -51,8 +61,8 @@ pub(crate) fn finish(directory: &Path) -> Result<File, BundleError> {
 
 fn finish_locked(directory: &Path) -> Result<(), BundleError> {
     let marker = directory.join(MARKER);
-    let names = match fs::read_to_string(&marker) {
-        Ok(names) => names,
+    let names = match open(directory, &marker, OpenOptions::new().read(true)) {
+        Ok(file) => names(file).map_err(|error| failed(&marker, "read", error))?,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(failed(&marker, "read", error)),
     };
@@ -61,7 +71,7 @@ fn finish_locked(directory: &Path) -> Result<(), BundleError> {
         let from = beside(directory, name);
         if plain && from.exists() {
             let to = directory.join(name);
-            let before = plain_file(&to);
+            let before = plain_file(directory, &to);
             rename(&from, &to)?;
             if let Some(before) = before {
                 overwrite(&before)
@@ -74,10 +84,72 @@ fn finish_locked(directory: &Path) -> Result<(), BundleError> {
     sync(directory)
 }
 
+/// The names in a marker.
+fn names(file: File) -> std::io::Result<String> {
+    let mut names = String::new();
+    file.take(MAX_FILE_BYTES).read_to_string(&mut names)?;
+    Ok(names)
+}
+
+/// Opens a file of a directory. Whoever owns the directory may have put something else in its place: a pipe, which
+/// nobody fills, and where that is neither us nor root, a file that is not theirs to read.
+fn open(directory: &Path, path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
+    let owner = fs::metadata(directory)?.uid();
+    let is_theirs = ![ROOT, rustix::process::geteuid().as_raw()].contains(&owner);
+    let file = match is_theirs {
+        true => open_plain(path, options)?,
+        false => open_with(path, options, OFlags::NONBLOCK | OFlags::NOCTTY)?,
+    };
+    let about = file.metadata()?;
+    if !about.is_file() || (is_theirs && about.uid() != owner) {
+        let text = "it is no file of the directory's owner";
+        return Err(std::io::Error::new(ErrorKind::PermissionDenied, text));
+    }
+    Ok(file)
+}
+
+/// A directory as it was opened, whatever its name comes to stand for.
+pub(crate) struct Pinned {
+    _held: File,
+    path: PathBuf,
+}
+
+impl Pinned {
+    /// The one that the name stands for now: whoever owns the directory above could put another one there between a
+    /// look and a change.
+    pub(crate) fn open(directory: &Path) -> Result<Self, BundleError> {
+        let held = open_directory(directory)?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}", held.as_raw_fd()));
+        Ok(Self { _held: held, path })
+    }
+
+    /// Another name of it, for this process.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn open_directory(directory: &Path) -> Result<File, BundleError> {
+    let flags = OFlags::DIRECTORY | OFlags::NONBLOCK;
+    let opened = open_with(directory, OpenOptions::new().read(true), flags);
+    opened.map_err(|error| failed(directory, "open", error))
+}
+
+/// Opens what stands under a name now, whatever a look at it said before: no link is followed, and nobody is waited for.
+pub(crate) fn open_plain(path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    open_with(path, options, flags)
+}
+
+fn open_with(path: &Path, options: &mut OpenOptions, flags: OFlags) -> std::io::Result<File> {
+    options.custom_flags(flags.bits().cast_signed()).open(path)
+}
+
 /// Reads one file; one that others can read is refused.
 pub(crate) fn read(directory: &Path, name: &str) -> Result<SecretBytes, BundleError> {
     let path = directory.join(name);
-    let mut file = File::open(&path).map_err(|error| failed(&path, "open", error))?;
+    let opened = open(directory, &path, OpenOptions::new().read(true));
+    let mut file = opened.map_err(|error| failed(&path, "open", error))?;
     let about = file
         .metadata()
         .map_err(|error| failed(&path, "look at", error))?;
@@ -115,9 +187,11 @@ pub(crate) fn make_directory(directory: &Path) -> Result<(), BundleError> {
 }
 
 /// What a name stands for, to be written; `None` where that is a link, or no file.
-fn plain_file(path: &Path) -> Option<File> {
+fn plain_file(directory: &Path, path: &Path) -> Option<File> {
     let found = fs::symlink_metadata(path).ok()?;
-    let open = || File::options().read(true).write(true).open(path).ok();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    let open = || open(directory, path, &mut options).ok();
     found.is_file().then(open).flatten()
 }
 
@@ -167,10 +241,22 @@ fn rename(from: &Path, to: &Path) -> Result<(), BundleError> {
 
 /// One reader or writer at a time, over all processes; released when dropped.
 fn lock(directory: &Path) -> Result<File, BundleError> {
-    let file = File::open(directory).map_err(|error| failed(directory, "open", error))?;
-    file.lock()
-        .map_err(|error| failed(directory, "lock", error))?;
-    Ok(file)
+    lock_within(directory, LOCK_TRIES)
+}
+
+/// The same, for so many tries: who has it may be stopped, or keep it on purpose.
+pub(super) fn lock_within(directory: &Path, tries: u32) -> Result<File, BundleError> {
+    let file = open_directory(directory)?;
+    for _ in 0..tries {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::Error(error)) => return Err(failed(directory, "lock", error)),
+        }
+    }
+    let text = "somebody else holds it, who does not come to an end";
+    let held = std::io::Error::new(ErrorKind::TimedOut, text);
+    Err(failed(directory, "lock", held))
 }
 
 fn sync(directory: &Path) -> Result<(), BundleError> {

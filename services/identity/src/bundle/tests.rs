@@ -252,3 +252,92 @@ fn what_a_directory_s_owner_put_in_the_way_is_neither_followed_nor_changed() {
     }
     assert!(Bundle::read(&directory).is_ok());
 }
+
+#[test]
+fn no_file_of_ours_is_read_in_the_place_of_one_of_the_directory_s_owner() {
+    const SERVICE: u32 = 4242;
+    let (scratch, theirs) = fresh();
+    let ours = scratch.path().join("ours");
+    let ca = authority();
+    for directory in [&ours, &theirs] {
+        bundle(&ca, &host(), &host()).write(directory).unwrap();
+    }
+    if fs::metadata(&theirs).unwrap().uid() != 0 {
+        return;
+    }
+    let names = [CA_FILE, CERTIFICATE_FILE, KEY_FILE, IDENTITY_FILE, BUS_FILE];
+    for name in names {
+        chown(theirs.join(name), Some(SERVICE), Some(SERVICE)).unwrap();
+    }
+    chown(&theirs, Some(SERVICE), Some(SERVICE)).unwrap();
+    assert!(Bundle::read(&theirs).is_ok());
+    let aside = theirs.join("aside");
+    for name in names {
+        let place = theirs.join(name);
+        fs::rename(&place, &aside).unwrap();
+        for is_hard in [false, true] {
+            match is_hard {
+                false => symlink(ours.join(name), &place).unwrap(),
+                true => fs::hard_link(ours.join(name), &place).unwrap(),
+            }
+            let error = Bundle::read(&theirs).err().unwrap().to_string();
+            assert!(error.contains(name), "{error}");
+            fs::remove_file(&place).unwrap();
+        }
+        fs::rename(&aside, &place).unwrap();
+    }
+    symlink(ours.join(IDENTITY_FILE), theirs.join("replacing")).unwrap();
+    assert!(Bundle::read(&theirs).is_err());
+    fs::remove_file(theirs.join("replacing")).unwrap();
+    assert!(Bundle::read(&theirs).is_ok());
+    assert!(Bundle::read(&ours).is_ok());
+}
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_and_a_lock_that_is_kept_hold_nobody_up() {
+    let (_scratch, directory) = fresh();
+    let written = bundle(&authority(), &host(), &host());
+    written.write(&directory).unwrap();
+    for name in [KEY_FILE, "replacing"] {
+        let place = directory.join(name);
+        let _it_need_not_be_there = fs::remove_file(&place);
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &place, mode).unwrap();
+        let error = Bundle::read(&directory).err().unwrap().to_string();
+        assert!(error.contains(name), "{error}");
+        fs::remove_file(&place).unwrap();
+        written.write(&directory).unwrap();
+    }
+    let held = fs::File::open(&directory).unwrap();
+    held.lock().unwrap();
+    let error = disk::lock_within(&directory, 2).unwrap_err().to_string();
+    assert!(error.contains("cannot lock"), "{error}");
+    drop(held);
+    assert!(Bundle::read(&directory).is_ok());
+}
+
+#[test]
+fn a_directory_that_was_opened_stays_the_one_whatever_its_name_stands_for() {
+    let (scratch, directory) = fresh();
+    let other = scratch.path().join("other");
+    let ca = authority();
+    let (first, second) = (bundle(&ca, &host(), &host()), bundle(&ca, &host(), &host()));
+    first.write(&directory).unwrap();
+    second.write(&other).unwrap();
+    let pinned = disk::Pinned::open(&directory).unwrap();
+    let aside = scratch.path().join("aside");
+    fs::rename(&directory, &aside).unwrap();
+    symlink(&other, &directory).unwrap();
+    let is_first = |read: Bundle| read.tls.key_pem.ct_eq(&first.tls.key_pem);
+    assert!(is_first(Bundle::read(pinned.path()).unwrap()));
+    let third = bundle(&ca, &host(), &host());
+    third.write(pinned.path()).unwrap();
+    let read = |directory: &Path| Bundle::read(directory).unwrap().tls.key_pem;
+    assert!(read(&aside).ct_eq(&third.tls.key_pem));
+    assert!(read(&other).ct_eq(&second.tls.key_pem));
+    fs::remove_file(aside.join(KEY_FILE)).unwrap();
+    let error = Bundle::read(pinned.path()).err().unwrap();
+    let said = error.renamed(pinned.path(), &directory).to_string();
+    let path = directory.join(KEY_FILE);
+    assert!(said.contains(&path.display().to_string()), "{said}");
+}

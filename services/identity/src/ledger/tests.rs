@@ -305,3 +305,16 @@ fn what_belongs_to_somebody_else_is_neither_given_away_nor_written() {
     assert_eq!(fs::metadata(&ledger.path).unwrap().uid(), 0);
     assert_eq!(fs::read_to_string(&ledger.path).unwrap(), text);
 }
+
+#[test]
+fn a_link_that_comes_between_a_look_and_the_opening_is_not_followed() {
+    let (scratch, ledger) = home();
+    let elsewhere = scratch.path().join("elsewhere");
+    fs::write(&elsewhere, "kept\n").unwrap();
+    symlink(&elsewhere, &ledger.path).unwrap();
+    let opened = disk::open_plain(&ledger.path, File::options().read(true).write(true));
+    assert!(opened.is_err());
+    fs::remove_file(&ledger.path).unwrap();
+    fs::write(&ledger.path, "").unwrap();
+    assert!(ledger.open().unwrap().is_some());
+}

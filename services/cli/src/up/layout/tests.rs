@@ -91,3 +91,35 @@ fn only_a_credential_of_the_service_manager_may_show_a_group() {
     let elsewhere = Path::new("/etc/keywheel/unseal.key");
     assert_eq!(others(elsewhere, directory), 0o077);
 }
+
+#[test]
+fn a_lock_that_is_a_link_or_a_pipe_is_refused_and_what_it_leads_to_stays() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (data, elsewhere) = (scratch.path().join("data"), scratch.path().join("ours"));
+    fs::create_dir(&data).unwrap();
+    fs::write(&elsewhere, "kept").unwrap();
+    for is_hard in [false, true] {
+        match is_hard {
+            false => symlink(&elsewhere, data.join(LOCK)).unwrap(),
+            true => fs::hard_link(&elsewhere, data.join(LOCK)).unwrap(),
+        }
+        assert!(lock(&data).is_err());
+        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "kept");
+        fs::remove_file(data.join(LOCK)).unwrap();
+    }
+    symlink(scratch.path().join("nowhere"), data.join(LOCK)).unwrap();
+    assert!(lock(&data).is_err());
+    assert!(
+        !scratch.path().join("nowhere").exists(),
+        "nothing is made there"
+    );
+    fs::remove_file(data.join(LOCK)).unwrap();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, data.join(LOCK), mode).unwrap();
+    assert!(lock(&data).is_err());
+    fs::remove_file(data.join(LOCK)).unwrap();
+    let held = lock(&data).unwrap();
+    assert!(lock(&data).is_err(), "it is held");
+    drop(held);
+    assert!(lock(&data).is_ok());
+}

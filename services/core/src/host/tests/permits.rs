@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::host::{MAX_PERMITS, PermitRequest, refused_keys};
+use crate::id::JoinTokenId;
 use crate::name::BusKey;
 use crate::testing::{NOW, TOKEN, evict, issue, joining, later};
 use crate::time::Timestamp;
@@ -77,4 +78,39 @@ fn permits_are_bounded_and_forgotten_when_they_end() {
     let given = given.at(later(LIFE)).and(wish(1, later(2 * LIFE)));
     let known = given.world().live_host(HOST).unwrap();
     assert_eq!(known.permits.len(), 1);
+}
+
+#[test]
+fn no_host_gets_a_permit_for_another_one_s_key_so_its_eviction_takes_the_bus_from_itself_alone() {
+    let other = HostId::from_bytes([0x5a; 16]);
+    let name = HostName::parse("web-9").unwrap();
+    let mut token = issue(JoinTokenId::from_bytes([0x5b; 16]));
+    let mut asking = joining();
+    if let Command::IssueJoinToken(wish) = &mut token {
+        (wish.host, wish.name) = (other, name.clone());
+    }
+    (asking.host, asking.name) = (other, name.clone());
+    asking.token = JoinTokenId::from_bytes([0x5b; 16]);
+    (asking.signing_key, asking.sealing_key) = ([0x5c; 32], [0x5d; 32]);
+    let of_other = |n| {
+        Command::NotePermit(PermitRequest {
+            host: other,
+            key: key(n),
+            expires_at: later(LIFE),
+        })
+    };
+    let given = joined().and(token).and(Command::JoinHost(asking));
+    let given = given.and(wish(1, later(LIFE)));
+    let refused = Rejection::PermitOfAnother(name);
+    let given = given.when(of_other(1)).then_refused(refused, []);
+    let given = given.and(of_other(2)).and(evict(other));
+    let keys: Vec<BusKey> = refused_keys(given.world())
+        .into_iter()
+        .map(|refused| refused.key)
+        .collect();
+    assert_eq!(keys, [key(2)]);
+    // What has ended is nobody's.
+    let given = given.at(later(LIFE)).and(wish(2, later(2 * LIFE)));
+    let known = given.world().live_host(HOST).unwrap();
+    assert!(known.permits.contains_key(&key(2)));
 }

@@ -95,6 +95,23 @@ impl Bench {
 }
 
 #[tokio::test]
+async fn nobody_has_a_set_put_in_force_over_one_that_is_to_come() {
+    let bench = Bench::taking(&[(Operation::PolicyChange, 2)]).await;
+    let body = json!({ "policies": ALL, "expected": 1 });
+    let answer = bench.says("ada", ("POST", "policies"), body).await;
+    assert_problem(&answer, 409, "conflict", "version 0 of the policies");
+    assert_eq!(bench.see("approvals").await.1, json!([]), "nothing waits");
+    let id = bench.wants_policies("ada", ALL).await;
+    assert_eq!(bench.word("bob", &id, "approve").await.0, 200);
+    assert_eq!(bench.applies("ada", ALL).await.0, 200);
+    // The same set again changes nothing now, and would once another one is in force.
+    let body = json!({ "policies": ALL, "expected": 2 });
+    let answer = bench.says("ada", ("POST", "policies"), body).await;
+    assert_problem(&answer, 409, "conflict", "version 1 of the policies");
+    assert_eq!(bench.version().await, 1);
+}
+
+#[tokio::test]
 async fn a_set_of_policies_that_takes_two_waits_and_is_put_in_force_once() {
     let bench = Bench::taking(&[(Operation::PolicyChange, 2)]).await;
     let id = bench.wants_policies("ada", ALL).await;

@@ -92,12 +92,18 @@ async fn each_secret_below_a_path_is_revoked_by_itself_and_a_repeat_begins_nothi
     assert_eq!(first["refused"], json!([]));
     let ids = begun(&first);
     assert_eq!(ids.len(), 2, "{first}");
+    let before = bench.audit().await.len();
     let (status, again) = bench.revoke_by(&wish).await;
     assert_eq!(
         (status, begun(&again)),
         (200, ids.clone()),
         "its answer was lost"
     );
+    let left = bench.audit().await.split_off(before);
+    assert_eq!(left.len(), 1, "{left:?}");
+    for part in ["revoke-by", "Allowed", "a repeat"] {
+        assert!(left[0].contains(part), "{part}: {}", left[0]);
+    }
     // Also when there is a new value by then: that one lives.
     let rotated = bench.post("rotate", json!({ "secret": "prod/api" })).await;
     assert_eq!(rotated.0, 200, "{}", rotated.1);
