@@ -2,7 +2,7 @@
 
 use keywheel_core::binding::{Reload, Selector, Target};
 use keywheel_core::command::Declaration;
-use keywheel_core::id::{BindingId, RotationId, SecretId};
+use keywheel_core::id::{BindingId, RevocationId, RotationId, SecretId};
 use keywheel_core::name::{BindingName, Directory, FileName, HostName, SecretName};
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_testkit::fake::Flood;
@@ -142,10 +142,26 @@ async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
         assert_eq!(refused.kind, ErrorKind::Denied);
         let said = bench.audit().await.split_off(before);
         assert!(
-            matches!(&said[..], [one] if one.contains("open-value")),
+            matches!(&said[..], [one] if one.contains("open-value") && !one.contains("is dead")),
             "{said:?}"
         );
     }
+    // Whoever asks for what is dead by now is told apart.
+    let revoke = Command::Revoke {
+        revocation: RevocationId::from_bytes([6; 16]),
+        secret: SecretName::parse("prod/db").unwrap(),
+        version: None,
+        reason: "leaked".to_owned(),
+        is_emergency: false,
+    };
+    submit(&bench, revoke).await;
+    let before = bench.audit().await.len();
+    assert!(server.answer(&asked).await.is_err());
+    let said = bench.audit().await.split_off(before);
+    assert!(
+        matches!(&said[..], [one] if one.contains("open-value") && one.contains("is dead")),
+        "{said:?}"
+    );
 }
 
 fn asked_by(sender: Role, host: Option<HostId>, body: Body) -> Message {
