@@ -88,9 +88,8 @@ fn bound_to(host: &str) -> Command {
     }])
 }
 
-#[tokio::test]
-async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
-    let bench = Bench::start().await;
+/// A secret that one of two hosts is given, and what store-sync asks before it gives it.
+async fn given(bench: &Bench) -> Message {
     let secret = Declaration::Secret {
         id: SECRET,
         rotation: RotationId::from_bytes([4; 16]),
@@ -100,13 +99,13 @@ async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
             ..Spec::default()
         },
     };
-    submit(&bench, Command::Apply(vec![secret])).await;
+    submit(bench, Command::Apply(vec![secret])).await;
     bench.work().await;
     for (host, name) in [(HOST, "web-1"), (HostId::from_bytes([5; 16]), "web-2")] {
         let name = HostName::parse(name).unwrap();
         let sealing_key = [7; 32];
         submit(
-            &bench,
+            bench,
             Command::EnrolHost {
                 host,
                 name,
@@ -115,10 +114,10 @@ async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
         )
         .await;
     }
-    submit(&bench, bound_to("web-1")).await;
+    submit(bench, bound_to("web-1")).await;
     let plan = bench.api.view.read().plan_of(HOST).unwrap();
     let grant = plan.bindings[0].current.unwrap();
-    let asked = Message {
+    Message {
         id: [1; 16],
         sender: Role::StoreSync,
         host: None,
@@ -129,7 +128,13 @@ async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
             version: grant.version,
             delivery: grant.delivery,
         }),
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
+    let bench = Bench::start().await;
+    let asked = given(&bench).await;
     let server = server_of(&bench);
     let granted = server.answer(&asked).await.unwrap();
     assert!(matches!(granted, Body::Granted { sealing_key } if sealing_key == [7; 32]));
