@@ -129,6 +129,7 @@ impl Gateway {
             ids,
             renewals: None,
             unenrolled: Arc::default(),
+            refused: Arc::default(),
         };
         tokio::spawn(deciding.run());
         tokio::spawn(publisher.run(commits));

@@ -143,20 +143,9 @@ async fn live(
             continue;
         }
         let report = Command::Report(HostReport {
-            host: host_id(number),
             generation: held,
-            items: Vec::new(),
-            holds: Vec::new(),
             complete: true,
-            containers: Vec::new(),
-            denied: Vec::new(),
-            stale: Vec::new(),
-            executed: Vec::new(),
-            notes: Vec::new(),
-            restarts: Vec::new(),
-            staged: Vec::new(),
-            knows_staged: false,
-            orders: None,
+            ..HostReport::empty(host_id(number))
         });
         let accepted = submit(&end, report).await;
         said = held;

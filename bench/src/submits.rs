@@ -90,12 +90,6 @@ impl Side {
 
 fn command(number: u32) -> Result<Command> {
     Ok(Command::Report(HostReport {
-        host: host_id(number),
-        generation: 0,
-        items: Vec::new(),
-        holds: Vec::new(),
-        complete: false,
-        containers: Vec::new(),
         denied: vec![DeniedStart {
             container: ContainerId::parse(&format!("{number:064x}"))?,
             container_name: "bench".to_owned(),
@@ -103,13 +97,7 @@ fn command(number: u32) -> Result<Command> {
             secret: "bench/secret".to_owned(),
             reason: "a benchmark".to_owned(),
         }],
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
-        knows_staged: false,
-        orders: None,
+        ..HostReport::empty(host_id(number))
     }))
 }
 

@@ -417,6 +417,9 @@ pub struct RevocationView {
     /// How far each half of it is; absent in answers of older gateways.
     #[serde(default)]
     pub states: RevocationStates,
+    /// What a person can do now, where something is left to a person.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub next_step: Option<String>,
 }
 
 /// `POST /v1/put`.

@@ -26,7 +26,10 @@ use keywheel_gateway::root_key::RootKeys;
 use keywheel_gateway::socket;
 use keywheel_gateway::{dual, lifecycle};
 use keywheel_schemas::config::Config;
-use keywheel_seal::memory;
+use keywheel_seal::{OsEntropy, memory};
+use keywheel_store_sync::seal::Seal;
+use keywheel_store_sync::{ArmedFailpoints, Metrics, Ports, Watched};
+use keywheel_stores::{Connector, LocalStore};
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -207,6 +210,7 @@ fn bus_end(ports: &GatewayPorts, ends: &Ends) -> BusServer {
         ids: ports.ids.clone(),
         renewals: ports.renewals.clone(),
         unenrolled: Arc::default(),
+        refused: Arc::default(),
     }
 }
 
@@ -258,6 +262,31 @@ pub(crate) fn namespace_helper(config: &Config) -> PathBuf {
     let own = std::env::current_exe().ok();
     let beside = own.and_then(|path| Some(path.parent()?.join("keywheel-nsjoin")));
     beside.unwrap_or_else(|| PathBuf::from("/usr/local/bin/keywheel-nsjoin"))
+}
+
+/// What store-sync works with, over the cache under this seal; what it counts is shown.
+pub(crate) fn store_sync_ports(
+    bus: Arc<dyn Bus>,
+    seal: &Seal,
+    clock: Arc<dyn Clock>,
+    spawn: &Spawner,
+) -> Ports {
+    let metrics = Metrics::new(clock.clone());
+    spawn.shown.add(Arc::new(metrics.clone()));
+    let watched = Arc::new(Watched::new(seal.as_vault()));
+    let local = Arc::new(LocalStore::new(watched, Arc::new(OsEntropy)));
+    let stores = Connector::new(clock.clone(), Arc::new(OsEntropy));
+    let accounts = keywheel_rotators::Connector::new(Arc::new(OsEntropy));
+    Ports {
+        bus,
+        vault: metrics.of_cache(seal.as_vault()),
+        rotator: metrics.of_store("local", local),
+        metrics,
+        connect: Arc::new(stores.passing(Arc::new(ArmedFailpoints))),
+        accounts: Arc::new(accounts.passing(Arc::new(ArmedFailpoints))),
+        clock,
+        entropy: Arc::new(OsEntropy),
+    }
 }
 
 /// Binds the API's socket.

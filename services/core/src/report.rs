@@ -55,6 +55,29 @@ pub struct HostReport {
     pub orders: Option<Vec<OrderTold>>,
 }
 
+impl HostReport {
+    /// What a host says that has nothing to say: no plan reconciled, not everything looked at, and of an injector
+    /// that knows neither staged versions nor orders.
+    pub const fn empty(host: HostId) -> Self {
+        Self {
+            host,
+            generation: 0,
+            items: Vec::new(),
+            holds: Vec::new(),
+            complete: false,
+            containers: Vec::new(),
+            denied: Vec::new(),
+            stale: Vec::new(),
+            executed: Vec::new(),
+            notes: Vec::new(),
+            restarts: Vec::new(),
+            staged: Vec::new(),
+            knows_staged: false,
+            orders: None,
+        }
+    }
+}
+
 /// What came of an order about a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderTold {

@@ -14,6 +14,7 @@ use crate::id::{
 };
 use crate::name::{BindingName, Directory, EnvName, FileName, HostName, SecretName};
 use crate::report::{Fact, HostReport, Item};
+use crate::resource::{Kind, Resource, Strategy};
 use crate::rotation::Step;
 use crate::secret::{Generator, Spec};
 use crate::time::Timestamp;
@@ -154,6 +155,39 @@ pub(crate) fn assigned(version: u64) -> assignment::Event {
     }
 }
 
+/// The declaration of a secret that may do everything at a server.
+pub(crate) fn apply_admin(of: &Resource, id: SecretId, rotation: RotationId) -> Command {
+    Command::Apply(vec![Declaration::Secret {
+        id,
+        rotation,
+        name: of.admin.clone(),
+        spec: Spec {
+            credential_for: Some(of.credential_server()),
+            ..Spec::default()
+        },
+    }])
+}
+
+/// One account with one password: a rotation cuts it over.
+pub(crate) fn one_account() -> Resource {
+    Resource {
+        kind: Kind::Postgres,
+        connection: "postgres://admin@db.example/shop".to_owned(),
+        accounts: vec!["app".to_owned()],
+        admin: SecretName::parse("shop/admin").unwrap(),
+        strategy: Strategy::SingleUser,
+        ca: None,
+    }
+}
+
+/// A secret that is generated and opens this.
+pub(crate) fn opening(resource: Resource) -> Spec {
+    Spec {
+        rotator: Some(Box::new(resource)),
+        ..generated()
+    }
+}
+
 pub(crate) fn apply_secret(spec: Spec) -> Command {
     Command::Apply(vec![Declaration::Secret {
         id: SECRET,
@@ -287,20 +321,12 @@ pub(crate) fn reloaded(n: u8, version: u64) -> Item {
 /// A complete report of [`HOST`] about a plan that is newer than all.
 pub(crate) fn report(items: Vec<Item>, holds: &[u64]) -> HostReport {
     HostReport {
-        host: HOST,
         generation: u64::MAX,
         containers: (1..10).map(container).collect(),
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
         items,
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,
-        knows_staged: false,
-        orders: None,
+        ..HostReport::empty(HOST)
     }
 }
 

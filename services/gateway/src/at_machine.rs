@@ -4,9 +4,13 @@
 //! Each line of the ledger in the gateway's directory is a record; intent and outcome of a deed share their command.
 //! Invariants: a line is recorded once, whichever gateway reads it, however often and after however many starts: its
 //! record's id is made of the deed and its stage, and the journal takes an id once. An intent without an outcome is
-//! closed only once nobody is at the deed any more, which the lock says. The ledger is emptied when everything that it
-//! says is durable on the log, and not before. A line says who ran the command by the kernel's word; who can write in the
-//! gateway's directory can say more, and could sign for the gateway as well.
+//! closed only once nobody is at the deed any more, which the lock says. Lines that cannot be read are one record that
+//! counts them and repeats nothing of them. The ledger is emptied when everything that it says is durable on the log, and
+//! not before. A line says who ran the command by the kernel's word; who can write in the gateway's directory can say
+//! more, and could sign for the gateway as well. What keeps the ledger from being taken up the gateway tells of itself
+//! (`trouble`).
+
+mod trouble;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,10 +23,11 @@ use keywheel_engine::command_bus::Handle;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::journal::Journal;
-use keywheel_identity::ledger::{Ledger, LedgerError, Line, Stage};
+use keywheel_identity::ledger::{LEDGER_FILE, Ledger, LedgerError, Line, Noted, Stage};
 use keywheel_seal::digest;
 use tokio_util::sync::CancellationToken;
 
+pub use self::trouble::{DEEDS_FACT, Trouble, WithTrouble};
 use crate::access::{Access, Peer};
 use crate::deeds::ASKED;
 use crate::denials::instant;
@@ -31,6 +36,8 @@ use crate::denials::instant;
 pub const TURN: Duration = Duration::from_secs(5);
 /// What ids are made of besides.
 const CONTEXT: &[u8] = b"keywheel/at-machine/v1";
+/// What the record of lines that cannot be read is called.
+const READ: &str = "read-deeds";
 /// The stage of a deed that nobody will end any more.
 const ABANDONED: &str = "abandoned";
 /// What is said of one.
@@ -59,6 +66,7 @@ pub struct AtMachine {
     access: Access,
     /// Ids on record of lines that the ledger still has.
     known: BTreeSet<CommandId>,
+    trouble: Trouble,
 }
 
 impl AtMachine {
@@ -78,7 +86,14 @@ impl AtMachine {
             clock,
             access,
             known: BTreeSet::new(),
+            trouble: Trouble::none(),
         }
+    }
+
+    /// What keeps it from taking the ledger up, as long as it runs.
+    #[must_use]
+    pub fn trouble(&self) -> Trouble {
+        self.trouble.clone()
     }
 
     /// Looks now and every [`TURN`], until told to stop. What cannot be recorded now is with the next turn.
@@ -103,8 +118,14 @@ impl AtMachine {
         }
     }
 
-    /// Puts on record what is noted, and empties the ledger once all of it is there.
+    /// Puts on record what is noted, empties the ledger once all of it is there, and says what is in the way of that.
     pub(crate) async fn take_up(&mut self) -> Result<(), Fault> {
+        let taken = self.put_on_record().await;
+        self.trouble.say(&taken);
+        taken
+    }
+
+    async fn put_on_record(&mut self) -> Result<(), Fault> {
         let ledger = self.ledger.clone();
         let Some(noted) = blocking(move || ledger.read()).await? else {
             self.known.clear();
@@ -125,17 +146,27 @@ impl AtMachine {
         if noted.is_held {
             return Ok(());
         }
-        let (ledger, unread) = (self.ledger.clone(), noted.unread);
+        if noted.unread > 0 {
+            self.note_unread(&noted).await?;
+        }
+        let ledger = self.ledger.clone();
         if blocking(move || ledger.empty(&noted)).await? {
             self.known.clear();
-            if unread > 0 {
-                tracing::warn!(
-                    unread,
-                    "lines of the ledger were none of ours and are passed over"
-                );
-            }
         }
         Ok(())
+    }
+
+    async fn note_unread(&mut self, noted: &Noted) -> Result<(), PortError> {
+        let own = made_of(READ, &noted.mark());
+        if self.is_known(own).await? {
+            return Ok(());
+        }
+        let unread = noted.unread;
+        tracing::warn!(
+            unread,
+            "lines of the ledger were none of ours and are passed over"
+        );
+        self.note(own, self.passed_over(own, unread)).await
     }
 
     async fn is_known(&mut self, own: CommandId) -> Result<bool, PortError> {
@@ -187,6 +218,27 @@ impl AtMachine {
             ..self.record(intent)
         }
     }
+
+    /// What the gateway says of lines that it cannot read: how many, and nothing of what stands there.
+    fn passed_over(&self, own: CommandId, lines: usize) -> Record {
+        let (lines, are) = match lines {
+            1 => ("1 line".to_owned(), "is none that this build writes"),
+            more => (format!("{more} lines"), "are none that this build writes"),
+        };
+        Record {
+            time: self.clock.now(),
+            category: Category::System,
+            principal: Principal::Service(Role::Gateway),
+            verb: READ.to_owned(),
+            object: LEDGER_FILE.to_owned(),
+            version: None,
+            outcome: Outcome::Rejected,
+            reason: format!("passed over: {lines} of it on the gateway's machine {are}"),
+            container: None,
+            command: own,
+            trace: String::new(),
+        }
+    }
 }
 
 /// How a line ended, and in which words.
@@ -207,7 +259,11 @@ fn said(line: &Line) -> (Outcome, String) {
 }
 
 fn id_of(line: &Line, stage: &str) -> CommandId {
-    let parts = [CONTEXT, stage.as_bytes(), line.command.bytes().as_slice()];
+    made_of(stage, line.command.bytes())
+}
+
+fn made_of(stage: &str, of: &[u8]) -> CommandId {
+    let parts = [CONTEXT, stage.as_bytes(), of];
     let each: Vec<u8> = parts.into_iter().flat_map(digest::sha256).collect();
     let hash = digest::sha256(&each);
     CommandId::from_bytes(hash.first_chunk().copied().unwrap_or_default())

@@ -1,8 +1,11 @@
 //! What the gateway answers on the bus: submits of workers, reads of the log, plans and grants.
 //!
 //! A role submits only what its table allows (rules TH6, TH9); anything else is refused and audited. So is a renewal that
-//! makes no sense or is refused, and a host that asks for a plan and is not enrolled: of each such host once, since an
-//! injector asks again and again.
+//! makes no sense or is refused, a value that is not granted, and a plan for a host that was evicted: the first ones of
+//! each member by themselves, the rest counted (`refusals`). A host that asks for a plan and is not enrolled is on record
+//! once, since an injector asks again and again.
+
+mod refusals;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +19,9 @@ use keywheel_core::name::BusKey;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::authority;
 use keywheel_engine::command_bus::{Handle, Submission};
-use keywheel_engine::port::bus::{Address, Body, Bus, HostKeys, Message, Request, ValueRequest};
+use keywheel_engine::port::bus::{
+    Address, Body, Bus, HostKeys, Message, Request, Requests, ValueRequest,
+};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::ids::Ids;
 use keywheel_engine::port::journal::{Journal, Verdict};
@@ -26,6 +31,9 @@ use keywheel_engine::trace::Context;
 use keywheel_telemetry::traces::{Kind, Span, names as spans};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+use crate::denials::{Denials, WINDOW};
+use refusals::Wish;
 
 /// Whose spans these are.
 const SERVICE: &str = "gateway";
@@ -135,26 +143,38 @@ pub struct BusServer {
     pub renewals: Option<Arc<dyn Renewals>>,
     /// Hosts that are not enrolled.
     pub unenrolled: Arc<Unenrolled>,
+    /// Counts what members are refused, apart from people, so that neither takes the other's records.
+    pub refused: Arc<Denials>,
 }
 
 impl BusServer {
-    /// Answers until told to stop.
+    /// Answers until told to stop; then writes the last counts of what was refused, while commands are still taken.
     ///
     /// # Errors
     /// When the address cannot be served.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), PortError> {
-        let mut requests = self.bus.serve(Address::Gateway).await?;
+        let requests = self.bus.serve(Address::Gateway).await?;
+        let over = shutdown.child_token();
+        let counting = tokio::spawn(self.clone().write_counts_every(WINDOW, over.clone()));
+        self.serve_all(requests, &shutdown).await;
+        over.cancel();
+        let _ended = counting.await;
+        self.write_last_counts().await;
+        Ok(())
+    }
+
+    async fn serve_all(&self, mut requests: Box<dyn Requests>, shutdown: &CancellationToken) {
         let permits = Arc::new(Semaphore::new(MAX_SERVED));
         loop {
             let request = tokio::select! {
-                () = shutdown.cancelled() => return Ok(()),
+                () = shutdown.cancelled() => return,
                 request = requests.next() => request,
             };
             let Some(request) = request else {
-                return Ok(());
+                return;
             };
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else {
-                return Ok(());
+                return;
             };
             let server = self.clone();
             tokio::spawn(async move {
@@ -240,7 +260,7 @@ impl BusServer {
             // Under an id of its own: the sender's may be answered already.
             let mut record = self.denied(principal, self.fresh_command());
             record.reason = format!("the role's table does not hold this command ({id})");
-            self.commands.record(record).await?;
+            self.refuse(record, message.host).await?;
             let text = format!("role {sender:?} may not submit this command");
             return Err(PortError::new(ErrorKind::Denied, text));
         }
@@ -299,14 +319,14 @@ impl BusServer {
             return Ok(Body::Plan(plan));
         }
         if is_evicted {
-            self.record_no_plan(sender, host, "the host was evicted")
-                .await?;
+            let record = self.no_plan(sender, host, "the host was evicted");
+            self.refuse(record, Some(host)).await?;
             let text = format!("host {host} was evicted and has no plan");
             return Err(PortError::new(ErrorKind::Denied, text));
         }
         if self.unenrolled.note(host, self.clock.monotonic()) {
-            let recorded = self.record_no_plan(sender, host, "the host is not enrolled");
-            if let Err(error) = recorded.await {
+            let record = self.no_plan(sender, host, "the host is not enrolled");
+            if let Err(error) = self.commands.record(record).await {
                 self.unenrolled.forget(host);
                 return Err(error);
             }
@@ -315,12 +335,12 @@ impl BusServer {
         Err(PortError::new(ErrorKind::NotFound, text))
     }
 
-    async fn record_no_plan(&self, sender: Role, host: HostId, why: &str) -> Result<(), PortError> {
+    fn no_plan(&self, sender: Role, host: HostId, why: &str) -> Record {
         let mut record = self.denied(Principal::Service(sender), self.fresh_command());
         record.verb = "read-plan".to_owned();
         record.object = format!("host/{host}");
         record.reason = why.to_owned();
-        self.commands.record(record).await
+        record
     }
 
     /// Fresh credentials for the sender, who is known by its signature; why there are none is on record.
@@ -334,11 +354,11 @@ impl BusServer {
             Ok(made) => return Ok(Body::Renewed(made)),
             Err(error) => error,
         };
-        // What is away refused nothing: it is asked again. A command that was refused on the way has a record of its own.
+        // What is away refused nothing: it is asked again.
         if error.kind != ErrorKind::Unavailable {
             let mut record = self.renewal_of(&who);
             record.reason = error.text.clone();
-            self.commands.record(record).await?;
+            self.refuse(record, who.host).await?;
         }
         Err(error)
     }
@@ -380,6 +400,9 @@ impl BusServer {
                 key,
                 expires_at,
             };
+            if let Some(why) = self.refused_by_rules(Wish::Permit(&wish, now)).await? {
+                return Err(denied_as(why));
+            }
             note_permit(&self.commands, self.fresh_command(), wish).await?;
         }
         let ask = ask.to_vec();
@@ -425,6 +448,9 @@ impl BusServer {
         if next == known {
             return Ok(());
         }
+        if let Some(why) = self.refused_by_rules(Wish::Keys(&next)).await? {
+            return Err(PortError::new(ErrorKind::Conflict, why));
+        }
         let submission = Submission {
             id: self.fresh_command(),
             principal: Principal::Service(who.role),
@@ -460,7 +486,7 @@ impl BusServer {
             true => format!("the version is dead, and host {host} asked for it all the same"),
             false => format!("not granted to host {host} at the log's head"),
         };
-        self.commands.record(record).await?;
+        self.refuse(record, Some(host)).await?;
         let text = format!("version {} is not granted to this host", wanted.version);
         Err(PortError::new(ErrorKind::Denied, text))
     }

@@ -1,7 +1,7 @@
 //! How often who was denied: the first attempts one by one, the rest as one record per window.
 //!
 //! Users are told apart by uid, strangers at a TCP port by address, people with a certificate by its name,
-//! programs by whose token they bring. Pure but for a lock. Invariants: what is not recorded by itself is counted, with the first and
+//! programs by whose token they bring, members on the bus by role and host. Pure but for a lock. Invariants: what is not recorded by itself is counted, with the first and
 //! the last of it; what is counted is kept until its record is durable; the number of tallies and of
 //! single records in a window is bounded, whatever strangers do. A process that dies in the middle
 //! of a window loses that window's count, and never the first attempts.
@@ -11,12 +11,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keywheel_core::audit::Principal;
+use keywheel_core::audit::{Principal, Role};
+use keywheel_core::id::HostId;
 use keywheel_core::time::Timestamp;
 
 /// Counts are written, and start again, this often.
 pub const WINDOW: Duration = Duration::from_secs(60);
-/// Denials of one user that are recorded one by one in a window.
+/// Denials of one user, or refusals of one member on the bus, that are recorded one by one in a window.
 pub const RECORDED_PER_UID: u32 = 10;
 /// Denials of all users together that are recorded one by one in a window.
 pub const RECORDED_IN_ALL: u32 = 100;
@@ -43,6 +44,24 @@ impl Attempt {
     }
 }
 
+/// Whose attempt it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker<'a> {
+    /// Who, as records say it.
+    pub principal: &'a Principal,
+    /// The host that a member on the bus speaks for: injectors are one principal.
+    pub host: Option<HostId>,
+}
+
+impl<'a> From<&'a Principal> for Asker<'a> {
+    fn from(principal: &'a Principal) -> Self {
+        Self {
+            principal,
+            host: None,
+        }
+    }
+}
+
 /// What is done with a denial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ruling {
@@ -57,6 +76,8 @@ pub enum Ruling {
 pub struct Counted {
     /// Who; a name of no user when many are counted together.
     pub principal: Principal,
+    /// The host that they spoke for, if they are a member on the bus.
+    pub host: Option<HostId>,
     /// How many.
     pub count: u64,
     /// The first of them.
@@ -66,6 +87,13 @@ pub struct Counted {
 }
 
 impl Counted {
+    fn asker(&self) -> Asker<'_> {
+        Asker {
+            principal: &self.principal,
+            host: self.host,
+        }
+    }
+
     fn add(&mut self, attempt: Attempt) {
         self.count = self.count.saturating_add(1);
         self.last = attempt;
@@ -117,36 +145,37 @@ impl Denials {
     }
 
     /// Takes note of a denial and says whether it gets a record of its own; otherwise it is counted.
-    pub fn note(&self, principal: &Principal, attempt: Attempt) -> Ruling {
+    pub fn note<'a>(&self, asker: impl Into<Asker<'a>>, attempt: Attempt) -> Ruling {
+        let asker = asker.into();
         self.total.fetch_add(1, Ordering::Relaxed);
         let mut window = self.window();
         let may_record = window.recorded < RECORDED_IN_ALL;
-        let tally = who(principal).and_then(|who| window.tally(who));
+        let tally = who(asker).and_then(|who| window.tally(who));
         if let Some(tally) = tally.filter(|tally| may_record && tally.recorded < RECORDED_PER_UID) {
             tally.recorded += 1;
             window.recorded += 1;
             return Ruling::Record;
         }
-        window.count(principal, attempt);
+        window.count(asker, attempt);
         Ruling::Count
     }
 
     /// Whether so many of somebody's attempts were denied in this window that further ones are only counted.
     pub fn is_over(&self, principal: &Principal) -> bool {
         let window = self.window();
-        let own = who(principal).and_then(|who| window.by_who.get(&who));
+        let own = who(principal.into()).and_then(|who| window.by_who.get(&who));
         own.is_some_and(|tally| tally.recorded >= RECORDED_PER_UID)
     }
 
     /// Counts a denial that gets no record of its own, whatever came before it.
     pub fn count(&self, principal: &Principal, attempt: Attempt) {
         self.total.fetch_add(1, Ordering::Relaxed);
-        self.window().count(principal, attempt);
+        self.window().count(principal.into(), attempt);
     }
 
     /// Counts a denial that was noted, and whose own record is not durable.
-    pub fn put_back(&self, principal: &Principal, attempt: Attempt) {
-        self.window().count(principal, attempt);
+    pub fn put_back<'a>(&self, asker: impl Into<Asker<'a>>, attempt: Attempt) {
+        self.window().count(asker.into(), attempt);
     }
 
     /// How many there were since the start.
@@ -164,11 +193,12 @@ impl Denials {
     /// Takes back what could not be made durable; it is part of the window that runs.
     pub fn restore(&self, earlier: Counted) {
         let mut window = self.window();
-        let slot = window.slot(&earlier.principal);
+        let slot = window.slot(earlier.asker());
         *slot = Some(match slot.take() {
             None => earlier,
             Some(later) => Counted {
                 principal: later.principal,
+                host: later.host,
                 count: earlier.count.saturating_add(later.count),
                 first: earlier.first,
                 last: later.last,
@@ -185,8 +215,8 @@ impl Window {
         Some(self.by_who.entry(who).or_default())
     }
 
-    fn slot(&mut self, principal: &Principal) -> &mut Option<Counted> {
-        let known = who(principal)
+    fn slot(&mut self, asker: Asker<'_>) -> &mut Option<Counted> {
+        let known = who(asker)
             .filter(|who| self.by_who.len() < MAX_TALLIES || self.by_who.contains_key(who));
         match known {
             Some(who) => &mut self.by_who.entry(who).or_default().counted,
@@ -194,14 +224,19 @@ impl Window {
         }
     }
 
-    fn count(&mut self, principal: &Principal, attempt: Attempt) {
-        let is_full = who(principal).is_none_or(|who| self.tally(who).is_none());
-        let slot = self.slot(principal);
+    fn count(&mut self, asker: Asker<'_>, attempt: Attempt) {
+        let is_full = who(asker).is_none_or(|who| self.tally(who).is_none());
+        let slot = self.slot(asker);
         if let Some(counted) = slot {
             return counted.add(attempt);
         }
+        let (principal, host) = match is_full {
+            true => (others(), None),
+            false => (asker.principal.clone(), asker.host),
+        };
         *slot = Some(Counted {
-            principal: if is_full { others() } else { principal.clone() },
+            principal,
+            host,
             count: 1,
             first: attempt.clone(),
             last: attempt,
@@ -229,17 +264,20 @@ enum Who {
     Token(String),
     /// Of a person: many logins are no more attempts.
     Login(String),
+    /// On the bus.
+    Member(Role, Option<HostId>),
 }
 
-/// A principal's own tally, if it can have one.
-fn who(principal: &Principal) -> Option<Who> {
-    match principal {
+/// An asker's own tally, if it can have one.
+fn who(asker: Asker<'_>) -> Option<Who> {
+    match asker.principal {
         Principal::User { uid, .. } if *uid != MANY => Some(Who::User(*uid)),
         Principal::Stranger { address } => Some(Who::Address(address.clone())),
         Principal::Operator { name } => Some(Who::Operator(name.clone())),
         Principal::Token { owner, .. } => Some(Who::Token(owner.clone())),
         Principal::Login { name } => Some(Who::Login(name.clone())),
-        _ => None,
+        Principal::Service(role) => Some(Who::Member(*role, asker.host)),
+        Principal::User { .. } => None,
     }
 }
 
@@ -271,6 +309,7 @@ mod tests {
         let first = u64::from(RECORDED_PER_UID);
         let counted = Counted {
             principal: user(1),
+            host: None,
             count: 1000 - first,
             first: attempt(first),
             last: attempt(999),
@@ -360,6 +399,33 @@ mod tests {
         assert_eq!(denials.note(&operator, attempt(1)), Ruling::Count);
         // Another token of hers is no way around.
         assert_eq!(denials.note(&token("more"), attempt(1)), Ruling::Count);
+    }
+
+    #[test]
+    fn members_on_the_bus_are_told_apart_by_role_and_host() {
+        let denials = Denials::default();
+        let [injector, scheduler] = [Role::Injector, Role::Scheduler].map(Principal::Service);
+        let of = |principal, host: Option<u8>| Asker {
+            principal,
+            host: host.map(|host| HostId::from_bytes([host; 16])),
+        };
+        for n in 0..u64::from(RECORDED_PER_UID) {
+            let ruling = denials.note(of(&injector, Some(1)), attempt(n));
+            assert_eq!(ruling, Ruling::Record);
+        }
+        let flood = of(&injector, Some(1));
+        assert_eq!(denials.note(flood, attempt(20)), Ruling::Count);
+        for other in [of(&injector, Some(2)), of(&scheduler, None)] {
+            assert_eq!(denials.note(other, attempt(20)), Ruling::Record);
+        }
+        let counted = denials.turn().remove(0);
+        assert_eq!((&counted.principal, counted.host), (&injector, flood.host));
+        // What could not be written joins what this host wants next, and nobody else's.
+        denials.restore(counted);
+        denials.put_back(of(&injector, Some(2)), attempt(30));
+        denials.put_back(flood, attempt(40));
+        let counts: Vec<_> = denials.turn().iter().map(|c| (c.host, c.count)).collect();
+        assert_eq!(counts, [(flood.host, 2), (of(&injector, Some(2)).host, 1)]);
     }
 
     #[test]

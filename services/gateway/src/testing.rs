@@ -1,7 +1,9 @@
 //! A gateway for tests: a journal in memory, a command bus that runs, and a bus that only keeps values.
 
 mod encoded;
+mod join_tokens;
 pub(crate) mod members;
+mod on_disk;
 pub(crate) mod provider;
 
 use std::collections::BTreeMap;
@@ -29,12 +31,14 @@ use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 use tokio::sync::Notify;
 
 pub(crate) use encoded::Encoded;
+pub(crate) use join_tokens::{FakeTokens, SECRET_HALF};
+pub(crate) use on_disk::journal_in;
 
 use crate::access::{Access, Peer};
 use crate::admission::{Admission, entitlement};
 use crate::denials::Denials;
 use crate::dual;
-use crate::http::{Api, Scans};
+use crate::http::{Api, Scans, UnderWay};
 use crate::presence::Presences;
 
 /// May use every verb.
@@ -334,6 +338,7 @@ impl Bench {
             tokens: Arc::default(),
             backups: None,
             logins: None,
+            under_way: UnderWay::default(),
             health_looks: Arc::default(),
         };
         Self {

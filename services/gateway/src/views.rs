@@ -15,7 +15,7 @@ pub mod stores;
 
 pub use fires::{Horizon, NextFires, Outlook, ScheduleDraft, SecretDraft, schedule, secret};
 pub use hosts::{held, host, host_page, hosts};
-pub use next::while_sealed;
+pub use next::{revocation_while_sealed, while_sealed};
 
 use std::collections::BTreeSet;
 
@@ -584,6 +584,7 @@ pub fn revocation(committed: &Committed, id: RevocationId) -> Option<RevocationV
         reason: revocation.reason.clone(),
         withdrawn_ms: milliseconds(times.requested, times.withdrawn),
         states: revocations::states(world, revocation, times),
+        next_step: None,
     })
 }
 

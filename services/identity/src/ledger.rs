@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use keywheel_core::id::CommandId;
 use keywheel_core::time::Timestamp;
-use keywheel_seal::Entropy;
+use keywheel_seal::{Entropy, digest};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::disk;
@@ -237,6 +237,8 @@ pub struct Noted {
     /// How many lines are none that this build writes.
     pub unread: usize,
     bytes: Vec<u8>,
+    /// When it was written last, in seconds and nanoseconds.
+    written: (i64, i64),
 }
 
 impl Noted {
@@ -253,6 +255,16 @@ impl Noted {
         intents
             .filter(|line| !ended.contains(&line.command))
             .collect()
+    }
+
+    /// Tells it from whatever else a ledger holds, and from the same that is written another time.
+    #[must_use]
+    pub fn mark(&self) -> [u8; 32] {
+        let (seconds, nanoseconds) = self.written;
+        let content = digest::sha256(&self.bytes);
+        let when = [seconds.to_be_bytes(), nanoseconds.to_be_bytes()];
+        let parts: Vec<u8> = when.into_iter().flatten().chain(content).collect();
+        digest::sha256(&parts)
     }
 }
 
@@ -326,6 +338,8 @@ impl Ledger {
         };
         let is_held = !self.try_lock(&file)?;
         self.refuse_another(&file)?;
+        let about = file.metadata();
+        let about = about.map_err(|error| self.failed("look at", error))?;
         let bytes = self.content(&file)?;
         let each = whole(&bytes).split(|byte| *byte == b'\n');
         let each: Vec<Option<Line>> = each
@@ -338,6 +352,7 @@ impl Ledger {
             is_held,
             unread,
             bytes,
+            written: (about.mtime(), about.mtime_nsec()),
         }))
     }
 

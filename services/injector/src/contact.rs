@@ -3,7 +3,8 @@
 //! Invariants: only an answer to a question of ours counts as its word, so a bus that replays or
 //! holds back what it has renews nothing; after a silence the plan, with its floors and dead sets, is
 //! read and taken before anything else is asked or told (rule X5); a start waits for the gateway a
-//! bounded time and not again until [`TRY_AGAIN`] has passed.
+//! bounded time and not again until [`TRY_AGAIN`] has passed. Who is told that it gets no plan, as an evicted host is, asks
+//! later and later, and tells nothing and fetches nothing meanwhile; a plan that comes to it all the same ends that.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,6 +28,12 @@ pub const HEAD_AGE_LIMIT: Duration = Duration::from_secs(120);
 pub const FRESH_WAIT: Duration = Duration::from_secs(2);
 /// For so long after a failed attempt no start waits again.
 const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// For so long at first a host that is refused its plan asks nothing; each time after that twice as long.
+const BARRED_FIRST: Duration = HEARTBEAT;
+/// The same at most. Nobody whom this concerns comes back by itself: an evicted machine joins as another host.
+const BARRED_MOST: Duration = Duration::from_secs(600);
+/// Each wait is shorter by up to this part of it, so that hosts that were evicted together do not ask together.
+const BARRED_SPREAD: u32 = 4;
 /// How long the gateway may take for a question.
 pub(crate) const GATEWAY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The lease on the disk is at most so far behind; what is missing counts as spent.
@@ -51,6 +58,17 @@ struct State {
     lease_saved: Option<Duration>,
     fault: Option<String>,
     is_alarmed: bool,
+    barred: Option<Barred>,
+}
+
+/// The gateway refused this host its plan.
+struct Barred {
+    /// When it is asked again.
+    until: Duration,
+    /// So often one after the other.
+    refusals: u32,
+    /// What it said.
+    why: String,
 }
 
 impl Contact {
@@ -66,6 +84,7 @@ impl Contact {
                 lease_saved: None,
                 fault: None,
                 is_alarmed: false,
+                barred: None,
             }),
             enrolled: watch::channel(false).0,
         }
@@ -89,6 +108,36 @@ impl Contact {
 
     pub(crate) fn is_enrolled(&self) -> bool {
         *self.enrolled.borrow()
+    }
+
+    /// The gateway refuses this host its plan; `draw` spreads when it is asked again. Who was asked side by side says
+    /// it once.
+    fn bar(&self, now: Duration, why: &str, draw: u8) {
+        let mut state = self.state();
+        let (until, before) = match &state.barred {
+            Some(barred) => (barred.until, barred.refusals),
+            None => (now, 0),
+        };
+        if now < until {
+            return;
+        }
+        state.barred = Some(Barred {
+            until: now.saturating_add(barred_for(before, draw)),
+            refusals: before.saturating_add(1),
+            why: why.to_owned(),
+        });
+    }
+
+    /// The gateway gave this host a plan.
+    pub(crate) fn unbar(&self) {
+        self.state().barred = None;
+    }
+
+    /// What the gateway said when it refused this host, while it is not asked again.
+    fn barred(&self, now: Duration) -> Option<PortError> {
+        let state = self.state();
+        let barred = state.barred.as_ref().filter(|barred| now < barred.until)?;
+        Some(PortError::new(ErrorKind::Denied, barred.why.clone()))
     }
 }
 
@@ -144,8 +193,16 @@ impl Shared {
         state.fault = Some(chain(error));
     }
 
+    /// Whether the gateway refused this host its plan, and is not asked again yet.
+    pub(crate) fn is_barred(&self) -> bool {
+        self.contact.barred(self.now()).is_some()
+    }
+
     /// Reads and takes the gateway's plan: its word that it is there, and what counts now.
     pub(crate) async fn reach(&self) -> Result<(), PortError> {
+        if let Some(refused) = self.contact.barred(self.now()) {
+            return Err(refused);
+        }
         let host = self.options.host;
         self.contact.state().asked = Some(self.now());
         let asked = self
@@ -171,8 +228,17 @@ impl Shared {
             state.fault = Some(chain(error));
             drop(state);
             self.lost(error);
+            if error.kind == ErrorKind::Denied {
+                self.contact.bar(self.now(), &error.text, self.draw());
+            }
         }
         read
+    }
+
+    /// A byte that other hosts draw otherwise.
+    fn draw(&self) -> u8 {
+        let [.., last] = self.ids.draw();
+        last
     }
 
     /// Whether the gateway was not asked for so long that it has to be.
@@ -193,6 +259,7 @@ impl Shared {
             self.receive_plan(plan, Source::Answer(Address::Gateway));
             return Err(PortError::new(ErrorKind::Conflict, text));
         }
+        self.contact.unbar();
         let was_over = self.is_lease_over();
         let is_newer = self.take_plan(plan);
         self.heard();
@@ -210,6 +277,9 @@ impl Shared {
                 ErrorKind::Unavailable,
                 "the gateway has not taken this host yet since the injector's start",
             ));
+        }
+        if let Some(refused) = self.contact.barred(self.now()) {
+            return Err(refused);
         }
         let is_away = self.contact.state().is_away;
         if is_away || self.is_lease_over() {
@@ -352,9 +422,20 @@ fn settle(
     }
 }
 
+/// How long the gateway is not asked after so many refusals before this one.
+fn barred_for(before: u32, draw: u8) -> Duration {
+    let doubled = 2_u32.checked_pow(before).unwrap_or(u32::MAX);
+    let longest = BARRED_FIRST.saturating_mul(doubled).min(BARRED_MOST);
+    let spread = longest / BARRED_SPREAD * u32::from(draw) / (u32::from(u8::MAX) + 1);
+    longest.saturating_sub(spread)
+}
+
 fn silence() -> String {
     format!(
         "the gateway has not answered this host for more than {} s: it is away, or the bus withholds its word; look at the bus, then at the gateway",
         HEAD_AGE_LIMIT.as_secs()
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -359,6 +359,9 @@ impl Reconciler {
 
     /// Asks for the plan. The answer is also the sign that the gateway is there.
     pub(crate) fn ask_gateway(&self) {
+        if self.shared.is_barred() {
+            return;
+        }
         let shared = Arc::clone(&self.shared);
         self.tasks.spawn(async move {
             if let Err(error) = shared.reach().await {
@@ -412,7 +415,7 @@ impl Reconciler {
                 tracing::warn!({ names::SECRET } = %key.0, { names::VERSION } = key.1, { names::ERROR } = chain(&error), "value not had from store-sync");
                 let at = self.now() + FETCH_AGAIN;
                 self.fetching.insert(key, Some(at));
-                if error.kind == ErrorKind::Denied {
+                if error.kind == ErrorKind::Denied && !self.shared.is_barred() {
                     // The plan that granted it is behind.
                     self.look_again();
                 }

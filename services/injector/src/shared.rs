@@ -299,6 +299,7 @@ impl Shared {
         inner.stale.took(plan.generation, self.clock.monotonic());
         inner.plan = Some(Arc::new(plan));
         drop(inner);
+        self.contact.unbar();
         self.wants.look();
         true
     }

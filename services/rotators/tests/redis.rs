@@ -8,9 +8,11 @@
     reason = "tests may stop at once"
 )]
 
+#[path = "support/redis_client.rs"]
+mod redis_client;
 mod support;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -24,50 +26,10 @@ use keywheel_seal::SecretBytes;
 use keywheel_testkit::conformance::accounts::{self, Session};
 use keywheel_testkit::conformance::store::{kind, plenty, refused, text, value};
 use keywheel_testkit::server::redis::{PASSWORD, RedisServer, USER};
+use redis_client::Client;
 use support::{ADMIN, ADMIN_PASSWORD, Known};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream, UnixStream};
-
-/// A client that speaks by lines, and is none of the adapter's.
-struct Client(BufReader<UnixStream>);
-
-impl Client {
-    async fn login(socket: PathBuf, user: &str, password: &str) -> Self {
-        let stream = UnixStream::connect(socket).await.unwrap();
-        let mut client = Self(BufReader::new(stream));
-        let welcome = client.ask(&format!("AUTH {user} {password}")).await;
-        assert_eq!(welcome.as_deref(), Some("+OK"));
-        client
-    }
-
-    /// The first line of the answer, or the whole of one that has a length; nothing when the
-    /// connection is at its end.
-    async fn ask(&mut self, line: &str) -> Option<String> {
-        let sent = format!("{line}\r\n");
-        self.0.get_mut().write_all(sent.as_bytes()).await.ok()?;
-        let first = self.line().await?;
-        let Some(length) = first.strip_prefix('$').and_then(|n| n.parse().ok()) else {
-            return Some(first);
-        };
-        let mut bytes = vec![0; length];
-        self.0.read_exact(&mut bytes).await.ok()?;
-        self.line().await?;
-        String::from_utf8(bytes).ok()
-    }
-
-    async fn line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        let read = self.0.read_line(&mut line).await.ok()?;
-        (read > 0).then(|| line.trim_end().to_owned())
-    }
-}
-
-#[async_trait]
-impl Session for Client {
-    async fn works(&mut self) -> bool {
-        self.ask("PING").await.as_deref() == Some("+PONG")
-    }
-}
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 /// A server with an admin that was granted what the rotator says.
 struct Shop {

@@ -1,5 +1,5 @@
 //! What store-sync tells about itself: what waits and runs, and whether its cache and every store
-//! outside answer. That it was sealed or unsealed is told at once.
+//! outside answer. That it was sealed or unsealed, or has more shares, is told at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -19,8 +19,8 @@ const NOBODY: RotationId = RotationId::from_bytes([0; 16]);
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
-    /// Rings when it is sealed or unsealed.
-    sealed: Arc<Mutex<watch::Receiver<bool>>>,
+    /// Rings when the seal says another thing.
+    seal: Arc<Mutex<watch::Receiver<()>>>,
 }
 
 /// Kept by the loop over work.
@@ -35,7 +35,7 @@ pub(crate) struct Counts {
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
-            sealed: Arc::new(Mutex::new(shared.seal.bell())),
+            seal: Arc::new(Mutex::new(shared.seal.told())),
             shared,
         }
     }
@@ -94,7 +94,7 @@ impl Look for Handle {
     }
 
     async fn changed(&self) {
-        let changed = self.sealed.lock().await.changed().await;
+        let changed = self.seal.lock().await.changed().await;
         if changed.is_err() {
             // The seal is gone, and its service with it.
             std::future::pending::<()>().await;

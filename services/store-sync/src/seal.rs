@@ -32,7 +32,7 @@ use keywheel_seal::envelope::UnsealKey;
 use keywheel_seal::hpke::{Envelope, HostKeyPair};
 use keywheel_seal::unseal::{Gathering, Provider, SealedRoot};
 use keywheel_seal::{Entropy, SecretBytes};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 
 use self::by_service::Asking;
 pub use self::by_service::{
@@ -130,6 +130,8 @@ pub struct Seal {
 struct Inner {
     opened: RwLock<Option<Opened>>,
     sealed: watch::Sender<bool>,
+    /// Rung when what it says of itself is another thing, and nobody is at an unsealing any more who could hide it.
+    told: watch::Sender<()>,
     /// Rung when keys are to be replaced.
     rekey: Notify,
     /// Rows that do not open with the key they name.
@@ -192,6 +194,7 @@ impl Seal {
             inner: Arc::new(Inner {
                 opened: RwLock::new(opened),
                 sealed,
+                told: watch::Sender::new(()),
                 rekey: Notify::new(),
                 damaged: AtomicU64::new(0),
                 custody,
@@ -209,6 +212,11 @@ impl Seal {
     /// Rings when it is sealed or unsealed.
     pub(crate) fn bell(&self) -> watch::Receiver<bool> {
         self.inner.sealed.subscribe()
+    }
+
+    /// Rings when it is sealed or unsealed, or has other shares than before.
+    pub(crate) fn told(&self) -> watch::Receiver<()> {
+        self.inner.told.subscribe()
     }
 
     /// The vault while it is unsealed.
@@ -276,7 +284,7 @@ impl Seal {
         unsealing.effort.check(now)?;
         let root = match unsealing.root(custody, offered, now).await {
             Ok(Some(root)) => root,
-            Ok(None) => return Ok(self.tell(custody, &unsealing)),
+            Ok(None) => return Ok(self.tell_all(custody, unsealing)),
             Err(error) => {
                 if error.kind == ErrorKind::Denied {
                     unsealing.effort.note(now);
@@ -288,7 +296,7 @@ impl Seal {
         unsealing.renew(custody);
         self.put(Some(opened));
         tracing::info!(provider = custody.word(), "store-sync is unsealed");
-        Ok(self.tell(custody, &unsealing))
+        Ok(self.tell_all(custody, unsealing))
     }
 
     fn refuse_unsealed(&self) -> Result<(), PortError> {
@@ -312,7 +320,7 @@ impl Seal {
             self.put(None);
             tracing::warn!(provider = custody.word(), "store-sync is sealed");
         }
-        Ok(self.tell(custody, &unsealing))
+        Ok(self.tell_all(custody, unsealing))
     }
 
     /// Who was told that it is sealed finds no vault, and who was told that it is not finds one.
@@ -340,6 +348,14 @@ impl Seal {
                 "a store-sync that shares its cache is neither sealed nor unsealed by command; stop it, and take its key file away",
             ))?;
         Ok((custody, unsealing))
+    }
+
+    /// How it is after a change, which others are told of, too.
+    fn tell_all(&self, custody: &Custody, unsealing: MutexGuard<'_, Unsealing>) -> SealState {
+        let state = self.tell(custody, &unsealing);
+        drop(unsealing);
+        self.inner.told.send_replace(());
+        state
     }
 
     fn tell(&self, custody: &Custody, unsealing: &Unsealing) -> SealState {

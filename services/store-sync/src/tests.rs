@@ -12,10 +12,12 @@ use keywheel_bus::{Identity, InProcess, Trust};
 use keywheel_cache::Cache;
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
-use keywheel_core::effect::{Effect, Outside, Part, RevokeWork, StepWork, Work};
+use keywheel_core::effect::{AtResource, Effect, Outside, Part, RevokeWork, StepWork, Work};
 use keywheel_core::id::{
     CommandId, DeliveryId, DeploymentId, HostId, RevocationId, RotationId, SecretId,
 };
+use keywheel_core::name::SecretName;
+use keywheel_core::resource::{Kind, Resource, Strategy};
 use keywheel_core::rotation::Step;
 use keywheel_core::secret::Generator;
 use keywheel_core::store::{News, RemoteVersion};
@@ -465,6 +467,24 @@ fn step(step: Step, attempt: u32) -> StepWork {
         resource: None,
         mark: None,
     }
+}
+
+/// At the one account of a database, with this version current.
+fn at_the_shop(current: Option<u64>) -> Option<Box<AtResource>> {
+    Some(Box::new(AtResource {
+        resource: Resource {
+            kind: Kind::Postgres,
+            connection: "postgres://admin@db.example:5432/shop".to_owned(),
+            accounts: vec!["app".to_owned()],
+            admin: SecretName::parse("shop/admin").unwrap(),
+            strategy: Strategy::SingleUser,
+            ca: None,
+        },
+        admin: None,
+        current,
+        kept: Vec::new(),
+        unclear: false,
+    }))
 }
 
 fn failure(outcome: &Outcome) -> Option<String> {

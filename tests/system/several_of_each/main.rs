@@ -3,6 +3,7 @@
 
 mod credentials;
 mod deployment;
+mod recorded;
 mod rollover;
 mod steps;
 

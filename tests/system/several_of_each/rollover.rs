@@ -1,5 +1,6 @@
 //! Another root for a whole cluster, from `begin` to the old one refused, while its secret rotates.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,12 +11,11 @@ use keywheel_tests::apart::Role;
 use keywheel_tests::output::Output;
 use keywheel_tests::process::Process;
 use keywheel_tests::scratch::binary;
-use keywheel_tests::stage::items;
 use keywheel_tests::{stage, wait};
-use serde_json::Value;
 
 use crate::SECRET;
 use crate::deployment::{Deployment, PATIENCE};
+use crate::recorded::{self, Recorded};
 
 /// Bus servers of the cluster.
 const BUS_SERVERS: usize = 3;
@@ -52,12 +52,18 @@ pub(crate) fn roll_over(
         Ok(roots()?.iter().all(has_both))
     })?;
     refresh_bus_servers(all)?;
-    is_on_record(all, "begin-ca-rollover", "ca")?;
-    is_on_record(all, "refresh-credentials", "bus-server")?;
+    recorded::are(all, ("begin-ca-rollover", "ca"), &[Recorded::begin()])?;
+    let refreshed = ("refresh-credentials", "bus-server");
+    recorded::are(all, refreshed, &of_bus_servers(1))?;
 
     let life = format!("{}s", life.as_secs());
     let finish = ["finish", "--drop-long-lived", "--lifetime", &life];
-    let finished = |all: &Deployment| Ok(ca(all, &finish)?.code == 0);
+    let tries = Cell::new(0);
+    let finished = |all: &Deployment| {
+        let ended = ca(all, &finish)?;
+        tries.set(tries.get() + 1);
+        Ok(ended.code == 0)
+    };
     meanwhile(all, "the end of the last old certificate", &|| {
         finished(all)
     })?;
@@ -67,7 +73,12 @@ pub(crate) fn roll_over(
         Ok(roots()?.iter().all(is_new))
     })?;
     refresh_bus_servers(all)?;
-    is_on_record(all, "finish-ca-rollover", "ca")?;
+    let ended = recorded::finish(tries.get());
+    recorded::are(all, ("finish-ca-rollover", "ca"), &ended)?;
+    recorded::are(all, refreshed, &of_bus_servers(2))?;
+    // What was asked for before is not on record once more.
+    recorded::are(all, ("begin-ca-rollover", "ca"), &[Recorded::begin()])?;
+    recorded::is_refused_while_open(all, &deployment.join("gateway"))?;
     is_refused(all, &old, &deployment.join("gateway/ca.pem"))?;
     meanwhile(all, "a rotation under the new root", &|| Ok(true))?;
     let last = stage::current(&all.keywheel, SECRET)?;
@@ -85,15 +96,11 @@ fn ca(all: &Deployment, words: &[&str]) -> Result<Output> {
     ))
 }
 
-/// Intent and outcome of what nobody was asked for, read at the gateway of the other directory.
-fn is_on_record(all: &Deployment, verb: &str, object: &str) -> Result<()> {
-    let words = ["audit", "list", "--verb", verb, "--object", object];
-    wait::until_true(verb, PATIENCE, || {
-        let listed = all.json(1, &[&words[..], &["--limit", "1000"]].concat())?;
-        let records: Vec<String> = items(&listed).into_iter().map(Value::to_string).collect();
-        let says = |words: &str| records.iter().any(|record| record.contains(words));
-        Ok(says("\"asked for at ") && says("\"done: "))
-    })
+/// Every bus server's certificates, made fresh so often.
+fn of_bus_servers(rounds: usize) -> Vec<Recorded> {
+    let one = (1..=BUS_SERVERS).map(|number| Recorded::refresh(&format!("/bus-{number}")));
+    let one: Vec<Recorded> = one.collect();
+    one.repeat(rounds)
 }
 
 fn at_home<'a>(all: &Deployment, command: &'a mut Command) -> &'a mut Command {

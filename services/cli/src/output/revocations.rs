@@ -66,6 +66,8 @@ pub(crate) fn revocation(revocation: &RevocationView) -> String {
     );
     let said = states.forget.iter();
     rows.extend(said.map(|one| ("to be forgotten", format!("{}: {}", one.by, one.reason))));
+    let next = revocation.next_step.iter();
+    rows.extend(next.map(|next| ("next", next.clone())));
     fields(&rows)
 }
 
@@ -127,6 +129,7 @@ mod tests {
             reason: "leaked".to_owned(),
             withdrawn_ms: None,
             states,
+            next_step: None,
         }
     }
 
@@ -140,6 +143,17 @@ mod tests {
             text.contains("NO: it is still what store bao gives out"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn the_next_step_is_told_where_there_is_one() {
+        let mut waits = view(RevocationStates::default());
+        assert!(!revocation(&waits).contains("next:"));
+        waits.next_step = Some("`keywheel unseal`\nopens it".to_owned());
+        let text = revocation(&waits);
+        let last = text.lines().last().unwrap_or_default();
+        assert!(last.starts_with("next:"), "{text}");
+        assert!(last.contains("`keywheel unseal`"), "{text}");
     }
 
     #[test]

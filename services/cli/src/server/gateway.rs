@@ -14,10 +14,10 @@ use keywheel_engine::port::deliveries::Deliveries;
 use keywheel_engine::port::journal::Journal;
 use keywheel_engine::presence::Fact;
 use keywheel_gateway::access::Access;
-use keywheel_gateway::at_machine::AtMachine;
+use keywheel_gateway::at_machine::{AtMachine, WithTrouble};
 use keywheel_gateway::claims::{BusDesk, Claims, Told};
 use keywheel_gateway::denials::Denials;
-use keywheel_gateway::http::{Scans, TokenMaker};
+use keywheel_gateway::http::{Scans, TokenMaker, UnderWay};
 use keywheel_gateway::join::JoinServer;
 use keywheel_gateway::login::Logins;
 use keywheel_gateway::metrics::Metrics;
@@ -68,6 +68,7 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
     };
     let ends = start_gateway(&ports, spawn).await?;
     let deeds = at_machine(opened, &ports, &ends);
+    let trouble = deeds.trouble();
     spawn.tasks.spawn(deeds.run(spawn.shutdown.token()));
     let deliveries = log.deliveries();
     let outside_ports = OutsidePorts {
@@ -81,7 +82,7 @@ pub(super) async fn start(opened: &Opened, spawn: &Spawner) -> Result<File, Erro
     };
     let desk = outside::start(&opened.config, &ends, outside_ports, spawn).await?;
     let own = (Role::Gateway, None);
-    let look = Arc::new(desk.clone());
+    let look = Arc::new(WithTrouble::new(Arc::new(desk.clone()), trouble));
     opened.run().beat(own, ports.bus.clone(), look, spawn);
     let told = tell_claims(opened, spawn, &registry);
     let parts = own_parts(opened, log, told, spawn);
@@ -332,6 +333,7 @@ fn api(
         tokens: Arc::default(),
         backups: None,
         logins,
+        under_way: UnderWay::default(),
         health_looks: Arc::default(),
     }
 }

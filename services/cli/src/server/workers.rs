@@ -10,8 +10,7 @@ use keywheel_core::audit::Role;
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
 use keywheel_store_sync::seal::{self, Seal};
-use keywheel_store_sync::{ArmedFailpoints, Metrics, Ports, StoreSync, StoreSyncOptions, Watched};
-use keywheel_stores::{Connector, LocalStore};
+use keywheel_store_sync::{StoreSync, StoreSyncOptions};
 use tokio::sync::oneshot;
 
 use super::bus::follow_hosts;
@@ -19,7 +18,7 @@ use super::{Opened, claim, database};
 use crate::seal::under_seal;
 use crate::sinks;
 use crate::up::{Error, Kind, cache_error, layout};
-use crate::wiring::Spawner;
+use crate::wiring::{Spawner, store_sync_ports};
 
 /// Name under which store-sync follows the list of hosts.
 const HOSTS_CONSUMER: &str = "store-sync";
@@ -39,27 +38,8 @@ pub(super) async fn store_sync(opened: &Opened, spawn: &Spawner) -> Result<File,
         Some(learned),
     );
     spawn.start("list of hosts", following);
-    let watched = Arc::new(Watched::new(seal.as_vault()));
     let own = (Role::StoreSync, None);
-    let metrics = Metrics::new(opened.clock.clone());
-    spawn.shown.add(Arc::new(metrics.clone()));
-    let local = Arc::new(LocalStore::new(watched, Arc::new(OsEntropy)));
-    let ports = Ports {
-        bus: bus.clone(),
-        vault: metrics.of_cache(seal.as_vault()),
-        rotator: metrics.of_store("local", local),
-        metrics: metrics.clone(),
-        connect: Arc::new(
-            Connector::new(opened.clock.clone(), Arc::new(OsEntropy))
-                .passing(Arc::new(ArmedFailpoints)),
-        ),
-        accounts: Arc::new(
-            keywheel_rotators::Connector::new(Arc::new(OsEntropy))
-                .passing(Arc::new(ArmedFailpoints)),
-        ),
-        clock: opened.clock.clone(),
-        entropy: Arc::new(OsEntropy),
-    };
+    let ports = store_sync_ports(bus.clone(), &seal, opened.clock.clone(), spawn);
     let directory = config.store_credentials_dir.clone();
     let options = StoreSyncOptions {
         webhook_allow: config.webhook_allow.clone(),

@@ -25,8 +25,7 @@ use keywheel_injector::{HostSettings, Injector, InjectorOptions};
 use keywheel_scheduler::Scheduler;
 use keywheel_seal::OsEntropy;
 use keywheel_signals::Desk;
-use keywheel_store_sync::{ArmedFailpoints, Ports, StoreSync, StoreSyncOptions, Watched};
-use keywheel_stores::{Connector, LocalStore};
+use keywheel_store_sync::{StoreSync, StoreSyncOptions};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
@@ -42,6 +41,7 @@ use crate::presence::Run;
 use crate::sinks;
 use crate::wiring::{
     Ends, Failed, GatewayPorts, Spawner, container_engine, listen, namespace_helper, start_gateway,
+    store_sync_ports,
 };
 
 /// Directory of the injector's spool, under the data directory.
@@ -164,32 +164,13 @@ async fn start_workers(
     hub: &InProcess,
     run: &Run,
 ) -> Result<CopyFault, Error> {
-    let watched = Arc::new(Watched::new(opened.seal.as_vault()));
-    let local = Arc::new(LocalStore::new(watched, Arc::new(OsEntropy)));
-    let metrics = keywheel_store_sync::Metrics::new(opened.clock.clone());
-    spawn.shown.add(Arc::new(metrics.clone()));
-    let ports = Ports {
-        bus: end(opened, hub, Role::StoreSync)?,
-        vault: metrics.of_cache(opened.seal.as_vault()),
-        rotator: metrics.of_store("local", local),
-        metrics: metrics.clone(),
-        connect: Arc::new(
-            Connector::new(opened.clock.clone(), Arc::new(OsEntropy))
-                .passing(Arc::new(ArmedFailpoints)),
-        ),
-        accounts: Arc::new(
-            keywheel_rotators::Connector::new(Arc::new(OsEntropy))
-                .passing(Arc::new(ArmedFailpoints)),
-        ),
-        clock: opened.clock.clone(),
-        entropy: Arc::new(OsEntropy),
-    };
+    let bus = end(opened, hub, Role::StoreSync)?;
+    let ports = store_sync_ports(bus.clone(), &opened.seal, opened.clock.clone(), spawn);
     let directory = opened.config.store_credentials_dir.clone();
     let options = StoreSyncOptions {
         webhook_allow: opened.config.webhook_allow.clone(),
         ..StoreSyncOptions::new(opened.installation.deployment, directory)
     };
-    let bus = ports.bus.clone();
     let store_sync = StoreSync::under_seal(options, ports, opened.seal.clone());
     let look = Arc::new(store_sync.handle());
     spawn.shown.add(look.clone());
@@ -355,6 +336,7 @@ fn serve_socket(
         tokens: Arc::default(),
         backups: Some(Arc::new(maker(opened))),
         logins,
+        under_way: http::UnderWay::default(),
         health_looks: Arc::default(),
     };
     spawn.shown.add(Arc::new(Metrics::new(api.clone())));

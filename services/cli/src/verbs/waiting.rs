@@ -219,14 +219,16 @@ pub(super) async fn revocation(
         span::words(wait.timeout),
         view.standing()
     );
-    Err(Failure::new(
-        Exit::Partial,
-        what,
-        match view.state.as_str() {
-            "awaiting_replacement" => format!("what it waits for, {again} shows"),
-            _ => format!("no host gets it any more; {again} shows who may still hold it"),
-        },
-    ))
+    Err(Failure::new(Exit::Partial, what, after(&view, &again)))
+}
+
+/// What to do about a revocation that is not through.
+fn after(view: &RevocationView, again: &str) -> String {
+    match (&view.next_step, view.state.as_str()) {
+        (Some(next), _) => next.clone(),
+        (None, "awaiting_replacement") => format!("what it waits for, {again} shows"),
+        (None, _) => format!("no host gets it any more; {again} shows who may still hold it"),
+    }
 }
 
 /// How revocations that were begun stand once all are through, or when the time is over. One that nobody can be
@@ -297,7 +299,7 @@ pub(super) async fn playbook_run(
 
 #[cfg(test)]
 mod tests {
-    use keywheel_schemas::api::RotationTimings;
+    use keywheel_schemas::api::{RevocationStates, RotationTimings};
 
     use super::*;
 
@@ -335,5 +337,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_holds_a_revocation_up_is_told_before_what_it_shows_by_itself() {
+        let mut view = RevocationView {
+            revocation_id: "v".to_owned(),
+            secret: "a/b".to_owned(),
+            versions: vec![2],
+            state: "running".to_owned(),
+            backend: "asked".to_owned(),
+            waiting_hosts: Vec::new(),
+            reason: "leaked".to_owned(),
+            withdrawn_ms: None,
+            states: RevocationStates::default(),
+            next_step: None,
+        };
+        assert!(after(&view, "`x`").starts_with("no host gets it any more; `x`"));
+        view.state = "awaiting_replacement".to_owned();
+        assert_eq!(after(&view, "`x`"), "what it waits for, `x` shows");
+        view.next_step = Some("`keywheel unseal`".to_owned());
+        assert_eq!(after(&view, "`x`"), "`keywheel unseal`");
     }
 }

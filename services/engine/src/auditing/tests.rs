@@ -41,20 +41,9 @@ fn deed(principal: &Principal) -> Deed<'_> {
 
 fn report() -> Command {
     Command::Report(HostReport {
-        host: HOST,
         generation: 1,
-        items: Vec::new(),
-        holds: Vec::new(),
         complete: true,
-        containers: Vec::new(),
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
-        knows_staged: false,
-        orders: None,
+        ..HostReport::empty(HOST)
     })
 }
 

@@ -87,20 +87,9 @@ mod tests {
         let revocation = RevocationId::from_bytes([1; 16]);
         let rotation = RotationId::from_bytes([2; 16]);
         let report = Command::Report(HostReport {
-            host: HostId::from_bytes([3; 16]),
             generation: 1,
-            items: Vec::new(),
-            holds: Vec::new(),
             complete: true,
-            containers: Vec::new(),
-            denied: Vec::new(),
-            stale: Vec::new(),
-            executed: Vec::new(),
-            notes: Vec::new(),
-            restarts: Vec::new(),
-            staged: Vec::new(),
-            knows_staged: false,
-            orders: None,
+            ..HostReport::empty(HostId::from_bytes([3; 16]))
         });
         let revoke = Command::Revoke {
             revocation,

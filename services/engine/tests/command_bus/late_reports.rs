@@ -47,20 +47,11 @@ fn bind() -> Command {
 
 fn report(items: Vec<Item>) -> Command {
     Command::Report(HostReport {
-        host: HOST,
         generation: 1,
         containers: items.iter().map(|item| item.container.clone()).collect(),
         items,
-        holds: Vec::new(),
         complete: true,
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
-        knows_staged: false,
-        orders: None,
+        ..HostReport::empty(HOST)
     })
 }
 

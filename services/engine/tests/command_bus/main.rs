@@ -303,20 +303,9 @@ async fn a_host_s_reports_say_when_it_was_last_heard_of_without_an_event() {
     let host = HostId::from_bytes([5; 16]);
     let told = |generation, complete| {
         Command::Report(HostReport {
-            host,
             generation,
-            items: Vec::new(),
-            holds: Vec::new(),
             complete,
-            containers: Vec::new(),
-            denied: Vec::new(),
-            stale: Vec::new(),
-            executed: Vec::new(),
-            notes: Vec::new(),
-            restarts: Vec::new(),
-            staged: Vec::new(),
-            knows_staged: false,
-            orders: None,
+            ..HostReport::empty(host)
         })
     };
     let injector = || Principal::Service(Role::Injector);

@@ -277,19 +277,12 @@ fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostReport {
         });
     }
     HostReport {
-        host,
         generation: world.host_generation(host),
         items,
         holds,
         complete: true,
         containers: vec![container],
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
         knows_staged: true,
-        orders: None,
+        ..HostReport::empty(host)
     }
 }

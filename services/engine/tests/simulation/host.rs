@@ -389,16 +389,11 @@ impl Host {
         holds.extend(&self.cache);
         holds.extend(&self.asking);
         HostReport {
-            host: self.id,
             generation: self.plan.as_ref().map_or(0, |plan| plan.generation),
             items,
             holds: holds.into_iter().collect(),
             complete,
             containers: self.containers.values().map(|one| one.id.clone()).collect(),
-            denied: Vec::new(),
-            stale: Vec::new(),
-            executed: Vec::new(),
-            notes: Vec::new(),
             restarts: self.restart_wishes(),
             staged: self
                 .staged()
@@ -407,6 +402,7 @@ impl Host {
                 .collect(),
             knows_staged: true,
             orders: self.orders_told(),
+            ..HostReport::empty(self.id)
         }
     }
 

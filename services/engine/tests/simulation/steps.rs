@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
-use keywheel_core::id::{HostId, RevocationId, RotationId, SlotId};
+use keywheel_core::id::{RevocationId, RotationId, SlotId};
 use keywheel_core::report::HostReport;
 use keywheel_core::revocation::Backend;
 use keywheel_core::rotation::{ACK_DEADLINE, Phase, Rotation};
@@ -426,7 +426,7 @@ impl Sim {
     /// A host speaks for another one; whoever receives that refuses it.
     fn somebody_lies(&self, n: usize) -> Result<(), Broken> {
         let other = self.hosts[(n + 1) % HOSTS].id;
-        let lie = Command::Report(empty_report(self.hosts[n].id));
+        let lie = Command::Report(HostReport::empty(self.hosts[n].id));
         match may_submit(Role::Injector, Some(other), &lie) {
             false => Ok(()),
             true => Err(Broken::new("roles", format!("{other} speaks for host {n}"))),
@@ -522,24 +522,5 @@ impl Sim {
             self.deliver(0)?;
         }
         Err(Broken::new("I7", "messages without end".to_owned()))
-    }
-}
-
-fn empty_report(host: HostId) -> HostReport {
-    HostReport {
-        host,
-        generation: 0,
-        items: Vec::new(),
-        holds: Vec::new(),
-        complete: false,
-        containers: Vec::new(),
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
-        knows_staged: false,
-        orders: None,
     }
 }

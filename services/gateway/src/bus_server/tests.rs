@@ -8,6 +8,7 @@ use keywheel_core::secret::{Generator, Spec};
 use keywheel_testkit::fake::Flood;
 
 use super::*;
+use crate::denials::RECORDED_PER_UID;
 use crate::testing::Bench;
 
 const SECRET: SecretId = SecretId::from_bytes([1; 16]);
@@ -25,6 +26,7 @@ fn server_of(bench: &Bench) -> BusServer {
         ids: api.ids,
         renewals: None,
         unenrolled: Arc::default(),
+        refused: Arc::default(),
     }
 }
 
@@ -263,4 +265,166 @@ async fn a_renewal_that_is_refused_is_on_record_once_with_the_reason() {
         };
         assert!(said.len() == 1 && said.iter().all(is_its), "{said:?}");
     }
+}
+
+/// Asks so often, each time refused; gives what is on record since.
+async fn refused((bench, server): (&Bench, &BusServer), ask: &Message, times: u32) -> Vec<String> {
+    let before = bench.audit().await.len();
+    for _ in 0..times {
+        let refused = server.answer(ask).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Denied);
+    }
+    bench.audit().await.split_off(before)
+}
+
+/// An evicted host, known by its id.
+async fn evicted(bench: &Bench, host: HostId) {
+    let name = HostName::parse("web-9").unwrap();
+    let enrol = Command::EnrolHost {
+        host,
+        name,
+        sealing_key: [7; 32],
+    };
+    let evict = Command::EvictHost {
+        host,
+        reason: "stolen".to_owned(),
+    };
+    for command in [enrol, evict] {
+        submit(bench, command).await;
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_is_the_first_ones_of_each_member_and_one_count_per_window() {
+    let bench = Bench::start().await;
+    evicted(&bench, HOST).await;
+    let server = server_of(&bench);
+    let other = HostId::from_bytes([6; 16]);
+    let submits = Body::Submit {
+        id: CommandId::from_bytes([8; 16]),
+        command: Command::JudgeBindings,
+    };
+    let opens = Body::OpenValue(ValueRequest {
+        host: other,
+        secret: SECRET,
+        version: 1,
+        delivery: keywheel_core::id::DeliveryId::from_bytes([9; 16]),
+    });
+    let injector = |host| (Role::Injector, Some(host));
+    // Each of another member, by whom each is counted.
+    for ((sender, host), body, [verb, whose]) in [
+        (
+            injector(HOST),
+            Body::ReadPlan { host: HOST },
+            ["read-plan", &format!("host/{HOST}")],
+        ),
+        (
+            (Role::Scheduler, None),
+            Body::Renew(b"{}".to_vec()),
+            ["renew-credentials", "service/Scheduler"],
+        ),
+        (
+            (Role::AuditSink, None),
+            submits,
+            ["submit", "service/AuditSink"],
+        ),
+        (
+            (Role::StoreSync, None),
+            opens,
+            ["open-value", &format!("host/{other}")],
+        ),
+    ] {
+        let ask = asked_by(sender, host, body);
+        let flood = RECORDED_PER_UID + 7;
+        let said = refused((&bench, &server), &ask, flood).await;
+        assert_eq!(said.len(), RECORDED_PER_UID as usize, "{said:?}");
+        let is_its = |one: &String| one.contains(verb) && one.contains("Denied");
+        assert!(said.iter().all(is_its), "{said:?}");
+
+        let before = bench.audit().await.len();
+        server.write_counts().await;
+        let said = bench.audit().await.split_off(before);
+        assert_eq!(said.len(), 1, "{said:?}");
+        for part in [
+            "\"request\"",
+            "Denied",
+            "System",
+            whose,
+            "7 more requests denied",
+            "first at",
+            "last at",
+            verb,
+        ] {
+            assert!(said[0].contains(part), "{part}: {said:?}");
+        }
+        // The next window begins anew.
+        assert_eq!(refused((&bench, &server), &ask, 1).await.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_members_flood_takes_no_other_members_records() {
+    let bench = Bench::start().await;
+    let server = server_of(&bench);
+    let of = |host: u8| {
+        let host = Some(HostId::from_bytes([host; 16]));
+        asked_by(Role::Injector, host, Body::Renew(b"{}".to_vec()))
+    };
+    refused((&bench, &server), &of(1), RECORDED_PER_UID + 20).await;
+    let said = refused((&bench, &server), &of(2), 1).await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!(bench.api.denials.total(), 0, "people have their own");
+}
+
+#[tokio::test]
+async fn a_refusal_that_cannot_be_recorded_is_not_answered_as_one_and_is_counted_until_it_is_written()
+ {
+    let bench = Bench::start().await;
+    let server = server_of(&bench);
+    let ask = asked_by(Role::Scheduler, None, Body::Renew(b"{}".to_vec()));
+    bench.journal.fail_next_append(ErrorKind::Unavailable);
+    let failed = server.answer(&ask).await.unwrap_err();
+    assert_eq!(failed.kind, ErrorKind::Unavailable);
+    bench.journal.fail_next_append(ErrorKind::Unavailable);
+    server.write_counts().await;
+    assert_eq!(bench.audit().await, [""; 0]);
+    server.write_counts().await;
+    let said = bench.audit().await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("1 more requests denied"), "{said:?}");
+    server.write_counts().await;
+    assert_eq!(bench.audit().await.len(), 1, "written once");
+}
+
+/// One refusal of the scheduler that is only counted.
+fn count_one(server: &BusServer) {
+    let attempt = crate::denials::Attempt::new(server.clock.now(), "renew-credentials");
+    let principal = Principal::Service(Role::Scheduler);
+    server.refused.count(&principal, attempt);
+}
+
+#[tokio::test]
+async fn the_last_count_is_written_when_the_service_ends() {
+    let bench = Bench::start().await;
+    let nothing = asked_by(Role::Scheduler, None, Body::ReadStoreKey);
+    *bench.store.requests.lock().unwrap() = Some(Flood::of(nothing, 0).1);
+    let server = server_of(&bench);
+    count_one(&server);
+    server.run(CancellationToken::new()).await.unwrap();
+    let said = bench.audit().await;
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("1 more requests denied"), "{said:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_of_the_bus_ends_by_itself() {
+    let bench = Bench::start().await;
+    let server = server_of(&bench);
+    count_one(&server);
+    let stop = CancellationToken::new();
+    let counting = tokio::spawn(server.write_counts_every(WINDOW, stop.clone()));
+    tokio::time::sleep(WINDOW + Duration::from_secs(1)).await;
+    assert_eq!(bench.audit().await.len(), 1);
+    stop.cancel();
+    counting.await.unwrap();
 }

@@ -1,15 +1,10 @@
 //! What is open after some records, and what a start makes of it.
 
-use keywheel_core::id::DeploymentId;
-use keywheel_engine::command_bus::{CommandBus, Parts, Started};
-use keywheel_journal::{JournalOptions, SqliteJournal};
 use keywheel_schemas::wire::audit_record_to_json;
-use keywheel_seal::SecretBytes;
-use keywheel_seal::sign::SigningKey;
 use tempfile::TempDir;
 
 use super::*;
-use crate::testing::Bench;
+use crate::testing::{Bench, journal_in};
 
 /// The end of a gateway's run, and the start of the next one, over a journal on disk.
 struct Real {
@@ -20,32 +15,13 @@ struct Real {
 impl Real {
     async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = JournalOptions {
-            deployment: DeploymentId::from_bytes([9; 16]),
-            source: "keywheel/test/gateway".to_owned(),
-            signing_key: SigningKey::from_seed_bytes(&SecretBytes::from(vec![7; 32])).unwrap(),
-            origin: "keywheel.test/audit".to_owned(),
-        };
-        let opened = SqliteJournal::open(&dir.path().join("journal.db"), options).await;
-        let journal: Arc<dyn Journal> = Arc::new(opened.unwrap());
-        let bench = Bench::start().await;
-        let parts = Parts {
-            journal: journal.clone(),
-            clock: bench.clock.clone(),
-            ids: bench.api.ids.clone(),
-            failpoint: |_| (),
-        };
-        let Started {
-            bus,
-            handle,
-            mut commits,
-            ..
-        } = CommandBus::start(parts).await.unwrap();
-        tokio::spawn(bus.run());
-        tokio::spawn(async move { while commits.recv().await.is_some() {} });
+        let origin = "keywheel.test/audit";
+        let (journal, key) = journal_in(dir.path(), origin).await;
+        let mut bench = Bench::start().await;
+        bench.turn_to(journal.clone(), origin, &key).await;
         let deeds = Deeds {
             journal,
-            commands: handle,
+            commands: bench.api.commands.clone(),
             clock: bench.clock.clone(),
             ids: bench.api.ids.clone(),
         };

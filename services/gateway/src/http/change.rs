@@ -26,7 +26,8 @@ use keywheel_schemas::api::{
 use keywheel_schemas::manifest::{self, Manifest};
 
 use super::payload::{Object, Payload};
-use super::read::rotation_told;
+use super::read::{revocation_told, rotation_told};
+use super::under_way::Kind;
 use super::{
     Api, Caller, Failure, Named, STASH_TIMEOUT, bounded, deed, history, stores, trace, unanswered,
 };
@@ -114,6 +115,12 @@ impl Api {
         let is_sealed = self.presences.says_sealed();
         rotation_told(&self.view.read(), id, is_sealed)
             .ok_or_else(|| Failure::not_found(format!("no rotation {id}")))
+    }
+
+    pub(super) fn revocation_view(&self, id: RevocationId) -> Result<RevocationView, Failure> {
+        let is_sealed = self.presences.says_sealed();
+        revocation_told(&self.view.read(), id, is_sealed)
+            .ok_or_else(|| Failure::not_found(format!("no revocation {id}")))
     }
 }
 
@@ -406,12 +413,13 @@ pub(super) async fn put(
     let sealed = sealed
         .transpose()
         .map_err(|e| Failure::invalid(format!("field `sealed` is not base64: {e}")))?;
+    let place = api.under_way.place(Kind::Put, &caller.principal)?;
     let own = api.clone();
     let putting = async move {
         let put = put_to_its_end(&own, &caller, (rotation, sealed), command).await;
         unanswered::ended(&own, &caller, "put", put).await
     };
-    deed::to_its_end(&api, putting).await?;
+    deed::to_its_end(&api, place, putting).await?;
     api.rotation_view(rotation).map(Json)
 }
 
@@ -516,7 +524,5 @@ pub(super) async fn revoke(
         }),
     };
     api.submit(&caller, command).await?;
-    views::revocation(&api.view.read(), revocation)
-        .map(Json)
-        .ok_or_else(|| Failure::not_found(format!("no revocation {revocation}")))
+    api.revocation_view(revocation).map(Json)
 }

@@ -2,7 +2,8 @@
 //!
 //! Invariants: both are records of one command; what was begun comes to its end, and on record, also where who asked does
 //! not wait for it, or where the log takes no outcome for a while; what a killed gateway leaves open a later start closes,
-//! since there is no deed that `deeds` does not know; with too few sinks of the audit none is begun that is new work.
+//! since there is no deed that `deeds` does not know; with too few sinks of the audit none is begun that is new work; each
+//! has its place until it is on record (`under_way`), so who asks and leaves has no more of them than who waits.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use keywheel_engine::command_bus::Handle;
 use keywheel_engine::port::bus::Body;
 use keywheel_engine::port::{ErrorKind, PortError};
 
+use super::under_way::{Kind, Place};
 use super::{Api, Caller, Failure, bounded, trace};
 use crate::deeds::{ASKED, Deed};
 use crate::dual;
@@ -137,12 +139,17 @@ pub(super) struct Begun {
     api: Api,
     caller: Caller,
     task: Task,
+    place: Place,
     command: CommandId,
 }
 
 impl Begun {
     /// Puts the intent on record, where new work may begin or this is none.
-    pub(super) async fn new(api: &Api, caller: &Caller, task: Task) -> Result<Self, Failure> {
+    pub(super) async fn new(
+        api: &Api,
+        caller: &Caller,
+        (task, place): (Task, Place),
+    ) -> Result<Self, Failure> {
         task.may_begin(api)?;
         let words = match task.more.as_str() {
             "" => ASKED.to_owned(),
@@ -152,6 +159,7 @@ impl Begun {
             api: api.clone(),
             caller: caller.clone(),
             task,
+            place,
             command: CommandId::from_bytes(api.ids.draw()),
         };
         let record = begun.record(Outcome::Allowed, &words);
@@ -167,7 +175,8 @@ impl Begun {
         let record = self.record(ended.outcome, &bounded(&ended.words));
         let commands = &self.api.commands;
         if let Err(error) = commands.record_as(own, record.clone()).await {
-            tokio::spawn(record_later(commands.clone(), own, record));
+            let place = self.place.clone();
+            tokio::spawn(record_later(commands.clone(), own, record, place));
             let text = format!(
                 "it came to its end, and how cannot be put on record now: {}; look at how it is before you ask again",
                 error.text
@@ -189,8 +198,8 @@ impl Begun {
 }
 
 /// Offers an outcome again until it is on record, where a start of another gateway may have closed it meanwhile. The log
-/// takes it once, also where it took it and nobody heard.
-async fn record_later(commands: Handle, own: CommandId, record: Record) {
+/// takes it once, also where it took it and nobody heard. It has its place until then.
+async fn record_later(commands: Handle, own: CommandId, record: Record, _place: Place) {
     for _ in 0..MOST_AGAIN {
         tokio::time::sleep(AGAIN_AFTER).await;
         if commands.record_as(own, record.clone()).await.is_ok() {
@@ -228,19 +237,28 @@ where
 {
     // Here, since what goes on in a task of its own speaks for itself.
     task.may_begin(api)?;
-    let (own, caller) = (api.clone(), caller.clone());
+    let kind = Kind::of(task.deed);
+    let place = api.under_way.place(kind, &caller.principal)?;
+    let (own, caller, held) = (api.clone(), caller.clone(), place.clone());
     let whole = async move {
-        let begun = Begun::new(&own, &caller, task).await?;
+        let begun = Begun::new(&own, &caller, (task, held)).await?;
         begun.end(doing.await).await
     };
-    to_its_end(api, whole).await
+    to_its_end(api, place, whole).await
 }
 
-/// A handler ends with its connection; what was begun comes to its end, and on record, all the same.
+/// A handler ends with its connection; what was begun comes to its end, and on record, all the same, and has its place
+/// until then.
 pub(super) async fn to_its_end<T: Send + 'static>(
     api: &Api,
+    place: Place,
     doing: impl Future<Output = Result<T, Failure>> + Send + 'static,
 ) -> Result<T, Failure> {
+    let doing = async move {
+        let done = doing.await;
+        drop(place);
+        done
+    };
     let doing = tokio::spawn(trace::kept(&*api.ids, doing));
     doing.await.unwrap_or_else(|error| {
         let text = "what was asked for did not come to its end here; look at how it is before you ask again";

@@ -25,6 +25,7 @@ use keywheel_schemas::api::{
 use keywheel_seal::SecretBytes;
 
 use super::payload::{Object, Payload};
+use super::under_way::Kind;
 use super::{Api, Caller, Failure, Route, deed, tokens, trace, unanswered};
 use crate::admission::identity;
 use crate::denials::{Attempt, Ruling};
@@ -101,12 +102,13 @@ async fn device(
 ) -> Result<Json<DeviceLogin>, Failure> {
     logins(&api)?;
     not_too_often(&api, &caller)?;
+    let place = api.under_way.place(Kind::Login, &caller.principal)?;
     let own = api.clone();
     let beginning = async move {
         let begun = begin(&own, &caller).await;
         unanswered::ended(&own, &caller, "login/device", begun).await
     };
-    deed::to_its_end(&api, beginning).await.map(Json)
+    deed::to_its_end(&api, place, beginning).await.map(Json)
 }
 
 /// Has the provider make a code, which is on record before anybody has it.
@@ -131,12 +133,13 @@ async fn login(
     logins(&api)?;
     not_too_often(&api, &caller)?;
     let Object(request) = body?;
+    let place = api.under_way.place(Kind::Login, &caller.principal)?;
     let own = api.clone();
     let asking = async move {
         let answered = ask(&own, &caller, &request).await;
         unanswered::ended(&own, &caller, "login", answered).await
     };
-    deed::to_its_end(&api, asking).await.map(Json)
+    deed::to_its_end(&api, place, asking).await.map(Json)
 }
 
 /// Asks the provider who it is, and gives whom it names a login.
@@ -263,12 +266,13 @@ async fn logout(
         ));
     };
     let Object(LogoutRequest { refresh_token }) = body?;
+    let place = api.under_way.place(Kind::Logout, &caller.principal)?;
     let own = api.clone();
     let ending = async move {
         let ended = end(&own, &caller, name, refresh_token).await;
         unanswered::ended(&own, &caller, "logout", ended).await
     };
-    deed::to_its_end(&api, ending).await.map(Json)
+    deed::to_its_end(&api, place, ending).await.map(Json)
 }
 
 /// Ends a login, and has the provider take back what the next one would be asked for with.

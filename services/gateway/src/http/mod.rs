@@ -44,6 +44,7 @@ mod tags;
 mod tokens;
 mod trace;
 mod unanswered;
+mod under_way;
 mod waits;
 pub(crate) mod whoami;
 
@@ -92,6 +93,7 @@ use standing::Standing;
 pub use stream::KEEP_ALIVE_AFTER;
 pub use tags::MAX_TAGGED_BYTES;
 use unanswered::{Change, Spoken};
+pub use under_way::{MAX_OF_A_KIND, MAX_OF_A_PERSON, UnderWay};
 pub use waits::Waits;
 
 /// How long store-sync may take to keep a provided value.
@@ -180,6 +182,8 @@ pub struct Api {
     pub backups: Option<Arc<dyn BackupMaker>>,
     /// Where people log in; `None` where nobody does.
     pub logins: Option<Arc<Logins>>,
+    /// What goes on in tasks of its own.
+    pub under_way: UnderWay,
     /// Looks that leave no record each, counted.
     pub health_looks: Arc<AtomicU64>,
 }

@@ -268,10 +268,11 @@ pub(super) async fn revocations(
     page: Paged,
 ) -> Result<Response, Failure> {
     let page = page?.0;
+    let is_sealed = api.presences.says_sealed();
     let views = {
         let committed = api.view.read();
         let ids = committed.revocations_newest_first().into_iter();
-        let views = ids.filter_map(|id| told_of(&api, &committed, id));
+        let views = ids.filter_map(|id| told_of(&api, &committed, id, is_sealed));
         views.collect()
     };
     let of = |view: &RevocationView| [Resource::Secret(view.secret.clone())];
@@ -347,7 +348,7 @@ pub(super) async fn revocation(
     let id = RevocationId::parse(&id).map_err(|e| Failure::invalid(e.to_string()))?;
     let is_open = |world: &World| world.revocations.get(&id).is_some_and(|open| !open.closed);
     wait_for(&api, query?.0.wait, is_open, |committed| {
-        told_of(&api, committed, id).ok_or_else(|| {
+        told_of(&api, committed, id, api.presences.says_sealed()).ok_or_else(|| {
             Failure::not_found(format!(
                 "no revocation {id}, or it ended long ago; `keywheel events list` has all of them"
             ))
@@ -369,9 +370,27 @@ pub(super) fn rotation_told(
     })
 }
 
-/// One revocation, with what this gateway heard of the hosts that it waits for.
-fn told_of(api: &Api, committed: &Committed, id: RevocationId) -> Option<RevocationView> {
-    let mut view = views::revocation(committed, id)?;
+/// One revocation, with what is in no log: whether store-sync, which does its store's half, is sealed.
+pub(super) fn revocation_told(
+    committed: &Committed,
+    id: RevocationId,
+    is_sealed: bool,
+) -> Option<RevocationView> {
+    let view = views::revocation(committed, id)?;
+    Some(match is_sealed {
+        true => views::revocation_while_sealed(&committed.world, id, view),
+        false => view,
+    })
+}
+
+/// The same, with what this gateway heard of the hosts that it waits for.
+fn told_of(
+    api: &Api,
+    committed: &Committed,
+    id: RevocationId,
+    is_sealed: bool,
+) -> Option<RevocationView> {
+    let mut view = revocation_told(committed, id, is_sealed)?;
     let open = committed.world.revocations.get(&id)?;
     let contact = |host: HostId| api.view.contact(host);
     let now = api.clock.now();

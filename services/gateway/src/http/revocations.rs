@@ -25,6 +25,8 @@ use keywheel_schemas::api::{
 use serde::Deserialize;
 
 use super::payload::{Object, Payload};
+use super::read::revocation_told;
+use super::under_way::Kind;
 use super::{Api, Caller, Failure, Named, deed, gates};
 use crate::admission::{Demand, demands};
 use crate::views;
@@ -290,6 +292,7 @@ pub(super) async fn revoke_by(
         Err(_) if !earlier.is_empty() => Vec::new(),
         wanted => wanted?,
     };
+    let place = api.under_way.place(Kind::Revoke, &caller.principal)?;
     let (own, reason) = (api.clone(), request.reason);
     let (is_emergency, replace) = (request.emergency, request.replace);
     let left = by_secret(not_begun(wanted, &earlier));
@@ -308,7 +311,7 @@ pub(super) async fn revoke_by(
             .collect::<Vec<_>>()
             .await)
     };
-    let begun = deed::to_its_end(&api, revoking).await?;
+    let begun = deed::to_its_end(&api, place, revoking).await?;
     let (mut revocations, mut refused) = (earlier, Vec::new());
     for one in begun.into_iter().flatten() {
         match one {
@@ -359,6 +362,7 @@ fn begun_before(api: &Api, caller: &Caller) -> Vec<RevocationView> {
     if !caller.has_key() {
         return Vec::new();
     }
+    let is_sealed = api.presences.says_sealed();
     let committed = api.view.read();
     let world = &committed.world;
     let is_ours = |open: &&Revocation| {
@@ -371,7 +375,7 @@ fn begun_before(api: &Api, caller: &Caller) -> Vec<RevocationView> {
         asked.any(|version| RevocationId::from_bytes(drawn(version)) == open.id)
     };
     let ours = world.revocations.values().filter(is_ours);
-    ours.filter_map(|open| views::revocation(&committed, open.id))
+    ours.filter_map(|open| revocation_told(&committed, open.id, is_sealed))
         .collect()
 }
 
@@ -498,11 +502,7 @@ async fn revoke_one(
     };
     let submitted = api.submit_as(caller, CommandId::from_bytes(command), wish);
     let _accepted = submitted.await.map_err(refused)?;
-    let view = views::revocation(&api.view.read(), revocation);
-    view.ok_or_else(|| RefusedRevocation {
-        secret: name.to_string(),
-        reason: format!("no revocation {revocation}"),
-    })
+    api.revocation_view(revocation).map_err(refused)
 }
 
 /// One of the two words that it takes; whose it is the connection says, and nobody else.
@@ -521,9 +521,7 @@ pub(super) async fn forget(
         reason,
     };
     api.submit(&caller, command).await?;
-    views::revocation(&api.view.read(), revocation)
-        .map(Json)
-        .ok_or_else(|| Failure::not_found(format!("no revocation {revocation}")))
+    api.revocation_view(revocation).map(Json)
 }
 
 #[cfg(test)]
@@ -544,6 +542,7 @@ mod tests {
             reason: "leaked".to_owned(),
             withdrawn_ms: None,
             states: RevocationStates::default(),
+            next_step: None,
         };
         let left = |name: &str, version| {
             let name = SecretName::parse(name).unwrap();

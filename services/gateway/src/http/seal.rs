@@ -16,6 +16,7 @@ use keywheel_schemas::api::{SealRequest, SealView, UnsealRequest};
 
 use super::deed::{self, Begun, Ended, Task};
 use super::payload::{Object, Payload};
+use super::under_way::{Kind, Place};
 use super::{Api, Caller, Failure, UNSEAL_TIMEOUT, approvals};
 use crate::deeds::Deed;
 
@@ -45,12 +46,19 @@ async fn unseal(
     let offered = STANDARD
         .decode(&request.offer)
         .map_err(|e| Failure::invalid(format!("field `offer` is not base64: {e}")))?;
-    let own = api.clone();
-    deed::to_its_end(&api, async move { offer(&own, &caller, offered).await }).await
+    let place = api.under_way.place(Kind::Unseal, &caller.principal)?;
+    let (own, held) = (api.clone(), place.clone());
+    let offering = async move { offer(&own, &caller, (offered, held)).await };
+    deed::to_its_end(&api, place, offering).await
 }
 
-async fn offer(api: &Api, caller: &Caller, offered: Vec<u8>) -> Result<Json<SealView>, Failure> {
-    let begun = Begun::new(api, caller, Task::new(Deed::Unseal, OBJECT)).await?;
+async fn offer(
+    api: &Api,
+    caller: &Caller,
+    (offered, place): (Vec<u8>, Place),
+) -> Result<Json<SealView>, Failure> {
+    let task = Task::new(Deed::Unseal, OBJECT);
+    let begun = Begun::new(api, caller, (task, place)).await?;
     let given = match approvals::note_share(api, caller).await {
         Ok(given) => given,
         Err(no) => {

@@ -35,6 +35,7 @@ mod stores;
 mod streams;
 mod tokens;
 mod unanswered;
+mod under_way;
 mod walked;
 mod wishes;
 

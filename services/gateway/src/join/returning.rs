@@ -108,6 +108,7 @@ impl Joins {
             ids: self.api.ids.clone(),
             renewals: Some(self.registry.clone()),
             unenrolled: Arc::default(),
+            refused: Arc::default(),
         }
     }
 

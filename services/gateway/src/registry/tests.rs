@@ -26,6 +26,7 @@ fn end_of(members: &Members) -> BusServer {
         ids: api.ids,
         renewals: Some(members.registry.clone()),
         unenrolled: Arc::default(),
+        refused: Arc::default(),
     }
 }
 
@@ -99,6 +100,8 @@ async fn a_host_renews_with_its_next_sealing_key_until_it_is_evicted() {
         let words = ["renew-credentials", &host.to_string(), "denied", why];
         assert_eq!(members.records(&words).await.len(), 1, "{why}");
     }
+    // No command is made of what the rules refuse, however often: each would be a record.
+    assert_eq!(members.records(&["rotate-host-key"]).await.len(), 1);
 
     members.evict(host).await;
     let renewing = Renewing::begin().unwrap();

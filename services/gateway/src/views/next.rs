@@ -1,12 +1,12 @@
 //! What a person can do about a rotation, where something is left to a person. Pure.
 
-use keywheel_core::id::RotationId;
+use keywheel_core::id::{RevocationId, RotationId};
 use keywheel_core::lease;
 use keywheel_core::revocation::Backend;
 use keywheel_core::rotation::{Outcome, Phase, Rotation, Step};
 use keywheel_core::secret::Secret;
 use keywheel_core::world::World;
-use keywheel_schemas::api::RotationView;
+use keywheel_schemas::api::{RevocationView, RotationView};
 
 use super::replacement;
 
@@ -20,6 +20,29 @@ pub fn while_sealed(world: &World, id: RotationId, mut view: RotationView) -> Ro
         let own = view.next_step.take();
         let own = own.map(|own| format!("; {own}"));
         view.next_step = Some(format!("{SEALED}{}", own.unwrap_or_default()));
+    }
+    view
+}
+
+/// What holds up the store's half of every revocation while store-sync is sealed; the other half goes on.
+const SEALED_HALF: &str = "store-sync is sealed, so that nothing is done at its store, proven or destroyed, while hosts and containers lose it all the same: `keywheel unseal` takes what opens it, and then it goes on by itself";
+/// What holds up one that waits for its replacement.
+const SEALED_BEFORE: &str = "store-sync is sealed, so that nothing takes the place of its versions, and they live: `keywheel unseal` takes what opens it, and then it goes on by itself";
+
+/// What is told of a revocation while store-sync is sealed. One that only waits for hosts does not wait for that.
+#[must_use]
+pub fn revocation_while_sealed(
+    world: &World,
+    id: RevocationId,
+    mut view: RevocationView,
+) -> RevocationView {
+    let known = world.revocations.get(&id);
+    if let Some(open) = known.filter(|known| !known.closed) {
+        view.next_step = match open.backend {
+            Backend::Confirmed => None,
+            Backend::NotAsked => Some(SEALED_BEFORE.to_owned()),
+            Backend::Asked { .. } | Backend::Failed { .. } => Some(SEALED_HALF.to_owned()),
+        };
     }
     view
 }
@@ -187,6 +210,7 @@ mod tests {
     use keywheel_core::secret::{self, Place, Spec, Store};
     use keywheel_core::store::{RemoteVersion, Source};
     use keywheel_core::time::Timestamp;
+    use keywheel_schemas::api::RevocationStates;
 
     use super::*;
     use crate::views::sessions_words;
@@ -419,6 +443,55 @@ mod tests {
             after.contains("`keywheel rotate prod/db/lease.1`"),
             "{after}"
         );
+    }
+
+    #[test]
+    fn a_revocation_that_waits_for_hosts_alone_does_not_wait_for_the_seal() {
+        let id = RevocationId::from_bytes([7; 16]);
+        let told = |world: &World| {
+            let view = RevocationView {
+                revocation_id: id.to_string(),
+                secret: "prod/db".to_owned(),
+                versions: vec![1],
+                state: "running".to_owned(),
+                backend: String::new(),
+                waiting_hosts: Vec::new(),
+                reason: "leaked".to_owned(),
+                withdrawn_ms: None,
+                states: RevocationStates::default(),
+                next_step: None,
+            };
+            revocation_while_sealed(world, id, view).next_step
+        };
+        let mut world = World::default();
+        assert_eq!(told(&world), None, "it is not known");
+        let requested = revocation::Event::Requested {
+            secret: SECRET,
+            versions: vec![1],
+            hosts: vec![HostId::from_bytes([4; 16])],
+            reason: "leaked".to_owned(),
+            is_to_prove: true,
+            is_emergency: false,
+        };
+        let failed = revocation::Event::BackendFailed {
+            attempt: 1,
+            reason: "away".to_owned(),
+        };
+        let evidence = Vec::new();
+        let halves = [
+            requested,
+            failed,
+            revocation::Event::BackendRetried { attempt: 2 },
+            revocation::Event::BackendConfirmed,
+            revocation::Event::ProvenDead { evidence },
+        ];
+        for (number, half) in (1..).zip(halves) {
+            world.apply(number, &Event::Revocation(id, half));
+            assert_eq!(told(&world).as_deref(), Some(SEALED_HALF));
+        }
+        world.apply(6, &Event::Revocation(id, revocation::Event::Destroyed));
+        assert!(!world.revocations[&id].closed);
+        assert_eq!(told(&world), None);
     }
 
     #[test]

@@ -134,6 +134,25 @@ fn what_this_build_does_not_write_is_counted_and_passed_over() {
 }
 
 #[test]
+fn a_mark_tells_what_is_noted_from_anything_else_and_from_the_same_another_time() {
+    let (_scratch, ledger) = home();
+    drop(begin(&ledger, Verb::BeginCaRollover, "").unwrap());
+    let first = noted(&ledger).mark();
+    assert_eq!(noted(&ledger).mark(), first, "it is that of the file");
+    let (before, at) = (text(&ledger), fs::metadata(&ledger.path).unwrap());
+    let at = at.modified().unwrap();
+    let put = |text: &str, when| {
+        fs::write(&ledger.path, text).unwrap();
+        let file = File::options().write(true).open(&ledger.path);
+        file.unwrap().set_modified(when).unwrap();
+        noted(&ledger).mark()
+    };
+    assert_eq!(put(&before, at), first);
+    assert_ne!(put(&before, at + Duration::from_secs(1)), first);
+    assert_ne!(put(&format!("{before}{{}}\n"), at), first);
+}
+
+#[test]
 fn nobody_begins_before_the_one_at_it_has_ended() {
     let (_scratch, ledger) = home();
     let first = begin(&ledger, Verb::BeginCaRollover, "first").unwrap();

@@ -396,6 +396,13 @@ mod tests {
         }
     }
 
+    /// Something is answered: it is counted, and ends once it may.
+    async fn served(begun: Arc<AtomicUsize>, may_end: Arc<Semaphore>) -> io::Result<()> {
+        begun.fetch_add(1, Ordering::Relaxed);
+        may_end.acquire().await.unwrap().forget();
+        Ok(())
+    }
+
     #[tokio::test]
     async fn one_request_more_than_are_answered_at_once_waits_for_a_place() {
         let folder = tempfile::tempdir().unwrap();
@@ -405,14 +412,7 @@ mod tests {
         let begun = Arc::new(AtomicUsize::new(0));
         let may_end = Arc::new(Semaphore::new(0));
         let (counted, gate) = (Arc::clone(&begun), Arc::clone(&may_end));
-        let serve = move |_stream: UnixStream| {
-            let (counted, gate) = (Arc::clone(&counted), Arc::clone(&gate));
-            async move {
-                counted.fetch_add(1, Ordering::Relaxed);
-                gate.acquire().await.unwrap().forget();
-                Ok(())
-            }
-        };
+        let serve = move |_: UnixStream| served(Arc::clone(&counted), Arc::clone(&gate));
         let running = tokio::spawn(server.accept(stop.clone(), serve));
         let mut clients = Vec::new();
         for _ in 0..=MAX_REQUESTS {
@@ -437,14 +437,7 @@ mod tests {
         let begun = Arc::new(AtomicUsize::new(0));
         let may_end = Arc::new(Semaphore::new(0));
         let (counted, gate) = (Arc::clone(&begun), Arc::clone(&may_end));
-        let serve = move |_stream: UnixStream| {
-            let (counted, gate) = (Arc::clone(&counted), Arc::clone(&gate));
-            async move {
-                counted.fetch_add(1, Ordering::Relaxed);
-                gate.acquire().await.unwrap().forget();
-                Ok(())
-            }
-        };
+        let serve = move |_: UnixStream| served(Arc::clone(&counted), Arc::clone(&gate));
         let running = tokio::spawn(server.accept_execs(stop.clone(), serve));
         let mut clients = Vec::new();
         for _ in 0..MAX_EXECS {

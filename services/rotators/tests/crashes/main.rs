@@ -17,6 +17,8 @@ mod mariadb;
 mod mysql;
 mod postgres;
 mod redis;
+#[path = "../support/redis_client.rs"]
+mod redis_client;
 #[expect(
     dead_code,
     reason = "rotations that nothing but a lost call disturbs are the suites' of one server"

@@ -9,10 +9,11 @@ use keywheel_core::rotation::Step;
 use keywheel_core::secret::Generator;
 use keywheel_engine::port::ErrorKind;
 use keywheel_engine::port::accounts::{Accounts, Login};
-use keywheel_engine::port::rotator::{Probed, Rotator as _};
+use keywheel_engine::port::rotator::Rotator as _;
 use keywheel_rotators::{AccountRotator, form};
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::accounts;
+use keywheel_testkit::conformance::rotator::traps::perform_losing_a_call;
 use keywheel_testkit::conformance::store::{plenty, refused};
 use keywheel_testkit::fake::{Cut, CuttingAccounts, FakeVault};
 
@@ -44,7 +45,18 @@ struct Alternating<'s> {
     resource: Resource,
 }
 
-impl Alternating<'_> {
+impl<'s> Alternating<'s> {
+    /// Of two accounts, for which the admin was granted what it needs.
+    fn at(shop: &'s Shop) -> Self {
+        let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
+        shop.grant(&resource);
+        Self {
+            shop,
+            vault: Arc::default(),
+            resource,
+        }
+    }
+
     fn rotator(&self, current: Option<u64>, kept: &[u64]) -> AccountRotator {
         self.over(Arc::new(self.shop.of(&self.resource)), current, kept)
     }
@@ -103,13 +115,7 @@ impl Alternating<'_> {
 #[tokio::test]
 async fn two_accounts_take_turns_and_the_old_one_is_locked_with_each() {
     let shop = Shop::open();
-    let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
-    shop.grant(&resource);
-    let secret = Alternating {
-        shop: &shop,
-        vault: Arc::default(),
-        resource,
-    };
+    let secret = Alternating::at(&shop);
     let mut before = secret.make(1, None).await;
     for version in 2..=4 {
         let after = secret.make(version, Some(version - 1)).await;
@@ -132,13 +138,7 @@ async fn two_accounts_take_turns_and_the_old_one_is_locked_with_each() {
 #[tokio::test]
 async fn a_standby_account_is_not_reused_while_a_session_of_it_is_open() {
     let shop = Shop::open();
-    let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
-    shop.grant(&resource);
-    let secret = Alternating {
-        shop: &shop,
-        vault: Arc::default(),
-        resource,
-    };
+    let secret = Alternating::at(&shop);
     let first = secret.make(1, None).await;
     let login = Login::of(first.account.clone().unwrap());
     let held = accounts::Resource::session(&shop, &login, &first.password).await;
@@ -165,13 +165,7 @@ async fn a_standby_account_is_not_reused_while_a_session_of_it_is_open() {
 #[tokio::test]
 async fn sessions_of_the_old_account_are_told_until_they_end() {
     let shop = Shop::open();
-    let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
-    shop.grant(&resource);
-    let secret = Alternating {
-        shop: &shop,
-        vault: Arc::default(),
-        resource,
-    };
+    let secret = Alternating::at(&shop);
     let first = secret.make(1, None).await;
     let login = Login::of(first.account.clone().unwrap());
     let held = accounts::Resource::session(&shop, &login, &first.password).await;
@@ -205,13 +199,7 @@ async fn sessions_of_the_old_account_are_told_until_they_end() {
 #[tokio::test]
 async fn a_revoked_version_is_refused_and_its_sessions_end() {
     let shop = Shop::open();
-    let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
-    shop.grant(&resource);
-    let secret = Alternating {
-        shop: &shop,
-        vault: Arc::default(),
-        resource,
-    };
+    let secret = Alternating::at(&shop);
     let leaked = secret.make(1, None).await;
     let login = Login::of(leaked.account.clone().unwrap());
     let mut thief = accounts::Resource::session(&shop, &login, &leaked.password).await;
@@ -222,41 +210,12 @@ async fn a_revoked_version_is_refused_and_its_sessions_end() {
     assert!(secret.vault.value(SECRET, 1).is_none());
 }
 
-/// A step as the worker asks for it; when a call was lost, once more, and the probe comes first.
-async fn performed(rotator: &AccountRotator, work: &StepWork) {
-    let once = |is_first: bool| async move {
-        let until = plenty();
-        if !is_first && rotator.probe(work, &until).await? != Probed::NotDone {
-            return Ok(());
-        }
-        match work.step {
-            Step::Create => rotator.create(work, &until).await,
-            Step::Set => rotator.set(work, &until).await,
-            Step::Test => rotator.test(work, &until).await,
-            Step::Finish => rotator.finish(work, &until).await.map(drop),
-            Step::RollBack => rotator.roll_back(work, &until).await,
-            Step::RevokeOld => rotator.retire(SECRET, &work.versions, None, &until).await,
-            Step::Drain => rotator.sessions(work, &until).await.map(drop),
-        }
-    };
-    if let Err(error) = once(true).await {
-        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-        once(false).await.unwrap();
-    }
-}
-
 /// Each rotation loses another call, until one is through without: the old credential is good as long as
 /// the new one is not retired for, and then refused.
 #[tokio::test]
 async fn whatever_call_is_lost_one_new_credential_is_good_and_the_old_one_dies() {
     let shop = Shop::open();
-    let resource = shop.resource(Strategy::AlternatingUsers, &["app", "app_b"]);
-    shop.grant(&resource);
-    let secret = Alternating {
-        shop: &shop,
-        vault: Arc::default(),
-        resource,
-    };
+    let secret = Alternating::at(&shop);
     let mut before = secret.make(1, None).await;
     let mut version = 1;
     for cut in [Cut::Before, Cut::After] {
@@ -267,12 +226,12 @@ async fn whatever_call_is_lost_one_new_credential_is_good_and_the_old_one_dies()
             version += 1;
             let rotator = secret.over(Arc::clone(&cutting) as _, Some(version - 1), &[]);
             for step in [Step::Create, Step::Set, Step::Test, Step::Finish] {
-                performed(&rotator, &work(step, version, version)).await;
+                perform_losing_a_call(&rotator, &work(step, version, version)).await;
                 assert!(secret.admits(&before).await, "{cut:?} {at} {step:?}");
             }
             let after = secret.opened(version);
             let rotator = secret.over(Arc::clone(&cutting) as _, Some(version), &[]);
-            performed(&rotator, &work(Step::RevokeOld, version, version - 1)).await;
+            perform_losing_a_call(&rotator, &work(Step::RevokeOld, version, version - 1)).await;
             assert!(secret.admits(&after).await, "{cut:?} {at}");
             assert!(!secret.admits(&before).await, "{cut:?} {at}");
             before = after;

@@ -11,13 +11,14 @@ use keywheel_core::resource::{Kind, Resource, Strategy};
 use keywheel_core::rotation::{Sessions, Step};
 use keywheel_core::secret::Generator;
 use keywheel_core::store::CredentialRef;
+use keywheel_engine::port::PortError;
 use keywheel_engine::port::accounts::{Accounts, Login};
-use keywheel_engine::port::rotator::{Probed, Rotator as _};
+use keywheel_engine::port::rotator::Rotator as _;
 use keywheel_engine::port::store::Credentials;
-use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_rotators::AccountRotator;
 use keywheel_seal::{OsEntropy, SecretBytes};
 use keywheel_testkit::conformance::accounts;
+use keywheel_testkit::conformance::rotator::traps::perform_losing_a_call;
 use keywheel_testkit::conformance::store::plenty;
 use keywheel_testkit::fake::{Cut, CuttingAccounts, FakeVault};
 
@@ -170,12 +171,12 @@ pub(crate) async fn whatever_call_is_lost_one_password_is_good_in_the_end(
             let rotator = secret.over(Arc::clone(&cutting) as _, Some(old), &[]);
             let before = secret.value(old);
             for step in [Step::Create, Step::Set, Step::Test, Step::Finish] {
-                performed(&rotator, &work(step, version)).await;
+                perform_losing_a_call(&rotator, &work(step, version)).await;
                 assert!(secret.admits(&before).await, "{cut:?} {at} {step:?}");
             }
             let after = secret.value(version);
             let rotator = secret.over(Arc::clone(&cutting) as _, Some(version), &[]);
-            performed(&rotator, &work(Step::RevokeOld, old)).await;
+            perform_losing_a_call(&rotator, &work(Step::RevokeOld, old)).await;
             assert!(secret.admits(&after).await, "{cut:?} {at}");
             assert!(!secret.admits(&before).await, "{cut:?} {at}");
             if cutting.begun() <= at {
@@ -216,29 +217,6 @@ pub(crate) async fn an_unclear_cut_over_is_looked_at(
         assert!(cutting.begun() > 1, "{cut:?}: the account was asked");
         let (before, after) = (secret.value(old), secret.value(version));
         assert!(secret.admits(&after).await && !secret.admits(&before).await);
-    }
-}
-
-/// A step as the worker asks for it; when a call was lost, once more, and the probe comes first.
-async fn performed(rotator: &AccountRotator, work: &StepWork) {
-    let once = |is_first: bool| async move {
-        let until = plenty();
-        if !is_first && rotator.probe(work, &until).await? != Probed::NotDone {
-            return Ok(());
-        }
-        match work.step {
-            Step::Create => rotator.create(work, &until).await,
-            Step::Set => rotator.set(work, &until).await,
-            Step::Test => rotator.test(work, &until).await,
-            Step::Finish => rotator.finish(work, &until).await.map(drop),
-            Step::RollBack => rotator.roll_back(work, &until).await,
-            Step::RevokeOld => rotator.retire(SECRET, &work.versions, None, &until).await,
-            Step::Drain => rotator.sessions(work, &until).await.map(drop),
-        }
-    };
-    if let Err(error) = once(true).await {
-        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
-        once(false).await.unwrap();
     }
 }
 

@@ -265,6 +265,7 @@ impl Seal {
         unsealing.renew(custody);
         self.put(Some(opened));
         tracing::info!(provider = custody.word(), "store-sync is unsealed");
+        let _state = self.tell_all(custody, unsealing);
         Ok(())
     }
 

@@ -1,35 +1,16 @@
 //! Work on accounts: it goes to the resource that it names, and to the cache that containers are served from.
 
-use keywheel_core::effect::AtResource;
-use keywheel_core::name::SecretName;
-use keywheel_core::resource::{Kind, Resource, Strategy};
+use keywheel_core::resource::Strategy;
 use keywheel_core::revocation::Answer;
 use keywheel_core::rotation::Sessions;
 
 use super::*;
 
-fn at(current: Option<u64>) -> Option<Box<AtResource>> {
-    Some(Box::new(AtResource {
-        resource: Resource {
-            kind: Kind::Postgres,
-            connection: "postgres://admin@db.example:5432/shop".to_owned(),
-            accounts: vec!["app".to_owned()],
-            admin: SecretName::parse("shop/admin").unwrap(),
-            strategy: Strategy::SingleUser,
-            ca: None,
-        },
-        admin: None,
-        current,
-        kept: Vec::new(),
-        unclear: false,
-    }))
-}
-
 fn work(wanted: Step, version: u8) -> StepWork {
     StepWork {
         rotation: RotationId::from_bytes([version; 16]),
         versions: vec![version.into()],
-        resource: at((version > 1).then(|| u64::from(version) - 1)),
+        resource: at_the_shop((version > 1).then(|| u64::from(version) - 1)),
         ..step(wanted, 1)
     }
 }
@@ -68,7 +49,7 @@ async fn what_containers_get_is_what_the_server_accepts_and_the_old_one_dies() {
             versions: vec![2],
             attempt: 1,
             outside: None,
-            resource: at(None),
+            resource: at_the_shop(None),
             part: Part::Whole,
             is_emergency: false,
         }))
@@ -183,7 +164,7 @@ async fn a_revocation_goes_part_after_part_and_the_value_stays_until_the_proof()
             versions: vec![1],
             attempt,
             outside: None,
-            resource: at(None).filter(|_| part != Part::Destroy),
+            resource: at_the_shop(None).filter(|_| part != Part::Destroy),
             part,
             is_emergency: false,
         })

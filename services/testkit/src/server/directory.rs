@@ -1,6 +1,6 @@
 //! A directory of a server's own.
 
-use std::fs::Permissions;
+use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -22,4 +22,10 @@ pub(super) fn fresh(prefix: &str) -> PathBuf {
 pub(super) fn put_tls(directory: &Path, certificate: &str, key: &str) {
     std::fs::write(directory.join(CERTIFICATE), certificate).unwrap();
     std::fs::write(directory.join(KEY), key).unwrap();
+}
+
+/// What a server writes to its log in its directory comes after what is there.
+pub(super) fn open_log(directory: &Path) -> File {
+    let log = directory.join("log");
+    File::options().create(true).append(true).open(log).unwrap()
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::directory;
 use super::port::held_port;
+use super::{child, directory};
 
 /// Where Debian keeps the program, and the statements that make the server's own tables.
 const PROGRAMS: [&str; 2] = ["/usr/sbin/mariadbd", "/usr/local/sbin/mariadbd"];
@@ -89,10 +89,7 @@ impl MariaDbServer {
 
     /// Ends the server as a power cut would: nothing is flushed, nobody is told.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ended = child.kill();
-            let _reaped = child.wait();
-        }
+        child::kill(&mut self.child);
     }
 
     /// `mariadb://USER@127.0.0.1:PORT`.
@@ -150,11 +147,7 @@ impl MariaDbServer {
     }
 
     fn spawn(&self) -> Child {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.directory.join("log"))
-            .unwrap();
+        let log = directory::open_log(&self.directory);
         let socket = self.socket().display().to_string();
         let mut server = self.server();
         server.args([
@@ -192,22 +185,8 @@ impl MariaDbServer {
 
     /// It greets who connects.
     fn becomes_ready(&mut self) -> bool {
-        for _ in 0..READY_POLLS {
-            let ended = self
-                .child
-                .as_mut()
-                .and_then(|c| c.try_wait().ok().flatten());
-            if ended.is_some() {
-                return false;
-            }
-            let greeted = UnixStream::connect(self.socket())
-                .and_then(|mut stream| stream.read_exact(&mut [0; 5]));
-            if greeted.is_ok() {
-                return true;
-            }
-            std::thread::sleep(POLL);
-        }
-        false
+        let socket = self.socket();
+        child::becomes_ready(&mut self.child, (READY_POLLS, POLL), || greets(&socket))
     }
 }
 
@@ -216,6 +195,12 @@ impl Drop for MariaDbServer {
         self.kill();
         let _gone = std::fs::remove_dir_all(&self.directory);
     }
+}
+
+/// Whether a server says who it is to whoever connects.
+pub(super) fn greets(socket: &Path) -> bool {
+    let greeted = UnixStream::connect(socket).and_then(|mut stream| stream.read_exact(&mut [0; 5]));
+    greeted.is_ok()
 }
 
 fn first(places: &[&str]) -> Option<PathBuf> {

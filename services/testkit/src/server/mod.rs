@@ -1,6 +1,7 @@
 //! Real servers for tests: each test starts its own, on a port of its own, and it ends with the test.
 
 pub mod aws;
+mod child;
 mod directory;
 pub mod fault;
 pub mod glewlwyd;

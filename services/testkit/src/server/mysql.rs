@@ -5,16 +5,15 @@
 //! server's own is [`USER`], who may do everything. Where the machine has no such program, which comes from a suite
 //! that moves, there is no server, and the runner of all suites hears that its test did not run.
 
-use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::directory;
+use super::mariadb::greets;
 use super::port::held_port;
+use super::{child, directory};
 
 /// Names another cache directory than the user's own.
 const CACHE_VARIABLE: &str = "KEYWHEEL_MYSQL_DIR";
@@ -123,10 +122,7 @@ impl MySqlServer {
 
     /// Ends the server at once: nobody is told.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ended = child.kill();
-            let _reaped = child.wait();
-        }
+        child::kill(&mut self.child);
     }
 
     /// `mysql://USER@127.0.0.1:PORT`.
@@ -180,11 +176,7 @@ impl MySqlServer {
 
     fn spawn(&self) -> Child {
         let at = |name: &str| self.directory.join(name).display().to_string();
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(at("log"))
-            .unwrap();
+        let log = directory::open_log(&self.directory);
         let mut server = Command::new(&self.program);
         server.current_dir(&self.directory).env_clear();
         server.args([
@@ -223,22 +215,8 @@ impl MySqlServer {
 
     /// It greets who connects.
     fn becomes_ready(&mut self) -> bool {
-        for _ in 0..READY_POLLS {
-            let ended = self
-                .child
-                .as_mut()
-                .and_then(|c| c.try_wait().ok().flatten());
-            if ended.is_some() {
-                return false;
-            }
-            let greeted = UnixStream::connect(self.socket())
-                .and_then(|mut stream| stream.read_exact(&mut [0; 5]));
-            if greeted.is_ok() {
-                return true;
-            }
-            std::thread::sleep(POLL);
-        }
-        false
+        let socket = self.socket();
+        child::becomes_ready(&mut self.child, (READY_POLLS, POLL), || greets(&socket))
     }
 }
 
@@ -268,6 +246,8 @@ fn say_not_run(why: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     #[test]

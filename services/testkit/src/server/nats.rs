@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::child;
 use super::port::held_port;
 
 /// Versions that the bus must work with.
@@ -163,10 +164,7 @@ impl NatsServer {
 
     /// Ends it as a power cut would: nothing is flushed, nobody is told.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ended = child.kill();
-            let _reaped = child.wait();
-        }
+        child::kill(&mut self.child);
     }
 
     /// Its process id, while it runs.
@@ -180,17 +178,7 @@ impl NatsServer {
     /// # Panics
     /// When it does not run.
     pub fn pause(&self) {
-        self.signal("-STOP");
-        let child = self.child.as_ref().expect("a server that runs");
-        let stat = format!("/proc/{}/stat", child.id());
-        for _ in 0..READY_POLLS {
-            let state = std::fs::read_to_string(&stat).unwrap_or_default();
-            if state.contains(") T ") {
-                return;
-            }
-            std::thread::sleep(POLL);
-        }
-        panic!("the NATS server does not stop");
+        child::pause(self.child.as_ref(), (READY_POLLS, POLL));
     }
 
     /// Lets it go on.
@@ -198,7 +186,7 @@ impl NatsServer {
     /// # Panics
     /// When it does not run.
     pub fn resume(&self) {
-        self.signal("-CONT");
+        child::signal(self.child.as_ref(), "-CONT");
     }
 
     /// Has it read its configuration and certificates anew.
@@ -207,7 +195,7 @@ impl NatsServer {
     /// When it does not, or does not run.
     pub fn reload(&self) {
         let before = self.log().matches(RELOADED).count();
-        self.signal("-HUP");
+        child::signal(self.child.as_ref(), "-HUP");
         for _ in 0..READY_POLLS {
             if self.log().matches(RELOADED).count() > before {
                 return;
@@ -215,14 +203,6 @@ impl NatsServer {
             std::thread::sleep(POLL);
         }
         panic!("the NATS server does not reload:\n{}", self.log());
-    }
-
-    fn signal(&self, signal: &str) {
-        let child = self.child.as_ref().expect("a server that runs");
-        let sent = Command::new("kill")
-            .args([signal, &child.id().to_string()])
-            .status();
-        assert!(sent.expect("kill").success(), "{signal}");
     }
 
     /// Starts another version, or the same one with other settings, on the same store and port.

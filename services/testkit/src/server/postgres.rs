@@ -4,15 +4,14 @@
 //! real one does, so that a kill loses nothing that was acknowledged. As root it runs the server
 //! under another user, since PostgreSQL refuses root. It speaks no SQL.
 
-use std::fs::File;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::directory;
 use super::port::held_port;
+use super::{child, directory};
 
 /// Where Debian keeps the programs, one directory per major version.
 const DEBIAN_ROOT: &str = "/usr/lib/postgresql";
@@ -249,11 +248,7 @@ impl PostgresServer {
     }
 
     fn spawn(&self) -> Child {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.directory.join("log"))
-            .unwrap();
+        let log = directory::open_log(&self.directory);
         let sockets = self.socket_dir().display().to_string();
         let mut program = self.program("postgres");
         program.arg("-D").arg(self.directory.join("data"));
@@ -276,21 +271,11 @@ impl PostgresServer {
     }
 
     fn becomes_ready(&mut self) -> bool {
-        for _ in 0..READY_POLLS {
-            let ended = self
-                .child
-                .as_mut()
-                .and_then(|c| c.try_wait().ok().flatten());
-            if ended.is_some() {
-                return false;
-            }
-            let ready = self.client("pg_isready").arg("-q").status();
-            if ready.is_ok_and(|status| status.success()) {
-                return true;
-            }
-            std::thread::sleep(POLL);
-        }
-        false
+        let mut asks = self.client("pg_isready");
+        asks.arg("-q");
+        child::becomes_ready(&mut self.child, (READY_POLLS, POLL), || {
+            asks.status().is_ok_and(|status| status.success())
+        })
     }
 
     /// A program of the server, under the server's user.

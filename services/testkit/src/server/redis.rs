@@ -4,7 +4,6 @@
 //! Owns the directory and the server's process, and ends both when dropped. Its user [`USER`] may do
 //! everything.
 
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -12,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::directory;
 use super::port::held_port;
+use super::{child, directory};
 
 /// The server, and under what name Debian's package of tools has the same program, which starts none
 /// by itself.
@@ -130,10 +129,7 @@ impl RedisServer {
 
     /// Ends the server as a power cut would: nothing is flushed, nobody is told.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ended = child.kill();
-            let _reaped = child.wait();
-        }
+        child::kill(&mut self.child);
     }
 
     /// `redis://USER@127.0.0.1:PORT`.
@@ -174,11 +170,7 @@ impl RedisServer {
     }
 
     fn spawn(&self) -> Child {
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.directory.join("log"))
-            .unwrap();
+        let log = directory::open_log(&self.directory);
         // A socket that a killed server left is one that nobody answers at.
         let _left = std::fs::remove_file(self.socket());
         let mut server = Command::new(&self.program);
@@ -221,20 +213,8 @@ impl RedisServer {
 
     /// It answers, be it that it wants a password.
     fn becomes_ready(&mut self) -> bool {
-        for _ in 0..READY_POLLS {
-            let ended = self
-                .child
-                .as_mut()
-                .and_then(|c| c.try_wait().ok().flatten());
-            if ended.is_some() {
-                return false;
-            }
-            if answers(&self.socket()) {
-                return true;
-            }
-            std::thread::sleep(POLL);
-        }
-        false
+        let socket = self.socket();
+        child::becomes_ready(&mut self.child, (READY_POLLS, POLL), || answers(&socket))
     }
 }
 

@@ -5,14 +5,13 @@
 //! without a queue in memory and with a sync after each message, so that what it has read is on the disk before it
 //! ends a connection in order.
 
-use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::directory;
 use super::port::held_port;
+use super::{child, directory};
 
 /// Names another cache directory than the user's own.
 const CACHE_VARIABLE: &str = "KEYWHEEL_RSYSLOG_DIR";
@@ -67,11 +66,7 @@ impl RsyslogServer {
         self.kill();
         let root = unpacked();
         let libraries = libraries(&root);
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(self.directory.join("log"))
-            .unwrap();
+        let log = directory::open_log(&self.directory);
         let child = Command::new(root.join("usr/sbin/rsyslogd"))
             .args(["-n", "-iNONE", "-f"])
             .arg(self.directory.join("rsyslog.conf"))
@@ -97,10 +92,7 @@ impl RsyslogServer {
 
     /// Ends it as a power cut would: nothing is flushed, nobody is told.
     pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ended = child.kill();
-            let _reaped = child.wait();
-        }
+        child::kill(&mut self.child);
     }
 
     /// Stops it in its tracks: connections stay open, new ones wait, and nothing answers.
@@ -108,17 +100,7 @@ impl RsyslogServer {
     /// # Panics
     /// When it does not run.
     pub fn pause(&self) {
-        self.signal("-STOP");
-        let child = self.child.as_ref().expect("a server that runs");
-        let stat = format!("/proc/{}/stat", child.id());
-        for _ in 0..READY_POLLS {
-            let state = std::fs::read_to_string(&stat).unwrap_or_default();
-            if state.contains(") T ") {
-                return;
-            }
-            std::thread::sleep(POLL);
-        }
-        panic!("rsyslog does not stop");
+        child::pause(self.child.as_ref(), (READY_POLLS, POLL));
     }
 
     /// Lets it go on.
@@ -126,7 +108,7 @@ impl RsyslogServer {
     /// # Panics
     /// When it does not run.
     pub fn resume(&self) {
-        self.signal("-CONT");
+        child::signal(self.child.as_ref(), "-CONT");
     }
 
     /// Where it listens, as `127.0.0.1:PORT`.
@@ -148,14 +130,6 @@ impl RsyslogServer {
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.join("log")).unwrap_or_default()
-    }
-
-    fn signal(&self, signal: &str) {
-        let child = self.child.as_ref().expect("a server that runs");
-        let sent = Command::new("kill")
-            .args([signal, &child.id().to_string()])
-            .status();
-        assert!(sent.expect("kill").success(), "{signal}");
     }
 
     fn configuration(&self) -> String {

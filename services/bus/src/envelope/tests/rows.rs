@@ -215,20 +215,10 @@ fn common_request_rows() -> Vec<(Role, Address, Body)> {
         delivery: DeliveryId::from_bytes([3; 16]),
     };
     let report = HostReport {
-        host: HOST,
         generation: 4,
-        items: Vec::new(),
         holds: vec![(SecretId::from_bytes([2; 16]), 2)],
         complete: true,
-        containers: Vec::new(),
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
-        knows_staged: false,
-        orders: None,
+        ..HostReport::empty(HOST)
     };
     let submit = Body::Submit {
         id: CommandId::from_bytes([6; 16]),

@@ -13,7 +13,7 @@ use keywheel_engine::port::journal::Journal as _;
 use keywheel_gateway::access::Access;
 use keywheel_gateway::denials::Denials;
 use keywheel_gateway::door::Spans;
-use keywheel_gateway::http::{Api, Scans};
+use keywheel_gateway::http::{Api, Scans, UnderWay};
 use keywheel_gateway::join::JoinServer;
 use keywheel_gateway::presence::Presences;
 use keywheel_gateway::registry::{Registry, Told};
@@ -152,6 +152,7 @@ async fn api(journal: Arc<MemoryJournal>, clock: Arc<SystemClock>) -> Api {
         tokens: Arc::default(),
         backups: None,
         logins: None,
+        under_way: UnderWay::default(),
         health_looks: Arc::default(),
     }
 }

@@ -14,7 +14,7 @@ use crate::store::{
     AwsAuth, AwsSpec, Backend, CredentialNow, DEFAULT_POLL, DEFAULT_TIMEOUT, RemoteVersion, Source,
     StoreSpec,
 };
-use crate::testing::reloaded;
+use crate::testing::{opening, reloaded};
 
 const ADMIN: SecretId = SecretId::from_bytes([40; 16]);
 const OTHER: SecretId = SecretId::from_bytes([41; 16]);
@@ -36,13 +36,6 @@ pub(super) fn resource(accounts: &[&str]) -> Resource {
             _ => Strategy::AlternatingUsers,
         },
         ca: None,
-    }
-}
-
-pub(super) fn opening(resource: Resource) -> Spec {
-    Spec {
-        rotator: Some(Box::new(resource)),
-        ..generated()
     }
 }
 

@@ -315,20 +315,11 @@ impl Model {
             service: String::new(),
         };
         Some(HostReport {
-            host: host_id(host),
             generation: plan.generation,
             items: versions.iter().map(item).collect(),
             holds: versions,
-            complete: false,
-            containers: Vec::new(),
-            denied: Vec::new(),
-            stale: Vec::new(),
-            executed: Vec::new(),
-            notes: Vec::new(),
-            restarts: Vec::new(),
-            staged: Vec::new(),
             knows_staged: true,
-            orders: None,
+            ..HostReport::empty(host_id(host))
         })
     }
 
@@ -430,23 +421,16 @@ impl Model {
         });
         let newest = self.world.host_generation(host_id(*host));
         Some(HostReport {
-            host: host_id(*host),
             generation: if *current_plan { newest } else { newest / 2 },
             items: items.collect(),
             containers: (0..*current_plan as u8 * 2).map(container).collect(),
-            denied: Vec::new(),
-            stale: Vec::new(),
-            executed: Vec::new(),
-            notes: Vec::new(),
-            restarts: Vec::new(),
-            staged: Vec::new(),
             holds: holds
                 .iter()
                 .map(|(n, version)| (secret_id(*n), self.recent(secret_id(*n), *version)))
                 .collect(),
             complete: *complete,
             knows_staged: true,
-            orders: None,
+            ..HostReport::empty(host_id(*host))
         })
     }
 

@@ -1,7 +1,7 @@
 //! What a revocation does at an account's server: dead there, proven by a login that is refused, and only then
 //! the data key goes; and how two principals give one up.
 
-use super::accounts::{alternating, opening, resource, with_admin};
+use super::accounts::{alternating, resource, with_admin};
 use super::*;
 use crate::audit::{Principal, Role};
 use crate::command::ProofTaken;
@@ -11,7 +11,7 @@ use crate::revocation::{
     self, Answer, Backend, Event as E, Evidence, FORGET_LIFETIME, MAX_REASON_CHARS, NOTHING_TO_ASK,
     Proof, Proven, Rejection as No,
 };
-use crate::testing::{NOW, REVOCATION, of_revocation, of_secret, reloaded};
+use crate::testing::{NOW, REVOCATION, of_revocation, of_secret, opening, reloaded};
 use crate::time::Timestamp;
 
 fn told(attempt: u32, failure: Option<&str>) -> Command {

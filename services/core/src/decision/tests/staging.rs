@@ -3,20 +3,18 @@
 use std::time::Duration;
 
 use crate::binding::Reload;
-use crate::command::{Command, Declaration};
+use crate::command::Command;
 use crate::effect::Work;
 use crate::event::Event;
 use crate::id::{HostId, SecretId};
-use crate::name::SecretName;
 use crate::plan::plan_host;
 use crate::report::HostReport;
-use crate::resource::{Kind, Resource, Strategy};
 use crate::rotation::{self, Intervention, Phase, STAGING_DEADLINE, Step};
 use crate::secret;
 use crate::testing::{
-    Given, HOST, NOW, OTHER_HOST, SECOND, SECRET, THIRD, anywhere, apply_binding, apply_secret,
-    binding_name, done, drawn, enrol, evict, failed, file, generated, of_rotation, of_secret,
-    reloaded, report, revoke, rotate, swapped,
+    Given, HOST, NOW, OTHER_HOST, SECOND, SECRET, THIRD, anywhere, apply_admin, apply_binding,
+    apply_secret, binding_name, done, drawn, enrol, evict, failed, file, of_rotation, of_secret,
+    one_account, opening, reloaded, report, revoke, rotate, swapped,
 };
 
 const ADMIN: SecretId = SecretId::from_bytes([0x42; 16]);
@@ -24,30 +22,10 @@ const ADMIN: SecretId = SecretId::from_bytes([0x42; 16]);
 /// Consumer 1 on [`HOST`] runs on version 1, which opens an account of one password; whether its injector
 /// knows staged versions.
 fn serving_with(knows_staged: bool) -> Given {
-    let resource = Resource {
-        kind: Kind::Postgres,
-        connection: "postgres://admin@db.example/shop".to_owned(),
-        accounts: vec!["app".to_owned()],
-        admin: SecretName::parse("shop/admin").unwrap(),
-        strategy: Strategy::SingleUser,
-        ca: None,
-    };
-    let admin = Command::Apply(vec![Declaration::Secret {
-        id: ADMIN,
-        rotation: THIRD,
-        name: resource.admin.clone(),
-        spec: secret::Spec {
-            credential_for: Some(resource.credential_server()),
-            ..secret::Spec::default()
-        },
-    }]);
-    let opening = secret::Spec {
-        rotator: Some(Box::new(resource)),
-        ..generated()
-    };
+    let admin = apply_admin(&one_account(), ADMIN, THIRD);
     Given::nothing()
         .and(admin)
-        .and(apply_secret(opening))
+        .and(apply_secret(opening(one_account())))
         .finished(crate::testing::FIRST)
         .and(enrol(HOST))
         .and(enrol(OTHER_HOST))

@@ -12,7 +12,7 @@ use crate::name::{BindingName, Directory, FileName};
 use crate::report::Item;
 use crate::resource::{Kind, Resource, Strategy};
 use crate::schedule::{Ack, OnDeadline};
-use crate::testing::{binding_name, evict};
+use crate::testing::{apply_admin, binding_name, evict};
 use crate::world::World;
 
 const ADMIN: SecretId = SecretId::from_bytes([0x42; 16]);
@@ -33,15 +33,7 @@ fn resource(strategy: Strategy) -> Resource {
 /// Version 1 is current, and opens accounts by this strategy.
 fn opening(strategy: Option<Strategy>, rotation: RotationPolicy) -> Given {
     let known = resource(Strategy::DualPassword);
-    let admin = Command::Apply(vec![Declaration::Secret {
-        id: ADMIN,
-        rotation: THIRD,
-        name: known.admin.clone(),
-        spec: Spec {
-            credential_for: Some(known.credential_server()),
-            ..Spec::default()
-        },
-    }]);
+    let admin = apply_admin(&known, ADMIN, THIRD);
     let spec = Spec {
         rotator: strategy.map(|strategy| Box::new(resource(strategy))),
         rotation,

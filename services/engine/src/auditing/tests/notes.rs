@@ -12,20 +12,9 @@ fn every_refused_start_leaves_a_record_though_nothing_was_decided() {
         reason: "no binding".to_owned(),
     };
     let command = Command::Report(HostReport {
-        host: HostId::from_bytes([1; 16]),
         generation: 1,
-        items: Vec::new(),
-        holds: Vec::new(),
-        complete: false,
-        containers: Vec::new(),
         denied: vec![start("prod/db"), start("")],
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
-        knows_staged: false,
-        orders: None,
+        ..HostReport::empty(HostId::from_bytes([1; 16]))
     });
     let deed = Deed {
         principal: &Principal::Service(Role::Injector),

@@ -2,7 +2,7 @@
 
 use keywheel_core::approval;
 use keywheel_core::binding::{Selector, Target};
-use keywheel_core::id::JoinTokenId;
+use keywheel_core::id::{ApprovalId, JoinTokenId};
 use keywheel_core::name::{EnvName, SignalSourceName, StoreName};
 use keywheel_core::rotation::Intervention;
 use keywheel_core::signal::Signal;
@@ -223,8 +223,7 @@ fn nobody_s_own_words_pass_for_policies_where_none_decided() {
     }
 }
 
-const APPROVAL: keywheel_core::id::ApprovalId =
-    keywheel_core::id::ApprovalId::from_bytes([0x1a; 16]);
+const APPROVAL: ApprovalId = ApprovalId::from_bytes([0x1a; 16]);
 
 fn ask_for_policies() -> Command {
     Command::Approval(approval::Request::Ask(approval::Ask {
@@ -239,54 +238,58 @@ fn ask_for_policies() -> Command {
     }))
 }
 
+/// A word about a request that has a reason, with the verb and the reason of its record.
+fn said_with_a_reason(
+    verb: &'static str,
+    word: fn(ApprovalId, String, String) -> approval::Request,
+) -> (approval::Request, &'static str, String) {
+    let why = || "seen".to_owned();
+    (
+        word(APPROVAL, "certificate:ada".to_owned(), why()),
+        verb,
+        why(),
+    )
+}
+
 /// Each word about a request, with the verb and the reason of its record.
 fn words_about_a_request() -> Vec<(approval::Request, &'static str, String)> {
     use approval::Request as R;
 
-    let (approval, why) = (APPROVAL, || "seen".to_owned());
     let by = || "certificate:ada".to_owned();
-    let (reason, of) = (why(), by());
-    let approve = R::Approve {
-        approval,
-        by: of,
-        reason,
+    let withdraw = R::Withdraw {
+        approval: APPROVAL,
+        by: by(),
     };
-    let (reason, of) = (why(), by());
-    let deny = R::Deny {
-        approval,
-        by: of,
-        reason,
-    };
-    let (reason, of) = (why(), by());
-    let broken = R::BreakGlass {
-        approval,
-        by: of,
-        reason,
-    };
-    let (reason, of) = (why(), by());
-    let review = R::Review {
-        approval,
-        by: of,
-        reason,
-    };
-    let withdraw = R::Withdraw { approval, by: by() };
     let perform = R::Perform(approval::Perform {
-        approval,
+        approval: APPROVAL,
         digest: [7; 32],
         by: by(),
         command: Box::new(apply_policies()),
     });
+    let takes_back = "takes a word back".to_owned();
     let named = format!("approved: request {APPROVAL}");
     vec![
-        (approve, "approve", why()),
-        (deny, "deny", why()),
-        (broken, "break-glass", why()),
-        (review, "review-break-glass", why()),
-        (
-            withdraw,
-            "withdraw-approval",
-            "takes a word back".to_owned(),
-        ),
+        said_with_a_reason("approve", |approval, by, reason| R::Approve {
+            approval,
+            by,
+            reason,
+        }),
+        said_with_a_reason("deny", |approval, by, reason| R::Deny {
+            approval,
+            by,
+            reason,
+        }),
+        said_with_a_reason("break-glass", |approval, by, reason| R::BreakGlass {
+            approval,
+            by,
+            reason,
+        }),
+        said_with_a_reason("review-break-glass", |approval, by, reason| R::Review {
+            approval,
+            by,
+            reason,
+        }),
+        (withdraw, "withdraw-approval", takes_back),
         (perform, "apply-policies", named),
     ]
 }

@@ -8,7 +8,7 @@ use axum::http::{Request, StatusCode};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
 use keywheel_core::audit::{Principal, Role};
-use keywheel_core::host::{JOIN_TOKEN_LIFETIME, JoinRequest, LEASE};
+use keywheel_core::host::{JoinRequest, LEASE};
 use keywheel_core::id::CommandId;
 use keywheel_core::report::HostReport;
 use keywheel_engine::command_bus::Submission;
@@ -17,34 +17,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::http::router;
-use crate::testing::{Bench, OPERATOR};
+use crate::testing::{Bench, FakeTokens, OPERATOR, SECRET_HALF};
 
 const HOST: HostId = HostId::from_bytes([5; 16]);
-const SECRET_HALF: &str = "kwjoin1.the-secret-half";
 const MANIFESTS: &str = "apiVersion: keywheel.dev/v1\nkind: Secret\nmetadata: { name: prod/db }\nspec: { store: local, generator: { length: 20 } }\n---\napiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: prod/db\n  containers: { labels: { app: web }, insecureSelector: true }\n  file: { name: db }\n  reload: none\n";
-
-/// A token whose text everyone knows.
-struct FakeMaker;
-
-impl TokenMaker for FakeMaker {
-    fn make(
-        &self,
-        host: HostId,
-        token: JoinTokenId,
-        name: &HostName,
-        now: Timestamp,
-    ) -> Result<NewToken, String> {
-        let request = TokenRequest {
-            host,
-            name: name.clone(),
-            token,
-            secret_hash: [7; 32],
-            expires_at: now.plus(JOIN_TOKEN_LIFETIME),
-        };
-        let text = SecretBytes::from(SECRET_HALF.as_bytes().to_vec());
-        Ok(NewToken { request, text })
-    }
-}
 
 async fn ask(bench: &Bench, line: &str, body: Value) -> (StatusCode, Value) {
     ask_under(bench, None, line, body).await
@@ -111,20 +87,9 @@ async fn hosts_are_listed_with_what_is_known_of_them() {
     assert_eq!(listed[0].get("last_seen"), None, "nobody has heard of it");
     let generation = listed[0]["generation"].as_u64().unwrap();
     let told = HostReport {
-        host: HOST,
         generation: generation - 1,
-        items: Vec::new(),
-        holds: Vec::new(),
         complete: true,
-        containers: Vec::new(),
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
-        knows_staged: false,
-        orders: None,
+        ..HostReport::empty(HOST)
     };
     submit(&bench, Command::Report(told)).await;
     let (_, listed) = ask(&bench, "GET /v1/hosts", Value::Null).await;
@@ -170,7 +135,7 @@ async fn one_process_lets_nobody_join_and_says_what_would() {
 #[tokio::test]
 async fn a_join_token_is_in_its_answer_and_nowhere_else() {
     let mut bench = Bench::start().await;
-    bench.api.join_tokens = Some(Arc::new(FakeMaker));
+    bench.api.join_tokens = Some(Arc::new(FakeTokens));
     let (status, first) = ask(&bench, "POST /v1/hosts/web-2/join-token", json!({})).await;
     assert_eq!(
         (status, &first["token"]),
@@ -213,7 +178,7 @@ async fn a_join_token_is_in_its_answer_and_nowhere_else() {
 #[tokio::test]
 async fn a_repeat_for_a_join_token_is_told_that_it_was_given_and_makes_none() {
     let mut bench = Bench::start().await;
-    bench.api.join_tokens = Some(Arc::new(FakeMaker));
+    bench.api.join_tokens = Some(Arc::new(FakeTokens));
     let path = "POST /v1/hosts/web-2/join-token";
     let (status, first) = ask_under(&bench, Some("k1"), path, json!({})).await;
     assert_eq!(

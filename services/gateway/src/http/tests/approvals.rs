@@ -366,7 +366,7 @@ async fn each_share_of_an_unsealing_is_somebody_else_s() {
 #[tokio::test]
 async fn the_name_of_an_evicted_host_comes_back_once_others_are_for_it() {
     let mut bench = Bench::taking(&[(Operation::HostReturn, 2)]).await;
-    bench.api.join_tokens = Some(Arc::new(super::walked::Maker));
+    bench.api.join_tokens = Some(Arc::new(crate::testing::FakeTokens));
     let host = Command::EnrolHost {
         host: HostId::from_bytes([8; 16]),
         name: HostName::parse("web-1").unwrap(),

@@ -97,20 +97,12 @@ impl Bench {
         let secret = *committed.world.secrets.keys().next().unwrap();
         let running = running.iter().map(|id| ContainerId::parse(id).unwrap());
         HostReport {
-            host: HOST,
             generation: committed.world.host_generation(HOST),
             items,
             holds: vec![(secret, version)],
             complete,
             containers: running.collect(),
-            denied: Vec::new(),
-            stale: Vec::new(),
-            executed: Vec::new(),
-            notes: Vec::new(),
-            restarts: Vec::new(),
-            staged: Vec::new(),
-            knows_staged: false,
-            orders: None,
+            ..HostReport::empty(HOST)
         }
     }
 

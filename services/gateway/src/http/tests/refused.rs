@@ -22,20 +22,9 @@ impl Real {
         };
         let generation = self.bench.api.view.read().world.host_generation(HOST);
         let told = Command::Report(HostReport {
-            host: HOST,
             generation,
-            items: Vec::new(),
-            holds: Vec::new(),
-            complete: false,
-            containers: Vec::new(),
             denied: vec![start; times],
-            stale: Vec::new(),
-            executed: Vec::new(),
-            notes: Vec::new(),
-            restarts: Vec::new(),
-            staged: Vec::new(),
-            knows_staged: false,
-            orders: None,
+            ..HostReport::empty(HOST)
         });
         self.bench.submit(Role::Injector, told).await;
     }

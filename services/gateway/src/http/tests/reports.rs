@@ -7,20 +7,19 @@ use keywheel_core::command::Command;
 use keywheel_core::effect::Work;
 use keywheel_core::id::{CommandId, ContainerId, HostId};
 use keywheel_core::report::{Fact, HostReport, Item};
-use keywheel_engine::command_bus::{CommandBus, Parts, Started};
 use keywheel_journal::checkpoint::Checkpoint;
 use keywheel_journal::evidence::{Seal, verify_event};
-use keywheel_journal::{JournalOptions, SqliteJournal, merkle};
+use keywheel_journal::merkle;
 use keywheel_schemas::api::EvidenceReport;
 use keywheel_schemas::event;
 use keywheel_schemas::leaf::Octets;
 use keywheel_schemas::mirror::TextForm as _;
 use keywheel_schemas::wire::audit_record_from_json;
-use keywheel_seal::SecretBytes;
-use keywheel_seal::sign::{SigningKey, VerifyingKey};
+use keywheel_seal::sign::VerifyingKey;
 use tempfile::TempDir;
 
 use super::*;
+use crate::testing::journal_in;
 
 const ORIGIN: &str = "keywheel.test/reports";
 pub(super) const HOST: HostId = HostId::from_bytes([6; 16]);
@@ -38,37 +37,9 @@ pub(super) struct Real {
 impl Real {
     pub(super) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let seed = SecretBytes::from(vec![7; 32]);
-        let signing_key = SigningKey::from_seed_bytes(&seed).unwrap();
-        let key = signing_key.verifying_key();
-        let options = JournalOptions {
-            deployment: DeploymentId::from_bytes([9; 16]),
-            source: "keywheel/test/gateway".to_owned(),
-            signing_key,
-            origin: ORIGIN.to_owned(),
-        };
-        let opened = SqliteJournal::open(&dir.path().join("journal.db"), options).await;
-        let journal: Arc<dyn Journal> = Arc::new(opened.unwrap());
+        let (journal, key) = journal_in(dir.path(), ORIGIN).await;
         let mut bench = Bench::start().await;
-        let parts = Parts {
-            journal: journal.clone(),
-            clock: bench.clock.clone(),
-            ids: bench.api.ids.clone(),
-            failpoint: |_| (),
-        };
-        let Started {
-            bus,
-            handle,
-            view,
-            mut commits,
-        } = CommandBus::start(parts).await.unwrap();
-        tokio::spawn(bus.run());
-        tokio::spawn(async move { while commits.recv().await.is_some() {} });
-        bench.api.commands = handle;
-        bench.api.view = view;
-        bench.api.journal = journal;
-        bench.api.origin = ORIGIN.to_owned();
-        bench.api.public_key = key.to_bytes();
+        bench.turn_to(journal, ORIGIN, &key).await;
         Self {
             bench,
             key,
@@ -120,20 +91,12 @@ impl Real {
                 service: String::new(),
             };
             HostReport {
-                host: HOST,
                 generation: world.host_generation(HOST),
                 items: ids.iter().map(item).collect(),
                 holds: held.into_iter().map(|version| (secret, version)).collect(),
                 complete: true,
                 containers: ids.to_vec(),
-                denied: Vec::new(),
-                stale: Vec::new(),
-                executed: Vec::new(),
-                notes: Vec::new(),
-                restarts: Vec::new(),
-                staged: Vec::new(),
-                knows_staged: false,
-                orders: None,
+                ..HostReport::empty(HOST)
             }
         };
         let told = Command::Report(report);

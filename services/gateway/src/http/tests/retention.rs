@@ -8,7 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use keywheel_core::audit::Record;
 use keywheel_core::id::CommandId;
 use keywheel_core::time::Timestamp;
-use keywheel_engine::command_bus::{CommandBus, Parts, Started};
 use keywheel_engine::port::journal::{AuditLeaf, Journal};
 use keywheel_engine::presence::{COPY_FACT, Fact};
 use keywheel_journal::checkpoint::Checkpoint;
@@ -16,7 +15,6 @@ use keywheel_journal::merkle::{self, Frontier};
 use keywheel_journal::offline::continuation::{ContinuationError, verify_proof};
 use keywheel_journal::offline::{Export, verify_export};
 use keywheel_journal::retention::{Word, word};
-use keywheel_journal::{JournalOptions, SqliteJournal};
 use keywheel_schemas::api::{AUDIT_BEGINS, AuditConsistency, AuditExport, AuditRetentionView};
 use keywheel_schemas::wire::audit_record_from_json;
 use keywheel_seal::SecretBytes;
@@ -27,7 +25,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::presence::Presences;
 use crate::retention::{LONGEST_PAUSE, RETRY, Retention};
-use crate::testing::Encoded;
+use crate::testing::{Encoded, journal_in};
 
 const ORIGIN: &str = "keywheel.test/audit";
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -46,16 +44,7 @@ struct Real {
 impl Real {
     async fn start(keep: Option<Duration>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let signing_key = SigningKey::from_seed_bytes(&SecretBytes::from(vec![7; 32])).unwrap();
-        let key = signing_key.verifying_key();
-        let options = JournalOptions {
-            deployment: DeploymentId::from_bytes([9; 16]),
-            source: "keywheel/test/gateway".to_owned(),
-            signing_key,
-            origin: ORIGIN.to_owned(),
-        };
-        let opened = SqliteJournal::open(&dir.path().join("journal.db"), options).await;
-        let journal: Arc<dyn Journal> = Arc::new(opened.unwrap());
+        let (journal, key) = journal_in(dir.path(), ORIGIN).await;
         let mut first = decision(1);
         first.events.clear();
         let like = first.audit.remove(0);
@@ -64,30 +53,12 @@ impl Real {
             .collect();
         journal.append(1, &[first]).await.unwrap();
         let mut bench = Bench::start().await;
-        let parts = Parts {
-            journal: journal.clone(),
-            clock: bench.clock.clone(),
-            ids: bench.api.ids.clone(),
-            failpoint: |_| (),
-        };
-        let Started {
-            bus,
-            handle,
-            view,
-            mut commits,
-        } = CommandBus::start(parts).await.unwrap();
-        tokio::spawn(bus.run());
-        tokio::spawn(async move { while commits.recv().await.is_some() {} });
-        bench.api.commands = handle.clone();
-        bench.api.view = view;
-        bench.api.journal = journal.clone();
-        bench.api.origin = ORIGIN.to_owned();
-        bench.api.public_key = key.to_bytes();
+        bench.turn_to(journal.clone(), ORIGIN, &key).await;
         let presences = Presences::new(bench.clock.clone()).with_keep_records(keep);
         bench.api.presences = presences.clone();
         let retention = Retention {
             journal,
-            commands: handle,
+            commands: bench.api.commands.clone(),
             clock: bench.clock.clone(),
             ids: bench.api.ids.clone(),
             presences,

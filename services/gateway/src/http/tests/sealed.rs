@@ -1,7 +1,8 @@
-//! What a rotation is told to wait for while store-sync is sealed.
+//! What a rotation and a revocation are told to wait for while store-sync is sealed.
 
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
+use keywheel_core::id::RevocationId;
 use keywheel_core::rotation::Step;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::presence::{Fact, Presence, SEAL_FACT, Seen};
@@ -32,10 +33,19 @@ impl Bench {
 
     /// What comes next of a rotation, as one and in the list.
     async fn next_of(&self, id: &str) -> Value {
-        let (_, one) = self.see(&format!("rotations/{id}")).await;
-        let (_, all) = self.see("rotations").await;
+        self.next_of_one(("rotations", "rotation_id"), id).await
+    }
+
+    /// The same of a revocation.
+    async fn next_of_revocation(&self, id: &str) -> Value {
+        self.next_of_one(("revocations", "revocation_id"), id).await
+    }
+
+    async fn next_of_one(&self, (all, key): (&str, &str), id: &str) -> Value {
+        let (_, one) = self.see(&format!("{all}/{id}")).await;
+        let (_, all) = self.see(all).await;
         let mut rows = all.as_array().unwrap().iter();
-        let row = rows.find(|row| row["rotation_id"] == id).unwrap();
+        let row = rows.find(|row| row[key] == id).unwrap();
         assert_eq!(row["next_step"], one["next_step"]);
         one["next_step"].clone()
     }
@@ -94,4 +104,56 @@ async fn the_seal_is_told_before_what_a_rotation_waits_for_besides() {
     for part in ["store-sync is sealed", "; it is tried again by itself"] {
         assert!(next.contains(part), "{next}");
     }
+}
+
+#[tokio::test]
+async fn a_revocation_whose_store_waits_for_the_seal_says_so_until_it_is_unsealed() {
+    let bench = Bench::start().await;
+    assert_eq!(bench.apply(MANIFEST).await.0, 200);
+    bench.work().await;
+    bench.hear_store_sync(1, 1, shut());
+    let wish = json!({ "secret": "prod/db", "reason": "leaked" });
+    let (status, begun) = bench.post("revoke", wish).await;
+    assert_eq!(status, 200, "{begun}");
+    let id = begun["revocation_id"].as_str().unwrap().to_owned();
+    let next = bench.next_of_revocation(&id).await;
+    assert_eq!(begun["next_step"], next, "who asked for it is told, too");
+    let next = next.to_string();
+    for part in ["store-sync is sealed", "lose it", "`keywheel unseal`"] {
+        assert!(next.contains(part), "{next}");
+    }
+    // Another one does the store's half.
+    bench.hear_store_sync(2, 2, Fact::ok(SEAL_FACT, "unsealed"));
+    assert_eq!(bench.next_of_revocation(&id).await, Value::Null);
+    bench.hear_store_sync(2, 3, shut());
+    assert!(bench.next_of_revocation(&id).await.is_string());
+    // What is over waits for nobody.
+    let done = Command::RevokeOutcome {
+        revocation: RevocationId::parse(&id).unwrap(),
+        attempt: 1,
+        failure: None,
+    };
+    bench.submit(Role::StoreSync, done).await;
+    let (_, ended) = bench.see(&format!("revocations/{id}")).await;
+    assert_eq!(ended["state"], "closed");
+    assert_eq!(bench.next_of_revocation(&id).await, Value::Null);
+}
+
+#[tokio::test]
+async fn a_revocation_that_waits_for_its_replacement_says_that_its_versions_live() {
+    let bench = Bench::start().await;
+    assert_eq!(bench.apply(MANIFEST).await.0, 200);
+    bench.work().await;
+    let wish = json!({ "secret": "prod/db", "reason": "leaked", "replace": true });
+    let (status, begun) = bench.post("revoke", wish).await;
+    assert_eq!(status, 200, "{begun}");
+    assert_eq!(begun["state"], "awaiting_replacement");
+    assert_eq!(begun["next_step"], Value::Null);
+    bench.hear_store_sync(1, 1, shut());
+    let id = begun["revocation_id"].as_str().unwrap();
+    let next = bench.next_of_revocation(id).await.to_string();
+    for part in ["store-sync is sealed", "they live", "`keywheel unseal`"] {
+        assert!(next.contains(part), "{next}");
+    }
+    assert!(!next.contains("lose it"), "{next}");
 }

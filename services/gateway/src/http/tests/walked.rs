@@ -10,8 +10,7 @@ use std::time::Duration;
 use keywheel_core::approval::Operation;
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
-use keywheel_core::host::{JOIN_TOKEN_LIFETIME, TokenRequest};
-use keywheel_core::id::{HostId, JoinTokenId, LetterId, PolicySetId};
+use keywheel_core::id::{HostId, LetterId, PolicySetId};
 use keywheel_core::name::NotificationName;
 use keywheel_core::policy::{self, Policies};
 use keywheel_core::rotation::ACK_DEADLINE;
@@ -20,13 +19,12 @@ use keywheel_engine::port::deliveries::{Deliveries as _, Letter};
 use keywheel_engine::port::journal::Journal as _;
 use keywheel_identity::name::OperatorName;
 use keywheel_schemas::openapi::{ROUTES, Route};
-use keywheel_seal::SecretBytes;
 
 use super::backups::FakeMaker;
 use super::seal::command_of;
 use super::*;
 use crate::deeds::Deed;
-use crate::http::{NewToken, TokenMaker};
+use crate::testing::FakeTokens;
 
 const BINDING: &str = "---\napiVersion: keywheel.dev/v1\nkind: Binding\nmetadata: { name: web }\nspec:\n  secret: prod/db\n  containers: { host: web-1, image: i }\n  file: { name: f }\n";
 const SOURCE: &str = "apiVersion: keywheel.dev/v1\nkind: SignalSource\nmetadata: { name: pager }\nspec: { format: cloudEvents, keyFile: /etc/keywheel/signals/pager }\n";
@@ -77,29 +75,6 @@ impl Case {
 
 fn why() -> Value {
     json!({ "reason": "a test" })
-}
-
-/// Whoever makes join tokens.
-pub(super) struct Maker;
-
-impl TokenMaker for Maker {
-    fn make(
-        &self,
-        host: HostId,
-        token: JoinTokenId,
-        name: &HostName,
-        now: Timestamp,
-    ) -> Result<NewToken, String> {
-        let request = TokenRequest {
-            host,
-            name: name.clone(),
-            token,
-            secret_hash: [7; 32],
-            expires_at: now.plus(JOIN_TOKEN_LIFETIME),
-        };
-        let text = SecretBytes::from(b"kwjoin1.text".to_vec());
-        Ok(NewToken { request, text })
-    }
 }
 
 impl Bench {
@@ -236,7 +211,7 @@ async fn of_hosts(operation: &str) -> Option<Case> {
     match operation {
         "evict_host" => case(bench, "hosts/web-1/evict", why()),
         "make_join_token" => {
-            bench.api.join_tokens = Some(Arc::new(Maker));
+            bench.api.join_tokens = Some(Arc::new(FakeTokens));
             case(bench, "hosts/web-2/join-token", Value::Null)
         }
         _ => None,

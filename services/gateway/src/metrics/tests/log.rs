@@ -64,20 +64,12 @@ fn report_of(bench: &Bench, facts: Vec<Fact>, holds: &[u64]) -> HostReport {
         service: String::new(),
     };
     HostReport {
-        host: HOST,
         generation: bench.api.view.read().world.host_generation(HOST),
         items: facts.into_iter().map(item).collect(),
         holds: holds.iter().map(|version| (SECRET, *version)).collect(),
         complete: true,
         containers: vec![container.clone()],
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
-        knows_staged: false,
-        orders: None,
+        ..HostReport::empty(HOST)
     }
 }
 

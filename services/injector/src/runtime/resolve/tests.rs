@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keywheel_core::binding::{ImageSelector, Reload, Selector};
-use keywheel_core::id::{BindingId, ContainerId, DeliveryId, HostId, SecretId};
+use keywheel_core::binding::{ImageSelector, Reload};
+use keywheel_core::id::{ContainerId, DeliveryId, SecretId};
 use keywheel_core::name::{BindingName, Directory, EnvName, FileName, SecretName};
 use keywheel_core::plan::PlannedSecret;
 
 use super::*;
+use crate::decide::tests::{binding, file, plan};
 use crate::runtime::answer::parts_of;
 
 fn host() -> HostName {
@@ -27,32 +28,9 @@ fn facts() -> ContainerFacts {
 
 fn bound(target: Target, secret: &str, version: Option<u64>) -> PlannedBinding {
     PlannedBinding {
-        binding: BindingId::from_bytes([1; 16]),
-        name: BindingName::parse("b").unwrap(),
         secret: SecretId::from_bytes([2; 16]),
         secret_name: SecretName::parse(secret).unwrap(),
-        also: Vec::new(),
-        previous: Vec::new(),
-        selector: Selector {
-            host: Some(host()),
-            image: Some(ImageSelector::Digest("sha256:1".to_owned())),
-            labels: BTreeMap::new(),
-            insecure: false,
-            container: None,
-            name: None,
-            user: None,
-        },
-        target,
-        reload: Reload::None,
-        current: version.map(|version| Grant {
-            version,
-            delivery: DeliveryId::from_bytes([1; 16]),
-        }),
-        floor: 0,
-        dead: BTreeSet::new(),
-        traceparent: None,
-        leases: false,
-        on_revoke: keywheel_core::binding::OnRevoke::Remove,
+        ..binding(1, target, Reload::None, version)
     }
 }
 
@@ -62,31 +40,12 @@ fn env(name: &str) -> Target {
     }
 }
 
-fn file() -> Target {
-    Target::File {
-        directory: Directory::parse("/run/secrets").unwrap(),
-        name: FileName::parse("db").unwrap(),
-        uid: 0,
-        gid: 0,
-        mode: 0o400,
-        template: None,
-    }
-}
-
 fn chosen(
     bindings: Vec<PlannedBinding>,
     env: &[&str],
     mounts: &[&str],
 ) -> Result<Chosen, Box<Denied>> {
-    let plan = HostPlan {
-        host: HostId::from_bytes([9; 16]),
-        host_name: host(),
-        generation: 1,
-        bindings,
-        leaves: Vec::new(),
-        staged: Vec::new(),
-        orders: Vec::new(),
-    };
+    let plan = plan(bindings);
     let owned = |all: &[&str]| all.iter().map(|one| (*one).to_owned()).collect::<Vec<_>>();
     choose(&plan, &host(), &facts(), &owned(env), &owned(mounts))
 }
@@ -119,7 +78,7 @@ fn entries_come_apart_into_text_and_secrets() {
 fn a_granted_variable_and_file_are_chosen() {
     let bindings = vec![
         bound(env("DB"), "prod/db", Some(4)),
-        bound(file(), "prod/db", Some(4)),
+        bound(file("db"), "prod/db", Some(4)),
     ];
     let chosen = chosen(bindings, &["DB={keywheel:prod/db}"], &["/proc", "/run"]).unwrap();
     assert_eq!((chosen.env.len(), chosen.files.len()), (1, 1));
@@ -130,7 +89,7 @@ fn a_granted_variable_and_file_are_chosen() {
 fn a_placeholder_without_a_binding_is_refused_with_what_a_binding_must_say() {
     let wrong_variable = vec![bound(env("OTHER"), "prod/db", Some(4))];
     let wrong_secret = vec![bound(env("DB"), "prod/other", Some(4))];
-    let only_a_file = vec![bound(file(), "prod/db", Some(4))];
+    let only_a_file = vec![bound(file("db"), "prod/db", Some(4))];
     for bindings in [Vec::new(), wrong_variable, wrong_secret, only_a_file] {
         let denied = chosen(bindings, &["DB={keywheel:prod/db}"], &[]).unwrap_err();
         assert_eq!(denied.binding, None);
@@ -151,7 +110,7 @@ fn a_placeholder_without_a_binding_is_refused_with_what_a_binding_must_say() {
 #[test]
 fn a_file_placeholder_is_the_path_of_the_file_and_opens_nothing() {
     let bindings = vec![
-        bound(file(), "prod/db", Some(4)),
+        bound(file("db"), "prod/db", Some(4)),
         bound(env("DB"), "prod/db", Some(4)),
     ];
     let chosen = chosen(bindings, &["DB_FILE=file://{keywheel:file:prod/db}"], &[]).unwrap();
@@ -188,20 +147,20 @@ fn files_that_change_together_are_given_and_their_placeholder_is_the_directory()
 #[test]
 fn a_file_placeholder_without_a_file_or_with_two_is_refused_with_the_next_step() {
     let only_a_variable = vec![bound(env("DB_FILE"), "prod/db", Some(4))];
-    let another_secret = vec![bound(file(), "prod/other", Some(4))];
+    let another_secret = vec![bound(file("db"), "prod/other", Some(4))];
     for bindings in [Vec::new(), only_a_variable, another_secret] {
         let denied = chosen(bindings, &["DB_FILE={keywheel:file:prod/db}"], &[]).unwrap_err();
         assert!(denied.refusal.next.contains("`file: { name: FILE }`"));
         assert_eq!(denied.secret, "prod/db");
     }
     let twice = vec![
-        bound(file(), "prod/db", Some(4)),
-        bound(file(), "prod/db", Some(4)),
+        bound(file("db"), "prod/db", Some(4)),
+        bound(file("db"), "prod/db", Some(4)),
     ];
     let denied = chosen(twice, &["DB_FILE={keywheel:file:prod/db}"], &[]).unwrap_err();
     assert!(denied.refusal.next.contains("`/run/secrets/db`"));
     // Without a version there is no file either.
-    let none = vec![bound(file(), "prod/db", None)];
+    let none = vec![bound(file("db"), "prod/db", None)];
     assert!(chosen(none, &["DB_FILE={keywheel:file:prod/db}"], &[]).is_err());
 }
 
@@ -233,7 +192,7 @@ fn a_refusal_names_the_binding_that_comes_nearest_and_what_of_it_means_others() 
     let error = denied.refusal.error;
     let expected = "; binding `near` comes nearest: label app is not `payments`";
     assert!(error.ends_with(expected), "{error}");
-    let file = chosen(vec![bound(file(), "prod/db", Some(4))], &asked, &[]).unwrap_err();
+    let file = chosen(vec![bound(file("db"), "prod/db", Some(4))], &asked, &[]).unwrap_err();
     let error = file.refusal.error;
     assert!(error.ends_with("binding `b` gives it to this container in another form"));
     let none = chosen(Vec::new(), &asked, &[]).unwrap_err();
@@ -253,7 +212,7 @@ fn a_secret_without_a_usable_version_is_refused() {
         assert_eq!(denied.secret, "prod/db");
         assert_eq!(denied.binding, BindingName::parse("b").ok());
     }
-    assert!(chosen(vec![bound(file(), "prod/db", None)], &[], &[]).is_err());
+    assert!(chosen(vec![bound(file("db"), "prod/db", None)], &[], &[]).is_err());
 }
 
 #[test]
@@ -261,7 +220,7 @@ fn who_is_to_be_restarted_without_a_revoked_file_starts_without_it_and_nobody_el
     let revoked = |on_revoke, version| PlannedBinding {
         on_revoke,
         floor: 4,
-        ..bound(file(), "prod/db", version)
+        ..bound(file("db"), "prod/db", version)
     };
     for (_, on_revoke) in OnRevoke::WORDS {
         let started = chosen(vec![revoked(on_revoke, None)], &[], &[]);
@@ -280,7 +239,7 @@ fn who_is_to_be_restarted_without_a_revoked_file_starts_without_it_and_nobody_el
 #[test]
 fn of_several_secrets_the_one_without_a_usable_version_is_named() {
     let with = |version: Option<u64>| {
-        let mut binding = bound(file(), "prod/db", Some(4));
+        let mut binding = bound(file("db"), "prod/db", Some(4));
         binding.also.push(PlannedSecret {
             secret: SecretId::from_bytes([9; 16]),
             name: SecretName::parse("prod/api").unwrap(),
@@ -309,7 +268,7 @@ fn of_several_secrets_the_one_without_a_usable_version_is_named() {
 #[test]
 fn a_mount_of_somebody_else_in_the_directory_is_named() {
     for mount in ["/run/secrets", "/run/secrets/", "/run/secrets/other"] {
-        let refusal = chosen(vec![bound(file(), "prod/db", Some(4))], &[], &[mount])
+        let refusal = chosen(vec![bound(file("db"), "prod/db", Some(4))], &[], &[mount])
             .unwrap_err()
             .refusal;
         assert!(
@@ -320,7 +279,7 @@ fn a_mount_of_somebody_else_in_the_directory_is_named() {
     }
     assert!(
         chosen(
-            vec![bound(file(), "prod/db", Some(4))],
+            vec![bound(file("db"), "prod/db", Some(4))],
             &[],
             &["/run/secrets-other", "/run"]
         )
@@ -334,7 +293,7 @@ fn no_variable_or_mount_of_a_question_makes_the_choice_panic() {
         let text = String::from_utf8_lossy(bytes);
         let bound = vec![
             bound(env("A"), "prod/db", Some(1)),
-            bound(file(), "b", None),
+            bound(file("db"), "b", None),
         ];
         drop(chosen(bound, &[&text], &[&text, "/run/secrets"]));
     });

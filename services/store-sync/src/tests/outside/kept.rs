@@ -1,27 +1,8 @@
 //! Passwords of accounts that lie at a store outside, too: each step is the server's and the store's.
 
-use keywheel_core::effect::AtResource;
-use keywheel_core::resource::{Kind, Resource, Strategy};
 use keywheel_core::revocation::Answer;
 
 use super::*;
-
-fn at(current: Option<u64>) -> Option<Box<AtResource>> {
-    Some(Box::new(AtResource {
-        resource: Resource {
-            kind: Kind::Postgres,
-            connection: "postgres://admin@db.example:5432/shop".to_owned(),
-            accounts: vec!["app".to_owned()],
-            admin: SecretName::parse("shop/admin").unwrap(),
-            strategy: Strategy::SingleUser,
-            ca: None,
-        },
-        admin: None,
-        current,
-        kept: Vec::new(),
-        unclear: false,
-    }))
-}
 
 fn place(fetch: Option<RemoteVersion>) -> Option<Box<Outside>> {
     Some(Box::new(Outside {
@@ -38,7 +19,7 @@ fn place(fetch: Option<RemoteVersion>) -> Option<Box<Outside>> {
 fn work(wanted: Step, fetch: Option<RemoteVersion>) -> Work {
     Work::Step(StepWork {
         outside: place(fetch),
-        resource: at(None),
+        resource: at_the_shop(None),
         ..super::super::step(wanted, 1)
     })
 }
@@ -76,7 +57,7 @@ async fn the_server_accepts_what_the_store_has_and_a_revocation_is_proven_at_the
             versions: vec![1],
             attempt,
             outside: place(None).filter(|_| part != Part::Destroy),
-            resource: at(None).filter(|_| part != Part::Destroy),
+            resource: at_the_shop(None).filter(|_| part != Part::Destroy),
             part,
             is_emergency: true,
         })

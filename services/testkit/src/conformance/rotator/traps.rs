@@ -111,6 +111,17 @@ pub async fn perform(
     panic!("{trap}: {:?} does not end", work.step);
 }
 
+/// One step while any one call of it may be lost: asked for, and once more if it was, after the probe.
+///
+/// # Panics
+/// When it fails otherwise, or twice.
+pub async fn perform_losing_a_call(rotator: &dyn Rotator, work: &StepWork) {
+    if let Err(error) = once(rotator, work, false, false).await {
+        assert_eq!(error.kind, ErrorKind::Unavailable, "{error}");
+        once(rotator, work, true, false).await.unwrap();
+    }
+}
+
 async fn once(
     rotator: &dyn Rotator,
     work: &StepWork,

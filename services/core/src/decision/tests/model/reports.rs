@@ -78,18 +78,11 @@ pub(super) fn honest_report(world: &World, host: HostId, at: Timestamp) -> HostR
     let holds = holds.chain(previous).chain(staged).collect();
     HostReport {
         containers: items.iter().map(|item| item.container.clone()).collect(),
-        denied: Vec::new(),
-        stale: Vec::new(),
-        executed: Vec::new(),
-        notes: Vec::new(),
-        restarts: Vec::new(),
-        staged: Vec::new(),
-        host,
         generation: world.host_generation(host),
         items,
         holds,
         complete: true,
         knows_staged: true,
-        orders: None,
+        ..HostReport::empty(host)
     }
 }
