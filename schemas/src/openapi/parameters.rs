@@ -55,7 +55,10 @@ pub(super) const AUDIT: &[Parameter] = &[
         "numbered",
         "Send `{\"index\":N,\"record\":…}` for each, with the number by which it is proven.",
     ),
-    text("who", "Only of this name, user id, role or address."),
+    text(
+        "who",
+        "Only of this name, user id, role or address, or of a person as policies name them, such as `certificate:ada`.",
+    ),
     text("verb", "Only this verb."),
     text(
         "object",
@@ -66,6 +69,10 @@ pub(super) const AUDIT: &[Parameter] = &[
         "Only of this one, by name or twelve digits of its id.",
     ),
     text("outcome", "`allowed`, `denied`, `rejected` or `malformed`."),
+    text(
+        "policy",
+        "Only what this policy permitted or forbade, by its name.",
+    ),
     text("since", "Only records from this time on, RFC 3339."),
     text("until", "Only records before this time, RFC 3339."),
     text("rotation", "Only of this rotation, by its id."),

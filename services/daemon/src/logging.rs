@@ -1,5 +1,8 @@
 //! Logging: set up once per program, to stderr as lines for people or JSON for machines, or to systemd's
 //! journal with fields.
+//!
+//! Invariant: whatever level is set, libraries of others tell nothing below `info`, where some of them tell what they
+//! send and receive, with the value in it (rule C1).
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -7,13 +10,17 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::str::FromStr;
 
+use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::env;
 use crate::journald::{Journal, SOCKET};
 
+/// How the names of our own crates begin.
+const OWN: &str = "keywheel";
 /// Deepest chain of sources that is followed.
 const MAX_SOURCES: usize = 16;
 
@@ -95,7 +102,7 @@ pub fn init_logging(format: LogFormat, level: &str) -> Result<(), LoggingError> 
         let journal = Journal::connect(Path::new(SOCKET), &program());
         let journal = journal.map_err(LoggingError::Journal)?;
         let lines = tracing_subscriber::registry().with(filter).with(journal);
-        return lines
+        return bounded(lines)
             .try_init()
             .map_err(|e| LoggingError::AlreadySet(Box::new(e)));
     }
@@ -103,10 +110,27 @@ pub fn init_logging(format: LogFormat, level: &str) -> Result<(), LoggingError> 
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     let set = match format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json | LogFormat::Journald => lines.json().flatten_event(true).try_init(),
+        LogFormat::Text => {
+            let lines = lines.with_ansi(std::io::stderr().is_terminal());
+            bounded(lines.finish()).try_init()
+        }
+        LogFormat::Json | LogFormat::Journald => {
+            let lines = lines.json().flatten_event(true);
+            bounded(lines.finish()).try_init()
+        }
     };
-    set.map_err(LoggingError::AlreadySet)
+    set.map_err(|e| LoggingError::AlreadySet(Box::new(e)))
+}
+
+/// The same lines, but for what no level that is set lets through.
+fn bounded(
+    lines: impl Subscriber + Send + Sync + 'static,
+) -> impl Subscriber + Send + Sync + 'static {
+    lines.with(filter_fn(may_be_told))
+}
+
+fn may_be_told(metadata: &Metadata<'_>) -> bool {
+    metadata.target().starts_with(OWN) || *metadata.level() <= Level::INFO
 }
 
 /// What this program is called.
@@ -180,6 +204,23 @@ mod tests {
     #[test]
     fn an_endless_chain_is_cut_at_its_limit() {
         assert_eq!(chain(&Endless).matches('x').count(), MAX_SOURCES + 1);
+    }
+
+    #[test]
+    fn below_info_our_own_crates_speak_alone_whatever_level_is_set() {
+        for level in ["trace", "keywheel_stores=trace,aws_smithy_runtime=trace"] {
+            let filter = EnvFilter::builder().parse(level).unwrap();
+            let lines = tracing_subscriber::fmt().with_env_filter(filter);
+            tracing::subscriber::with_default(bounded(lines.finish()), || {
+                assert!(tracing::enabled!(target: "keywheel_stores::aws", Level::TRACE));
+                assert!(tracing::enabled!(target: "aws_smithy_runtime::client", Level::INFO));
+                // A whole request, with the value that is put.
+                let told = tracing::enabled!(target: "aws_smithy_runtime::client", Level::TRACE);
+                assert!(!told, "{level}");
+                let told = tracing::enabled!(target: "aws_smithy_runtime::client", Level::DEBUG);
+                assert!(!told, "{level}");
+            });
+        }
     }
 
     #[test]

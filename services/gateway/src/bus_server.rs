@@ -473,7 +473,7 @@ impl BusServer {
         }
         // Another gateway may have revoked it: the log's head decides.
         self.commands.look_at_head().await?;
-        let (granted, object) = self.look_up(wanted);
+        let (granted, object, is_dead) = self.look_up(wanted);
         if let Some(sealing_key) = granted {
             return Ok(Body::Granted { sealing_key });
         }
@@ -481,15 +481,19 @@ impl BusServer {
         record.verb = "open-value".to_owned();
         record.object = object;
         record.version = Some(wanted.version);
-        record.reason = format!("not granted to host {} at the log's head", wanted.host);
-        self.refuse(record, Some(wanted.host)).await?;
+        let host = wanted.host;
+        record.reason = match is_dead {
+            true => format!("the version is dead, and host {host} asked for it all the same"),
+            false => format!("not granted to host {host} at the log's head"),
+        };
+        self.refuse(record, Some(host)).await?;
         let text = format!("version {} is not granted to this host", wanted.version);
         Err(PortError::new(ErrorKind::Denied, text))
     }
 
-    /// The host's key, if the grant holds and a binding still gives the secret to the host; and the secret
-    /// as the audit names it.
-    fn look_up(&self, wanted: &ValueRequest) -> (Option<[u8; 32]>, String) {
+    /// The host's key, if the grant holds and a binding still gives the secret to the host; the secret as the audit
+    /// names it; and whether the version is dead.
+    fn look_up(&self, wanted: &ValueRequest) -> (Option<[u8; 32]>, String, bool) {
         let committed = self.view.read();
         let world = &committed.world;
         let secret = world.secrets.get(&wanted.secret);
@@ -500,7 +504,10 @@ impl BusServer {
         });
         let host = world.live_host(wanted.host).filter(|_| granted);
         let object = secret.map_or_else(String::new, |secret| format!("secret/{}", secret.name));
-        (host.map(|host| host.sealing_key), object)
+        let is_dead = secret.is_some_and(|secret| {
+            wanted.version <= secret.last_version && !secret.is_deliverable(wanted.version)
+        });
+        (host.map(|host| host.sealing_key), object, is_dead)
     }
 
     fn fresh_command(&self) -> CommandId {

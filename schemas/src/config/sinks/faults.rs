@@ -4,6 +4,7 @@
 //! secret's file belongs: it may be that secret.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -116,7 +117,7 @@ fn of_sinks(sinks: &[Spanned<DeValue<'_>>]) -> Vec<Found> {
             ));
         }
         if let Some((at, path)) = text_of(settings, "path")
-            && !paths.insert(path)
+            && !paths.insert(Path::new(path).components().collect::<PathBuf>())
         {
             let what = "another sink writes to the same file; name one of its own";
             found.push((at, format!("{}: {what}", called(settings))));

@@ -138,6 +138,12 @@ fn two_sinks_have_no_file_together() {
     );
     let fault = read(&both).unwrap_err();
     assert!(fault.contains("the same file"), "{fault}");
+    // Written otherwise it is the same.
+    let at = both.find("path = \"/").unwrap() + "path = \"/".len();
+    let mut again = both.clone();
+    again.insert_str(at, "./");
+    let fault = read(&again).unwrap_err();
+    assert!(fault.contains("the same file"), "{fault}");
 }
 
 #[test]

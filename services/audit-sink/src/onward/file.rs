@@ -9,7 +9,7 @@ mod tail;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +23,8 @@ use super::line::Line;
 use super::{Known, Target};
 use tail::Tail;
 
+/// Its owner reads and writes it, and nobody else.
+const OWNER_ONLY: u32 = 0o600;
 /// Digits of the number by which a file that was put aside is named.
 const DIGITS: usize = 20;
 
@@ -300,15 +302,23 @@ fn fitting(lines: &[(u64, String)], room: u64, is_empty: bool) -> usize {
     count.max(usize::from(is_empty))
 }
 
-/// For its owner alone; a link at its place is not followed.
+/// For its owner alone, also where it was there for others before; a link at its place is not followed.
 fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
+    let file = OpenOptions::new()
         .read(true)
         .append(true)
         .create(true)
-        .mode(0o600)
+        .mode(OWNER_ONLY)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)
+        .open(path)?;
+    let there = file.metadata()?;
+    if !there.is_file() {
+        return Err(other("what is there keeps no lines; name a file"));
+    }
+    if there.mode() & 0o077 != 0 {
+        file.set_permissions(fs::Permissions::from_mode(OWNER_ONLY))?;
+    }
+    Ok(file)
 }
 
 /// So that a file that was made or renamed is there after a crash, too.

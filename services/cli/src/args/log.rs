@@ -85,7 +85,7 @@ pub(crate) struct EventsArgs {
 pub(crate) struct AuditArgs {
     #[command(flatten)]
     pub(crate) page: PageArgs,
-    /// Only of this principal: a name, a user id, a role such as store-sync, or an address.
+    /// Only of this principal: certificate:ada, unix:1001, a name, a user id, a role such as store-sync, or an address.
     #[arg(long, value_name = "PRINCIPAL")]
     pub(crate) who: Option<String>,
     /// Only this verb, such as rotate or inject.
@@ -100,6 +100,9 @@ pub(crate) struct AuditArgs {
     /// Only with this outcome: allowed, denied, rejected or malformed.
     #[arg(long, value_name = "OUTCOME")]
     pub(crate) outcome: Option<String>,
+    /// Only what this policy permitted or forbade, by its name.
+    #[arg(long, value_name = "POLICY")]
+    pub(crate) policy: Option<String>,
     /// Only from then on: a time (2026-11-28T14:02:00Z), or how long ago (30m, 24h).
     #[arg(long, value_name = "TIME|SPAN")]
     pub(crate) since: Option<String>,

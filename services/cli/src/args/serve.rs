@@ -244,7 +244,7 @@ pub(crate) struct InitArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) unseal_key_file: Option<PathBuf>,
     /// What opens store-sync's cache: `key-file`, `passphrase` (typed, or on stdin),
-    /// `shamir:T/N` for N shares of which T are enough, or a key service: `kms:FILE` (AWS KMS),
+    /// `shamir:T/N` for N shares of which T are enough (`shamir` alone: 3 of 5), or a key service: `kms:FILE` (AWS KMS),
     /// `transit:FILE` (Vault, OpenBao), where FILE has its settings. Shares are printed once, and
     /// kept nowhere.
     #[arg(long, value_name = "PROVIDER", default_value = "key-file")]

@@ -119,6 +119,7 @@ const FORMS: &[&str] = &[
     "history a/b",
     "history a/b --at 24h -o json",
     "audit list",
+    "audit list --who certificate:ada --policy break-glass",
     "audit tail --after 0",
     "audit export --file x",
     "audit verify --file x --public-key k",

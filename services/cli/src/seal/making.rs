@@ -49,6 +49,12 @@ pub(crate) enum Wish {
     },
 }
 
+/// Shares, where nobody says how many.
+const SHARES: Wish = Wish::Shares {
+    threshold: 3,
+    shares: 5,
+};
+
 impl Wish {
     /// As a person writes it.
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
@@ -70,6 +76,7 @@ impl Wish {
         match text {
             "key-file" => Ok(Self::KeyFile),
             "passphrase" => Ok(Self::Passphrase),
+            "shamir" => Ok(SHARES),
             _ => shares().or_else(service).ok_or_else(|| {
                 Failure::new(
                     Exit::Usage,
@@ -302,6 +309,7 @@ mod tests {
         for (text, wish) in [
             ("key-file", Wish::KeyFile),
             ("passphrase", Wish::Passphrase),
+            ("shamir", shares(3, 5)),
             ("shamir:2/2", shares(2, 2)),
             ("shamir:3/5", shares(3, 5)),
             ("shamir:16/16", shares(16, 16)),
@@ -312,7 +320,6 @@ mod tests {
         }
         for bad in [
             "",
-            "shamir",
             "shamir:",
             "shamir:1/3",
             "shamir:4/3",

@@ -3,7 +3,7 @@
 //!
 //! Invariants: nothing of the log is read to anybody; the policies that it has say who may accept it, as with
 //! everything else (`grant` of the environment, since with it come back the rights of then); an acceptance is on record
-//! before it counts; one principal counts once; a flood of people who may not fills no log.
+//! before it counts; one principal counts once; a flood of people who may not fills no log, and is counted in it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -142,18 +142,25 @@ pub(super) async fn until_accepted(
         denials: 0,
     };
     let stop = shutdown.token();
-    while !note.is_accepted() {
+    let is_accepted = loop {
+        if note.is_accepted() {
+            break true;
+        }
         tokio::select! {
-            () = stop.cancelled() => return Ok(false),
+            () = stop.cancelled() => break false,
             ended = &mut serving => return Err(not_served(ended)),
             ask = asks.recv() => {
-                let Some(ask) = ask else { return Ok(false) };
+                let Some(ask) = ask else { break false };
                 let decided = decide(opened, note, &mut door, (&ask.peer, &ask.reason)).await?;
                 accepted.store(note.accepted.len(), Ordering::Relaxed);
                 // Who asked may be gone.
                 let _ = ask.answer.send(decided);
             }
         }
+    };
+    note_rest(opened, &door).await?;
+    if !is_accepted {
+        return Ok(false);
     }
     end.cancel();
     let _late = tokio::time::timeout(END, serving).await;
@@ -169,6 +176,19 @@ fn not_served(ended: std::io::Result<()>) -> Error {
     Error::new(Kind::Broken, what, "start again")
 }
 
+/// Puts on record how many were denied beside those that have a record each.
+async fn note_rest(opened: &Opened, door: &Door) -> Result<(), Error> {
+    let Some(words) = door.rest() else {
+        return Ok(());
+    };
+    let many = Principal::User {
+        uid: u32::MAX,
+        name: "(many users)".to_owned(),
+    };
+    let record = restored::record(opened, many, VERB, (Outcome::Denied, words));
+    restored::append(opened, record).await
+}
+
 /// Who may accept.
 struct Door {
     access: Access,
@@ -178,6 +198,12 @@ struct Door {
 }
 
 impl Door {
+    /// Of whom the log has no record of their own.
+    fn rest(&self) -> Option<String> {
+        let more = self.denials.checked_sub(MAX_DENIALS)?;
+        (more > 0).then(|| format!("{more} more requests denied"))
+    }
+
     /// Why somebody may not.
     fn refuses(&self, peer: &Peer, now: i64) -> Option<String> {
         let Some(rule) = self.access.allows(peer) else {
@@ -253,7 +279,7 @@ async fn decide(
         let count = door.denials;
         match count <= MAX_DENIALS {
             true => put(Outcome::Denied, &why).await?,
-            false => tracing::warn!(uid, count, "denied too often to be on record"),
+            false => tracing::warn!(uid, count, "denied too often to be on record by itself"),
         }
         return Ok(refused(StatusCode::FORBIDDEN, "denied", &why));
     }
@@ -402,6 +428,20 @@ mod tests {
             assert_eq!(refuses(Some("this is no policy"), uid), None, "{uid}");
         }
         assert!(refuses(Some("this is no policy"), 1001).is_some());
+    }
+
+    #[test]
+    fn denials_beyond_those_with_a_record_of_their_own_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut door = door(folder.path(), None);
+        for (denials, said) in [
+            (0, None),
+            (MAX_DENIALS, None),
+            (MAX_DENIALS + 7, Some("7 more requests denied")),
+        ] {
+            door.denials = denials;
+            assert_eq!(door.rest().as_deref(), said, "{denials}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use keywheel_gateway::tokens::MAX_TAKEN;
 use keywheel_seal::digest;
 
 use super::error::{Error, Kind};
-use super::restored::{self, Note, Restored};
+use super::restored::{self, Note, Person, Restored};
 use super::{Opened, restored::SINK};
 use crate::backup::older::{Lost, LostTime};
 use crate::wiring::Ends;
@@ -81,17 +81,23 @@ pub(super) async fn reapply(
     restored: &Restored,
     ends: &Ends,
 ) -> Result<Option<Fact>, Error> {
-    let Some(note) = &restored.note else {
-        return Ok(None);
-    };
-    let lost = lost_time(opened, note).await?;
-    let again = Again {
+    let again = |note| Again {
         deployment: opened.installation.deployment,
         now: opened.clock.now(),
         note,
         ends,
         by: accepted_by(note),
     };
+    let Some(note) = &restored.note else {
+        let Some(note) = &restored.unknown else {
+            return Ok(None);
+        };
+        let fact = again(note).requests_alone().await?;
+        restored::forget(&opened.config.data_dir)?;
+        return Ok(fact);
+    };
+    let lost = lost_time(opened, note).await?;
+    let again = again(note);
     let mut told = Told::default();
     // Nothing of it goes to a store or a host before the sinks run, and they run after it.
     ends.presences.set_lenient(true);
@@ -129,12 +135,12 @@ async fn lost_time(opened: &Opened, note: &Note) -> Result<LostTime, Error> {
     lost.map_err(unread)
 }
 
-/// Who accepted it last: nobody's word came after that.
+/// Who accepted it last: nobody's word came after that. Where nobody had to, who restored it.
 fn accepted_by(note: &Note) -> Principal {
-    let last = note.accepted.last();
-    last.map_or(
+    let last = note.accepted.last().map(|one| &one.by);
+    last.or(note.by.as_ref()).map_or(
         Principal::Service(keywheel_core::audit::Role::Gateway),
-        |one| one.by.principal(),
+        Person::principal,
     )
 }
 
@@ -250,6 +256,24 @@ impl Again<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Of a log of which nobody knows whether it is older: what was used since would be good again.
+    async fn requests_alone(&self) -> Result<Option<Fact>, Error> {
+        let mut told = Told::default();
+        self.ends.presences.set_lenient(true);
+        self.requests(&mut told).await?;
+        self.ends.presences.set_lenient(false);
+        let (ended, refused) = (told.ended.len(), told.refused.len());
+        if ended + refused == 0 {
+            return Ok(None);
+        }
+        let words = format!(
+            "a backup was restored; requests denied, to be asked for anew: {ended}; refused: {refused}"
+        );
+        tracing::warn!(reason = words, "requests of a restored log were denied");
+        let next = "ask for them anew: nobody knows here whether they were used, denied or taken back; `keywheel approval list` shows them";
+        Ok(Some(Fact::warning(FACT, words, next)))
     }
 
     /// No record says how many were taken at once: as many as can be.

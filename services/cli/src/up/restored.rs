@@ -93,6 +93,18 @@ pub(crate) struct Accepted {
 pub(super) struct Restored {
     /// The note of an older log that was accepted.
     pub(super) note: Option<Note>,
+    /// That of a log of which nobody here knows whether it is older.
+    pub(super) unknown: Option<Note>,
+}
+
+impl Restored {
+    fn of(note: Option<Note>) -> Self {
+        let (note, unknown) = match note {
+            Some(note) if note.is_older => (Some(note), None),
+            unknown => (None, unknown),
+        };
+        Self { note, unknown }
+    }
 }
 
 impl Person {
@@ -222,7 +234,7 @@ pub(super) async fn settle(
         save(note, data_dir)?;
     }
     if known.as_ref().is_some_and(|note| note.aside.is_some()) {
-        return Ok(Some(Restored { note: known }));
+        return Ok(Some(Restored::of(known)));
     }
     let records = opened.journal.head().await?.audit_size;
     let standing = standing(opened, records).await?;
@@ -236,15 +248,15 @@ pub(super) async fn settle(
         note.is_older = true;
         save(note, data_dir)?;
     }
-    let Some(mut note) = known.filter(|note| note.is_older) else {
-        forget(data_dir)?;
-        return Ok(Some(Restored::default()));
+    let Restored { note, unknown } = Restored::of(known);
+    let Some(mut note) = note else {
+        return Ok(Some(Restored { note, unknown }));
     };
     if !note.is_accepted() && !held::until_accepted(opened, &mut note, shutdown).await? {
         return Ok(None);
     }
     put_aside(&mut note, data_dir).map_err(|error| Error::path(data_dir, &error))?;
-    Ok(Some(Restored { note: Some(note) }))
+    Ok(Some(Restored::of(Some(note))))
 }
 
 /// What came of the restore is done: the note goes.

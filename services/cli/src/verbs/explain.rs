@@ -19,8 +19,8 @@ use crate::wiring;
 
 /// Fewest digits of an id that name a container.
 const SHORTEST_ID: usize = 12;
-/// Longest question, in bytes: a server takes no longer line.
-const MAX_QUESTION_BYTES: usize = 60_000;
+/// Longest question, in bytes: the gateway takes no longer head, of which a token and the rest have their part.
+const MAX_QUESTION_BYTES: usize = 30_000;
 
 pub(super) async fn explain(desk: &Desk, args: &ExplainArgs) -> Result<(), Failure> {
     let engine = wiring::container_engine()?;
@@ -212,5 +212,7 @@ mod tests {
         };
         let refused = question("prod/db", "h", &long).unwrap_err();
         assert_eq!(refused.exit, Exit::Usage);
+        // What is asked the gateway reads, with room for a token.
+        const { assert!(MAX_QUESTION_BYTES + 2048 <= keywheel_gateway::server::MAX_HEAD_BYTES) };
     }
 }

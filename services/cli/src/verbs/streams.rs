@@ -114,6 +114,7 @@ impl Wish {
             ("object", &args.object),
             ("container", &args.container),
             ("outcome", &args.outcome),
+            ("policy", &args.policy),
             ("since", &since),
             ("until", &until),
             ("rotation", &args.rotation),

@@ -2,7 +2,7 @@
 
 use keywheel_core::binding::{Reload, Selector, Target};
 use keywheel_core::command::Declaration;
-use keywheel_core::id::{BindingId, RotationId, SecretId};
+use keywheel_core::id::{BindingId, RevocationId, RotationId, SecretId};
 use keywheel_core::name::{BindingName, Directory, FileName, HostName, SecretName};
 use keywheel_core::secret::{Generator, Spec};
 use keywheel_testkit::fake::Flood;
@@ -90,9 +90,8 @@ fn bound_to(host: &str) -> Command {
     }])
 }
 
-#[tokio::test]
-async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
-    let bench = Bench::start().await;
+/// A secret that one of two hosts is given, and what store-sync asks before it gives it.
+async fn given(bench: &Bench) -> Message {
     let secret = Declaration::Secret {
         id: SECRET,
         rotation: RotationId::from_bytes([4; 16]),
@@ -102,13 +101,13 @@ async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
             ..Spec::default()
         },
     };
-    submit(&bench, Command::Apply(vec![secret])).await;
+    submit(bench, Command::Apply(vec![secret])).await;
     bench.work().await;
     for (host, name) in [(HOST, "web-1"), (HostId::from_bytes([5; 16]), "web-2")] {
         let name = HostName::parse(name).unwrap();
         let sealing_key = [7; 32];
         submit(
-            &bench,
+            bench,
             Command::EnrolHost {
                 host,
                 name,
@@ -117,10 +116,10 @@ async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
         )
         .await;
     }
-    submit(&bench, bound_to("web-1")).await;
+    submit(bench, bound_to("web-1")).await;
     let plan = bench.api.view.read().plan_of(HOST).unwrap();
     let grant = plan.bindings[0].current.unwrap();
-    let asked = Message {
+    Message {
         id: [1; 16],
         sender: Role::StoreSync,
         host: None,
@@ -131,7 +130,13 @@ async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
             version: grant.version,
             delivery: grant.delivery,
         }),
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
+    let bench = Bench::start().await;
+    let asked = given(&bench).await;
     let server = server_of(&bench);
     let granted = server.answer(&asked).await.unwrap();
     assert!(matches!(granted, Body::Granted { sealing_key } if sealing_key == [7; 32]));
@@ -144,10 +149,26 @@ async fn a_value_is_granted_only_while_a_binding_gives_it_to_the_host() {
         assert_eq!(refused.kind, ErrorKind::Denied);
         let said = bench.audit().await.split_off(before);
         assert!(
-            matches!(&said[..], [one] if one.contains("open-value")),
+            matches!(&said[..], [one] if one.contains("open-value") && !one.contains("is dead")),
             "{said:?}"
         );
     }
+    // Whoever asks for what is dead by now is told apart.
+    let revoke = Command::Revoke {
+        revocation: RevocationId::from_bytes([6; 16]),
+        secret: SecretName::parse("prod/db").unwrap(),
+        version: None,
+        reason: "leaked".to_owned(),
+        is_emergency: false,
+    };
+    submit(&bench, revoke).await;
+    let before = bench.audit().await.len();
+    assert!(server.answer(&asked).await.is_err());
+    let said = bench.audit().await.split_off(before);
+    assert!(
+        matches!(&said[..], [one] if one.contains("open-value") && one.contains("is dead")),
+        "{said:?}"
+    );
 }
 
 fn asked_by(sender: Role, host: Option<HostId>, body: Body) -> Message {

@@ -12,6 +12,7 @@ mod change;
 mod consistency;
 mod deed;
 mod entitlement;
+mod export;
 mod gates;
 mod history;
 mod hosts;
@@ -253,7 +254,7 @@ fn own_routes() -> Vec<Route> {
             post(subscriptions::acknowledge),
         ),
         look("/v1/audit", get(stream::audit)),
-        look("/v1/audit/export", get(stream::export)),
+        look("/v1/audit/export", get(export::export)),
         look("/v1/audit/proofs/{index}", get(stream::proof)),
         look("/v1/audit/consistency/{size}", get(consistency::look)),
         look("/v1/audit/retention", get(retention::look)),

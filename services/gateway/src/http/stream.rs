@@ -1,5 +1,4 @@
-//! Streams: events as lines of JSON or as server-sent events, audit records as lines, the audit's export,
-//! and the proof of one record.
+//! Streams: events as lines of JSON or as server-sent events, audit records as lines, and the proof of one record.
 
 mod filter;
 mod records;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Query, State};
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -17,8 +16,8 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::stream;
 use keywheel_engine::port::PortError;
 use keywheel_engine::port::journal::{AuditLeaf, RecordedEvent};
-use keywheel_journal::merkle::{self, Hash};
-use keywheel_schemas::api::{AUDIT_BEGINS, AuditExport, AuditPart, AuditProof, MAX_PAGE};
+use keywheel_journal::merkle::Hash;
+use keywheel_schemas::api::{AUDIT_BEGINS, AuditProof, MAX_PAGE};
 use keywheel_schemas::event;
 use keywheel_schemas::wire::audit_record_from_json;
 use serde::Deserialize;
@@ -30,8 +29,7 @@ use records::{Asked, Wanted};
 use super::retention::gone;
 use super::scans::Taken;
 use super::subscriptions::{head, is_there};
-use super::{Api, Caller, Failure, Named, subscriptions};
-use crate::dual;
+use super::{Api, Failure, Named, subscriptions};
 
 /// After so long without an event a stream of server-sent events says that it is there.
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(15);
@@ -57,6 +55,7 @@ pub(super) struct AuditQuery {
     object: Option<String>,
     container: Option<String>,
     outcome: Option<String>,
+    policy: Option<String>,
     since: Option<String>,
     until: Option<String>,
     rotation: Option<String>,
@@ -385,6 +384,7 @@ pub(super) async fn audit(
         object: query.object,
         container: query.container,
         outcome: query.outcome,
+        policy: query.policy,
         since: query.since,
         until: query.until,
         rotation: query.rotation,
@@ -463,127 +463,4 @@ pub(super) async fn proof(
         record: String::from_utf8_lossy(&leaf.bytes).into_owned(),
         path: path.iter().map(hexadecimal).collect(),
     }))
-}
-
-/// Which records are exported.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ExportQuery {
-    /// The first; 0 without it.
-    from: Option<u64>,
-    /// The one behind the last; all there are without it.
-    to: Option<u64>,
-}
-
-pub(super) async fn export(
-    State(api): State<Api>,
-    Extension(caller): Extension<Caller>,
-    query: Result<Query<ExportQuery>, QueryRejection>,
-) -> Result<Json<AuditExport>, Failure> {
-    let Query(query) = query?;
-    let wanted = dual::export(query.from, query.to);
-    api.look_with_others(&caller, ("export-audit", wanted))
-        .await?;
-    let _place = api.scans.fold()?;
-    let head = api.journal.head().await?;
-    let size = head.audit_size;
-    let (from, to) = (query.from.unwrap_or(0), query.to.unwrap_or(size));
-    let is_whole = query.from.is_none() && query.to.is_none();
-    if !is_whole && (from >= to || to > size) {
-        return Err(Failure::invalid(format!(
-            "there are no audit records {from} to {to}: there are {size}, the first is 0, and `to` is behind the last"
-        )));
-    }
-    let (begins, (records, leaf_hashes)) = records_there(&api, (from, to), is_whole).await?;
-    let removed_hashes = match is_whole {
-        true => removed(&api, begins).await?,
-        false => Vec::new(),
-    };
-    let part = match is_whole {
-        true => None,
-        false => Some(AuditPart {
-            first: from,
-            first_path: path(&api, from, size).await?,
-            last_path: path(&api, to - 1, size).await?,
-        }),
-    };
-    Ok(Json(AuditExport {
-        origin: api.origin.clone(),
-        public_key: STANDARD.encode(api.public_key),
-        checkpoint: head.checkpoint,
-        records,
-        leaf_hashes,
-        removed_hashes,
-        part,
-    }))
-}
-
-/// Leaf hashes of the records before the first that is there.
-async fn removed(api: &Api, begins: u64) -> Result<Vec<String>, Failure> {
-    let mut hashes = Vec::new();
-    while (hashes.len() as u64) < begins {
-        let next = hashes.len() as u64;
-        let page = api.journal.removed_hashes(next, MAX_PAGE).await?;
-        if page.is_empty() {
-            break;
-        }
-        hashes.extend(page.iter().map(hexadecimal));
-    }
-    // More may have left since.
-    hashes.truncate(usize::try_from(begins).unwrap_or(usize::MAX));
-    Ok(hashes)
-}
-
-async fn path(api: &Api, index: u64, size: u64) -> Result<Vec<String>, Failure> {
-    let path = api.journal.inclusion_proof(index, size).await?;
-    Ok(path.iter().map(hexadecimal).collect())
-}
-
-/// Records of a range as far as they are there, and the first that is. Some may leave while they are read.
-async fn records_there(
-    api: &Api,
-    (from, to): (u64, u64),
-    is_whole: bool,
-) -> Result<(u64, (Vec<String>, Vec<String>)), Failure> {
-    let mut begins = api.journal.audit_begins().await?;
-    loop {
-        if !is_whole && from < begins {
-            return Err(Failure::invalid(gone(from, begins)));
-        }
-        let first = from.max(begins);
-        let read = read_records(api, first, to).await?;
-        let now = api.journal.audit_begins().await?;
-        // What is missing though none left is for whoever verifies to name.
-        if now == begins || read.0.len() as u64 == to.saturating_sub(first) {
-            return Ok((begins, read));
-        }
-        begins = now;
-    }
-}
-
-/// Records as text, and their leaf hashes, up to the first that is missing.
-async fn read_records(
-    api: &Api,
-    from: u64,
-    to: u64,
-) -> Result<(Vec<String>, Vec<String>), Failure> {
-    let (mut records, mut leaf_hashes) = (Vec::new(), Vec::new());
-    let mut next = from;
-    while next < to {
-        let left = usize::try_from(to - next).unwrap_or(MAX_PAGE);
-        let leaves = api.journal.read_audit(next, left.min(MAX_PAGE)).await?;
-        if leaves.is_empty() {
-            break;
-        }
-        for leaf in leaves {
-            if leaf.index != next {
-                return Ok((records, leaf_hashes));
-            }
-            next += 1;
-            let hash = merkle::leaf_hash(&leaf.bytes);
-            leaf_hashes.push(hexadecimal(&hash));
-            records.push(String::from_utf8_lossy(&leaf.bytes).into_owned());
-        }
-    }
-    Ok((records, leaf_hashes))
 }

@@ -1,7 +1,5 @@
 //! The file sink on a real directory: rotation, crashes, and hands that meddle.
 
-use std::os::unix::fs::PermissionsExt as _;
-
 use super::super::line::tests::lines;
 use super::*;
 
@@ -73,6 +71,19 @@ async fn lines_are_appended_and_the_file_says_where_it_ends() {
     assert_eq!(world.numbers(), [0, 1, 2, 3, 4]);
     let mode = fs::metadata(world.path()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_file_that_was_there_for_others_is_its_owners_alone_and_what_is_no_file_is_refused() {
+    let world = World::new();
+    fs::write(world.path(), "").unwrap();
+    fs::set_permissions(world.path(), fs::Permissions::from_mode(0o644)).unwrap();
+    let mut sink = world.sink(BIG, 0);
+    assert_eq!(next(&mut sink).await, 0);
+    let mode = fs::metadata(world.path()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut nowhere = Lines::new("/dev/null".into(), BIG, 0);
+    assert!(nowhere.known().await.is_err(), "nothing is kept there");
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use keywheel_gateway::presence::Presences;
 use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
 use tokio_util::sync::CancellationToken;
 
-use super::restored::{Accepted, Person};
+use super::restored::Accepted;
 use super::*;
 
 struct Scene {
@@ -281,6 +281,33 @@ async fn no_request_that_an_older_log_holds_open_or_approved_stays_good() {
     let before = scene.journal.head().await.unwrap().number;
     scene.again().requests(&mut Told::default()).await.unwrap();
     assert_eq!(scene.journal.head().await.unwrap().number, before);
+}
+
+#[tokio::test]
+async fn nor_does_one_where_nobody_knows_whether_the_log_is_older_and_who_restored_it_is_on_record()
+{
+    let mut scene = Scene::set().await;
+    let by = Person {
+        uid: 3,
+        name: "person-3".to_owned(),
+    };
+    scene.note = Note::of_restore(by, ("a backup".to_owned(), ""), (7, false));
+    let said = scene.again().requests_alone().await.unwrap();
+    assert!(said.is_none(), "there is none: {said:?}");
+    let approved = scene.asks(1, Operation::HostReturn).await;
+    let yes = approval::Request::Approve {
+        approval: approved,
+        by: "certificate:bob".to_owned(),
+        reason: "seen".to_owned(),
+    };
+    scene.does(2, Command::Approval(yes)).await;
+    assert!(scene.request(approved).is_granted(Timestamp::default()));
+    let said = scene.again().requests_alone().await.unwrap().unwrap();
+    assert_eq!(scene.request(approved).end, Some(End::Denied));
+    assert!(said.note.contains("asked for anew: 1"), "{}", said.note);
+    let records = scene.journal.read_audit(0, 100).await.unwrap();
+    let last = String::from_utf8_lossy(&records.last().unwrap().bytes).into_owned();
+    assert!(last.contains("person-3"), "{last}");
 }
 
 #[test]

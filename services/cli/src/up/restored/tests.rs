@@ -290,6 +290,18 @@ fn accepted(uid: u32) -> Accepted {
 }
 
 #[test]
+fn a_restored_log_is_gone_through_also_where_nobody_knows_that_it_is_older() {
+    let older = Restored::of(Some(note()));
+    assert!(older.note.is_some() && older.unknown.is_none());
+    let mut one = note();
+    one.is_older = false;
+    let unknown = Restored::of(Some(one));
+    assert!(unknown.note.is_none() && unknown.unknown.is_some());
+    let nothing = Restored::of(None);
+    assert!(nothing.note.is_none() && nothing.unknown.is_none());
+}
+
+#[test]
 fn two_different_people_accept_and_one_counts_once() {
     let mut note = note();
     assert!(note.accept(accepted(1)) && !note.is_accepted());

@@ -12,13 +12,19 @@ use super::filter::read_time;
 
 /// Longest word of a filter, in bytes.
 const MAX_WORD_BYTES: usize = 512;
+/// How a record begins to name the policies that forbade.
+const FORBIDDEN: &str = "forbidden by ";
+/// How it begins to name the set whose policies permitted.
+const SET: &str = "policies version ";
+/// How somebody's own words end that speak of policies where none decided.
+const OWN_WORDS: &str = "(in their own words)";
 /// Digits of a container's id that are enough.
 const MIN_ID_DIGITS: usize = 12;
 
 /// What is asked for, as it stands in a query; nothing asked for is everything.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
-    /// A name, a user id, a role or an address.
+    /// A name, a user id, a role, an address, or a person as policies name them.
     pub(super) who: Option<String>,
     /// A verb.
     pub(super) verb: Option<String>,
@@ -28,6 +34,8 @@ pub(super) struct Asked {
     pub(super) container: Option<String>,
     /// `allowed`, `denied`, `rejected` or `malformed`.
     pub(super) outcome: Option<String>,
+    /// A policy by name.
+    pub(super) policy: Option<String>,
     /// RFC 3339.
     pub(super) since: Option<String>,
     /// RFC 3339.
@@ -50,6 +58,7 @@ pub(super) struct Wanted {
     object: Option<String>,
     container: Option<String>,
     outcome: Option<Outcome>,
+    policy: Option<String>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     /// Each that is asked for.
@@ -59,13 +68,15 @@ pub(super) struct Wanted {
 impl Wanted {
     /// Reads the words; nothing when nothing is left out.
     pub(super) fn new(committed: &Committed, asked: Asked) -> Result<Option<Self>, Failure> {
-        let words = [&asked.who, &asked.verb, &asked.object, &asked.container];
-        if words
-            .iter()
-            .copied()
-            .flatten()
-            .any(|word| word.len() > MAX_WORD_BYTES)
-        {
+        let words = [
+            &asked.who,
+            &asked.verb,
+            &asked.object,
+            &asked.container,
+            &asked.policy,
+        ];
+        let mut words = words.into_iter().flatten();
+        if words.any(|word| word.len() > MAX_WORD_BYTES) {
             let text = format!("a filter has more than {MAX_WORD_BYTES} bytes; shorten it");
             return Err(Failure::invalid(text));
         }
@@ -89,6 +100,7 @@ impl Wanted {
             object: asked.object,
             container: asked.container,
             outcome: asked.outcome.as_deref().map(outcome).transpose()?,
+            policy: asked.policy,
             since: asked.since.as_deref().map(read_time).transpose()?,
             until: asked.until.as_deref().map(read_time).transpose()?,
             traces,
@@ -102,6 +114,7 @@ impl Wanted {
             && self.object.is_none()
             && self.container.is_none()
             && self.outcome.is_none()
+            && self.policy.is_none()
             && self.since.is_none()
             && self.until.is_none()
             && self.traces.is_empty()
@@ -116,6 +129,7 @@ impl Wanted {
             && is(&self.object, &|object| is_object(&record.object, object))
             && is(&self.container, &|asked| is_container(record, asked))
             && self.outcome.is_none_or(|outcome| record.outcome == outcome)
+            && is(&self.policy, &|policy| is_decided_by(record, policy))
             && self.since.is_none_or(|since| record.time >= since)
             && self.until.is_none_or(|until| record.time < until)
             && self.traces.iter().all(|trace| record.trace == *trace)
@@ -154,8 +168,13 @@ fn outcome(word: &str) -> Result<Outcome, Failure> {
 
 fn is_who(principal: &Principal, asked: &str) -> bool {
     match principal {
-        Principal::User { uid, name } => name == asked || uid.to_string() == asked,
-        Principal::Operator { name } => name == asked,
+        Principal::User { uid, name } => {
+            let uid = uid.to_string();
+            name == asked || uid == asked || asked.strip_prefix("unix:") == Some(uid.as_str())
+        }
+        Principal::Operator { name } => {
+            name == asked || asked.strip_prefix("certificate:") == Some(name.as_str())
+        }
         Principal::Stranger { address } => {
             let place = address.rsplit_once(':').map(|(place, _)| place);
             address == asked || place == Some(asked)
@@ -179,6 +198,27 @@ fn is_container(record: &Record, asked: &str) -> bool {
     record.container.as_ref().is_some_and(|container| {
         container.name == asked || (asked.len() >= MIN_ID_DIGITS && container.id.starts_with(asked))
     })
+}
+
+/// Whether one of the policies that a record names is this one.
+fn is_decided_by(record: &Record, policy: &str) -> bool {
+    decided(record).is_some_and(|names| names.split(", ").any(|name| name == policy))
+}
+
+/// The policies that forbade what was denied, else those that permitted; a person's own words before them are none.
+fn decided(record: &Record) -> Option<&str> {
+    let reason = record.reason.as_str();
+    if record.outcome == Outcome::Denied {
+        let (_, names) = reason.split_once(FORBIDDEN)?;
+        let end = names.find([':', '(']).unwrap_or(names.len());
+        return names.get(..end).map(str::trim_end);
+    }
+    if reason.ends_with(OWN_WORDS) {
+        return None;
+    }
+    let (_, set) = reason.rsplit_once(SET)?;
+    let (_, names) = set.split_once(": ")?;
+    Some(names.trim_end_matches(')'))
 }
 
 #[cfg(test)]
@@ -284,12 +324,19 @@ mod tests {
             name: "ci".to_owned(),
             owner: "certificate:bob".to_owned(),
         };
+        let login = Principal::Login {
+            name: "cy".to_owned(),
+        };
         for (principal, fits) in [
             (&program, "ci"),
             (&program, "bob"),
             (&program, "certificate:bob"),
             (&user, "ada"),
             (&user, "1000"),
+            (&user, "unix:1000"),
+            (&operator, "certificate:ops"),
+            (&login, "cy"),
+            (&login, "oidc:cy"),
             (&stranger, "192.0.2.7"),
             (&stranger, "192.0.2.7:4711"),
             (&operator, "ops"),
@@ -297,18 +344,79 @@ mod tests {
             assert!(is_who(principal, fits), "{fits}");
             assert!(!is_who(principal, "eve"), "{fits}");
         }
+        // Of another sort it is somebody else.
+        for (principal, other) in [
+            (&user, "unix:100"),
+            (&user, "unix:ada"),
+            (&user, "certificate:ada"),
+            (&operator, "oidc:ops"),
+            (&login, "certificate:cy"),
+        ] {
+            assert!(!is_who(principal, other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_policy_is_one_that_the_record_names_and_none_that_somebody_speaks_of() {
+        let decided = |outcome, reason: &str, policy: &str| {
+            let reason = reason.to_owned();
+            let record = Record {
+                outcome,
+                reason,
+                ..record()
+            };
+            is_decided_by(&record, policy)
+        };
+        let (allowed, denied) = (Outcome::Allowed, Outcome::Denied);
+        for (outcome, reason) in [
+            (allowed, "policies version 7: team"),
+            (allowed, "policies version 7: other, team"),
+            (allowed, "stolen (policies version 7: team)"),
+            (
+                allowed,
+                "policies version 1: x (policies version 7: team, other)",
+            ),
+            (
+                Outcome::Rejected,
+                "failed: no answer (policies version 7: team)",
+            ),
+            (
+                denied,
+                "forbidden by other, team: needs `rotate` (policies version 7)",
+            ),
+            (
+                denied,
+                "service `web` may not read secret/a: forbidden by team (policies version 7)",
+            ),
+        ] {
+            assert!(decided(outcome, reason, "team"), "{reason}");
+            for other in ["tea", "eam", "policies", ""] {
+                assert!(!decided(outcome, reason, other), "{other}: {reason}");
+            }
+        }
+        for (outcome, reason) in [
+            (allowed, "team"),
+            (allowed, "policies version 7"),
+            (allowed, "policies version 7: team, x (in their own words)"),
+            (allowed, "policies version 7: team (policies version 8)"),
+            (allowed, "forbidden by team"),
+            (denied, "default deny: needs `rotate` (policies version 7)"),
+        ] {
+            assert!(!decided(outcome, reason, "team"), "{reason}");
+        }
     }
 
     #[tokio::test]
     async fn what_is_no_filter_is_refused() {
         let bench = Bench::start().await;
         let committed = bench.api.view.read();
-        let refused: [fn(&mut Asked); 5] = [
+        let refused: [fn(&mut Asked); 6] = [
             |asked| asked.outcome = Some("maybe".to_owned()),
             |asked| asked.since = Some("yesterday".to_owned()),
             |asked| asked.rotation = Some("no uuid".to_owned()),
             |asked| asked.run = Some("00000000-0000-4000-8000-000000000001".to_owned()),
             |asked| asked.who = Some("x".repeat(MAX_WORD_BYTES + 1)),
+            |asked| asked.policy = Some("x".repeat(MAX_WORD_BYTES + 1)),
         ];
         for (n, change) in refused.into_iter().enumerate() {
             let mut asked = Asked::default();

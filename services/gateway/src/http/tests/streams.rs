@@ -407,3 +407,34 @@ async fn a_record_comes_with_the_number_by_which_it_is_proven_also_behind_a_filt
         assert!(!plain.contains("\"index\""), "{plain}");
     }
 }
+
+#[tokio::test]
+async fn the_audit_is_asked_by_a_person_as_policies_name_them_and_by_the_policy_that_decided() {
+    let real = super::reports::Real::start().await;
+    let bench = &real.bench;
+    let set = "@id(\"root\")\npermit (principal in Group::\"root\", action, resource);\n@id(\"looks\")\npermit (principal == User::\"certificate:ada\", action == Action::\"list\", resource);\n@id(\"no-log\")\nforbid (principal == User::\"certificate:ada\", action == Action::\"audit\", resource);\n";
+    let (status, answer) = bench.post("policies", json!({ "policies": set })).await;
+    assert_eq!(status, 200, "{answer}");
+    for (path, status) in [("/v1/letters", 200), ("/v1/audit/retention", 403)] {
+        let ada = keywheel_identity::name::OperatorName::parse("ada").unwrap();
+        let asked = bench.ask_as(Peer::Operator(ada), "GET", path, Body::empty());
+        let asked = asked.await;
+        assert_eq!(asked.0.as_u16(), status, "{path}: {}", asked.1);
+    }
+    let found = async |query: &str| {
+        let path = format!("/v1/audit?{query}");
+        let response = bench.send(("GET", &path), &[], Body::empty()).await;
+        assert_eq!(response.status(), StatusCode::OK, "{query}");
+        let text = text_of(response).await;
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let (permitted, forbidden) = (found("policy=looks").await, found("policy=no-log").await);
+    assert_eq!((permitted.len(), forbidden.len()), (1, 1));
+    assert!(permitted[0].contains("\"allowed\""), "{permitted:?}");
+    assert!(forbidden[0].contains("\"denied\""), "{forbidden:?}");
+    let hers = found("who=certificate%3Aada").await;
+    assert_eq!(hers, [permitted, forbidden].concat());
+    assert_eq!(found("who=oidc%3Aada").await, Vec::<String>::new());
+    let root = found("who=unix%3A0").await;
+    assert!(!root.is_empty(), "whoever applied the set");
+}
