@@ -7,7 +7,7 @@ mod places;
 mod single;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use keywheel_core::audit::Role;
@@ -24,6 +24,7 @@ use keywheel_seal::OsEntropy;
 use self::configuration::Told;
 use self::database::Server;
 use self::places::Places;
+use crate::address::MAX_HOST_BYTES;
 use crate::args::InitArgs;
 use crate::ca;
 use crate::exit::{Exit, Failure};
@@ -43,18 +44,30 @@ pub(crate) struct Named {
     port: u16,
 }
 
+/// Whether it is a host's name, its IPv4 address, or its IPv6 address in brackets.
+fn is_host(text: &str) -> bool {
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    match inner {
+        Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
+        None => (1..=MAX_HOST_BYTES).contains(&text.len()) && text.bytes().all(fits),
+    }
+}
+
 impl Named {
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let wrong = || {
             Failure::new(
                 Exit::Usage,
-                format!("`{text}` is not a place for a bus server"),
+                "--bus names no place for a bus server: a host's name or address, a colon and a port, and nothing else",
                 "write --bus HOST:PORT, for example --bus bus-1.example:4222",
             )
         };
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
         let port: u16 = port.parse().map_err(|_| wrong())?;
-        if host.is_empty() || port == 0 || port.checked_add(CLUSTER_OFFSET).is_none() {
+        if !is_host(host) || port == 0 || port.checked_add(CLUSTER_OFFSET).is_none() {
             return Err(wrong());
         }
         Ok(Self {
@@ -256,6 +269,18 @@ mod tests {
     fn a_place_for_a_bus_server_is_a_host_and_a_port_with_room_above() {
         for bad in ["", "bus", "bus:", ":4222", "bus:0", "bus:65000", "bus:x"] {
             assert_eq!(Named::parse(bad).unwrap_err().exit, Exit::Usage, "{bad}");
+        }
+        for bad in [
+            "nats://ada:hunter2@bus:4222",
+            "hunter2@bus:4222",
+            "bus/hunter2:1",
+            "::1:4222",
+        ] {
+            let text = Named::parse(bad).unwrap_err().to_string();
+            assert!(
+                text.contains("--bus") && !text.contains("hunter2"),
+                "{text}"
+            );
         }
         let named = Named::parse("bus-1.example:4222").unwrap();
         assert!(!named.is_loopback());
