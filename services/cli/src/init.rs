@@ -15,7 +15,9 @@ use keywheel_core::id::DeploymentId;
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::ids::Ids as _;
-use keywheel_identity::authority::{Authority, MEMBER_LIFETIME_MOST};
+use keywheel_identity::authority::{
+    Authority, AuthorityError, MEMBER_LIFETIME_MOST, check_addresses,
+};
 use keywheel_identity::init::{self, InitError, NewDeployment, NewServer};
 use keywheel_identity::name::OperatorName;
 use keywheel_schemas::subject::role_word;
@@ -80,6 +82,11 @@ impl Named {
         self.host.trim_matches(['[', ']']).parse().ok()
     }
 
+    /// As a certificate names it.
+    fn addresses(&self) -> Vec<String> {
+        vec![self.host.trim_matches(['[', ']']).to_owned()]
+    }
+
     pub(crate) fn is_loopback(&self) -> bool {
         self.host == "localhost" || self.ip().is_some_and(|ip| ip.is_loopback())
     }
@@ -111,6 +118,7 @@ pub(crate) async fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> 
         let next = "write --operator NAME, for example --operator alice";
         Failure::new(Exit::Usage, e.to_string(), next)
     })?;
+    refuse_bad_addresses(args, &named)?;
     if args.out.exists() {
         return Err(exists(&args.out));
     }
@@ -165,6 +173,24 @@ pub(crate) async fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> 
     tell(screen, (args, &wish), &new, &shares)
 }
 
+/// Before anything is made: half a deployment would be in the way of the next attempt.
+fn refuse_bad_addresses(args: &InitArgs, named: &[Named]) -> Result<(), Failure> {
+    let wrong = |flag: &str, next: &str, error: &AuthorityError| {
+        Failure::new(Exit::Usage, format!("{flag}: {error}"), next)
+    };
+    check_addresses(&args.gateway).map_err(|error| {
+        let next = "write --gateway NAME or --gateway IP, for example --gateway gateway.example, once for each";
+        wrong("--gateway", next, &error)
+    })?;
+    for server in named {
+        check_addresses(&server.addresses()).map_err(|error| {
+            let next = "write --bus HOST:PORT, for example --bus bus-1.example:4222";
+            wrong("--bus", next, &error)
+        })?;
+    }
+    Ok(())
+}
+
 fn needs_key_file() -> Failure {
     Failure::new(
         Exit::Usage,
@@ -187,7 +213,7 @@ pub(crate) fn servers(named: &[Named], etc: &Path, store: &Path) -> Vec<NewServe
                 listen: server.listen(server.port),
                 cluster: is_cluster.then(|| server.listen(between)),
                 route: is_cluster.then(|| format!("{}:{between}", server.host)),
-                addresses: vec![server.host.trim_matches(['[', ']']).to_owned()],
+                addresses: server.addresses(),
                 store: store.join(&name),
                 max_store_bytes: MAX_STORE_BYTES,
                 installed: etc.join("nats").join(&name),
@@ -263,6 +289,8 @@ fn tell(
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
@@ -289,6 +317,35 @@ mod tests {
         assert!(own.is_loopback());
         assert_eq!(own.listen(own.port).to_string(), "127.0.0.1:4222");
         assert!(Named::parse("[::1]:4222").unwrap().is_loopback());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_no_certificate_can_have_is_refused_before_anything_is_made() {
+        let scratch = tempfile::tempdir().unwrap();
+        let out = scratch.path().join("deployment");
+        let out_word = out.display().to_string();
+        let key = scratch.path().join("gateway.key");
+        let key_word = key.display().to_string();
+        let head = ["keywheel", "init", "--out", &out_word];
+        for (flag, bad) in [
+            ("--gateway", "gate way"),
+            ("--gateway", "https://gateway.example"),
+            ("--bus", "bus..example:4222"),
+        ] {
+            let rest = ["--unseal-key-file", &key_word, flag, bad];
+            let words = head.into_iter().chain(rest);
+            let crate::args::Verb::Init(args) =
+                crate::args::Cli::try_parse_from(words).unwrap().verb
+            else {
+                panic!("no init");
+            };
+            let screen = Screen::of_terminal(crate::args::Format::Json);
+            let failure = run(screen, &args).await.unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{failure}");
+            assert!(failure.what.starts_with(flag), "{failure}");
+            assert!(failure.next.unwrap().contains(flag), "{bad}");
+            assert!(!out.exists() && !key.exists(), "{bad}: something was made");
+        }
     }
 
     #[test]

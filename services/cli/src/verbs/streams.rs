@@ -307,6 +307,17 @@ mod tests {
     use crate::args::{Cli, Format};
 
     #[test]
+    fn what_is_no_time_is_named_by_its_flag_and_not_repeated() {
+        for wrong in ["hunter2", "9d", "2026-13-41T00:00:00Z"] {
+            let failure = when("--until", wrong).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            let text = failure.to_string();
+            assert!(text.contains("--until") && !text.contains(wrong), "{text}");
+            assert!(text.contains("24h"), "{text}");
+        }
+    }
+
+    #[test]
     fn where_nothing_fits_a_person_is_told_what_shows_more() {
         for (source, one) in [(&AUDIT, "no audit record"), (&EVENTS, "no event")] {
             let latest = format!("`{}`", source.latest);
