@@ -33,6 +33,7 @@ pub(crate) fn failure(error: &clap::Error, words: impl IntoIterator<Item = Strin
         }
         ErrorKind::InvalidSubcommand => of_verb(error),
         ErrorKind::UnknownArgument if !is_flag(error, &words) => TOO_MANY.to_owned(),
+        ErrorKind::ArgumentConflict if !is_verb(error, &Cli::command()) => TOO_MANY.to_owned(),
         _ => error.render().to_string(),
     };
     let lines = text.lines().map(str::trim);
@@ -140,6 +141,13 @@ fn of_verb(error: &clap::Error) -> String {
         true => NO_VERB.to_owned(),
         false => format!("{NO_VERB}\ntip: a similar one is '{}'", near.join("' or '")),
     }
+}
+
+/// Whether what stands where a verb would be is one, of any other; clap takes any word there for one that is in conflict.
+fn is_verb(error: &clap::Error, command: &Command) -> bool {
+    let word = known(error, ContextKind::InvalidSubcommand);
+    let mut below = command.get_subcommands();
+    word.is_empty() || below.any(|verb| verb.get_name() == word || is_verb(error, verb))
 }
 
 /// Whether what is unknown has the form of a flag: two hyphens and letters, or one hyphen and a letter; and whether it
@@ -260,6 +268,7 @@ mod tests {
             ("status -o jso", "possible values: table, json]"),
             ("status -o jso", "a similar value exists: 'json'"),
             ("rotate a/b --wait=yes", "'--wait' takes no value"),
+            ("backup --out /b verify /b", "'verify' cannot be used with"),
             ("status --output", "'--output <FORMAT>' needs a value"),
         ] {
             let text = misread(line).to_string();
@@ -277,6 +286,9 @@ mod tests {
             "secret put a/b --valu=hunter2",
             "secret put a/b --hunter2",
             "hunter2 a/b",
+            "restore /b hunter2",
+            "backup --out /b hunter2",
+            "help hunter2",
             "rotate-kek hunter2",
             "seal hunter2",
         ] {
