@@ -27,13 +27,14 @@ const MAX_FLAG_BYTES: usize = 24;
 /// The failure behind clap's error, for the words behind the program's name.
 pub(crate) fn failure(error: &clap::Error, words: impl IntoIterator<Item = String>) -> Failure {
     let words: Vec<String> = words.into_iter().collect();
+    let root = Cli::command();
     let text = match error.kind() {
         ErrorKind::InvalidValue | ErrorKind::ValueValidation | ErrorKind::TooManyValues => {
-            of_value(error, &words)
+            of_value(error, &root, &words)
         }
         ErrorKind::InvalidSubcommand => of_verb(error),
         ErrorKind::UnknownArgument if !is_flag(error, &words) => TOO_MANY.to_owned(),
-        ErrorKind::ArgumentConflict if !is_verb(error, &Cli::command()) => TOO_MANY.to_owned(),
+        ErrorKind::ArgumentConflict if !is_verb(error, &root) => TOO_MANY.to_owned(),
         _ => error.render().to_string(),
     };
     let lines = text.lines().map(str::trim);
@@ -43,7 +44,7 @@ pub(crate) fn failure(error: &clap::Error, words: impl IntoIterator<Item = Strin
     Failure::new(
         Exit::Usage,
         said.strip_prefix("error: ").unwrap_or(&said),
-        format!("`{} --help` shows how it is used", verb(words)),
+        format!("`{} --help` shows how it is used", verb(&root, words)),
     )
 }
 
@@ -64,8 +65,8 @@ fn all_known(error: &clap::Error, kind: ContextKind) -> &[String] {
 }
 
 /// A flag with a value that it cannot have.
-fn of_value(error: &clap::Error, words: &[String]) -> String {
-    let flag = origin(known(error, ContextKind::InvalidArg), words);
+fn of_value(error: &clap::Error, root: &Command, words: &[String]) -> String {
+    let flag = origin(known(error, ContextKind::InvalidArg), root, words);
     let has_none = known(error, ContextKind::InvalidValue).is_empty();
     let possible = all_known(error, ContextKind::ValidValue);
     let mut said = vec![match (error.kind(), reason(error)) {
@@ -99,11 +100,10 @@ fn reason(error: &clap::Error) -> Option<String> {
 }
 
 /// The flag, or the variable that gave its value where it is not among the words.
-fn origin(flag: &str, words: &[String]) -> String {
+fn origin(flag: &str, root: &Command, words: &[String]) -> String {
     let name = flag.split(' ').next().unwrap_or_default();
     let long = name.strip_prefix("--");
-    let root = Cli::command();
-    let argument = long.and_then(|long| find(&root, long));
+    let argument = long.and_then(|long| find(root, long));
     let variable = argument.and_then(|argument| {
         let is_given = words.iter().any(|word| is_of(argument, name, word));
         argument.get_env().filter(|_| !is_given)
@@ -172,14 +172,13 @@ fn is_flag(error: &clap::Error, words: &[String]) -> bool {
 }
 
 /// The verb that was meant, as far as there is one: `keywheel audit list`.
-fn verb(words: impl IntoIterator<Item = String>) -> String {
-    let root = Cli::command();
-    let mut command = &root;
+fn verb(root: &Command, words: Vec<String>) -> String {
+    let mut command = root;
     let mut verb = vec!["keywheel"];
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         if word.starts_with('-') {
-            if [command, &root].iter().any(|of| takes_next(of, &word)) {
+            if [command, root].iter().any(|of| takes_next(of, &word)) {
                 words.next();
             }
             continue;
@@ -310,6 +309,8 @@ mod tests {
         let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let flag = "--output <FORMAT>";
         let of_variable = "'--output <FORMAT>', from KEYWHEEL_OUTPUT in the environment,";
+        let root = Cli::command();
+        let origin = |flag: &str, words: &[String]| origin(flag, &root, words);
         assert_eq!(origin(flag, &words("status")), of_variable);
         for line in ["status -o xml", "status -oxml", "--output=xml status"] {
             assert_eq!(origin(flag, &words(line)), "'--output <FORMAT>'");
@@ -333,21 +334,20 @@ mod tests {
             let words = words.iter().map(|word| (*word).to_owned());
             all.push(path.iter().cloned().chain(words).collect());
         };
+        let [word, ..] = CANARIES;
+        add(&[word]);
+        add(&["--", word]);
+        add(&["--", &format!("--{word}")]);
+        add(&[&format!("--{word}")]);
+        add(&[&format!("--nonsense={word}")]);
         for canary in CANARIES {
-            add(&[canary]);
-            add(&["--", canary]);
-            add(&["--", &format!("--{canary}")]);
-            add(&[&format!("--{canary}")]);
-            add(&[&format!("--nonsense={canary}")]);
             add(&["a", canary, canary, canary]);
             for argument in command.get_arguments() {
                 if let Some(long) = argument.get_long() {
                     add(&[&format!("--{long}={canary}")]);
-                    add(&[&format!("--{long}"), canary]);
                 }
                 if let Some(short) = argument.get_short() {
                     add(&[&format!("-{short}{canary}")]);
-                    add(&[&format!("-{short}={canary}")]);
                     add(&[&format!("-{short}"), canary]);
                 }
             }
