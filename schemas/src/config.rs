@@ -15,6 +15,7 @@ pub mod shape;
 pub mod signals;
 pub mod sinks;
 mod sources;
+mod tables;
 pub mod unseal;
 
 #[cfg(test)]

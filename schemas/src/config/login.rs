@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
+use super::tables::{self, Found, Known};
 use crate::leaf::shorten;
 use crate::span::parse_span;
 
@@ -28,6 +31,18 @@ pub const MIN_LOGIN_LIFETIME: Duration = Duration::from_secs(60);
 pub const MAX_LOGIN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 /// The claim that is the person's name, by default: no provider gives it to anybody else later.
 pub const DEFAULT_NAME_CLAIM: &str = "sub";
+
+/// Without these there is no provider.
+const NEEDED: &[&str] = &["issuer", "client_id"];
+/// What else its file may say.
+const OPTIONAL: &[&str] = &[
+    "client_secret_file",
+    "ca_file",
+    "name_claim",
+    "groups_claim",
+    "scopes",
+    "max_lifetime",
+];
 
 /// The file of the provider, TOML.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -78,91 +93,85 @@ pub struct Provider {
 /// Reads the file of the provider.
 ///
 /// # Errors
-/// With every fault of it.
+/// With every fault of it, each with its line; where it is no TOML with those alone.
 pub fn parse(path: &Path, text: &str) -> Result<Provider, Vec<ConfigError>> {
-    let fault = |message: String| ConfigError {
-        origin: path.display().to_string(),
-        message,
-    };
-    if text.len() > MAX_PROVIDER_BYTES {
-        let message = format!(
-            "the file has {} bytes; at most {MAX_PROVIDER_BYTES} are allowed",
-            text.len()
-        );
-        return Err(vec![fault(message)]);
-    }
-    let read: Result<ProviderFile, _> = toml::from_str(text);
-    let file = read.map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let line = text.get(..at).unwrap_or(text).matches('\n').count() + 1;
-        let message = format!("line {line}: {}", error.message());
-        vec![fault(message)]
-    })?;
-    let mut faults = faults(&file);
-    let max_lifetime = lifetime(&file).unwrap_or_else(|message| {
-        faults.push(message);
-        DEFAULT_LOGIN_LIFETIME
-    });
-    match faults.is_empty() {
-        true => Ok(Provider { file, max_lifetime }),
-        false => Err(faults.into_iter().map(fault).collect()),
-    }
+    let file: ProviderFile = tables::read(path, text, MAX_PROVIDER_BYTES, of_file)?;
+    // It was looked at: one that is there is within its bounds.
+    let given = file.max_lifetime.as_deref().and_then(lifetime);
+    let max_lifetime = given.unwrap_or(DEFAULT_LOGIN_LIFETIME);
+    Ok(Provider { file, max_lifetime })
 }
 
-fn lifetime(file: &ProviderFile) -> Result<Duration, String> {
-    let Some(text) = &file.max_lifetime else {
-        return Ok(DEFAULT_LOGIN_LIFETIME);
-    };
+fn lifetime(text: &str) -> Option<Duration> {
     let read = parse_span(text).ok();
-    let read = read.filter(|span| (MIN_LOGIN_LIFETIME..=MAX_LOGIN_LIFETIME).contains(span));
-    read.ok_or_else(|| {
-        format!(
-            "`max_lifetime` is `{}`; write a span from `1m` to `12h`",
-            shorten(text)
-        )
+    read.filter(|span| (MIN_LOGIN_LIFETIME..=MAX_LOGIN_LIFETIME).contains(span))
+}
+
+/// What is wrong in the file, all of it.
+fn of_file(file: &DeTable<'_>) -> Vec<Found> {
+    let known = Known {
+        called: "the file of the provider",
+        begin: 0,
+        needed: NEEDED,
+        optional: OPTIONAL,
+    };
+    tables::of_table(file, &known, |name, value| match name {
+        "scopes" => scopes_faults(value),
+        _ => tables::text(name, value).map_or_else(
+            |fault| vec![fault],
+            |text| text_fault(name, text).into_iter().collect(),
+        ),
     })
 }
 
-fn faults(file: &ProviderFile) -> Vec<String> {
-    let mut faults: Vec<String> = issuer_fault(&file.issuer).into_iter().collect();
-    let words = [
-        ("client_id", Some(&file.client_id)),
-        ("name_claim", Some(&file.name_claim)),
-        ("groups_claim", file.groups_claim.as_ref()),
-    ];
-    let named = |(name, word): (&str, Option<&String>)| {
-        let bad = word.filter(|word| !is_word(word))?;
-        Some(format!(
-            "`{name}` is `{}`; it has to be 1 to {MAX_PROVIDER_TEXT_BYTES} visible characters",
-            shorten(bad)
-        ))
+fn text_fault(name: &str, text: &str) -> Option<String> {
+    match name {
+        "issuer" => issuer_fault(text),
+        "client_secret_file" | "ca_file" => {
+            (!is_path(text)).then(|| format!("`{name}` is not the absolute path of a file"))
+        }
+        "max_lifetime" => lifetime(text).is_none().then(|| {
+            format!(
+                "`max_lifetime` is `{}`; write a span from `1m` to `12h`",
+                shorten(text)
+            )
+        }),
+        _ => (!is_word(text)).then(|| {
+            format!(
+                "`{name}` is `{}`; it has to be 1 to {MAX_PROVIDER_TEXT_BYTES} visible characters",
+                shorten(text)
+            )
+        }),
+    }
+}
+
+fn scopes_faults(value: &DeValue<'_>) -> Vec<String> {
+    let wrong = "`scopes` has to be a list of texts in quotes, such as [\"groups\"]";
+    let DeValue::Array(scopes) = value else {
+        return vec![wrong.to_owned()];
     };
-    faults.extend(words.into_iter().filter_map(named));
-    let paths = [
-        ("client_secret_file", &file.client_secret_file),
-        ("ca_file", &file.ca_file),
-    ];
-    let bad = paths
-        .into_iter()
-        .filter(|(_, path)| path.as_deref().is_some_and(|path| !is_path(path)));
-    faults.extend(bad.map(|(name, _)| format!("`{name}` is not the absolute path of a file")));
-    if file.scopes.len() > MAX_PROVIDER_SCOPES {
+    let mut faults = Vec::new();
+    if scopes.len() > MAX_PROVIDER_SCOPES {
         faults.push(format!(
             "there are {} scopes; at most {MAX_PROVIDER_SCOPES} are allowed",
-            file.scopes.len()
+            scopes.len()
         ));
     }
-    let odd = file.scopes.iter().filter(|scope| !is_word(scope));
-    faults.extend(odd.map(|scope| {
-        format!(
-            "`{}` is no scope; a scope has visible characters only",
-            shorten(scope)
-        )
-    }));
+    let each: &[Spanned<DeValue<'_>>] = scopes;
+    for scope in each {
+        match scope.get_ref().as_str() {
+            None => faults.push(wrong.to_owned()),
+            Some(scope) if !is_word(scope) => faults.push(format!(
+                "`{}` is no scope; a scope has visible characters only",
+                shorten(scope)
+            )),
+            Some(_) => {}
+        }
+    }
     faults
 }
 
-/// Of another machine only with TLS.
+/// Of another machine only with TLS. One with a login is not repeated.
 fn issuer_fault(issuer: &str) -> Option<String> {
     let rest = issuer.strip_prefix("https://");
     let near = issuer.strip_prefix("http://").filter(|rest| {
@@ -176,9 +185,12 @@ fn issuer_fault(issuer: &str) -> Option<String> {
         && !issuer.contains(['@', '?', '#'])
         && is_word(issuer);
     (!is_good).then(|| {
+        let said = match issuer.contains('@') {
+            true => "`issuer` has a login".to_owned(),
+            false => format!("`issuer` is `{}`", shorten(issuer)),
+        };
         format!(
-            "`issuer` is `{}`; write what the provider calls itself, such as https://id.example.org, without a login, a query or a fragment",
-            shorten(issuer)
+            "{said}; write what the provider calls itself, such as https://id.example.org, without a login, a query or a fragment"
         )
     })
 }
@@ -272,5 +284,58 @@ mod tests {
             assert!(fault.contains(said), "{text}: {fault}");
             assert!(!fault.contains("hunter2"), "{fault}");
         }
+        let login = LEAST.replace(
+            "https://id.example.org",
+            "https://me:hunter2@id.example.org",
+        );
+        let fault = read(&login).unwrap_err();
+        assert!(
+            fault.contains("has a login") && !fault.contains("hunter2"),
+            "{fault}"
+        );
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_and_each_with_its_line() {
+        let text = "isuer = \"https://id.example.org\"\nclient_id = 7\nname_claim = \"a b\"\n\
+                    scopes = \"groups\"\nmax_lifetime = \"13h\"\n";
+        let faults = parse(Path::new("provider.toml"), text).unwrap_err();
+        let wanted = [
+            ("line 1: ", "did you mean `issuer`?"),
+            ("line 1: ", "`issuer` is missing"),
+            ("line 2: ", "`client_id` has to be text in quotes"),
+            ("line 3: ", "`name_claim` is `a b`"),
+            ("line 4: ", "`scopes` has to be a list"),
+            ("line 5: ", "`max_lifetime` is `13h`"),
+        ];
+        assert_eq!(faults.len(), wanted.len(), "{faults:?}");
+        for (fault, (begin, part)) in faults.iter().zip(wanted) {
+            let told = &fault.message;
+            assert!(told.starts_with(begin) && told.contains(part), "{told}");
+        }
+        let broken = parse(Path::new("provider.toml"), "issuer = x\nnonsense = 1\n").unwrap_err();
+        let is_syntax = |fault: &ConfigError| fault.message.contains("line 1: this is not TOML: ");
+        assert!(
+            !broken.is_empty() && broken.iter().all(is_syntax),
+            "{broken:?}"
+        );
+    }
+
+    #[test]
+    fn every_setting_that_there_is_is_known() {
+        let text = format!(
+            "{LEAST}client_secret_file = \"/s\"\nca_file = \"/c\"\ngroups_claim = \"g\"\nscopes = [\"a\"]\nmax_lifetime = \"1h\"\n"
+        );
+        let written = serde_json::to_value(read(&text).unwrap().file).unwrap();
+        let mut written: Vec<&str> = written
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        written.sort_unstable();
+        let mut known = [NEEDED, OPTIONAL].concat();
+        known.sort_unstable();
+        assert_eq!(written, known);
     }
 }

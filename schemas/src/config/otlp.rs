@@ -53,7 +53,7 @@ pub(super) fn take(sources: &mut Sources) -> Option<Otlp> {
     };
     check(&endpoint)
         .inspect_err(|fault| {
-            sources.fault(ENDPOINT, format!("`{}` {fault}", shorten(&endpoint)));
+            sources.fault(ENDPOINT, format!("`{}` {fault}", shown(&endpoint)));
         })
         .ok()?;
     let headers = match file {
@@ -66,6 +66,14 @@ pub(super) fn take(sources: &mut Sources) -> Option<Otlp> {
         headers,
         gzip,
     })
+}
+
+/// One with a login is not repeated.
+fn shown(endpoint: &str) -> String {
+    match endpoint.contains('@') {
+        true => ENDPOINT.to_owned(),
+        false => shorten(endpoint),
+    }
 }
 
 fn gzip(sources: &mut Sources) -> bool {
@@ -149,12 +157,16 @@ mod tests {
                 "of no use without `otlp.endpoint`",
             ),
             (
+                "[otlp]\nendpoint = \"https://ada:secret-6f01@c\"",
+                "`otlp.endpoint` names a user",
+            ),
+            (
                 "[otlp]\ncompression = \"zstd\"",
                 "`zstd` is not `gzip` or `none`",
             ),
         ] {
             let fault = load(file, &[]).unwrap_err();
-            assert!(fault.contains(told), "{fault}");
+            assert!(fault.contains(told) && !fault.contains("6f01"), "{fault}");
         }
     }
 

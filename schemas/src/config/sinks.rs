@@ -9,10 +9,8 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use toml::de::DeTable;
 
-use self::faults::Found;
-use super::ConfigError;
+use super::{ConfigError, tables};
 
 /// Most sinks.
 pub const MAX_SINKS: usize = 16;
@@ -185,49 +183,8 @@ impl Sink {
 /// # Errors
 /// With every fault of it, each with its line; where it is no TOML with those alone.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<Sink>, Vec<ConfigError>> {
-    let fault = |message: String| ConfigError {
-        origin: path.display().to_string(),
-        message,
-    };
-    if text.len() > MAX_SINKS_BYTES {
-        let message = format!(
-            "the file has {} bytes; at most {MAX_SINKS_BYTES} are allowed",
-            text.len()
-        );
-        return Err(vec![fault(message)]);
-    }
-    let (table, broken) = DeTable::parse_recoverable(text);
-    let broken = broken.iter().map(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        (at, format!("this is not TOML: {}", error.message()))
-    });
-    let mut found: Vec<Found> = broken.collect();
-    // What stands in a broken line is nobody's to know, nor what is missing for it.
-    if found.is_empty() {
-        found = faults::of_file(table.get_ref());
-    }
-    found.sort_by_key(|(at, _)| *at);
-    let told = found
-        .into_iter()
-        .map(|(at, what)| fault(format!("line {}: {what}", line_of(text, at))));
-    let told: Vec<ConfigError> = told.collect();
-    if !told.is_empty() {
-        return Err(told);
-    }
-    let read: Result<SinksFile, _> = toml::from_str(text);
-    read.map(|file| file.sink).map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        vec![fault(format!(
-            "line {}: {}",
-            line_of(text, at),
-            error.message()
-        ))]
-    })
-}
-
-/// The line that a byte is in, counted from 1.
-fn line_of(text: &str, byte: usize) -> usize {
-    text.get(..byte).unwrap_or(text).matches('\n').count() + 1
+    let file: Result<SinksFile, _> = tables::read(path, text, MAX_SINKS_BYTES, faults::of_file);
+    file.map(|file| file.sink)
 }
 
 #[cfg(test)]

@@ -110,13 +110,13 @@ impl Sources {
         // OpenTelemetry's own names; ours win over them.
         for (name, setting) in OTLP_VARIABLES {
             if let Some(text) = env(name) {
-                sources.give(setting, text, format!("environment variable {name}"));
+                sources.give_readable(setting, text, format!("environment variable {name}"));
             }
         }
         for setting in SETTINGS {
             let name = variable(setting);
             if let Some(text) = env(&name) {
-                sources.give(setting, text, format!("environment variable {name}"));
+                sources.give_readable(setting, text, format!("environment variable {name}"));
             }
         }
         sources.read_flags(flags);
@@ -153,9 +153,19 @@ impl Sources {
         ];
         for (setting, flag, text) in said {
             if let Some(text) = text {
-                self.give(setting, text, flag.to_owned());
+                self.give_readable(setting, text, flag.to_owned());
             }
         }
+    }
+
+    /// What was no text has a mark where its bytes were: another path than the one that was meant.
+    fn give_readable(&mut self, setting: &'static str, text: String, origin: String) {
+        if text.contains(char::REPLACEMENT_CHARACTER) {
+            let message = format!("`{setting}` is not UTF-8 text; write it anew, or leave it out");
+            self.faults.push(ConfigError { origin, message });
+            return;
+        }
+        self.give(setting, text, origin);
     }
 
     fn give(&mut self, setting: &'static str, text: String, origin: String) {

@@ -158,6 +158,26 @@ fn all_faults_of_all_sources_come_at_once() {
 }
 
 #[test]
+fn a_variable_or_a_flag_that_is_no_text_is_refused_and_not_taken_for_another_path() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let words = "`data_dir` is not UTF-8 text";
+    let variable = [("KEYWHEEL_DATA_DIR", "/srv/\u{fffd}")];
+    one_fault(
+        None,
+        &variable,
+        machine(),
+        "environment variable KEYWHEEL_DATA_DIR",
+        words,
+    );
+    let bytes = b"/srv/\xff".to_vec();
+    let flags = ConfigFlags {
+        data_dir: Some(PathBuf::from(std::ffi::OsString::from_vec(bytes))),
+        ..machine()
+    };
+    one_fault(None, &[], flags, "--data-dir", words);
+}
+
+#[test]
 fn unknown_names_are_refused_at_their_place() {
     one_fault(
         Some("[injector]\nreconcile = \"1s\"\n"),

@@ -8,9 +8,12 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
+use super::tables::{self, Found, Known};
 use crate::leaf::shorten;
+use crate::near::nearest;
 
 /// Longest file of a key service's settings, in bytes.
 pub const MAX_UNSEAL_FILE_BYTES: usize = 16 << 10;
@@ -22,6 +25,30 @@ pub const MAX_UNSEAL_TEXT_BYTES: usize = 512;
 pub const DEFAULT_TRANSIT_MOUNT: &str = "transit";
 /// Where the auth method AppRole is mounted by default.
 pub const DEFAULT_APPROLE_MOUNT: &str = "approle";
+
+/// Without these there is no key at AWS KMS.
+const KMS_NEEDED: &[&str] = &["key"];
+/// What else `[kms]` may say.
+const KMS_OPTIONAL: &[&str] = &[
+    "region",
+    "endpoint",
+    "profile",
+    "access_key_id",
+    "secret_access_key_file",
+    "session_token_file",
+];
+/// Without these there is no key at a transit engine.
+const TRANSIT_NEEDED: &[&str] = &["address", "key"];
+/// What else `[transit]` may say.
+const TRANSIT_OPTIONAL: &[&str] = &[
+    "mount",
+    "namespace",
+    "ca_file",
+    "token_file",
+    "role_id",
+    "secret_id_file",
+    "approle_mount",
+];
 
 /// AWS KMS. Without an access key the standard chain of AWS gives the login: environment, profile, role, web
 /// identity, container, instance.
@@ -112,120 +139,112 @@ pub struct UnsealFile {
 /// Reads the file.
 ///
 /// # Errors
-/// With every fault of it.
+/// With every fault of it, each with its line; where it is no TOML with those alone.
 pub fn parse(path: &Path, text: &str) -> Result<UnsealFile, Vec<ConfigError>> {
-    let fault = |message: String| ConfigError {
-        origin: path.display().to_string(),
-        message,
-    };
-    if text.len() > MAX_UNSEAL_FILE_BYTES {
-        let message = format!(
-            "the file has {} bytes; at most {MAX_UNSEAL_FILE_BYTES} are allowed",
-            text.len()
-        );
-        return Err(vec![fault(message)]);
-    }
-    let read: Result<UnsealFile, _> = toml::from_str(text);
-    let file = read.map_err(|error| {
-        let at = error.span().map_or(0, |span| span.start);
-        let line = text.get(..at).unwrap_or(text).matches('\n').count() + 1;
-        vec![fault(format!("line {line}: {}", error.message()))]
-    })?;
-    let kms = file.kms.as_ref().map_or_else(Vec::new, KmsSettings::faults);
-    let transit = file.transit.as_ref();
-    let transit = transit.map_or_else(Vec::new, TransitSettings::faults);
-    let faults: Vec<_> = kms.into_iter().chain(transit).map(fault).collect();
-    match faults.is_empty() {
-        true => Ok(file),
-        false => Err(faults),
-    }
+    tables::read(path, text, MAX_UNSEAL_FILE_BYTES, of_file)
 }
 
-impl KmsSettings {
-    fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        faults.extend(text_fault("kms.key", &self.key, MAX_KEY_BYTES));
-        for (name, text) in [
-            ("kms.region", &self.region),
-            ("kms.endpoint", &self.endpoint),
-            ("kms.profile", &self.profile),
-            ("kms.access_key_id", &self.access_key_id),
-        ] {
-            faults.extend(given_fault(name, text.as_ref()));
-        }
-        for (name, path) in [
-            ("kms.secret_access_key_file", &self.secret_access_key_file),
-            ("kms.session_token_file", &self.session_token_file),
-        ] {
-            faults.extend(path_fault(name, path.as_ref()));
-        }
-        let has_key = self.access_key_id.is_some();
-        if has_key != self.secret_access_key_file.is_some() {
-            faults.push("`kms.access_key_id` and `kms.secret_access_key_file` belong together; name both, or neither for the standard chain".to_owned());
-        }
-        if self.session_token_file.is_some() && !has_key {
-            faults.push("`kms.session_token_file` is of no use without an access key".to_owned());
-        }
-        if self.profile.is_some() && has_key {
-            faults.push("`kms.profile` is of no use beside an access key; name one".to_owned());
-        }
-        faults
-    }
-}
-
-impl TransitSettings {
-    fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        faults.extend(text_fault(
-            "transit.address",
-            &self.address,
-            MAX_UNSEAL_TEXT_BYTES,
-        ));
-        let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if self.key.is_empty()
-            || self.key.len() > MAX_UNSEAL_TEXT_BYTES
-            || !self.key.chars().all(is_plain)
-        {
-            faults.push(format!(
-                "`transit.key` `{}` is not the name of a key: letters, digits, `.`, `_` and `-`",
-                shorten(&self.key)
-            ));
-        }
-        for (name, text) in [
-            ("transit.mount", &self.mount),
-            ("transit.namespace", &self.namespace),
-            ("transit.role_id", &self.role_id),
-            ("transit.approle_mount", &self.approle_mount),
-        ] {
-            faults.extend(given_fault(name, text.as_ref()));
-        }
-        for (name, mount) in [
-            ("transit.mount", &self.mount),
-            ("transit.approle_mount", &self.approle_mount),
-        ] {
-            let is_wrong = |mount: &String| mount.starts_with('/') || mount.ends_with('/');
-            if mount.as_ref().is_some_and(is_wrong) {
-                faults.push(format!("`{name}` has a slash around it; leave that out"));
+/// What is wrong in the file, all of it.
+fn of_file(file: &DeTable<'_>) -> Vec<Found> {
+    let mut found = Vec::new();
+    for (key, value) in file {
+        let name: &str = key.get_ref();
+        let begin = key.span().start;
+        match (name, value.get_ref()) {
+            ("kms", DeValue::Table(kms)) => found.extend(of_kms(begin, kms)),
+            ("transit", DeValue::Table(transit)) => found.extend(of_transit(begin, transit)),
+            ("kms" | "transit", _) => {
+                let what =
+                    format!("`{name}` has to stand in brackets, `[{name}]`, above its settings");
+                found.push((begin, what));
+            }
+            _ => {
+                let near = nearest(name, &["kms", "transit"]);
+                let name = shorten(name);
+                let what = format!("`{name}` is not known{near}; write `[kms]` or `[transit]`");
+                found.push((begin, what));
             }
         }
-        for (name, path) in [
-            ("transit.ca_file", &self.ca_file),
-            ("transit.token_file", &self.token_file),
-            ("transit.secret_id_file", &self.secret_id_file),
-        ] {
-            faults.extend(path_fault(name, path.as_ref()));
-        }
-        let (by_token, by_role) = (self.token_file.is_some(), self.role_id.is_some());
-        if by_role != self.secret_id_file.is_some() {
-            faults.push(
-                "`transit.role_id` and `transit.secret_id_file` belong together; name both"
-                    .to_owned(),
-            );
-        } else if by_token == by_role {
-            faults.push("name one login: `transit.token_file`, or `transit.role_id` with `transit.secret_id_file`".to_owned());
-        }
-        faults
     }
+    found
+}
+
+fn of_kms(begin: usize, kms: &DeTable<'_>) -> Vec<Found> {
+    let known = Known {
+        called: "`[kms]`",
+        begin,
+        needed: KMS_NEEDED,
+        optional: KMS_OPTIONAL,
+    };
+    let mut found = tables::of_table(kms, &known, |name, value| {
+        faults(&format!("kms.{name}"), value)
+    });
+    let has = |name: &str| kms.contains_key(name);
+    let has_key = has("access_key_id");
+    let mut odd = |what: &str| found.push((begin, what.to_owned()));
+    if has_key != has("secret_access_key_file") {
+        odd(
+            "`kms.access_key_id` and `kms.secret_access_key_file` belong together; name both, or neither for the standard chain",
+        );
+    }
+    if has("session_token_file") && !has_key {
+        odd("`kms.session_token_file` is of no use without an access key");
+    }
+    if has("profile") && has_key {
+        odd("`kms.profile` is of no use beside an access key; name one");
+    }
+    found
+}
+
+fn of_transit(begin: usize, transit: &DeTable<'_>) -> Vec<Found> {
+    let known = Known {
+        called: "`[transit]`",
+        begin,
+        needed: TRANSIT_NEEDED,
+        optional: TRANSIT_OPTIONAL,
+    };
+    let mut found = tables::of_table(transit, &known, |name, value| {
+        faults(&format!("transit.{name}"), value)
+    });
+    let has = |name: &str| transit.contains_key(name);
+    let (by_token, by_role) = (has("token_file"), has("role_id"));
+    if by_role != has("secret_id_file") {
+        let what = "`transit.role_id` and `transit.secret_id_file` belong together; name both";
+        found.push((begin, what.to_owned()));
+    } else if by_token == by_role {
+        let what = "name one login: `transit.token_file`, or `transit.role_id` with `transit.secret_id_file`";
+        found.push((begin, what.to_owned()));
+    }
+    found
+}
+
+/// Of one setting, by its whole name.
+fn faults(name: &str, value: &DeValue<'_>) -> Vec<String> {
+    let text = match tables::text(name, value) {
+        Ok(text) => text,
+        Err(fault) => return vec![fault],
+    };
+    let fault = match name {
+        "transit.key" => key_fault(text),
+        "kms.key" => text_fault(name, text, MAX_KEY_BYTES),
+        _ if name.ends_with("_file") => path_fault(name, text),
+        _ => text_fault(name, text, MAX_UNSEAL_TEXT_BYTES),
+    };
+    let is_mount = name.ends_with("mount");
+    let has_slash = is_mount && (text.starts_with('/') || text.ends_with('/'));
+    let slash = has_slash.then(|| format!("`{name}` has a slash around it; leave that out"));
+    fault.into_iter().chain(slash).collect()
+}
+
+fn key_fault(key: &str) -> Option<String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let is_key = (1..=MAX_UNSEAL_TEXT_BYTES).contains(&key.len()) && key.chars().all(is_plain);
+    (!is_key).then(|| {
+        format!(
+            "`transit.key` `{}` is not the name of a key: letters, digits, `.`, `_` and `-`",
+            shorten(key)
+        )
+    })
 }
 
 fn text_fault(name: &str, text: &str, most: usize) -> Option<String> {
@@ -239,12 +258,7 @@ fn text_fault(name: &str, text: &str, most: usize) -> Option<String> {
     })
 }
 
-fn given_fault(name: &str, text: Option<&String>) -> Option<String> {
-    text.and_then(|text| text_fault(name, text, MAX_UNSEAL_TEXT_BYTES))
-}
-
-fn path_fault(name: &str, path: Option<&String>) -> Option<String> {
-    let path = path?;
+fn path_fault(name: &str, path: &str) -> Option<String> {
     let is_path = path.starts_with('/')
         && !path.ends_with('/')
         && !path.contains('\0')
@@ -294,7 +308,7 @@ mod tests {
                 "`kms.profile` is of no use",
             ),
             (format!("{KMS}region = \"eu 1\"\n"), "`kms.region`"),
-            (format!("{KMS}secret = \"x\"\n"), "unknown field"),
+            (format!("{KMS}secret = \"x\"\n"), "is not known"),
             (TRANSIT.to_owned(), "name one login"),
             (
                 format!("{TRANSIT}token_file = \"/t\"\nrole_id = \"r\"\nsecret_id_file = \"/s\"\n"),
@@ -321,6 +335,58 @@ mod tests {
             two.contains("kms.key") && two.contains("kms.region"),
             "{two}"
         );
+    }
+
+    #[test]
+    fn faults_of_form_and_of_content_are_told_together_each_with_its_line() {
+        let text = "[kms]\nkey = 5\nregoin = \"eu\"\nendpoint = \"a b\"\n\n[transit]\nkey = \"a/b\"\n\
+                    token_file = \"hunter2\"\nmount = \"/x\"\n\n[kmss]\n";
+        let faults = parse(Path::new("unseal.toml"), text).unwrap_err();
+        let wanted = [
+            ("line 2: ", "`kms.key` has to be text in quotes"),
+            (
+                "line 3: ",
+                "setting `regoin` is not known (did you mean `region`?)",
+            ),
+            ("line 4: ", "`kms.endpoint`"),
+            ("line 6: ", "`address` is missing in `[transit]`"),
+            ("line 7: ", "not the name of a key"),
+            ("line 8: ", "`transit.token_file` is not the absolute path"),
+            ("line 9: ", "a slash around it"),
+            ("line 11: ", "did you mean `kms`?"),
+        ];
+        assert_eq!(faults.len(), wanted.len(), "{faults:?}");
+        for (fault, (begin, part)) in faults.iter().zip(wanted) {
+            let told = &fault.message;
+            assert!(told.starts_with(begin) && told.contains(part), "{told}");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+        let plain = read("kms = \"alias/x\"\n").unwrap_err();
+        assert!(
+            plain.contains("line 1: ") && plain.contains("`[kms]`"),
+            "{plain}"
+        );
+        let broken = read("[kms]\nkey = alias\n").unwrap_err();
+        assert!(broken.contains("line 2: this is not TOML"), "{broken}");
+    }
+
+    #[test]
+    fn every_setting_that_there_is_is_known() {
+        let settings = |value: serde_json::Value| {
+            let names = value.as_object().unwrap().keys().cloned();
+            let mut names: Vec<String> = names.collect();
+            names.sort_unstable();
+            names
+        };
+        let known = |needed: &[&'static str], optional: &[&'static str]| {
+            let mut names = [needed, optional].concat();
+            names.sort_unstable();
+            names
+        };
+        let kms = settings(serde_json::to_value(KmsSettings::default()).unwrap());
+        assert_eq!(kms, known(KMS_NEEDED, KMS_OPTIONAL));
+        let transit = settings(serde_json::to_value(TransitSettings::default()).unwrap());
+        assert_eq!(transit, known(TRANSIT_NEEDED, TRANSIT_OPTIONAL));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::{Error, Spanned};
 
 use super::{MAX_DEPTH, MAX_DOCUMENTS, MAX_MANIFEST_BYTES, Position};
@@ -75,7 +76,7 @@ fn explain(error: &Error) -> (Position, String) {
             )
         }
         Error::Budget { breach, .. } => {
-            format!("the text is over a limit ({breach:?}); split or simplify it")
+            format!("the text is over a limit: {}", over(breach))
         }
         other => {
             let text = other.to_string();
@@ -87,6 +88,27 @@ fn explain(error: &Error) -> (Position, String) {
         }
     };
     (position, message)
+}
+
+/// Which limit, and what to do about it.
+fn over(breach: &BudgetBreach) -> String {
+    match breach {
+        BudgetBreach::Documents { .. } => {
+            format!("it has more than {MAX_DOCUMENTS} documents; split it into several files")
+        }
+        BudgetBreach::Depth { .. } => {
+            format!("it is nested deeper than {MAX_DEPTH} levels; nothing here needs that many")
+        }
+        BudgetBreach::Aliases { .. }
+        | BudgetBreach::Anchors { .. }
+        | BudgetBreach::AliasAnchorRatio { .. } => {
+            "aliases like `*name` are not taken; write out what each stands for".to_owned()
+        }
+        BudgetBreach::ScalarBytes { .. } | BudgetBreach::InputBytes { .. } => {
+            format!("it has more than {MAX_MANIFEST_BYTES} bytes; split it into several files")
+        }
+        _ => "it has too many parts; split it into several files".to_owned(),
+    }
 }
 
 impl<'de> Deserialize<'de> for Node {

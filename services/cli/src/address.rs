@@ -35,10 +35,14 @@ impl Address {
             None => Err("it does not begin with unix:// or https://".to_owned()),
         };
         parsed.map_err(|why| {
-            let shown: String = text.chars().take(200).collect();
+            // One with a login is not repeated.
+            let shown: String = match text.contains('@') {
+                true => "what was given".to_owned(),
+                false => format!("`{}`", text.chars().take(200).collect::<String>()),
+            };
             Failure::new(
                 Exit::Usage,
-                format!("`{shown}` is not an address: {why}"),
+                format!("{shown} is not an address: {why}"),
                 format!(
                     "give --address or KEYWHEEL_ADDRESS as unix:///PATH, for example {DEFAULT}, or as https://HOST:PORT"
                 ),
@@ -140,6 +144,7 @@ mod tests {
             assert_eq!(failure.exit, Exit::Usage, "{text}");
             assert!(failure.to_string().contains("unix:///"), "{failure}");
             assert!(failure.to_string().contains("https://"), "{failure}");
+            assert!(!failure.to_string().contains("ada:pw"), "{failure}");
         }
         let limit = format!("unix:///{}", "a".repeat(MAX_SOCKET_PATH - 1));
         assert!(Address::parse(&limit).is_ok());

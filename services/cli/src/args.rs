@@ -69,16 +69,23 @@ use crate::{address, exit};
 )]
 pub(crate) struct Cli {
     /// Where keywheel serves, as unix:///PATH or https://HOST:PORT.
-    #[arg(long, global = true, env = "KEYWHEEL_ADDRESS", value_name = "ADDRESS", default_value = address::DEFAULT)]
+    #[arg(long, global = true, env = "KEYWHEEL_ADDRESS", hide_env_values = true, value_name = "ADDRESS", default_value = address::DEFAULT)]
     pub(crate) address: String,
     /// Directory of an operator's credentials, for https://.
-    #[arg(long, global = true, env = "KEYWHEEL_IDENTITY_DIR", value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        env = "KEYWHEEL_IDENTITY_DIR",
+        hide_env_values = true,
+        value_name = "DIR"
+    )]
     pub(crate) identity: Option<PathBuf>,
     /// File of a token that says who asks; `-` reads it from stdin.
     #[arg(
         long,
         global = true,
         env = "KEYWHEEL_BEARER_TOKEN_FILE",
+        hide_env_values = true,
         value_name = "FILE"
     )]
     pub(crate) bearer_token_file: Option<PathBuf>,
@@ -87,6 +94,7 @@ pub(crate) struct Cli {
         long,
         global = true,
         env = "KEYWHEEL_GATEWAY_CA_FILE",
+        hide_env_values = true,
         value_name = "FILE"
     )]
     pub(crate) gateway_ca_file: Option<PathBuf>,
@@ -99,6 +107,7 @@ pub(crate) struct Cli {
         long,
         global = true,
         env = "KEYWHEEL_OUTPUT",
+        hide_env_values = true,
         value_name = "FORMAT",
         default_value = "table"
     )]

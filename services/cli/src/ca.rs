@@ -131,7 +131,7 @@ fn lifetime(given: Option<&str>) -> Result<Duration, Failure> {
         .ok()
         .filter(|life| bounds.contains(life))
         .ok_or_else(|| {
-            let what = format!("`{text}` is no life of credentials");
+            let what = "--lifetime is no life of credentials";
             Failure::new(
                 Exit::Usage,
                 what,

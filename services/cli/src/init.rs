@@ -7,7 +7,7 @@ mod places;
 mod single;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use keywheel_core::audit::Role;
@@ -15,7 +15,9 @@ use keywheel_core::id::DeploymentId;
 use keywheel_daemon::{SystemClock, SystemIds};
 use keywheel_engine::port::clock::Clock as _;
 use keywheel_engine::port::ids::Ids as _;
-use keywheel_identity::authority::{Authority, MEMBER_LIFETIME_MOST};
+use keywheel_identity::authority::{
+    Authority, AuthorityError, MEMBER_LIFETIME_MOST, check_addresses,
+};
 use keywheel_identity::init::{self, InitError, NewDeployment, NewServer};
 use keywheel_identity::name::OperatorName;
 use keywheel_schemas::subject::role_word;
@@ -24,6 +26,7 @@ use keywheel_seal::OsEntropy;
 use self::configuration::Told;
 use self::database::Server;
 use self::places::Places;
+use crate::address::MAX_HOST_BYTES;
 use crate::args::InitArgs;
 use crate::ca;
 use crate::exit::{Exit, Failure};
@@ -43,18 +46,30 @@ pub(crate) struct Named {
     port: u16,
 }
 
+/// Whether it is a host's name, its IPv4 address, or its IPv6 address in brackets.
+fn is_host(text: &str) -> bool {
+    let inner = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let fits = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    match inner {
+        Some(inner) => inner.parse::<Ipv6Addr>().is_ok(),
+        None => (1..=MAX_HOST_BYTES).contains(&text.len()) && text.bytes().all(fits),
+    }
+}
+
 impl Named {
     pub(crate) fn parse(text: &str) -> Result<Self, Failure> {
         let wrong = || {
             Failure::new(
                 Exit::Usage,
-                format!("`{text}` is not a place for a bus server"),
+                "--bus names no place for a bus server: a host's name or address, a colon and a port, and nothing else",
                 "write --bus HOST:PORT, for example --bus bus-1.example:4222",
             )
         };
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
         let port: u16 = port.parse().map_err(|_| wrong())?;
-        if host.is_empty() || port == 0 || port.checked_add(CLUSTER_OFFSET).is_none() {
+        if !is_host(host) || port == 0 || port.checked_add(CLUSTER_OFFSET).is_none() {
             return Err(wrong());
         }
         Ok(Self {
@@ -65,6 +80,11 @@ impl Named {
 
     fn ip(&self) -> Option<IpAddr> {
         self.host.trim_matches(['[', ']']).parse().ok()
+    }
+
+    /// As a certificate names it.
+    fn addresses(&self) -> Vec<String> {
+        vec![self.host.trim_matches(['[', ']']).to_owned()]
     }
 
     pub(crate) fn is_loopback(&self) -> bool {
@@ -98,6 +118,7 @@ pub(crate) async fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> 
         let next = "write --operator NAME, for example --operator alice";
         Failure::new(Exit::Usage, e.to_string(), next)
     })?;
+    refuse_bad_addresses(args, &named)?;
     if args.out.exists() {
         return Err(exists(&args.out));
     }
@@ -152,6 +173,24 @@ pub(crate) async fn run(screen: Screen, args: &InitArgs) -> Result<(), Failure> 
     tell(screen, (args, &wish), &new, &shares)
 }
 
+/// Before anything is made: half a deployment would be in the way of the next attempt.
+fn refuse_bad_addresses(args: &InitArgs, named: &[Named]) -> Result<(), Failure> {
+    let wrong = |flag: &str, next: &str, error: &AuthorityError| {
+        Failure::new(Exit::Usage, format!("{flag}: {error}"), next)
+    };
+    check_addresses(&args.gateway).map_err(|error| {
+        let next = "write --gateway NAME or --gateway IP, for example --gateway gateway.example, once for each";
+        wrong("--gateway", next, &error)
+    })?;
+    for server in named {
+        check_addresses(&server.addresses()).map_err(|error| {
+            let next = "write --bus HOST:PORT, for example --bus bus-1.example:4222";
+            wrong("--bus", next, &error)
+        })?;
+    }
+    Ok(())
+}
+
 fn needs_key_file() -> Failure {
     Failure::new(
         Exit::Usage,
@@ -174,7 +213,7 @@ pub(crate) fn servers(named: &[Named], etc: &Path, store: &Path) -> Vec<NewServe
                 listen: server.listen(server.port),
                 cluster: is_cluster.then(|| server.listen(between)),
                 route: is_cluster.then(|| format!("{}:{between}", server.host)),
-                addresses: vec![server.host.trim_matches(['[', ']']).to_owned()],
+                addresses: server.addresses(),
                 store: store.join(&name),
                 max_store_bytes: MAX_STORE_BYTES,
                 installed: etc.join("nats").join(&name),
@@ -250,12 +289,26 @@ fn tell(
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
     #[test]
     fn a_place_for_a_bus_server_is_a_host_and_a_port_with_room_above() {
         for bad in ["", "bus", "bus:", ":4222", "bus:0", "bus:65000", "bus:x"] {
             assert_eq!(Named::parse(bad).unwrap_err().exit, Exit::Usage, "{bad}");
+        }
+        for bad in [
+            "nats://ada:hunter2@bus:4222",
+            "hunter2@bus:4222",
+            "bus/hunter2:1",
+            "::1:4222",
+        ] {
+            let text = Named::parse(bad).unwrap_err().to_string();
+            assert!(
+                text.contains("--bus") && !text.contains("hunter2"),
+                "{text}"
+            );
         }
         let named = Named::parse("bus-1.example:4222").unwrap();
         assert!(!named.is_loopback());
@@ -264,6 +317,35 @@ mod tests {
         assert!(own.is_loopback());
         assert_eq!(own.listen(own.port).to_string(), "127.0.0.1:4222");
         assert!(Named::parse("[::1]:4222").unwrap().is_loopback());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_no_certificate_can_have_is_refused_before_anything_is_made() {
+        let scratch = tempfile::tempdir().unwrap();
+        let out = scratch.path().join("deployment");
+        let out_word = out.display().to_string();
+        let key = scratch.path().join("gateway.key");
+        let key_word = key.display().to_string();
+        let head = ["keywheel", "init", "--out", &out_word];
+        for (flag, bad) in [
+            ("--gateway", "gate way"),
+            ("--gateway", "https://gateway.example"),
+            ("--bus", "bus..example:4222"),
+        ] {
+            let rest = ["--unseal-key-file", &key_word, flag, bad];
+            let words = head.into_iter().chain(rest);
+            let crate::args::Verb::Init(args) =
+                crate::args::Cli::try_parse_from(words).unwrap().verb
+            else {
+                panic!("no init");
+            };
+            let screen = Screen::of_terminal(crate::args::Format::Json);
+            let failure = run(screen, &args).await.unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{failure}");
+            assert!(failure.what.starts_with(flag), "{failure}");
+            assert!(failure.next.unwrap().contains(flag), "{bad}");
+            assert!(!out.exists() && !key.exists(), "{bad}: something was made");
+        }
     }
 
     #[test]

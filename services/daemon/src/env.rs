@@ -24,6 +24,15 @@ pub fn lookup(name: &str) -> Option<String> {
     value.ok().filter(|text| !text.is_empty())
 }
 
+/// A variable's text by a name that is put together at run time, with U+FFFD where its bytes are none.
+#[must_use]
+pub fn marked(name: &str) -> Option<String> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
+    let value = std::env::var_os(name)?;
+    let text = value.to_string_lossy().into_owned();
+    (!text.is_empty()).then_some(text)
+}
+
 /// A variable holds bytes that are no text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the environment variable {name} is not valid UTF-8; set it again or unset it")]
@@ -40,5 +49,7 @@ mod tests {
     fn a_variable_that_is_not_set_is_none_and_one_that_is_set_is_read() {
         assert_eq!(read("KEYWHEEL_TEST_NOBODY_SETS_THIS"), Ok(None));
         assert!(read("PATH").is_ok_and(|path| path.is_some()));
+        assert_eq!(marked("PATH"), lookup("PATH"));
+        assert_eq!(marked("KEYWHEEL_TEST_NOBODY_SETS_THIS"), None);
     }
 }

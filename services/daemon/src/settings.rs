@@ -75,7 +75,7 @@ pub fn look(file: Option<&Path>, flags: ConfigFlags) -> Result<Config, SettingsE
         machine_name: machine_name(),
         ..flags
     };
-    Config::load(name.as_deref().zip(text.as_deref()), &env::lookup, flags)
+    Config::load(name.as_deref().zip(text.as_deref()), &env::marked, flags)
         .map_err(SettingsError::Invalid)
 }
 

@@ -402,25 +402,41 @@ fn purposes(name: &PeerName) -> Vec<ExtendedKeyUsagePurpose> {
     }
 }
 
+/// Whether one certificate can have all these DNS names and IP addresses.
+///
+/// # Errors
+/// With the first that is neither, or when there are too many.
+pub fn check_addresses(addresses: &[String]) -> Result<(), AuthorityError> {
+    if addresses.len() > MAX_ADDRESSES {
+        return Err(AuthorityError::TooManyAddresses(addresses.len()));
+    }
+    addresses
+        .iter()
+        .try_for_each(|address| subject(address).map(drop))
+}
+
+/// An address as a certificate names it.
+fn subject(address: &str) -> Result<SanType, AuthorityError> {
+    let bad = || AuthorityError::Address(address.chars().take(80).collect());
+    match address.parse() {
+        Ok(ip) => Ok(SanType::IpAddress(ip)),
+        Err(_) => {
+            rustls::pki_types::DnsName::try_from(address).map_err(|_| bad())?;
+            Ok(SanType::DnsName(address.try_into().map_err(|_| bad())?))
+        }
+    }
+}
+
 fn alternative_names(
     name: &PeerName,
     deployment: DeploymentId,
     addresses: &[String],
 ) -> Result<Vec<SanType>, AuthorityError> {
-    if addresses.len() > MAX_ADDRESSES {
-        return Err(AuthorityError::TooManyAddresses(addresses.len()));
-    }
+    check_addresses(addresses)?;
     let uri = name.uri(deployment).try_into()?;
     let mut names = vec![SanType::URI(uri)];
     for address in addresses {
-        let bad = || AuthorityError::Address(address.chars().take(80).collect());
-        names.push(match address.parse() {
-            Ok(ip) => SanType::IpAddress(ip),
-            Err(_) => {
-                rustls::pki_types::DnsName::try_from(address.as_str()).map_err(|_| bad())?;
-                SanType::DnsName(address.as_str().try_into().map_err(|_| bad())?)
-            }
-        });
+        names.push(subject(address)?);
     }
     Ok(names)
 }

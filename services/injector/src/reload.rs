@@ -31,7 +31,9 @@ pub(crate) fn said(facts: &ContainerFacts) -> Result<Reload, String> {
         ));
     };
     let reload = parse_reload(text).map_err(|fault| {
-        format!("reload_unknown: its label `{RELOAD_LABEL}` is not understood: {fault}")
+        format!(
+            "reload_unknown: its label `{RELOAD_LABEL}` is not understood: {fault}; create it anew with one like `--label \"{RELOAD_LABEL}={{ signal: HUP }}\"`, or say it in the binding"
+        )
     })?;
     Ok(match reload {
         Reload::Restart {
@@ -87,6 +89,10 @@ mod tests {
             let fault = label.unwrap_err();
             assert!(
                 fault.contains(RELOAD_LABEL) && fault.contains(part),
+                "{fault}"
+            );
+            assert!(
+                fault.contains("--label") && fault.contains("in the binding"),
                 "{fault}"
             );
         }

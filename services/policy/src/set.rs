@@ -64,7 +64,9 @@ pub enum Fault {
     )]
     BadName(String),
     /// Two policies have one name.
-    #[error("two policies are named `{0}`; the audit could not tell them apart")]
+    #[error(
+        "two policies are named `{0}`, and the audit could not tell them apart; give one of them another name"
+    )]
     NameTaken(String),
     /// It does not fit the schema.
     #[error("policy `{policy}` does not fit the schema: {reason}")]

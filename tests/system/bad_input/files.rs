@@ -102,7 +102,11 @@ fn bad_settings_of_a_key_service_make_nothing() -> Result<()> {
             "[kms]\nkey = \"alias/x\"\nregoin = \"eu\"\n",
             ["line 3", "`regoin`", "seal.md"],
         ),
-        ("[kms]\nkey = 5\n", ["line 2", "string", "seal.md"]),
+        (
+            "[kms]\nkey = 5\nregoin = \"eu\"\n",
+            ["line 2", "line 3", "seal.md"],
+        ),
+        ("[kms]\nkey = 5\n", ["line 2", "text in quotes", "seal.md"]),
     ] {
         let path = keywheel.scratch().write("unseal.toml", text)?;
         let path = path.display().to_string();

@@ -112,6 +112,43 @@ fn a_wrong_command_line_gets_help_not_a_guess() -> Result<()> {
 }
 
 #[test]
+fn what_is_not_understood_is_named_and_repeated_nowhere() -> Result<()> {
+    const VALUE: &str = "hunter2-of-somebody";
+    let keywheel = Keywheel::prepare()?;
+    let wait = format!("--wait={VALUE}");
+    let unseal = format!("passphrase:{VALUE}");
+    let bus = format!("nats://ada:{VALUE}@bus:4222");
+    for (words, named) in [
+        (vec!["status", "-o", VALUE], "--output"),
+        (vec!["rotate", "test/kept", &wait], "--wait"),
+        (vec!["rotate", "test/kept", "--timeout", VALUE], "--timeout"),
+        (vec!["secret", "put", "test/kept", VALUE], "too many"),
+        (vec![VALUE], "no such verb"),
+        (vec!["events", "list", "--since", VALUE], "--since"),
+        (
+            vec!["init", "--out", "o", "--unseal", &unseal],
+            "passphrase",
+        ),
+        (vec!["init", "--out", "o", "--bus", &bus], "--bus"),
+    ] {
+        let said = keywheel.cli(&words)?;
+        assert_refused(&said, USAGE, &[named]);
+        assert!(!said.said().contains(VALUE), "{}", said.said());
+    }
+    for (variable, text, words, code) in [
+        ("KEYWHEEL_OUTPUT", VALUE, vec!["status"], USAGE),
+        ("KEYWHEEL_IDENTITY_DIR", "", vec!["status"], USAGE),
+        ("KEYWHEEL_IDENTITY_DIR", VALUE, vec!["status", "--help"], 0),
+    ] {
+        let said = Output::of(keywheel.client(&words)?.env(variable, text))?;
+        assert_eq!(said.code, code, "{}", said.said());
+        assert!(said.said().contains(variable), "{}", said.said());
+        assert!(!said.said().contains(VALUE), "{}", said.said());
+    }
+    Ok(())
+}
+
+#[test]
 fn without_a_server_the_next_step_is_told() -> Result<()> {
     let keywheel = Keywheel::prepare()?;
     let socket = keywheel.socket().display().to_string();

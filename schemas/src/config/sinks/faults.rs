@@ -9,12 +9,10 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::super::tables::Found;
 use super::{MAX_SINK_NAME_BYTES, MAX_SINK_TEXT_BYTES, MAX_SINKS, MIN_SINK_FILE_BYTES};
 use crate::leaf::shorten;
 use crate::near::nearest;
-
-/// A fault, and the byte of the file that it is at.
-pub(super) type Found = (usize, String);
 
 /// What a sort of sink is set by, beside `type`.
 pub(super) struct Sort {

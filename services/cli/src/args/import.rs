@@ -33,16 +33,27 @@ pub(crate) struct ImportVaultArgs {
     #[arg(long, value_name = "NAME", default_value = "vault")]
     pub(crate) store: String,
     /// Where Vault serves.
-    #[arg(long, env = "VAULT_ADDR", value_name = "URL")]
+    #[arg(long, env = "VAULT_ADDR", hide_env_values = true, value_name = "URL")]
     pub(crate) server: String,
     /// The namespace; without it the root one.
-    #[arg(long, env = "VAULT_NAMESPACE", value_name = "NAME", default_value = "")]
+    #[arg(
+        long,
+        env = "VAULT_NAMESPACE",
+        hide_env_values = true,
+        value_name = "NAME",
+        default_value = ""
+    )]
     pub(crate) namespace: String,
     /// Where the KV engine is mounted.
     #[arg(long, value_name = "PATH", default_value = "secret")]
     pub(crate) mount: String,
     /// The authorities of Vault's certificate; without it the system's.
-    #[arg(long, env = "VAULT_CACERT", value_name = "FILE")]
+    #[arg(
+        long,
+        env = "VAULT_CACERT",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     pub(crate) ca_file: Option<PathBuf>,
     /// Your own token; `vault login` writes ~/.vault-token.
     #[arg(long, value_name = "FILE")]

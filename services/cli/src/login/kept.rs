@@ -61,11 +61,25 @@ impl Place {
             })
         };
         if let Some(named) = named(DIRECTORY_VARIABLE)? {
-            return Ok(Some(Self(named.into())));
+            return Self::named(named.into()).map(Some);
         }
         let home = named("HOME")?.map(PathBuf::from);
         let home = home.filter(|home| home.is_absolute());
         Ok(home.map(|home| Self(home.join(DIRECTORY))))
+    }
+
+    /// The one that the variable names. From another working directory a relative one would be another.
+    fn named(directory: PathBuf) -> Result<Self, Failure> {
+        match directory.is_absolute() {
+            true => Ok(Self(directory)),
+            false => Err(Failure::new(
+                Exit::Usage,
+                format!("{DIRECTORY_VARIABLE} is not an absolute path"),
+                format!(
+                    "set {DIRECTORY_VARIABLE} to the absolute path of a directory of your own, or unset it"
+                ),
+            )),
+        }
     }
 
     /// At this directory.
@@ -217,6 +231,18 @@ mod tests {
             refresh_token: Some("canary".to_owned()),
             ca_file: None,
         }
+    }
+
+    #[test]
+    fn a_place_that_depends_on_the_working_directory_is_refused() {
+        let failure = Place::named("logins".into()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        let text = failure.to_string();
+        assert!(
+            text.contains(DIRECTORY_VARIABLE) && text.contains("absolute"),
+            "{text}"
+        );
+        assert!(Place::named("/srv/logins".into()).is_ok());
     }
 
     #[test]

@@ -78,9 +78,18 @@ impl Wish {
             "passphrase" => Ok(Self::Passphrase),
             "shamir" => Ok(SHARES),
             _ => shares().or_else(service).ok_or_else(|| {
+                // A passphrase may stand where only its name belongs.
+                let what = match text.starts_with("passphrase") {
+                    true => {
+                        "a passphrase is asked for, and is not written on a command line, which others on the machine can read; it is not repeated here: choose another one if it was one"
+                    }
+                    false => {
+                        "what was given is nothing that opens a cache; it is not repeated here, for it may be a secret"
+                    }
+                };
                 Failure::new(
                     Exit::Usage,
-                    format!("`{text}` is nothing that opens a cache"),
+                    what,
                     format!(
                         "write key-file, passphrase, shamir:T/N with {MIN_THRESHOLD} <= T <= N <= {MAX_SHARES}, for example shamir:3/5, or kms:FILE or transit:FILE with the settings of the key service, for example kms:/etc/keywheel/unseal.toml"
                     ),
@@ -331,9 +340,14 @@ mod tests {
             "kms:",
             "KMS:/etc/u.toml",
             "tpm:/etc/u.toml",
+            "passphrase:hunter2",
+            "hunter2",
         ] {
             let failure = Wish::parse(bad).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage, "{bad}");
+            let has_hint = failure.what.contains("a passphrase is asked for");
+            assert_eq!(has_hint, bad.starts_with("passphrase"), "{failure}");
+            assert!(!failure.to_string().contains("hunter2"), "{failure}");
             assert!(failure.next.unwrap().contains("shamir:3/5"), "{bad}");
         }
     }

@@ -13,7 +13,7 @@ pub(crate) const MAX_MANIFEST_BYTES: usize = MAX_BODY_BYTES / 2;
 pub(super) async fn apply(desk: &Desk, args: &ApplyArgs) -> Result<(), Failure> {
     let source = input::name(&args.file);
     let request = ApplyRequest {
-        manifests: input::text(&args.file, MAX_MANIFEST_BYTES)?,
+        manifests: input::text(&args.file, MAX_MANIFEST_BYTES, input::SPLIT)?,
         source: source.clone(),
         dry_run: args.dry_run,
         no_check: args.no_check,

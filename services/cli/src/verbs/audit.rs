@@ -186,7 +186,7 @@ pub(super) fn verify_file(
 
 /// Reads what `audit export` wrote.
 fn read_export(file: &Path) -> Result<AuditExport, Failure> {
-    let text = input::text(file, MAX_ANSWER_BYTES)?;
+    let text = input::text(file, MAX_ANSWER_BYTES, input::ANOTHER)?;
     let strange = |why: String| {
         Failure::new(
             Exit::Unverified,

@@ -52,8 +52,13 @@ fn broken(path: &Path, error: &io::Error) -> Failure {
     )
 }
 
-/// A text of at most `limit` bytes.
-pub(super) fn text(path: &Path, limit: usize) -> Result<String, Failure> {
+/// What is done about manifests that are too long.
+pub(super) const SPLIT: &str = "split it into several files";
+/// What is done about what a person was given, and is longer than such a thing ever is.
+pub(super) const ANOTHER: &str = "nothing of this kind is so long; check the name of the file";
+
+/// A text of at most `limit` bytes; `shorter` is what is done about one that is longer.
+pub(super) fn text(path: &Path, limit: usize, shorter: &str) -> Result<String, Failure> {
     let mut bytes = Vec::new();
     let bound = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     open(path)?
@@ -64,7 +69,7 @@ pub(super) fn text(path: &Path, limit: usize) -> Result<String, Failure> {
         return Err(Failure::new(
             Exit::Input,
             format!("{} is longer than {limit} bytes", path.display()),
-            "split it into several files",
+            shorter,
         ));
     }
     String::from_utf8(bytes).map_err(|error| {

@@ -60,7 +60,8 @@ pub(super) async fn consumers(desk: &Desk, secret: Option<&str>) -> Result<(), F
 }
 
 pub(super) async fn history(desk: &Desk, args: &HistoryArgs) -> Result<(), Failure> {
-    let at = args.at.as_deref().map(streams::when).transpose()?;
+    let at = args.at.as_deref();
+    let at = at.map(|text| streams::when("--at", text)).transpose()?;
     let at = at.map(|at| format!("?at={}", escape(&at)));
     let path = format!(
         "/v1/history/{}{}",

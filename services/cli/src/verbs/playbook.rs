@@ -12,7 +12,7 @@ use super::{Desk, waiting};
 use crate::args::{ApproveArgs, PlanArgs, PlaybookVerb, RunArgs, StepInArgs};
 use crate::exit::{Exit, Failure};
 use crate::http::escape;
-use crate::output::{playbooks as texts, views};
+use crate::output::{playbooks as texts, tame, views};
 
 pub(super) async fn run(desk: &Desk, verb: &PlaybookVerb) -> Result<(), Failure> {
     match verb {
@@ -51,11 +51,7 @@ async fn describe(desk: &Desk, name: &str) -> Result<(), Failure> {
 }
 
 async fn plan(desk: &Desk, args: &PlanArgs) -> Result<PlaybookPlan, Failure> {
-    let told: BTreeMap<&String, &String> = args
-        .settings
-        .iter()
-        .map(|(name, value)| (name, value))
-        .collect();
+    let told = told(args)?;
     let told = serde_json::to_string(&told).map_err(|error| {
         Failure::new(
             Exit::Unexpected,
@@ -66,6 +62,21 @@ async fn plan(desk: &Desk, args: &PlanArgs) -> Result<PlaybookPlan, Failure> {
     let name = escape(&args.name);
     let path = format!("/v1/playbook-plan/{name}?arguments={}", escape(&told));
     desk.client.read(&path).await
+}
+
+/// What a run is told. Of two values for one name nobody knows which was meant, and one would be left out without a word.
+fn told(args: &PlanArgs) -> Result<BTreeMap<String, String>, Failure> {
+    let mut told = BTreeMap::new();
+    for (name, value) in &args.settings {
+        if told.insert(name.clone(), value.clone()).is_some() {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("--set gives `{}` twice, and a run takes one", tame(name)),
+                "give it once; for several things begin a run for each",
+            ));
+        }
+    }
+    Ok(told)
 }
 
 /// A plan with something in the way is no success.
@@ -100,6 +111,7 @@ async fn show_plan(desk: &Desk, args: &PlanArgs) -> Result<(), Failure> {
 /// the other steps are worth their while.
 async fn start(desk: &Desk, args: &RunArgs) -> Result<(), Failure> {
     let name = &args.plan.name;
+    let arguments = told(&args.plan)?;
     if !args.yes {
         require_person(desk.screen, "playbook run")?;
         let plan = plan(desk, &args.plan).await?;
@@ -107,7 +119,7 @@ async fn start(desk: &Desk, args: &RunArgs) -> Result<(), Failure> {
         confirm(desk.screen, name)?;
     }
     let request = RunPlaybookRequest {
-        arguments: args.plan.settings.iter().cloned().collect(),
+        arguments,
         reason: args.reason.clone(),
     };
     let path = format!("/v1/playbooks/{}/run", escape(name));
@@ -204,6 +216,35 @@ mod tests {
             begun: begun.map(str::to_owned),
             ..PlaybookRunView::default()
         }
+    }
+
+    #[test]
+    fn a_name_that_is_given_twice_is_refused_and_neither_value_repeated() {
+        let args = |settings: &[(&str, &str)]| PlanArgs {
+            name: "drill".to_owned(),
+            settings: settings
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
+        };
+        let both = args(&[
+            ("secret", "prod/one"),
+            ("host", "h"),
+            ("secret", "prod/two"),
+        ]);
+        let failure = told(&both).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage);
+        let text = failure.to_string();
+        assert!(
+            text.contains("`secret`") && !text.contains("prod"),
+            "{text}"
+        );
+        assert_eq!(
+            told(&args(&[("secret", "a"), ("host", "h")]))
+                .unwrap()
+                .len(),
+            2
+        );
     }
 
     /// The id of a run that a trigger began is a hash, and open runs stand above those that ended.

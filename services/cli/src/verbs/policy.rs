@@ -21,6 +21,8 @@ const GROUPS: &str = "groups.json";
 const CASES: &str = "cases.json";
 /// How a file of policies ends.
 const POLICIES: &str = "cedar";
+/// What is done about a set that is too long.
+const SHORTER: &str = "leave policies out that groups can stand for; a set is no longer than that";
 /// Largest file of cases, in bytes.
 const MAX_CASES_BYTES: usize = 4 << 20;
 
@@ -98,7 +100,7 @@ pub(super) fn validate(screen: Screen, args: &SetArgs) -> Result<(), Failure> {
 pub(super) fn test(screen: Screen, args: &SetArgs) -> Result<(), Failure> {
     let set = compile(&args.path)?;
     let path = args.path.join(CASES);
-    let text = input::text(&path, MAX_CASES_BYTES)?;
+    let text = input::text(&path, MAX_CASES_BYTES, "leave cases out")?;
     let cases = parse_cases(&text).map_err(|reason| {
         Failure::new(
             Exit::Input,
@@ -135,7 +137,7 @@ fn misread(path: &Path) -> Option<Failure> {
     }
     check_syntax(&read(path).ok()?.policies).err()?;
     files(path).ok()?.iter().find_map(|file| {
-        let text = input::text(file, MAX_SET_BYTES).ok()?;
+        let text = input::text(file, MAX_SET_BYTES, SHORTER).ok()?;
         let fault = check_syntax(&text).err()?;
         Some(wrong(file, &[fault]))
     })
@@ -157,15 +159,24 @@ fn wrong(path: &Path, faults: &[Fault]) -> Failure {
 fn read(path: &Path) -> Result<Source, Failure> {
     if !path.is_dir() {
         return Ok(Source {
-            policies: input::text(path, MAX_SET_BYTES)?,
+            policies: input::text(path, MAX_SET_BYTES, SHORTER)?,
             groups: BTreeMap::new(),
         });
     }
     let mut policies = String::new();
     for file in files(path)? {
-        let left = MAX_SET_BYTES.saturating_sub(policies.len());
-        policies.push_str(&input::text(&file, left)?);
+        policies.push_str(&input::text(&file, MAX_SET_BYTES, SHORTER)?);
         policies.push('\n');
+        if policies.len() > MAX_SET_BYTES {
+            return Err(Failure::new(
+                Exit::Input,
+                format!(
+                    "the set in {} is longer than {MAX_SET_BYTES} bytes, all its files together",
+                    path.display()
+                ),
+                SHORTER,
+            ));
+        }
     }
     Ok(Source {
         policies,
@@ -174,10 +185,13 @@ fn read(path: &Path) -> Result<Source, Failure> {
 }
 
 fn groups(path: &Path) -> Result<BTreeMap<String, BTreeSet<String>>, Failure> {
-    if !path.exists() {
+    // A link that leads nowhere is there: whoever made it means groups, and a set without them says something else.
+    let is_missing =
+        fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    if is_missing {
         return Ok(BTreeMap::new());
     }
-    let text = input::text(path, MAX_SET_BYTES)?;
+    let text = input::text(path, MAX_SET_BYTES, SHORTER)?;
     parse_groups(&text).map_err(|fault| wrong(path, &[fault]))
 }
 
@@ -258,6 +272,35 @@ mod tests {
         assert!(unnamed.what.contains("@id"), "{}", unnamed.what);
         let groups = failure(&[("a.cedar", ONE), ("groups.json", "[]")]);
         assert!(groups.what.contains("groups.json"), "{}", groups.what);
+    }
+
+    #[test]
+    fn groups_behind_a_link_that_leads_nowhere_are_not_left_out_without_a_word() {
+        let made = directory(&[("a.cedar", ONE)]);
+        let groups = made.path().join("groups.json");
+        std::os::unix::fs::symlink("/nonexistent/groups.json", &groups).unwrap();
+        let failure = compile(made.path()).unwrap_err();
+        assert_eq!(failure.exit, Exit::NoInput);
+        assert!(failure.what.contains("groups.json"), "{failure}");
+    }
+
+    #[test]
+    fn a_set_is_too_long_with_all_its_files_together_and_no_splitting_helps() {
+        let half = format!("//{}\n", "x".repeat(MAX_SET_BYTES / 2));
+        let made = directory(&[("a.cedar", half.as_str()), ("b.cedar", half.as_str())]);
+        let set = made.path().display().to_string();
+        let failure = compile(made.path()).unwrap_err();
+        assert_eq!(failure.exit, Exit::Input);
+        let text = failure.to_string();
+        assert!(text.contains(&set) && text.contains("524288"), "{text}");
+        assert!(text.contains("leave policies out"), "{text}");
+        let one = made.path().join("c.cedar");
+        fs::write(&one, half.repeat(3)).unwrap();
+        let text = compile(&one).unwrap_err().to_string();
+        assert!(
+            text.contains("c.cedar") && !text.contains("split"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -124,7 +124,7 @@ fn unproven(fault: &Fault) -> Failure {
 
 pub(super) fn verify(screen: Screen, file: &Path, key: &str) -> Result<(), Failure> {
     let key = key_of(key)?;
-    let text = input::text(file, MAX_FILE_BYTES)?;
+    let text = input::text(file, MAX_FILE_BYTES, input::ANOTHER)?;
     let read = report::read(&text).map_err(|why| {
         Failure::new(
             Exit::Unverified,

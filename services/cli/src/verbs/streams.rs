@@ -85,7 +85,8 @@ impl Wish {
 
     /// With those of events.
     pub(super) fn of_events(args: &EventsArgs) -> Result<Self, Failure> {
-        let since = args.since.as_deref().map(when).transpose()?;
+        let since = args.since.as_deref();
+        let since = since.map(|text| when("--since", text)).transpose()?;
         let filters = [
             ("type", args.kind.as_deref()),
             ("secret", args.secret.as_deref()),
@@ -106,8 +107,10 @@ impl Wish {
 
     /// With those of audit records.
     pub(super) fn of_audit(args: &AuditArgs) -> Result<Self, Failure> {
-        let since = args.since.as_deref().map(when).transpose()?;
-        let until = args.until.as_deref().map(when).transpose()?;
+        let since = args.since.as_deref();
+        let since = since.map(|text| when("--since", text)).transpose()?;
+        let until = args.until.as_deref();
+        let until = until.map(|text| when("--until", text)).transpose()?;
         let filters = [
             ("who", &args.who),
             ("verb", &args.verb),
@@ -154,17 +157,17 @@ impl Wish {
     }
 }
 
-/// A time, or how long ago, as a time.
-pub(super) fn when(words: &str) -> Result<String, Failure> {
+/// A time, or how long ago, as a time; it was given with this flag.
+pub(super) fn when(flag: &str, words: &str) -> Result<String, Failure> {
     if let Ok(span) = span::parse(words) {
         let ago = i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         let now = SystemClock::new().now().micros();
         return Ok(Timestamp::from_micros(now.saturating_sub(ago)).text());
     }
-    let time = Timestamp::parse_text(words).map_err(|error| {
+    let time = Timestamp::parse_text(words).map_err(|_| {
         Failure::new(
             Exit::Usage,
-            format!("`{words}` is no time and no span: {error}"),
+            format!("{flag} is no time and no span"),
             "write a time like 2026-11-28T14:02:00Z, or how long ago like 30m or 24h",
         )
     })?;
@@ -303,6 +306,17 @@ mod tests {
 
     use super::*;
     use crate::args::{Cli, Format};
+
+    #[test]
+    fn what_is_no_time_is_named_by_its_flag_and_not_repeated() {
+        for wrong in ["hunter2", "9d", "2026-13-41T00:00:00Z"] {
+            let failure = when("--until", wrong).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            let text = failure.to_string();
+            assert!(text.contains("--until") && !text.contains(wrong), "{text}");
+            assert!(text.contains("24h"), "{text}");
+        }
+    }
 
     #[test]
     fn where_nothing_fits_a_person_is_told_what_shows_more() {

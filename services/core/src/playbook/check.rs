@@ -43,7 +43,9 @@ pub enum Fault {
         word: String,
     },
     /// A step comes after one that is not there.
-    #[error("step `{step}` comes after `{after}`, which is no step of it")]
+    #[error(
+        "step `{step}` comes after `{after}`, which is no step of it; name one that is, or leave `after` out"
+    )]
     AfterUnknown {
         /// The step.
         step: String,

@@ -70,7 +70,7 @@ pub(in crate::verbs) fn verify_file(
     file: &Path,
     key: Option<&str>,
 ) -> Result<(), Failure> {
-    let text = input::text(file, MAX_PROOF_BYTES)?;
+    let text = input::text(file, MAX_PROOF_BYTES, input::ANOTHER)?;
     let proof: AuditProof = serde_json::from_str(&text).map_err(|error| {
         Failure::new(
             Exit::Unverified,

@@ -66,7 +66,7 @@ struct Finding {
 
 /// Reads a checkpoint as it is, or out of JSON that has it.
 pub(super) fn read(file: &Path) -> Result<Kept, Failure> {
-    let text = input::text(file, MAX_ANSWER_BYTES)?;
+    let text = input::text(file, MAX_ANSWER_BYTES, input::ANOTHER)?;
     let strange = |why: String| {
         Failure::new(
             Exit::Unverified,
