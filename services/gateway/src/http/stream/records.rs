@@ -75,8 +75,8 @@ impl Wanted {
             &asked.container,
             &asked.policy,
         ];
-        let mut words = words.into_iter().flatten();
-        if words.any(|word| word.len() > MAX_WORD_BYTES) {
+        let is_long = |word: &String| word.len() > MAX_WORD_BYTES;
+        if words.into_iter().flatten().any(is_long) {
             let text = format!("a filter has more than {MAX_WORD_BYTES} bytes; shorten it");
             return Err(Failure::invalid(text));
         }
