@@ -145,12 +145,12 @@ mod tests {
     #[test]
     fn an_empty_value_a_directory_and_a_missing_file_are_refused() {
         assert_eq!(read(Vec::new()).unwrap_err().exit, Exit::Input);
-        let directory = text(&std::env::temp_dir(), 10).unwrap_err();
+        let directory = text(&std::env::temp_dir(), 10, ANOTHER).unwrap_err();
         assert!(
             directory.exit == Exit::NoInput && directory.what.contains("is a directory"),
             "{directory}"
         );
-        let missing = text(Path::new("/nonexistent/manifest.yaml"), 10).unwrap_err();
+        let missing = text(Path::new("/nonexistent/manifest.yaml"), 10, ANOTHER).unwrap_err();
         assert!(
             missing.exit == Exit::NoInput && missing.what.contains("/nonexistent/manifest.yaml"),
             "{missing}"
