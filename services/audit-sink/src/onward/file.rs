@@ -316,9 +316,18 @@ fn open_file(path: &Path) -> io::Result<File> {
         return Err(other("what is there keeps no lines; name a file"));
     }
     if there.mode() & 0o077 != 0 {
-        file.set_permissions(fs::Permissions::from_mode(OWNER_ONLY))?;
+        let shut = file.set_permissions(fs::Permissions::from_mode(OWNER_ONLY));
+        shut.map_err(|error| other(&open_to_others(&there, &error)))?;
     }
     Ok(file)
+}
+
+/// Why a file that others may read or write is not written to: whoever owns it alone can shut it.
+fn open_to_others(there: &fs::Metadata, error: &io::Error) -> String {
+    let (mode, uid) = (there.mode() & 0o7777, there.uid());
+    format!(
+        "others may read or write it (mode {mode:04o}), and it belongs to uid {uid}, so it cannot be shut ({error}); give it to the audit sink's own user with mode 0600"
+    )
 }
 
 /// So that a file that was made or renamed is there after a crash, too.

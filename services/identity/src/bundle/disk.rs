@@ -91,11 +91,17 @@ fn names(file: File) -> std::io::Result<String> {
     Ok(names)
 }
 
+/// Whether root is in a directory of somebody else. Nobody but root can read what is not theirs, or give it away: a
+/// service that owns its files and not the directory that they lie in reads them as ever.
+const fn is_of_another(owner: u32, own: u32) -> bool {
+    own == ROOT && owner != ROOT
+}
+
 /// Opens a file of a directory. Whoever owns the directory may have put something else in its place: a pipe, which
-/// nobody fills, and where that is neither us nor root, a file that is not theirs to read.
+/// nobody fills, and where we are root and they are not, a file that is not theirs to read.
 fn open(directory: &Path, path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
     let owner = fs::metadata(directory)?.uid();
-    let is_theirs = ![ROOT, rustix::process::geteuid().as_raw()].contains(&owner);
+    let is_theirs = is_of_another(owner, rustix::process::geteuid().as_raw());
     let file = match is_theirs {
         true => open_plain(path, options)?,
         false => open_with(path, options, OFlags::NONBLOCK | OFlags::NOCTTY)?,
@@ -274,5 +280,24 @@ fn failed(path: &Path, action: &'static str, source: std::io::Error) -> BundleEr
         path: path.to_owned(),
         action,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_has_to_beware_of_who_owns_a_directory() {
+        const SERVICE: u32 = 4242;
+        for (owner, own, is_theirs) in [
+            (SERVICE, ROOT, true),
+            (ROOT, ROOT, false),
+            (ROOT, SERVICE, false),
+            (SERVICE, SERVICE, false),
+            (SERVICE + 1, SERVICE, false),
+        ] {
+            assert_eq!(is_of_another(owner, own), is_theirs, "{own} at {owner}");
+        }
     }
 }

@@ -86,6 +86,20 @@ async fn a_file_that_was_there_for_others_is_its_owners_alone_and_what_is_no_fil
     assert!(nowhere.known().await.is_err(), "nothing is kept there");
 }
 
+#[test]
+fn a_file_that_is_not_ours_to_shut_is_told_with_its_owner_and_what_to_do() {
+    let world = World::new();
+    fs::write(world.path(), "").unwrap();
+    fs::set_permissions(world.path(), fs::Permissions::from_mode(0o660)).unwrap();
+    let there = fs::metadata(world.path()).unwrap();
+    let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+    let told = open_to_others(&there, &denied);
+    let owner = format!("uid {}", there.uid());
+    for part in ["mode 0660", &owner, "mode 0600"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
 #[tokio::test]
 async fn a_record_that_is_not_next_is_not_written() {
     let world = World::new();
