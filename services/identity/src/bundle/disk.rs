@@ -103,15 +103,34 @@ fn open(directory: &Path, path: &Path, options: &mut OpenOptions) -> std::io::Re
     let owner = fs::metadata(directory)?.uid();
     let is_theirs = is_of_another(owner, rustix::process::geteuid().as_raw());
     let file = match is_theirs {
-        true => open_plain(path, options)?,
+        true => open_plain(path, options).map_err(|error| link_of(owner, error))?,
         false => open_with(path, options, OFlags::NONBLOCK | OFlags::NOCTTY)?,
     };
     let about = file.metadata()?;
-    if !about.is_file() || (is_theirs && about.uid() != owner) {
-        let text = "it is no file of the directory's owner";
-        return Err(std::io::Error::new(ErrorKind::PermissionDenied, text));
+    if !about.is_file() {
+        return Err(refused("it is no file".to_owned()));
+    }
+    if is_theirs && about.uid() != owner {
+        let uid = about.uid();
+        return Err(refused(format!(
+            "it belongs to uid {uid} in a directory of uid {owner}: make sure that it is theirs, and `chown` it to that user"
+        )));
     }
     Ok(file)
+}
+
+/// What is said where no link is followed, and one is there.
+fn link_of(owner: u32, error: std::io::Error) -> std::io::Error {
+    match error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        true => refused(format!(
+            "it is a link, which root does not follow in a directory of uid {owner}: put the file itself there"
+        )),
+        false => error,
+    }
+}
+
+fn refused(text: String) -> std::io::Error {
+    std::io::Error::new(ErrorKind::PermissionDenied, text)
 }
 
 /// A directory as it was opened, whatever its name comes to stand for.
