@@ -158,8 +158,7 @@ impl BusServer {
         let counting = tokio::spawn(self.clone().write_counts_every(WINDOW, over.clone()));
         self.serve_all(requests, &shutdown).await;
         over.cancel();
-        let _ended = counting.await;
-        self.write_last_counts().await;
+        self.write_last_counts(counting).await;
         Ok(())
     }
 

@@ -51,8 +51,8 @@ pub const MAX_ATTEMPTS_PER_ADDRESS: u32 = 20;
 /// Attempts of all addresses in a window.
 pub const MAX_ATTEMPTS: u32 = 300;
 /// Hosts that come back in a window, from all addresses: each asks at most every thirty seconds, and a
-/// thousand may do so at once.
-pub const MAX_RETURNS: u32 = 3_000;
+/// thousand may do so at once, also from one network of IPv6, which has half of them.
+pub const MAX_RETURNS: u32 = 4_000;
 
 /// The port's server.
 pub struct JoinServer(Door);

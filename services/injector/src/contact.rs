@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use keywheel_core::plan::HostPlan;
 use keywheel_daemon::{chain, names};
-use keywheel_engine::port::bus::{Address, Body, Source};
+use keywheel_engine::port::bus::{Address, Body, Source, UNSENT};
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::watch;
 
@@ -228,7 +228,8 @@ impl Shared {
             state.fault = Some(chain(error));
             drop(state);
             self.lost(error);
-            if error.kind == ErrorKind::Denied {
+            // A plan that is too large to be sent is refused to nobody: what this host has goes on meanwhile.
+            if error.kind == ErrorKind::Denied && !error.text.starts_with(UNSENT) {
                 self.contact.bar(self.now(), &error.text, self.draw());
             }
         }

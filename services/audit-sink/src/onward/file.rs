@@ -141,7 +141,9 @@ impl Files {
         self.open = None;
         let mut file = open_file(&self.place.path)?;
         sync_directory(&self.place.path)?;
+        // One that holds something else is somebody's, and is left as it is.
         let tail = tail::read(&mut file)?;
+        shut(&file)?;
         if tail.half_written > 0 {
             file.set_len(tail.size)?;
             file.sync_all()?;
@@ -246,6 +248,7 @@ impl Files {
         }
         fs::rename(&self.place.path, &aside)?;
         let file = open_file(&self.place.path)?;
+        shut(&file)?;
         sync_directory(&self.place.path)?;
         self.open = Some(Open {
             file,
@@ -302,7 +305,7 @@ fn fitting(lines: &[(u64, String)], room: u64, is_empty: bool) -> usize {
     count.max(usize::from(is_empty))
 }
 
-/// For its owner alone, also where it was there for others before; a link at its place is not followed.
+/// Made for its owner alone; a link at its place is not followed.
 fn open_file(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new()
         .read(true)
@@ -311,14 +314,33 @@ fn open_file(path: &Path) -> io::Result<File> {
         .mode(OWNER_ONLY)
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(other("what is there keeps no lines; name a file")),
+    }
+}
+
+/// Takes it from others who might read it. One that has another name may be another file of somebody's, by a link.
+fn shut(file: &File) -> io::Result<()> {
     let there = file.metadata()?;
-    if !there.is_file() {
-        return Err(other("what is there keeps no lines; name a file"));
+    if there.mode() & 0o077 == 0 {
+        return Ok(());
     }
-    if there.mode() & 0o077 != 0 {
-        file.set_permissions(fs::Permissions::from_mode(OWNER_ONLY))?;
+    if there.nlink() > 1 {
+        return Err(other(
+            "others may read or write it, and it has another name, too; give it one name alone, and mode 0600",
+        ));
     }
-    Ok(file)
+    let shut = file.set_permissions(fs::Permissions::from_mode(OWNER_ONLY));
+    shut.map_err(|error| other(&open_to_others(&there, &error)))
+}
+
+/// Why a file that others may read or write is not written to: whoever owns it alone can shut it.
+fn open_to_others(there: &fs::Metadata, error: &io::Error) -> String {
+    let (mode, uid) = (there.mode() & 0o7777, there.uid());
+    format!(
+        "others may read or write it (mode {mode:04o}), and it belongs to uid {uid}, so it cannot be shut ({error}); give it to the audit sink's own user with mode 0600"
+    )
 }
 
 /// So that a file that was made or renamed is there after a crash, too.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests};
+use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests, UNSENT};
 use keywheel_engine::port::{ErrorKind, PortError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -185,7 +185,7 @@ impl Request for Question {
                 // The asker learns at once what it would otherwise wait for in vain.
                 let failed = Body::Failed {
                     kind: ErrorKind::Denied,
-                    text: format!("the answer cannot be sent: {error}"),
+                    text: format!("{UNSENT}: {error}"),
                 };
                 (self.write(&failed)?, Err(PortError::from(error)))
             }

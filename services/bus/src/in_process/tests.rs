@@ -2,7 +2,7 @@
 
 use keywheel_core::audit::Role;
 use keywheel_core::id::{DeploymentId, HostId};
-use keywheel_engine::port::bus::Message;
+use keywheel_engine::port::bus::{Message, UNSENT};
 use keywheel_engine::port::journal::AuditLeaf;
 use keywheel_seal::OsEntropy;
 use keywheel_seal::sign::SigningKey;
@@ -105,8 +105,8 @@ async fn an_answer_that_is_too_large_is_a_failure_for_the_asker_at_once() {
         answer.unwrap(),
         Body::Failed {
             kind: ErrorKind::Denied,
-            ..
-        }
+            text,
+        } if text.starts_with(UNSENT)
     ));
     assert_eq!(sent.unwrap_err().kind, ErrorKind::Denied);
 }

@@ -10,7 +10,7 @@ use async_nats::{RequestErrorKind, Subscriber};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use keywheel_engine::authority;
-use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests};
+use keywheel_engine::port::bus::{Address, Body, Message, Request, Requests, UNSENT};
 use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::{ErrorKind, PortError};
 use keywheel_schemas::subject::{Client as Speaker, role_word};
@@ -294,7 +294,7 @@ impl Request for Question {
                 // The asker learns at once what it would otherwise wait for in vain.
                 let failed = Body::Failed {
                     kind: ErrorKind::Denied,
-                    text: format!("the answer cannot be sent: {error}"),
+                    text: format!("{UNSENT}: {error}"),
                 };
                 (self.write(&failed)?, Err(error))
             }

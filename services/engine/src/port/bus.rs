@@ -36,6 +36,9 @@ use crate::unseal::SealState;
 pub const MAX_COMPARED_TOKENS: usize = 100;
 /// See [`MAX_COMPARED_TOKENS`].
 pub const MAX_COMPARED_AT_ONCE: usize = 1000;
+/// How the text of [`Body::Failed`] begins that comes in the place of an answer that its server could not send, as one
+/// that is too large: whoever asked was refused nothing.
+pub const UNSENT: &str = "the answer cannot be sent";
 /// Messages a topic keeps for a slow consumer.
 pub const TOPIC_CAPACITY: usize = 4096;
 

@@ -12,6 +12,7 @@ use keywheel_core::host::{KeyRequest, PermitRequest, permit_of};
 use keywheel_core::id::HostId;
 use keywheel_core::time::Timestamp;
 use keywheel_engine::port::PortError;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::BusServer;
@@ -91,9 +92,13 @@ impl BusServer {
         }
     }
 
-    /// Writes the last counts, unless that takes too long.
-    pub(super) async fn write_last_counts(&self) {
-        let written = tokio::time::timeout(LAST_COUNTS, self.write_counts()).await;
+    /// Writes the last counts once the task that writes them otherwise has ended, unless that takes too long.
+    pub(super) async fn write_last_counts(&self, counting: JoinHandle<()>) {
+        let writing = async {
+            let _ended = counting.await;
+            self.write_counts().await;
+        };
+        let written = tokio::time::timeout(LAST_COUNTS, writing).await;
         if written.is_err() {
             tracing::warn!("counts of refusals on the bus not written in time");
         }

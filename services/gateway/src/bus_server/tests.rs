@@ -428,3 +428,12 @@ async fn a_window_of_the_bus_ends_by_itself() {
     stop.cancel();
     counting.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_count_that_is_never_written_keeps_the_service_from_ending_for_a_moment_only() {
+    let bench = Bench::start().await;
+    let server = server_of(&bench);
+    let hangs = tokio::spawn(std::future::pending());
+    let ended = tokio::time::timeout(WINDOW, server.write_last_counts(hangs)).await;
+    assert!(ended.is_ok());
+}

@@ -140,6 +140,15 @@ fn all_addresses_together_have_so_many_attempts_a_minute() {
 }
 
 #[test]
+fn a_thousand_hosts_of_one_network_come_back_and_ask_twice_a_minute() {
+    let returns = Attempts::of(MAX_RETURNS);
+    let from = |host: u16| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, host]);
+    for host in (0..1000).chain(0..1000) {
+        assert!(returns.admit(from(host), Duration::ZERO), "{host}");
+    }
+}
+
+#[test]
 fn one_machine_with_a_network_of_addresses_leaves_attempts_to_others() {
     let attempts = Attempts::of(MAX_ATTEMPTS);
     let from = |network: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, network, 0, 0, 0, host]);

@@ -91,21 +91,46 @@ fn names(file: File) -> std::io::Result<String> {
     Ok(names)
 }
 
+/// Whether root is in a directory of somebody else. Nobody but root can read what is not theirs, or give it away: a
+/// service that owns its files and not the directory that they lie in reads them as ever.
+const fn is_of_another(owner: u32, own: u32) -> bool {
+    own == ROOT && owner != ROOT
+}
+
 /// Opens a file of a directory. Whoever owns the directory may have put something else in its place: a pipe, which
-/// nobody fills, and where that is neither us nor root, a file that is not theirs to read.
+/// nobody fills, and where we are root and they are not, a file that is not theirs to read.
 fn open(directory: &Path, path: &Path, options: &mut OpenOptions) -> std::io::Result<File> {
     let owner = fs::metadata(directory)?.uid();
-    let is_theirs = ![ROOT, rustix::process::geteuid().as_raw()].contains(&owner);
+    let is_theirs = is_of_another(owner, rustix::process::geteuid().as_raw());
     let file = match is_theirs {
-        true => open_plain(path, options)?,
+        true => open_plain(path, options).map_err(|error| link_of(owner, error))?,
         false => open_with(path, options, OFlags::NONBLOCK | OFlags::NOCTTY)?,
     };
     let about = file.metadata()?;
-    if !about.is_file() || (is_theirs && about.uid() != owner) {
-        let text = "it is no file of the directory's owner";
-        return Err(std::io::Error::new(ErrorKind::PermissionDenied, text));
+    if !about.is_file() {
+        return Err(refused("it is no file".to_owned()));
+    }
+    if is_theirs && about.uid() != owner {
+        let uid = about.uid();
+        return Err(refused(format!(
+            "it belongs to uid {uid} in a directory of uid {owner}: make sure that it is theirs, and `chown` it to that user"
+        )));
     }
     Ok(file)
+}
+
+/// What is said where no link is followed, and one is there.
+fn link_of(owner: u32, error: std::io::Error) -> std::io::Error {
+    match error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) {
+        true => refused(format!(
+            "it is a link, which root does not follow in a directory of uid {owner}: put the file itself there"
+        )),
+        false => error,
+    }
+}
+
+fn refused(text: String) -> std::io::Error {
+    std::io::Error::new(ErrorKind::PermissionDenied, text)
 }
 
 /// A directory as it was opened, whatever its name comes to stand for.
@@ -274,5 +299,24 @@ fn failed(path: &Path, action: &'static str, source: std::io::Error) -> BundleEr
         path: path.to_owned(),
         action,
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_has_to_beware_of_who_owns_a_directory() {
+        const SERVICE: u32 = 4242;
+        for (owner, own, is_theirs) in [
+            (SERVICE, ROOT, true),
+            (ROOT, ROOT, false),
+            (ROOT, SERVICE, false),
+            (SERVICE, SERVICE, false),
+            (SERVICE + 1, SERVICE, false),
+        ] {
+            assert_eq!(is_of_another(owner, own), is_theirs, "{own} at {owner}");
+        }
     }
 }

@@ -280,8 +280,14 @@ fn no_file_of_ours_is_read_in_the_place_of_one_of_the_directory_s_owner() {
                 false => symlink(ours.join(name), &place).unwrap(),
                 true => fs::hard_link(ours.join(name), &place).unwrap(),
             }
-            let error = Bundle::read(&theirs).err().unwrap().to_string();
-            assert!(error.contains(name), "{error}");
+            let error = Bundle::read(&theirs).err().unwrap();
+            let because = std::error::Error::source(&error).unwrap();
+            let said = format!("{error}: {because}");
+            let why = if is_hard { "`chown`" } else { "it is a link" };
+            let owner = format!("uid {SERVICE}");
+            for part in [name, why, &owner] {
+                assert!(said.contains(part), "{part}: {said}");
+            }
             fs::remove_file(&place).unwrap();
         }
         fs::rename(&aside, &place).unwrap();

@@ -1,6 +1,6 @@
 //! A host that is refused its plan asks later and later, and is back with the first plan.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use keywheel_engine::port::bus::{Bus, Requests, Subscription, Topic};
@@ -17,6 +17,8 @@ struct Gateway {
     asked: AtomicUsize,
     /// Why it gives no plan.
     refuses: Mutex<Option<ErrorKind>>,
+    /// Whether it has one, and cannot send it.
+    is_too_large: AtomicBool,
 }
 
 impl Gateway {
@@ -62,7 +64,10 @@ impl Bus for Gateway {
             None => Body::Plan(plan(host, 1)),
             Some(kind) => Body::Failed {
                 kind,
-                text: "the host was evicted".to_owned(),
+                text: match self.is_too_large.load(Ordering::Relaxed) {
+                    true => format!("{UNSENT}: the message has too many bytes"),
+                    false => "the host was evicted".to_owned(),
+                },
             },
         })
     }
@@ -183,4 +188,21 @@ async fn a_gateway_that_is_away_or_does_not_know_the_host_yet_is_asked_again_at_
         assert!(!shared.is_barred());
         assert_eq!(gateway.asked(), before + 3);
     }
+}
+
+#[tokio::test]
+async fn a_host_whose_plan_is_too_large_to_be_sent_is_not_refused() {
+    let gateway: Arc<Gateway> = Arc::default();
+    let (_clock, shared) = host_of(&gateway);
+    shared.reach().await.unwrap();
+    gateway.is_too_large.store(true, Ordering::Relaxed);
+    gateway.refuse(Some(ErrorKind::Denied));
+    let before = gateway.asked();
+    for _ in 0..2 {
+        assert_eq!(shared.reach().await.unwrap_err().kind, ErrorKind::Denied);
+        assert!(!shared.is_barred());
+        // It reports and fetches as before.
+        shared.come_back().await.unwrap();
+    }
+    assert_eq!(gateway.asked(), before + 2);
 }

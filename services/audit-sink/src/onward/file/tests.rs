@@ -87,6 +87,41 @@ async fn a_file_that_was_there_for_others_is_its_owners_alone_and_what_is_no_fil
 }
 
 #[tokio::test]
+async fn what_may_be_a_file_of_somebody_s_is_not_shut() {
+    let world = World::new();
+    let mode = || fs::metadata(world.path()).unwrap().mode() & 0o777;
+    let open_to_all = fs::Permissions::from_mode(0o644);
+    fs::write(world.path(), "127.0.0.1 localhost\n").unwrap();
+    fs::set_permissions(world.path(), open_to_all).unwrap();
+    assert!(world.sink(BIG, 0).known().await.is_err());
+    assert_eq!(mode(), 0o644, "it holds something else");
+    fs::write(world.path(), "").unwrap();
+    let elsewhere = world.directory.path().join("elsewhere");
+    fs::hard_link(world.path(), &elsewhere).unwrap();
+    let refused = world.sink(BIG, 0).known().await.unwrap_err();
+    let refused = keywheel_daemon::chain(&refused);
+    assert!(refused.contains("another name"), "{refused}");
+    assert_eq!(mode(), 0o644, "it has another name");
+    fs::remove_file(elsewhere).unwrap();
+    assert_eq!(next(&mut world.sink(BIG, 0)).await, 0);
+    assert_eq!(mode(), 0o600);
+}
+
+#[test]
+fn a_file_that_is_not_ours_to_shut_is_told_with_its_owner_and_what_to_do() {
+    let world = World::new();
+    fs::write(world.path(), "").unwrap();
+    fs::set_permissions(world.path(), fs::Permissions::from_mode(0o660)).unwrap();
+    let there = fs::metadata(world.path()).unwrap();
+    let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+    let told = open_to_others(&there, &denied);
+    let owner = format!("uid {}", there.uid());
+    for part in ["mode 0660", &owner, "mode 0600"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[tokio::test]
 async fn a_record_that_is_not_next_is_not_written() {
     let world = World::new();
     let mut sink = world.sink(BIG, 0);
