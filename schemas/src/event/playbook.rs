@@ -101,6 +101,9 @@ mirror_enum! {
         Approve {
             /// How many different principals.
             count: u32,
+            /// Who is none of them.
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            not: Vec<String>,
         },
         /// Runs another playbook and waits for its end.
         Run {
@@ -227,5 +230,28 @@ mirror_enum! {
         },
         /// It may not be run any more.
         Removed {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mirror::Mirror as _;
+
+    #[test]
+    fn whom_an_approval_leaves_out_is_kept_and_where_it_is_nobody_nothing_is_said() {
+        for (not, text) in [
+            (Vec::new(), r#"{"approve":{"count":1}}"#),
+            (
+                vec!["oidc:anna".to_owned()],
+                r#"{"approve":{"count":1,"not":["oidc:anna"]}}"#,
+            ),
+        ] {
+            let deed = playbook::Deed::Approve { count: 1, not };
+            let written = serde_json::to_string(&PlaybookDeed::of(&deed)).unwrap();
+            assert_eq!(written, text);
+            let read: PlaybookDeed = serde_json::from_str(text).unwrap();
+            assert_eq!(read.into_core(), deed);
+        }
     }
 }

@@ -84,7 +84,14 @@ fn steps() -> Result<Vec<Step>, NameError> {
         text: text(),
     };
     Ok(vec![
-        step("approve", Deed::Approve { count: 2 }, &[]),
+        step(
+            "approve",
+            Deed::Approve {
+                count: 2,
+                not: Vec::new(),
+            },
+            &[],
+        ),
         step(
             "rotate",
             Deed::Rotate {

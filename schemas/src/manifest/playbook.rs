@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use keywheel_core::binding::OnRevoke;
 use keywheel_core::name::{NotificationName, PlaybookName};
 use keywheel_core::playbook::{
-    After, DEFAULT_DEADLINE, DEFAULT_HOLD_OFF, Deed, MAX_APPROVALS, MAX_DEADLINE, MAX_PARAMETERS,
-    MAX_SELECTIONS, MAX_STEPS, MAX_TRIGGERS, MIN_DEADLINE, Parameter, QUARANTINE_ACTIONS,
-    Selection, Spec, Step, Trigger, Which,
+    After, DEFAULT_DEADLINE, DEFAULT_HOLD_OFF, Deed, MAX_APPROVALS, MAX_DEADLINE, MAX_LEFT_OUT,
+    MAX_PARAMETERS, MAX_SELECTIONS, MAX_STEPS, MAX_TRIGGERS, MIN_DEADLINE, Parameter,
+    QUARANTINE_ACTIONS, Selection, Spec, Step, Trigger, Which,
 };
 
 use super::on_event::read_kind;
@@ -320,12 +320,8 @@ fn read_deed(fields: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {
             Some(Deed::Call { notification, text })
         }
         "approve" => {
-            let own = deed_fields(fields, "approve", &["count"], faults)?;
-            let count = match own.has("count") {
-                true => own.number("count", 1, MAX_APPROVALS, faults)?,
-                false => 1,
-            };
-            Some(Deed::Approve { count })
+            let own = deed_fields(fields, "approve", &["count", "not"], faults)?;
+            read_approve(&own, faults)
         }
         _ => read_run(fields, faults),
     }
@@ -344,6 +340,23 @@ fn deed_fields<'n>(
         return None;
     };
     Fields::of(node, word, known, faults)
+}
+
+fn read_approve(own: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {
+    let count = match own.has("count") {
+        true => own.number("count", 1, MAX_APPROVALS, faults)?,
+        false => 1,
+    };
+    if own.has("not") {
+        // With nothing behind it, it would leave nobody out.
+        own.required("not", faults)?;
+    }
+    let mut not = Vec::new();
+    for node in items(own, "not", MAX_LEFT_OUT, faults) {
+        let (text, _) = text_of(node, "not", faults)?;
+        not.push(text.to_owned());
+    }
+    Some(Deed::Approve { count, not })
 }
 
 fn read_wait(own: &Fields<'_>, faults: &mut Faults) -> Option<Deed> {

@@ -183,6 +183,8 @@ fn accept(keywheel: &Keywheel) -> Result<()> {
         let said = keywheel.cli(&["status"])?;
         Ok(said.code == 69 && said.said().contains("different people have to accept"))
     })?;
+    let asked = keywheel.cli(&["get", "secrets"])?;
+    ensure!(asked.code == 69, "it is served: {}", asked.said());
     let words = ["restore", "accept", "--reason", WHY, "-o", "json"];
     let first = keywheel.cli(&words)?.ok()?.json()?;
     ensure!(
@@ -232,6 +234,7 @@ fn assert_on_record(keywheel: &Keywheel) -> Result<()> {
         ("bury-lost-versions", SECRET),
         ("revoke", SECRET),
         ("restored", "revoked again"),
+        ("request", "requests: list "),
     ] {
         let records = of(verb);
         ensure!(

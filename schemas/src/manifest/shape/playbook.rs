@@ -340,6 +340,10 @@ pub struct Approve {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 8))]
     pub count: Option<u32>,
+    /// Who is none of them: `unix:UID`, `certificate:NAME`, `oidc:NAME`, or a parameter that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    pub not: Option<Vec<String>>,
 }
 
 /// Runs another playbook.

@@ -53,7 +53,13 @@ fn every_kind_of_step_is_read() {
           { name: g, run: { playbook: other, with: { secret: \"${secret}\" } } }]",
     );
     let deeds: Vec<&Deed> = spec.steps.iter().map(|step| &step.deed).collect();
-    assert_eq!(deeds[0], &Deed::Approve { count: 2 });
+    assert_eq!(
+        deeds[0],
+        &Deed::Approve {
+            count: 2,
+            not: Vec::new()
+        }
+    );
     let secrets = vec![
         Selection::Secret {
             name: "${secret}".to_owned(),
@@ -86,6 +92,22 @@ fn every_kind_of_step_is_read() {
     assert_eq!(spec.steps[0].deadline, Duration::from_secs(600));
     assert_eq!(spec.steps[1].deadline, DEFAULT_DEADLINE);
     assert!(matches!(deeds[6], Deed::Run { arguments, .. } if arguments["secret"] == "${secret}"));
+}
+
+#[test]
+fn whom_an_approval_leaves_out_is_read_and_never_left_open() {
+    let spec = spec_of("[{ name: a, approve: { not: [\"${host}\", \"unix:0\"] } }]");
+    let not = vec!["${host}".to_owned(), "unix:0".to_owned()];
+    assert_eq!(spec.steps[0].deed, Deed::Approve { count: 1, not });
+    for (off, words) in [
+        ("not:", "`not` is missing"),
+        ("not: []", "`not` has 0 entries"),
+        ("not: ann", "`not` has to be a list"),
+        ("not: [ann]", "names no person"),
+    ] {
+        let fault = fault_of(&format!("[{{ name: a, approve: {{ {off} }} }}]"));
+        assert!(fault.contains(words), "{off}: {fault}");
+    }
 }
 
 #[test]

@@ -3,14 +3,18 @@
 //!
 //! Invariants: nothing of the log is read to anybody; the policies that it has say who may accept it, as with
 //! everything else (`grant` of the environment, since with it come back the rights of then); an acceptance is on record
-//! before it counts; one principal counts once; a flood of people who may not fills no log, and is counted in it.
+//! before it counts; one principal counts once; a flood of people who may not fills no log, and is counted in it, as is
+//! whatever else is asked for meanwhile but health (`asked`). Whatever is counted only is put on record at the end of the
+//! wait, whether it was accepted or is to stop; a crash before that loses the count.
 
-use std::sync::Arc;
+mod asked;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::extract::connect_info::Connected;
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
@@ -20,10 +24,11 @@ use keywheel_core::audit::{Outcome, Principal};
 use keywheel_core::event::Event;
 use keywheel_core::policy::{self, Applied};
 use keywheel_daemon::Shutdown;
-use keywheel_engine::port::clock::Clock as _;
+use keywheel_engine::port::clock::Clock;
 use keywheel_engine::port::journal::{Journal, MAX_READ};
 use keywheel_gateway::access::{Access, Peer};
 use keywheel_gateway::admission::{Admission, Demand, InForce, person};
+use keywheel_gateway::http::recorded_verb;
 use keywheel_policy::Verb;
 use keywheel_schemas::api::Problem;
 use serde::{Deserialize, Serialize};
@@ -31,6 +36,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use self::asked::{Asked, MANY, Tally};
 use super::Opened;
 use super::error::{Error, Kind};
 use super::restored::{self, ACCEPTANCES, Accepted, Note, Person};
@@ -38,6 +44,8 @@ use crate::wiring::listen;
 
 /// The verb of records about it.
 const VERB: &str = "accept-restore";
+/// That of records about all other requests, as where the gateway counts some.
+const COUNTED: &str = "request";
 /// The one path.
 pub(crate) const ACCEPT: &str = "/v1/restore/accept";
 /// Longest reason, in characters.
@@ -102,11 +110,23 @@ struct Ask {
 }
 
 /// Where requests come in.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Porch {
     asks: mpsc::Sender<Ask>,
     /// How many accepted by now.
     accepted: Arc<AtomicUsize>,
+    /// What nobody decides.
+    asked: Arc<Mutex<Asked>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Porch {
+    /// Counts what nobody decides.
+    fn note(&self, peer: &Peer, verb: &str) {
+        let now = self.clock.now();
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.note(peer, verb, now);
+    }
 }
 
 /// What is answered.
@@ -121,15 +141,14 @@ pub(super) async fn until_accepted(
     let listener = listen(&opened.config)?;
     let (sender, mut asks) = mpsc::channel(MAX_WAITING);
     let accepted = Arc::new(AtomicUsize::new(note.accepted.len()));
-    let porch = Porch {
+    let asked = Arc::new(Mutex::new(Asked::default()));
+    let router = router(Porch {
         asks: sender,
         accepted: Arc::clone(&accepted),
-    };
-    let router = Router::new()
-        .route(ACCEPT, post(accept))
-        .fallback(held)
-        .with_state(porch)
-        .into_make_service_with_connect_info::<Caller>();
+        asked: Arc::clone(&asked),
+        clock: opened.clock.clone(),
+    });
+    let router = router.into_make_service_with_connect_info::<Caller>();
     let end = CancellationToken::new();
     let ended = end.clone().cancelled_owned();
     let serving = axum::serve(listener, router).with_graceful_shutdown(ended);
@@ -158,14 +177,24 @@ pub(super) async fn until_accepted(
             }
         }
     };
-    note_rest(opened, &door).await?;
-    if !is_accepted {
-        return Ok(false);
-    }
+    // Who waits for a decision hears that there is none.
+    drop(asks);
     end.cancel();
     let _late = tokio::time::timeout(END, serving).await;
-    tracing::warn!("the older log was accepted by two people");
-    Ok(true)
+    let asked = asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+    note_rest(opened, &door, asked).await?;
+    if is_accepted {
+        tracing::warn!("the older log was accepted by two people");
+    }
+    Ok(is_accepted)
+}
+
+fn router(porch: Porch) -> Router {
+    Router::new()
+        .route(ACCEPT, post(accept))
+        .fallback(held)
+        .method_not_allowed_fallback(held)
+        .with_state(porch)
 }
 
 fn not_served(ended: std::io::Result<()>) -> Error {
@@ -176,17 +205,17 @@ fn not_served(ended: std::io::Result<()>) -> Error {
     Error::new(Kind::Broken, what, "start again")
 }
 
-/// Puts on record how many were denied beside those that have a record each.
-async fn note_rest(opened: &Opened, door: &Door) -> Result<(), Error> {
-    let Some(words) = door.rest() else {
-        return Ok(());
-    };
-    let many = Principal::User {
-        uid: u32::MAX,
-        name: "(many users)".to_owned(),
-    };
-    let record = restored::record(opened, many, VERB, (Outcome::Denied, words));
-    restored::append(opened, record).await
+/// Puts on record what was counted only.
+async fn note_rest(
+    opened: &Opened,
+    door: &Door,
+    asked: Vec<(Option<Peer>, Tally)>,
+) -> Result<(), Error> {
+    for (principal, verb, why) in door.rest(asked) {
+        let record = restored::record(opened, principal, verb, why);
+        restored::append(opened, record).await?;
+    }
+    Ok(())
 }
 
 /// Who may accept.
@@ -198,8 +227,32 @@ struct Door {
 }
 
 impl Door {
+    /// What has no record of its own: who, the verb, and the words.
+    fn rest(
+        &self,
+        asked: Vec<(Option<Peer>, Tally)>,
+    ) -> Vec<(Principal, &'static str, (Outcome, String))> {
+        let many = || Principal::User {
+            uid: MANY,
+            name: "(many users)".to_owned(),
+        };
+        let denied = self
+            .denied()
+            .map(|words| (many(), VERB, (Outcome::Denied, words)));
+        let asked = asked.into_iter().map(|(peer, tally)| {
+            let who = peer.as_ref().map(|peer| self.access.principal(peer));
+            let may = peer.is_none_or(|peer| self.access.allows(&peer).is_some());
+            let outcome = match may {
+                true => Outcome::Rejected,
+                false => Outcome::Denied,
+            };
+            (who.unwrap_or_else(many), COUNTED, (outcome, tally.words()))
+        });
+        denied.into_iter().chain(asked).collect()
+    }
+
     /// Of whom the log has no record of their own.
-    fn rest(&self) -> Option<String> {
+    fn denied(&self) -> Option<String> {
         let more = self.denials.checked_sub(MAX_DENIALS)?;
         (more > 0).then(|| format!("{more} more requests denied"))
     }
@@ -319,7 +372,7 @@ fn refused(status: StatusCode, code: &'static str, why: &str) -> Answer {
 }
 
 async fn accept(
-    State(Porch { asks, .. }): State<Porch>,
+    State(porch): State<Porch>,
     ConnectInfo(Caller(peer)): ConnectInfo<Caller>,
     body: Result<Json<AcceptRequest>, axum::extract::rejection::JsonRejection>,
 ) -> Response {
@@ -327,11 +380,12 @@ async fn accept(
     let reason = body.map(|Json(asked)| asked.reason).unwrap_or_default();
     let (answer, answered) = oneshot::channel();
     let ask = Ask {
-        peer,
+        peer: peer.clone(),
         reason,
         answer,
     };
-    if asks.try_send(ask).is_err() {
+    if porch.asks.try_send(ask).is_err() {
+        porch.note(&peer, VERB);
         return problem(
             StatusCode::SERVICE_UNAVAILABLE,
             "unavailable",
@@ -341,17 +395,27 @@ async fn accept(
     match answered.await {
         Ok(Ok(accepted)) => Json(accepted).into_response(),
         Ok(Err((status, code, why))) => problem(status, code, &why),
-        Err(_) => problem(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unavailable",
-            "it is stopping",
-        ),
+        Err(_) => {
+            porch.note(&peer, VERB);
+            problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unavailable",
+                "it is stopping",
+            )
+        }
     }
 }
 
 /// What everybody is told who asks for something else.
-async fn held(State(Porch { accepted, .. }): State<Porch>) -> Response {
-    let told = held_words(accepted.load(Ordering::Relaxed));
+async fn held(
+    State(porch): State<Porch>,
+    ConnectInfo(Caller(peer)): ConnectInfo<Caller>,
+    request: Request,
+) -> Response {
+    if let Some(verb) = recorded_verb(&request) {
+        porch.note(&peer, &verb);
+    }
+    let told = held_words(porch.accepted.load(Ordering::Relaxed));
     problem(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &told)
 }
 
@@ -372,122 +436,4 @@ fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
-    use keywheel_core::id::PolicySetId;
-    use keywheel_core::policy::Policies;
-
-    use super::*;
-
-    fn door(folder: &std::path::Path, text: Option<&str>) -> Door {
-        std::fs::write(folder.join("group"), "keywheel:x:990:ann,bob\n").unwrap();
-        let users = "ann:x:1001:1001::/:/bin/sh\nbob:x:1002:1002::/:/bin/sh\n";
-        std::fs::write(folder.join("passwd"), users).unwrap();
-        let applied = text.map(|text| Applied {
-            id: PolicySetId::default(),
-            version: 3,
-            policies: Policies {
-                text: text.to_owned(),
-                groups: Vec::new(),
-            },
-            by: "unix:0".to_owned(),
-            number: 9,
-        });
-        Door {
-            access: Access {
-                own_uid: 77,
-                group_file: folder.join("group"),
-                user_file: folder.join("passwd"),
-            },
-            in_force: Admission::new().unwrap().in_force(applied.as_ref()),
-            denials: 0,
-        }
-    }
-
-    fn user(uid: u32) -> Peer {
-        Peer::User { uid, gid: uid }
-    }
-
-    #[test]
-    fn who_may_accept_an_older_log_is_said_by_the_policies_that_it_has() {
-        let folder = tempfile::tempdir().unwrap();
-        let refuses = |text: Option<&str>, uid| door(folder.path(), text).refuses(&user(uid), 0);
-        // Without a set whoever may come in may.
-        for uid in [0, 77, 1001, 1002] {
-            assert_eq!(refuses(None, uid), None, "{uid}");
-        }
-        assert!(refuses(None, 1003).unwrap().contains("nor in group"));
-        let ann = "@id(\"ann\") permit (principal == User::\"unix:1001\", action == Action::\"grant\", resource);";
-        assert_eq!(refuses(Some(ann), 1001), None);
-        let why = refuses(Some(ann), 1002).unwrap();
-        assert_eq!(
-            why,
-            "default deny: needs `grant` of the environment (policies version 3)"
-        );
-        // Root and the daemon's own user always, also where the set cannot be read.
-        for uid in [0, 77] {
-            assert_eq!(refuses(Some("this is no policy"), uid), None, "{uid}");
-        }
-        assert!(refuses(Some("this is no policy"), 1001).is_some());
-    }
-
-    #[test]
-    fn denials_beyond_those_with_a_record_of_their_own_are_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut door = door(folder.path(), None);
-        for (denials, said) in [
-            (0, None),
-            (MAX_DENIALS, None),
-            (MAX_DENIALS + 7, Some("7 more requests denied")),
-        ] {
-            door.denials = denials;
-            assert_eq!(door.rest().as_deref(), said, "{denials}");
-        }
-    }
-
-    #[test]
-    fn whoever_asks_is_told_what_is_waited_for_and_how_far_that_is() {
-        let told = held_words(1);
-        for part in ["nothing is served", "`keywheel restore accept", "1 of 2"] {
-            assert!(told.contains(part), "{part}: {told}");
-        }
-    }
-
-    #[tokio::test]
-    async fn the_last_set_of_a_log_counts() {
-        use keywheel_core::command::Command;
-        use keywheel_core::id::CommandId;
-        use keywheel_engine::command_bus::{CommandBus, Parts, Submission};
-        use keywheel_testkit::fake::{FakeClock, FakeIds, MemoryJournal};
-        let journal = std::sync::Arc::new(MemoryJournal::new());
-        assert_eq!(policies_of(&*journal).await.unwrap().version, None);
-        let parts = Parts {
-            journal: journal.clone(),
-            clock: std::sync::Arc::new(FakeClock::default()),
-            ids: std::sync::Arc::new(FakeIds::of_source(1)),
-            failpoint: |_| (),
-        };
-        let mut started = CommandBus::start(parts).await.unwrap();
-        tokio::spawn(started.bus.run());
-        tokio::spawn(async move { while started.commits.recv().await.is_some() {} });
-        for (n, text) in (1..).zip(["", "@id(\"a\") permit (principal, action, resource);"]) {
-            let command = Command::ApplyPolicies(policy::Request {
-                id: PolicySetId::default(),
-                expected: None,
-                policies: Policies {
-                    text: text.to_owned(),
-                    groups: Vec::new(),
-                },
-                by: "unix:0".to_owned(),
-            });
-            let submission = Submission {
-                id: CommandId::from_bytes([n; 16]),
-                principal: Principal::Service(keywheel_core::audit::Role::Gateway),
-                traceparent: None,
-                command,
-            };
-            started.handle.submit(submission).await.unwrap();
-        }
-        let in_force = policies_of(&*journal).await.unwrap();
-        assert_eq!((in_force.version, in_force.set.len()), (Some(2), 1));
-    }
-}
+mod tests;

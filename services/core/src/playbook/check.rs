@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Deed, EVENT_DATA, EVENT_WORDS, MAX_APPROVALS, MAX_DEADLINE, MAX_MESSAGE_BYTES, MAX_PARAMETERS,
-    MAX_SELECTIONS, MAX_STEPS, MAX_TRIGGERS, MAX_WORD_BYTES, MIN_DEADLINE, QUARANTINE_ACTIONS,
-    Selection, Spec, Step, Trigger, resolve,
+    Deed, EVENT_DATA, EVENT_WORDS, MAX_APPROVALS, MAX_DEADLINE, MAX_LEFT_OUT, MAX_MESSAGE_BYTES,
+    MAX_PARAMETERS, MAX_SELECTIONS, MAX_STEPS, MAX_TRIGGERS, MAX_WORD_BYTES, MIN_DEADLINE,
+    QUARANTINE_ACTIONS, Selection, Spec, Step, Trigger, is_person, resolve,
 };
 
 /// What is wrong with a playbook.
@@ -71,6 +71,16 @@ pub enum Fault {
         step: String,
         /// How many.
         count: u32,
+    },
+    /// An approval leaves out what is nobody.
+    #[error(
+        "step `{step}` leaves out `{text}`, which names no person; write `unix:UID`, `certificate:NAME`, `oidc:NAME` or a parameter"
+    )]
+    NotPerson {
+        /// The step.
+        step: String,
+        /// What it names, shortened.
+        text: String,
     },
     /// A step means no secret.
     #[error("step `{step}` names no secret; give it at least one selection")]
@@ -181,11 +191,10 @@ impl Spec {
             return Some(Fault::Time { step: name() });
         }
         match &step.deed {
-            Deed::Approve { count } if !(1..=MAX_APPROVALS).contains(count) => {
-                return Some(Fault::Approvals {
-                    step: name(),
-                    count: *count,
-                });
+            Deed::Approve { count, not } => {
+                if let Some(fault) = approval_fault(step, *count, not) {
+                    return Some(fault);
+                }
             }
             Deed::Rotate { secrets } | Deed::Revoke { secrets, .. } => {
                 if secrets.is_empty() {
@@ -286,6 +295,24 @@ impl Spec {
     }
 }
 
+/// What is wrong with a step that waits for people. Whom a parameter names is looked at once the step begins.
+fn approval_fault(step: &Step, count: u32, not: &[String]) -> Option<Fault> {
+    let name = || step.name.clone();
+    if !(1..=MAX_APPROVALS).contains(&count) {
+        return Some(Fault::Approvals {
+            step: name(),
+            count,
+        });
+    }
+    if let Some(fault) = too_many("principals under `not`", not.len(), MAX_LEFT_OUT) {
+        return Some(fault);
+    }
+    let is_open = |text: &str| resolve::parameters_of(text).is_none_or(|used| !used.is_empty());
+    let off = not.iter().find(|text| !is_open(text) && !is_person(text))?;
+    let text = off.chars().take(MAX_WORD_BYTES).collect();
+    Some(Fault::NotPerson { step: name(), text })
+}
+
 /// What is wrong with a step that does something to containers.
 fn containers_fault(step: &Step, containers: &[Selection]) -> Option<Fault> {
     let name = || step.name.clone();
@@ -324,7 +351,8 @@ fn texts(deed: &Deed) -> Vec<&str> {
         Deed::Evict { host } => vec![host.as_str()],
         Deed::Run { arguments, .. } => arguments.values().map(String::as_str).collect(),
         Deed::Notify { text, .. } | Deed::Call { text, .. } => vec![text.as_str()],
-        Deed::Wait { .. } | Deed::Approve { .. } | Deed::Withdrawn | Deed::Prove => Vec::new(),
+        Deed::Approve { not, .. } => not.iter().map(String::as_str).collect(),
+        Deed::Wait { .. } | Deed::Withdrawn | Deed::Prove => Vec::new(),
     }
 }
 

@@ -30,6 +30,8 @@ pub const MAX_SELECTIONS: usize = 64;
 pub const MAX_TARGETS: usize = 1000;
 /// Most principals that one step may wait for.
 pub const MAX_APPROVALS: u32 = 8;
+/// Most principals that one such step may leave out.
+pub const MAX_LEFT_OUT: usize = 8;
 /// Longest name of a step or parameter, in bytes.
 pub const MAX_WORD_BYTES: usize = 64;
 /// Longest value of a parameter, in bytes.
@@ -171,6 +173,8 @@ pub enum Deed {
     Approve {
         /// How many different principals, without the one who started the run.
         count: u32,
+        /// Who is none of them, as approvals name people; texts may hold parameters.
+        not: Vec<String>,
     },
     /// Runs another playbook and waits for its end.
     Run {
@@ -234,6 +238,17 @@ pub struct Step {
     pub deadline: Duration,
     /// Whether the run goes on as if it was done when it fails.
     pub may_fail: bool,
+}
+
+impl Step {
+    /// Whether somebody, as approvals name people, is not to approve it.
+    #[must_use]
+    pub fn leaves_out(&self, who: &str) -> bool {
+        match &self.deed {
+            Deed::Approve { not, .. } => not.iter().any(|one| one == who),
+            _ => false,
+        }
+    }
 }
 
 /// What begins a run besides a person.
@@ -406,6 +421,32 @@ impl Spec {
             Deed::Run { playbook, .. } => Some(playbook),
             _ => None,
         })
+    }
+}
+
+/// Whether a text names somebody as approvals do; in any other spelling it would leave nobody out.
+#[must_use]
+pub fn is_person(text: &str) -> bool {
+    let Some((kind, name)) = text.split_once(':') else {
+        return false;
+    };
+    match kind {
+        "unix" => name.parse::<u32>().is_ok_and(|uid| uid.to_string() == name),
+        "certificate" | "oidc" => !name.is_empty(),
+        _ => false,
+    }
+}
+
+/// What a step that waits for people waits for, in words.
+#[must_use]
+pub fn approval_words(count: u32, not: &[String]) -> String {
+    let waits = match count {
+        1 => "wait for an approval".to_owned(),
+        count => format!("wait for {count} approvals"),
+    };
+    match not {
+        [] => waits,
+        not => format!("{waits}, not by {}", not.join(", ")),
     }
 }
 

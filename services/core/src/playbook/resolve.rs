@@ -140,6 +140,10 @@ fn concrete_deed(deed: &Deed, arguments: &BTreeMap<String, String>) -> Deed {
             notification: notification.clone(),
             text: text(said),
         },
-        Deed::Wait { .. } | Deed::Approve { .. } | Deed::Withdrawn | Deed::Prove => deed.clone(),
+        Deed::Approve { count, not } => Deed::Approve {
+            count: *count,
+            not: not.iter().map(text).collect(),
+        },
+        Deed::Wait { .. } | Deed::Withdrawn | Deed::Prove => deed.clone(),
     }
 }

@@ -30,6 +30,13 @@ fn evicting(host: &str) -> Deed {
     }
 }
 
+fn asking(count: u32, not: &[&str]) -> Deed {
+    Deed::Approve {
+        count,
+        not: not.iter().map(|one| (*one).to_owned()).collect(),
+    }
+}
+
 fn spec(steps: Vec<Step>) -> Spec {
     Spec {
         parameters: vec![Parameter {
@@ -161,18 +168,26 @@ fn every_fault_is_found_and_refused() {
         (spec(vec![after(good(), "evict")]), "waits for itself"),
         (spec(vec![timed(MAX_DEADLINE * 2)]), "seven days"),
         (spec(vec![timed(Duration::ZERO)]), "one second"),
+        (spec(vec![step("ask", asking(0, &[]))]), "ask for 1 to"),
         (
-            spec(vec![step("ask", Deed::Approve { count: 0 })]),
+            spec(vec![step("ask", asking(MAX_APPROVALS + 1, &[]))]),
             "ask for 1 to",
         ),
         (
-            spec(vec![step(
-                "ask",
-                Deed::Approve {
-                    count: MAX_APPROVALS + 1,
-                },
-            )]),
-            "ask for 1 to",
+            spec(vec![step("ask", asking(1, &["ann"]))]),
+            "leaves out `ann`, which names no person",
+        ),
+        (
+            spec(vec![step("ask", asking(1, &["unix:0", "${hots}"]))]),
+            "`${hots}`",
+        ),
+        (
+            spec(vec![step("ask", asking(1, &["unix:${host"]))]),
+            "without `}`",
+        ),
+        (
+            spec(vec![step("ask", asking(1, &["unix:0"; MAX_LEFT_OUT + 1]))]),
+            "at most 8",
         ),
         (
             spec(vec![step(

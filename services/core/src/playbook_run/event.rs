@@ -306,6 +306,18 @@ pub enum Rejection {
         /// Who.
         by: String,
     },
+    /// Whom a step leaves out does not approve it.
+    #[error(
+        "step `{step}` of playbook run {run} is not for `{by}` to approve, whom it leaves out; another principal has to"
+    )]
+    LeftOut {
+        /// The run.
+        run: RunId,
+        /// The step.
+        step: String,
+        /// Who.
+        by: String,
+    },
     /// A pause of what is paused, or a resumption of what is not.
     #[error("playbook run {run} is {}", if *paused { "paused already; go on with `keywheel playbook resume`" } else { "not paused; there is nothing to resume" })]
     PausedAlready {

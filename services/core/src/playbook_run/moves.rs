@@ -99,7 +99,7 @@ fn open_move(world: &World, run: &Run, place: usize, state: &StepState) -> Optio
             over(place, all(ends))
         }
         Deed::Prove => proof::prove(world, place, begun_before(run, state, false)),
-        Deed::Approve { count } => {
+        Deed::Approve { count, .. } => {
             let approved = u32::try_from(state.approvals.len()).unwrap_or(u32::MAX);
             (approved >= *count).then_some(Move::Complete(place, None))
         }

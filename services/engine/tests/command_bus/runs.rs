@@ -261,7 +261,14 @@ fn asking() -> Command {
         spec: Playbook {
             parameters: Vec::new(),
             triggers: vec![on_eviction()],
-            steps: vec![step("ask", Deed::Approve { count: 1 }, &[])],
+            steps: vec![step(
+                "ask",
+                Deed::Approve {
+                    count: 1,
+                    not: Vec::new(),
+                },
+                &[],
+            )],
         },
     }])
 }

@@ -198,7 +198,7 @@ impl Runs {
             return Ok(());
         };
         match &step.deed {
-            Deed::Approve { count } => {
+            Deed::Approve { count, .. } => {
                 let counted = stand.approvals.len();
                 let is_enough = u32::try_from(counted).unwrap() >= *count;
                 hold(is_enough, "P4", || {

@@ -162,6 +162,7 @@ impl Sim {
             }
             4 => Deed::Approve {
                 count: [1, 1, 2, 3][self.random.below(4)],
+                not: Vec::new(),
             },
             5 if n + 1 < PLAYBOOKS => {
                 let below = n + 1 + self.random.below(PLAYBOOKS - n - 1);

@@ -477,6 +477,13 @@ fn verb_of(request: &Request) -> (String, String) {
     (verb.chars().take(40).collect(), object)
 }
 
+/// The verb that a record of a request has; `None` for what no record is made of but counted: health and the like.
+#[must_use]
+pub fn recorded_verb(request: &Request) -> Option<String> {
+    let is_recorded = !is_reading(request.method()) || is_look(request);
+    is_recorded.then(|| verb_of(request).0)
+}
+
 /// Whether a request looks: `HEAD` is served as `GET` is, without the body.
 fn is_reading(method: &Method) -> bool {
     [Method::GET, Method::HEAD].contains(method)

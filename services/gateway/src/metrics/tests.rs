@@ -282,7 +282,10 @@ fn runs_of_playbooks_are_counted_by_where_they_stand() {
     use keywheel_core::playbook_run::{Cause, Event as Fact, Outcome as Ended, Score};
     let step = Step {
         name: "ask".to_owned(),
-        deed: Deed::Approve { count: 1 },
+        deed: Deed::Approve {
+            count: 1,
+            not: Vec::new(),
+        },
         after: Vec::new(),
         deadline: HOUR,
         may_fail: false,

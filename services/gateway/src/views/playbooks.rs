@@ -3,7 +3,7 @@
 use keywheel_core::decision::PlannedStep;
 use keywheel_core::host::{Host, Quarantine, Standing};
 use keywheel_core::name::PlaybookName;
-use keywheel_core::playbook::{After, Deed, Playbook, Which};
+use keywheel_core::playbook::{After, Deed, Playbook, Which, approval_words};
 use keywheel_core::playbook_run::{
     self, Act, Begun, Lack, Progress, Run, Score, StepState, Target,
 };
@@ -261,8 +261,7 @@ fn action(deed: &Deed) -> String {
         Deed::Evict { .. } => "evict".to_owned(),
         Deed::Wait { span: None } => "wait for what began".to_owned(),
         Deed::Wait { span: Some(span) } => format!("wait {} s", span.as_secs()),
-        Deed::Approve { count: 1 } => "wait for an approval".to_owned(),
-        Deed::Approve { count } => format!("wait for {count} approvals"),
+        Deed::Approve { count, not } => approval_words(*count, not),
         Deed::Run { .. } => "run".to_owned(),
         Deed::Withdrawn => "wait until no host has it".to_owned(),
         Deed::Prove => "prove dead".to_owned(),

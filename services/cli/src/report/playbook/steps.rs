@@ -144,7 +144,7 @@ fn waits(state: &StepState) -> String {
         .map(|until| format!(", until {} at most", words::clock(until)));
     let until = until.unwrap_or_default();
     match &state.step.deed {
-        Deed::Approve { count } => format!(
+        Deed::Approve { count, .. } => format!(
             "step {name} waits for people, {} of {count} approved{until}",
             state.approvals.len()
         ),

@@ -2,7 +2,7 @@
 
 use keywheel_core::event::Event;
 use keywheel_core::id::{RunId, SecretId};
-use keywheel_core::playbook::{Deed, Which};
+use keywheel_core::playbook::{Deed, Which, approval_words};
 use keywheel_core::playbook_run::{Begun, Cause, Event as Fact, Intervention, Progress};
 use keywheel_core::time::Timestamp;
 use keywheel_core::{revocation, rotation};
@@ -185,8 +185,7 @@ pub(super) fn action(deed: &Deed) -> String {
         },
         Deed::Wait { span: None } => "wait for what began".to_owned(),
         Deed::Wait { span: Some(span) } => format!("wait {} s", span.as_secs()),
-        Deed::Approve { count: 1 } => "wait for an approval".to_owned(),
-        Deed::Approve { count } => format!("wait for {count} approvals"),
+        Deed::Approve { count, not } => approval_words(*count, not),
         Deed::Run { playbook, .. } => format!("run playbook {playbook}"),
         Deed::Withdrawn => "wait until no host has it".to_owned(),
         Deed::Prove => "prove dead".to_owned(),

@@ -39,7 +39,14 @@ fn steps() -> Vec<Step> {
     let notification = NotificationName::parse("pager").unwrap();
     let text = TOLD.to_owned();
     vec![
-        step("agree", Deed::Approve { count: 1 }, &[]),
+        step(
+            "agree",
+            Deed::Approve {
+                count: 1,
+                not: Vec::new(),
+            },
+            &[],
+        ),
         step("replace", Deed::Rotate { secrets }, &[("agree", false)]),
         step("converge", Deed::Withdrawn, &[("replace", false)]),
         step("prove", Deed::Prove, &[("converge", false)]),

@@ -9,7 +9,7 @@ use crate::event::Event;
 use crate::id::{NotificationId, RevocationId, RotationId, RunId, SecretId};
 use crate::name::{NotificationName, PlaybookName};
 use crate::notification;
-use crate::playbook::{Deed, MAX_TARGETS, Selection, Step, Which};
+use crate::playbook::{Deed, MAX_TARGETS, Selection, Step, Which, is_person};
 use crate::playbook_run::{self, Begun, Cause, MAX_FAILURE_CHARS, Run, StepState, Target};
 use crate::revocation::MAX_REASON_CHARS;
 use crate::rotation::Trigger;
@@ -99,8 +99,19 @@ pub(super) fn targets(world: &World, deed: &Deed) -> Result<Vec<Target>, String>
         Deed::Restart { containers } | Deed::Quarantine { containers, .. } => {
             order::containers(world, containers)
         }
-        Deed::Wait { .. } | Deed::Approve { .. } | Deed::Withdrawn | Deed::Prove => Ok(Vec::new()),
+        Deed::Approve { not, .. } => match not.iter().find(|one| !is_person(one)) {
+            None => Ok(Vec::new()),
+            Some(one) => Err(nobody(one)),
+        },
+        Deed::Wait { .. } | Deed::Withdrawn | Deed::Prove => Ok(Vec::new()),
     }
+}
+
+/// Why nobody may be asked: whoever was meant to be left out would not be.
+fn nobody(text: &str) -> String {
+    format!(
+        "it leaves out `{text}`, which names no person; tell the run `unix:UID`, `certificate:NAME` or `oidc:NAME`"
+    )
 }
 
 fn receiver(world: &World, name: &NotificationName) -> Result<Target, String> {

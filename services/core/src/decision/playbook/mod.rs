@@ -247,7 +247,7 @@ fn due(world: &World, id: RunId, step: &str, now: Timestamp) -> Result<Vec<Event
             step: name,
             note: None,
         },
-        Deed::Approve { count } => {
+        Deed::Approve { count, .. } => {
             let reason = format!(
                 "{} of {count} principals approved before its deadline",
                 state.approvals.len()
@@ -326,6 +326,10 @@ fn approve(
     let by = by.to_owned();
     if run.by == by {
         return Err(playbook_run::Rejection::OwnRun { run: id, by }.into());
+    }
+    if run.step(&name).is_some_and(|at| at.step.leaves_out(&by)) {
+        let step = name;
+        return Err(playbook_run::Rejection::LeftOut { run: id, step, by }.into());
     }
     let is_repeat = |name: &str| run.step(name).is_some_and(|at| at.approvals.contains(&by));
     if is_repeat(&name) {

@@ -100,7 +100,14 @@ fn one_that_was_gone_by_then_is_not_among_those_in_quarantine_also_after_a_repla
     // That it goes later changes nothing of what was done.
     let steps = vec![
         step("cut", cutting_off(OnRevoke::Disconnect), &[]),
-        step("look", Deed::Approve { count: 1 }, &["cut"]),
+        step(
+            "look",
+            Deed::Approve {
+                count: 1,
+                not: Vec::new(),
+            },
+            &["cut"],
+        ),
     ];
     let given = told(running_on(three(), steps), &OrderState::Done);
     let given = told(given, &OrderState::Gone);

@@ -13,7 +13,10 @@ fn after_failure(mut step: Step, of: &str) -> Step {
 }
 
 fn approving() -> Deed {
-    Deed::Approve { count: 1 }
+    Deed::Approve {
+        count: 1,
+        not: Vec::new(),
+    }
 }
 
 /// An approval that nobody gives fails.

@@ -27,7 +27,14 @@ fn approved(by: &str) -> event::Event {
 
 fn asking(count: u32) -> Given {
     let steps = vec![
-        step("ask", Deed::Approve { count }, &[]),
+        step(
+            "ask",
+            Deed::Approve {
+                count,
+                not: Vec::new(),
+            },
+            &[],
+        ),
         step("rotate", rotating(), &["ask"]),
     ];
     settled(running(steps))
@@ -106,6 +113,63 @@ fn a_token_approves_nothing_whoever_it_stands_for() {
 }
 
 #[test]
+fn whom_a_step_leaves_out_does_not_approve_it_nor_does_their_token() {
+    let not = vec!["certificate:anna".to_owned(), "unix:1000".to_owned()];
+    let steps = vec![
+        step("ask", Deed::Approve { count: 1, not }, &[]),
+        step("rotate", rotating(), &["ask"]),
+    ];
+    let given = settled(running(steps));
+    for by in ["certificate:anna", "unix:1000"] {
+        let left_out = Rejection::LeftOut {
+            run: RUN,
+            step: "ask".to_owned(),
+            by: by.to_owned(),
+        };
+        given.clone().when(approve(by)).then_rejected(left_out);
+        let by_token = Command::Playbook(Request::Approve {
+            run: RUN,
+            step: None,
+            by: by.to_owned(),
+            is_person: false,
+            reason: "seen".to_owned(),
+        });
+        let no_person = Rejection::NoPerson {
+            run: RUN,
+            by: by.to_owned(),
+        };
+        given.clone().when(by_token).then_rejected(no_person);
+    }
+    // Who has a similar name is somebody else.
+    let given = given.when(approve("unix:100")).then([approved("unix:100")]);
+    assert_eq!(progress(&settled(given), "rotate"), Progress::Done);
+}
+
+#[test]
+fn a_step_that_would_leave_nobody_out_asks_nobody_and_fails() {
+    let asking = |not: &str| Deed::Approve {
+        count: 1,
+        not: vec![not.to_owned()],
+    };
+    let ask = step("ask", asking("${secret}"), &[]);
+    let declared = Given::serving().and(declare(spec(vec![ask])));
+    let told = |who: &str| BTreeMap::from([("secret".to_owned(), who.to_owned())]);
+    for who in ["anna", "scheduler", "unix:007", "unix:anna", "oidc:"] {
+        let given = settled(declared.clone().and(start_with(told(who))));
+        assert_eq!(progress(&given, "ask"), Progress::Failed, "{who}");
+        assert_eq!(outcome(&given), Some(Outcome::Failed), "{who}");
+    }
+    let given = settled(declared.and(start_with(told("oidc:anna"))));
+    assert_eq!(progress(&given, "ask"), Progress::Open);
+    let left_out = Rejection::LeftOut {
+        run: RUN,
+        step: "ask".to_owned(),
+        by: "oidc:anna".to_owned(),
+    };
+    given.when(approve("oidc:anna")).then_rejected(left_out);
+}
+
+#[test]
 fn an_approval_that_comes_too_late_fails_its_step() {
     let given = asking(2).and(approve("certificate:anna"));
     let given = given.at(later(60)).when(due("ask"));
@@ -119,8 +183,22 @@ fn an_approval_that_comes_too_late_fails_its_step() {
 #[test]
 fn only_a_step_that_waits_is_approved_and_one_of_several_is_named() {
     let steps = vec![
-        step("ask", Deed::Approve { count: 1 }, &[]),
-        step("too", Deed::Approve { count: 1 }, &[]),
+        step(
+            "ask",
+            Deed::Approve {
+                count: 1,
+                not: Vec::new(),
+            },
+            &[],
+        ),
+        step(
+            "too",
+            Deed::Approve {
+                count: 1,
+                not: Vec::new(),
+            },
+            &[],
+        ),
     ];
     let given = settled(running(steps));
     let which = Rejection::WhichStep {
@@ -280,7 +358,14 @@ fn a_run_whose_texts_no_event_takes_is_refused() {
 fn of_several_runs_the_one_that_did_least_goes_on_first() {
     let steps = vec![
         step("rotate", rotating(), &[]),
-        step("ask", Deed::Approve { count: 1 }, &["rotate"]),
+        step(
+            "ask",
+            Deed::Approve {
+                count: 1,
+                not: Vec::new(),
+            },
+            &["rotate"],
+        ),
     ];
     let given = running(steps).and(advance()).and(advance());
     assert_eq!(next_run(given.world()).map(|run| run.id), Some(RUN));
@@ -299,7 +384,14 @@ fn of_several_runs_the_one_that_did_least_goes_on_first() {
 
 #[test]
 fn the_limit_of_open_runs_holds_and_those_that_ended_are_kept_for_a_while() {
-    let steps = vec![step("ask", Deed::Approve { count: 1 }, &[])];
+    let steps = vec![step(
+        "ask",
+        Deed::Approve {
+            count: 1,
+            not: Vec::new(),
+        },
+        &[],
+    )];
     let mut given = Given::serving().and(declare(spec(steps)));
     let run = |n: usize| RunId::from_bytes([u8::try_from(n).unwrap(); 16]);
     let begin = |n: usize| {

@@ -68,7 +68,14 @@ fn moves(given: Given) -> (Vec<bool>, Given) {
 #[test]
 fn what_revokes_in_a_run_and_leads_there_is_refused_last_and_what_comes_after_is_not() {
     let steps = vec![
-        step("ask", Deed::Approve { count: 1 }, &[]),
+        step(
+            "ask",
+            Deed::Approve {
+                count: 1,
+                not: Vec::new(),
+            },
+            &[],
+        ),
         step("rotate", rotating(), &["ask"]),
         step("revoke", revoking(), &["rotate"]),
         step("after", converging(), &["revoke"]),

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use keywheel_core::approval::{APPROVAL_LIFETIME, Operation};
+use keywheel_core::approval::{self, APPROVAL_LIFETIME, Operation};
 use keywheel_core::audit::Role;
 use keywheel_core::command::Command;
-use keywheel_core::id::HostId;
+use keywheel_core::event::Event;
+use keywheel_core::id::{HostId, RunId};
+use keywheel_core::name::PlaybookName;
+use keywheel_core::playbook_run::{Cause, Request as RunRequest};
+use keywheel_engine::port::journal::MAX_READ;
 use keywheel_engine::presence::{COPY_FACT, Fact, SINK_SET_FACT};
 use keywheel_identity::name::OperatorName;
 
@@ -14,6 +18,8 @@ use super::*;
 /// A set by which everybody may do everything.
 pub(super) const ALL: &str = "@id(\"all\")\npermit (principal, action, resource);\n";
 const MORE: &str = "@id(\"all\")\npermit (principal, action, resource);\n@id(\"but\")\nforbid (principal, action, resource == Secret::\"a\");\n";
+
+const REVIEW: &str = include_str!("../../../../../deploy/playbooks/break-glass-review.yaml");
 
 /// What an audit sink says of the sinks that it was given.
 pub(super) fn hear(bench: &Bench, second: i64, set: &str) {
@@ -65,6 +71,29 @@ impl Bench {
         let path = format!("approvals/{id}/{word}");
         let why = json!({ "reason": "seen the ticket" });
         self.says(who, ("POST", &path), why).await
+    }
+
+    /// The run that the scheduler begins with the event, told what the shipped playbook's trigger says.
+    async fn review_of_broken_glass(&self) -> String {
+        let events = self.journal.read(0, MAX_READ).await.unwrap();
+        let broken = events.iter().find_map(|one| match &one.event {
+            Event::Approval(_, approval::Event::GlassBroken { by, .. }) => {
+                Some((one.number, by.clone()))
+            }
+            _ => None,
+        });
+        let (number, who) = broken.unwrap();
+        let run = RunId::from_bytes([7; 16]);
+        let start = Command::Playbook(RunRequest::Start {
+            run,
+            playbook: PlaybookName::parse("break-glass-review").unwrap(),
+            arguments: BTreeMap::from([("who".to_owned(), who)]),
+            by: "scheduler".to_owned(),
+            reason: "an event".to_owned(),
+            cause: Cause::Event { number },
+        });
+        self.submit(Role::Scheduler, start).await;
+        run.to_string()
     }
 
     async fn version(&self) -> u64 {
@@ -309,6 +338,47 @@ async fn broken_glass_is_a_problem_until_somebody_else_has_reviewed_it() {
     for part in ["break-glass", "review-break-glass"] {
         assert!(records.contains(part), "{part}: {records}");
     }
+}
+
+#[tokio::test]
+async fn who_broke_the_glass_is_not_whom_the_shipped_playbook_takes_for_its_review() {
+    let bench = Bench::taking(&[(Operation::PolicyChange, 2)]).await;
+    let (status, answer) = bench.apply(REVIEW).await;
+    assert_eq!(status, 200, "{answer}");
+    let mut wish = super::tokens::wish("ci");
+    wish["resources"] = json!(["environment"]);
+    let token = bench.issue(wish).await;
+    let id = bench.wants_policies("ada", ALL).await;
+    assert_eq!(bench.word("ada", &id, "break-glass").await.0, 200);
+    let id = bench.review_of_broken_glass().await;
+    let run = bench.until_step(&id, "reviewed", "running").await;
+    let action = "wait for an approval, not by certificate:ada";
+    assert_eq!(run["steps"][0]["action"], action, "{run}");
+
+    let (path, why) = (
+        format!("playbook-runs/{id}/approve"),
+        || json!({ "reason": "looked at the set" }),
+    );
+    let own = bench.says("ada", ("POST", &path), why()).await;
+    assert_problem(
+        &own,
+        409,
+        "conflict",
+        "`certificate:ada` to approve, whom it leaves out",
+    );
+    let last = bench.audit().await.pop().unwrap();
+    for part in ["approve-playbook", "Rejected", "whom it leaves out"] {
+        assert!(last.contains(part), "{part}: {last}");
+    }
+    let whole = format!("/v1/{path}");
+    let hers = bench.with(&token, ("POST", &whole), why()).await;
+    assert_problem(&hers, 409, "conflict", "takes people");
+    let (_, run) = bench.see(&format!("playbook-runs/{id}")).await;
+    assert!(run["steps"][0]["approvals"].is_null(), "{run}");
+    let (status, said) = bench.says("bob", ("POST", &path), why()).await;
+    assert_eq!(status, 200, "{said}");
+    let run = bench.until_end(&id).await;
+    assert_eq!(run["state"], "completed", "{run}");
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ impl Bench {
     }
 
     /// A token of ada's.
-    async fn issue(&self, wish: Value) -> String {
+    pub(super) async fn issue(&self, wish: Value) -> String {
         let (status, answer) = self.as_peer(ada(), "POST", "/v1/tokens", wish).await;
         assert_eq!(status, 200, "{answer}");
         answer["token"].as_str().unwrap().to_owned()
@@ -72,7 +72,7 @@ impl Bench {
     }
 
     /// A program with a token.
-    async fn with(&self, token: &str, asks: (&str, &str), body: Value) -> (u16, Value) {
+    pub(super) async fn with(&self, token: &str, asks: (&str, &str), body: Value) -> (u16, Value) {
         self.bare(asks, &[&format!("Bearer {token}")], body).await
     }
 
