@@ -62,7 +62,10 @@ pub fn load(file: Option<&Path>, flags: ConfigFlags) -> Result<Config, SettingsE
     };
     init_logging(format, &config.log.level)?;
     for unknown in env::unknown() {
-        tracing::warn!({ names::REASON } = unknown.as_str(), "a variable has no effect");
+        tracing::warn!(
+            { names::REASON } = unknown.as_str(),
+            "a variable has no effect"
+        );
     }
     Ok(config)
 }
