@@ -127,12 +127,12 @@ pub(crate) enum CredentialsVerb {
 }
 
 /// How what is done with the authorities comes on record, in their verbs' help, and how they end without it.
-const NOTED: &str = "It is on record, and what came of it: both are noted in deeds.jsonl beside the authorities, from where the\ngateway takes them up. Without a place for the notes nothing is done: it ends with 73 where you may not write\nthere, 69 where the disk or the notes are full, 2 where another `keywheel` is at it, and 78 where no\nauthorities are.";
+const NOTED: &str = "It is on record, and what came of it: both are noted in deeds.jsonl beside the authorities, from where the\ngateway takes them up. Without a place for the notes nothing is done: it ends with 73 where you may not write\nthere (or read the key), 69 where the disk or the notes are full, 2 where another `keywheel` is at it, and\n78 where no authorities are.";
 
 /// `credentials refresh`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = format!("Examples:\n  keywheel credentials refresh ./store-sync\n  keywheel credentials refresh --gateway-dir ./try/gateway --unseal-key-file ./try.key ./try/operators/admin\n\nWho it is and its keys for signing stay; certificate and permit are new. Services renew by themselves\nas long as they run, so this is for those that did not. A host joins again instead.\n\nThe first directory that cannot be made fresh ends it, with 66 where the directory cannot be read or written\nand 78 where it, the authorities and the unseal key do not belong together; those before it are fresh.\n{NOTED}")
+    after_help = format!("Examples:\n  keywheel credentials refresh ./store-sync\n  keywheel credentials refresh --gateway-dir ./try/gateway --unseal-key-file ./try.key ./try/operators/admin\n\nWho it is and its keys for signing stay; certificate and permit are new. Services renew by themselves\nas long as they run, so this is for those that did not. A host joins again instead.\n\nThe first directory that cannot be made fresh ends it, with 66 where the directory cannot be read or written\nand 78 where it is a host's, or it, the authorities and the unseal key do not belong together; those before\nit are fresh.\n{NOTED}")
 )]
 pub(crate) struct RefreshArgs {
     /// Where the authorities are.
