@@ -38,9 +38,7 @@ pub fn marked(name: &str) -> Option<String> {
 /// What is said of variables that begin like ours and are none; by their names alone.
 #[must_use]
 pub fn unknown() -> Vec<String> {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
-    let all = std::env::vars_os();
-    let names = all.filter_map(|(name, _)| name.into_string().ok());
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     let names: Vec<String> = names.collect();
     variables::unknown(names.iter().map(String::as_str))
 }
