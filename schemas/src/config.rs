@@ -17,6 +17,7 @@ pub mod sinks;
 mod sources;
 mod tables;
 pub mod unseal;
+pub mod variables;
 
 #[cfg(test)]
 mod tests;

@@ -2,19 +2,25 @@
 
 /// ` (did you mean …?)` when one of the known words is near, or nothing.
 pub(crate) fn nearest(word: &str, known: &[&str]) -> String {
+    nearest_of(word, known)
+        .map(|known| format!(" (did you mean `{known}`?)"))
+        .unwrap_or_default()
+}
+
+/// The nearest of the known words, where one is near.
+pub(crate) fn nearest_of<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
     let folded = word.to_lowercase();
     let near = known
         .iter()
         .map(|known| {
             (
                 strsim::damerau_levenshtein(&folded, &known.to_lowercase()),
-                known,
+                *known,
             )
         })
         .filter(|(distance, known)| *distance <= 1 + known.len() / 4)
         .min_by_key(|(distance, _)| *distance);
-    near.map(|(_, known)| format!(" (did you mean `{known}`?)"))
-        .unwrap_or_default()
+    near.map(|(_, known)| known)
 }
 
 #[cfg(test)]

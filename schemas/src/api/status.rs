@@ -23,10 +23,13 @@ pub struct Status {
     pub version: String,
     /// Name of this host, as selectors see it.
     pub host: String,
-    /// Directory of journal and cache.
-    pub data_dir: String,
-    /// Process id.
-    pub pid: u32,
+    /// Directory of journal and cache. Told to root and the gateway's own user at its socket, and to whoever may `audit`
+    /// or `grant` of the environment; absent for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_dir: Option<String>,
+    /// Process id; told to the same, absent for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
     /// The gateway's clock, RFC 3339.
     #[serde(default)]
     pub time: String,

@@ -4,6 +4,7 @@
 //! may only ask has a file written or an address called. No secret is in here: keys come by file path.
 
 mod faults;
+mod receiver;
 
 use std::path::Path;
 

@@ -53,7 +53,13 @@ pub(crate) fn own(given: &OwnCa, deployment: DeploymentId) -> Result<Option<Auth
         Failure::new(Exit::Input, what, "give a PEM file")
     })?;
     let key = SecretBytes::from(read(key)?);
-    let own = Authority::from_pem(deployment, &chain, &key).map_err(|e| refused(&e))?;
+    let own = Authority::from_pem(deployment, &chain, &key).map_err(|e| {
+        Failure::new(
+            Exit::Input,
+            keywheel_daemon::chain(&e),
+            "give with --ca-cert the issuing certificate first and its root last, and with --ca-key its key, both PEM",
+        )
+    })?;
     Ok(Some(own))
 }
 
@@ -143,7 +149,13 @@ fn lifetime(given: Option<&str>) -> Result<Duration, Failure> {
 fn keep(opened: &Opened) -> Result<(), Failure> {
     let sealed = opened.authority.seal(&opened.unseal, &OsEntropy);
     let sealed = sealed.map_err(|e| refused(&e))?;
-    opened.home.keep_authority(&sealed).map_err(|e| refused(&e))
+    opened.home.keep_authority(&sealed).map_err(|e| {
+        Failure::new(
+            Exit::CannotCreate,
+            keywheel_daemon::chain(&e),
+            "correct what is named, and look with `keywheel ca status` before you repeat the command",
+        )
+    })
 }
 
 fn refused(error: &(dyn std::error::Error + 'static)) -> Failure {
@@ -248,6 +260,58 @@ pub(crate) mod tests {
         for (words, failure) in failed.into_iter().zip([again, too_early]) {
             assert!(failure.what.starts_with(words.as_str()), "{words}");
         }
+    }
+
+    /// As the help says it.
+    #[test]
+    fn each_reason_to_refuse_ends_with_a_code_of_its_own() {
+        let scratch = tempfile::tempdir().unwrap();
+        let home = home(scratch.path());
+        let screen = Screen::of_terminal(Format::Json);
+        let none = FinishArgs {
+            home: home.clone(),
+            drop_long_lived: false,
+            lifetime: None,
+        };
+        assert_eq!(finish(screen, &none).unwrap_err().exit, Exit::Conflict);
+        let with = |file: &Path| {
+            let own = OwnCa {
+                ca_cert: Some(file.to_owned()),
+                ca_key: Some(file.to_owned()),
+            };
+            let home = home.clone();
+            begin(screen, &CaArgs { home, own }).unwrap_err().exit
+        };
+        assert_eq!(with(&scratch.path().join("none.pem")), Exit::NoInput);
+        let wrong = scratch.path().join("wrong.pem");
+        std::fs::write(&wrong, "no authority").unwrap();
+        assert_eq!(with(&wrong), Exit::Input);
+        let other_key = HomeArgs {
+            unseal_key_file: scratch.path().join("none"),
+            ..home.clone()
+        };
+        assert_eq!(begin_at(&other_key).unwrap_err().exit, Exit::Config);
+        let looked = run(screen, &CaVerb::Status(other_key));
+        assert_eq!(looked.unwrap_err().exit, Exit::Config);
+        let elsewhere = HomeArgs {
+            gateway_dir: scratch.path().join("none"),
+            ..home.clone()
+        };
+        assert_eq!(begin_at(&elsewhere).unwrap_err().exit, Exit::Config);
+        begin_at(&home).unwrap();
+        assert_eq!(begin_at(&home).unwrap_err().exit, Exit::Conflict);
+        // A look leaves no line.
+        let lines = || {
+            Ledger::new(&home.gateway_dir)
+                .read()
+                .unwrap()
+                .unwrap()
+                .lines
+                .len()
+        };
+        let before = lines();
+        run(screen, &CaVerb::Status(home.clone())).unwrap();
+        assert_eq!(lines(), before);
     }
 
     #[test]

@@ -133,3 +133,40 @@ pub(crate) fn open(args: &HomeArgs) -> Result<Opened, Failure> {
         unseal,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Format;
+    use crate::ca::tests::home;
+
+    /// As the help says it.
+    #[test]
+    fn the_first_directory_that_cannot_be_made_fresh_ends_it_and_those_before_are() {
+        let scratch = tempfile::tempdir().unwrap();
+        let home = home(scratch.path());
+        let deployment = home.gateway_dir.parent().unwrap().to_owned();
+        let of = |home: &HomeArgs, names: &[&str]| {
+            let directories = names.iter().map(|name| deployment.join(name));
+            let args = RefreshArgs {
+                home: home.clone(),
+                directories: directories.collect(),
+            };
+            refresh(Screen::of_terminal(Format::Json), &args)
+        };
+        let certificate = || {
+            let bundle = Bundle::read(&deployment.join("operators/ada")).unwrap();
+            bundle.tls.chain_pem
+        };
+        let before = certificate();
+        let refused = of(&home, &["operators/ada", "none", "store-sync"]).unwrap_err();
+        assert_eq!(refused.exit, Exit::NoInput, "{}", refused.what);
+        assert!(certificate() != before, "the one before it is fresh");
+        let other_key = HomeArgs {
+            unseal_key_file: scratch.path().join("none"),
+            ..home.clone()
+        };
+        let refused = of(&other_key, &["operators/ada"]).unwrap_err();
+        assert_eq!(refused.exit, Exit::Config, "{}", refused.what);
+    }
+}

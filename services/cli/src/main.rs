@@ -45,6 +45,7 @@ mod span;
 mod spans;
 mod terminal;
 mod up;
+mod variables;
 mod verbs;
 mod wiring;
 
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error).into(),
     };
+    variables::warn_of_unknown(&cli.verb);
     match serve(cli) {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {

@@ -1,6 +1,8 @@
 //! The one door to the environment. Values of secrets never come through it: they come by file. The
 //! only credential that may is one for a collector of spans, whose variable is OpenTelemetry's.
 
+use keywheel_schemas::config::variables;
+
 /// A variable's text.
 ///
 /// # Errors
@@ -31,6 +33,14 @@ pub fn marked(name: &str) -> Option<String> {
     let value = std::env::var_os(name)?;
     let text = value.to_string_lossy().into_owned();
     (!text.is_empty()).then_some(text)
+}
+
+/// What is said of variables that begin like ours and are none; by their names alone.
+#[must_use]
+pub fn unknown() -> Vec<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let names: Vec<String> = names.collect();
+    variables::unknown(names.iter().map(String::as_str))
 }
 
 /// A variable holds bytes that are no text.

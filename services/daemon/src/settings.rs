@@ -7,7 +7,7 @@ use keywheel_schemas::config::{
     Config, ConfigError, ConfigFlags, LogFormat as WantedFormat, MAX_CONFIG_BYTES,
 };
 
-use crate::{LogFormat, LoggingError, env, init_logging};
+use crate::{LogFormat, LoggingError, env, init_logging, names};
 
 /// Why a daemon's settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ fn lines(faults: &[ConfigError]) -> String {
     lines.join("\n")
 }
 
-/// Reads the configuration, and starts logging as it says.
+/// Reads the configuration, and starts logging as it says; a variable that begins like ours and is none is warned of.
 ///
 /// # Errors
 /// With every fault of file, environment and flags, before anything was opened.
@@ -61,6 +61,12 @@ pub fn load(file: Option<&Path>, flags: ConfigFlags) -> Result<Config, SettingsE
         None => LogFormat::of_stderr(),
     };
     init_logging(format, &config.log.level)?;
+    for unknown in env::unknown() {
+        tracing::warn!(
+            { names::REASON } = unknown.as_str(),
+            "a variable has no effect"
+        );
+    }
     Ok(config)
 }
 

@@ -84,7 +84,10 @@ async fn serve(cli: Cli) -> Result<(), Problem> {
         Verb::Join {
             token_file,
             identity_dir,
-        } => apart::join(&token_file, &identity_dir).await,
+        } => {
+            warn_of_unknown_variables();
+            apart::join(&token_file, &identity_dir).await
+        }
         Verb::Run {
             config,
             data_dir,
@@ -103,6 +106,18 @@ async fn serve(cli: Cli) -> Result<(), Problem> {
             };
             apart::run(config.as_deref(), flags).await
         }
+    }
+}
+
+/// Most likely they were mistyped; of a program that serves its log says it.
+fn warn_of_unknown_variables() {
+    let mut out = std::io::stderr().lock();
+    for unknown in keywheel_daemon::env::unknown() {
+        // When stderr is gone, nobody is left to be told.
+        let _ = writeln!(
+            out,
+            "warning: {unknown}\n  next: correct its name, or unset it"
+        );
     }
 }
 

@@ -137,6 +137,25 @@ fn a_key_inside_the_data_directory_is_refused() -> Result<()> {
 }
 
 #[test]
+fn a_mistyped_variable_is_named_in_the_log() -> Result<()> {
+    let keywheel = Keywheel::prepare()?;
+    let mistyped = concat!("KEYWHEEL", "_AUDIT_MIN_SINK");
+    fs::write(keywheel.data_dir(), "I am a file")?;
+    let mut up = keywheel.up_command(&Options::default())?;
+    // It comes as far as its log, and no further.
+    let said = Output::of(up.env(mistyped, "a-canary"))?;
+    assert_refused(&said, CANNOT_CREATE, &["directory"]);
+    for part in [
+        format!("the environment variable `{mistyped}` is not known"),
+        "(did you mean `KEYWHEEL_AUDIT_MIN_SINKS`?)".to_owned(),
+    ] {
+        assert!(said.stderr.contains(&part), "{part}: {}", said.stderr);
+    }
+    assert!(!said.stderr.contains("a-canary"), "{}", said.stderr);
+    Ok(())
+}
+
+#[test]
 fn a_wrong_configuration_names_every_fault_at_once() -> Result<()> {
     let keywheel = Keywheel::prepare()?;
     let config = keywheel

@@ -43,6 +43,27 @@ fn a_near_miss_is_told_the_nearest_name() -> Result<()> {
 }
 
 #[test]
+fn a_mistyped_variable_is_named_with_the_one_that_was_meant_and_without_what_it_holds() -> Result<()>
+{
+    let keywheel = Keywheel::prepare()?;
+    let mistyped = concat!("KEYWHEEL", "_ADRESS");
+    let version = || keywheel.client(&["version"]);
+    let quiet = Output::of(&mut version()?)?.ok()?;
+    assert_eq!(quiet.stderr, "");
+    let said = Output::of(version()?.env(mistyped, "unix:///a-canary"))?.ok()?;
+    assert_eq!(said.stdout, quiet.stdout);
+    for part in [
+        format!("warning: the environment variable `{mistyped}` is not known"),
+        "(did you mean `KEYWHEEL_ADDRESS`?)".to_owned(),
+        "\n  next: ".to_owned(),
+    ] {
+        assert!(said.stderr.contains(&part), "{part}: {}", said.stderr);
+    }
+    assert!(!said.stderr.contains("a-canary"), "{}", said.stderr);
+    Ok(())
+}
+
+#[test]
 fn a_name_off_the_grammar_is_refused() -> Result<()> {
     let keywheel = with_something()?;
     let long = "a".repeat(256);

@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::super::tables::Found;
-use super::{MAX_SINK_NAME_BYTES, MAX_SINK_TEXT_BYTES, MAX_SINKS, MIN_SINK_FILE_BYTES};
+use super::{MAX_SINK_NAME_BYTES, MAX_SINK_TEXT_BYTES, MAX_SINKS, MIN_SINK_FILE_BYTES, receiver};
 use crate::leaf::shorten;
 use crate::near::nearest;
 
@@ -97,6 +97,7 @@ fn of_sinks(sinks: &[Spanned<DeValue<'_>>]) -> Vec<Found> {
         found.push((beyond.span().start, what));
     }
     let (mut names, mut paths) = (BTreeSet::new(), BTreeSet::new());
+    let mut receivers = BTreeSet::new();
     for sink in sinks {
         let begin = sink.span().start;
         let DeValue::Table(settings) = sink.get_ref() else {
@@ -120,8 +121,26 @@ fn of_sinks(sinks: &[Spanned<DeValue<'_>>]) -> Vec<Found> {
             let what = "another sink writes to the same file; name one of its own";
             found.push((at, format!("{}: {what}", called(settings))));
         }
+        if let Some((at, receiver)) = receiver_of(settings)
+            && !receivers.insert(receiver)
+        {
+            let what = "another sink tells the same receiver, and two of them are no more than one; name another receiver, or leave one of the two out";
+            found.push((at, format!("{}: {what}", called(settings))));
+        }
     }
     found
+}
+
+/// Which receiver a sink tells, and where it is named.
+fn receiver_of(settings: &DeTable<'_>) -> Option<(usize, String)> {
+    let (_, sort) = text_of(settings, "type")?;
+    let named_by = match sort {
+        "syslog" => "address",
+        _ => "url",
+    };
+    let (at, place) = text_of(settings, named_by)?;
+    let subject = text_of(settings, "subject").map_or("", |(_, subject)| subject);
+    receiver::of(sort, place, subject).map(|receiver| (at, receiver))
 }
 
 /// Of one sink, which begins there.

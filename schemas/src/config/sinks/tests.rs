@@ -147,11 +147,59 @@ fn two_sinks_have_no_file_together() {
 }
 
 #[test]
+fn two_sinks_have_no_receiver_together() {
+    for (name, from, to) in [
+        ("siem", "siem.example.org:6514", "SIEM.example.org.:6514"),
+        (
+            "lake",
+            "tls://nats.example.org:4222",
+            "tls://nats.example.org",
+        ),
+        (
+            "logs",
+            "http://127.0.0.1:4318/v1",
+            "http://localhost:4318/canary/../v1",
+        ),
+        (
+            "hook",
+            "https://audit.example.org/",
+            "https://audit.example.org:443//",
+        ),
+    ] {
+        let begin = ALL.find(&format!("[[sink]]\nname = \"{name}\"")).unwrap();
+        let one = ALL[begin..].split("\n\n").next().unwrap();
+        let second = one.replace(&format!("\"{name}\""), "\"second\"");
+        // Whatever else is another, it is told the same.
+        for format in ["native", "ocsf"] {
+            let again = second.replace(from, to).replace("\nformat = \"ocsf\"", "");
+            assert!(again.contains(to), "{again}");
+            let fault = read(&format!("{ALL}\n{again}\nformat = \"{format}\"\n")).unwrap_err();
+            assert!(
+                fault.contains("sink `second`: another sink tells the same receiver"),
+                "{fault}"
+            );
+            assert!(!fault.contains("canary"), "{fault}");
+        }
+    }
+    let lake = ALL.find("[[sink]]\nname = \"lake\"").unwrap();
+    let lake = ALL[lake..].split("\n\n").next().unwrap();
+    let other = lake
+        .replace("\"lake\"", "\"second\"")
+        .replace("keywheel.audit", "keywheel.more");
+    assert_eq!(
+        read(&format!("{ALL}\n{other}\n")).unwrap().len(),
+        6,
+        "another subject is another receiver"
+    );
+}
+
+#[test]
 fn there_are_as_many_sinks_as_the_limit_and_not_one_more() {
     let of = |count: usize| {
         let one = |n: usize| {
             format!(
-                "[[sink]]\nname = \"s{n}\"\ntype = \"otlp\"\nurl = \"http://127.0.0.1:1/v1/logs\"\n"
+                "[[sink]]\nname = \"s{n}\"\ntype = \"otlp\"\nurl = \"http://127.0.0.1:{}/v1/logs\"\n",
+                n + 1
             )
         };
         read(&(0..count).map(one).collect::<String>()).map(|sinks| sinks.len())

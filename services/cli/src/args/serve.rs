@@ -126,10 +126,13 @@ pub(crate) enum CredentialsVerb {
     Refresh(RefreshArgs),
 }
 
+/// How what is done with the authorities comes on record, in their verbs' help, and how they end without it.
+const NOTED: &str = "It is on record, and what came of it: both are noted in deeds.jsonl beside the authorities, from where the\ngateway takes them up. Without a place for the notes nothing is done: it ends with 73 where you may not write\nthere (or read the key), 69 where the disk or the notes are full, 2 where another `keywheel` is at it, and\n78 where no authorities are.";
+
 /// `credentials refresh`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  keywheel credentials refresh ./store-sync\n  keywheel credentials refresh --gateway-dir ./try/gateway --unseal-key-file ./try.key ./try/operators/admin\n\nWho it is and its keys for signing stay; certificate and permit are new. Services renew by themselves\nas long as they run, so this is for those that did not. A host joins again instead."
+    after_help = format!("Examples:\n  keywheel credentials refresh ./store-sync\n  keywheel credentials refresh --gateway-dir ./try/gateway --unseal-key-file ./try.key ./try/operators/admin\n\nWho it is and its keys for signing stay; certificate and permit are new. Services renew by themselves\nas long as they run, so this is for those that did not. A host joins again instead.\n\nThe first directory that cannot be made fresh ends it, with 66 where the directory cannot be read or written\nand 78 where it is a host's, or it, the authorities and the unseal key do not belong together; those before\nit are fresh.\n{NOTED}")
 )]
 pub(crate) struct RefreshArgs {
     /// Where the authorities are.
@@ -150,7 +153,7 @@ pub(crate) enum NatsVerb {
 /// `nats config`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Examples:\n  keywheel nats config --bus bus.example:4222 --installed /etc/keywheel-deployment\n  keywheel nats config --bus bus-1.example:4222 --bus bus-2.example:4222 --bus bus-3.example:4222 \\\n    --node bus-3 --out ./bus-3      with a certificate of its own"
+    after_help = format!("Examples:\n  keywheel nats config --bus bus.example:4222 --installed /etc/keywheel-deployment\n  keywheel nats config --bus bus-1.example:4222 --bus bus-2.example:4222 --bus bus-3.example:4222 \\\n    --node bus-3 --out ./bus-3      with a certificate of its own\n\nWhat is printed holds no key, and leaves no record. It ends with 64 where the bus servers are not named\nwell, 78 where authorities and unseal key do not belong together, and with --out with 73 where DIR cannot be\nwritten, or somebody else could get or change what is in it.\nWith --out: {NOTED}")
 )]
 pub(crate) struct NatsConfigArgs {
     /// Where the authorities are.
@@ -193,7 +196,9 @@ pub(crate) enum CaVerb {
     /// Begin to use another root: certificates come from it, and both are trusted.
     Begin(CaArgs),
     /// Show whether a rollover is under way, and when it can be finished.
-    #[command(after_help = "Example:\n  keywheel ca status")]
+    #[command(
+        after_help = "Example:\n  keywheel ca status\n\nIt only looks, and leaves no record. It ends with 0 either way, and with 78 where authorities and unseal key\ndo not belong together."
+    )]
     Status(HomeArgs),
     /// Trust the old root no more.
     Finish(FinishArgs),
@@ -202,7 +207,7 @@ pub(crate) enum CaVerb {
 /// `ca begin`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Example:\n  keywheel ca begin\n\nNothing is restarted: the gateway takes the new root up by itself, services and hosts renew under it."
+    after_help = format!("Example:\n  keywheel ca begin\n\nNothing is restarted: the gateway takes the new root up by itself, services and hosts renew under it.\n\nIt ends with 2 where a rollover is under way, 66 where a file of your own authority cannot be read, 65 where it is\nno such authority, and 78 where authorities and unseal key do not belong together.\n{NOTED}")
 )]
 pub(crate) struct CaArgs {
     /// Where the authorities are.
@@ -215,7 +220,9 @@ pub(crate) struct CaArgs {
 
 /// `ca finish`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "Example:\n  keywheel ca finish --drop-long-lived --lifetime 1h")]
+#[command(
+    after_help = format!("Example:\n  keywheel ca finish --drop-long-lived --lifetime 1h\n\nIt ends with 2 where it is too early, or no rollover is under way, 64 where --lifetime is none, and 78 where\nauthorities and unseal key do not belong together.\n{NOTED}")
+)]
 pub(crate) struct FinishArgs {
     /// Where the authorities are.
     #[command(flatten)]

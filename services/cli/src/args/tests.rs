@@ -295,6 +295,35 @@ fn help_of_exit_codes_shows_the_table() {
 }
 
 #[test]
+fn help_of_what_is_done_with_the_authorities_names_its_record_and_codes_that_there_are() {
+    for (words, is_deed) in [
+        (["credentials", "refresh"], true),
+        (["nats", "config"], true),
+        (["ca", "begin"], true),
+        (["ca", "finish"], true),
+        (["ca", "status"], false),
+    ] {
+        let mut command = Cli::command();
+        let noun = command.find_subcommand_mut(words[0]).unwrap();
+        let verb = noun.find_subcommand_mut(words[1]).unwrap();
+        let after = verb.get_after_help().unwrap().to_string();
+        let told = match is_deed {
+            true => "deeds.jsonl",
+            false => "leaves no record",
+        };
+        assert!(after.contains(told), "{words:?}: {after}");
+        let codes = after.split(|c: char| !c.is_ascii_digit());
+        let codes = codes.filter(|number| number.len() == 2);
+        let codes: Vec<u8> = codes.filter_map(|number| number.parse().ok()).collect();
+        assert!(codes.contains(&78), "{words:?}: {after}");
+        for code in codes.into_iter().filter(|code| *code >= 64) {
+            let is_known = exit::Exit::ALL.iter().any(|exit| exit.code() == code);
+            assert!(is_known, "{words:?} says {code}");
+        }
+    }
+}
+
+#[test]
 fn help_of_approve_says_that_a_token_says_no_word() {
     let command = Cli::command();
     let approval = command.find_subcommand("approval").unwrap();

@@ -165,13 +165,18 @@ fn figures(status: &Status) -> String {
         }
         false => "no",
     };
-    fields(&[
-        (
-            "keywheel",
-            format!("{} (pid {})", status.version, status.pid),
-        ),
-        ("host", status.host.clone()),
-        ("data directory", status.data_dir.clone()),
+    let version = match status.pid {
+        Some(pid) => format!("{} (pid {pid})", status.version),
+        None => status.version.clone(),
+    };
+    let mut rows = vec![("keywheel", version), ("host", status.host.clone())];
+    rows.extend(
+        status
+            .data_dir
+            .iter()
+            .map(|place| ("data directory", place.clone())),
+    );
+    rows.extend([
         ("sealed", sealed.to_owned()),
         ("policies", policies(status)),
         ("secrets", status.secrets.to_string()),
@@ -182,7 +187,8 @@ fn figures(status: &Status) -> String {
         ("open effects", status.open_effects.to_string()),
         ("events", status.events.to_string()),
         ("audit records", status.audit_records.to_string()),
-    ])
+    ]);
+    fields(&rows)
 }
 
 #[cfg(test)]
@@ -220,8 +226,8 @@ mod tests {
             components,
             version: "0.1.0".to_owned(),
             host: "gw-1".to_owned(),
-            data_dir: "/var/lib/keywheel".to_owned(),
-            pid: 1,
+            data_dir: Some("/var/lib/keywheel".to_owned()),
+            pid: Some(1),
             time: "2026-11-27T12:00:00Z".to_owned(),
             sealed: false,
             secrets: 1,
@@ -235,6 +241,22 @@ mod tests {
             features: Vec::new(),
             warnings: Vec::new(),
             policies: None,
+        }
+    }
+
+    #[test]
+    fn where_a_gateway_lies_is_shown_as_far_as_it_was_told() {
+        let told = figures(&status(Vec::new(), Vec::new()));
+        assert!(told.contains("0.1.0 (pid 1)"), "{told}");
+        assert!(told.contains("/var/lib/keywheel"), "{told}");
+        let untold = figures(&Status {
+            data_dir: None,
+            pid: None,
+            ..status(Vec::new(), Vec::new())
+        });
+        assert!(untold.contains("0.1.0"), "{untold}");
+        for part in ["pid", "data directory"] {
+            assert!(!untold.contains(part), "{part}: {untold}");
         }
     }
 

@@ -37,10 +37,35 @@ pub(super) async fn status(
     Extension(caller): Extension<Caller>,
 ) -> Json<Status> {
     let status = look(&api).await.0;
+    let status = match is_told_place(&api, &caller) {
+        true => status,
+        false => placeless(status),
+    };
     Json(match is_told_all(&api, &caller) {
         true => status,
         false => outline(status),
     })
+}
+
+/// Where this gateway lies on its machine helps who is there and could look for themselves, as root or as its own user,
+/// and who answers for the whole. A token is no person at a machine.
+fn is_told_place(api: &Api, caller: &Caller) -> bool {
+    let standing = &caller.standing;
+    let is_there = standing.held().is_none() && ["root", "daemon-user"].contains(&standing.rule());
+    let answers = Demand {
+        or: Some(Verb::Audit),
+        ..Demand::of_all(Verb::Grant)
+    };
+    is_there || api.may(caller, &[answers])
+}
+
+/// Without what is of use on this machine alone.
+fn placeless(status: Status) -> Status {
+    Status {
+        data_dir: None,
+        pid: None,
+        ..status
+    }
 }
 
 /// Whoever has an account at the provider can log in: of them those alone are told all, who may look at all.
@@ -213,8 +238,8 @@ fn compose(api: &Api, asked: &Asked, rows: &[Row], parts: Vec<Part>) -> Status {
     Status {
         state: worst(components.iter().map(|component| component.state)),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        data_dir: api.data_dir.clone(),
-        pid: std::process::id(),
+        data_dir: Some(api.data_dir.clone()),
+        pid: Some(std::process::id()),
         time: now.text(),
         sealed: is_sealed(rows, api.clock.monotonic()),
         secrets: count(world.declared_secrets().count()),

@@ -414,6 +414,26 @@ async fn an_export_of_the_audit_waits_and_says_by_which_request_it_was_made() {
 }
 
 #[tokio::test]
+async fn an_export_that_cannot_be_made_is_put_to_nobody() {
+    let bench = Bench::taking(&[(Operation::AuditExport, 2)]).await;
+    assert_eq!(bench.see("secrets").await.0, 200);
+    for range in [
+        "from=1&to=0",
+        "from=0&to=0",
+        "from=7&to=7",
+        "from=0&to=4000",
+        "from=4000",
+    ] {
+        let path = format!("audit/export?{range}");
+        let answer = bench.says("ada", ("GET", &path), Value::Null).await;
+        assert_problem(&answer, 400, "invalid", "there are no audit records");
+        assert_eq!(bench.see("approvals").await.1, json!([]), "{range}");
+    }
+    // Its places are free again.
+    bench.wants_export("ada").await;
+}
+
+#[tokio::test]
 async fn each_share_of_an_unsealing_is_somebody_else_s() {
     let bench = Bench::taking(&[(Operation::Unseal, 2)]).await;
     bench.store_says(super::seal::sealed());

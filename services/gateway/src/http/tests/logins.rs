@@ -328,6 +328,33 @@ async fn who_may_not_look_at_all_hears_of_the_status_how_it_is_on_the_whole() {
 }
 
 #[tokio::test]
+async fn where_the_gateway_lies_is_told_to_who_is_there_or_answers_for_the_whole() {
+    let case = Case::with_policies().await;
+    let of = |status: &Value| (status.get("data_dir").cloned(), status.get("pid").cloned());
+    let here = (Some(json!("data")), Some(json!(std::process::id())));
+    let root = case.bench.see("status").await.1;
+    assert_eq!(of(&root), here, "root at the socket: {root}");
+    let look = async |token: &str| {
+        let asked = case.ask(("GET", "/v1/status"), token, Value::Null).await;
+        assert_eq!(asked.0, 200, "{}", asked.1);
+        asked.1
+    };
+    let ada = look(&case.token().await).await;
+    assert_eq!(of(&ada), here, "who may audit: {ada}");
+    case.provider.claims(json!({ "preferred_username": "bob" }));
+    let bob = look(&case.token().await).await;
+    assert_eq!(of(&bob), (None, None), "who logged in: {bob}");
+    // Who has a certificate, and is permitted nothing of it.
+    let eve = Peer::Operator(keywheel_identity::name::OperatorName::parse("eve").unwrap());
+    let asked = case.bench.ask_as(eve, "GET", "/v1/status", Body::empty());
+    let (status, text) = asked.await;
+    assert_eq!(status, StatusCode::OK, "{text}");
+    let eve: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(of(&eve), (None, None), "who is elsewhere: {eve}");
+    assert_eq!(eve["host"], root["host"]);
+}
+
+#[tokio::test]
 async fn a_login_makes_no_token_that_would_outlive_it() {
     let case = Case::with_policies().await;
     let token = case.token().await;
