@@ -49,7 +49,7 @@ fn too_large((from, to): (u64, u64), fits: u64) -> Failure {
         false => String::new(),
     };
     Failure::invalid(format!(
-        "audit records {from} to {to} with their hashes are more than the {} MiB of one export; {part}`keywheel audit verify --since CHECKPOINT` and `keywheel journal verify` read none of them out",
+        "audit records {from} to {to} with their hashes are more than the {} MiB of one export; {part}`keywheel audit verify` without --file verifies all of them and makes no export",
         MAX_EXPORT_BYTES >> 20
     ))
 }
