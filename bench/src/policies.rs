@@ -1,14 +1,15 @@
 //! What a decision of the policies costs with 1,000 of them.
 //!
 //! As teams write them, each policy tied to a group and a path; each about everybody, with the thing in a condition;
-//! and a list of 10,000 secrets as a team's member sees it.
+//! at worst, each about everybody and everything, so that all are asked, and all apply; and a list of 10,000 secrets as
+//! a team's member sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, anyhow, ensure};
 use keywheel_bench::engine_api::now;
 use keywheel_bench::samples::Samples;
-use keywheel_policy::{Asked, Principal, Resource, Set, Source, Verb};
+use keywheel_policy::{Asked, MAX_UNTIED, Principal, Resource, Set, Source, Verb};
 
 use crate::Line;
 
@@ -33,13 +34,20 @@ fn untied(n: usize) -> String {
     )
 }
 
-fn compiled(policy: fn(usize) -> String) -> Result<Set> {
+/// Nothing files it, and it applies.
+fn unfiled(n: usize) -> String {
+    format!(
+        "@id(\"always-{n}\") permit (principal, action, resource) when {{ context.now > {n} }};\n"
+    )
+}
+
+fn compiled(policy: fn(usize) -> String, count: usize) -> Result<Set> {
     let group = |n: usize| {
         let members = BTreeSet::from([format!("certificate:person-{n}")]);
         (format!("team-{n}"), members)
     };
     let source = Source {
-        policies: (0..POLICIES).map(policy).collect(),
+        policies: (0..count).map(policy).collect(),
         // As many groups as a set may have; policies of the others are about nobody.
         groups: (0..keywheel_policy::MAX_GROUPS)
             .map(group)
@@ -48,8 +56,8 @@ fn compiled(policy: fn(usize) -> String) -> Result<Set> {
     Set::compile(&source).map_err(|faults| anyhow!("{faults:?}"))
 }
 
-fn measure(policy: fn(usize) -> String) -> Result<Samples> {
-    let set = compiled(policy)?;
+fn measure(policy: fn(usize) -> String, count: usize) -> Result<Samples> {
+    let set = compiled(policy, count)?;
     let mut samples = Samples::new();
     for turn in 0..DECISIONS {
         let n = turn * 7 % keywheel_policy::MAX_GROUPS;
@@ -69,7 +77,7 @@ fn measure(policy: fn(usize) -> String) -> Result<Samples> {
 
 /// What one member of one team sees of all there is.
 fn measure_list() -> Result<Samples> {
-    let set = compiled(tied)?;
+    let set = compiled(tied, POLICIES)?;
     let name = |n: usize| format!("prod/team-{}/eu/db-{n}", n % keywheel_policy::MAX_GROUPS);
     let rows: Vec<Resource> = (0..ROWS).map(|n| Resource::Secret(name(n))).collect();
     let mut samples = Samples::new();
@@ -96,14 +104,26 @@ pub(crate) fn policies() -> Result<Vec<Line>> {
         line(
             "policy_decision_tied",
             "a decision, 1,000 policies tied to groups and paths",
-            measure(tied)?,
+            measure(tied, POLICIES)?,
             "p99 <= 0.1",
         ),
         line(
             "policy_decision_untied",
             "the same, none tied to anybody, each to a name in a condition",
-            measure(untied)?,
+            measure(untied, POLICIES)?,
             "p99 <= 0.1",
+        ),
+        line(
+            "policy_decision_most_unfiled",
+            "the same, as many about everything as no finding is for",
+            measure(unfiled, MAX_UNTIED)?,
+            "p99 <= 0.1",
+        ),
+        line(
+            "policy_decision_all_unfiled",
+            "the same, 1,000 about everything, all of which apply",
+            measure(unfiled, POLICIES)?,
+            "-",
         ),
         line(
             "policy_list",

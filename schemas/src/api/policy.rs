@@ -36,8 +36,8 @@ pub struct PoliciesView {
 pub struct PolicyFinding {
     /// The policy.
     pub policy: String,
-    /// `impossible`, `unknown-name`, `empty-range`, `shadowed`, `self-grant` or `confusing`; `withholds` for what it
-    /// takes from a binding.
+    /// `impossible`, `unknown-name`, `empty-range`, `shadowed`, `self-grant`, `confusing` or `costly`; `withholds` for
+    /// what it takes from a binding.
     pub kind: String,
     /// What, and what to do.
     pub text: String,

@@ -562,7 +562,7 @@ pub(crate) enum AuditVerb {
         after_help = "Examples:\n  keywheel audit verify\n  keywheel audit verify --file audit.json --public-key BASE64\n  keywheel audit verify --against /var/lib/keywheel/audit-sink/audit.jsonl\n  keywheel audit verify --since checkpoint.txt     one that you kept: the log now begins with the one of then\n\nWithout --public-key the key inside the export is used: that shows that the records fit together,\nnot that they are of your installation. Write the key down once and give it here."
     )]
     Verify {
-        /// An export; without it the running server is asked for one.
+        /// An export; without it the running server is asked for its checkpoint and every record.
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
         /// The proof of one record, as `audit prove` writes it.

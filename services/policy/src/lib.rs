@@ -21,7 +21,7 @@ mod words;
 pub use cases::{Case, Failed, MAX_CASES, parse_cases};
 pub use decide::{Asked, DEFAULT_DENY, Decision, LOCAL_RECOVERY};
 pub use explain::{Explanation, MAX_NEAR, Near, Part};
-pub use lint::{Estate, Finding, FindingKind};
+pub use lint::{Estate, Finding, FindingKind, MAX_UNTIED};
 pub use many::Many;
 pub use set::{
     Fault, MAX_FAULTS, MAX_GROUPS, MAX_MEMBERS, MAX_POLICIES, MAX_POLICY_NAME_BYTES, MAX_SET_BYTES,

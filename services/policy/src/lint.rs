@@ -13,6 +13,9 @@ use crate::scope::{self, Place};
 use crate::set::Set;
 use crate::words::{Principal, Resource, Verb, is_given};
 
+/// So many policies that are tied to nobody and nothing are asked in a decision's 100 µs, about.
+pub const MAX_UNTIED: usize = 50;
+
 /// Names that there are.
 #[derive(Debug, Clone, Default)]
 pub struct Estate {
@@ -53,6 +56,8 @@ pub enum FindingKind {
     SelfGrant,
     /// It has letters that look like others.
     Confusing,
+    /// With many others it is asked about everything that anybody does.
+    Costly,
 }
 
 impl FindingKind {
@@ -66,6 +71,7 @@ impl FindingKind {
             Self::Shadowed => "shadowed",
             Self::SelfGrant => "self-grant",
             Self::Confusing => "confusing",
+            Self::Costly => "costly",
         }
     }
 }
@@ -98,6 +104,7 @@ impl Set {
     #[must_use]
     pub fn lint(&self, estate: Option<&Estate>) -> Vec<Finding> {
         let mut found: Vec<Finding> = self.warnings.iter().cloned().collect();
+        found.extend(self.costly());
         for (name, policy) in &self.policies {
             let said = |kind, text| finding(name, kind, text);
             found.extend(
@@ -121,6 +128,17 @@ impl Set {
         }
         found.sort();
         found
+    }
+
+    /// One for all of them: that many are asked about everything.
+    fn costly(&self) -> Option<Finding> {
+        let untied = self.slices.untied(&self.types.environment());
+        let first = untied.first().filter(|_| untied.len() > MAX_UNTIED)?;
+        let text = format!(
+            "it and {} others are tied to nobody and nothing, so they are asked each time somebody does something, and more than {MAX_UNTIED} of them make every decision slow; tie them to a group, a person, a path or the beginning of a name, or say the same in fewer policies",
+            untied.len() - 1
+        );
+        Some(finding(first, FindingKind::Costly, text))
     }
 
     /// Of a group that nobody is in, or a person that cannot be one.

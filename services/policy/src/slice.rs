@@ -108,6 +108,63 @@ impl Slices {
         let all = slices.flat_map(|slice| slice.iter());
         all.filter(move |filed| filed.sort.means(looked))
     }
+
+    /// Names of the policies that some requests have to ask though these policies are tied to nobody and nothing, sorted:
+    /// of the sort of requests that asks most of them.
+    pub(crate) fn untied(&self, environment: &EntityUid) -> Vec<String> {
+        let all = [None, Some(environment.clone())];
+        let things = self.tied.get(&None::<EntityUid>).into_iter();
+        let slices = things.flat_map(|things| all.iter().filter_map(move |of| things.tied.get(of)));
+        let filed: Vec<&Filed> = slices.flatten().collect();
+        let most = sorts(&filed)
+            .into_iter()
+            .map(|sort| asked(&filed, &sort))
+            .max_by_key(|asked| count(asked));
+        let policies = most.unwrap_or_default().into_iter();
+        let policies = policies.flat_map(|filed| filed.policies.policies());
+        let mut names: Vec<String> = policies.map(|policy| policy.id().to_string()).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+/// Each sort of request that there may be, as far as policies are told apart by it.
+fn sorts(filed: &[&Filed]) -> Vec<Sort> {
+    let actions = distinct(filed.iter().map(|one| &one.sort.action));
+    let principals = distinct(filed.iter().map(|one| &one.sort.principal));
+    let resources = distinct(filed.iter().map(|one| &one.sort.resource));
+    let mut all = Vec::new();
+    for action in actions {
+        for principal in &principals {
+            all.extend(resources.iter().map(|resource| Sort {
+                action: action.clone(),
+                principal: (*principal).clone(),
+                resource: (*resource).clone(),
+            }));
+        }
+    }
+    all
+}
+
+fn distinct<'a, T: PartialEq + 'a>(all: impl Iterator<Item = &'a T>) -> Vec<&'a T> {
+    let mut each: Vec<&T> = Vec::new();
+    for one in all {
+        if !each.contains(&one) {
+            each.push(one);
+        }
+    }
+    each
+}
+
+/// What a request of a sort asks. A policy stands there once, for a request has one action.
+fn asked<'f>(filed: &[&'f Filed], sort: &Sort) -> Vec<&'f Filed> {
+    let all = filed.iter().copied();
+    all.filter(|one| one.sort.is_within(sort)).collect()
+}
+
+fn count(filed: &[&Filed]) -> usize {
+    let each = filed.iter();
+    each.map(|one| one.policies.num_of_policies()).sum()
 }
 
 impl Things {
@@ -122,6 +179,13 @@ impl Things {
 }
 
 impl Sort {
+    /// Whether it says nothing that a sort of request does not.
+    fn is_within(&self, request: &Self) -> bool {
+        (self.action.is_none() || self.action == request.action)
+            && (self.principal.is_none() || self.principal == request.principal)
+            && (self.resource.is_none() || self.resource == request.resource)
+    }
+
     fn means(&self, looked: &Looked<'_>) -> bool {
         let is = |wanted: &Option<EntityTypeName>, of: &EntityUid| {
             wanted.as_ref().is_none_or(|kind| kind == of.type_name())

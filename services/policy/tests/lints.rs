@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keywheel_policy::{Estate, FindingKind, Resource, Set, Source};
+use keywheel_policy::{Estate, FindingKind, MAX_UNTIED, Resource, Set, Source};
 
 fn found(policies: &str) -> Vec<(String, FindingKind)> {
     let groups = BTreeMap::from([
@@ -191,6 +191,42 @@ fn who_may_have_machines_of_their_own_join_as_a_host_is_found() {
     nothing(
         r#"@id("x") forbid (principal in Group::"team", action == Action::"grant", resource is Host);"#,
     );
+}
+
+#[test]
+fn many_policies_that_are_asked_about_everything_are_found_once() {
+    let costly = |policies: &str| {
+        let found = found(policies).into_iter();
+        let found = found.filter(|(_, kind)| *kind == FindingKind::Costly);
+        found.map(|(policy, _)| policy).collect::<Vec<_>>()
+    };
+    let many = |name: &str, count: usize, scope: &str| {
+        let one = |n: usize| {
+            format!("@id(\"{name}{n:03}\") permit ({scope}) when {{ context.now > {n} }};\n")
+        };
+        (0..count).map(one).collect::<String>()
+    };
+    let anybody = "principal, action, resource is Secret";
+    assert!(costly(&many("a", MAX_UNTIED, anybody)).is_empty());
+    assert_eq!(costly(&many("a", MAX_UNTIED + 1, anybody)), ["a000"]);
+    let whole = "principal, action == Action::\"list\", resource in Environment::\"installation\"";
+    assert_eq!(costly(&many("a", MAX_UNTIED + 1, whole)), ["a000"]);
+    // No request asks them all.
+    let half = MAX_UNTIED / 2 + 1;
+    let of =
+        |action: &str| format!("principal, action == Action::\"{action}\", resource is Secret");
+    let apart = many("a", half, &of("list")) + &many("b", half, &of("rotate"));
+    assert!(costly(&apart).is_empty());
+    // A person who lists secrets asks all of these.
+    let people = "principal is User, action, resource";
+    let together = many("a", half, &of("list")) + &many("b", half, people);
+    assert_eq!(costly(&together), ["a000"]);
+    for tied in [
+        "principal in Group::\"team\", action, resource is Secret",
+        "principal, action, resource in Path::\"prod\"",
+    ] {
+        assert!(costly(&many("a", MAX_UNTIED + 1, tied)).is_empty());
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! `audit export`, `audit prove` and `audit verify`. Verification happens here, from the export alone: every record
-//! against its leaf hash, the tree over them against the checkpoint, the checkpoint against the key.
+//! against its leaf hash, the tree over them against the checkpoint, the checkpoint against the key. Of a running server
+//! the records are read as they come, so that a log of any size is verified.
 
 pub(super) mod offline;
+pub(super) mod online;
 pub(super) mod proof;
 pub(super) mod since;
 mod sink;
@@ -11,6 +13,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Display, Path, PathBuf};
 
+use keywheel_journal::merkle::Hash;
 use keywheel_schemas::api::{AuditExport, AuditRetentionView};
 use serde::Serialize;
 
@@ -168,8 +171,33 @@ pub(super) async fn verify(
 ) -> Result<(), Failure> {
     let kept = sink::look(elsewhere.against)?;
     let since = elsewhere.since.map(since::read).transpose()?;
-    let export: AuditExport = desk.client.read_long(EXPORT).await?;
-    conclude(desk.screen, &found(&export, key, (&kept, since.as_ref()))?)
+    let wanted = online::Wanted {
+        part: online::PART_RECORDS,
+        keeps_leaves: since.is_some() || !kept.is_empty(),
+    };
+    let finding = match online::verify(desk, key, wanted).await? {
+        Some(online::Read { finding, leaves }) => {
+            let finding = match &since {
+                Some(kept) => since::compare_leaves(&leaves, finding, kept),
+                None => finding,
+            };
+            compared(&leaves, finding, &kept)?
+        }
+        // What others kept of records that are gone is held against their hashes, which an export has.
+        None => {
+            let export: AuditExport = desk.client.read_long(EXPORT).await?;
+            found(&export, key, (&kept, since.as_ref()))?
+        }
+    };
+    conclude(desk.screen, &finding)
+}
+
+/// With what the sinks say, where some were named.
+fn compared(leaves: &[Hash], finding: Finding, against: &[sink::Kept]) -> Result<Finding, Failure> {
+    match against.is_empty() {
+        true => Ok(finding),
+        false => sink::compare(leaves, finding, against),
+    }
 }
 
 pub(super) fn verify_file(
@@ -235,7 +263,7 @@ fn found(
     }
     match against.is_empty() {
         true => Ok(finding),
-        false => sink::compare(export, finding, against),
+        false => sink::compare(&offline::leaves(export), finding, against),
     }
 }
 

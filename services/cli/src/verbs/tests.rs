@@ -16,6 +16,7 @@ use super::*;
 mod approvals;
 mod audits;
 mod backups;
+mod online;
 mod policies;
 mod revocations;
 mod seals;

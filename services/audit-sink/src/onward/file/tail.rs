@@ -8,6 +8,14 @@ use serde::Deserialize;
 /// Longest line that is read back.
 const MAX_LINE_BYTES: u64 = 1 << 20;
 
+/// How a line begins, by what stands first in it: our own form, or OCSF's.
+const BEGINNINGS: [&[u8]; 4] = [
+    br#"{"sequence":"#,
+    br#"{"class_uid":"#,
+    br#"{"category_uid":"#,
+    br#"{"activity_id":"#,
+];
+
 /// What one line says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tail {
@@ -40,6 +48,9 @@ pub(super) fn read(file: &mut File) -> io::Result<Ends> {
     }
     let size = length - half_written as u64;
     if size == 0 {
+        if !is_half_line(&end) {
+            return Err(strange("what is in it is no record"));
+        }
         let (first, last) = (None, None);
         return Ok(Ends {
             size,
@@ -59,6 +70,12 @@ pub(super) fn read(file: &mut File) -> io::Result<Ends> {
         first: Some(parse(first.unwrap_or_default())?),
         last: Some(parse(last)?),
     })
+}
+
+/// Whether a crash can have left this of a first line: its beginning, or the zeros that a file system puts there.
+fn is_half_line(bytes: &[u8]) -> bool {
+    let begins = |line: &&[u8]| line.iter().zip(bytes).all(|(one, other)| one == other);
+    bytes.iter().all(|byte| *byte == 0) || BEGINNINGS.iter().any(begins)
 }
 
 fn part(file: &mut File, from: u64, length: u64) -> io::Result<Vec<u8>> {

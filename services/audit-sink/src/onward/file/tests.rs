@@ -1,6 +1,8 @@
 //! The file sink on a real directory: rotation, crashes, and hands that meddle.
 
-use super::super::line::tests::lines;
+use keywheel_schemas::config::SinkFormat;
+
+use super::super::line::tests::{leaf, lines};
 use super::*;
 
 const BIG: u64 = 1 << 30;
@@ -205,6 +207,28 @@ async fn what_a_crash_left_half_written_is_taken_off() {
         assert_eq!(at, lines_left as u64, "cut at {length}");
         again.tell(&lines(at, 3 - at)).await.unwrap();
         assert_eq!(world.numbers(), [0, 1, 2], "cut at {length}");
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_whole_line_is_half_a_line_of_ours_or_is_left_as_it_is() {
+    let world = World::new();
+    for format in [SinkFormat::Native, SinkFormat::Ocsf] {
+        let line = Line::of(format, &leaf(0)).text;
+        for length in 0..=line.len() {
+            fs::write(world.path(), &line[..length]).unwrap();
+            assert_eq!(next(&mut world.sink(BIG, 0)).await, 0, "cut at {length}");
+            assert_eq!(fs::read(world.path()).unwrap(), b"", "cut at {length}");
+        }
+    }
+    fs::write(world.path(), [0; 4096]).unwrap();
+    assert_eq!(next(&mut world.sink(BIG, 0)).await, 0, "zeros of a crash");
+    for foreign in ["a token", r#"{"seed":"of a service"}"#] {
+        fs::write(world.path(), foreign).unwrap();
+        let refused = world.sink(BIG, 0).known().await.unwrap_err();
+        let refused = keywheel_daemon::chain(&refused);
+        assert!(refused.contains("no record"), "{refused}");
+        assert_eq!(fs::read_to_string(world.path()).unwrap(), foreign);
     }
 }
 

@@ -219,7 +219,8 @@ fn check_part(
     checked.map_err(|error| named(&error))
 }
 
-fn named(error: &ExportError) -> (Option<u64>, String) {
+/// The first bad record where a fault names one, and its words.
+pub(super) fn named(error: &ExportError) -> (Option<u64>, String) {
     let index = match error {
         ExportError::Record { index, .. }
         | ExportError::Hint { index }
@@ -231,4 +232,4 @@ fn named(error: &ExportError) -> (Option<u64>, String) {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(in crate::verbs) mod tests;

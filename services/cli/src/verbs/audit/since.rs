@@ -155,26 +155,34 @@ pub(super) fn compare(
             "export it whole: `keywheel audit export --file FILE`; or leave out --file, and the server is asked for the proof",
         ));
     }
+    Ok(compare_leaves(&offline::leaves(export), finding, kept))
+}
+
+/// The same, by the leaf hashes of all records.
+pub(super) fn compare_leaves(
+    leaves: &[Hash],
+    finding: offline::Finding,
+    kept: &Kept,
+) -> offline::Finding {
     if !finding.verified {
         // Nothing is known of hashes that are not the log's.
-        return Ok(finding);
+        return finding;
     }
     let mut finding = offline::Finding {
         since: Some(kept.size),
         ..finding
     };
-    if let Err(fault) = check_leaves(export, &finding.public_key, kept) {
+    if let Err(fault) = check_leaves((&finding.origin, leaves), &finding.public_key, kept) {
         finding.verified = false;
         finding.faults.push(fault);
     }
-    Ok(finding)
+    finding
 }
 
-fn check_leaves(export: &AuditExport, key: &str, kept: &Kept) -> Result<(), String> {
+fn check_leaves((origin, leaves): (&str, &[Hash]), key: &str, kept: &Kept) -> Result<(), String> {
     let key = parse_key(key).map_err(|why| format!("the export's public key {why}"))?;
     let key = VerifyingKey::from_bytes(key).map_err(|error| keywheel_daemon::chain(&error))?;
-    let leaves = offline::leaves(export);
-    verify_leaves((export.origin.as_str(), &key), &kept.note, &leaves)
+    verify_leaves((origin, &key), &kept.note, leaves)
         .map(drop)
         .map_err(|error| keywheel_daemon::chain(&error))
 }

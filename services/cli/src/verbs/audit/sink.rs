@@ -61,12 +61,11 @@ fn database(path: &Path) -> Failure {
 
 /// Adds to a finding what the sink says.
 pub(super) fn compare(
-    export: &AuditExport,
+    leaves: &[Hash],
     finding: Finding,
     files: &[Kept],
 ) -> Result<Finding, Failure> {
-    let leaves = offline::leaves(export);
-    let mut comparison = Comparison::with(&leaves);
+    let mut comparison = Comparison::with(leaves);
     let (mut fault, mut of_exports, mut removed) = (None, 0, 0);
     let mut first: Option<u64> = None;
     for file in files {
@@ -77,7 +76,7 @@ pub(super) fn compare(
                 removed += older.removed_hashes.len();
                 let begins = older.part.as_ref().map_or(0, |part| part.first);
                 first = Some(first.map_or(begins, |known| known.min(begins)));
-                of_export((&leaves, &finding.public_key), &older, &file.path)?
+                of_export((leaves, &finding.public_key), &older, &file.path)?
             }
             false => of_file(&mut comparison, file)?,
         };
@@ -213,7 +212,8 @@ mod tests {
     fn found(export: &AuditExport, files: &[PathBuf]) -> Finding {
         let finding = offline::verify(export, None).unwrap();
         assert!(finding.verified, "it is sound in itself: {finding:?}");
-        compare(export, finding, &look(files).unwrap()).unwrap()
+        let leaves = offline::leaves(export);
+        compare(&leaves, finding, &look(files).unwrap()).unwrap()
     }
 
     #[test]
@@ -369,7 +369,7 @@ mod tests {
         let more = [std::fs::read_to_string(&files[0]).unwrap(), line(3, "{}")].concat();
         std::fs::write(&files[0], more).unwrap();
         let finding = offline::verify(&export, None).unwrap();
-        let finding = compare(&export, finding, &kept).unwrap();
+        let finding = compare(&offline::leaves(&export), finding, &kept).unwrap();
         assert!(
             finding.verified && finding.compared == Some(3),
             "{finding:?}"

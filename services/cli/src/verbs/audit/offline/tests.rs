@@ -15,7 +15,7 @@ use super::*;
 
 const ORIGIN: &str = "keywheel.dev/audit/test";
 
-pub(in crate::verbs::audit) fn signed(records: &[String], key: &SigningKey) -> String {
+pub(in crate::verbs) fn signed(records: &[String], key: &SigningKey) -> String {
     let mut tree = Frontier::new();
     for record in records {
         tree.push(merkle::leaf_hash(record.as_bytes()));
@@ -28,7 +28,7 @@ pub(in crate::verbs::audit) fn signed(records: &[String], key: &SigningKey) -> S
     .sign(key)
 }
 
-pub(in crate::verbs::audit) fn export(count: usize) -> (AuditExport, SigningKey) {
+pub(in crate::verbs) fn export(count: usize) -> (AuditExport, SigningKey) {
     let key = SigningKey::generate(&OsEntropy);
     let records: Vec<String> = (0..count)
         .map(|index| format!("{{\"verb\":\"rotate\",\"n\":{index}}}"))
@@ -49,7 +49,7 @@ pub(in crate::verbs::audit) fn export(count: usize) -> (AuditExport, SigningKey)
 }
 
 /// An export of a log whose first records were removed, and whose last says so, or does not.
-pub(in crate::verbs::audit) fn without(first: usize, count: usize, is_said: bool) -> AuditExport {
+pub(in crate::verbs) fn without(first: usize, count: usize, is_said: bool) -> AuditExport {
     let key = SigningKey::generate(&OsEntropy);
     let mut records = export(count).0.records;
     if is_said {
