@@ -1,6 +1,6 @@
 //! The file sink on a real directory: rotation, crashes, and hands that meddle.
 
-use keywheel_schemas::config::SinkFormat;
+use keywheel_schemas::config::sinks::SinkFormat;
 
 use super::super::line::tests::{leaf, lines};
 use super::*;
