@@ -183,7 +183,8 @@ pub(super) async fn verify(
             };
             compared(&leaves, finding, &kept)?
         }
-        // What others kept of records that are gone is held against their hashes, which an export has.
+        // What others kept of records that are gone is held against their hashes, which an export has; and an older
+        // server shows nothing else.
         None => {
             let export: AuditExport = desk.client.read_long(EXPORT).await?;
             found(&export, key, (&kept, since.as_ref()))?
