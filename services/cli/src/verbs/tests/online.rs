@@ -210,6 +210,9 @@ async fn where_no_proof_shows_which_record_it_is_none_is_accused() {
     assert!(fault.contains("records 8 to 18 do not give"), "{fault}");
 }
 
+/// What a server does to the records that are there.
+type Change = fn(&mut Vec<(u64, String)>);
+
 #[tokio::test]
 async fn a_server_that_gives_fewer_or_more_records_is_found() {
     let renumbered = |there: Vec<(u64, String)>| {
@@ -217,7 +220,7 @@ async fn a_server_that_gives_fewer_or_more_records_is_found() {
         (0..).zip(records).collect::<Vec<_>>()
     };
     // One left out, the end cut off, one twice, one line that is none.
-    let changes: [fn(&mut Vec<(u64, String)>); 4] = [
+    let changes: [Change; 4] = [
         |there| drop(there.remove(9)),
         |there| there.truncate(9),
         |there| there.insert(9, there[8].clone()),
@@ -232,7 +235,7 @@ async fn a_server_that_gives_fewer_or_more_records_is_found() {
         assert_eq!(first, Some(9), "change {n}: {:?}", read.finding);
     }
     // The same with numbers that fit: one left out, and one put in.
-    let changes: [fn(&mut Vec<(u64, String)>); 2] = [
+    let changes: [Change; 2] = [
         |there| drop(there.remove(9)),
         |there| there.insert(9, (9, "{}".to_owned())),
     ];
