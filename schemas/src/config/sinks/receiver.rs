@@ -64,7 +64,8 @@ fn host_in_one_spelling(host: &str) -> String {
     };
     let here: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
     match address.to_canonical() {
-        address if here.contains(&address) => "localhost".to_owned(),
+        // Whoever calls no address in particular calls this machine.
+        address if here.contains(&address) || address.is_unspecified() => "localhost".to_owned(),
         address => address.to_string(),
     }
 }
@@ -140,7 +141,13 @@ mod tests {
             ("syslog", &["[2001:db8::1]:6514", "[2001:DB8:0::1]:6514"]),
             (
                 "syslog",
-                &["127.0.0.1:6514", "localhost:6514", "[::1]:6514"],
+                &[
+                    "127.0.0.1:6514",
+                    "localhost:6514",
+                    "[::1]:6514",
+                    "0.0.0.0:6514",
+                    "[::]:6514",
+                ],
             ),
             ("syslog", &["192.0.2.1:6514", "[::ffff:192.0.2.1]:6514"]),
             (

@@ -183,7 +183,8 @@ pub(super) async fn verify(
             };
             compared(&leaves, finding, &kept)?
         }
-        // What others kept of records that are gone is held against their hashes, which an export has.
+        // What others kept of records that are gone is held against their hashes, which an export has; and an older
+        // server shows nothing else.
         None => {
             let export: AuditExport = desk.client.read_long(EXPORT).await?;
             found(&export, key, (&kept, since.as_ref()))?
@@ -192,9 +193,10 @@ pub(super) async fn verify(
     conclude(desk.screen, &finding)
 }
 
-/// With what the sinks say, where some were named.
+/// With what the sinks say, where some were named; a log of which nothing was read is not said to lack their records.
 fn compared(leaves: &[Hash], finding: Finding, against: &[sink::Kept]) -> Result<Finding, Failure> {
-    match against.is_empty() {
+    let is_unread = !finding.verified && leaves.is_empty();
+    match against.is_empty() || is_unread {
         true => Ok(finding),
         false => sink::compare(leaves, finding, against),
     }
@@ -318,7 +320,7 @@ fn words(finding: &Finding) -> String {
         format!("{} (as you gave it)", finding.public_key)
     } else {
         format!(
-            "{} (from the export itself; write it down and give it as --public-key)",
+            "{} (as the log itself names it; write it down and give it as --public-key)",
             finding.public_key
         )
     };
@@ -468,6 +470,25 @@ mod tests {
             !failure.to_string().contains("does not verify"),
             "{failure}"
         );
+    }
+
+    #[test]
+    fn a_log_of_which_nothing_was_read_is_not_said_to_lack_what_a_sink_has() {
+        let directory = tempfile::tempdir().unwrap();
+        let older = directory.path().join("older.json");
+        let (whole, _) = offline::tests::export(3);
+        std::fs::write(&older, serde_json::to_string_pretty(&whole).unwrap()).unwrap();
+        let kept = sink::look(&[older]).unwrap();
+        let leaves = offline::leaves(&whole);
+        let finding = offline::verify(&whole, None).unwrap();
+        let held = compared(&leaves, finding.clone(), &kept).unwrap();
+        assert!(held.verified && held.compared == Some(3), "{held:?}");
+        let other = offline::tests::export(1).0.public_key;
+        let unread = offline::verify(&whole, Some(&other)).unwrap();
+        assert!(!unread.verified);
+        assert_eq!(compared(&[], unread.clone(), &kept).unwrap(), unread);
+        let lacking = compared(&[], finding, &kept).unwrap();
+        assert_eq!(lacking.first_bad_index, Some(0), "{lacking:?}");
     }
 
     #[test]

@@ -424,15 +424,19 @@ impl Spec {
     }
 }
 
-/// Whether a text names somebody as approvals do; in any other spelling it would leave nobody out.
+/// Whether a text names somebody as approvals do; in any other spelling it would leave nobody out. The letters are those
+/// that names in certificates, and of logins, are made of.
 #[must_use]
 pub fn is_person(text: &str) -> bool {
     let Some((kind, name)) = text.split_once(':') else {
         return false;
     };
+    let is_small = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-@".contains(&b);
+    let is_of_login = |b: u8| is_small(b) || b.is_ascii_uppercase() || b"+|".contains(&b);
     match kind {
         "unix" => name.parse::<u32>().is_ok_and(|uid| uid.to_string() == name),
-        "certificate" | "oidc" => !name.is_empty(),
+        "certificate" => !name.is_empty() && name.bytes().all(is_small),
+        "oidc" => !name.is_empty() && name.bytes().all(is_of_login),
         _ => false,
     }
 }

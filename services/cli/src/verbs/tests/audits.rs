@@ -1,6 +1,6 @@
 //! `audit verify --since`: the proof alone is asked for, and a log that does not go on ends it.
 
-use keywheel_schemas::api::AuditConsistency;
+use keywheel_schemas::api::{AuditConsistency, AuditExport};
 
 use super::*;
 use crate::verbs::audit::since::tests::{answer, kept};
@@ -52,6 +52,25 @@ async fn a_log_is_held_against_a_kept_checkpoint_without_its_records() {
     let older = served(vec![("GET /v1/audit/", 404, NOT_FOUND)]);
     let failure = Daemon::serve("since-older", older).run(&words).await;
     assert_eq!(failure.unwrap_err().exit, Exit::NotFound);
+}
+
+#[tokio::test]
+async fn a_server_that_is_older_than_the_question_is_verified_by_its_export() {
+    let (mut log, ..) = kept();
+    let older = |whole: &AuditExport| {
+        let body: &'static str = Box::leak(serde_json::to_string(whole).unwrap().into_boxed_str());
+        served(vec![
+            ("GET /v1/audit/consistency/", 404, NOT_FOUND),
+            ("GET /v1/audit/export ", 200, body),
+        ])
+    };
+    let good = Daemon::serve("verify-older", older(&log));
+    good.run(&["audit", "verify"]).await.unwrap();
+    assert_eq!(good.seen.lock().unwrap().len(), 2);
+    log.records[3].push(' ');
+    let bad = Daemon::serve("verify-older-bad", older(&log));
+    let failure = bad.run(&["audit", "verify"]).await.unwrap_err();
+    assert_eq!(failure.exit, Exit::Unverified, "{failure}");
 }
 
 #[tokio::test]

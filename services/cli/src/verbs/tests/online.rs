@@ -26,6 +26,8 @@ struct Log {
     /// Records that it had when the checkpoint was signed first; each later look finds one more.
     size: usize,
     begins: u64,
+    /// What it gives for its newest checkpoint, where that is another one.
+    signs: Option<String>,
 }
 
 impl Log {
@@ -38,6 +40,7 @@ impl Log {
             there,
             size: count,
             begins: 0,
+            signs: None,
         }
     }
 
@@ -81,7 +84,10 @@ impl Log {
         let json = |body: String| Some((String::new(), body));
         if let Some(size) = path.strip_prefix("/v1/audit/consistency/") {
             let size = size.parse().unwrap();
-            let answer = consistency(&self.at(looks), &self.key, size);
+            let mut answer = consistency(&self.at(looks), &self.key, size);
+            if let Some(other) = &self.signs {
+                answer.checkpoint.clone_from(other);
+            }
             return json(serde_json::to_string(&answer).unwrap());
         }
         if let Some(index) = path.strip_prefix("/v1/audit/proofs/") {
@@ -204,6 +210,9 @@ async fn where_no_proof_shows_which_record_it_is_none_is_accused() {
     assert!(fault.contains("records 8 to 18 do not give"), "{fault}");
 }
 
+/// What a server does to the records that are there.
+type Change = fn(&mut Vec<(u64, String)>);
+
 #[tokio::test]
 async fn a_server_that_gives_fewer_or_more_records_is_found() {
     let renumbered = |there: Vec<(u64, String)>| {
@@ -211,7 +220,7 @@ async fn a_server_that_gives_fewer_or_more_records_is_found() {
         (0..).zip(records).collect::<Vec<_>>()
     };
     // One left out, the end cut off, one twice, one line that is none.
-    let changes: [fn(&mut Vec<(u64, String)>); 4] = [
+    let changes: [Change; 4] = [
         |there| drop(there.remove(9)),
         |there| there.truncate(9),
         |there| there.insert(9, there[8].clone()),
@@ -226,7 +235,7 @@ async fn a_server_that_gives_fewer_or_more_records_is_found() {
         assert_eq!(first, Some(9), "change {n}: {:?}", read.finding);
     }
     // The same with numbers that fit: one left out, and one put in.
-    let changes: [fn(&mut Vec<(u64, String)>); 2] = [
+    let changes: [Change; 2] = [
         |there| drop(there.remove(9)),
         |there| there.insert(9, (9, "{}".to_owned())),
     ];
@@ -255,6 +264,44 @@ async fn another_key_or_checkpoint_is_found_before_any_record_is_asked_for() {
     assert_eq!(seen.lock().unwrap().len(), 1);
     let failure = verify(&desk, Some("no key"), wanted).await.unwrap_err();
     assert_eq!(failure.exit, Exit::Usage);
+}
+
+#[tokio::test]
+async fn a_checkpoint_without_its_signature_or_of_another_log_shows_nothing() {
+    let changes: [fn(&mut Log); 3] = [
+        |log| {
+            let note = signed(&log.at(0).records, &log.key);
+            let (text, _) = note.split_once("\n\n").unwrap();
+            log.signs = Some(format!("{text}\n\n"));
+        },
+        |log| log.signs = Some(signed(&log.at(0).records, &export(1).1)),
+        |log| log.logged.origin.push_str("-other"),
+    ];
+    for (n, change) in changes.into_iter().enumerate() {
+        let mut log = Log::new(9);
+        change(&mut log);
+        let (read, looks) = read(&format!("checkpoint-{n}"), log).await;
+        let finding = read.finding;
+        assert!(!finding.verified && finding.root.is_empty(), "{finding:?}");
+        assert!(finding.faults[0].contains("checkpoint"), "{finding:?}");
+        assert_eq!((finding.records, looks), (0, 1), "change {n}");
+    }
+}
+
+#[tokio::test]
+async fn a_checkpoint_of_no_records_is_not_the_log_s_where_there_are_some() {
+    let mut log = Log::new(9);
+    log.signs = Some(signed(&[], &log.key));
+    let (read, looks) = read("empty", log).await;
+    let finding = read.finding;
+    assert!(!finding.verified, "{finding:?}");
+    let fault = &finding.faults[0];
+    assert!(fault.contains("signed over no records"), "{fault}");
+    assert_eq!((finding.first_bad_index, looks), (None, 6));
+    // A log that has just begun has its first record by the next look.
+    let (read, looks) = self::read("begun", Log::new(0)).await;
+    assert!(read.finding.verified, "{:?}", read.finding);
+    assert_eq!((read.finding.records, looks), (2, 4));
 }
 
 #[tokio::test]

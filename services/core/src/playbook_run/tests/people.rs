@@ -154,10 +154,25 @@ fn a_step_that_would_leave_nobody_out_asks_nobody_and_fails() {
     let ask = step("ask", asking("${secret}"), &[]);
     let declared = Given::serving().and(declare(spec(vec![ask])));
     let told = |who: &str| BTreeMap::from([("secret".to_owned(), who.to_owned())]);
-    for who in ["anna", "scheduler", "unix:007", "unix:anna", "oidc:"] {
+    for who in [
+        "anna",
+        "scheduler",
+        "unix:007",
+        "unix:anna",
+        "oidc:",
+        "oidc: anna",
+        "oidc:anna,oidc:bob",
+        "Certificate:anna",
+        "certificate:Anna",
+        "certificate:anna ",
+    ] {
         let given = settled(declared.clone().and(start_with(told(who))));
         assert_eq!(progress(&given, "ask"), Progress::Failed, "{who}");
         assert_eq!(outcome(&given), Some(Outcome::Failed), "{who}");
+    }
+    for who in ["unix:0", "certificate:ann-a_1.x@example", "oidc:Anna+1|x"] {
+        let given = settled(declared.clone().and(start_with(told(who))));
+        assert_eq!(progress(&given, "ask"), Progress::Open, "{who}");
     }
     let given = settled(declared.and(start_with(told("oidc:anna"))));
     assert_eq!(progress(&given, "ask"), Progress::Open);
