@@ -13,8 +13,8 @@ use crate::scope::{self, Place};
 use crate::set::Set;
 use crate::words::{Principal, Resource, Verb, is_given};
 
-/// So many policies that are tied to nobody and nothing are asked in a decision's 100 µs, about.
-pub const MAX_UNTIED: usize = 50;
+/// So many policies that are tied to nobody and nothing are asked in a decision's 100 µs (`bench/README.md`).
+pub const MAX_UNTIED: usize = 16;
 
 /// Names that there are.
 #[derive(Debug, Clone, Default)]
