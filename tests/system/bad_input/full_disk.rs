@@ -18,6 +18,8 @@ use crate::refusal::{UNAVAILABLE, assert_nothing_lost, assert_refused, keep_some
 
 /// Size of the small file system: the reserve, what it needs to come back, and room to fill.
 const DISK: &str = "96M";
+/// Where programs about disks are.
+const SYSTEM_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
 /// More secrets than fit on it.
 const MORE_THAN_FITS: usize = 400;
 /// A file that takes the rest of the room.
@@ -69,7 +71,7 @@ impl SmallDisk {
             Command::new("mkfs.ext4")
                 .args(["-q", "-F", "-m", "0"])
                 .arg(&image)
-                .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin"),
+                .env("PATH", SYSTEM_PATH),
         ] {
             Output::of(command)?.ok()?;
         }
@@ -100,13 +102,26 @@ impl SmallDisk {
 
     /// A disk that works again, with what reached it before.
     pub(crate) fn mend(&self) -> Result<()> {
-        // What was just started beside this test, or by a server that was killed, has what was open here until it runs.
+        // What was just started beside this test, or by a server that was killed, has what was open here until it runs;
+        // what copied the machine's mounts just then has the disk itself, and whoever mounts it again gets the broken one.
         wait::until_true("nobody at a broken disk", PATIENCE, || {
-            Output::of(Command::new("umount").arg(self.folder()))?
-                .ok()
-                .map(|_| true)
+            if self.is_mounted()? {
+                Output::of(Command::new("umount").arg(self.folder()))?.ok()?;
+            }
+            let mut device = Command::new("losetup");
+            device
+                .arg("--associated")
+                .arg(self.scratch.join("disk.img"))
+                .env("PATH", SYSTEM_PATH);
+            Ok(Output::of(&mut device)?.ok()?.stdout.trim().is_empty())
         })?;
         self.mount()
+    }
+
+    fn is_mounted(&self) -> Result<bool> {
+        let mounts = fs::read_to_string("/proc/self/mounts")?;
+        let folder = self.folder().display().to_string();
+        Ok(mounts.split(' ').any(|word| word == folder))
     }
 
     fn folder(&self) -> PathBuf {
