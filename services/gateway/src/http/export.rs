@@ -17,8 +17,8 @@ use super::stream::hexadecimal;
 use super::{Api, Caller, Failure};
 use crate::dual;
 
-/// Largest export, in bytes of its JSON. The gateway has each of those that are read at once about twice in its memory,
-/// of which `deploy/compose.yaml` gives it 512 MiB.
+/// Largest export, in bytes of its JSON. Of each that is read at once the gateway holds the records and the answer made
+/// of them; `deploy/compose.yaml` gives it 512 MiB for everything.
 const MAX_EXPORT_BYTES: usize = 96 << 20;
 /// A hash as it stands in a list: digits, quotes, comma.
 const HASH_BYTES: usize = 67;
